@@ -1,0 +1,383 @@
+// The page: the form, the call, and the wires between signaling, media, tiles and chat.
+//
+// body[data-state] is form, joining, joined or reconnecting. The server is the one who knows who is
+// there: each `welcome` starts the picture of the room afresh.
+
+import { Call } from './call.js';
+import { Chat } from './chat.js';
+import { canShareScreen, insecureWords, isInsecure } from './devices.js';
+import { icon, setIcon } from './icons.js';
+import { CAMERA, Local, SCREEN } from './local.js';
+import { Signaling } from './signaling.js';
+import { Tiles } from './tiles.js';
+
+const $ = (id) => document.getElementById(id);
+const TITLE = 'AQ Server';
+const TOAST_MS = 7000;
+
+const query = new URLSearchParams(location.search);
+const participants = new Map(); // id -> { id, name, muted: Set of sources }
+let me = null; // { id, name, room } of the last welcome
+let signaling = null;
+let call = null;
+let local = null;
+let lines = []; // what each mid of the others carries, with its track
+let told = new Map(); // source -> the muted that the server knows of us
+
+const tiles = new Tiles($('tiles'), { blocked: () => { $('btn-hear').hidden = false; } });
+const chat = new Chat({ panel: $('chat'), log: $('chat-log'), form: $('chat-form'), input: $('chat-input') }, {
+  send: (text) => signaling?.send({ event: 'chat', data: text }) ?? false,
+  unread: showUnread,
+  problem: toast,
+});
+
+// For diagnostics from the browser's console and for tests: read it, it changes nothing.
+Object.defineProperty(window, 'aq', { value: Object.freeze({
+  get pc() { return call?.pc ?? null; },
+  get me() { return me && { ...me }; },
+  get participants() { return [...participants.values()].map(({ id, name, muted }) => ({ id, name, muted: [...muted] })); },
+  get tracks() { return call ? call.lines.map((line) => ({ ...line })) : []; },
+  get local() { return local ? Object.fromEntries(local.tracks) : {}; },
+}) });
+
+// The form
+
+async function join() {
+  const name = $('name').value.trim();
+  const room = $('room').value.trim() || 'default';
+  const want = { microphone: $('with-mic').checked, camera: $('with-camera').checked };
+  store(localStorage, 'aq.name', name);
+  store(localStorage, 'aq.want', JSON.stringify(want));
+  notice('');
+  setState('joining');
+  $('join-status').textContent = want.microphone || want.camera ? 'Your browser may ask for the microphone and the camera…' : '';
+  local = new Local({
+    changed: (key) => call?.changed(key),
+    muted: tellMuted,
+    unpublish: (key) => call?.unpublish(key),
+    show: showOwn,
+    problem: notice,
+  });
+  const mine = local;
+  await mine.open(want);
+  if (local !== mine) return; // cancelled meanwhile
+  $('join-status').textContent = 'Connecting…';
+  signaling = new Signaling({ room, name, token: token() }, {
+    opened: () => {},
+    message: onMessage,
+    lost: onLost,
+    refused: (words) => leave(words),
+  });
+}
+
+function leave(words = '') {
+  signaling?.leave();
+  call?.close();
+  local?.close();
+  signaling = call = local = me = null;
+  lines = [];
+  participants.clear();
+  tiles.close();
+  chat.open(false);
+  chat.reset();
+  $('btn-hear').hidden = true;
+  $('toasts').replaceChildren();
+  if (document.fullscreenElement) document.exitFullscreen();
+  banner('');
+  $('join-status').textContent = '';
+  setState('form');
+  notice(words || (isInsecure() ? insecureWords() : ''));
+}
+
+function prefill() {
+  $('name').value = query.get('name') ?? query.get('username') ?? stored(localStorage, 'aq.name') ?? '';
+  $('room').value = query.get('room') ?? '';
+  if (query.get('token')) store(sessionStorage, 'aq.token', query.get('token'));
+  if (isInsecure()) return notice(insecureWords());
+  try {
+    const want = JSON.parse(stored(localStorage, 'aq.want'));
+    $('with-mic').checked = want.microphone;
+    $('with-camera').checked = want.camera;
+  } catch { /* the first visit: both */ }
+}
+
+// The token does not stay in the address, which people pass on; it outlives a reload in the tab's storage.
+function token() {
+  return query.get('token') ?? stored(sessionStorage, 'aq.token');
+}
+
+// The address that others can open: the room, and nothing of ours.
+function inviteLink() {
+  const url = new URL(location.href);
+  url.search = new URLSearchParams({ room: me?.room ?? ($('room').value.trim() || 'default') });
+  url.hash = '';
+  return url.href;
+}
+
+// The server's messages
+
+function onMessage(message) {
+  handlers[message.event]?.(message); // a server may say more than this page knows
+}
+
+const handlers = {
+  welcome({ id, room, name, participants: others = [], limits = {} }) {
+    const again = me?.id === id;
+    if (!me) tiles.open(name);
+    me = { id, room, name };
+    tiles.own.rename(name || 'You');
+    participants.clear();
+    for (const other of others) remember(other);
+    tiles.setPeople(participants);
+    lines = [];
+    tiles.show(lines, participants);
+    // With the old identity the server may keep what it knew of us: then nothing counts as told.
+    told = new Map(again ? [] : [['microphone', false], ['camera', false], ['screen', false]]);
+    call?.close();
+    call = newCall();
+    chat.setOwn(id, limits.chat_bytes);
+    banner('');
+    setState('joined');
+    showRoom();
+    showOwn();
+    if (!query.has('autojoin')) history.replaceState(null, '', inviteLink());
+  },
+  history({ lines: old = [] }) {
+    chat.history(old);
+  },
+  joined(person) {
+    if (person.id === me?.id) return;
+    remember(person);
+    tiles.add(participants.get(person.id));
+    say(`${participants.get(person.id).name} joined`);
+    showRoom();
+  },
+  left({ id }) {
+    const person = participants.get(id);
+    if (!person) return;
+    participants.delete(id);
+    tiles.remove(id);
+    say(`${person.name} left`);
+    showRoom();
+  },
+  renamed({ id, name }) {
+    const person = participants.get(id);
+    if (person) person.name = name;
+    if (id === me?.id) me.name = name;
+    (id === me?.id ? tiles.own : tiles.people.get(id))?.rename(name);
+    tiles.screens.get(id)?.rename(name);
+  },
+  tracks({ tracks = [] }) {
+    for (const { id, source, muted, own } of tracks) {
+      if (!own) setMuted(id, source, muted);
+    }
+    call?.handleTracks(tracks);
+  },
+  offer({ data }) {
+    call?.handleOffer(data);
+  },
+  candidate({ data }) {
+    call?.handleCandidate(data);
+  },
+  mute({ id, source, muted }) {
+    setMuted(id, source, muted);
+    tiles.show(lines, participants);
+  },
+  chat(line) {
+    chat.receive(line);
+  },
+  error({ code, message, id, source }) {
+    if (code === 'cannot-decode') return tiles.note(id, source, message);
+    // Two toggles within one change: the server saw the mute after its track. Nobody can do anything about it.
+    if (code === 'not-publishing') return console.info(message);
+    if (code === 'chat-too-long' || code === 'chat-too-fast') chat.refused();
+    toast(message || code);
+  },
+  closing() {
+    banner('The server is about to restart. You will be reconnected.');
+  },
+};
+
+function remember({ id, name, muted = [] }) {
+  participants.set(id, { id, name: name || 'Guest', muted: new Set(muted) });
+}
+
+function setMuted(id, source, muted) {
+  const set = participants.get(id)?.muted;
+  if (muted) set?.add(source);
+  else set?.delete(source);
+}
+
+function newCall() {
+  return new Call(local.tracks, (message) => signaling?.send(message), {
+    lines(list) {
+      lines = list;
+      tiles.show(lines, participants);
+    },
+    attached(source) {
+      if (source === 'microphone') tellMuted(source, !local.microphoneOn);
+      if (source === 'camera') tellMuted(source, false);
+    },
+    connected: () => signaling?.settled(),
+    failed: () => {
+      signaling?.reconnect('Sound and picture don’t get through. Reconnecting…');
+    },
+    problem(error) {
+      console.error(error);
+      toast(`Something went wrong with the call: ${error.message}`);
+    },
+  });
+}
+
+// Tells the others, unless the server knows already.
+function tellMuted(source, muted) {
+  if (told.get(source) === muted) return;
+  if (signaling?.send({ event: 'mute', source, muted })) told.set(source, muted);
+}
+
+function onLost(words) {
+  call?.close();
+  call = null;
+  if (!me) {
+    $('join-status').textContent = words;
+    return;
+  }
+  banner(words);
+  setState('reconnecting');
+}
+
+// What is seen
+
+function setState(state) {
+  document.body.dataset.state = state;
+  for (const field of ['name', 'room', 'with-mic', 'with-camera']) $(field).disabled = state !== 'form';
+  $('btn-join').textContent = state === 'joining' ? 'Cancel' : 'Join';
+  if (state === 'form') document.title = TITLE;
+}
+
+function showRoom() {
+  $('room-name').textContent = me.room;
+  const count = participants.size + 1;
+  $('count').textContent = count === 1 ? 'Only you' : `${count} people`;
+  $('alone').hidden = count > 1;
+  showUnread(chat.unread);
+}
+
+function showOwn() {
+  if (!local) return;
+  tiles.showOwn(local.tracks.get(CAMERA) ?? null, local.tracks.get(SCREEN) ?? null, !local.microphoneOn);
+  button('mic', local.microphoneOn, ['mic', 'mic-off'], ['Turn microphone off', 'Turn microphone on']);
+  button('camera', local.cameraOn, ['camera', 'camera-off'], ['Turn camera off', 'Turn camera on']);
+  button('screen', local.screenOn, ['screen', 'screen'], ['Stop sharing', 'Share your screen']);
+}
+
+function button(which, on, icons, words) {
+  const element = $(`btn-${which}`);
+  setIcon(element, icons[on ? 0 : 1]);
+  element.classList.toggle('off', !on);
+  element.title = words[on ? 0 : 1];
+  // The label says what a press does; a pressed state beside it would say the opposite.
+  element.setAttribute('aria-label', element.title);
+}
+
+function showUnread(count) {
+  const badge = $('unread');
+  badge.hidden = !count;
+  badge.textContent = count > 99 ? '99+' : String(count);
+  const words = document.body.dataset.state === 'form' || !$('chat').hidden ? 'Close chat' : 'Open chat';
+  $('btn-chat').title = words;
+  $('btn-chat').setAttribute('aria-label', count ? `${words}, ${count} unread` : words);
+  $('btn-chat').setAttribute('aria-expanded', String(!$('chat').hidden));
+  if (me) document.title = `${count ? `(${count}) ` : ''}${me.room} · ${TITLE}`;
+}
+
+function openChat(open) {
+  chat.open(open);
+  $('btn-chat').classList.toggle('active', open);
+  showUnread(chat.unread);
+  if (!open) $('btn-chat').focus();
+}
+
+function notice(words) {
+  $('notice').querySelector('.words').textContent = words;
+  $('notice').hidden = !words;
+}
+
+function banner(words) {
+  $('banner').textContent = words;
+  $('banner').hidden = !words;
+}
+
+function toast(words) {
+  const box = document.createElement('p');
+  box.className = 'toast';
+  box.textContent = words;
+  $('toasts').append(box);
+  while ($('toasts').childElementCount > 3) $('toasts').firstElementChild.remove();
+  setTimeout(() => box.remove(), TOAST_MS);
+}
+
+// For screen readers: who comes and goes is seen by the others.
+function say(words) {
+  $('said').textContent = words;
+}
+
+async function copyInvite() {
+  const words = $('btn-invite').querySelector('.words');
+  try {
+    await navigator.clipboard.writeText(inviteLink());
+  } catch {
+    // No clipboard on plain http: the address is at least shown to be copied by hand.
+    return toast(`Copy this address: ${inviteLink()}`);
+  }
+  words.textContent = 'Link copied';
+  say('Link copied');
+  setTimeout(() => { words.textContent = 'Copy invite link'; }, 2500);
+}
+
+// A private window may refuse storage: then nothing is remembered.
+function store(storage, key, value) {
+  try {
+    storage.setItem(key, value);
+  } catch { /* see above */ }
+}
+
+function stored(storage, key) {
+  try {
+    return storage.getItem(key);
+  } catch {
+    return null;
+  }
+}
+
+for (const element of document.querySelectorAll('[data-icon]')) {
+  if (element.matches('button')) setIcon(element, element.dataset.icon);
+  else element.append(icon(element.dataset.icon));
+}
+$('join-form').addEventListener('submit', (event) => {
+  event.preventDefault();
+  if (document.body.dataset.state === 'form') join();
+  else leave();
+});
+$('btn-mic').addEventListener('click', () => local?.toggleMicrophone());
+$('btn-camera').addEventListener('click', () => local?.toggleCamera());
+$('btn-screen').addEventListener('click', () => local?.toggleScreen());
+$('btn-screen').hidden = !canShareScreen;
+$('btn-chat').addEventListener('click', () => openChat(!chat.isOpen));
+$('btn-chat-close').addEventListener('click', () => openChat(false));
+$('chat').addEventListener('keydown', (event) => {
+  if (event.key === 'Escape') openChat(false);
+});
+$('btn-leave').addEventListener('click', () => leave());
+$('btn-invite').addEventListener('click', copyInvite);
+$('btn-notice').addEventListener('click', () => notice(''));
+$('btn-hear').addEventListener('click', () => {
+  tiles.hear();
+  $('btn-hear').hidden = true;
+});
+// Says goodbye at once; the others need not wait for a timeout. Also before a page goes into the back
+// cache, from where it comes back as the form.
+addEventListener('pagehide', () => leave());
+
+prefill();
+if (query.get('autojoin') === '1') join();

@@ -1,0 +1,121 @@
+// The own microphone, camera and screen: what is on, and its tracks.
+//
+// The tracks outlive a reconnect: each new Call takes up what is in `tracks`.
+
+import { openDevices, openScreen } from './devices.js';
+
+export const MICROPHONE = 'microphone audio';
+export const CAMERA = 'camera video';
+export const SCREEN = 'screen video';
+export const SCREEN_AUDIO = 'screen audio';
+
+export class Local {
+  tracks = new Map(); // "source kind" -> MediaStreamTrack
+  busy = new Set(); // what the browser is being asked for right now
+  closed = false;
+
+  // on: changed(key), muted(source, muted), unpublish(key), show(), problem(words)
+  constructor(on) {
+    this.on = on;
+  }
+
+  get microphoneOn() {
+    return this.tracks.get(MICROPHONE)?.enabled ?? false;
+  }
+
+  get cameraOn() {
+    return this.tracks.has(CAMERA);
+  }
+
+  get screenOn() {
+    return this.tracks.has(SCREEN);
+  }
+
+  async open(want) {
+    const { audio, video, problem } = await openDevices(want);
+    this.take(MICROPHONE, audio);
+    this.take(CAMERA, video);
+    if (problem && !this.closed) this.on.problem(problem);
+  }
+
+  // Off only silences the track: the next word must not wait for the device.
+  async toggleMicrophone() {
+    const track = this.tracks.get(MICROPHONE);
+    if (!track) return this.acquire('microphone', { microphone: true });
+    track.enabled = !track.enabled;
+    this.on.muted('microphone', !track.enabled);
+    this.on.show();
+  }
+
+  // Off stops the device, so that its light goes out.
+  async toggleCamera() {
+    if (!this.cameraOn) return this.acquire('camera', { camera: true });
+    this.release(CAMERA);
+    this.on.muted('camera', true);
+    this.on.changed(CAMERA);
+  }
+
+  async toggleScreen() {
+    if (this.screenOn) return this.stopScreen();
+    if (this.busy.has('screen')) return;
+    this.busy.add('screen');
+    const { audio, video, problem } = await openScreen();
+    this.busy.delete('screen');
+    if (problem && !this.closed) this.on.problem(problem);
+    this.take(SCREEN, video);
+    this.take(SCREEN_AUDIO, audio);
+    if (video) this.on.changed(SCREEN);
+    if (audio) this.on.changed(SCREEN_AUDIO);
+  }
+
+  stopScreen() {
+    for (const key of [SCREEN, SCREEN_AUDIO]) {
+      if (this.release(key)) this.on.unpublish(key);
+    }
+  }
+
+  close() {
+    this.closed = true;
+    for (const key of [...this.tracks.keys()]) this.release(key);
+  }
+
+  async acquire(source, want) {
+    if (this.busy.has(source)) return;
+    this.busy.add(source);
+    await this.open(want);
+    this.busy.delete(source);
+    const key = source === 'camera' ? CAMERA : MICROPHONE;
+    if (!this.tracks.has(key)) return;
+    this.on.changed(key);
+    this.on.problem(''); // whatever was wrong with it before is over
+  }
+
+  take(key, track) {
+    if (!track) return;
+    if (this.closed) return track.stop(); // left while the browser was asking
+    // The device was unplugged, or the browser's own "stop sharing" was pressed.
+    track.onended = () => this.onEnded(key);
+    this.tracks.set(key, track);
+    this.on.show();
+  }
+
+  onEnded(key) {
+    if (key === SCREEN) return this.stopScreen();
+    if (!this.release(key)) return;
+    if (key === SCREEN_AUDIO) return this.on.unpublish(key);
+    const [source] = key.split(' ');
+    this.on.muted(source, true);
+    this.on.changed(key);
+    this.on.problem(`The ${source} was disconnected. Plug it in, then switch it on again.`);
+  }
+
+  release(key) {
+    const track = this.tracks.get(key);
+    if (!track) return false;
+    track.onended = null;
+    track.stop();
+    this.tracks.delete(key);
+    this.on.show();
+    return true;
+  }
+}

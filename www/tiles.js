@@ -1,0 +1,318 @@
+// The grid: one tile for each participant, a larger one for each shared screen.
+
+import { icon, setIcon } from './icons.js';
+
+// A tile narrower than this shows nobody's face: the grid scrolls instead.
+const NARROWEST = 132;
+const GAP = 10;
+
+export class Tiles {
+  // root holds #stage and #grid; blocked() tells that the browser refuses sound without a click.
+  constructor(root, { blocked }) {
+    this.root = root;
+    this.stage = root.querySelector('#stage');
+    this.grid = root.querySelector('#grid');
+    this.blocked = blocked;
+    this.people = new Map(); // participant id -> Tile
+    this.screens = new Map(); // participant id -> Tile
+    this.own = null;
+    this.ownScreen = null;
+    new ResizeObserver(() => this.layout()).observe(root);
+  }
+
+  open(name) {
+    this.own = new Tile({ name, own: true });
+    this.grid.append(this.own.element);
+    this.layout();
+  }
+
+  close() {
+    for (const tile of [...this.people.values(), ...this.screens.values(), this.own, this.ownScreen]) tile?.remove();
+    this.people.clear();
+    this.screens.clear();
+    this.own = this.ownScreen = null;
+  }
+
+  // Shows exactly these people; those who were there keep their tile.
+  setPeople(people) {
+    for (const id of [...this.people.keys()]) if (!people.has(id)) this.remove(id);
+    for (const person of people.values()) this.add(person);
+    this.layout();
+  }
+
+  add({ id, name }) {
+    const known = this.people.get(id);
+    if (known) return known.rename(name);
+    const tile = new Tile({ id, name, blocked: this.blocked });
+    this.people.set(id, tile);
+    this.grid.insertBefore(tile.element, this.own?.element ?? null);
+    this.layout();
+  }
+
+  remove(id) {
+    for (const tiles of [this.people, this.screens]) {
+      tiles.get(id)?.remove();
+      tiles.delete(id);
+    }
+    this.layout();
+  }
+
+  // lines: what the server said about each mid of the others, with the receiver's track.
+  // people: participant id -> { name, muted: Set of sources }.
+  show(lines, people) {
+    const carries = new Map(); // "id source kind" -> track
+    for (const { id, source, kind, muted, track } of lines) {
+      const silent = people.get(id)?.muted.has(source) ?? muted;
+      if (track && !(silent && kind === 'video')) carries.set(`${id} ${source} ${kind}`, track);
+    }
+    const shares = new Set(lines.filter(({ source, kind, id }) => source === 'screen' && kind === 'video' && people.has(id)).map(({ id }) => id));
+    for (const id of [...this.screens.keys()]) {
+      if (shares.has(id)) continue;
+      this.screens.get(id).remove();
+      this.screens.delete(id);
+    }
+    for (const id of shares) {
+      if (this.screens.has(id)) continue;
+      const tile = new Tile({ id, name: people.get(id).name, screen: true, blocked: this.blocked });
+      this.screens.set(id, tile);
+      this.stage.append(tile.element);
+    }
+    // Who loses a track loses it before somebody else gets it.
+    const wanted = [];
+    for (const [source, tiles] of [['camera', this.people], ['screen', this.screens]]) {
+      for (const [id, tile] of tiles) {
+        const sound = source === 'camera' ? 'microphone' : 'screen';
+        wanted.push([tile, carries.get(`${id} ${sound} audio`) ?? null, carries.get(`${id} ${source} video`) ?? null]);
+      }
+    }
+    for (const [tile, audio, video] of wanted) tile.keepOnly(audio, video);
+    for (const [tile, audio, video] of wanted) tile.setTracks(audio, video);
+    for (const [id, tile] of this.people) {
+      const speaks = lines.some((line) => line.id === id && line.source === 'microphone');
+      tile.setSilent(!speaks || people.get(id).muted.has('microphone'));
+    }
+    this.layout();
+  }
+
+  showOwn(camera, screen, silent) {
+    this.own?.setTracks(null, camera);
+    this.own?.setSilent(silent);
+    if (screen && !this.ownScreen) {
+      this.ownScreen = new Tile({ name: 'Your screen', own: true, screen: true });
+      this.stage.append(this.ownScreen.element);
+    } else if (!screen) {
+      this.ownScreen?.remove();
+      this.ownScreen = null;
+    }
+    this.ownScreen?.setTracks(null, screen);
+    this.layout();
+  }
+
+  // Words on a tile, for example that this browser can't decode what somebody sends.
+  note(id, source, words) {
+    (source === 'screen' ? this.screens : this.people).get(id)?.note(words);
+  }
+
+  // After a click of the user the browser lets sound out.
+  hear() {
+    for (const tile of [...this.people.values(), ...this.screens.values()]) tile.hear();
+  }
+
+  layout() {
+    const screens = this.stage.childElementCount;
+    const people = this.grid.childElementCount;
+    const { clientWidth: width, clientHeight: height } = this.root;
+    if (!people || !width || !height) return;
+    this.stage.hidden = !screens;
+    this.root.classList.toggle('staged', screens > 0);
+    if (!screens) return fit(this.grid, people, width, height, width < height ? 0.9 : 4 / 3);
+    const beside = width > height;
+    this.root.classList.toggle('beside', beside);
+    // The people beside or below a screen take a strip: enough to see faces, little enough to read the screen.
+    const strip = beside ? Math.min(280, Math.max(150, width * 0.2)) : Math.min(height * 0.35, 260);
+    const [w, h] = beside ? [width - strip - GAP, height] : [width, height - strip - GAP];
+    fit(this.stage, screens, w, h, 16 / 10);
+    if (beside) fit(this.grid, people, strip, height, 16 / 9);
+    else fit(this.grid, people, width, strip, 4 / 3);
+  }
+}
+
+// Sets the tile size which makes n tiles largest in the box. A tile may be as tall as `tallest` (width by
+// height) and as wide as 16:9: between the two faces are cut little and the box is used well.
+function fit(box, n, width, height, tallest) {
+  let best = { w: 0, h: 0, area: 0 };
+  for (let columns = 1; columns <= n; columns++) {
+    const rows = Math.ceil(n / columns);
+    let w = (width - GAP * (columns - 1)) / columns;
+    let h = (height - GAP * (rows - 1)) / rows;
+    if (w < 1 || h < 1) continue;
+    if (w / h > 16 / 9) w = h * 16 / 9;
+    if (w / h < tallest) h = w / tallest;
+    if (w * h > best.area) best = { w, h, area: w * h };
+  }
+  const scrolls = best.w < Math.min(NARROWEST, width);
+  if (scrolls) {
+    const columns = Math.max(1, Math.floor((width + GAP) / (NARROWEST + GAP)));
+    best.w = (width - GAP * (columns - 1)) / columns;
+    best.h = best.w * 9 / 16;
+  }
+  box.classList.toggle('scrolls', scrolls);
+  box.style.width = `${Math.floor(width)}px`;
+  box.style.height = `${Math.floor(height)}px`;
+  box.style.setProperty('--tile-width', `${Math.floor(best.w)}px`);
+  box.style.setProperty('--tile-height', `${Math.floor(best.h)}px`);
+}
+
+class Tile {
+  audio = null;
+  video = null;
+  stream = null;
+
+  constructor({ id, name, own = false, screen = false, blocked = () => {} }) {
+    this.isOwn = own;
+    this.isScreen = screen;
+    this.blocked = blocked;
+    const element = this.element = document.createElement('article');
+    element.className = 'tile' + (screen ? ' screen' : '') + (own ? (screen ? ' own' : ' self') : '');
+    if (id) element.dataset[screen ? 'screenOf' : 'id'] = id;
+
+    this.face = document.createElement('div');
+    this.face.className = 'face';
+    this.face.setAttribute('aria-hidden', 'true');
+    this.picture = document.createElement('video');
+    this.picture.autoplay = true;
+    this.picture.playsInline = true;
+    this.picture.muted = own;
+    this.label = document.createElement('div');
+    this.label.className = 'label';
+    this.nameText = document.createElement('span');
+    this.nameText.className = 'name';
+    this.label.append(this.nameText);
+    this.noteText = document.createElement('p');
+    this.noteText.className = 'note';
+    this.noteText.hidden = true;
+    element.append(this.picture, this.face, this.noteText, this.label);
+
+    if (screen) {
+      const expand = document.createElement('button');
+      expand.type = 'button';
+      expand.className = 'expand';
+      expand.title = 'Full screen';
+      expand.setAttribute('aria-label', 'Full screen');
+      setIcon(expand, 'expand');
+      expand.onclick = () => (document.fullscreenElement ? document.exitFullscreen() : element.requestFullscreen?.());
+      if (element.requestFullscreen) element.append(expand);
+    }
+    this.rename(name);
+  }
+
+  rename(name) {
+    this.name = name;
+    this.element.dataset.name = name;
+    const words = this.isOwn ? (this.isScreen ? name : `${name} (you)`) : this.isScreen ? `${name}’s screen` : name;
+    this.nameText.textContent = words;
+    this.element.setAttribute('aria-label', words);
+    this.face.replaceChildren();
+    if (this.isScreen) return this.face.append(icon('screen'));
+    const circle = document.createElement('span');
+    circle.textContent = initials(name);
+    circle.style.setProperty('--hue', hue(name));
+    this.face.append(circle);
+  }
+
+  setSilent(silent) {
+    this.element.classList.toggle('silent', silent);
+    const shown = this.label.querySelector('.icon');
+    if (silent && !shown) this.label.prepend(icon('mic-off'));
+    if (!silent) shown?.remove();
+    const words = this.nameText.textContent;
+    this.element.setAttribute('aria-label', silent ? `${words}, microphone off` : words);
+  }
+
+  note(words) {
+    this.noteText.textContent = words;
+    this.noteText.hidden = !words;
+  }
+
+  keepOnly(audio, video) {
+    this.setTracks(this.audio === audio ? audio : null, this.video === video ? video : null);
+  }
+
+  setTracks(audio, video) {
+    if (this.audio === audio && this.video === video) return;
+    if (this.video && this.video !== video) this.video.onmute = this.video.onunmute = null;
+    this.audio = audio;
+    this.video = video;
+    if (video && !this.isOwn) video.onmute = video.onunmute = () => this.play();
+    this.play();
+  }
+
+  // Sound and picture go into one stream, so that one element plays both. A picture joins it only once
+  // packets come (`unmute`): Chromium keeps back the sound of an element that waits for its first frame.
+  play() {
+    const picture = this.video && (this.isOwn || !this.video.muted) ? this.video : null;
+    const tracks = [this.audio, picture].filter(Boolean);
+    const had = this.stream?.getTracks() ?? [];
+    if (tracks.length === had.length && tracks.every((track) => had.includes(track))) return;
+    if (had.includes(picture)) { /* its frames go on */ } else this.showPicture(picture);
+    if (!tracks.length) {
+      this.stream = this.picture.srcObject = null;
+      return;
+    }
+    if (this.stream) {
+      for (const track of had) if (!tracks.includes(track)) this.stream.removeTrack(track);
+      for (const track of tracks) if (!had.includes(track)) this.stream.addTrack(track);
+    } else {
+      this.stream = this.picture.srcObject = new MediaStream(tracks);
+    }
+    this.start();
+  }
+
+  // Takes the placeholder away with the first frame, not before: an element shows black until then.
+  showPicture(track) {
+    this.element.classList.remove('has-video');
+    this.awaited = track;
+    if (!track) return;
+    const shown = () => {
+      if (this.awaited !== track) return;
+      this.element.classList.add('has-video');
+      this.note('');
+    };
+    if (this.picture.requestVideoFrameCallback) this.picture.requestVideoFrameCallback(shown);
+    else this.picture.addEventListener('timeupdate', shown, { once: true });
+  }
+
+  start() {
+    this.picture.play().catch((error) => {
+      if (error.name !== 'NotAllowedError' || this.picture.muted) return;
+      // No sound before a click: the picture at least may play.
+      this.picture.muted = true;
+      this.picture.play().catch(() => {});
+      this.blocked();
+    });
+  }
+
+  hear() {
+    if (this.isOwn) return;
+    this.picture.muted = false;
+    this.picture.play().catch(() => {});
+  }
+
+  remove() {
+    this.setTracks(null, null);
+    this.element.remove();
+  }
+}
+
+function initials(name) {
+  const words = name.trim().split(/\s+/).filter(Boolean);
+  const letters = words.length > 1 ? [words[0], words.at(-1)] : words;
+  return letters.map((word) => [...word][0]).join('').toUpperCase() || '?';
+}
+
+// The same name has the same colour everywhere and always.
+function hue(name) {
+  let hash = 7;
+  for (const letter of name) hash = (hash * 31 + letter.codePointAt(0)) % 36_007;
+  return hash % 360;
+}
