@@ -1,1 +1,71 @@
-//! skeleton
+//! AQ Server: a video-conference SFU with chat, in one process with one thread.
+//!
+//! # The map
+//!
+//! The whole server is one state machine without I/O, [`server::Server`]; a thin loop around it,
+//! [`io::reactor`], owns the sockets and the clock. So a conference of twenty on a bad network runs in a test in
+//! seconds (`tests/sim`), and every fault can be injected, seeded and repeated.
+//!
+//! | level | modules | what they are |
+//! | --- | --- | --- |
+//! | 7 | `main` | flags to configuration, sockets, the loop |
+//! | 6 | [`io::reactor`] | the mio loop, as commented phases with one `now` a turn |
+//! | 5 | [`io`] | TCP, TLS, UDP in batches, interfaces, the log, the `--www` folder |
+//! | 4 | [`server`] | inputs, outputs, dispatch: where the planes meet |
+//! | 3 | [`timers`] | deadlines, one entry for each who waits |
+//! | 2 | [`room`] | who is there, what they publish, chat: pure |
+//! | 2 | [`web::conn`], [`media::peer`] | one TCP connection; one `Rtc` |
+//! | 1 | [`web`], [`media`] | HTTP, WebSocket, signaling; ICE demultiplexing, negotiation, RTP rewriting: pure |
+//! | 0 | [`config`], [`clock`], [`id`], [`stats`], [`track`] | words that all share |
+//!
+//! # A packet
+//!
+//! [`io::udp`] takes a batch. For each datagram [`media::demux`] finds the peer by address (or by the ufrag of a
+//! STUN request), [`media::peer`] decrypts, and what it says is kept with a shared payload. When the batch is
+//! done, `poll_output` gives each packet to the track's subscribers' queues; then, subscriber after subscriber,
+//! [`media::forward`] maps the numbers, all packets are written to the `Rtc`, and one drain takes out the
+//! sealed datagrams. Those to one destination with one size leave in one system call.
+//!
+//! # A message
+//!
+//! Bytes go to [`web::conn`]; a text frame is parsed by [`web::signal`]; the server acts on the room or the peer;
+//! what others are to hear is serialised and framed once and queued to each connection. The loop writes before
+//! it sleeps. A reader that is too slow is closed at its limit, never waited for.
+//!
+//! # Invariants
+//!
+//! Those marked with a star are held by a test of the source (`tests/source.rs`), the others by the simulation.
+//!
+//! 1. Only `io` and `main` do I/O or read a clock. `now` is a parameter everywhere else, wall time an offset
+//!    handed in.*
+//! 2. Imports go down the levels. `web` and `media` know nothing of each other.*
+//! 3. Only [`media::peer`] names str0m's `Rtc`.* It is never left undrained when the loop sleeps.
+//! 4. Effects are queued, not called back: there is no callback, no `Rc`, no lock.*
+//! 5. Everything that a client can make grow has a limit, a policy when it is reached, and a counter.
+//! 6. For a packet nobody looks at all peers, and the payload is not copied. Work in a turn is proportional to
+//!    what happened, not to who is connected.
+//! 7. Nothing depends on the order of a hash map: what is walked is a vector or a B-tree.*
+//! 8. A track is named by publisher and the publisher's mid. A subscriber's mid is private to its peer and does
+//!    not exist before the offer that creates it.
+//! 9. The outgoing sequence number of an SSRC only grows: no (SSRC, number) is sealed with two packets.
+//!
+//! # What is deliberately absent
+//!
+//! Threads, locks and async: one process is one core. Full ICE: the server sends to nobody who has not proven
+//! to receive there. Candidates of clients: they are learned from their checks. State shared between processes:
+//! a room lives in one.
+
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod clock;
+pub mod config;
+pub mod id;
+// pub mod io;
+pub mod media;
+pub mod room;
+pub mod server;
+pub mod stats;
+pub mod timers;
+pub mod track;
+pub mod web;

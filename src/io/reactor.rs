@@ -1,0 +1,351 @@
+//! The reactor is the loop: it waits, feeds what came to the server, carries out what the server says, and
+//! writes before it sleeps again.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use log::{debug, error, warn};
+use mio::net::TcpListener;
+use mio::{Events, Interest, Poll, Token};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+
+use crate::id::ConnId;
+use crate::io::tcp::{ReadEnd, Tcp};
+use crate::io::tls::{TlsAcceptor, TlsStream};
+use crate::io::udp::Udp;
+use crate::io::{wall, www::Www};
+use crate::server::{Input, Output, Server};
+
+const LISTENER: Token = Token(0);
+const UDP: Token = Token(1);
+const SIGNALS: Token = Token(2);
+const FIRST_CONN: usize = 3;
+
+/// Connections accepted in one turn; a storm of them waits for the others' turns.
+const ACCEPTS: usize = 64;
+
+/// How long accepting pauses when descriptors ran out.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often the wall clock and the folder of `--www` are looked at.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// The loop and everything it owns.
+pub struct Reactor {
+    poll: Poll,
+    signals: Signals,
+    listener: TcpListener,
+    udp: Udp,
+    tls: Option<TlsAcceptor>,
+    www: Option<Www>,
+    server: Server,
+    conns: BTreeMap<ConnId, Tcp>,
+    next_conn: usize,
+    /// Connections that may have more to read than one turn took.
+    unread: Vec<ConnId>,
+    /// Connections with something to write.
+    unwritten: Vec<ConnId>,
+    accepting: Accepting,
+    udp_readable: bool,
+    udp_writable: bool,
+    housekeeping: Instant,
+    buffer: Vec<u8>,
+}
+
+/// Whether new connections are waiting to be accepted.
+enum Accepting {
+    /// The poll will say.
+    Idle,
+    /// There may be more.
+    Ready,
+    /// Out of descriptors until then.
+    Paused(Instant),
+}
+
+impl Reactor {
+    /// Registers everything with one poll.
+    ///
+    /// # Errors
+    /// The system refuses a poll or a signal handler.
+    pub fn new(
+        server: Server,
+        listener: std::net::TcpListener,
+        mut udp: Udp,
+        tls: Option<TlsAcceptor>,
+        www: Option<Www>,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        listener.set_nonblocking(true)?;
+        let mut listener = TcpListener::from_std(listener);
+        let registry = poll.registry();
+        registry.register(&mut signals, SIGNALS, Interest::READABLE)?;
+        registry.register(&mut listener, LISTENER, Interest::READABLE)?;
+        registry.register(udp.source(), UDP, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Self {
+            poll,
+            signals,
+            listener,
+            udp,
+            tls,
+            www,
+            server,
+            conns: BTreeMap::new(),
+            next_conn: FIRST_CONN,
+            unread: Vec::new(),
+            unwritten: Vec::new(),
+            accepting: Accepting::Idle,
+            udp_readable: false,
+            udp_writable: true,
+            housekeeping: Instant::now(),
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Runs until the server says `Exit`.
+    ///
+    /// # Errors
+    /// The poll or the UDP socket failed for good.
+    pub fn run(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        loop {
+            // Sleep, unless something is left over from the last turn.
+            let timeout = self.timeout(Instant::now());
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                result => result?,
+            }
+            let now = Instant::now();
+
+            // What the system says.
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.accepting = Accepting::Ready,
+                    SIGNALS => self.signals.pending().for_each(|_| self.server.handle_input(now, Input::Shutdown)),
+                    UDP => {
+                        self.udp_readable |= event.is_readable();
+                        self.udp_writable |= event.is_writable();
+                    }
+                    Token(conn) => {
+                        let conn = ConnId(conn as u64);
+                        if event.is_readable() || event.is_read_closed() || event.is_error() {
+                            self.unread.push(conn);
+                        }
+                        if event.is_writable() {
+                            self.unwritten.push(conn);
+                        }
+                    }
+                }
+            }
+
+            // What came in: a bounded share of each.
+            self.accept(now);
+            self.read_conns(now);
+            self.receive(now)?;
+            self.keep_house(now);
+            self.server.handle_input(now, Input::Timeout);
+
+            // What the server makes of it.
+            let exit = self.carry_out();
+
+            // Write before sleep.
+            if self.udp_writable {
+                self.udp_writable = self.udp.flush();
+            }
+            self.write_conns(now);
+            if exit {
+                return Ok(());
+            }
+        }
+    }
+
+    /// How long to sleep at most.
+    fn timeout(&self, now: Instant) -> Option<Duration> {
+        if self.udp_readable || !self.unread.is_empty() || matches!(self.accepting, Accepting::Ready) {
+            return Some(Duration::ZERO);
+        }
+        let paused = match self.accepting {
+            Accepting::Paused(until) => Some(until),
+            _ => None,
+        };
+        let deadlines = [self.server.next_timeout(), paused, Some(self.housekeeping)];
+        let deadline = deadlines.into_iter().flatten().min()?;
+        Some(deadline.saturating_duration_since(now))
+    }
+
+    fn accept(&mut self, now: Instant) {
+        if let Accepting::Paused(until) = self.accepting
+            && now >= until
+        {
+            self.accepting = Accepting::Ready;
+        }
+        if !matches!(self.accepting, Accepting::Ready) {
+            return;
+        }
+        for _ in 0..ACCEPTS {
+            let (socket, remote) = match self.listener.accept() {
+                Ok(accepted) => accepted,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.accepting = Accepting::Idle;
+                    return;
+                }
+                // The other end has already gone.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+                Err(error) => {
+                    warn!("connections can't be accepted, next try in a second: {error}");
+                    self.accepting = Accepting::Paused(now + ACCEPT_PAUSE);
+                    return;
+                }
+            };
+            let token = self.next_conn;
+            self.next_conn += 1;
+            let id = ConnId(token as u64);
+            let tls = match self.tls.as_ref().map(TlsStream::new).transpose() {
+                Ok(tls) => tls,
+                Err(error) => {
+                    debug!("{remote}: TLS could not be set up: {error}");
+                    continue;
+                }
+            };
+            let mut conn = Tcp::new(socket, tls);
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            if let Err(error) = self.poll.registry().register(conn.source(), Token(token), interest) {
+                debug!("{remote}: not registered: {error}");
+                continue;
+            }
+            self.conns.insert(id, conn);
+            let secure = self.tls.is_some();
+            let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+            self.server.handle_input(now, Input::Accepted { conn: id, remote, secure });
+        }
+    }
+
+    fn read_conns(&mut self, now: Instant) {
+        let mut unread = std::mem::take(&mut self.unread);
+        unread.sort_unstable();
+        unread.dedup();
+        for id in unread {
+            let Some(conn) = self.conns.get_mut(&id) else {
+                continue;
+            };
+            self.buffer.clear();
+            let result = conn.read(&mut self.buffer);
+            if !self.buffer.is_empty() {
+                let bytes = &self.buffer;
+                self.server.handle_input(now, Input::Data { conn: id, bytes });
+            }
+            // A TLS handshake answers without the server knowing of it.
+            self.unwritten.push(id);
+            match result {
+                Ok(ReadEnd::Drained) => {}
+                Ok(ReadEnd::More) => self.unread.push(id),
+                Ok(ReadEnd::Eof) => self.server.handle_input(now, Input::Eof { conn: id }),
+                Err(error) => self.lose(now, id, &error),
+            }
+        }
+        // What one turn reads at most must not stay allocated for good.
+        self.buffer.shrink_to(1 << 20);
+    }
+
+    fn receive(&mut self, now: Instant) -> io::Result<()> {
+        if !self.udp_readable {
+            return Ok(());
+        }
+        let server = &mut self.server;
+        self.udp_readable = self.udp.receive(|datagram| {
+            server.handle_input(
+                now,
+                Input::Datagram {
+                    source: datagram.source,
+                    destination: datagram.destination,
+                    contents: datagram.contents,
+                },
+            );
+        })?;
+        Ok(())
+    }
+
+    fn keep_house(&mut self, now: Instant) {
+        if now < self.housekeeping {
+            return;
+        }
+        self.housekeeping = now + HOUSEKEEPING;
+        self.server.set_wall(wall(now));
+        match self.www.as_mut().map(Www::reload) {
+            Some(Ok(Some(assets))) => self.server.set_assets(assets),
+            Some(Err(error)) => warn!("the folder of --www can't be read, its last state is served: {error}"),
+            Some(Ok(None)) | None => {}
+        }
+    }
+
+    /// Does what the server says. True if it says to end.
+    fn carry_out(&mut self) -> bool {
+        let mut exit = false;
+        while let Some(output) = self.server.poll_output() {
+            match output {
+                Output::Datagram(transmit) => self.udp.send(transmit),
+                Output::Data { conn, bytes } => {
+                    if let Some(tcp) = self.conns.get_mut(&conn) {
+                        tcp.send(bytes);
+                        self.unwritten.push(conn);
+                    }
+                }
+                Output::Close { conn } => {
+                    if let Some(tcp) = self.conns.get_mut(&conn) {
+                        tcp.closing = true;
+                        self.unwritten.push(conn);
+                    }
+                }
+                Output::Exit => exit = true,
+            }
+        }
+        exit
+    }
+
+    fn write_conns(&mut self, now: Instant) {
+        let mut unwritten = std::mem::take(&mut self.unwritten);
+        unwritten.sort_unstable();
+        unwritten.dedup();
+        for id in unwritten.drain(..) {
+            let Some(conn) = self.conns.get_mut(&id) else {
+                continue;
+            };
+            match conn.flush() {
+                Ok(bytes) => {
+                    if bytes > 0 {
+                        self.server.handle_input(now, Input::Written { conn: id, bytes });
+                    }
+                    // The server closes when all was written, or when it gives a connection up that takes nothing.
+                    if conn.closing {
+                        conn.shutdown();
+                        self.drop_conn(id);
+                    }
+                }
+                Err(error) => self.lose(now, id, &error),
+            }
+        }
+        self.unwritten = unwritten;
+    }
+
+    fn lose(&mut self, now: Instant, id: ConnId, error: &io::Error) {
+        debug!("conn {}: lost: {error}", id.0);
+        self.drop_conn(id);
+        self.server.handle_input(now, Input::Gone { conn: id });
+    }
+
+    fn drop_conn(&mut self, id: ConnId) {
+        let Some(mut conn) = self.conns.remove(&id) else {
+            return;
+        };
+        if let Err(error) = self.poll.registry().deregister(conn.source()) {
+            error!("conn {}: not deregistered: {error}", id.0);
+        }
+        // Room for the next one that waited for a descriptor.
+        if let Accepting::Paused(_) = self.accepting {
+            self.accepting = Accepting::Ready;
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! One TCP connection of the loop: a socket, TLS or not, and the bytes that wait to be written.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+
+use mio::net::TcpStream;
+use socket2::SockRef;
+
+use crate::io::tls::TlsStream;
+use crate::web::conn::Transmit;
+
+/// Bytes read in one turn. A flood on one connection waits for the others' turns.
+const READ_BYTES: usize = 64 * 1024;
+
+/// The kernel's send buffer, which is outside of the server's accounting.
+const SEND_BUFFER: usize = 256 * 1024;
+
+/// What a read found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadEnd {
+    /// Nothing more for now.
+    Drained,
+    /// There may be more: read again in the next turn.
+    More,
+    /// The other end sends nothing more.
+    Eof,
+}
+
+/// A connection.
+pub struct Tcp {
+    socket: TcpStream,
+    tls: Option<TlsStream>,
+    queue: VecDeque<Transmit>,
+    /// Bytes of the queue's front that were written.
+    offset: usize,
+    /// To be closed when the next write is done.
+    pub closing: bool,
+}
+
+impl Tcp {
+    /// Takes an accepted socket.
+    pub fn new(socket: TcpStream, tls: Option<TlsStream>) -> Self {
+        // Both are improvements only; a socket without them works.
+        let _ = socket.set_nodelay(true);
+        let _ = SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER);
+        Self {
+            socket,
+            tls,
+            queue: VecDeque::new(),
+            offset: 0,
+            closing: false,
+        }
+    }
+
+    /// For registration with the poll.
+    pub fn source(&mut self) -> &mut TcpStream {
+        &mut self.socket
+    }
+
+    /// Appends what came, as plaintext, to `buffer`.
+    ///
+    /// # Errors
+    /// The connection is of no more use.
+    pub fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<ReadEnd> {
+        if let Some(tls) = &mut self.tls {
+            let outcome = tls.read_tls(&mut self.socket, buffer)?;
+            return Ok(match outcome.eof {
+                true => ReadEnd::Eof,
+                false if outcome.more => ReadEnd::More,
+                false => ReadEnd::Drained,
+            });
+        }
+        let start = buffer.len();
+        buffer.resize(start + READ_BYTES, 0);
+        let mut filled = start;
+        let end = loop {
+            match self.socket.read(&mut buffer[filled..]) {
+                Ok(0) => break Ok(if filled == buffer.len() { ReadEnd::More } else { ReadEnd::Eof }),
+                Ok(bytes) => filled += bytes,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(ReadEnd::Drained),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        buffer.truncate(filled);
+        end
+    }
+
+    /// Queues bytes.
+    pub fn send(&mut self, bytes: Transmit) {
+        self.queue.push_back(bytes);
+    }
+
+    /// Writes what it can and returns how many bytes of the queue that were.
+    ///
+    /// # Errors
+    /// The connection is of no more use.
+    pub fn flush(&mut self) -> io::Result<usize> {
+        let mut written = 0;
+        loop {
+            if let Some(tls) = &mut self.tls
+                && !tls.flush_tls(&mut self.socket)?
+            {
+                return Ok(written);
+            }
+            let Some(front) = self.queue.front() else {
+                return Ok(written);
+            };
+            let rest = &front[self.offset..];
+            let taken = match &mut self.tls {
+                Some(tls) => tls.write(rest),
+                None => match self.socket.write(rest) {
+                    Ok(taken) => taken,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(written),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) => return Err(error),
+                },
+            };
+            if taken == 0 && !rest.is_empty() {
+                return Ok(written);
+            }
+            written += taken;
+            self.offset += taken;
+            if self.offset == front.len() {
+                self.queue.pop_front();
+                self.offset = 0;
+            }
+        }
+    }
+
+    /// Says goodbye in TLS; the socket is closed by dropping it.
+    pub fn shutdown(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.close_notify();
+            let _ = tls.flush_tls(&mut self.socket);
+        }
+        // A close with unread input would reset the connection and lose what was written last.
+        let _ = self.socket.shutdown(std::net::Shutdown::Write);
+    }
+}

@@ -1,0 +1,116 @@
+//! The demultiplexer says whose a datagram is: by its source address, or by the ufrag in its STUN username.
+
+use std::net::SocketAddr;
+
+use rustc_hash::FxHashMap;
+use str0m::ice::StunMessage;
+
+use crate::id::PeerId;
+
+/// Source addresses that one peer may have at a time. Lower locks out a phone that roams between networks,
+/// higher lets one member make ICE pairs without end (str0m keeps one for each).
+pub const MAX_ADDRESSES_PER_PEER: usize = 8;
+
+/// Two maps: validated source addresses, and the ufrags that the offers gave out.
+#[derive(Default)]
+pub struct Demux {
+    by_address: FxHashMap<SocketAddr, PeerId>,
+    by_ufrag: FxHashMap<String, PeerId>,
+}
+
+/// What a datagram is to the server.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Match {
+    /// From an address that has passed an authenticated check.
+    Known(PeerId),
+    /// A STUN request that names this peer, from an address not seen before: to be verified before it counts.
+    Claimed(PeerId),
+    /// Nobody's.
+    Unknown,
+}
+
+impl Demux {
+    /// Gives out `ufrag` for `peer`.
+    pub fn insert_ufrag(&mut self, ufrag: &str, peer: PeerId) {
+        self.by_ufrag.insert(ufrag.to_owned(), peer);
+    }
+
+    /// Binds a source address to the peer that proved it can receive there; it may have been another's before.
+    pub fn insert_address(&mut self, source: SocketAddr, peer: PeerId) {
+        self.by_address.insert(source, peer);
+    }
+
+    /// Forgets an address, if it is still this peer's.
+    pub fn remove_address(&mut self, source: SocketAddr, peer: PeerId) {
+        if self.by_address.get(&source) == Some(&peer) {
+            self.by_address.remove(&source);
+        }
+    }
+
+    /// Forgets a ufrag.
+    pub fn remove_ufrag(&mut self, ufrag: &str) {
+        self.by_ufrag.remove(ufrag);
+    }
+
+    /// Whose `contents` is: one look-up, and a parse of the STUN header only where the address is new or the
+    /// datagram is STUN that names somebody else (an address may be reused by the next peer behind one NAT).
+    pub fn find(&self, source: SocketAddr, contents: &[u8]) -> Match {
+        let known = self.by_address.get(&source).copied();
+        // RFC 7983: the first byte of STUN is 0 to 3.
+        if contents.first().is_some_and(|first| *first > 3) {
+            return known.map_or(Match::Unknown, Match::Known);
+        }
+        let Ok(message) = StunMessage::parse(contents) else {
+            return Match::Unknown;
+        };
+        let named = message
+            .split_username()
+            .and_then(|(local, _)| self.by_ufrag.get(local).copied());
+        match (known, named) {
+            (Some(known), Some(named)) if known == named => Match::Known(known),
+            (_, Some(named)) => Match::Claimed(named),
+            // A server in ICE-lite sends no requests, so it expects no responses.
+            (_, None) => Match::Unknown,
+        }
+    }
+
+    /// Entries in both maps, for statistics and tests of leaks.
+    pub fn len(&self) -> (usize, usize) {
+        (self.by_address.len(), self.by_ufrag.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(slot: u32) -> PeerId {
+        PeerId { slot, generation: 0 }
+    }
+
+    #[test]
+    fn media_is_found_by_address_alone() {
+        let mut demux = Demux::default();
+        let ann = "192.0.2.1:5000".parse().unwrap();
+        let bob = "192.0.2.1:5001".parse().unwrap();
+        demux.insert_address(ann, peer(1));
+        assert_eq!(demux.find(ann, &[0x80, 111, 0, 0]), Match::Known(peer(1)));
+        assert_eq!(demux.find(bob, &[0x80, 111, 0, 0]), Match::Unknown);
+        // A later owner of the address keeps it when the earlier one goes.
+        demux.insert_address(ann, peer(2));
+        demux.remove_address(ann, peer(1));
+        assert_eq!(demux.find(ann, &[22]), Match::Known(peer(2)));
+        demux.remove_address(ann, peer(2));
+        assert_eq!(demux.find(ann, &[22]), Match::Unknown);
+    }
+
+    #[test]
+    fn rubbish_is_nobodys() {
+        let mut demux = Demux::default();
+        let ann = "192.0.2.1:5000".parse().unwrap();
+        demux.insert_address(ann, peer(1));
+        for contents in [&[][..], &[0], &[0; 20], &[1; 64]] {
+            assert_eq!(demux.find(ann, contents), Match::Unknown, "{contents:?}");
+        }
+    }
+}

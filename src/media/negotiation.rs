@@ -1,0 +1,746 @@
+//! The negotiation of one peer: what its m-lines should carry, what the last offer said, and what the answer
+//! agreed to.
+//!
+//! The server always offers, one offer at a time. Changes only alter what is wanted; the next offer carries the
+//! difference, so any number of changes that come while an offer is out cost one more. m-lines are grouped in
+//! sets that share an msid; a set carries one publisher at a time and is reused when both sides have agreed
+//! that it is parked (inactive), so that the SDP does not grow for ever (RFC 8829 section 5.2.2).
+
+use std::time::{Duration, Instant};
+
+use str0m::media::{Direction, MediaKind, Mid};
+
+use crate::id::PeerId;
+use crate::track::Source;
+
+/// How long a change waits for others before it is offered: a burst of joins costs one offer each. Lower makes
+/// more offers, higher makes newcomers invisible for longer.
+pub const DEBOUNCE: Duration = Duration::from_millis(75);
+
+/// How long an answer may take.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Lines on which one peer may send: camera, microphone, and what it asks for.
+pub const MAX_SENDING_LINES: usize = 8;
+
+/// A published stream, named by who publishes it and on which of their m-lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TrackId {
+    /// Whose it is.
+    pub publisher: PeerId,
+    /// The publisher's m-line.
+    pub mid: Mid,
+}
+
+/// One m-line, in the order of creation.
+#[derive(Debug)]
+pub struct Line {
+    /// Audio or video; for life.
+    pub kind: MediaKind,
+    /// Known once the offer that creates the line has been built; for life.
+    pub mid: Option<Mid>,
+    /// Who sends on it.
+    pub role: Role,
+    /// The latest offer that changed this line was answered.
+    answered: bool,
+    /// The answer took it as offered.
+    accepted: bool,
+    /// The answer rejected it (port 0): it can never be used again.
+    dead: bool,
+}
+
+/// What a line is for.
+#[derive(Debug)]
+pub enum Role {
+    /// The peer sends on it.
+    Publish {
+        /// What.
+        source: Source,
+        /// The peer asked for it.
+        wanted: bool,
+        /// The latest offer asks for it.
+        described: bool,
+        /// It was asked for while an offer was out; if that one is answered `inactive`, it is offered again.
+        again: bool,
+    },
+    /// The peer receives on it.
+    Subscribe {
+        /// Which set of lines, all with one msid, it belongs to.
+        set: usize,
+        /// The track it should carry.
+        wanted: Option<TrackId>,
+        /// The track that the latest offer describes.
+        described: Option<TrackId>,
+    },
+}
+
+/// One change of the SDP, in the order in which they are applied.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Add the m-line that will have this index.
+    Add {
+        /// Index of the line.
+        line: usize,
+        /// Its kind.
+        kind: MediaKind,
+        /// `recvonly` or `sendonly`, from the server.
+        direction: Direction,
+        /// The set whose msid it gets; `None` for lines on which the peer sends.
+        set: Option<usize>,
+    },
+    /// Change the direction of an existing line.
+    Direct {
+        /// Its mid.
+        mid: Mid,
+        /// The new direction.
+        direction: Direction,
+        /// The line gets another source: it needs fresh SSRCs.
+        fresh_ssrc: bool,
+    },
+}
+
+/// What the answer said of one line.
+#[derive(Clone, Copy, Debug)]
+pub struct Answered {
+    /// Index of the line.
+    pub line: usize,
+    /// The direction now agreed, from the server.
+    pub direction: Direction,
+    /// Port 0.
+    pub rejected: bool,
+}
+
+/// A subscription that an answer started or refused, or a publication that it started or ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Agreed {
+    /// The peer sends on this line from now on.
+    Publishing {
+        /// Its mid.
+        mid: Mid,
+        /// Audio or video.
+        kind: MediaKind,
+        /// What.
+        source: Source,
+    },
+    /// The peer no longer sends on this line.
+    NotPublishing {
+        /// Its mid.
+        mid: Mid,
+    },
+    /// The track may be forwarded on this line from now on.
+    Subscribed {
+        /// Index of the line.
+        line: usize,
+        /// The track.
+        track: TrackId,
+    },
+    /// The peer does not take the track.
+    Refused {
+        /// The track.
+        track: TrackId,
+    },
+}
+
+/// The m-lines of one peer.
+#[derive(Debug, Default)]
+pub struct Negotiation {
+    lines: Vec<Line>,
+    /// The publisher that each set carries; the index is the set.
+    sets: Vec<Option<PeerId>>,
+    /// Tracks that wait for a set which is being parked.
+    waiting: Vec<(TrackId, MediaKind)>,
+    /// An offer is out since.
+    pending_since: Option<Instant>,
+    /// The first change that no offer carries yet.
+    changed_at: Option<Instant>,
+}
+
+impl Negotiation {
+    /// The peer may send one more stream: on a line of that kind and source that is idle, else on a new one (a
+    /// second camera). False if that are too many.
+    pub fn publish(&mut self, now: Instant, kind: MediaKind, source: Source) -> bool {
+        let pending = self.pending_since.is_some();
+        let of_kind = |line: &&mut Line| !line.dead && line.kind == kind && line.publishes() == Some(source);
+        let mut idle = self.lines.iter_mut().filter(of_kind).filter(|line| !line.is_sending());
+        if let Some(line) = idle.next() {
+            if let Role::Publish {
+                wanted,
+                described,
+                again,
+                ..
+            } = &mut line.role
+            {
+                *wanted = true;
+                // Answered `inactive`: it has to be offered again, which the answerer can't ask for otherwise.
+                *described &= !line.answered;
+                *again = pending;
+            }
+        } else if self.lines.iter().filter(|line| line.publishes().is_some()).count() >= MAX_SENDING_LINES {
+            return false;
+        } else {
+            self.lines.push(Line::new(
+                kind,
+                Role::Publish {
+                    source,
+                    wanted: true,
+                    described: false,
+                    again: false,
+                },
+            ));
+        }
+        self.touch(now);
+        true
+    }
+
+    /// The peer gives a stream up: the one on `mid`, else the last of that kind and source. Returns its mid.
+    pub fn unpublish(&mut self, now: Instant, kind: MediaKind, source: Source, mid: Option<Mid>) -> Option<Mid> {
+        let matches = |line: &&mut Line| {
+            line.kind == kind && line.publishes() == Some(source) && (mid.is_none() || line.mid == mid)
+        };
+        let mut lines = self.lines.iter_mut().rev().filter(matches);
+        let (mid, wanted) = lines.find_map(|line| match &mut line.role {
+            Role::Publish { wanted, .. } if *wanted => Some((line.mid, wanted)),
+            _ => None,
+        })?;
+        *wanted = false;
+        self.touch(now);
+        mid
+    }
+
+    /// The peer shall get a track.
+    pub fn subscribe(&mut self, now: Instant, track: TrackId, kind: MediaKind) {
+        self.waiting.push((track, kind));
+        self.touch(now);
+    }
+
+    /// The peer shall no longer get a track. Returns the index of the line that carried it.
+    pub fn unsubscribe(&mut self, now: Instant, track: TrackId) -> Option<usize> {
+        self.waiting.retain(|(waiting, _)| *waiting != track);
+        let line = self.lines.iter().position(|line| line.wanted() == Some(track))?;
+        if let Role::Subscribe { wanted, .. } = &mut self.lines[line].role {
+            *wanted = None;
+        }
+        self.touch(now);
+        Some(line)
+    }
+
+    /// When the next offer should be built; `None` if nothing changed or an offer is out.
+    pub fn offer_due(&self) -> Option<Instant> {
+        if self.pending_since.is_some() {
+            return None;
+        }
+        // Nobody waits for the first offer.
+        let debounce = if self.lines.iter().all(|line| line.mid.is_none()) {
+            Duration::ZERO
+        } else {
+            DEBOUNCE
+        };
+        self.changed_at.map(|changed| changed + debounce)
+    }
+
+    /// When the answer that is awaited is too late.
+    pub fn answer_due(&self) -> Option<Instant> {
+        self.pending_since.map(|since| since + ANSWER_TIMEOUT)
+    }
+
+    /// What the next offer has to change, which counts as offered from now on; empty if there is nothing.
+    pub fn start_offer(&mut self, now: Instant) -> Vec<Change> {
+        debug_assert!(self.pending_since.is_none(), "one offer at a time");
+        self.changed_at = None;
+        self.place_waiting();
+        let mut changes = Vec::new();
+        for (index, line) in self.lines.iter_mut().enumerate() {
+            let (direction, set, differs) = match &mut line.role {
+                Role::Publish { wanted, described, .. } => {
+                    let differs = *wanted != *described;
+                    *described = *wanted;
+                    let direction = if *wanted { Direction::RecvOnly } else { Direction::Inactive };
+                    (direction, None, differs)
+                }
+                Role::Subscribe { set, wanted, described } => {
+                    let differs = *wanted != *described;
+                    *described = *wanted;
+                    let direction = match wanted {
+                        Some(_) => Direction::SendOnly,
+                        None => Direction::Inactive,
+                    };
+                    (direction, Some(*set), differs)
+                }
+            };
+            if !differs || line.dead {
+                continue;
+            }
+            line.answered = false;
+            line.accepted = false;
+            changes.push(match line.mid {
+                Some(mid) => Change::Direct {
+                    mid,
+                    direction,
+                    fresh_ssrc: direction == Direction::SendOnly,
+                },
+                None => Change::Add {
+                    line: index,
+                    kind: line.kind,
+                    direction,
+                    set,
+                },
+            });
+        }
+        if !changes.is_empty() {
+            self.pending_since = Some(now);
+        }
+        changes
+    }
+
+    /// The m-line with this index got its mid.
+    pub fn set_mid(&mut self, line: usize, mid: Mid) {
+        self.lines[line].mid = Some(mid);
+    }
+
+    /// The answer came. Says what it started and ended.
+    pub fn handle_answer(&mut self, now: Instant, answers: impl Iterator<Item = Answered>) -> Vec<Agreed> {
+        self.pending_since = None;
+        let mut agreed = Vec::new();
+        for answer in answers {
+            let line = &mut self.lines[answer.line];
+            let first = !line.answered;
+            line.answered = true;
+            line.dead |= answer.rejected;
+            let mid = line.mid.expect("an answered line has been offered, so it has a mid");
+            match &mut line.role {
+                Role::Publish {
+                    source,
+                    wanted,
+                    described,
+                    again,
+                } => {
+                    let sends = !answer.rejected && *wanted && *described && answer.direction.is_receiving();
+                    if std::mem::take(again) && !sends {
+                        *described = false;
+                        self.changed_at.get_or_insert(now);
+                    }
+                    if sends && !line.accepted {
+                        agreed.push(Agreed::Publishing {
+                            mid,
+                            kind: line.kind,
+                            source: *source,
+                        });
+                    } else if !sends {
+                        agreed.push(Agreed::NotPublishing { mid });
+                    }
+                    line.accepted = sends;
+                }
+                Role::Subscribe { wanted, described, .. } => {
+                    let flowed = line.accepted && !first;
+                    line.accepted = !answer.rejected && answer.direction.is_sending();
+                    let Some(track) = described.filter(|_| wanted == described) else {
+                        continue;
+                    };
+                    if line.accepted && !flowed {
+                        agreed.push(Agreed::Subscribed {
+                            line: answer.line,
+                            track,
+                        });
+                    } else if !line.accepted && (flowed || first) {
+                        agreed.push(Agreed::Refused { track });
+                    }
+                }
+            }
+        }
+        if !self.waiting.is_empty() {
+            self.touch(now);
+        }
+        agreed
+    }
+
+    /// All lines, in the order of the SDP.
+    pub fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
+    /// Whether an offer awaits its answer.
+    pub fn is_pending(&self) -> bool {
+        self.pending_since.is_some()
+    }
+
+    /// How many lines the answers rejected for ever; they stay in every later offer.
+    pub fn dead_lines(&self) -> usize {
+        self.lines.iter().filter(|line| line.dead).count()
+    }
+
+    /// Whether any media may flow, so that ICE and DTLS are to be expected.
+    pub fn expects_media(&self) -> bool {
+        self.lines.iter().any(|line| line.answered && line.accepted)
+    }
+
+    /// Something changed that the next offer may have to carry.
+    fn touch(&mut self, now: Instant) {
+        self.changed_at.get_or_insert(now);
+    }
+
+    /// Finds lines for the tracks that wait for one; those that wait for a set to be parked go on waiting.
+    fn place_waiting(&mut self) {
+        self.free_sets();
+        for (track, kind) in std::mem::take(&mut self.waiting) {
+            let Some(set) = self.set_for(track.publisher) else {
+                self.waiting.push((track, kind));
+                continue;
+            };
+            self.sets[set] = Some(track.publisher);
+            let of_kind = |line: &Line| line.kind == kind && line.is_of(set) && !line.dead;
+            let parked = self.lines.iter().position(|line| of_kind(line) && line.is_parked());
+            let parking = |line: &Line| of_kind(line) && line.wanted().is_none();
+            let index = match parked {
+                Some(index) => index,
+                None if self.lines.iter().any(parking) => {
+                    self.waiting.push((track, kind));
+                    continue;
+                }
+                None => {
+                    self.lines.push(Line::new(
+                        kind,
+                        Role::Subscribe {
+                            set,
+                            wanted: None,
+                            described: None,
+                        },
+                    ));
+                    self.lines.len() - 1
+                }
+            };
+            if let Role::Subscribe { wanted, .. } = &mut self.lines[index].role {
+                *wanted = Some(track);
+            }
+        }
+    }
+
+    /// Frees the sets none of whose lines is wanted.
+    fn free_sets(&mut self) {
+        for set in 0..self.sets.len() {
+            if !self.lines.iter().any(|line| line.is_of(set) && line.wanted().is_some()) {
+                self.sets[set] = None;
+            }
+        }
+    }
+
+    /// The set for a publisher's tracks: its own, else one that is parked, else a new one. `None` while one is
+    /// on its way to be parked: waiting for it costs a round trip, a new one would stay for ever.
+    fn set_for(&mut self, publisher: PeerId) -> Option<usize> {
+        if let Some(own) = self.sets.iter().position(|owner| *owner == Some(publisher)) {
+            return Some(own);
+        }
+        let free = (0..self.sets.len()).filter(|set| self.sets[*set].is_none());
+        let mut parking = false;
+        for set in free {
+            let mut usable = self.lines.iter().filter(|line| line.is_of(set) && !line.dead).peekable();
+            if usable.peek().is_none() {
+                continue;
+            }
+            if usable.all(|line| line.is_parked()) {
+                return Some(set);
+            }
+            parking = true;
+        }
+        if parking {
+            return None;
+        }
+        self.sets.push(None);
+        Some(self.sets.len() - 1)
+    }
+}
+
+impl Line {
+    fn new(kind: MediaKind, role: Role) -> Self {
+        Self {
+            kind,
+            mid: None,
+            role,
+            answered: false,
+            accepted: false,
+            dead: false,
+        }
+    }
+
+    /// The source that the peer sends on this line, if it is such a line.
+    pub fn publishes(&self) -> Option<Source> {
+        match self.role {
+            Role::Publish { source, .. } => Some(source),
+            Role::Subscribe { .. } => None,
+        }
+    }
+
+    /// The peer sends on it, as both sides agreed.
+    fn is_sending(&self) -> bool {
+        self.answered && self.accepted && matches!(self.role, Role::Publish { wanted: true, .. })
+    }
+
+    /// The source that the latest offer asks the peer to send on this line.
+    pub fn asks_for(&self) -> Option<Source> {
+        match self.role {
+            Role::Publish {
+                source,
+                described: true,
+                ..
+            } if !self.dead => Some(source),
+            _ => None,
+        }
+    }
+
+    /// The track that the latest offer describes on this line.
+    pub fn carries(&self) -> Option<TrackId> {
+        match self.role {
+            Role::Subscribe { described, .. } if !self.dead => described,
+            _ => None,
+        }
+    }
+
+    /// The track that it should carry.
+    fn wanted(&self) -> Option<TrackId> {
+        match self.role {
+            Role::Subscribe { wanted, .. } => wanted,
+            Role::Publish { .. } => None,
+        }
+    }
+
+    fn is_of(&self, of: usize) -> bool {
+        matches!(self.role, Role::Subscribe { set, .. } if set == of)
+    }
+
+    /// Both sides agree that it carries nothing.
+    fn is_parked(&self) -> bool {
+        let carries_nothing = matches!(
+            self.role,
+            Role::Subscribe {
+                wanted: None,
+                described: None,
+                ..
+            }
+        );
+        carries_nothing && !self.dead && (self.answered || self.mid.is_none())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Peer {
+        negotiation: Negotiation,
+        now: Instant,
+        mids: u32,
+    }
+
+    fn track(publisher: u32, mid: &str) -> TrackId {
+        TrackId {
+            publisher: PeerId {
+                slot: publisher,
+                generation: 0,
+            },
+            mid: Mid::from(mid),
+        }
+    }
+
+    impl Peer {
+        fn new() -> Self {
+            let mut peer = Self {
+                negotiation: Negotiation::default(),
+                now: Instant::now(),
+                mids: 0,
+            };
+            peer.negotiation.publish(peer.now, MediaKind::Audio, Source::Microphone);
+            peer.negotiation.publish(peer.now, MediaKind::Video, Source::Camera);
+            peer.round();
+            peer
+        }
+
+        fn offer(&mut self) -> Vec<Change> {
+            self.now += DEBOUNCE;
+            let changes = self.negotiation.start_offer(self.now);
+            for change in &changes {
+                if let Change::Add { line, .. } = change {
+                    self.mids += 1;
+                    self.negotiation.set_mid(*line, Mid::from(self.mids.to_string().as_str()));
+                }
+            }
+            changes
+        }
+
+        /// Answers as a browser does that takes everything.
+        fn answer(&mut self) -> Vec<Agreed> {
+            let answers: Vec<_> = (0..self.negotiation.lines.len())
+                .filter(|line| self.negotiation.lines[*line].mid.is_some())
+                .map(|line| Answered {
+                    line,
+                    direction: match &self.negotiation.lines[line].role {
+                        Role::Publish { described: true, .. } => Direction::RecvOnly,
+                        Role::Subscribe { described: Some(_), .. } => Direction::SendOnly,
+                        _ => Direction::Inactive,
+                    },
+                    rejected: false,
+                })
+                .collect();
+            self.negotiation.handle_answer(self.now, answers.into_iter())
+        }
+
+        fn round(&mut self) -> Vec<Agreed> {
+            self.offer();
+            self.answer()
+        }
+
+        fn subscribe(&mut self, publisher: u32) {
+            let now = self.now;
+            self.negotiation.subscribe(now, track(publisher, "a"), MediaKind::Audio);
+            self.negotiation.subscribe(now, track(publisher, "v"), MediaKind::Video);
+        }
+
+        fn unsubscribe(&mut self, publisher: u32) {
+            for mid in ["a", "v"] {
+                self.negotiation.unsubscribe(self.now, track(publisher, mid));
+            }
+        }
+
+        fn carried(&self) -> Vec<TrackId> {
+            self.negotiation.lines.iter().filter_map(Line::carries).collect()
+        }
+    }
+
+    #[test]
+    fn changes_while_an_offer_is_out_are_folded_into_the_next() {
+        let mut peer = Peer::new();
+        peer.subscribe(1);
+        assert_eq!(peer.offer().len(), 2);
+        peer.subscribe(2);
+        peer.subscribe(3);
+        peer.unsubscribe(1);
+        assert_eq!(peer.negotiation.offer_due(), None);
+        assert_eq!(peer.answer(), [], "what is no longer wanted does not start");
+        assert!(peer.negotiation.offer_due().is_some());
+        assert_eq!(peer.round().len(), 0, "2 and 3 wait for the lines of 1");
+        assert_eq!(peer.round().len(), 4);
+        assert_eq!(peer.negotiation.lines.len(), 6);
+        assert_eq!(peer.negotiation.offer_due(), None);
+        assert_eq!(peer.offer(), []);
+    }
+
+    #[test]
+    fn a_hundred_comings_and_goings_need_the_lines_of_the_peak() {
+        let mut peer = Peer::new();
+        peer.subscribe(1);
+        peer.subscribe(2);
+        peer.round();
+        for publisher in 3..100 {
+            peer.unsubscribe(publisher - 2);
+            peer.subscribe(publisher);
+            while peer.negotiation.offer_due().is_some() {
+                peer.round();
+            }
+            assert_eq!(peer.carried().len(), 4);
+        }
+        assert_eq!(peer.negotiation.lines.len(), 2 + 4);
+    }
+
+    #[test]
+    fn a_set_carries_one_publisher_at_a_time() {
+        let mut peer = Peer::new();
+        peer.subscribe(1);
+        peer.round();
+        peer.negotiation.unsubscribe(peer.now, track(1, "a"));
+        peer.negotiation.subscribe(peer.now, track(2, "a"), MediaKind::Audio);
+        peer.round();
+        peer.round();
+        let set_of = |wanted| {
+            peer.negotiation.lines.iter().find_map(|line| match line.role {
+                Role::Subscribe { set, .. } if line.carries() == Some(wanted) => Some(set),
+                _ => None,
+            })
+        };
+        assert_eq!(set_of(track(1, "v")), Some(0));
+        assert_eq!(set_of(track(2, "a")), Some(1));
+    }
+
+    #[test]
+    fn a_reused_line_gets_fresh_ssrcs() {
+        let mut peer = Peer::new();
+        peer.subscribe(1);
+        peer.round();
+        peer.unsubscribe(1);
+        peer.subscribe(2);
+        for change in peer.offer() {
+            assert!(matches!(change, Change::Direct { direction: Direction::Inactive, fresh_ssrc: false, .. }));
+        }
+        peer.answer();
+        let changes = peer.offer();
+        assert_eq!(changes.len(), 2);
+        for change in changes {
+            assert!(matches!(change, Change::Direct { direction: Direction::SendOnly, fresh_ssrc: true, .. }));
+        }
+    }
+
+    #[test]
+    fn a_camera_that_comes_later_is_offered_again() {
+        let mut peer = Peer::new();
+        let inactive = |line| Answered {
+            line,
+            direction: Direction::Inactive,
+            rejected: false,
+        };
+        let agreed = peer.negotiation.handle_answer(peer.now, [0, 1].map(inactive).into_iter());
+        assert!(agreed.iter().all(|agreed| matches!(agreed, Agreed::NotPublishing { .. })));
+        assert_eq!(peer.negotiation.offer_due(), None);
+        assert!(peer.negotiation.publish(peer.now, MediaKind::Video, Source::Camera));
+        let mid = peer.negotiation.lines[1].mid.unwrap();
+        let direction = Direction::RecvOnly;
+        assert_eq!(
+            peer.offer(),
+            [Change::Direct {
+                mid,
+                direction,
+                fresh_ssrc: false
+            }]
+        );
+        // Asked for while that offer is out, and the answer was made before.
+        assert!(peer.negotiation.publish(peer.now, MediaKind::Video, Source::Camera));
+        peer.negotiation.handle_answer(peer.now, [0, 1].map(inactive).into_iter());
+        assert_eq!(peer.offer().len(), 1);
+        let agreed = peer.answer();
+        assert!(agreed.contains(&Agreed::Publishing {
+            mid,
+            kind: MediaKind::Video,
+            source: Source::Camera
+        }));
+    }
+
+    #[test]
+    fn a_rejected_line_is_never_used_again() {
+        let mut peer = Peer::new();
+        peer.negotiation.subscribe(peer.now, track(1, "v"), MediaKind::Video);
+        peer.offer();
+        let rejected = Answered {
+            line: 2,
+            direction: Direction::Inactive,
+            rejected: true,
+        };
+        let agreed = peer.negotiation.handle_answer(peer.now, [rejected].into_iter());
+        assert_eq!(agreed, [Agreed::Refused { track: track(1, "v") }]);
+        peer.unsubscribe(1);
+        peer.negotiation.subscribe(peer.now, track(2, "v"), MediaKind::Video);
+        while peer.negotiation.offer_due().is_some() {
+            peer.round();
+        }
+        assert_eq!(peer.negotiation.lines[3].carries(), Some(track(2, "v")));
+        assert_eq!(peer.negotiation.dead_lines(), 1);
+    }
+
+    #[test]
+    fn a_peer_can_not_open_lines_without_end() {
+        let mut peer = Peer::new();
+        for more in 0..20 {
+            let granted = peer.negotiation.publish(peer.now, MediaKind::Video, Source::Camera);
+            assert_eq!(granted, more < MAX_SENDING_LINES - 2);
+            peer.round();
+        }
+        assert_eq!(peer.negotiation.lines.len(), MAX_SENDING_LINES);
+        assert!(peer.negotiation.unpublish(peer.now, MediaKind::Video, Source::Camera, None).is_some());
+        assert!(peer.negotiation.publish(peer.now, MediaKind::Video, Source::Camera));
+    }
+}

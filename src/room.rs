@@ -1,0 +1,265 @@
+//! A room is a conference: who is in it, what they publish, and the chat. It decides, and names only ids.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use str0m::media::Mid;
+
+use crate::id::PeerId;
+use crate::media::keyframe::KeyframeBudget;
+use crate::track::{Kind, Source};
+
+/// Chat lines a second that one participant may write, and how many at once.
+const CHAT_RATE: f64 = 10.0;
+const CHAT_BURST: f64 = 20.0;
+
+/// Bytes of UTF-8 in one chat line.
+pub const CHAT_BYTES: usize = 4096;
+
+/// Characters of a participant's name.
+pub const NAME_CHARS: usize = 64;
+
+/// Characters of a room's name.
+pub const ROOM_CHARS: usize = 128;
+
+/// One conference.
+#[derive(Default)]
+pub struct Room {
+    /// In the order of joining.
+    members: Vec<PeerId>,
+    history: VecDeque<ChatLine>,
+    next_line: u64,
+}
+
+/// One line of the chat.
+#[derive(Clone, Debug)]
+pub struct ChatLine {
+    /// Grows by one for each line of the room.
+    pub id: u64,
+    /// The text.
+    pub message: String,
+    /// `HH:MM:SS`.
+    pub time: String,
+    /// Who wrote it.
+    pub from: String,
+    /// Their name then.
+    pub name: String,
+}
+
+/// One person in a room.
+pub struct Participant {
+    /// Opaque name of this stay.
+    pub id: String,
+    /// As given, cleaned.
+    pub name: String,
+    /// The secret that replaces this connection by another.
+    pub resume: String,
+    /// The room's name.
+    pub room: String,
+    /// What they muted.
+    pub muted: Vec<Source>,
+    /// What they publish.
+    pub tracks: Vec<Track>,
+    /// Chat lines they may write now.
+    pub chat: Bucket,
+}
+
+/// One published stream.
+pub struct Track {
+    /// The publisher's m-line.
+    pub mid: Mid,
+    /// Sound or picture.
+    pub kind: Kind,
+    /// From where.
+    pub source: Source,
+    /// When its publisher is asked for a keyframe.
+    pub keyframes: KeyframeBudget,
+    /// Who gets it now, on which of their lines.
+    pub subscribers: Vec<Subscriber>,
+}
+
+/// One who gets a track.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscriber {
+    /// Who.
+    pub peer: PeerId,
+    /// Index of their m-line.
+    pub line: usize,
+}
+
+/// A token bucket.
+#[derive(Clone, Copy, Debug)]
+pub struct Bucket {
+    tokens: f64,
+    filled: Instant,
+    rate: f64,
+    burst: f64,
+}
+
+impl Room {
+    /// Somebody comes.
+    pub fn join(&mut self, peer: PeerId) {
+        self.members.push(peer);
+    }
+
+    /// Somebody goes. Says whether nobody is left.
+    pub fn leave(&mut self, peer: PeerId) -> bool {
+        self.members.retain(|member| *member != peer);
+        self.members.is_empty()
+    }
+
+    /// Adds a line to the chat, and forgets the oldest above `keep`.
+    pub fn chat(&mut self, from: &Participant, message: String, time: String, keep: usize) -> ChatLine {
+        let line = ChatLine {
+            id: self.next_line,
+            message,
+            time,
+            from: from.id.clone(),
+            name: from.name.clone(),
+        };
+        self.next_line += 1;
+        self.history.push_back(line.clone());
+        while self.history.len() > keep {
+            self.history.pop_front();
+        }
+        line
+    }
+
+    /// Everybody, in the order of joining.
+    pub fn members(&self) -> &[PeerId] {
+        &self.members
+    }
+
+    /// The last chat lines, oldest first.
+    pub fn history(&self) -> impl Iterator<Item = &ChatLine> {
+        self.history.iter()
+    }
+}
+
+impl Participant {
+    /// Somebody who has just come to `room`.
+    pub fn new(now: Instant, id: String, name: String, resume: String, room: String) -> Self {
+        Self {
+            id,
+            name,
+            resume,
+            room,
+            muted: Vec::new(),
+            tracks: Vec::new(),
+            chat: Bucket::new(now, CHAT_RATE, CHAT_BURST),
+        }
+    }
+
+    /// Notes what is muted; false if nothing changed.
+    pub fn mute(&mut self, source: Source, muted: bool) -> bool {
+        let was = self.muted.contains(&source);
+        if muted && !was {
+            self.muted.push(source);
+        } else if !muted {
+            self.muted.retain(|other| *other != source);
+        }
+        was != muted
+    }
+
+    /// The track on one of their m-lines.
+    pub fn track(&self, mid: Mid) -> Option<&Track> {
+        self.tracks.iter().find(|track| track.mid == mid)
+    }
+
+    /// The track on one of their m-lines, to change.
+    pub fn track_mut(&mut self, mid: Mid) -> Option<&mut Track> {
+        self.tracks.iter_mut().find(|track| track.mid == mid)
+    }
+}
+
+impl Track {
+    /// A stream that nobody gets yet.
+    pub fn new(mid: Mid, kind: Kind, source: Source) -> Self {
+        Self {
+            mid,
+            kind,
+            source,
+            keyframes: KeyframeBudget::default(),
+            subscribers: Vec::new(),
+        }
+    }
+}
+
+impl Bucket {
+    /// A full bucket: `burst` at once, `rate` a second.
+    pub fn new(now: Instant, rate: f64, burst: f64) -> Self {
+        Self {
+            tokens: burst,
+            filled: now,
+            rate,
+            burst,
+        }
+    }
+
+    /// Takes one; false if there is none.
+    pub fn take(&mut self, now: Instant) -> bool {
+        let elapsed: Duration = now.saturating_duration_since(self.filled);
+        self.filled = self.filled.max(now);
+        self.tokens = (self.tokens + elapsed.as_secs_f64() * self.rate).min(self.burst);
+        let enough = self.tokens >= 1.0;
+        if enough {
+            self.tokens -= 1.0;
+        }
+        enough
+    }
+}
+
+/// A name as it is shown: without control characters and invisible direction marks, runs of white space as one
+/// space, bounded. `None` if nothing is left.
+pub fn clean_name(name: &str, max_chars: usize) -> Option<String> {
+    let shown = |c: &char| !c.is_control() && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    let visible: String = name.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).filter(shown).collect();
+    let words: Vec<&str> = visible.split_whitespace().collect();
+    let cleaned: String = words.join(" ").chars().take(max_chars).collect();
+    let cleaned = cleaned.trim_end();
+    (!cleaned.is_empty()).then(|| cleaned.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_cleaned_not_escaped() {
+        for (given, shown) in [
+            ("  Ann \t Lee\n", Some("Ann Lee")),
+            ("<b>Ann</b>", Some("<b>Ann</b>")),
+            ("\u{202e}nnA\u{7}", Some("nnA")),
+            (" \u{200b} ", None),
+            ("", None),
+            ("äöü😀", Some("äöü😀")),
+            ("0123456789abc", Some("0123456789")),
+        ] {
+            assert_eq!(clean_name(given, 10).as_deref(), shown, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_gives_its_burst_and_then_its_rate() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(start, 10.0, 20.0);
+        let taken = |bucket: &mut Bucket, ms| (0..100).filter(|_| bucket.take(start + Duration::from_millis(ms))).count();
+        assert_eq!(taken(&mut bucket, 0), 20);
+        assert_eq!(taken(&mut bucket, 50), 0);
+        assert_eq!(taken(&mut bucket, 1_000), 10);
+        assert_eq!(taken(&mut bucket, 60_000), 20);
+    }
+
+    #[test]
+    fn history_is_bounded_and_numbered() {
+        let now = Instant::now();
+        let who = |s: &str| s.to_owned();
+        let ann = Participant::new(now, who("1"), who("Ann"), who("s"), who("r"));
+        let mut room = Room::default();
+        for line in 0..10 {
+            room.chat(&ann, line.to_string(), "00:00:00".to_owned(), 3);
+        }
+        let kept: Vec<_> = room.history().map(|line| (line.id, line.message.as_str())).collect();
+        assert_eq!(kept, [(7, "7"), (8, "8"), (9, "9")]);
+    }
+}

@@ -1,0 +1,469 @@
+//! The server is one state machine without I/O: bytes and time go in, bytes and deadlines come out.
+//!
+//! It is where the web plane (connections, messages) and the media plane (peers, packets) meet. `handle_input` takes
+//! any number of inputs, a whole receive batch; then `poll_output` is called until there is nothing, which
+//! settles what the batch caused; then nothing happens until `next_timeout` or the next input.
+//!
+//! Effects are queued: what ends a peer, what a packet has to do, which peer and which connection has to be
+//! drained. `settle` carries them out in one flat loop. Nothing is called back and nothing recurses.
+
+mod forwarding;
+mod members;
+mod offers;
+mod requests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use log::{debug, info};
+use rustc_hash::FxHashMap;
+pub use str0m::net::Transmit;
+
+use crate::clock::Wall;
+use crate::config::Config;
+use crate::id::{ConnId, Names, PeerId};
+use crate::media::demux::Demux;
+use crate::media::negotiation::TrackId;
+use crate::media::peer::{Packet, Peer, PeerError, PeerEvent};
+use crate::media::profile::Profile;
+use crate::room::{Bucket, Participant, Room};
+use crate::stats::Stats;
+use crate::timers::{Timers, Waiter};
+use crate::web::assets::Assets;
+use crate::web::conn::{Conn, ConnEvent};
+
+/// How long a shutdown may take to tell everybody. The process manager's patience is the upper bound.
+const DRAIN: Duration = Duration::from_millis(2_500);
+
+/// What a server is made from.
+pub struct Setup {
+    /// Settings.
+    pub config: Config,
+    /// The page.
+    pub assets: Assets,
+    /// Addresses that offers announce.
+    pub candidates: Vec<SocketAddr>,
+    /// What the wall clock shows.
+    pub wall: Wall,
+    /// 32 bytes that nobody knows.
+    pub seed: [u8; 32],
+}
+
+/// What happened outside.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A TCP connection was accepted; `secure` if it is TLS, whose plaintext follows.
+    Accepted {
+        /// A number never used before.
+        conn: ConnId,
+        /// The other end.
+        remote: SocketAddr,
+        /// TLS.
+        secure: bool,
+    },
+    /// Bytes came on a connection.
+    Data {
+        /// Which.
+        conn: ConnId,
+        /// At least one byte.
+        bytes: &'a [u8],
+    },
+    /// Bytes of `Output::Data` were written.
+    Written {
+        /// Which.
+        conn: ConnId,
+        /// How many.
+        bytes: usize,
+    },
+    /// The other end will send nothing more.
+    Eof {
+        /// Which.
+        conn: ConnId,
+    },
+    /// The connection ended by the other end's doing.
+    Gone {
+        /// Which.
+        conn: ConnId,
+    },
+    /// A UDP datagram came.
+    Datagram {
+        /// Where from.
+        source: SocketAddr,
+        /// The local address it came to, never a wildcard.
+        destination: SocketAddr,
+        /// Its payload.
+        contents: &'a [u8],
+    },
+    /// Time has passed.
+    Timeout,
+    /// Tell everybody and finish.
+    Shutdown,
+}
+
+/// What is to be done outside.
+#[derive(Debug)]
+pub enum Output {
+    /// Write to a connection, in order.
+    Data {
+        /// Which.
+        conn: ConnId,
+        /// The bytes.
+        bytes: crate::web::conn::Transmit,
+    },
+    /// Close a connection once everything was written; it is not spoken of again.
+    Close {
+        /// Which.
+        conn: ConnId,
+    },
+    /// Send a datagram from a local address.
+    Datagram(Transmit),
+    /// Everybody was told: end the process.
+    Exit,
+}
+
+/// The whole server.
+pub struct Server {
+    config: Config,
+    assets: Assets,
+    candidates: Vec<SocketAddr>,
+    profile: Profile,
+    names: Names,
+    wall: Wall,
+    started: Instant,
+    now: Instant,
+    stats: Stats,
+
+    conns: BTreeMap<ConnId, Entry>,
+    conns_by_addr: FxHashMap<IpAddr, usize>,
+    slots: Vec<Slot>,
+    free_slots: Vec<u32>,
+    rooms: BTreeMap<String, Room>,
+    resumes: FxHashMap<String, PeerId>,
+    demux: Demux,
+    timers: Timers,
+    draining: Option<Instant>,
+    /// Members whose media is not connected yet.
+    pending_members: usize,
+
+    /// Peers that failed, to be ended.
+    failed: VecDeque<(PeerId, PeerError)>,
+    /// Packets that wait to be given to subscribers, with their publisher.
+    packets: Vec<(PeerId, Packet)>,
+    /// Packets that are being given to subscribers; indices into it stand in `Member::queue`.
+    batch: Vec<(PeerId, Packet)>,
+    /// Members whose `Rtc` has to be driven and drained.
+    dirty: VecDeque<PeerId>,
+    /// Members whose next offer is due; one SDP operation a turn.
+    offers: VecDeque<PeerId>,
+    /// Connections with something to write, or with another deadline.
+    touched: VecDeque<ConnId>,
+    transmits: Vec<Transmit>,
+    peer_events: Vec<PeerEvent>,
+    outputs: VecDeque<Output>,
+    settled: bool,
+}
+
+/// One TCP connection.
+struct Entry {
+    conn: Conn,
+    member: Option<PeerId>,
+    touched: bool,
+}
+
+/// A place in the dense table of members.
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    member: Option<Box<Member>>,
+}
+
+/// One participant with connection and peer.
+struct Member {
+    participant: Participant,
+    conn: ConnId,
+    peer: Peer,
+    /// Packets of the batch that go to this member: index, line, track.
+    queue: Vec<(u32, u32, TrackId)>,
+    is_dirty: bool,
+    offer_queued: bool,
+    messages: Bucket,
+    strikes: Bucket,
+}
+
+impl Server {
+    /// A server with nobody in it. Makes a certificate: some milliseconds.
+    pub fn new(now: Instant, setup: Setup) -> Self {
+        Self {
+            profile: Profile::new(&setup.config.codecs, &setup.candidates),
+            config: setup.config,
+            assets: setup.assets,
+            candidates: setup.candidates,
+            names: Names::new(setup.seed),
+            wall: setup.wall,
+            started: now,
+            now,
+            stats: Stats::default(),
+            conns: BTreeMap::new(),
+            conns_by_addr: FxHashMap::default(),
+            slots: Vec::new(),
+            free_slots: Vec::new(),
+            rooms: BTreeMap::new(),
+            resumes: FxHashMap::default(),
+            demux: Demux::default(),
+            timers: Timers::default(),
+            draining: None,
+            pending_members: 0,
+            failed: VecDeque::new(),
+            packets: Vec::new(),
+            batch: Vec::new(),
+            dirty: VecDeque::new(),
+            offers: VecDeque::new(),
+            touched: VecDeque::new(),
+            transmits: Vec::new(),
+            peer_events: Vec::new(),
+            outputs: VecDeque::new(),
+            settled: true,
+        }
+    }
+
+    /// Takes one input. Cheap by itself: what it causes is done by `poll_output`.
+    pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
+        self.now = self.now.max(now);
+        self.settled = false;
+        match input {
+            Input::Accepted { conn, remote, secure } => self.on_accepted(conn, remote, secure),
+            Input::Data { conn, bytes } => self.with_conn(conn, |now, conn| conn.handle_data(now, bytes)),
+            Input::Written { conn, bytes } => self.with_conn(conn, |now, conn| conn.handle_written(now, bytes)),
+            Input::Eof { conn } => self.with_conn(conn, |now, conn| conn.handle_eof(now)),
+            Input::Gone { conn } => self.on_gone(conn),
+            Input::Datagram {
+                source,
+                destination,
+                contents,
+            } => self.on_datagram(source, destination, contents),
+            Input::Timeout => {}
+            Input::Shutdown => self.on_shutdown(),
+        }
+    }
+
+    /// Gives the next output; `None` when everything that the inputs caused has been done.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() && !self.settled {
+            self.settle();
+        }
+        self.outputs.pop_front()
+    }
+
+    /// When `Input::Timeout` is due.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        if self.settled && self.offers.is_empty() {
+            self.timers.next_timeout()
+        } else {
+            Some(self.now)
+        }
+    }
+
+    /// The loop read the wall clock again.
+    pub fn set_wall(&mut self, wall: Wall) {
+        self.wall = wall;
+    }
+
+    /// The page's files changed.
+    pub fn set_assets(&mut self, assets: Assets) {
+        self.assets = assets;
+    }
+
+    /// What was counted.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Sizes of everything that grows with its users: connections, members, rooms, resume secrets, validated
+    /// addresses, ufrags, timers. All zero when everybody has gone.
+    pub fn sizes(&self) -> [usize; 7] {
+        let (addresses, ufrags) = self.demux.len();
+        [
+            self.conns.len(),
+            self.slots.len() - self.free_slots.len(),
+            self.rooms.len(),
+            self.resumes.len(),
+            addresses,
+            ufrags,
+            self.timers.len(),
+        ]
+    }
+
+    /// Does all that the inputs caused: due timers, at most one offer, then effects until there are none.
+    fn settle(&mut self) {
+        while let Some(waiter) = self.timers.take_due(self.now) {
+            self.on_due(waiter);
+        }
+        if let Some(peer) = self.offers.pop_front() {
+            self.on_offer(peer);
+        }
+        loop {
+            if let Some((peer, error)) = self.failed.pop_front() {
+                self.on_failed(peer, &error);
+            } else if !self.packets.is_empty() && self.dirty.is_empty() {
+                self.distribute();
+            } else if let Some(peer) = self.dirty.pop_front() {
+                self.on_dirty(peer);
+            } else if let Some(conn) = self.touched.pop_front() {
+                self.on_touched(conn);
+            } else {
+                break;
+            }
+        }
+        self.batch.clear();
+        self.stats.datagrams_out += self.transmits.len() as u64;
+        self.outputs.extend(self.transmits.drain(..).map(Output::Datagram));
+        if self.draining.is_some() && self.conns.is_empty() {
+            self.outputs.push_back(Output::Exit);
+        }
+        self.settled = true;
+    }
+
+    fn on_due(&mut self, waiter: Waiter) {
+        match waiter {
+            Waiter::Conn(conn) => self.with_conn(conn, |now, conn| conn.handle_timeout(now)),
+            Waiter::Peer(peer) => {
+                let now = self.now;
+                if let Some(member) = self.member_mut(peer) {
+                    let offer_due = member.peer.negotiation.offer_due().is_some_and(|due| due <= now);
+                    if offer_due && !std::mem::replace(&mut member.offer_queued, true) {
+                        self.offers.push_back(peer);
+                    }
+                    self.mark_dirty(peer);
+                }
+            }
+            Waiter::Server => {
+                // Whoever has not taken leave by now is cut off.
+                self.conns.clear();
+                self.outputs.push_back(Output::Exit);
+            }
+        }
+    }
+
+    fn on_accepted(&mut self, id: ConnId, remote: SocketAddr, secure: bool) {
+        let limits = &self.config.limits;
+        let addr = remote.ip().to_canonical();
+        let same_addr = self.conns_by_addr.entry(addr).or_default();
+        let crowded = !addr.is_loopback() && *same_addr >= limits.max_conns_per_addr;
+        if crowded || self.conns.len() >= limits.max_conns || self.draining.is_some() {
+            self.stats.conns_refused += 1;
+            if *same_addr == 0 {
+                self.conns_by_addr.remove(&addr);
+            }
+            self.outputs.push_back(Output::Close { conn: id });
+            return;
+        }
+        *same_addr += 1;
+        let conn = Conn::new(self.now, remote, secure);
+        let entry = Entry {
+            conn,
+            member: None,
+            touched: false,
+        };
+        self.conns.insert(id, entry);
+        self.touch(id);
+    }
+
+    /// The socket is gone, and with it whatever was still to be written.
+    fn on_gone(&mut self, id: ConnId) {
+        if let Some(member) = self.forget_conn(id) {
+            self.leave(member, "connection lost");
+        }
+    }
+
+    fn on_shutdown(&mut self) {
+        if self.draining.is_some() {
+            self.outputs.push_back(Output::Exit);
+            return;
+        }
+        info!("shutting down: {} participants are told", self.member_ids().count());
+        self.draining = Some(self.now);
+        self.timers.set(Waiter::Server, self.now + DRAIN);
+        self.tell_closing();
+    }
+
+    /// Lets a connection do something, and looks later at what came of it.
+    fn with_conn(&mut self, id: ConnId, act: impl FnOnce(Instant, &mut Conn)) {
+        if let Some(entry) = self.conns.get_mut(&id) {
+            act(self.now, &mut entry.conn);
+            self.touch(id);
+        }
+    }
+
+    fn touch(&mut self, id: ConnId) {
+        if let Some(entry) = self.conns.get_mut(&id)
+            && !std::mem::replace(&mut entry.touched, true)
+        {
+            self.touched.push_back(id);
+        }
+    }
+
+    /// Takes events and bytes out of a connection.
+    fn on_touched(&mut self, id: ConnId) {
+        while let Some(event) = self.conns.get_mut(&id).and_then(|entry| entry.conn.poll_event()) {
+            match event {
+                ConnEvent::Request(request) => self.on_request(id, &request),
+                ConnEvent::Message(text) => self.on_message(id, &text),
+                ConnEvent::Closed { reason } => self.on_conn_closed(id, reason),
+            }
+        }
+        let Some(entry) = self.conns.get_mut(&id) else {
+            return;
+        };
+        entry.touched = false;
+        while let Some(bytes) = entry.conn.poll_transmit() {
+            self.outputs.push_back(Output::Data { conn: id, bytes });
+        }
+        if entry.conn.is_closed() {
+            self.outputs.push_back(Output::Close { conn: id });
+            if let Some(member) = self.forget_conn(id) {
+                self.leave(member, "connection closed");
+            }
+        } else if let Some(deadline) = entry.conn.next_timeout() {
+            self.timers.set(Waiter::Conn(id), deadline);
+        } else {
+            self.timers.cancel(Waiter::Conn(id));
+        }
+    }
+
+    fn on_conn_closed(&mut self, id: ConnId, reason: &'static str) {
+        debug!("conn {}: closed: {reason}", id.0);
+        let member = self.conns.get_mut(&id).and_then(|entry| entry.member.take());
+        if let Some(member) = member {
+            self.leave(member, reason);
+        }
+    }
+
+    fn forget_conn(&mut self, id: ConnId) -> Option<PeerId> {
+        let entry = self.conns.remove(&id)?;
+        self.timers.cancel(Waiter::Conn(id));
+        let addr = entry.conn.remote().ip().to_canonical();
+        if let Some(same_addr) = self.conns_by_addr.get_mut(&addr) {
+            *same_addr -= 1;
+            if *same_addr == 0 {
+                self.conns_by_addr.remove(&addr);
+            }
+        }
+        entry.member
+    }
+
+    fn member(&self, id: PeerId) -> Option<&Member> {
+        let slot = self.slots.get(id.slot as usize)?;
+        slot.member.as_deref().filter(|_| slot.generation == id.generation)
+    }
+
+    fn member_mut(&mut self, id: PeerId) -> Option<&mut Member> {
+        let slot = self.slots.get_mut(id.slot as usize)?;
+        let generation = slot.generation;
+        slot.member.as_deref_mut().filter(|_| generation == id.generation)
+    }
+
+    fn member_ids(&self) -> impl Iterator<Item = PeerId> {
+        self.rooms.values().flat_map(|room| room.members().iter().copied())
+    }
+}

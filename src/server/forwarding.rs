@@ -1,0 +1,210 @@
+//! The path of a packet: datagram, peer, track, subscribers, datagrams.
+
+use std::net::SocketAddr;
+
+use log::debug;
+
+use super::Server;
+use crate::id::PeerId;
+use crate::media::demux::Match;
+use crate::media::negotiation::TrackId;
+use crate::media::peer::{PeerEvent, Written};
+use crate::timers::Waiter;
+use crate::track::Kind;
+use crate::web::signal::ServerMessage;
+
+impl Server {
+    /// One datagram: whose it is, and what it makes its peer say.
+    pub(super) fn on_datagram(&mut self, source: SocketAddr, local: SocketAddr, contents: &[u8]) {
+        self.stats.datagrams_in += 1;
+        let (Match::Known(id) | Match::Claimed(id)) = self.demux.find(source, contents) else {
+            self.stats.datagrams_unknown += 1;
+            return;
+        };
+        let (now, announced) = (self.now, self.announced(local));
+        let Some(member) = self.member_mut(id) else {
+            return;
+        };
+        match member.peer.handle_datagram(now, source, local, announced, contents) {
+            Ok(Some(new)) => {
+                if let Some(evicted) = new.evicted {
+                    self.demux.remove_address(evicted, id);
+                }
+                self.demux.insert_address(source, id);
+            }
+            Ok(None) => {}
+            Err(error) => return self.failed.push_back((id, error)),
+        }
+        self.drain(id);
+    }
+
+    /// Gives the packets that came to the subscribers' queues, and asks publishers for keyframes.
+    pub(super) fn distribute(&mut self) {
+        self.batch.clear();
+        std::mem::swap(&mut self.batch, &mut self.packets);
+        for index in 0..self.batch.len() {
+            let (publisher, packet) = &self.batch[index];
+            let (publisher, mid) = (*publisher, packet.mid);
+            self.stats.packets_in += 1;
+            let slot = &mut self.slots[publisher.slot as usize];
+            let Some(member) = slot.member.as_deref_mut().filter(|_| slot.generation == publisher.generation) else {
+                continue;
+            };
+            let Some(track) = member.participant.track_mut(mid) else {
+                continue;
+            };
+            if packet.keyframe && packet.incoming.can_start {
+                track.keyframes.handle_keyframe();
+            }
+            let subscribers = std::mem::take(&mut track.subscribers);
+            if track.keyframes.poll_request(self.now) {
+                member.peer.request_keyframe(mid);
+                self.stats.keyframe_requests += 1;
+                self.mark_dirty(publisher);
+            }
+            for subscriber in &subscribers {
+                if let Some(member) = self.member_mut(subscriber.peer) {
+                    let track = TrackId { publisher, mid };
+                    member.queue.push((index as u32, subscriber.line as u32, track));
+                    self.mark_dirty(subscriber.peer);
+                }
+            }
+            if let Some(track) = self.member_mut(publisher).and_then(|m| m.participant.track_mut(mid)) {
+                track.subscribers = subscribers;
+            }
+        }
+    }
+
+    /// Writes what is queued for a member, lets its time pass, and takes out what it says: one drain for the
+    /// whole batch.
+    pub(super) fn on_dirty(&mut self, id: PeerId) {
+        let slot = &mut self.slots[id.slot as usize];
+        let Some(member) = slot.member.as_deref_mut().filter(|_| slot.generation == id.generation) else {
+            return;
+        };
+        member.is_dirty = false;
+        let mut queue = std::mem::take(&mut member.queue);
+        let mut complaints = Vec::new();
+        for (index, line, track) in queue.drain(..) {
+            let packet = &self.batch[index as usize].1;
+            match member.peer.forward(self.now, line as usize, track, packet) {
+                Written::Queued => self.stats.packets_forwarded += 1,
+                Written::Skipped => self.stats.packets_skipped += 1,
+                complaint => {
+                    self.stats.packets_skipped += 1;
+                    complaints.push((track, complaint));
+                }
+            }
+        }
+        member.queue = queue;
+        if let Err(error) = member.peer.handle_timeout(self.now) {
+            return self.failed.push_back((id, error));
+        }
+        self.drain(id);
+        for (track, complaint) in complaints {
+            match complaint {
+                Written::AwaitsKeyframe => self.request_keyframe(track),
+                Written::CannotDecode => self.tell_cannot_decode(id, track),
+                Written::Queued | Written::Skipped => {}
+            }
+        }
+    }
+
+    /// A subscriber of the track needs a keyframe; asks now if the budget allows, else with a later packet.
+    pub(super) fn request_keyframe(&mut self, track: TrackId) {
+        let now = self.now;
+        let Some(member) = self.member_mut(track.publisher) else {
+            return;
+        };
+        let Some(published) = member.participant.track_mut(track.mid) else {
+            return;
+        };
+        if published.kind == Kind::Audio {
+            return;
+        }
+        published.keyframes.request_keyframe();
+        if published.keyframes.poll_request(now) {
+            member.peer.request_keyframe(track.mid);
+            self.stats.keyframe_requests += 1;
+            self.mark_dirty(track.publisher);
+        }
+    }
+
+    /// The member's `Rtc` has to be driven and drained before the loop sleeps.
+    pub(super) fn mark_dirty(&mut self, id: PeerId) {
+        if let Some(member) = self.member_mut(id)
+            && !std::mem::replace(&mut member.is_dirty, true)
+        {
+            self.dirty.push_back(id);
+        }
+    }
+
+    /// Takes everything out of a member's `Rtc`, and notes when it wants to be woken.
+    fn drain(&mut self, id: PeerId) {
+        let (now, slot) = (self.now, &mut self.slots[id.slot as usize]);
+        let Some(member) = slot.member.as_deref_mut().filter(|_| slot.generation == id.generation) else {
+            return;
+        };
+        let drained = member.peer.drain(now, &mut self.transmits, &mut self.peer_events);
+        if let Some(deadline) = member.peer.next_timeout() {
+            self.timers.set(Waiter::Peer(id), deadline);
+        }
+        let mut events = std::mem::take(&mut self.peer_events);
+        for event in events.drain(..) {
+            match event {
+                PeerEvent::Packet(packet) => self.packets.push((id, packet)),
+                PeerEvent::KeyframeRequest { line } => {
+                    if let Some(track) = self.member(id).and_then(|member| member.peer.forwarded(line)) {
+                        self.request_keyframe(track);
+                    }
+                }
+                PeerEvent::Connected => self.on_connected(id),
+            }
+        }
+        self.peer_events = events;
+        if let Err(error) = drained {
+            self.failed.push_back((id, error));
+        }
+    }
+
+    /// Media can flow: whoever sends something to this member is asked for a picture.
+    fn on_connected(&mut self, id: PeerId) {
+        self.pending_members -= 1;
+        debug!("{id}: media is connected");
+        let Some(member) = self.member(id) else {
+            return;
+        };
+        let lines = 0..member.peer.negotiation.lines().len();
+        let tracks: Vec<TrackId> = lines.filter_map(|line| member.peer.forwarded(line)).collect();
+        for track in tracks {
+            self.request_keyframe(track);
+        }
+    }
+
+    fn tell_cannot_decode(&mut self, id: PeerId, track: TrackId) {
+        let Some(publisher) = self.member(track.publisher) else {
+            return;
+        };
+        let source = publisher.participant.track(track.mid).map(|track| track.source);
+        let (who, name) = (publisher.participant.id.clone(), &publisher.participant.name);
+        let message = format!("{name} sends a video format that this browser can't show.");
+        let error = ServerMessage::Error {
+            code: "cannot-decode",
+            message: &message,
+            retry: false,
+            id: Some(&who),
+            source,
+        };
+        self.send(id, &error);
+    }
+
+    /// The candidate that stands for a local address: itself if it is announced, else the public address of its
+    /// family that is announced instead.
+    fn announced(&self, local: SocketAddr) -> SocketAddr {
+        if self.candidates.contains(&local) {
+            return local;
+        }
+        let same_family = |candidate: &&SocketAddr| candidate.is_ipv4() == local.is_ipv4();
+        self.candidates.iter().find(same_family).copied().unwrap_or(local)
+    }
+}

@@ -1,0 +1,386 @@
+//! Members: joining, leaving, and what they say to each other.
+
+use std::time::Instant;
+
+use log::{debug, info, warn};
+use str0m::media::MediaKind;
+
+use super::requests::Admission;
+use super::{Member, Server};
+use crate::id::{ConnId, PeerId};
+use crate::media::negotiation::TrackId;
+use crate::media::peer::{Peer, PeerError};
+use crate::room::{Bucket, CHAT_BYTES, NAME_CHARS, Participant};
+use crate::timers::Waiter;
+use crate::track::{Kind, Source};
+use crate::web::websocket::encode_text;
+use crate::web::signal::{self, BadMessage, ClientMessage, ServerMessage};
+
+/// Signaling messages a second that one member may send, and how many at once.
+const MESSAGE_RATE: f64 = 10.0;
+const MESSAGE_BURST: f64 = 100.0;
+
+/// Faults that are forgiven at once, and how many more a second.
+const STRIKES: f64 = 10.0;
+const STRIKE_REFILL: f64 = 0.1;
+
+/// Characters of the secrets and ids that clients get; see `Names::token`.
+const RESUME_CHARS: usize = 26;
+const ID_CHARS: usize = 10;
+
+/// WebSocket close codes (RFC 6455 section 7.4.1).
+const GOING_AWAY: u16 = 1001;
+const POLICY: u16 = 1008;
+
+/// What a page waits before it comes back after a restart.
+const RETRY_MS: u32 = 1_000;
+
+impl Server {
+    /// Lets somebody in: answers the upgrade, greets, tells the others, and asks for the first offer.
+    pub(super) fn join(&mut self, conn: ConnId, admission: Admission) {
+        let now = self.now;
+        let old = admission.replaces.and_then(|old| self.replace(old));
+        let resumed = old.is_some();
+        let mut participant = Participant::new(
+            now,
+            self.names.token(ID_CHARS),
+            admission.name,
+            self.names.token(RESUME_CHARS),
+            admission.room.clone(),
+        );
+        if let Some(old) = old {
+            participant.id = old.id;
+            participant.name = old.name;
+            participant.muted = old.muted;
+        }
+        let mut peer = Peer::new(now, &self.profile, &mut self.names);
+        peer.negotiation.publish(now, MediaKind::Audio, Source::Microphone);
+        peer.negotiation.publish(now, MediaKind::Video, Source::Camera);
+        let others: Vec<PeerId> = self.others(&admission.room).collect();
+        for other in &others {
+            for (track, kind) in self.tracks_of(*other) {
+                peer.negotiation.subscribe(now, track, kind);
+            }
+        }
+        let id = self.insert(Member {
+            participant,
+            conn,
+            peer,
+            queue: Vec::new(),
+            is_dirty: false,
+            offer_queued: false,
+            messages: Bucket::new(now, MESSAGE_RATE, MESSAGE_BURST),
+            strikes: Bucket::new(now, STRIKE_REFILL, STRIKES),
+        });
+        if let Some(entry) = self.conns.get_mut(&conn) {
+            entry.member = Some(id);
+        }
+        self.with_conn(conn, |now, conn| conn.upgrade(now));
+        self.greet(id, &others);
+        self.rooms.entry(admission.room.clone()).or_default().join(id);
+        let member = self.member(id).expect("inserted above");
+        let (name, who) = (member.participant.name.clone(), member.participant.id.clone());
+        info!("{id} {name:?} joined room {:?}{}", admission.room, if resumed { " again" } else { "" });
+        if !resumed {
+            self.broadcast(&admission.room, Some(id), &ServerMessage::Joined { id: &who, name: &name });
+        }
+        self.schedule(id);
+    }
+
+    /// Takes somebody out, whatever the cause, and tells the others.
+    pub(super) fn leave(&mut self, id: PeerId, reason: &str) {
+        let Some(participant) = self.remove(id) else {
+            return;
+        };
+        info!("{id} {:?} left room {:?}: {reason}", participant.name, participant.room);
+        let (id, name) = (&participant.id, &participant.name);
+        self.broadcast(&participant.room, None, &ServerMessage::Left { id, name });
+    }
+
+    /// A peer can't go on: it is told why, and ends; nobody else notices more than that.
+    pub(super) fn on_failed(&mut self, id: PeerId, error: &PeerError) {
+        let Some(member) = self.member(id) else {
+            return;
+        };
+        debug!("{id} in room {:?} ends: {error}", member.participant.room);
+        self.stats.peers_failed += 1;
+        let code = error.code();
+        let retry = !matches!(error, PeerError::BadAnswer(_) | PeerError::UnexpectedAnswer);
+        self.dismiss(id, code, &error.to_string(), retry);
+    }
+
+    /// Says goodbye to everybody.
+    pub(super) fn tell_closing(&mut self) {
+        let frame = encode_text(
+            &ServerMessage::Closing {
+                reason: "shutdown",
+                retry_ms: RETRY_MS,
+            }
+            .to_json(),
+        );
+        let conns: Vec<ConnId> = self.conns.keys().copied().collect();
+        for id in conns {
+            self.with_conn(id, |now, conn| {
+                conn.send_encoded(now, &frame);
+                conn.close(now, GOING_AWAY, "shutdown");
+            });
+        }
+    }
+
+    /// One text frame of a member.
+    pub(super) fn on_message(&mut self, conn: ConnId, text: &str) {
+        let Some(id) = self.conns.get(&conn).and_then(|entry| entry.member) else {
+            return;
+        };
+        let now = self.now;
+        let message = ClientMessage::parse(text);
+        let Some(member) = self.member_mut(id) else {
+            return;
+        };
+        if !matches!(message, Ok(ClientMessage::Chat { .. })) && !member.messages.take(now) {
+            return self.strike(id, "too-fast", "Too many messages: 10 a second are allowed.");
+        }
+        match message {
+            Ok(ClientMessage::Answer { sdp }) => self.on_answer(id, &sdp),
+            // ICE-lite learns addresses from checks; names and third parties are never looked at.
+            Ok(ClientMessage::Candidate) => {}
+            Ok(ClientMessage::Chat { message }) => self.on_chat(id, message),
+            Ok(ClientMessage::Publish { kind, source }) => self.on_publish(id, kind, source),
+            Ok(ClientMessage::Unpublish { kind, source, mid }) => self.on_unpublish(id, kind, source, mid),
+            Ok(ClientMessage::Mute { source, muted }) => self.on_mute(id, source, muted),
+            Err(BadMessage::Malformed(why)) => {
+                self.strike(id, "bad-message", &format!("This message could not be read: {why}"));
+            }
+            Err(BadMessage::UnknownEvent(event)) => {
+                debug!("{id}: unknown event {:?}", event.chars().take(32).collect::<String>());
+                let message = "This server does not know this event; it was ignored.";
+                self.send(id, &ServerMessage::error("unknown-event", message, false));
+            }
+        }
+    }
+
+    /// Sends a message to one member.
+    pub(super) fn send(&mut self, id: PeerId, message: &ServerMessage<'_>) {
+        let Some(member) = self.member(id) else {
+            return;
+        };
+        let text = message.to_json();
+        self.with_conn(member.conn, |now, conn| conn.send_text(now, &text));
+    }
+
+    /// Everybody in a room.
+    pub(super) fn others(&self, room: &str) -> impl Iterator<Item = PeerId> {
+        self.rooms.get(room).into_iter().flat_map(|room| room.members().iter().copied())
+    }
+
+    /// What somebody publishes.
+    pub(super) fn tracks_of(&self, id: PeerId) -> Vec<(TrackId, MediaKind)> {
+        let Some(member) = self.member(id) else {
+            return Vec::new();
+        };
+        let tracks = member.participant.tracks.iter();
+        tracks
+            .map(|track| {
+                let mid = track.mid;
+                (TrackId { publisher: id, mid }, media_kind(track.kind))
+            })
+            .collect()
+    }
+
+    fn on_chat(&mut self, id: PeerId, message: String) {
+        let (now, keep) = (self.now, self.config.limits.chat_history);
+        let Some(member) = self.member_mut(id) else {
+            return;
+        };
+        if message.len() > CHAT_BYTES {
+            let why = format!("A chat line may have {CHAT_BYTES} bytes.");
+            return self.refuse(id, "chat-too-long", &why, true);
+        }
+        if message.trim().is_empty() {
+            return self.refuse(id, "bad-message", "An empty chat line was not sent.", false);
+        }
+        if !member.participant.chat.take(now) {
+            return self.strike(id, "chat-too-fast", "Too many chat lines: 10 a second are allowed.");
+        }
+        let time = self.wall.time_of_day(now);
+        let member = self.slots[id.slot as usize].member.as_deref().expect("looked up above");
+        let Some(room) = self.rooms.get_mut(&member.participant.room) else {
+            return;
+        };
+        let line = room.chat(&member.participant, message, time, keep);
+        self.stats.chat_lines += 1;
+        let name = member.participant.room.clone();
+        self.broadcast(&name, Some(id), &ServerMessage::Chat(chat_line(&line)));
+    }
+
+    fn on_mute(&mut self, id: PeerId, source: Source, muted: bool) {
+        let Some(member) = self.member_mut(id) else {
+            return;
+        };
+        if member.participant.mute(source, muted) {
+            let (room, who) = (member.participant.room.clone(), member.participant.id.clone());
+            self.broadcast(&room, Some(id), &ServerMessage::Mute { id: &who, source, muted });
+        }
+    }
+
+    /// Refuses something and counts it against the member; too many end the connection.
+    pub(super) fn strike(&mut self, id: PeerId, code: &str, message: &str) {
+        let now = self.now;
+        let Some(member) = self.member_mut(id) else {
+            return;
+        };
+        if member.strikes.take(now) {
+            self.refuse(id, code, message, true);
+        } else {
+            warn!("{id}: too many faults, the last: {code}");
+            self.dismiss(id, code, message, false);
+        }
+    }
+
+    /// Refuses something; nothing else happens.
+    pub(super) fn refuse(&mut self, id: PeerId, code: &str, message: &str, retry: bool) {
+        self.stats.messages_refused += 1;
+        self.send(id, &ServerMessage::error(code, message, retry));
+    }
+
+    /// Tells a member why, and ends its connection.
+    fn dismiss(&mut self, id: PeerId, code: &str, message: &str, retry: bool) {
+        self.refuse(id, code, message, retry);
+        let Some(member) = self.member(id) else {
+            return;
+        };
+        let conn = member.conn;
+        if let Some(entry) = self.conns.get_mut(&conn) {
+            entry.member = None;
+        }
+        self.with_conn(conn, |now, conn| conn.close(now, POLICY, code));
+        self.leave(id, code);
+    }
+
+    /// Ends a member whose place is taken by a new connection of the same person.
+    fn replace(&mut self, id: PeerId) -> Option<Participant> {
+        let conn = self.member(id)?.conn;
+        let message = "This call goes on in another window or connection.";
+        self.send(id, &ServerMessage::error("replaced", message, false));
+        if let Some(entry) = self.conns.get_mut(&conn) {
+            entry.member = None;
+        }
+        self.with_conn(conn, |now, conn| conn.close(now, POLICY, "replaced"));
+        self.remove(id)
+    }
+
+    fn greet(&mut self, id: PeerId, others: &[PeerId]) {
+        let Some(member) = self.member(id) else {
+            return;
+        };
+        let own = &member.participant;
+        let participants = others
+            .iter()
+            .filter_map(|other| self.member(*other))
+            .map(|other| signal::Participant {
+                id: &other.participant.id,
+                name: &other.participant.name,
+                muted: &other.participant.muted,
+            });
+        let welcome = ServerMessage::Welcome {
+            id: &own.id,
+            room: &own.room,
+            name: &own.name,
+            resume: &own.resume,
+            participants: participants.collect(),
+            limits: signal::Limits {
+                chat_bytes: CHAT_BYTES,
+                name_chars: NAME_CHARS,
+                room_peers: self.config.limits.max_room_size,
+            },
+            version: env!("CARGO_PKG_VERSION"),
+        }
+        .to_json();
+        let room = self.rooms.get(&own.room);
+        let lines: Vec<_> = room.into_iter().flat_map(|room| room.history()).map(chat_line).collect();
+        let history = (!lines.is_empty()).then(|| ServerMessage::History { lines }.to_json());
+        self.with_conn(member.conn, |now: Instant, conn| {
+            conn.send_text(now, &welcome);
+            if let Some(history) = history {
+                conn.send_text(now, &history);
+            }
+        });
+    }
+
+    /// One text for many, serialised and framed once.
+    fn broadcast(&mut self, room: &str, but: Option<PeerId>, message: &ServerMessage<'_>) {
+        let frame = encode_text(&message.to_json());
+        let receivers: Vec<ConnId> = self
+            .others(room)
+            .filter(|id| Some(*id) != but)
+            .filter_map(|id| self.member(id).map(|member| member.conn))
+            .collect();
+        for conn in receivers {
+            self.with_conn(conn, |now, conn| conn.send_encoded(now, &frame));
+        }
+    }
+
+    fn insert(&mut self, member: Member) -> PeerId {
+        let slot = self.free_slots.pop().unwrap_or_else(|| {
+            self.slots.push(super::Slot::default());
+            self.slots.len() as u32 - 1
+        });
+        let place = &mut self.slots[slot as usize];
+        let id = PeerId {
+            slot,
+            generation: place.generation,
+        };
+        self.demux.insert_ufrag(member.peer.ufrag(), id);
+        self.resumes.insert(member.participant.resume.clone(), id);
+        self.pending_members += 1;
+        place.member = Some(Box::new(member));
+        id
+    }
+
+    /// Takes a member out of everything that names it.
+    fn remove(&mut self, id: PeerId) -> Option<Participant> {
+        self.member(id)?;
+        for (track, _) in self.tracks_of(id) {
+            self.end_track(track);
+        }
+        let slot = &mut self.slots[id.slot as usize];
+        let member = *slot.member.take().expect("looked up above");
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free_slots.push(id.slot);
+        self.resumes.remove(&member.participant.resume);
+        self.pending_members -= usize::from(!member.peer.is_connected());
+        self.demux.remove_ufrag(member.peer.ufrag());
+        for address in member.peer.addresses() {
+            self.demux.remove_address(address, id);
+        }
+        self.timers.cancel(Waiter::Peer(id));
+        let name = &member.participant.room;
+        if self.rooms.get_mut(name).is_some_and(|room| room.leave(id)) {
+            self.rooms.remove(name);
+        }
+        let others: Vec<PeerId> = self.others(name).collect();
+        for other in others {
+            for track in self.member_mut(other).into_iter().flat_map(|other| &mut other.participant.tracks) {
+                track.subscribers.retain(|subscriber| subscriber.peer != id);
+            }
+        }
+        Some(member.participant)
+    }
+}
+
+pub(super) fn media_kind(kind: Kind) -> MediaKind {
+    match kind {
+        Kind::Audio => MediaKind::Audio,
+        Kind::Video => MediaKind::Video,
+    }
+}
+
+fn chat_line(line: &crate::room::ChatLine) -> signal::ChatLine<'_> {
+    signal::ChatLine {
+        message: &line.message,
+        time: &line.time,
+        from: &line.from,
+        name: &line.name,
+        id: line.id,
+    }
+}

@@ -1,0 +1,202 @@
+//! Offers and answers: from what members publish and get to m-lines, and back.
+
+use log::{debug, info};
+use str0m::media::{MediaKind, Mid};
+
+use super::Server;
+use super::members::media_kind;
+use crate::id::PeerId;
+use crate::media::negotiation::{Agreed, TrackId};
+use crate::media::sdp;
+use crate::room::{Subscriber, Track};
+use crate::timers::Waiter;
+use crate::track::{Kind, Source};
+use crate::web::signal::{self, ServerMessage};
+
+impl Server {
+    /// The member's next offer is due: builds it, if nothing else came up meanwhile.
+    pub(super) fn on_offer(&mut self, id: PeerId) {
+        let (now, slots, names) = (self.now, &mut self.slots, &mut self.names);
+        let Some(slot) = slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation) else {
+            return;
+        };
+        let Some(member) = slot.member.as_deref_mut() else {
+            return;
+        };
+        member.offer_queued = false;
+        if member.peer.negotiation.is_pending() {
+            return;
+        }
+        let Some(offer) = member.peer.build_offer(now, names) else {
+            return self.schedule(id);
+        };
+        self.stats.offers += 1;
+        let (conn, lines) = (member.conn, member.peer.offered_lines());
+        let tracks = self.described_tracks(id).to_json();
+        let offer = ServerMessage::offer(offer).to_json();
+        self.with_conn(conn, |now, conn| {
+            conn.set_message_limit(sdp::message_limit(lines));
+            conn.send_text(now, &tracks);
+            conn.send_text(now, &offer);
+        });
+        self.mark_dirty(id);
+    }
+
+    pub(super) fn on_answer(&mut self, id: PeerId, answer: &str) {
+        let now = self.now;
+        let Some(member) = self.slots[id.slot as usize].member.as_deref_mut() else {
+            return;
+        };
+        match member.peer.handle_answer(now, answer, &mut self.names) {
+            Ok(agreed) => {
+                for agreed in agreed {
+                    self.on_agreed(id, agreed);
+                }
+                self.mark_dirty(id);
+            }
+            Err(error) => self.failed.push_back((id, error)),
+        }
+    }
+
+    pub(super) fn on_publish(&mut self, id: PeerId, kind: Kind, source: Source) {
+        let now = self.now;
+        let Some(member) = self.member_mut(id) else {
+            return;
+        };
+        if member.peer.negotiation.publish(now, media_kind(kind), source) {
+            self.schedule(id);
+        } else {
+            self.refuse(id, "track-limit", "You already send as many streams as one person may.", false);
+        }
+    }
+
+    pub(super) fn on_unpublish(&mut self, id: PeerId, kind: Kind, source: Source, mid: Option<String>) {
+        let now = self.now;
+        let Some(member) = self.member_mut(id) else {
+            return;
+        };
+        let mid = mid.map(|mid| Mid::from(mid.as_str()));
+        match member.peer.negotiation.unpublish(now, media_kind(kind), source, mid) {
+            Some(mid) => {
+                self.end_track(TrackId { publisher: id, mid });
+                self.schedule(id);
+            }
+            None => self.refuse(id, "not-publishing", "There is no such stream to give up.", false),
+        }
+    }
+
+    /// Ends a track for everybody who gets it or was going to.
+    pub(super) fn end_track(&mut self, track: TrackId) {
+        let now = self.now;
+        let Some(publisher) = self.member_mut(track.publisher) else {
+            return;
+        };
+        let tracks = &mut publisher.participant.tracks;
+        let Some(index) = tracks.iter().position(|published| published.mid == track.mid) else {
+            return;
+        };
+        tracks.remove(index);
+        let room = publisher.participant.room.clone();
+        let others: Vec<PeerId> = self.others(&room).filter(|other| *other != track.publisher).collect();
+        for other in others {
+            let Some(member) = self.member_mut(other) else {
+                continue;
+            };
+            if let Some(line) = member.peer.negotiation.unsubscribe(now, track) {
+                member.peer.stop_forwarding(line);
+            }
+            self.schedule(other);
+        }
+    }
+
+    /// Wakes the member when its peer wants to be.
+    pub(super) fn schedule(&mut self, id: PeerId) {
+        let Some(deadline) = self.member(id).and_then(|member| member.peer.next_timeout()) else {
+            return;
+        };
+        self.timers.set(Waiter::Peer(id), deadline);
+    }
+
+    fn on_agreed(&mut self, id: PeerId, agreed: Agreed) {
+        match agreed {
+            Agreed::Publishing { mid, kind, source } => self.start_track(id, mid, kind, source),
+            Agreed::NotPublishing { mid } => self.end_track(TrackId { publisher: id, mid }),
+            Agreed::Subscribed { line, track } => {
+                let subscriber = Subscriber { peer: id, line };
+                if let Some(published) = self.published(track)
+                    && !published.subscribers.contains(&subscriber)
+                {
+                    published.subscribers.push(subscriber);
+                    self.request_keyframe(track);
+                }
+            }
+            Agreed::Refused { track } => {
+                debug!("{id} does not take the track {:?} of {}", track.mid, track.publisher);
+                if let Some(published) = self.published(track) {
+                    published.subscribers.retain(|subscriber| subscriber.peer != id);
+                }
+            }
+        }
+    }
+
+    fn start_track(&mut self, id: PeerId, mid: Mid, kind: MediaKind, source: Source) {
+        let now = self.now;
+        let Some(member) = self.member_mut(id) else {
+            return;
+        };
+        if member.participant.track(mid).is_some() {
+            return;
+        }
+        let published = match kind {
+            MediaKind::Audio => Kind::Audio,
+            MediaKind::Video => Kind::Video,
+        };
+        member.participant.tracks.push(Track::new(mid, published, source));
+        let room = member.participant.room.clone();
+        info!("{id} publishes {published:?} of {source:?} in room {room:?}");
+        let others: Vec<PeerId> = self.others(&room).filter(|other| *other != id).collect();
+        for other in others {
+            if let Some(member) = self.member_mut(other) {
+                let track = TrackId { publisher: id, mid };
+                member.peer.negotiation.subscribe(now, track, kind);
+                self.schedule(other);
+            }
+        }
+    }
+
+    /// What each m-line of the offer that was just built carries.
+    fn described_tracks(&self, id: PeerId) -> ServerMessage<'_> {
+        let member = self.member(id);
+        let lines = member.into_iter().flat_map(|member| member.peer.negotiation.lines());
+        let tracks = lines.filter_map(|line| {
+            let mid: &Mid = line.mid.as_ref()?;
+            let own = line.asks_for();
+            let (publisher, source) = match (own, line.carries()) {
+                (Some(source), _) => (member?, source),
+                (None, Some(track)) => {
+                    let publisher = self.member(track.publisher)?;
+                    (publisher, publisher.participant.track(track.mid)?.source)
+                }
+                (None, None) => return None,
+            };
+            Some(signal::Track {
+                mid,
+                id: &publisher.participant.id,
+                kind: match line.kind {
+                    MediaKind::Audio => Kind::Audio,
+                    MediaKind::Video => Kind::Video,
+                },
+                source,
+                muted: publisher.participant.muted.contains(&source),
+                own: own.is_some(),
+            })
+        });
+        ServerMessage::Tracks {
+            tracks: tracks.collect(),
+        }
+    }
+
+    fn published(&mut self, track: TrackId) -> Option<&mut Track> {
+        self.member_mut(track.publisher)?.participant.track_mut(track.mid)
+    }
+}

@@ -1,0 +1,152 @@
+//! HTTP requests: the page, health, `check`, and who may come in.
+
+use std::time::Duration;
+
+use log::debug;
+use serde_json::json;
+
+use super::Server;
+use crate::id::{ConnId, PeerId};
+use crate::room::{NAME_CHARS, ROOM_CHARS, clean_name};
+use crate::web::http::{Request, Response};
+use crate::web::origin;
+
+/// What is asked of a client that comes at a bad time.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Somebody who may come in.
+pub(super) struct Admission {
+    pub(super) room: String,
+    pub(super) name: String,
+    /// The member whom this one replaces.
+    pub(super) replaces: Option<PeerId>,
+}
+
+/// Why somebody may not come in.
+struct Refusal {
+    status: u16,
+    code: &'static str,
+    message: &'static str,
+}
+
+impl Server {
+    pub(super) fn on_request(&mut self, id: ConnId, request: &Request) {
+        let response = match self.route(request) {
+            Route::Respond(response) => response,
+            Route::Join => match self.admit(id, request) {
+                Ok(admission) => return self.join(id, admission),
+                Err(refusal) => refusal.response(),
+            },
+            Route::Check => match self.admit(id, request) {
+                Ok(_) => Response::json(200, &json!({ "ok": true }).to_string()),
+                Err(refusal) => refusal.response(),
+            },
+        };
+        self.with_conn(id, |now, conn| conn.respond(now, response));
+    }
+
+    fn route(&self, request: &Request) -> Route {
+        let prefix = self.config.prefix.as_str();
+        let not_found = || Route::Respond(Response::text(404, "There is nothing at this address.\n"));
+        let Some(path) = request.path.strip_prefix(prefix) else {
+            return match request.path.as_str() {
+                "/" => Route::Respond(Response::redirect(format!("{prefix}/"))),
+                _ => not_found(),
+            };
+        };
+        match path {
+            "" => Route::Respond(Response::redirect(format!("{prefix}/"))),
+            "/health" => Route::Respond(Response::json(200, &self.health())),
+            "/check" => Route::Check,
+            "/websocket" | "/ws" if request.websocket_key.is_some() => Route::Join,
+            "/websocket" | "/ws" => {
+                let response = Response::text(426, "This address speaks WebSocket only.\n");
+                Route::Respond(response.with_header("Upgrade", "websocket".to_owned()))
+            }
+            _ => match path.strip_prefix('/').and_then(|path| self.assets.find(path)) {
+                Some(asset) => Route::Respond(Response::file(
+                    request,
+                    asset.content_type,
+                    &asset.etag,
+                    &asset.body,
+                )),
+                None => not_found(),
+            },
+        }
+    }
+
+    fn health(&self) -> String {
+        json!({
+            "status": if self.draining.is_some() { "closing" } else { "ok" },
+            "version": env!("CARGO_PKG_VERSION"),
+            "rooms": self.rooms.len(),
+            "participants": self.member_ids().count(),
+            "uptime_s": (self.now - self.started).as_secs(),
+        })
+        .to_string()
+    }
+
+    fn admit(&self, id: ConnId, request: &Request) -> Result<Admission, Refusal> {
+        let refuse = |status, code, message| Err(Refusal { status, code, message });
+        let secure = self.conns.get(&id).is_some_and(|entry| entry.conn.is_secure());
+        let allowed = &self.config.allow_origins;
+        if !origin::allowed(request.origin.as_deref(), request.host.as_deref(), secure, allowed) {
+            debug!("conn {}: origin {:?} refused", id.0, request.origin);
+            let message = "This page's origin may not use this server; its host can allow it with --allow-origin.";
+            return refuse(403, "origin", message);
+        }
+        if self.draining.is_some() {
+            return refuse(503, "closing", "The server is being restarted.");
+        }
+        let room = request.param("room").filter(|room| !room.is_empty()).unwrap_or("default");
+        let Some(room) = clean_name(room, ROOM_CHARS + 1).filter(|room| room.chars().count() <= ROOM_CHARS) else {
+            return refuse(400, "bad-room", "A room's name has 1 to 128 visible characters.");
+        };
+        let name = request.param("name").or_else(|| request.param("username")).unwrap_or_default();
+        let name = clean_name(name, NAME_CHARS).unwrap_or_else(|| "Guest".to_owned());
+        let replaces = request
+            .param("resume")
+            .and_then(|secret| self.resumes.get(secret).copied())
+            .filter(|peer| self.member(*peer).is_some_and(|member| member.participant.room == room));
+        let admission = Admission { room, name, replaces };
+        if replaces.is_some() {
+            return Ok(admission);
+        }
+        let limits = &self.config.limits;
+        match self.rooms.get(&admission.room) {
+            Some(there) if there.members().len() >= limits.max_room_size => {
+                refuse(503, "room-full", "This room is full.")
+            }
+            None if self.rooms.len() >= limits.max_rooms => refuse(503, "server-full", "The server has no room left."),
+            _ if self.resumes.len() >= limits.max_participants => refuse(503, "server-full", "The server is full."),
+            _ if self.pending_members >= limits.max_pending => {
+                refuse(503, "server-busy", "Too many people are joining right now.")
+            }
+            _ => Ok(admission),
+        }
+    }
+}
+
+enum Route {
+    Respond(Response),
+    Join,
+    Check,
+}
+
+impl Refusal {
+    fn response(&self) -> Response {
+        let retry = matches!(self.status, 429 | 503);
+        let body = json!({
+            "event": "error",
+            "code": self.code,
+            "message": self.message,
+            "retry": retry,
+        });
+        let response = Response::json(self.status, &body.to_string());
+        if retry {
+            response.with_header("Retry-After", RETRY_AFTER.as_secs().to_string())
+        } else {
+            response
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! What the server counts: one number for each thing that happens and for each thing that was refused.
+
+/// Counters since the start; they only grow.
+#[derive(Debug, Default, Clone)]
+pub struct Stats {
+    /// Datagrams given to the server.
+    pub datagrams_in: u64,
+    /// Datagrams that no peer wanted.
+    pub datagrams_unknown: u64,
+    /// Datagrams handed out for sending.
+    pub datagrams_out: u64,
+    /// RTP packets taken from publishers.
+    pub packets_in: u64,
+    /// RTP packets written to subscribers.
+    pub packets_forwarded: u64,
+    /// RTP packets that a subscriber did not get: before its first keyframe, older than its start, unknown codec.
+    pub packets_skipped: u64,
+    /// Keyframe requests sent to publishers.
+    pub keyframe_requests: u64,
+    /// Offers sent.
+    pub offers: u64,
+    /// Chat lines accepted.
+    pub chat_lines: u64,
+    /// Peers that were closed for a fault of theirs.
+    pub peers_failed: u64,
+    /// Messages refused with an `error`.
+    pub messages_refused: u64,
+    /// Connections refused.
+    pub conns_refused: u64,
+}

@@ -1,0 +1,452 @@
+//! The signaling protocol: one JSON object for each WebSocket text frame, named by its `event`.
+//!
+//! The server always offers, the client answers. A client that knows only `offer`, `answer`, `candidate` and
+//! `chat` works; it ignores the rest. The WebSocket is at `{prefix}/websocket` (alias `{prefix}/ws`), with the
+//! query parameters `room` (default `default`), `name` (alias `username`) and `resume`.
+//!
+//! # Client to server
+//!
+//! | event | example |
+//! | --- | --- |
+//! | `answer` | `{"event":"answer","data":"{\"type\":\"answer\",\"sdp\":\"v=0...\"}"}` |
+//! | `candidate` | `{"event":"candidate","data":"{\"candidate\":\"candidate:1 1 udp 1 192.0.2.1 9 typ host\",\"sdpMid\":\"0\"}"}` |
+//! | `chat` | `{"event":"chat","data":"Hello, world!"}` |
+//! | `publish` | `{"event":"publish","kind":"video","source":"screen"}`: one more m-line to send on, please |
+//! | `unpublish` | `{"event":"unpublish","kind":"video","source":"screen"}`, optionally with the `mid` |
+//! | `mute` | `{"event":"mute","source":"microphone","muted":true}`: tell the others |
+//!
+//! Candidates are accepted and not needed: the server is ICE-lite and learns addresses from checks (RFC 8445).
+//!
+//! # Server to client
+//!
+//! | event | example |
+//! | --- | --- |
+//! | `welcome` | `{"event":"welcome","id":"k3v9x0q2","room":"default","name":"Ann","resume":"...","participants":[{"id":"b7","name":"Bob","muted":["camera"]}],"limits":{"chat_bytes":4096,"name_chars":64,"room_peers":100},"version":"0.1.0"}`: the first message |
+//! | `history` | `{"event":"history","lines":[{"message":"hi","time":"14:30:45","from":"b7","name":"Bob","id":17}]}`: the last chat lines, if there are any |
+//! | `tracks` | `{"event":"tracks","tracks":[{"mid":"0","id":"b7","kind":"video","source":"camera","muted":false}]}`: what each m-line of the offer that follows carries; `"own":true` marks lines to send on |
+//! | `offer` | `{"event":"offer","data":"{\"type\":\"offer\",\"sdp\":\"v=0...\"}"}` |
+//! | `chat` | `{"event":"chat","message":"hi","time":"14:30:45","from":"b7","name":"Bob","id":18}` |
+//! | `joined`, `left` | `{"event":"joined","id":"b7","name":"Bob"}` |
+//! | `mute` | `{"event":"mute","id":"b7","source":"camera","muted":true}` |
+//! | `error` | `{"event":"error","code":"chat-too-long","message":"A chat line may have 4096 bytes.","retry":true}`; `retry` says whether trying again makes sense; `id` and `source` name a track where the error is about one |
+//! | `closing` | `{"event":"closing","reason":"shutdown","retry_ms":1000}`: reconnect then |
+
+use serde::{Deserialize, Serialize};
+
+use crate::track::{Kind, Source};
+
+/// What a client says.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ClientMessage {
+    /// The SDP that answers the outstanding offer.
+    Answer {
+        /// The SDP text.
+        sdp: String,
+    },
+    /// A trickled candidate; its content does not matter to an ICE-lite server.
+    Candidate,
+    /// A chat line.
+    Chat {
+        /// The text.
+        message: String,
+    },
+    /// Asks for an m-line to send on.
+    Publish {
+        /// Audio or video.
+        kind: Kind,
+        /// What it will be.
+        source: Source,
+    },
+    /// Gives one up.
+    Unpublish {
+        /// Audio or video.
+        kind: Kind,
+        /// What it was.
+        source: Source,
+        /// Which, where there are several.
+        mid: Option<String>,
+    },
+    /// Tells the others.
+    Mute {
+        /// What is muted or not.
+        source: Source,
+        /// Whether it is.
+        muted: bool,
+    },
+}
+
+/// Why a frame is no message.
+#[derive(Debug, PartialEq, Eq)]
+pub enum BadMessage {
+    /// Not JSON, or not of the shape that its event has. The text says where.
+    Malformed(String),
+    /// An event that this server does not know: a newer page, perhaps.
+    UnknownEvent(String),
+}
+
+/// What the server says.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum ServerMessage<'a> {
+    /// The first message.
+    Welcome {
+        /// The participant's own id.
+        id: &'a str,
+        /// The room's name.
+        room: &'a str,
+        /// The participant's own name, as trimmed.
+        name: &'a str,
+        /// The secret with which a later connection replaces this one.
+        resume: &'a str,
+        /// Who is there already.
+        participants: Vec<Participant<'a>>,
+        /// What the server allows.
+        limits: Limits,
+        /// The server's version.
+        version: &'a str,
+    },
+    /// The last chat lines.
+    History {
+        /// Oldest first.
+        lines: Vec<ChatLine<'a>>,
+    },
+    /// What the offer that follows carries.
+    Tracks {
+        /// One for each m-line that carries something.
+        tracks: Vec<Track<'a>>,
+    },
+    /// An offer.
+    Offer {
+        /// `RTCSessionDescriptionInit` as JSON text.
+        data: String,
+    },
+    /// A chat line.
+    Chat(ChatLine<'a>),
+    /// Somebody came.
+    Joined {
+        /// Who.
+        id: &'a str,
+        /// Their name.
+        name: &'a str,
+    },
+    /// Somebody went.
+    Left {
+        /// Who.
+        id: &'a str,
+        /// Their name.
+        name: &'a str,
+    },
+    /// Somebody muted or unmuted something.
+    Mute {
+        /// Who.
+        id: &'a str,
+        /// What.
+        source: Source,
+        /// Whether it is muted now.
+        muted: bool,
+    },
+    /// Something the client did or wants does not work.
+    Error {
+        /// Stable, kebab-case.
+        code: &'a str,
+        /// For a person.
+        message: &'a str,
+        /// Trying again makes sense.
+        retry: bool,
+        /// The participant whose track it is about.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a str>,
+        /// The track it is about.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        source: Option<Source>,
+    },
+    /// The server goes away.
+    Closing {
+        /// Why.
+        reason: &'a str,
+        /// When to reconnect.
+        retry_ms: u32,
+    },
+}
+
+/// Somebody in the room.
+#[derive(Debug, Serialize)]
+pub struct Participant<'a> {
+    /// Opaque, for the time of their stay.
+    pub id: &'a str,
+    /// As they gave it, trimmed; text, never markup.
+    pub name: &'a str,
+    /// What they muted.
+    pub muted: &'a [Source],
+}
+
+/// What one m-line carries.
+#[derive(Debug, Serialize)]
+pub struct Track<'a> {
+    /// The m-line.
+    pub mid: &'a str,
+    /// Whose it is.
+    pub id: &'a str,
+    /// Audio or video.
+    pub kind: Kind,
+    /// From where.
+    pub source: Source,
+    /// Muted by its publisher.
+    pub muted: bool,
+    /// The receiver of this message may send on it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub own: bool,
+}
+
+/// One line of the room's chat.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ChatLine<'a> {
+    /// The text; never markup.
+    pub message: &'a str,
+    /// The server's local time, `HH:MM:SS`.
+    pub time: &'a str,
+    /// The participant who wrote it.
+    pub from: &'a str,
+    /// Their name.
+    pub name: &'a str,
+    /// Grows by one for each line of the room.
+    pub id: u64,
+}
+
+/// What the server allows.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Limits {
+    /// Bytes of UTF-8 in a chat line.
+    pub chat_bytes: usize,
+    /// Characters of a name.
+    pub name_chars: usize,
+    /// Participants of a room.
+    pub room_peers: usize,
+}
+
+/// `data` of `offer` and `answer`.
+#[derive(Serialize, Deserialize)]
+struct Description {
+    #[serde(rename = "type")]
+    kind: String,
+    sdp: String,
+}
+
+/// Every field that any client event has; which of them an event needs is said in `parse`.
+#[derive(Deserialize)]
+struct Fields {
+    event: String,
+    data: Option<String>,
+    kind: Option<Kind>,
+    source: Option<Source>,
+    muted: Option<bool>,
+    mid: Option<String>,
+}
+
+impl ClientMessage {
+    /// Reads one text frame. Cost is linear in its length, and so is the memory.
+    pub fn parse(text: &str) -> Result<Self, BadMessage> {
+        #[derive(Deserialize)]
+        struct Name {
+            event: String,
+        }
+        let malformed = |error: serde_json::Error| BadMessage::Malformed(error.to_string());
+        let Name { event } = serde_json::from_str(text).map_err(malformed)?;
+        if !["answer", "candidate", "chat", "publish", "unpublish", "mute"].contains(&event.as_str()) {
+            return Err(BadMessage::UnknownEvent(event));
+        }
+        let fields: Fields = serde_json::from_str(text).map_err(malformed)?;
+        let missing = |field: &str| BadMessage::Malformed(format!("`{event}` needs `{field}`"));
+        match fields.event.as_str() {
+            "answer" => {
+                let data = fields.data.ok_or_else(|| missing("data"))?;
+                let description: Description = serde_json::from_str(&data).map_err(malformed)?;
+                if description.kind != "answer" {
+                    return Err(BadMessage::Malformed(format!(
+                        "a description of type answer was expected, not {}",
+                        description.kind.escape_debug()
+                    )));
+                }
+                Ok(Self::Answer { sdp: description.sdp })
+            }
+            "candidate" => fields.data.map(|_| Self::Candidate).ok_or_else(|| missing("data")),
+            "chat" => {
+                let message = fields.data.ok_or_else(|| missing("data"))?;
+                Ok(Self::Chat { message })
+            }
+            "mute" => Ok(Self::Mute {
+                source: fields.source.ok_or_else(|| missing("source"))?,
+                muted: fields.muted.ok_or_else(|| missing("muted"))?,
+            }),
+            name => {
+                let kind = fields.kind.ok_or_else(|| missing("kind"))?;
+                let source = fields.source.ok_or_else(|| missing("source"))?;
+                Ok(if name == "publish" {
+                    Self::Publish { kind, source }
+                } else {
+                    Self::Unpublish {
+                        kind,
+                        source,
+                        mid: fields.mid,
+                    }
+                })
+            }
+        }
+    }
+}
+
+impl ServerMessage<'_> {
+    /// The text frame.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("messages have string keys only")
+    }
+
+    /// An error that is not about a track.
+    pub fn error<'a>(code: &'a str, message: &'a str, retry: bool) -> ServerMessage<'a> {
+        ServerMessage::Error {
+            code,
+            message,
+            retry,
+            id: None,
+            source: None,
+        }
+    }
+
+    /// An offer, as browsers take it.
+    pub fn offer(sdp: String) -> ServerMessage<'static> {
+        let description = Description {
+            kind: "offer".to_owned(),
+            sdp,
+        };
+        ServerMessage::Offer {
+            data: serde_json::to_string(&description).expect("a description is two strings"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The examples of the module's documentation, by event.
+    fn documented(direction: &str) -> Vec<String> {
+        let text = include_str!("signal.rs");
+        let section = text.split(direction).nth(1).expect("the section is there");
+        let section = section.split("//! # ").next().expect("split has a first");
+        let rows = section.lines().filter(|line| line.starts_with("//! | `"));
+        rows.map(|row| {
+            let example = row.split(" | `").nth(2).expect("an example");
+            let end = example.find("}`").expect("ends with a brace");
+            example[..=end].to_owned()
+        })
+        .collect()
+    }
+
+    #[test]
+    fn documented_client_messages_are_understood() {
+        let (kind, source, mid) = (Kind::Video, Source::Screen, None);
+        let expected = [
+            ClientMessage::Answer {
+                sdp: "v=0...".to_owned(),
+            },
+            ClientMessage::Candidate,
+            ClientMessage::Chat {
+                message: "Hello, world!".to_owned(),
+            },
+            ClientMessage::Publish { kind, source },
+            ClientMessage::Unpublish { kind, source, mid },
+            ClientMessage::Mute {
+                source: Source::Microphone,
+                muted: true,
+            },
+        ];
+        let examples = documented("//! # Client to server");
+        assert_eq!(examples.len(), expected.len());
+        for (example, expected) in examples.iter().zip(expected) {
+            assert_eq!(ClientMessage::parse(example), Ok(expected), "{example}");
+        }
+    }
+
+    #[test]
+    fn documented_server_messages_are_what_is_sent() {
+        let line = |id| ChatLine {
+            message: "hi",
+            time: "14:30:45",
+            from: "b7",
+            name: "Bob",
+            id,
+        };
+        let sent = [
+            ServerMessage::Welcome {
+                id: "k3v9x0q2",
+                room: "default",
+                name: "Ann",
+                resume: "...",
+                participants: vec![Participant {
+                    id: "b7",
+                    name: "Bob",
+                    muted: &[Source::Camera],
+                }],
+                limits: Limits {
+                    chat_bytes: 4096,
+                    name_chars: 64,
+                    room_peers: 100,
+                },
+                version: "0.1.0",
+            },
+            ServerMessage::History { lines: vec![line(17)] },
+            ServerMessage::Tracks {
+                tracks: vec![Track {
+                    mid: "0",
+                    id: "b7",
+                    kind: Kind::Video,
+                    source: Source::Camera,
+                    muted: false,
+                    own: false,
+                }],
+            },
+            ServerMessage::offer("v=0...".to_owned()),
+            ServerMessage::Chat(line(18)),
+            ServerMessage::Joined { id: "b7", name: "Bob" },
+            ServerMessage::Mute {
+                id: "b7",
+                source: Source::Camera,
+                muted: true,
+            },
+            ServerMessage::error("chat-too-long", "A chat line may have 4096 bytes.", true),
+            ServerMessage::Closing {
+                reason: "shutdown",
+                retry_ms: 1000,
+            },
+        ];
+        let examples = documented("//! # Server to client");
+        assert_eq!(examples.len(), sent.len());
+        for (example, sent) in examples.iter().zip(&sent) {
+            assert_eq!(&sent.to_json(), example);
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused_with_a_reason() {
+        let deep = format!("{{\"event\":\"chat\",\"data\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        for text in [
+            "",
+            "null",
+            "[]",
+            "{}",
+            "{\"event\":1}",
+            "{\"event\":\"chat\"}",
+            "{\"event\":\"chat\",\"data\":1}",
+            "{\"event\":\"answer\",\"data\":\"{}\"}",
+            "{\"event\":\"answer\",\"data\":\"{\\\"type\\\":\\\"pranswer\\\",\\\"sdp\\\":\\\"\\\"}\"}",
+            "{\"event\":\"publish\",\"kind\":\"smell\",\"source\":\"camera\"}",
+            "{\"event\":\"mute\",\"source\":\"camera\"}",
+            &deep,
+        ] {
+            let parsed = ClientMessage::parse(text);
+            assert!(matches!(parsed, Err(BadMessage::Malformed(_))), "{parsed:?}");
+        }
+        let unknown = ClientMessage::parse("{\"event\":\"levitate\",\"height\":3}");
+        assert_eq!(unknown, Err(BadMessage::UnknownEvent("levitate".to_owned())));
+    }
+}
