@@ -61,7 +61,7 @@
 pub mod clock;
 pub mod config;
 pub mod id;
-// pub mod io;
+pub mod io;
 pub mod media;
 pub mod room;
 pub mod server;

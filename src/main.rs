@@ -1,1 +1,168 @@
-fn main(){}
+//! The program: flags to a configuration, sockets, the loop. The only place that ends the process.
+
+use std::fmt::Display;
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use aq_server::config::{Config, Parsed, Tls};
+use aq_server::io::reactor::Reactor;
+use aq_server::io::tls::TlsAcceptor;
+use aq_server::io::udp::Udp;
+use aq_server::io::www::Www;
+use aq_server::io::{interfaces, logger, wall};
+use aq_server::server::{Server, Setup};
+use aq_server::web::assets::Assets;
+use log::info;
+
+fn main() -> ExitCode {
+    let config = match Config::parse(std::env::args_os()) {
+        Ok(Parsed::Run(config)) => *config,
+        Ok(Parsed::Say(text)) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return fail(error),
+    };
+    logger::init(config.log_level);
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error),
+    }
+}
+
+fn fail(error: impl Display) -> ExitCode {
+    eprintln!("aq-server: {error}");
+    ExitCode::FAILURE
+}
+
+fn run(config: Config) -> Result<(), String> {
+    let (tls, fingerprint) = tls(&config)?;
+    let (www, assets) = match &config.www {
+        Some(folder) => {
+            let (www, assets) = Www::open(folder)
+                .map_err(|error| format!("--www (WWW_DIR) {}: the folder can't be read: {error}", folder.display()))?;
+            (Some(www), assets)
+        }
+        None => (None, Assets::embedded()),
+    };
+    let (listener, addr) = listen(config.addr)
+        .map_err(|error| format!("--addr (SERVER_ADDR) {}: can't listen there: {error}", config.addr))?;
+    let udp = bind_udp(config.media_addr, addr.port())
+        .map_err(|error| format!("--media-addr (MEDIA_ADDR) {}: can't bind it on UDP: {error}", config.media_addr))?;
+    let candidates = candidates(&config, udp.local_addr());
+    if candidates.is_empty() {
+        return Err("--media-addr (MEDIA_ADDR): this machine has no address that could be announced; \
+                    name one with --public-ip"
+            .to_owned());
+    }
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| format!("the system gives no random numbers: {error}"))?;
+
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let mut welcome = String::new();
+    for host in hosts(addr.ip()) {
+        welcome += &format!("Open {scheme}://{host}:{}{}/\n", addr.port(), config.prefix);
+    }
+    if let Some(fingerprint) = fingerprint {
+        welcome += &format!("Certificate SHA-256 {fingerprint}\n");
+    }
+    // For a person; a closed standard output is no reason not to serve.
+    let _ = std::io::stdout().write_all(welcome.as_bytes());
+    let announced: Vec<_> = candidates.iter().map(ToString::to_string).collect();
+    info!("media on UDP {}, announced as {}", udp.local_addr(), announced.join(" "));
+
+    let now = Instant::now();
+    let wall = wall(now);
+    let setup = Setup {
+        config,
+        assets,
+        candidates,
+        wall,
+        seed,
+    };
+    let mut reactor = Reactor::new(Server::new(now, setup), listener, udp, tls, www)
+        .map_err(|error| format!("the system refuses what the loop needs: {error}"))?;
+    reactor.run().map_err(|error| format!("the loop can't go on: {error}"))
+}
+
+fn tls(config: &Config) -> Result<(Option<TlsAcceptor>, Option<String>), String> {
+    match &config.tls {
+        Tls::Off => Ok((None, None)),
+        Tls::Files { cert, key } => {
+            let acceptor = TlsAcceptor::from_files(cert, key).map_err(|error| error.to_string())?;
+            Ok((Some(acceptor), None))
+        }
+        Tls::Auto => {
+            let state: &Path = &config.state_dir;
+            let (acceptor, fingerprint) = TlsAcceptor::auto(state).map_err(|error| error.to_string())?;
+            Ok((Some(acceptor), Some(fingerprint)))
+        }
+    }
+}
+
+/// Listens; where the machine has no IPv6, its wildcard means that of IPv4.
+fn listen(addr: SocketAddr) -> std::io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(addr).or_else(|error| match v4_wildcard(addr, &error) {
+        Some(addr) => TcpListener::bind(addr),
+        None => Err(error),
+    })?;
+    let addr = listener.local_addr()?;
+    Ok((listener, addr))
+}
+
+/// Binds the media socket; port 0 means the port that was got for TCP.
+fn bind_udp(mut addr: SocketAddr, tcp_port: u16) -> std::io::Result<Udp> {
+    if addr.port() == 0 {
+        addr.set_port(tcp_port);
+    }
+    Udp::bind(addr).or_else(|error| match v4_wildcard(addr, &error) {
+        Some(addr) => Udp::bind(addr),
+        None => Err(error),
+    })
+}
+
+fn v4_wildcard(addr: SocketAddr, error: &std::io::Error) -> Option<SocketAddr> {
+    let no_v6 = matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL));
+    let wildcard = addr.is_ipv6() && addr.ip().is_unspecified();
+    (no_v6 && wildcard).then(|| SocketAddr::new([0, 0, 0, 0].into(), addr.port()))
+}
+
+/// The addresses that offers announce: those of the interfaces, or the bound one, and the public ones instead or
+/// beside.
+fn candidates(config: &Config, local: SocketAddr) -> Vec<SocketAddr> {
+    let own = if local.ip().is_unspecified() {
+        let usable = interfaces::usable();
+        usable.into_iter().filter(|ip| local.is_ipv6() || ip.is_ipv4()).collect()
+    } else {
+        vec![local.ip()]
+    };
+    let replaced = |ip: &IpAddr| {
+        let mut public = config.public_ips.iter();
+        public.any(|public| !public.beside && public.addr.is_ipv4() == ip.is_ipv4())
+    };
+    let public = config.public_ips.iter().map(|public| public.addr);
+    let mut announced: Vec<SocketAddr> = Vec::new();
+    for ip in public.chain(own.into_iter().filter(|ip| !replaced(ip))) {
+        let candidate = SocketAddr::new(ip, local.port());
+        if !announced.contains(&candidate) {
+            announced.push(candidate);
+        }
+    }
+    announced
+}
+
+/// What a person on this machine, and one beside it, would type.
+fn hosts(bound: IpAddr) -> Vec<String> {
+    let literal = |ip: IpAddr| match ip {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    };
+    if !bound.is_unspecified() {
+        return vec![literal(bound)];
+    }
+    let lan = interfaces::usable().into_iter().filter(|ip| ip.is_ipv4() && !ip.is_loopback());
+    std::iter::once("localhost".to_owned()).chain(lan.map(literal)).collect()
+}

@@ -48,7 +48,8 @@ impl Profile {
             .set_ice_lite(true)
             .set_rtp_mode(true)
             .set_stats_interval(None)
-            .set_send_buffer_audio(0)
+            // Audio is not nackable; str0m wants at least one.
+            .set_send_buffer_audio(1)
             .set_send_buffer_video(RTX_PACKETS_VIDEO)
             .set_rtcp_report_interval_video(RTCP_INTERVAL_VIDEO)
             .set_extension_map(extensions())
