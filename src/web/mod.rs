@@ -5,3 +5,4 @@
 pub mod assets;
 pub mod http;
 pub mod origin;
+pub mod websocket;
