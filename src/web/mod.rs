@@ -3,6 +3,7 @@
 //! Pure: no sockets, files, threads or clocks; `now` is a parameter. Knows nothing of media or rooms.
 
 pub mod assets;
+pub mod conn;
 pub mod http;
 pub mod origin;
 pub mod websocket;

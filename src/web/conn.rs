@@ -1,0 +1,957 @@
+//! A conn: one TCP connection, from request heads to responses or to a WebSocket, until it is closed.
+//!
+//! Bytes in, events out; events in, bytes out. One request at a time: the next head is parsed when the response before it was
+//! written, so neither pipelining nor a reader that stopped makes anything pile up here.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::web::http::{self, MAX_HEAD, Refusal, Request, Response};
+use crate::web::websocket::{self, WebSocket};
+
+/// A head must be complete this long after its first byte, the first one this long after accept. Shorter cuts off
+/// phones on bad networks; longer lets silent connections hold their places.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection waits for its next request. Longer spares handshakes; shorter frees places.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A peer that takes no byte for this long, with bytes queued for it, is cut off. A phone that changes networks is silent for some seconds.
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long unread input is swallowed after a refusal. Closing with input unread resets the connection, and the peer might
+/// never see why; longer only holds the place of one that goes on sending.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// The most bytes queued for a WebSocket, about one minute of a busy room's signaling. Lower cuts off peers on bad
+/// networks; higher multiplies by the connections.
+const MAX_QUEUED: usize = 1024 * 1024;
+
+/// The most requests of one connection, so that no peer keeps its place for ever. A page takes about 30.
+const MAX_REQUESTS: u32 = 1000;
+
+/// Entries of a queue that are kept allocated while it is empty.
+const IDLE_ENTRIES: usize = 4;
+
+/// One TCP connection, as plaintext.
+///
+/// After each call that takes input, poll events and bytes until there are none. Once `is_closed`, close the socket and
+/// drop what was handed out but not written: at that point it is only left after an abort.
+#[derive(Debug)]
+pub struct Conn {
+    remote: SocketAddr,
+    secure: bool,
+    state: State,
+    /// When the state has lasted too long. A WebSocket has timers of its own.
+    deadline: Option<Instant>,
+    /// Bytes from the peer that no head or frame took yet.
+    input: Vec<u8>,
+    peer_is_done: bool,
+    requests: u32,
+    message_limit: usize,
+    events: VecDeque<ConnEvent>,
+    output: VecDeque<Transmit>,
+    queued_bytes: usize,
+    /// When the peer last took a byte, or the first of the queued bytes was queued.
+    progress_at: Instant,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Waits for a head. `begun` says that the time for it is running.
+    Head {
+        begun: bool,
+    },
+    /// The server has the request.
+    Pending {
+        websocket_key: Option<String>,
+        is_head: bool,
+        keep_alive: bool,
+    },
+    /// The response is being written.
+    Responding {
+        keep_alive: bool,
+    },
+    WebSocket(Box<WebSocket>),
+    /// What is queued goes out, nothing is taken in; then lingering or closed.
+    Draining {
+        reason: &'static str,
+        linger: bool,
+    },
+    /// All is written; input is swallowed so that the peer can read it.
+    Lingering {
+        reason: &'static str,
+    },
+    Closed,
+}
+
+/// What happened on a connection.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ConnEvent {
+    /// To be answered with `respond` or `upgrade`; nothing more is parsed before.
+    Request(Request),
+    /// A text from the WebSocket.
+    Message(String),
+    /// The last event; comes once.
+    Closed { reason: &'static str },
+}
+
+/// Bytes to write, in order.
+#[derive(Debug, Clone)]
+pub enum Transmit {
+    Own(Vec<u8>),
+    /// The same for many connections.
+    Shared(Arc<[u8]>),
+}
+
+impl Deref for Transmit {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Transmit::Own(bytes) => bytes,
+            Transmit::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl Conn {
+    /// A connection just accepted. `secure` says that its bytes come through TLS.
+    pub fn new(now: Instant, remote: SocketAddr, secure: bool) -> Conn {
+        Conn {
+            remote,
+            secure,
+            state: State::Head { begun: true },
+            deadline: Some(now + HEAD_TIMEOUT),
+            input: Vec::new(),
+            peer_is_done: false,
+            requests: 0,
+            message_limit: websocket::MESSAGE_LIMIT,
+            events: VecDeque::new(),
+            output: VecDeque::new(),
+            queued_bytes: 0,
+            progress_at: now,
+        }
+    }
+
+    /// Takes bytes from the peer, cut anywhere.
+    pub fn handle_data(&mut self, now: Instant, data: &[u8]) {
+        match &mut self.state {
+            State::Head { .. } => {
+                // A head without a line's end can only be judged at its first bytes.
+                let worth_parsing = self.input.is_empty()
+                    || data.contains(&b'\n')
+                    || self.input.len() + data.len() >= MAX_HEAD;
+                self.input.extend_from_slice(data);
+                if worth_parsing {
+                    self.read_head(now);
+                }
+                self.check_input();
+            }
+            State::Pending { .. } | State::Responding { .. } => {
+                self.input.extend_from_slice(data);
+                self.check_input();
+            }
+            State::WebSocket(socket) => {
+                socket.handle_data(now, data);
+                self.drain_websocket(now);
+            }
+            State::Draining { .. } | State::Lingering { .. } | State::Closed => {}
+        }
+        self.settle(now);
+    }
+
+    /// The peer sends no more. It may still read: a request that came before is answered.
+    pub fn handle_eof(&mut self, now: Instant) {
+        self.peer_is_done = true;
+        match self.state {
+            State::Head { .. } => self.finish("closed by peer"),
+            State::WebSocket(_) => self.finish("connection lost"),
+            State::Lingering { reason } => self.finish(reason),
+            State::Pending { .. }
+            | State::Responding { .. }
+            | State::Draining { .. }
+            | State::Closed => {}
+        }
+        self.settle(now);
+    }
+
+    /// The loop wrote so many of the bytes handed out.
+    pub fn handle_written(&mut self, now: Instant, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
+        self.progress_at = now;
+        self.settle(now);
+    }
+
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.stall_deadline().is_some_and(|at| now >= at) {
+            self.finish("stalled");
+            return;
+        }
+        if let State::WebSocket(socket) = &mut self.state {
+            socket.handle_timeout(now);
+            match socket.ended() {
+                // The peer is gone, or did not answer our close frame: nobody reads what is queued.
+                Some(reason) => self.finish(reason),
+                None => self.drain_websocket(now),
+            }
+        } else if self.deadline.is_some_and(|at| now >= at) {
+            match self.state {
+                State::Head { .. } if self.input.is_empty() => self.finish("idle"),
+                State::Head { .. } => self.refuse(now, Refusal::Slow),
+                State::Draining { reason, .. } | State::Lingering { reason } => self.finish(reason),
+                State::Pending { .. }
+                | State::Responding { .. }
+                | State::WebSocket(_)
+                | State::Closed => {}
+            }
+        }
+        self.settle(now);
+    }
+
+    pub fn poll_event(&mut self) -> Option<ConnEvent> {
+        let event = self.events.pop_front();
+        if self.events.is_empty() {
+            self.events.shrink_to(IDLE_ENTRIES);
+        }
+        event
+    }
+
+    /// The bytes to write next; report them with `handle_written`.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        let transmit = self.output.pop_front();
+        if self.output.is_empty() {
+            self.output.shrink_to(IDLE_ENTRIES);
+        }
+        transmit
+    }
+
+    /// Answers the pending request. Without one, because the peer is gone by now, it does nothing.
+    pub fn respond(&mut self, now: Instant, response: Response) {
+        let State::Pending {
+            is_head,
+            keep_alive,
+            ..
+        } = self.state
+        else {
+            return;
+        };
+        let more_to_come = !self.peer_is_done || !self.input.is_empty();
+        let keep_alive = keep_alive && self.requests < MAX_REQUESTS && more_to_come;
+        self.state = State::Responding { keep_alive };
+        self.queue_response(now, response, keep_alive, is_head);
+    }
+
+    /// Answers the pending request with 101; messages follow. A request that is no WebSocket upgrade gets 426.
+    pub fn upgrade(&mut self, now: Instant) {
+        let State::Pending { websocket_key, .. } = &mut self.state else {
+            return;
+        };
+        let Some(key) = websocket_key.take() else {
+            self.respond(now, Refusal::WebSocketVersion.response());
+            return;
+        };
+        self.queue(now, Transmit::Own(http::switching_protocols(&key)));
+        self.state = State::WebSocket(Box::new(WebSocket::new(now, self.message_limit)));
+        // A peer that did not wait for the answer may have sent frames already.
+        let early = std::mem::take(&mut self.input);
+        self.handle_data(now, &early);
+        if self.peer_is_done {
+            self.handle_eof(now);
+        }
+    }
+
+    /// Queues a text message on a WebSocket that is open; otherwise does nothing.
+    pub fn send_text(&mut self, now: Instant, text: &str) {
+        self.send_encoded(now, &websocket::encode_text(text));
+    }
+
+    /// The same with a frame from `encode_text`, shared between connections.
+    pub fn send_encoded(&mut self, now: Instant, frame: &Arc<[u8]>) {
+        if let State::WebSocket(socket) = &self.state
+            && socket.is_open()
+        {
+            self.queue(now, Transmit::Shared(frame.clone()));
+        }
+    }
+
+    /// Changes how long a message from the peer may be, from the next frame on.
+    pub fn set_message_limit(&mut self, bytes: usize) {
+        self.message_limit = bytes;
+        if let State::WebSocket(socket) = &mut self.state {
+            socket.set_message_limit(bytes);
+        }
+    }
+
+    /// Ends the connection when what is queued was written; on a WebSocket with a close frame, and at most 2 s for the peer's.
+    pub fn close(&mut self, now: Instant, code: u16, reason: &str) {
+        match &mut self.state {
+            State::WebSocket(socket) => {
+                socket.close(now, code, reason);
+                self.drain_websocket(now);
+            }
+            State::Head { .. } | State::Pending { .. } | State::Responding { .. } => {
+                self.drain("closed by server", false);
+                self.settle(now);
+            }
+            State::Draining { .. } | State::Lingering { .. } | State::Closed => {}
+        }
+    }
+
+    pub fn remote(&self) -> SocketAddr {
+        self.remote
+    }
+
+    pub fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// Tells whether nothing more is taken, told or written.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    /// Bytes handed out or waiting that were not written yet.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let own = match &self.state {
+            State::WebSocket(socket) => socket.next_timeout(),
+            _ => self.deadline,
+        };
+        [own, self.stall_deadline()].into_iter().flatten().min()
+    }
+
+    fn stall_deadline(&self) -> Option<Instant> {
+        (self.queued_bytes > 0).then(|| self.progress_at + STALL_TIMEOUT)
+    }
+
+    /// Parses the head at the beginning of the input, if it is there.
+    fn read_head(&mut self, now: Instant) {
+        // RFC 9112 section 2.2: empty lines before a request are skipped. They do not count as its first byte.
+        let blank = self
+            .input
+            .iter()
+            .take_while(|byte| matches!(byte, b'\r' | b'\n'))
+            .count();
+        self.input.drain(..blank);
+        if self.input.is_empty() {
+            return;
+        }
+        if let State::Head {
+            begun: begun @ false,
+        } = &mut self.state
+        {
+            *begun = true;
+            self.deadline = Some(now + HEAD_TIMEOUT);
+        }
+        match Request::parse(&self.input) {
+            Ok(None) => {}
+            Ok(Some((request, length))) => {
+                self.input.drain(..length);
+                self.input.shrink_to_fit();
+                self.requests += 1;
+                self.deadline = None;
+                self.state = State::Pending {
+                    websocket_key: request.websocket_key.clone(),
+                    is_head: request.method == "HEAD",
+                    keep_alive: request.keep_alive,
+                };
+                self.events.push_back(ConnEvent::Request(request));
+            }
+            Err(refusal) => self.refuse(now, refusal),
+        }
+    }
+
+    /// Ends a connection whose peer sends requests, or anything else, without reading the answers.
+    fn check_input(&mut self) {
+        if matches!(self.state, State::Pending { .. } | State::Responding { .. })
+            && self.input.len() > MAX_HEAD
+        {
+            self.finish("too much sent ahead");
+        }
+    }
+
+    fn refuse(&mut self, now: Instant, refusal: Refusal) {
+        self.drain(refusal.reason(), true);
+        self.queue_response(now, refusal.response(), false, false);
+    }
+
+    fn queue_response(
+        &mut self,
+        now: Instant,
+        response: Response,
+        keep_alive: bool,
+        is_head: bool,
+    ) {
+        self.queue(now, Transmit::Own(response.head(keep_alive)));
+        if !is_head && !response.body.is_empty() {
+            self.queue(now, Transmit::Shared(response.body));
+        }
+    }
+
+    fn queue(&mut self, now: Instant, transmit: Transmit) {
+        if self.queued_bytes == 0 {
+            self.progress_at = now;
+        }
+        self.queued_bytes += transmit.len();
+        self.output.push_back(transmit);
+        // A response is one at a time, and as long as the file.
+        if matches!(self.state, State::WebSocket(_)) && self.queued_bytes > MAX_QUEUED {
+            self.finish("slow reader");
+        }
+    }
+
+    /// Moves out what the WebSocket has to say.
+    fn drain_websocket(&mut self, now: Instant) {
+        let State::WebSocket(socket) = &mut self.state else {
+            return;
+        };
+        while let Some(text) = socket.poll_message() {
+            self.events.push_back(ConnEvent::Message(text));
+        }
+        let bytes = socket.poll_transmit();
+        let ended = socket.ended();
+        if let Some(bytes) = bytes {
+            self.queue(now, Transmit::Own(bytes));
+        }
+        if let Some(reason) = ended
+            && !self.is_closed()
+        {
+            self.drain(reason, false);
+            self.deadline = Some(now + websocket::CLOSE_TIMEOUT);
+        }
+    }
+
+    fn drain(&mut self, reason: &'static str, linger: bool) {
+        self.state = State::Draining { reason, linger };
+        self.deadline = None;
+        self.input = Vec::new();
+    }
+
+    /// Goes on where everything queued was written.
+    fn settle(&mut self, now: Instant) {
+        if self.queued_bytes > 0 {
+            return;
+        }
+        match self.state {
+            State::Responding { keep_alive: true } => {
+                self.state = State::Head { begun: false };
+                self.deadline = Some(now + KEEP_ALIVE_TIMEOUT);
+                self.read_head(now);
+                if self.peer_is_done && matches!(self.state, State::Head { .. }) {
+                    self.finish("closed by peer");
+                }
+            }
+            State::Responding { keep_alive: false } => self.finish("answered"),
+            State::Draining {
+                reason,
+                linger: true,
+            } if !self.peer_is_done => {
+                self.state = State::Lingering { reason };
+                self.deadline = Some(now + LINGER);
+            }
+            State::Draining { reason, .. } => self.finish(reason),
+            State::Head { .. }
+            | State::Pending { .. }
+            | State::WebSocket(_)
+            | State::Lingering { .. }
+            | State::Closed => {}
+        }
+    }
+
+    /// Ends at once; what is queued is dropped.
+    fn finish(&mut self, reason: &'static str) {
+        if self.is_closed() {
+            return;
+        }
+        self.state = State::Closed;
+        self.deadline = None;
+        self.input = Vec::new();
+        self.output = VecDeque::new();
+        self.queued_bytes = 0;
+        self.events.push_back(ConnEvent::Closed { reason });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::websocket::peer::{self, CLOSE, FIN, PING, PONG, TEXT, frame};
+
+    const GET: &str = "GET /a HTTP/1.1\r\nHost: a.example\r\n\r\n";
+    const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+    /// A conn, its clock, and a peer that reads or not.
+    struct Test {
+        conn: Conn,
+        now: Instant,
+    }
+
+    impl Test {
+        fn new() -> Test {
+            let now = Instant::now();
+            Test {
+                conn: Conn::new(now, "192.0.2.1:5000".parse().unwrap(), false),
+                now,
+            }
+        }
+
+        fn websocket() -> Test {
+            let mut t = Test::new();
+            t.data(UPGRADE);
+            assert_eq!(t.requests(), ["/ws"]);
+            t.conn.upgrade(t.now);
+            assert!(
+                t.read()
+                    .starts_with(b"HTTP/1.1 101 Switching Protocols\r\n")
+            );
+            t
+        }
+
+        fn data(&mut self, data: impl AsRef<[u8]>) {
+            self.conn.handle_data(self.now, data.as_ref());
+        }
+
+        fn respond(&mut self, body: &str) {
+            self.conn.respond(self.now, Response::text(200, body));
+        }
+
+        /// The peer reads all there is.
+        fn read(&mut self) -> Vec<u8> {
+            let mut bytes = Vec::new();
+            while let Some(transmit) = self.conn.poll_transmit() {
+                bytes.extend_from_slice(&transmit);
+                self.conn.handle_written(self.now, transmit.len());
+            }
+            assert_eq!(self.conn.queued_bytes(), 0);
+            bytes
+        }
+
+        fn read_text(&mut self) -> String {
+            String::from_utf8(self.read()).unwrap()
+        }
+
+        /// The status of the one response that was written.
+        fn status(&mut self) -> String {
+            let text = self.read_text();
+            assert_eq!(text.matches("\r\nContent-Length: ").count(), 1, "{text}");
+            text[9..12].to_owned()
+        }
+
+        fn events(&mut self) -> Vec<ConnEvent> {
+            std::iter::from_fn(|| self.conn.poll_event()).collect()
+        }
+
+        fn requests(&mut self) -> Vec<String> {
+            let path = |event| match event {
+                ConnEvent::Request(request) => request.path,
+                other => panic!("{other:?}"),
+            };
+            self.events().into_iter().map(path).collect()
+        }
+
+        /// Lets time pass until the conn is closed, with timers that fire when they are due. The reason, and how long it took.
+        fn closes(&mut self) -> (&'static str, Duration) {
+            let start = self.now;
+            while !self.conn.is_closed() {
+                self.now = self
+                    .conn
+                    .next_timeout()
+                    .expect("a conn that is not closed has a timer");
+                self.conn.handle_timeout(self.now);
+            }
+            (self.closed(), self.now - start)
+        }
+
+        /// The reason of the `Closed` that came last and once; nothing comes after it.
+        fn closed(&mut self) -> &'static str {
+            let events = self.events();
+            let Some(&ConnEvent::Closed { reason }) = events.last() else {
+                panic!("{events:?}")
+            };
+            let count = events
+                .iter()
+                .filter(|event| matches!(event, ConnEvent::Closed { .. }))
+                .count();
+            assert_eq!(count, 1);
+            let now = self.now;
+            self.conn.handle_data(now, GET.as_bytes());
+            self.conn.handle_eof(now);
+            self.conn.handle_timeout(now + Duration::from_secs(100));
+            self.conn.respond(now, Response::text(200, "late"));
+            self.conn.upgrade(now);
+            self.conn.send_text(now, "late");
+            self.conn.close(now, 1000, "late");
+            assert_eq!(
+                (self.events(), self.read(), self.conn.next_timeout()),
+                (vec![], vec![], None)
+            );
+            assert!(self.conn.is_closed());
+            reason
+        }
+    }
+
+    fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn requests_split_at_every_byte() {
+        let mut t = Test::new();
+        for _ in 0..3 {
+            for byte in GET.bytes() {
+                assert_eq!(t.events(), []);
+                t.data([byte]);
+            }
+            assert_eq!(t.requests(), ["/a"]);
+            t.respond("hello");
+            let answer = t.read_text();
+            assert!(
+                answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nhello"),
+                "{answer}"
+            );
+            assert!(answer.contains("\r\nConnection: keep-alive\r\n"));
+        }
+    }
+
+    #[test]
+    fn pipelined_requests_one_at_a_time() {
+        let mut t = Test::new();
+        t.data(
+            [
+                GET,
+                "\r\n",
+                GET.replace("/a", "/b").as_str(),
+                GET.replace("/a", "/c").as_str(),
+            ]
+            .concat(),
+        );
+        assert_eq!(t.requests(), ["/a"]);
+        t.respond("1");
+        assert_eq!(t.events(), [], "the response is not read");
+        t.read();
+        assert_eq!(t.requests(), ["/b"]);
+        // The peer's end of sending does not take its requests away.
+        t.conn.handle_eof(t.now);
+        t.respond("2");
+        t.read();
+        assert_eq!(t.requests(), ["/c"]);
+        t.respond("3");
+        assert!(t.read_text().contains("\r\nConnection: close\r\n"));
+        assert_eq!(t.closed(), "answered");
+    }
+
+    #[test]
+    fn sending_ahead_is_bounded() {
+        let mut t = Test::new();
+        t.data(GET);
+        t.data(vec![b'a'; MAX_HEAD]);
+        assert!(!t.conn.is_closed());
+        t.data("a");
+        assert_eq!(t.closed(), "too much sent ahead");
+    }
+
+    #[test]
+    fn refusals_are_answered_and_close() {
+        let big = format!("GET /{}", "a".repeat(MAX_HEAD));
+        let table = [
+            ("400", "\x16\x03\x01"),
+            ("400", "GET / HTTP/1.1\r\n\r\n"),
+            (
+                "400",
+                "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 44\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
+            ),
+            (
+                "405",
+                "POST / HTTP/1.1\r\nHost: a\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
+            ),
+            ("431", big.as_str()),
+            ("505", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        ];
+        for (status, bytes) in table {
+            for cut in [1, bytes.len()] {
+                let mut t = Test::new();
+                for piece in bytes.as_bytes().chunks(cut) {
+                    t.data(piece);
+                }
+                t.data(GET);
+                assert_eq!(t.status(), status, "{bytes:.40}");
+                assert_eq!(t.events(), [], "{bytes:.40}");
+                assert_eq!(t.closes().1, LINGER, "{bytes:.40}");
+
+                let mut t = Test::new();
+                t.data(bytes);
+                t.read();
+                t.conn.handle_eof(t.now);
+                t.closed();
+            }
+        }
+    }
+
+    #[test]
+    fn time_for_a_head() {
+        let mut silent = Test::new();
+        assert_eq!(silent.closes(), ("idle", HEAD_TIMEOUT));
+
+        // Bytes that come slowly do not buy time.
+        let mut slow = Test::new();
+        for byte in GET.bytes().take(30) {
+            slow.now += millis(100);
+            slow.data([byte]);
+        }
+        slow.now += millis(2000);
+        slow.conn.handle_timeout(slow.now);
+        assert_eq!(slow.status(), "408");
+        assert_eq!(slow.closes(), (Refusal::Slow.reason(), LINGER));
+
+        let mut idle = Test::new();
+        idle.data(GET);
+        idle.respond("");
+        idle.read();
+        idle.now += millis(14_000);
+        idle.data("\r\n");
+        assert_eq!(
+            idle.conn.next_timeout(),
+            Some(idle.now + millis(1000)),
+            "an empty line is nothing"
+        );
+        idle.data("G");
+        assert_eq!(idle.conn.next_timeout(), Some(idle.now + HEAD_TIMEOUT));
+
+        let mut idle = Test::new();
+        idle.data(GET);
+        idle.respond("");
+        idle.read();
+        idle.events();
+        assert_eq!(idle.closes(), ("idle", KEEP_ALIVE_TIMEOUT));
+    }
+
+    #[test]
+    fn requests_of_a_connection_are_counted() {
+        let mut t = Test::new();
+        for count in 1..=MAX_REQUESTS {
+            assert!(!t.conn.is_closed(), "{count}");
+            t.data(GET);
+            t.respond("");
+            t.read();
+        }
+        assert_eq!(t.closed(), "answered");
+    }
+
+    #[test]
+    fn head_has_no_body() {
+        let mut t = Test::new();
+        t.data(GET.replace("GET", "HEAD"));
+        t.respond("hello");
+        let answer = t.read_text();
+        assert!(
+            answer.contains("\r\nContent-Length: 5\r\n") && answer.ends_with("\r\n\r\n"),
+            "{answer}"
+        );
+    }
+
+    #[test]
+    fn an_unread_response_is_cut_off() {
+        let mut t = Test::new();
+        t.data(GET);
+        t.respond(&"x".repeat(2 * MAX_QUEUED));
+        let head = t.conn.poll_transmit().unwrap();
+        t.now += millis(9_000);
+        t.conn.handle_timeout(t.now);
+        t.conn.handle_written(t.now, 1);
+        assert_eq!(t.conn.queued_bytes(), head.len() + 2 * MAX_QUEUED - 1);
+        assert_eq!(t.closes(), ("stalled", STALL_TIMEOUT));
+    }
+
+    #[test]
+    fn upgrade_of_a_plain_request() {
+        let mut t = Test::new();
+        t.data(GET);
+        t.conn.upgrade(t.now);
+        assert_eq!(t.status(), "426");
+    }
+
+    #[test]
+    fn messages_both_ways() {
+        let mut t = Test::new();
+        // The first frame came without waiting for the answer.
+        t.data([UPGRADE.as_bytes(), &frame(FIN | TEXT, b"early")].concat());
+        assert_eq!(t.requests(), ["/ws"]);
+        t.conn.send_text(t.now, "not a WebSocket yet");
+        t.conn.upgrade(t.now);
+        t.data(frame(FIN | TEXT, b"one"));
+        let expected = ["early", "one"].map(|text| ConnEvent::Message(text.to_owned()));
+        assert_eq!(t.events(), expected);
+        assert!(t.read_text().ends_with("\r\n\r\n"), "the answer alone");
+
+        let shared = websocket::encode_text("shared");
+        t.conn.send_text(t.now, "own");
+        t.conn.send_encoded(t.now, &shared);
+        t.data(frame(FIN | PING, b"?"));
+        let expected = [
+            (TEXT, b"own".to_vec()),
+            (TEXT, b"shared".to_vec()),
+            (PONG, b"?".to_vec()),
+        ];
+        assert_eq!(peer::parse(&t.read()), expected);
+    }
+
+    #[test]
+    fn closed_by_us() {
+        let mut t = Test::websocket();
+        t.conn.send_text(t.now, "last words");
+        t.conn.close(t.now, 1008, "room-full");
+        t.conn.send_text(t.now, "late");
+        let close = [&1008u16.to_be_bytes()[..], b"room-full"].concat();
+        assert_eq!(
+            peer::parse(&t.read()),
+            [(TEXT, b"last words".to_vec()), (CLOSE, close)]
+        );
+        assert!(!t.conn.is_closed(), "the peer's close frame is awaited");
+        t.data(frame(FIN | CLOSE, &1008u16.to_be_bytes()));
+        assert_eq!((t.conn.is_closed(), t.closed()), (true, "closed by server"));
+
+        let mut ignored = Test::websocket();
+        ignored.conn.close(ignored.now, 1001, "");
+        ignored.read();
+        assert_eq!(
+            ignored.closes(),
+            ("closed by server", websocket::CLOSE_TIMEOUT)
+        );
+
+        let mut plain = Test::new();
+        plain.data(GET);
+        plain.respond("answer");
+        plain.conn.close(plain.now, 1001, "");
+        assert!(!plain.conn.is_closed());
+        assert_eq!(plain.status(), "200");
+        plain.closed();
+    }
+
+    #[test]
+    fn closed_by_the_peer() {
+        let mut t = Test::websocket();
+        t.data(
+            [
+                frame(FIN | TEXT, b"bye"),
+                frame(FIN | CLOSE, &1000u16.to_be_bytes()),
+            ]
+            .concat(),
+        );
+        assert_eq!(t.events(), [ConnEvent::Message("bye".to_owned())]);
+        assert_eq!(
+            peer::parse(&t.read()),
+            [(CLOSE, 1000u16.to_be_bytes().to_vec())]
+        );
+        assert_eq!(t.closed(), "closed by peer");
+
+        let mut unread = Test::websocket();
+        unread.data(frame(FIN | CLOSE, b""));
+        assert_eq!(
+            unread.closes(),
+            ("closed by peer", websocket::CLOSE_TIMEOUT)
+        );
+
+        let mut lost = Test::websocket();
+        lost.conn.handle_eof(lost.now);
+        assert_eq!(lost.closed(), "connection lost");
+
+        let mut gone = Test::websocket();
+        let mut pings = 0;
+        let start = gone.now;
+        while !gone.conn.is_closed() {
+            gone.now = gone.conn.next_timeout().unwrap();
+            gone.conn.handle_timeout(gone.now);
+            pings += peer::parse(&gone.read()).len();
+        }
+        assert_eq!(
+            (gone.closed(), pings, gone.now - start),
+            ("peer gone", 2, millis(30_000))
+        );
+    }
+
+    #[test]
+    fn a_breach_has_a_close_frame_and_ends() {
+        let mut t = Test::websocket();
+        t.data([0x81, 0]);
+        let frames = peer::parse(&t.read());
+        assert_eq!(
+            (frames.len(), frames[0].0, &frames[0].1[..2]),
+            (1, CLOSE, &1002u16.to_be_bytes()[..])
+        );
+        assert_eq!(t.closes(), ("protocol error", websocket::CLOSE_TIMEOUT));
+
+        let mut t = Test::websocket();
+        t.conn.set_message_limit(100);
+        t.data(frame(FIN | TEXT, &[b'a'; 100]));
+        assert!(matches!(t.events()[..], [ConnEvent::Message(_)]));
+        t.data(frame(FIN | TEXT, &[b'a'; 101]));
+        assert_eq!(&peer::parse(&t.read())[0].1[..2], &1009u16.to_be_bytes());
+    }
+
+    #[test]
+    fn a_slow_reader_is_cut_off() {
+        let frame = websocket::encode_text(&"x".repeat(10_000));
+        let mut t = Test::websocket();
+        while t.conn.queued_bytes() + frame.len() <= MAX_QUEUED {
+            t.conn.send_encoded(t.now, &frame);
+            assert!(!t.conn.is_closed());
+        }
+        // Handed out is not written.
+        while t.conn.poll_transmit().is_some() {}
+        t.conn.send_encoded(t.now, &frame);
+        assert_eq!((t.conn.is_closed(), t.conn.queued_bytes()), (true, 0));
+        assert_eq!(t.closed(), "slow reader");
+
+        let mut stopped = Test::websocket();
+        stopped.conn.send_encoded(stopped.now, &frame);
+        stopped.now += millis(9_999);
+        stopped.conn.handle_timeout(stopped.now);
+        stopped.conn.handle_written(stopped.now, 5_000);
+        assert_eq!(stopped.closes(), ("stalled", STALL_TIMEOUT));
+
+        // Pings count as well, whoever asked for them.
+        let mut flooded = Test::websocket();
+        for _ in 0..101 {
+            flooded.data(peer::frame(FIN | PING, &[0; 125]));
+        }
+        assert_eq!(
+            peer::parse(&flooded.read()).last().unwrap().1[..2],
+            1008u16.to_be_bytes()
+        );
+        assert_eq!(flooded.closes().0, "too many frames");
+    }
+
+    #[test]
+    fn an_idle_websocket_is_small() {
+        let mut t = Test::websocket();
+        let text = "x".repeat(60_000);
+        for _ in 0..10 {
+            for _ in 0..10 {
+                t.data(frame(FIN | TEXT, text.as_bytes()));
+                t.conn.send_text(t.now, &text);
+            }
+            assert_eq!((t.events().len(), t.read().len()), (10, 10 * 60_004));
+            t.now += millis(10_000);
+        }
+        let heap = t.conn.input.capacity()
+            + t.conn.events.capacity() * size_of::<ConnEvent>()
+            + t.conn.output.capacity() * size_of::<Transmit>()
+            + size_of::<WebSocket>();
+        assert!(
+            size_of::<Conn>() + heap < 2048,
+            "{} and {heap} bytes",
+            size_of::<Conn>()
+        );
+    }
+}
