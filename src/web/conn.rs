@@ -339,10 +339,9 @@ impl Conn {
         // RFC 9112 section 2.2: empty lines before a request are skipped. They do not count as its first byte.
         let blank = self
             .input
-            .chunks_exact(2)
-            .take_while(|pair| pair == b"\r\n")
-            .count()
-            * 2;
+            .iter()
+            .take_while(|byte| matches!(byte, b'\r' | b'\n'))
+            .count();
         self.input.drain(..blank);
         if self.input.is_empty() {
             return;
@@ -480,5 +479,479 @@ impl Conn {
         self.output = VecDeque::new();
         self.queued_bytes = 0;
         self.events.push_back(ConnEvent::Closed { reason });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::websocket::peer::{self, CLOSE, FIN, PING, PONG, TEXT, frame};
+
+    const GET: &str = "GET /a HTTP/1.1\r\nHost: a.example\r\n\r\n";
+    const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+    /// A conn, its clock, and a peer that reads or not.
+    struct Test {
+        conn: Conn,
+        now: Instant,
+    }
+
+    impl Test {
+        fn new() -> Test {
+            let now = Instant::now();
+            Test {
+                conn: Conn::new(now, "192.0.2.1:5000".parse().unwrap(), false),
+                now,
+            }
+        }
+
+        fn websocket() -> Test {
+            let mut t = Test::new();
+            t.data(UPGRADE);
+            assert_eq!(t.requests(), ["/ws"]);
+            t.conn.upgrade(t.now);
+            assert!(
+                t.read()
+                    .starts_with(b"HTTP/1.1 101 Switching Protocols\r\n")
+            );
+            t
+        }
+
+        fn data(&mut self, data: impl AsRef<[u8]>) {
+            self.conn.handle_data(self.now, data.as_ref());
+        }
+
+        fn respond(&mut self, body: &str) {
+            self.conn.respond(self.now, Response::text(200, body));
+        }
+
+        /// The peer reads all there is.
+        fn read(&mut self) -> Vec<u8> {
+            let mut bytes = Vec::new();
+            while let Some(transmit) = self.conn.poll_transmit() {
+                bytes.extend_from_slice(&transmit);
+                self.conn.handle_written(self.now, transmit.len());
+            }
+            assert_eq!(self.conn.queued_bytes(), 0);
+            bytes
+        }
+
+        fn read_text(&mut self) -> String {
+            String::from_utf8(self.read()).unwrap()
+        }
+
+        /// The status of the one response that was written.
+        fn status(&mut self) -> String {
+            let text = self.read_text();
+            assert_eq!(text.matches("\r\nContent-Length: ").count(), 1, "{text}");
+            text[9..12].to_owned()
+        }
+
+        fn events(&mut self) -> Vec<ConnEvent> {
+            std::iter::from_fn(|| self.conn.poll_event()).collect()
+        }
+
+        fn requests(&mut self) -> Vec<String> {
+            let path = |event| match event {
+                ConnEvent::Request(request) => request.path,
+                other => panic!("{other:?}"),
+            };
+            self.events().into_iter().map(path).collect()
+        }
+
+        /// Lets time pass until the conn is closed, with timers that fire when they are due. The reason, and how long it took.
+        fn closes(&mut self) -> (&'static str, Duration) {
+            let start = self.now;
+            while !self.conn.is_closed() {
+                self.now = self
+                    .conn
+                    .next_timeout()
+                    .expect("a conn that is not closed has a timer");
+                self.conn.handle_timeout(self.now);
+            }
+            (self.closed(), self.now - start)
+        }
+
+        /// The reason of the `Closed` that came last and once; nothing comes after it.
+        fn closed(&mut self) -> &'static str {
+            let events = self.events();
+            let Some(&ConnEvent::Closed { reason }) = events.last() else {
+                panic!("{events:?}")
+            };
+            let count = events
+                .iter()
+                .filter(|event| matches!(event, ConnEvent::Closed { .. }))
+                .count();
+            assert_eq!(count, 1);
+            let now = self.now;
+            self.conn.handle_data(now, GET.as_bytes());
+            self.conn.handle_eof(now);
+            self.conn.handle_timeout(now + Duration::from_secs(100));
+            self.conn.respond(now, Response::text(200, "late"));
+            self.conn.upgrade(now);
+            self.conn.send_text(now, "late");
+            self.conn.close(now, 1000, "late");
+            assert_eq!(
+                (self.events(), self.read(), self.conn.next_timeout()),
+                (vec![], vec![], None)
+            );
+            assert!(self.conn.is_closed());
+            reason
+        }
+    }
+
+    fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn requests_split_at_every_byte() {
+        let mut t = Test::new();
+        for _ in 0..3 {
+            for byte in GET.bytes() {
+                assert_eq!(t.events(), []);
+                t.data([byte]);
+            }
+            assert_eq!(t.requests(), ["/a"]);
+            t.respond("hello");
+            let answer = t.read_text();
+            assert!(
+                answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nhello"),
+                "{answer}"
+            );
+            assert!(answer.contains("\r\nConnection: keep-alive\r\n"));
+        }
+    }
+
+    #[test]
+    fn pipelined_requests_one_at_a_time() {
+        let mut t = Test::new();
+        t.data(
+            [
+                GET,
+                "\r\n",
+                GET.replace("/a", "/b").as_str(),
+                GET.replace("/a", "/c").as_str(),
+            ]
+            .concat(),
+        );
+        assert_eq!(t.requests(), ["/a"]);
+        t.respond("1");
+        assert_eq!(t.events(), [], "the response is not read");
+        t.read();
+        assert_eq!(t.requests(), ["/b"]);
+        // The peer's end of sending does not take its requests away.
+        t.conn.handle_eof(t.now);
+        t.respond("2");
+        t.read();
+        assert_eq!(t.requests(), ["/c"]);
+        t.respond("3");
+        assert!(t.read_text().contains("\r\nConnection: close\r\n"));
+        assert_eq!(t.closed(), "answered");
+    }
+
+    #[test]
+    fn sending_ahead_is_bounded() {
+        let mut t = Test::new();
+        t.data(GET);
+        t.data(vec![b'a'; MAX_HEAD]);
+        assert!(!t.conn.is_closed());
+        t.data("a");
+        assert_eq!(t.closed(), "too much sent ahead");
+    }
+
+    #[test]
+    fn refusals_are_answered_and_close() {
+        let big = format!("GET /{}", "a".repeat(MAX_HEAD));
+        let table = [
+            ("400", "\x16\x03\x01"),
+            ("400", "GET / HTTP/1.1\r\n\r\n"),
+            (
+                "400",
+                "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 44\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
+            ),
+            (
+                "405",
+                "POST / HTTP/1.1\r\nHost: a\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
+            ),
+            ("431", big.as_str()),
+            ("505", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        ];
+        for (status, bytes) in table {
+            for cut in [1, bytes.len()] {
+                let mut t = Test::new();
+                for piece in bytes.as_bytes().chunks(cut) {
+                    t.data(piece);
+                }
+                t.data(GET);
+                assert_eq!(t.status(), status, "{bytes:.40}");
+                assert_eq!(t.events(), [], "{bytes:.40}");
+                assert_eq!(t.closes().1, LINGER, "{bytes:.40}");
+
+                let mut t = Test::new();
+                t.data(bytes);
+                t.read();
+                t.conn.handle_eof(t.now);
+                t.closed();
+            }
+        }
+    }
+
+    #[test]
+    fn time_for_a_head() {
+        let mut silent = Test::new();
+        assert_eq!(silent.closes(), ("idle", HEAD_TIMEOUT));
+
+        // Bytes that come slowly do not buy time.
+        let mut slow = Test::new();
+        for byte in GET.bytes().take(30) {
+            slow.now += millis(100);
+            slow.data([byte]);
+        }
+        slow.now += millis(2000);
+        slow.conn.handle_timeout(slow.now);
+        assert_eq!(slow.status(), "408");
+        assert_eq!(slow.closes(), (Refusal::Slow.reason(), LINGER));
+
+        let mut idle = Test::new();
+        idle.data(GET);
+        idle.respond("");
+        idle.read();
+        idle.now += millis(14_000);
+        idle.data("\r\n");
+        assert_eq!(
+            idle.conn.next_timeout(),
+            Some(idle.now + millis(1000)),
+            "an empty line is nothing"
+        );
+        idle.data("G");
+        assert_eq!(idle.conn.next_timeout(), Some(idle.now + HEAD_TIMEOUT));
+
+        let mut idle = Test::new();
+        idle.data(GET);
+        idle.respond("");
+        idle.read();
+        idle.events();
+        assert_eq!(idle.closes(), ("idle", KEEP_ALIVE_TIMEOUT));
+    }
+
+    #[test]
+    fn requests_of_a_connection_are_counted() {
+        let mut t = Test::new();
+        for count in 1..=MAX_REQUESTS {
+            assert!(!t.conn.is_closed(), "{count}");
+            t.data(GET);
+            t.respond("");
+            t.read();
+        }
+        assert_eq!(t.closed(), "answered");
+    }
+
+    #[test]
+    fn head_has_no_body() {
+        let mut t = Test::new();
+        t.data(GET.replace("GET", "HEAD"));
+        t.respond("hello");
+        let answer = t.read_text();
+        assert!(
+            answer.contains("\r\nContent-Length: 5\r\n") && answer.ends_with("\r\n\r\n"),
+            "{answer}"
+        );
+    }
+
+    #[test]
+    fn an_unread_response_is_cut_off() {
+        let mut t = Test::new();
+        t.data(GET);
+        t.respond(&"x".repeat(2 * MAX_QUEUED));
+        let head = t.conn.poll_transmit().unwrap();
+        t.now += millis(9_000);
+        t.conn.handle_timeout(t.now);
+        t.conn.handle_written(t.now, 1);
+        assert_eq!(t.conn.queued_bytes(), head.len() + 2 * MAX_QUEUED - 1);
+        assert_eq!(t.closes(), ("stalled", STALL_TIMEOUT));
+    }
+
+    #[test]
+    fn upgrade_of_a_plain_request() {
+        let mut t = Test::new();
+        t.data(GET);
+        t.conn.upgrade(t.now);
+        assert_eq!(t.status(), "426");
+    }
+
+    #[test]
+    fn messages_both_ways() {
+        let mut t = Test::new();
+        // The first frame came without waiting for the answer.
+        t.data([UPGRADE.as_bytes(), &frame(FIN | TEXT, b"early")].concat());
+        assert_eq!(t.requests(), ["/ws"]);
+        t.conn.send_text(t.now, "not a WebSocket yet");
+        t.conn.upgrade(t.now);
+        t.data(frame(FIN | TEXT, b"one"));
+        let expected = ["early", "one"].map(|text| ConnEvent::Message(text.to_owned()));
+        assert_eq!(t.events(), expected);
+        assert!(t.read_text().ends_with("\r\n\r\n"), "the answer alone");
+
+        let shared = websocket::encode_text("shared");
+        t.conn.send_text(t.now, "own");
+        t.conn.send_encoded(t.now, &shared);
+        t.data(frame(FIN | PING, b"?"));
+        let expected = [
+            (TEXT, b"own".to_vec()),
+            (TEXT, b"shared".to_vec()),
+            (PONG, b"?".to_vec()),
+        ];
+        assert_eq!(peer::parse(&t.read()), expected);
+    }
+
+    #[test]
+    fn closed_by_us() {
+        let mut t = Test::websocket();
+        t.conn.send_text(t.now, "last words");
+        t.conn.close(t.now, 1008, "room-full");
+        t.conn.send_text(t.now, "late");
+        let close = [&1008u16.to_be_bytes()[..], b"room-full"].concat();
+        assert_eq!(
+            peer::parse(&t.read()),
+            [(TEXT, b"last words".to_vec()), (CLOSE, close)]
+        );
+        assert!(!t.conn.is_closed(), "the peer's close frame is awaited");
+        t.data(frame(FIN | CLOSE, &1008u16.to_be_bytes()));
+        assert_eq!((t.conn.is_closed(), t.closed()), (true, "closed by server"));
+
+        let mut ignored = Test::websocket();
+        ignored.conn.close(ignored.now, 1001, "");
+        ignored.read();
+        assert_eq!(
+            ignored.closes(),
+            ("closed by server", websocket::CLOSE_TIMEOUT)
+        );
+
+        let mut plain = Test::new();
+        plain.data(GET);
+        plain.respond("answer");
+        plain.conn.close(plain.now, 1001, "");
+        assert!(!plain.conn.is_closed());
+        assert_eq!(plain.status(), "200");
+        plain.closed();
+    }
+
+    #[test]
+    fn closed_by_the_peer() {
+        let mut t = Test::websocket();
+        t.data(
+            [
+                frame(FIN | TEXT, b"bye"),
+                frame(FIN | CLOSE, &1000u16.to_be_bytes()),
+            ]
+            .concat(),
+        );
+        assert_eq!(t.events(), [ConnEvent::Message("bye".to_owned())]);
+        assert_eq!(
+            peer::parse(&t.read()),
+            [(CLOSE, 1000u16.to_be_bytes().to_vec())]
+        );
+        assert_eq!(t.closed(), "closed by peer");
+
+        let mut unread = Test::websocket();
+        unread.data(frame(FIN | CLOSE, b""));
+        assert_eq!(
+            unread.closes(),
+            ("closed by peer", websocket::CLOSE_TIMEOUT)
+        );
+
+        let mut lost = Test::websocket();
+        lost.conn.handle_eof(lost.now);
+        assert_eq!(lost.closed(), "connection lost");
+
+        let mut gone = Test::websocket();
+        let mut pings = 0;
+        let start = gone.now;
+        while !gone.conn.is_closed() {
+            gone.now = gone.conn.next_timeout().unwrap();
+            gone.conn.handle_timeout(gone.now);
+            pings += peer::parse(&gone.read()).len();
+        }
+        assert_eq!(
+            (gone.closed(), pings, gone.now - start),
+            ("peer gone", 2, millis(30_000))
+        );
+    }
+
+    #[test]
+    fn a_breach_has_a_close_frame_and_ends() {
+        let mut t = Test::websocket();
+        t.data([0x81, 0]);
+        let frames = peer::parse(&t.read());
+        assert_eq!(
+            (frames.len(), frames[0].0, &frames[0].1[..2]),
+            (1, CLOSE, &1002u16.to_be_bytes()[..])
+        );
+        assert_eq!(t.closes(), ("protocol error", websocket::CLOSE_TIMEOUT));
+
+        let mut t = Test::websocket();
+        t.conn.set_message_limit(100);
+        t.data(frame(FIN | TEXT, &[b'a'; 100]));
+        assert!(matches!(t.events()[..], [ConnEvent::Message(_)]));
+        t.data(frame(FIN | TEXT, &[b'a'; 101]));
+        assert_eq!(&peer::parse(&t.read())[0].1[..2], &1009u16.to_be_bytes());
+    }
+
+    #[test]
+    fn a_slow_reader_is_cut_off() {
+        let frame = websocket::encode_text(&"x".repeat(10_000));
+        let mut t = Test::websocket();
+        while t.conn.queued_bytes() + frame.len() <= MAX_QUEUED {
+            t.conn.send_encoded(t.now, &frame);
+            assert!(!t.conn.is_closed());
+        }
+        // Handed out is not written.
+        while t.conn.poll_transmit().is_some() {}
+        t.conn.send_encoded(t.now, &frame);
+        assert_eq!((t.conn.is_closed(), t.conn.queued_bytes()), (true, 0));
+        assert_eq!(t.closed(), "slow reader");
+
+        let mut stopped = Test::websocket();
+        stopped.conn.send_encoded(stopped.now, &frame);
+        stopped.now += millis(9_999);
+        stopped.conn.handle_timeout(stopped.now);
+        stopped.conn.handle_written(stopped.now, 5_000);
+        assert_eq!(stopped.closes(), ("stalled", STALL_TIMEOUT));
+
+        // Pings count as well, whoever asked for them.
+        let mut flooded = Test::websocket();
+        for _ in 0..101 {
+            flooded.data(peer::frame(FIN | PING, &[0; 125]));
+        }
+        assert_eq!(
+            peer::parse(&flooded.read()).last().unwrap().1[..2],
+            1008u16.to_be_bytes()
+        );
+        assert_eq!(flooded.closes().0, "too many frames");
+    }
+
+    #[test]
+    fn an_idle_websocket_is_small() {
+        let mut t = Test::websocket();
+        let text = "x".repeat(60_000);
+        for _ in 0..10 {
+            for _ in 0..10 {
+                t.data(frame(FIN | TEXT, text.as_bytes()));
+                t.conn.send_text(t.now, &text);
+            }
+            assert_eq!((t.events().len(), t.read().len()), (10, 10 * 60_004));
+            t.now += millis(10_000);
+        }
+        let heap = t.conn.input.capacity()
+            + t.conn.events.capacity() * size_of::<ConnEvent>()
+            + t.conn.output.capacity() * size_of::<Transmit>()
+            + size_of::<WebSocket>();
+        assert!(
+            size_of::<Conn>() + heap < 2048,
+            "{} and {heap} bytes",
+            size_of::<Conn>()
+        );
     }
 }

@@ -274,9 +274,12 @@ impl WebSocket {
             until: now + CLOSE_TIMEOUT,
             reason,
         };
-        let text = &text[..text.floor_char_boundary(MAX_CLOSE_REASON)];
+        let end = (0..=MAX_CLOSE_REASON)
+            .rev()
+            .find(|&end| text.is_char_boundary(end))
+            .unwrap_or(0);
         let mut payload = u16::from(code).to_be_bytes().to_vec();
-        payload.extend_from_slice(text.as_bytes());
+        payload.extend_from_slice(&text.as_bytes()[..end]);
         encode(OpCode::Control(Control::Close), &payload, &mut self.output);
     }
 }
