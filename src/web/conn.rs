@@ -726,7 +726,15 @@ mod tests {
             "an empty line is nothing"
         );
         idle.data("G");
-        assert_eq!(idle.conn.next_timeout(), Some(idle.now + HEAD_TIMEOUT));
+        let deadline = idle.now + HEAD_TIMEOUT;
+        assert_eq!(idle.conn.next_timeout(), Some(deadline));
+        idle.now += millis(1000);
+        idle.data("ET / HTTP/1.1\r\n");
+        assert_eq!(
+            idle.conn.next_timeout(),
+            Some(deadline),
+            "lines do not buy time"
+        );
 
         let mut idle = Test::new();
         idle.data(GET);
@@ -930,6 +938,74 @@ mod tests {
             1008u16.to_be_bytes()
         );
         assert_eq!(flooded.closes().0, "too many frames");
+    }
+
+    #[test]
+    fn broken_bytes_end_in_order() {
+        // Committed, so that a failure can be repeated: xorshift.
+        let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = move |below: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            (seed % below as u64) as usize
+        };
+        let (mut upgraded, mut delivered) = (0, 0);
+        for _ in 0..3000 {
+            let frames = [
+                frame(TEXT, b"frag"),
+                frame(FIN | PING, b"p"),
+                frame(FIN, b"ment"),
+                frame(FIN | CLOSE, b""),
+            ];
+            let mut bytes = [GET.as_bytes(), UPGRADE.as_bytes(), &frames.concat()].concat();
+            for _ in 0..random(3) {
+                let at = random(bytes.len());
+                match random(3) {
+                    0 => bytes[at] = random(256) as u8,
+                    1 => drop(bytes.remove(at)),
+                    _ => bytes.insert(at, random(256) as u8),
+                }
+            }
+            let mut t = Test::new();
+            let mut rest = bytes.as_slice();
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at(1 + random(rest.len()));
+                rest = after;
+                t.data(piece);
+                while let Some(event) = t.conn.poll_event() {
+                    match event {
+                        ConnEvent::Request(request) if request.websocket_key.is_some() => {
+                            upgraded += 1;
+                            t.conn.upgrade(t.now);
+                        }
+                        ConnEvent::Request(_) => t.respond("ok"),
+                        ConnEvent::Message(_) => delivered += 1,
+                        // Put back for the checks of `closes`.
+                        closed => {
+                            t.conn.events.push_back(closed);
+                            break;
+                        }
+                    }
+                    t.read();
+                }
+            }
+            t.read();
+            while let Some(ConnEvent::Request(_)) = t.conn.events.front() {
+                t.conn.poll_event();
+                t.respond("ok");
+                t.read();
+            }
+            if !t.conn.is_closed() {
+                t.conn.handle_eof(t.now);
+                t.read();
+            }
+            t.closes();
+        }
+        assert!(
+            upgraded > 1000 && delivered > 1000,
+            "{upgraded} upgraded, {delivered} delivered"
+        );
     }
 
     #[test]
