@@ -1,7 +1,7 @@
 //! A conn: one TCP connection, from request heads to responses or to a WebSocket, until it is closed.
 //!
-//! Bytes in, events out; events in, bytes out. One request at a time: the next head is parsed when the response before it was
-//! written, so neither pipelining nor a reader that stopped makes anything pile up here.
+//! Bytes in, events out; events in, bytes out. One request at a time: the next head is parsed when the response
+//! before it was written, so neither pipelining nor a reader that stopped makes anything pile up here.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -19,11 +19,12 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection waits for its next request. Longer spares handshakes; shorter frees places.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A peer that takes no byte for this long, with bytes queued for it, is cut off. A phone that changes networks is silent for some seconds.
+/// A peer that takes no byte for this long, with bytes queued for it, is cut off. A phone that changes networks is
+/// silent for some seconds.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long unread input is swallowed after a refusal. Closing with input unread resets the connection, and the peer might
-/// never see why; longer only holds the place of one that goes on sending.
+/// How long unread input is swallowed after a refusal. Closing with input unread resets the connection, and the
+/// peer might never see why; longer only holds the place of one that goes on sending.
 const LINGER: Duration = Duration::from_millis(500);
 
 /// The most bytes queued for a WebSocket, about one minute of a busy room's signaling. Lower cuts off peers on bad
@@ -38,8 +39,8 @@ const IDLE_ENTRIES: usize = 4;
 
 /// One TCP connection, as plaintext.
 ///
-/// After each call that takes input, poll events and bytes until there are none. Once `is_closed`, close the socket and
-/// drop what was handed out but not written: at that point it is only left after an abort.
+/// After each call that takes input, poll events and bytes until there are none. Once `is_closed`, close the socket
+/// and drop what was handed out but not written: at that point it is only left after an abort.
 #[derive(Debug)]
 pub struct Conn {
     remote: SocketAddr,
@@ -289,7 +290,8 @@ impl Conn {
         }
     }
 
-    /// Ends the connection when what is queued was written; on a WebSocket with a close frame, and at most 2 s for the peer's.
+    /// Ends the connection when what is queued was written; on a WebSocket with a close frame, and at most 2 s for
+    /// the peer's.
     pub fn close(&mut self, now: Instant, code: u16, reason: &str) {
         match &mut self.state {
             State::WebSocket(socket) => {
@@ -560,7 +562,8 @@ mod tests {
             self.events().into_iter().map(path).collect()
         }
 
-        /// Lets time pass until the conn is closed, with timers that fire when they are due. The reason, and how long it took.
+        /// Lets time pass until the conn is closed, with timers that fire when they are due. The reason, and how
+        /// long it took.
         fn closes(&mut self) -> (&'static str, Duration) {
             let start = self.now;
             while !self.conn.is_closed() {
