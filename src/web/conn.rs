@@ -27,11 +27,12 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// peer might never see why; longer only holds the place of one that goes on sending.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// The most bytes queued for a WebSocket, about one minute of a busy room's signaling. Lower cuts off peers on bad
-/// networks; higher multiplies by the connections.
+/// The most bytes queued for a WebSocket. Lower cuts off peers on bad networks in busy rooms; higher multiplies by the
+/// connections.
 const MAX_QUEUED: usize = 1024 * 1024;
 
-/// The most requests of one connection, so that no peer keeps its place for ever. A page takes about 30.
+/// The most requests of one connection, so that no peer keeps its place for ever. Fewer would make proxies that reuse connections
+/// open new ones.
 const MAX_REQUESTS: u32 = 1000;
 
 /// Entries of a queue that are kept allocated while it is empty.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// silent connection hold that much memory.
 pub const MAX_HEAD: usize = 16 * 1024;
 
-/// The most header fields of a request. Browsers send about 20, proxies add 10.
+/// The most header fields of a request. Fewer might refuse a browser behind several proxies, more only cost.
 const MAX_HEADERS: usize = 64;
 
 /// What a page from here may do: load from here, open WebSockets, use camera and microphone, and never be framed.

@@ -1,6 +1,6 @@
 //! A WebSocket: the server's end of one RFC 6455 connection, from bytes to texts and back.
 //!
-//! tungstenite judges frames and assembles messages; in front of it a [`FrameCursor`] finds where frames begin and
+//! tungstenite judges frames and assembles messages; in front of it a `FrameCursor` finds where frames begin and
 //! end, since it shows neither fragments nor the rate of frames. Every end but a vanished peer has a close frame
 //! that says why. Once ours is sent, the cursor alone waits for the peer's: nothing after a breach is interpreted.
 //! Extensions are never negotiated, so compression does not exist here.
@@ -18,7 +18,8 @@ use tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
 /// every peer make us buffer that much.
 pub const MESSAGE_LIMIT: usize = 64 * 1024;
 
-/// The most fragments of a message. Browsers cut at tens of KiB; each fragment costs more than the bytes in it.
+/// The most fragments of a message: 64 bytes each at the default limit. Fewer might refuse a peer that cuts finely; more
+/// only cost, since a fragment takes more work than the bytes in it.
 const MAX_FRAGMENTS: u32 = 1024;
 
 /// The time that one frame uses up of a peer's allowance: 50 frames a second. A page sends a few on a join, then
