@@ -1,7 +1,7 @@
 //! A conn: one TCP connection, from request heads to responses or to a WebSocket, until it is closed.
 //!
-//! Bytes in, events out; events in, bytes out. One request at a time: the next head is parsed when the response before it was
-//! written, so neither pipelining nor a reader that stopped makes anything pile up here.
+//! Bytes in, events out; events in, bytes out. One request at a time: the next head is parsed when the response
+//! before it was written, so neither pipelining nor a reader that stopped makes anything pile up here.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -19,18 +19,20 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection waits for its next request. Longer spares handshakes; shorter frees places.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A peer that takes no byte for this long, with bytes queued for it, is cut off. A phone that changes networks is silent for some seconds.
+/// A peer that takes no byte for this long, with bytes queued for it, is cut off. A phone that changes networks is
+/// silent for some seconds.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long unread input is swallowed after a refusal. Closing with input unread resets the connection, and the peer might
-/// never see why; longer only holds the place of one that goes on sending.
+/// How long unread input is swallowed after a refusal. Closing with input unread resets the connection, and the
+/// peer might never see why; longer only holds the place of one that goes on sending.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// The most bytes queued for a WebSocket, about one minute of a busy room's signaling. Lower cuts off peers on bad
-/// networks; higher multiplies by the connections.
+/// The most bytes queued for a WebSocket. Lower cuts off peers on bad networks in busy rooms; higher multiplies by the
+/// connections.
 const MAX_QUEUED: usize = 1024 * 1024;
 
-/// The most requests of one connection, so that no peer keeps its place for ever. A page takes about 30.
+/// The most requests of one connection, so that no peer keeps its place for ever. Fewer would make proxies that reuse connections
+/// open new ones.
 const MAX_REQUESTS: u32 = 1000;
 
 /// Entries of a queue that are kept allocated while it is empty.
@@ -38,8 +40,8 @@ const IDLE_ENTRIES: usize = 4;
 
 /// One TCP connection, as plaintext.
 ///
-/// After each call that takes input, poll events and bytes until there are none. Once `is_closed`, close the socket and
-/// drop what was handed out but not written: at that point it is only left after an abort.
+/// After each call that takes input, poll events and bytes until there are none. Once `is_closed`, close the socket
+/// and drop what was handed out but not written: at that point it is only left after an abort.
 #[derive(Debug)]
 pub struct Conn {
     remote: SocketAddr,
@@ -289,7 +291,8 @@ impl Conn {
         }
     }
 
-    /// Ends the connection when what is queued was written; on a WebSocket with a close frame, and at most 2 s for the peer's.
+    /// Ends the connection when what is queued was written; on a WebSocket with a close frame, and at most 2 s for
+    /// the peer's.
     pub fn close(&mut self, now: Instant, code: u16, reason: &str) {
         match &mut self.state {
             State::WebSocket(socket) => {
@@ -560,7 +563,8 @@ mod tests {
             self.events().into_iter().map(path).collect()
         }
 
-        /// Lets time pass until the conn is closed, with timers that fire when they are due. The reason, and how long it took.
+        /// Lets time pass until the conn is closed, with timers that fire when they are due. The reason, and how
+        /// long it took.
         fn closes(&mut self) -> (&'static str, Duration) {
             let start = self.now;
             while !self.conn.is_closed() {
@@ -726,7 +730,15 @@ mod tests {
             "an empty line is nothing"
         );
         idle.data("G");
-        assert_eq!(idle.conn.next_timeout(), Some(idle.now + HEAD_TIMEOUT));
+        let deadline = idle.now + HEAD_TIMEOUT;
+        assert_eq!(idle.conn.next_timeout(), Some(deadline));
+        idle.now += millis(1000);
+        idle.data("ET / HTTP/1.1\r\n");
+        assert_eq!(
+            idle.conn.next_timeout(),
+            Some(deadline),
+            "lines do not buy time"
+        );
 
         let mut idle = Test::new();
         idle.data(GET);
@@ -930,6 +942,74 @@ mod tests {
             1008u16.to_be_bytes()
         );
         assert_eq!(flooded.closes().0, "too many frames");
+    }
+
+    #[test]
+    fn broken_bytes_end_in_order() {
+        // Committed, so that a failure can be repeated: xorshift.
+        let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = move |below: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            (seed % below as u64) as usize
+        };
+        let (mut upgraded, mut delivered) = (0, 0);
+        for _ in 0..3000 {
+            let frames = [
+                frame(TEXT, b"frag"),
+                frame(FIN | PING, b"p"),
+                frame(FIN, b"ment"),
+                frame(FIN | CLOSE, b""),
+            ];
+            let mut bytes = [GET.as_bytes(), UPGRADE.as_bytes(), &frames.concat()].concat();
+            for _ in 0..random(3) {
+                let at = random(bytes.len());
+                match random(3) {
+                    0 => bytes[at] = random(256) as u8,
+                    1 => drop(bytes.remove(at)),
+                    _ => bytes.insert(at, random(256) as u8),
+                }
+            }
+            let mut t = Test::new();
+            let mut rest = bytes.as_slice();
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at(1 + random(rest.len()));
+                rest = after;
+                t.data(piece);
+                while let Some(event) = t.conn.poll_event() {
+                    match event {
+                        ConnEvent::Request(request) if request.websocket_key.is_some() => {
+                            upgraded += 1;
+                            t.conn.upgrade(t.now);
+                        }
+                        ConnEvent::Request(_) => t.respond("ok"),
+                        ConnEvent::Message(_) => delivered += 1,
+                        // Put back for the checks of `closes`.
+                        closed => {
+                            t.conn.events.push_back(closed);
+                            break;
+                        }
+                    }
+                    t.read();
+                }
+            }
+            t.read();
+            while let Some(ConnEvent::Request(_)) = t.conn.events.front() {
+                t.conn.poll_event();
+                t.respond("ok");
+                t.read();
+            }
+            if !t.conn.is_closed() {
+                t.conn.handle_eof(t.now);
+                t.read();
+            }
+            t.closes();
+        }
+        assert!(
+            upgraded > 1000 && delivered > 1000,
+            "{upgraded} upgraded, {delivered} delivered"
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! An HTTP/1.1 exchange: one request head parsed, one response written (RFC 9110, RFC 9112).
 //!
-//! Only GET and HEAD, never a body: what could make two parsers disagree about where a request ends is refused, and the
-//! connection closed, so a request hidden in another's body has nowhere to hide.
+//! Only GET and HEAD, never a body: what could make two parsers disagree about where a request ends is refused, and
+//! the connection closed, so a request hidden in another's body has nowhere to hide.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// silent connection hold that much memory.
 pub const MAX_HEAD: usize = 16 * 1024;
 
-/// The most header fields of a request. Browsers send about 20, proxies add 10.
+/// The most header fields of a request. Fewer might refuse a browser behind several proxies, more only cost.
 const MAX_HEADERS: usize = 64;
 
 /// What a page from here may do: load from here, open WebSockets, use camera and microphone, and never be framed.
@@ -46,7 +46,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// Parses the head at the beginning of `input`: the request and the length of its head, or `None` while it is not complete.
+    /// Parses the head at the beginning of `input`: the request and the length of its head, or `None` while it is
+    /// not complete.
     ///
     /// Scans from the beginning each time: call it when a line ended, not for each byte.
     ///
@@ -210,8 +211,8 @@ impl Response {
         response.with_header("Location", location)
     }
 
-    /// A file: 304 without its body where the peer has it already. `no-cache` lets browsers keep it but always ask, so
-    /// a new version of the page is never mixed with files of the old one.
+    /// A file: 304 without its body where the peer has it already. `no-cache` lets browsers keep it but always ask,
+    /// so a new version of the page is never mixed with files of the old one.
     pub fn file(
         request: &Request,
         content_type: &'static str,
