@@ -33,12 +33,7 @@ pub struct Config {
 
     /// Address that clients reach this machine at, announced instead of the interfaces' addresses of its family;
     /// with a leading `+` beside them. May repeat
-    #[arg(
-        long = "public-ip",
-        env = "PUBLIC_IP",
-        value_name = "[+]IP",
-        value_delimiter = ','
-    )]
+    #[arg(long = "public-ip", env = "PUBLIC_IP", value_name = "[+]IP", value_delimiter = ',')]
     pub public_ips: Vec<PublicIp>,
 
     /// Web origin whose pages may use this server, as `https://example.org`; `*` for all. Default: the server's
@@ -48,13 +43,7 @@ pub struct Config {
     pub allow_origins: Vec<String>,
 
     /// Video codecs in the order of preference
-    #[arg(
-        long,
-        env = "CODECS",
-        default_value = "vp8,h264,vp9,av1",
-        value_name = "LIST",
-        value_delimiter = ','
-    )]
+    #[arg(long, env = "CODECS", default_value = "vp8,h264,vp9,av1", value_name = "LIST", value_delimiter = ',')]
     pub codecs: Vec<VideoCodec>,
 
     /// How much is logged: off, error, warn, info, debug or trace
@@ -250,10 +239,7 @@ impl Config {
     /// Where HTTPS comes from.
     pub fn tls(&self) -> Tls {
         match (&self.tls_flags.cert, &self.tls_flags.key, self.tls_flags.mode) {
-            (Some(cert), Some(key), _) => Tls::Files {
-                cert: cert.clone(),
-                key: key.clone(),
-            },
+            (Some(cert), Some(key), _) => Tls::Files { cert: cert.clone(), key: key.clone() },
             (_, _, TlsMode::Auto) => Tls::Auto,
             _ => Tls::Off,
         }
@@ -436,10 +422,7 @@ mod tests {
         assert_eq!(config.media_addr(), config.addr);
         assert_eq!(config.prefix, "/aq_server");
         assert_eq!(config.tls(), Tls::Off);
-        assert_eq!(
-            config.codecs,
-            [VideoCodec::Vp8, VideoCodec::H264, VideoCodec::Vp9, VideoCodec::Av1]
-        );
+        assert_eq!(config.codecs, [VideoCodec::Vp8, VideoCodec::H264, VideoCodec::Vp9, VideoCodec::Av1]);
         Config::command().debug_assert();
     }
 

@@ -76,13 +76,7 @@ fn run(config: Config) -> Result<(), String> {
 
     let now = Instant::now();
     let wall = wall(now);
-    let setup = Setup {
-        config,
-        assets,
-        candidates,
-        wall,
-        seed,
-    };
+    let setup = Setup { config, assets, candidates, wall, seed };
     let mut reactor = Reactor::new(Server::new(now, setup), listener, udp, tls, www)
         .map_err(|error| format!("the system refuses what the loop needs: {error}"))?;
     reactor.run().map_err(|error| format!("the loop can't go on: {error}"))

@@ -136,10 +136,8 @@ impl Udp {
         let (mut headers, mut slices): ([libc::mmsghdr; RECEIVE_BATCH], [libc::iovec; RECEIVE_BATCH]) =
             unsafe { (zeroed(), zeroed()) };
         for index in 0..RECEIVE_BATCH {
-            slices[index] = libc::iovec {
-                iov_base: receive.payloads[index].as_mut_ptr().cast(),
-                iov_len: DATAGRAM_BYTES,
-            };
+            slices[index] =
+                libc::iovec { iov_base: receive.payloads[index].as_mut_ptr().cast(), iov_len: DATAGRAM_BYTES };
             let header = &mut headers[index].msg_hdr;
             header.msg_name = (&raw mut receive.names[index]).cast();
             header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
@@ -179,11 +177,7 @@ impl Udp {
                 continue;
             };
             let destination = SocketAddr::new(local.unwrap_or(self.local.ip()).to_canonical(), self.local.port());
-            handle(Datagram {
-                source,
-                destination,
-                contents: &receive.payloads[index][..header.msg_len as usize],
-            });
+            handle(Datagram { source, destination, contents: &receive.payloads[index][..header.msg_len as usize] });
         }
         Ok(received == RECEIVE_BATCH)
     }
@@ -290,10 +284,7 @@ impl Receive {
 }
 
 const fn zero_slice() -> libc::iovec {
-    libc::iovec {
-        iov_base: ptr::null_mut(),
-        iov_len: 0,
-    }
+    libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }
 }
 
 /// How many datagrams from the start of the queue can leave as one run: same way, equal size, the last may be
@@ -336,13 +327,7 @@ fn segment_size(socket: &impl AsRawFd) -> io::Result<libc::c_int> {
     let mut length = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the pointers are to `value` and its length.
     let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_UDP,
-            libc::UDP_SEGMENT,
-            (&raw mut value).cast(),
-            &raw mut length,
-        )
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, (&raw mut value).cast(), &raw mut length)
     };
     if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }

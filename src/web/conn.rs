@@ -144,9 +144,8 @@ impl Conn {
         match &mut self.state {
             State::Head { .. } => {
                 // A head without a line's end can only be judged at its first bytes.
-                let worth_parsing = self.input.is_empty()
-                    || data.contains(&b'\n')
-                    || self.input.len() + data.len() >= MAX_HEAD;
+                let worth_parsing =
+                    self.input.is_empty() || data.contains(&b'\n') || self.input.len() + data.len() >= MAX_HEAD;
                 self.input.extend_from_slice(data);
                 if worth_parsing {
                     self.read_head(now);
@@ -173,10 +172,7 @@ impl Conn {
             State::Head { .. } => self.finish("closed by peer"),
             State::WebSocket(_) => self.finish("connection lost"),
             State::Lingering { reason } => self.finish(reason),
-            State::Pending { .. }
-            | State::Responding { .. }
-            | State::Draining { .. }
-            | State::Closed => {}
+            State::Pending { .. } | State::Responding { .. } | State::Draining { .. } | State::Closed => {}
         }
         self.settle(now);
     }
@@ -208,10 +204,7 @@ impl Conn {
                 State::Head { .. } if self.input.is_empty() => self.finish("idle"),
                 State::Head { .. } => self.refuse(now, Refusal::Slow),
                 State::Draining { reason, .. } | State::Lingering { reason } => self.finish(reason),
-                State::Pending { .. }
-                | State::Responding { .. }
-                | State::WebSocket(_)
-                | State::Closed => {}
+                State::Pending { .. } | State::Responding { .. } | State::WebSocket(_) | State::Closed => {}
             }
         }
         self.settle(now);
@@ -236,12 +229,7 @@ impl Conn {
 
     /// Answers the pending request. Without one, because the peer is gone by now, it does nothing.
     pub fn respond(&mut self, now: Instant, response: Response) {
-        let State::Pending {
-            is_head,
-            keep_alive,
-            ..
-        } = self.state
-        else {
+        let State::Pending { is_head, keep_alive, .. } = self.state else {
             return;
         };
         let more_to_come = !self.peer_is_done || !self.input.is_empty();
@@ -340,19 +328,12 @@ impl Conn {
     /// Parses the head at the beginning of the input, if it is there.
     fn read_head(&mut self, now: Instant) {
         // RFC 9112 section 2.2: empty lines before a request are skipped. They do not count as its first byte.
-        let blank = self
-            .input
-            .iter()
-            .take_while(|byte| matches!(byte, b'\r' | b'\n'))
-            .count();
+        let blank = self.input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         self.input.drain(..blank);
         if self.input.is_empty() {
             return;
         }
-        if let State::Head {
-            begun: begun @ false,
-        } = &mut self.state
-        {
+        if let State::Head { begun: begun @ false } = &mut self.state {
             *begun = true;
             self.deadline = Some(now + HEAD_TIMEOUT);
         }
@@ -376,9 +357,7 @@ impl Conn {
 
     /// Ends a connection whose peer sends requests, or anything else, without reading the answers.
     fn check_input(&mut self) {
-        if matches!(self.state, State::Pending { .. } | State::Responding { .. })
-            && self.input.len() > MAX_HEAD
-        {
+        if matches!(self.state, State::Pending { .. } | State::Responding { .. }) && self.input.len() > MAX_HEAD {
             self.finish("too much sent ahead");
         }
     }
@@ -388,13 +367,7 @@ impl Conn {
         self.queue_response(now, refusal.response(), false, false);
     }
 
-    fn queue_response(
-        &mut self,
-        now: Instant,
-        response: Response,
-        keep_alive: bool,
-        is_head: bool,
-    ) {
+    fn queue_response(&mut self, now: Instant, response: Response, keep_alive: bool, is_head: bool) {
         self.queue(now, Transmit::Own(response.head(keep_alive)));
         if !is_head && !response.body.is_empty() {
             self.queue(now, Transmit::Shared(response.body));
@@ -455,10 +428,7 @@ impl Conn {
                 }
             }
             State::Responding { keep_alive: false } => self.finish("answered"),
-            State::Draining {
-                reason,
-                linger: true,
-            } if !self.peer_is_done => {
+            State::Draining { reason, linger: true } if !self.peer_is_done => {
                 self.state = State::Lingering { reason };
                 self.deadline = Some(now + LINGER);
             }
@@ -503,10 +473,7 @@ mod tests {
     impl Test {
         fn new() -> Test {
             let now = Instant::now();
-            Test {
-                conn: Conn::new(now, "192.0.2.1:5000".parse().unwrap(), false),
-                now,
-            }
+            Test { conn: Conn::new(now, "192.0.2.1:5000".parse().unwrap(), false), now }
         }
 
         fn websocket() -> Test {
@@ -514,10 +481,7 @@ mod tests {
             t.data(UPGRADE);
             assert_eq!(t.requests(), ["/ws"]);
             t.conn.upgrade(t.now);
-            assert!(
-                t.read()
-                    .starts_with(b"HTTP/1.1 101 Switching Protocols\r\n")
-            );
+            assert!(t.read().starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"));
             t
         }
 
@@ -568,10 +532,7 @@ mod tests {
         fn closes(&mut self) -> (&'static str, Duration) {
             let start = self.now;
             while !self.conn.is_closed() {
-                self.now = self
-                    .conn
-                    .next_timeout()
-                    .expect("a conn that is not closed has a timer");
+                self.now = self.conn.next_timeout().expect("a conn that is not closed has a timer");
                 self.conn.handle_timeout(self.now);
             }
             (self.closed(), self.now - start)
@@ -580,13 +541,8 @@ mod tests {
         /// The reason of the `Closed` that came last and once; nothing comes after it.
         fn closed(&mut self) -> &'static str {
             let events = self.events();
-            let Some(&ConnEvent::Closed { reason }) = events.last() else {
-                panic!("{events:?}")
-            };
-            let count = events
-                .iter()
-                .filter(|event| matches!(event, ConnEvent::Closed { .. }))
-                .count();
+            let Some(&ConnEvent::Closed { reason }) = events.last() else { panic!("{events:?}") };
+            let count = events.iter().filter(|event| matches!(event, ConnEvent::Closed { .. })).count();
             assert_eq!(count, 1);
             let now = self.now;
             self.conn.handle_data(now, GET.as_bytes());
@@ -596,10 +552,7 @@ mod tests {
             self.conn.upgrade(now);
             self.conn.send_text(now, "late");
             self.conn.close(now, 1000, "late");
-            assert_eq!(
-                (self.events(), self.read(), self.conn.next_timeout()),
-                (vec![], vec![], None)
-            );
+            assert_eq!((self.events(), self.read(), self.conn.next_timeout()), (vec![], vec![], None));
             assert!(self.conn.is_closed());
             reason
         }
@@ -620,10 +573,7 @@ mod tests {
             assert_eq!(t.requests(), ["/a"]);
             t.respond("hello");
             let answer = t.read_text();
-            assert!(
-                answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nhello"),
-                "{answer}"
-            );
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nhello"), "{answer}");
             assert!(answer.contains("\r\nConnection: keep-alive\r\n"));
         }
     }
@@ -631,15 +581,7 @@ mod tests {
     #[test]
     fn pipelined_requests_one_at_a_time() {
         let mut t = Test::new();
-        t.data(
-            [
-                GET,
-                "\r\n",
-                GET.replace("/a", "/b").as_str(),
-                GET.replace("/a", "/c").as_str(),
-            ]
-            .concat(),
-        );
+        t.data([GET, "\r\n", GET.replace("/a", "/b").as_str(), GET.replace("/a", "/c").as_str()].concat());
         assert_eq!(t.requests(), ["/a"]);
         t.respond("1");
         assert_eq!(t.events(), [], "the response is not read");
@@ -671,14 +613,8 @@ mod tests {
         let table = [
             ("400", "\x16\x03\x01"),
             ("400", "GET / HTTP/1.1\r\n\r\n"),
-            (
-                "400",
-                "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 44\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
-            ),
-            (
-                "405",
-                "POST / HTTP/1.1\r\nHost: a\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
-            ),
+            ("400", "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 44\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"),
+            ("405", "POST / HTTP/1.1\r\nHost: a\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"),
             ("431", big.as_str()),
             ("505", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
         ];
@@ -724,21 +660,13 @@ mod tests {
         idle.read();
         idle.now += millis(14_000);
         idle.data("\r\n");
-        assert_eq!(
-            idle.conn.next_timeout(),
-            Some(idle.now + millis(1000)),
-            "an empty line is nothing"
-        );
+        assert_eq!(idle.conn.next_timeout(), Some(idle.now + millis(1000)), "an empty line is nothing");
         idle.data("G");
         let deadline = idle.now + HEAD_TIMEOUT;
         assert_eq!(idle.conn.next_timeout(), Some(deadline));
         idle.now += millis(1000);
         idle.data("ET / HTTP/1.1\r\n");
-        assert_eq!(
-            idle.conn.next_timeout(),
-            Some(deadline),
-            "lines do not buy time"
-        );
+        assert_eq!(idle.conn.next_timeout(), Some(deadline), "lines do not buy time");
 
         let mut idle = Test::new();
         idle.data(GET);
@@ -766,10 +694,7 @@ mod tests {
         t.data(GET.replace("GET", "HEAD"));
         t.respond("hello");
         let answer = t.read_text();
-        assert!(
-            answer.contains("\r\nContent-Length: 5\r\n") && answer.ends_with("\r\n\r\n"),
-            "{answer}"
-        );
+        assert!(answer.contains("\r\nContent-Length: 5\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
     }
 
     #[test]
@@ -810,11 +735,7 @@ mod tests {
         t.conn.send_text(t.now, "own");
         t.conn.send_encoded(t.now, &shared);
         t.data(frame(FIN | PING, b"?"));
-        let expected = [
-            (TEXT, b"own".to_vec()),
-            (TEXT, b"shared".to_vec()),
-            (PONG, b"?".to_vec()),
-        ];
+        let expected = [(TEXT, b"own".to_vec()), (TEXT, b"shared".to_vec()), (PONG, b"?".to_vec())];
         assert_eq!(peer::parse(&t.read()), expected);
     }
 
@@ -825,10 +746,7 @@ mod tests {
         t.conn.close(t.now, 1008, "room-full");
         t.conn.send_text(t.now, "late");
         let close = [&1008u16.to_be_bytes()[..], b"room-full"].concat();
-        assert_eq!(
-            peer::parse(&t.read()),
-            [(TEXT, b"last words".to_vec()), (CLOSE, close)]
-        );
+        assert_eq!(peer::parse(&t.read()), [(TEXT, b"last words".to_vec()), (CLOSE, close)]);
         assert!(!t.conn.is_closed(), "the peer's close frame is awaited");
         t.data(frame(FIN | CLOSE, &1008u16.to_be_bytes()));
         assert_eq!((t.conn.is_closed(), t.closed()), (true, "closed by server"));
@@ -836,10 +754,7 @@ mod tests {
         let mut ignored = Test::websocket();
         ignored.conn.close(ignored.now, 1001, "");
         ignored.read();
-        assert_eq!(
-            ignored.closes(),
-            ("closed by server", websocket::CLOSE_TIMEOUT)
-        );
+        assert_eq!(ignored.closes(), ("closed by server", websocket::CLOSE_TIMEOUT));
 
         let mut plain = Test::new();
         plain.data(GET);
@@ -853,26 +768,14 @@ mod tests {
     #[test]
     fn closed_by_the_peer() {
         let mut t = Test::websocket();
-        t.data(
-            [
-                frame(FIN | TEXT, b"bye"),
-                frame(FIN | CLOSE, &1000u16.to_be_bytes()),
-            ]
-            .concat(),
-        );
+        t.data([frame(FIN | TEXT, b"bye"), frame(FIN | CLOSE, &1000u16.to_be_bytes())].concat());
         assert_eq!(t.events(), [ConnEvent::Message("bye".to_owned())]);
-        assert_eq!(
-            peer::parse(&t.read()),
-            [(CLOSE, 1000u16.to_be_bytes().to_vec())]
-        );
+        assert_eq!(peer::parse(&t.read()), [(CLOSE, 1000u16.to_be_bytes().to_vec())]);
         assert_eq!(t.closed(), "closed by peer");
 
         let mut unread = Test::websocket();
         unread.data(frame(FIN | CLOSE, b""));
-        assert_eq!(
-            unread.closes(),
-            ("closed by peer", websocket::CLOSE_TIMEOUT)
-        );
+        assert_eq!(unread.closes(), ("closed by peer", websocket::CLOSE_TIMEOUT));
 
         let mut lost = Test::websocket();
         lost.conn.handle_eof(lost.now);
@@ -886,10 +789,7 @@ mod tests {
             gone.conn.handle_timeout(gone.now);
             pings += peer::parse(&gone.read()).len();
         }
-        assert_eq!(
-            (gone.closed(), pings, gone.now - start),
-            ("peer gone", 2, millis(30_000))
-        );
+        assert_eq!((gone.closed(), pings, gone.now - start), ("peer gone", 2, millis(30_000)));
     }
 
     #[test]
@@ -897,10 +797,7 @@ mod tests {
         let mut t = Test::websocket();
         t.data([0x81, 0]);
         let frames = peer::parse(&t.read());
-        assert_eq!(
-            (frames.len(), frames[0].0, &frames[0].1[..2]),
-            (1, CLOSE, &1002u16.to_be_bytes()[..])
-        );
+        assert_eq!((frames.len(), frames[0].0, &frames[0].1[..2]), (1, CLOSE, &1002u16.to_be_bytes()[..]));
         assert_eq!(t.closes(), ("protocol error", websocket::CLOSE_TIMEOUT));
 
         let mut t = Test::websocket();
@@ -937,10 +834,7 @@ mod tests {
         for _ in 0..101 {
             flooded.data(peer::frame(FIN | PING, &[0; 125]));
         }
-        assert_eq!(
-            peer::parse(&flooded.read()).last().unwrap().1[..2],
-            1008u16.to_be_bytes()
-        );
+        assert_eq!(peer::parse(&flooded.read()).last().unwrap().1[..2], 1008u16.to_be_bytes());
         assert_eq!(flooded.closes().0, "too many frames");
     }
 
@@ -956,12 +850,7 @@ mod tests {
         };
         let (mut upgraded, mut delivered) = (0, 0);
         for _ in 0..3000 {
-            let frames = [
-                frame(TEXT, b"frag"),
-                frame(FIN | PING, b"p"),
-                frame(FIN, b"ment"),
-                frame(FIN | CLOSE, b""),
-            ];
+            let frames = [frame(TEXT, b"frag"), frame(FIN | PING, b"p"), frame(FIN, b"ment"), frame(FIN | CLOSE, b"")];
             let mut bytes = [GET.as_bytes(), UPGRADE.as_bytes(), &frames.concat()].concat();
             for _ in 0..random(3) {
                 let at = random(bytes.len());
@@ -1006,10 +895,7 @@ mod tests {
             }
             t.closes();
         }
-        assert!(
-            upgraded > 1000 && delivered > 1000,
-            "{upgraded} upgraded, {delivered} delivered"
-        );
+        assert!(upgraded > 1000 && delivered > 1000, "{upgraded} upgraded, {delivered} delivered");
     }
 
     #[test]
@@ -1028,10 +914,6 @@ mod tests {
             + t.conn.events.capacity() * size_of::<ConnEvent>()
             + t.conn.output.capacity() * size_of::<Transmit>()
             + size_of::<WebSocket>();
-        assert!(
-            size_of::<Conn>() + heap < 2048,
-            "{} and {heap} bytes",
-            size_of::<Conn>()
-        );
+        assert!(size_of::<Conn>() + heap < 2048, "{} and {heap} bytes", size_of::<Conn>());
     }
 }
