@@ -167,8 +167,7 @@ impl Udp {
             };
         }
         let received = received as usize;
-        for index in 0..received {
-            let header = &headers[index];
+        for (index, header) in headers[..received].iter().enumerate() {
             let truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
             // SAFETY: the kernel filled the header whose control buffer is alive.
             let local = unsafe { local_address(&header.msg_hdr) };
@@ -278,8 +277,13 @@ impl Udp {
 
 impl Receive {
     fn new() -> Box<Self> {
-        // SAFETY: all zeroes is a valid value of arrays of bytes and of `sockaddr_storage`.
-        unsafe { Box::<Self>::new_zeroed().assume_init() }
+        let mut memory = Box::<Self>::new_uninit();
+        // SAFETY: all zeroes is a valid value of arrays of bytes and of `sockaddr_storage`, and every byte is
+        // written.
+        unsafe {
+            ptr::write_bytes(memory.as_mut_ptr(), 0, 1);
+            memory.assume_init()
+        }
     }
 }
 

@@ -122,6 +122,7 @@ pub struct Packet {
 }
 
 /// What a drain found.
+#[allow(clippy::large_enum_variant, reason = "packets are what it is for; boxing them would allocate for each")]
 pub enum PeerEvent {
     /// A packet to forward.
     Packet(Packet),

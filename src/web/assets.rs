@@ -41,6 +41,7 @@ pub struct Assets {
 pub struct Asset {
     /// Relative, '/'-separated, without a leading '/'.
     pub path: String,
+    /// The media type of the body.
     pub content_type: &'static str,
     /// Quoted, as the header wants it; changes when the content does.
     pub etag: String,

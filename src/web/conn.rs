@@ -98,12 +98,16 @@ pub enum ConnEvent {
     /// A text from the WebSocket.
     Message(String),
     /// The last event; comes once.
-    Closed { reason: &'static str },
+    Closed {
+        /// One fixed text for each cause.
+        reason: &'static str,
+    },
 }
 
 /// Bytes to write, in order.
 #[derive(Debug, Clone)]
 pub enum Transmit {
+    /// For this connection alone.
     Own(Vec<u8>),
     /// The same for many connections.
     Shared(Arc<[u8]>),
@@ -187,6 +191,7 @@ impl Conn {
         self.settle(now);
     }
 
+    /// Time has passed: ends what lasted too long, and pings.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.stall_deadline().is_some_and(|at| now >= at) {
             self.finish("stalled");
@@ -210,6 +215,7 @@ impl Conn {
         self.settle(now);
     }
 
+    /// Takes the next event; `None` when there is none.
     pub fn poll_event(&mut self) -> Option<ConnEvent> {
         let event = self.events.pop_front();
         if self.events.is_empty() {
@@ -295,10 +301,12 @@ impl Conn {
         }
     }
 
+    /// The other end.
     pub fn remote(&self) -> SocketAddr {
         self.remote
     }
 
+    /// Whether its bytes come through TLS.
     pub fn is_secure(&self) -> bool {
         self.secure
     }
@@ -313,6 +321,7 @@ impl Conn {
         self.queued_bytes
     }
 
+    /// When `handle_timeout` is due.
     pub fn next_timeout(&self) -> Option<Instant> {
         let own = match &self.state {
             State::WebSocket(socket) => socket.next_timeout(),

@@ -36,12 +36,15 @@ pub struct Request {
     pub query: Vec<(String, String)>,
     /// `host[:port]`, never empty; `None` only from HTTP/1.0.
     pub host: Option<String>,
+    /// The `Origin` field; programs send none.
     pub origin: Option<String>,
     /// `X-Forwarded-Proto`, believable only behind a proxy.
     pub forwarded_proto: Option<String>,
+    /// The `If-None-Match` field.
     pub if_none_match: Option<String>,
     /// `Some` when this is a valid WebSocket upgrade (RFC 6455 section 4.2.1).
     pub websocket_key: Option<String>,
+    /// Another request may follow on the connection.
     pub keep_alive: bool,
 }
 
@@ -111,16 +114,23 @@ impl Request {
 /// Why a request head is not served. The fault is always the peer's: a 4xx, or 505.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
+    /// Not HTTP.
     Malformed,
     /// TLS on a port without.
     Tls,
+    /// A method other than GET and HEAD.
     Method,
+    /// No `Host`, or more than one.
     Host,
     /// The head was not complete in time.
     Slow,
+    /// It announces a body, which no request here has.
     Body,
+    /// A WebSocket version other than 13.
     WebSocketVersion,
+    /// More bytes or fields than a head may have.
     HeadTooLarge,
+    /// Neither HTTP/1.1 nor HTTP/1.0.
     Version,
 }
 
@@ -137,6 +147,7 @@ impl Refusal {
         }
     }
 
+    /// The status code that answers it.
     pub fn status(self) -> u16 {
         match self {
             Refusal::Malformed | Refusal::Tls | Refusal::Host | Refusal::Body => 400,
@@ -175,10 +186,13 @@ impl std::error::Error for Refusal {}
 /// A response; `Content-Length`, `Connection` and the security headers are added when it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
+    /// Status code.
     pub status: u16,
     /// Empty for a response without content.
     pub content_type: &'static str,
+    /// Further header fields.
     pub headers: Vec<(&'static str, String)>,
+    /// Shared with whatever it was made from.
     pub body: Arc<[u8]>,
 }
 

@@ -80,6 +80,7 @@ enum State {
 }
 
 impl WebSocket {
+    /// An endpoint whose upgrade was just answered.
     pub fn new(now: Instant, message_limit: usize) -> WebSocket {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
@@ -129,6 +130,7 @@ impl WebSocket {
         }
     }
 
+    /// Time has passed: pings, and gives up on who does not answer.
     pub fn handle_timeout(&mut self, now: Instant) {
         match self.state {
             State::Open if now >= self.next_ping => {
@@ -185,6 +187,7 @@ impl WebSocket {
         }
     }
 
+    /// When `handle_timeout` is due.
     pub fn next_timeout(&self) -> Option<Instant> {
         match self.state {
             State::Open => Some(self.next_ping),
