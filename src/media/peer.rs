@@ -197,11 +197,15 @@ impl Peer {
             let Change::Direct { mid, fresh_ssrc: true, .. } = change else {
                 continue;
             };
+            // Not `reset_stream_tx`: it leaves the stream filed under its old SSRC, where feedback for the new
+            // one does not find it.
             let mut direct = self.rtc.direct_api();
-            let (ssrc, rtx) = (direct.new_ssrc(), direct.new_ssrc());
-            // Audio has no repair stream; a video line always has one.
-            let has_rtx = direct.stream_tx_by_mid(*mid, None).is_some_and(|stream| stream.rtx().is_some());
-            direct.reset_stream_tx(*mid, None, ssrc, has_rtx.then_some(rtx));
+            let old = direct.stream_tx_by_mid(*mid, None).map(|stream| (stream.ssrc(), stream.rtx().is_some()));
+            if let Some((old, has_rtx)) = old {
+                direct.remove_stream_tx(old);
+                let (ssrc, rtx) = (direct.new_ssrc(), direct.new_ssrc());
+                direct.declare_stream_tx(ssrc, has_rtx.then_some(rtx), *mid, None);
+            }
         }
         let mut sdp = self.rtc.sdp_api();
         for change in changes {

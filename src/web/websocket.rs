@@ -406,7 +406,7 @@ impl Write for MemoryStream<'_> {
 
 /// The peer's end, for tests: masked frames out, our frames in.
 #[cfg(test)]
-pub mod peer {
+pub(crate) mod peer {
     pub const CONTINUATION: u8 = 0;
     pub const TEXT: u8 = 1;
     pub const BINARY: u8 = 2;
