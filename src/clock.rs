@@ -31,11 +31,7 @@ mod tests {
     #[test]
     fn time_of_day_follows_the_offset_and_wraps_at_midnight() {
         let at = Instant::now();
-        let wall = |unix, utc_offset_secs| Wall {
-            at,
-            unix: Duration::from_secs(unix),
-            utc_offset_secs,
-        };
+        let wall = |unix, utc_offset_secs| Wall { at, unix: Duration::from_secs(unix), utc_offset_secs };
         for (unix, offset, later, expected) in [
             (0, 0, 0, "00:00:00"),
             (86_399, 0, 1, "00:00:00"),

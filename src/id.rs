@@ -34,17 +34,13 @@ pub struct Names {
 impl Names {
     /// Starts from 32 bytes that nobody else knows.
     pub fn new(seed: [u8; 32]) -> Self {
-        Self {
-            rng: StdRng::from_seed(seed),
-        }
+        Self { rng: StdRng::from_seed(seed) }
     }
 
     /// `length` characters of `a-z0-9`, about 5.1 bits each. 22 make a secret of more than 110 bits, 8 a name.
     pub fn token(&mut self, length: usize) -> String {
         const ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-        (0..length)
-            .map(|_| ALPHABET[self.rng.random_range(0..ALPHABET.len())] as char)
-            .collect()
+        (0..length).map(|_| ALPHABET[self.rng.random_range(0..ALPHABET.len())] as char).collect()
     }
 
     /// A random number below `limit`.

@@ -18,7 +18,7 @@ use aq_server::web::assets::Assets;
 use log::info;
 
 fn main() -> ExitCode {
-    let config = match Config::parse(std::env::args_os()) {
+    let config = match Config::parse(std::env::args_os(), |name| std::env::var_os(name)) {
         Ok(Parsed::Run(config)) => *config,
         Ok(Parsed::Say(text)) => {
             print!("{text}");
@@ -50,8 +50,8 @@ fn run(config: Config) -> Result<(), String> {
     };
     let (listener, addr) = listen(config.addr)
         .map_err(|error| format!("--addr (SERVER_ADDR) {}: can't listen there: {error}", config.addr))?;
-    let udp = bind_udp(config.media_addr, addr.port())
-        .map_err(|error| format!("--media-addr (MEDIA_ADDR) {}: can't bind it on UDP: {error}", config.media_addr))?;
+    let udp = bind_udp(config.media_addr(), addr.port())
+        .map_err(|error| format!("--media-addr (MEDIA_ADDR) {}: can't bind it on UDP: {error}", config.media_addr()))?;
     let candidates = candidates(&config, udp.local_addr());
     if candidates.is_empty() {
         return Err("--media-addr (MEDIA_ADDR): this machine has no address that could be announced; \
@@ -76,23 +76,17 @@ fn run(config: Config) -> Result<(), String> {
 
     let now = Instant::now();
     let wall = wall(now);
-    let setup = Setup {
-        config,
-        assets,
-        candidates,
-        wall,
-        seed,
-    };
+    let setup = Setup { config, assets, candidates, wall, seed };
     let mut reactor = Reactor::new(Server::new(now, setup), listener, udp, tls, www)
         .map_err(|error| format!("the system refuses what the loop needs: {error}"))?;
     reactor.run().map_err(|error| format!("the loop can't go on: {error}"))
 }
 
 fn tls(config: &Config) -> Result<(Option<TlsAcceptor>, Option<String>), String> {
-    match &config.tls {
+    match config.tls() {
         Tls::Off => Ok((None, None)),
         Tls::Files { cert, key } => {
-            let acceptor = TlsAcceptor::from_files(cert, key).map_err(|error| error.to_string())?;
+            let acceptor = TlsAcceptor::from_files(&cert, &key).map_err(|error| error.to_string())?;
             Ok((Some(acceptor), None))
         }
         Tls::Auto => {

@@ -110,13 +110,7 @@ impl Room {
 
     /// Adds a line to the chat, and forgets the oldest above `keep`.
     pub fn chat(&mut self, from: &Participant, message: String, time: String, keep: usize) -> ChatLine {
-        let line = ChatLine {
-            id: self.next_line,
-            message,
-            time,
-            from: from.id.clone(),
-            name: from.name.clone(),
-        };
+        let line = ChatLine { id: self.next_line, message, time, from: from.id.clone(), name: from.name.clone() };
         self.next_line += 1;
         self.history.push_back(line.clone());
         while self.history.len() > keep {
@@ -175,25 +169,14 @@ impl Participant {
 impl Track {
     /// A stream that nobody gets yet.
     pub fn new(mid: Mid, kind: Kind, source: Source) -> Self {
-        Self {
-            mid,
-            kind,
-            source,
-            keyframes: KeyframeBudget::default(),
-            subscribers: Vec::new(),
-        }
+        Self { mid, kind, source, keyframes: KeyframeBudget::default(), subscribers: Vec::new() }
     }
 }
 
 impl Bucket {
     /// A full bucket: `burst` at once, `rate` a second.
     pub fn new(now: Instant, rate: f64, burst: f64) -> Self {
-        Self {
-            tokens: burst,
-            filled: now,
-            rate,
-            burst,
-        }
+        Self { tokens: burst, filled: now, rate, burst }
     }
 
     /// Takes one; false if there is none.
@@ -212,7 +195,10 @@ impl Bucket {
 /// A name as it is shown: without control characters and invisible direction marks, runs of white space as one
 /// space, bounded. `None` if nothing is left.
 pub fn clean_name(name: &str, max_chars: usize) -> Option<String> {
-    let shown = |c: &char| !c.is_control() && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    let shown = |c: &char| {
+        !c.is_control()
+            && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
     let visible: String = name.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).filter(shown).collect();
     let words: Vec<&str> = visible.split_whitespace().collect();
     let cleaned: String = words.join(" ").chars().take(max_chars).collect();
@@ -243,7 +229,8 @@ mod tests {
     fn a_bucket_gives_its_burst_and_then_its_rate() {
         let start = Instant::now();
         let mut bucket = Bucket::new(start, 10.0, 20.0);
-        let taken = |bucket: &mut Bucket, ms| (0..100).filter(|_| bucket.take(start + Duration::from_millis(ms))).count();
+        let taken =
+            |bucket: &mut Bucket, ms| (0..100).filter(|_| bucket.take(start + Duration::from_millis(ms))).count();
         assert_eq!(taken(&mut bucket, 0), 20);
         assert_eq!(taken(&mut bucket, 50), 0);
         assert_eq!(taken(&mut bucket, 1_000), 10);

@@ -237,11 +237,7 @@ impl Server {
             Input::Written { conn, bytes } => self.with_conn(conn, |now, conn| conn.handle_written(now, bytes)),
             Input::Eof { conn } => self.with_conn(conn, |now, conn| conn.handle_eof(now)),
             Input::Gone { conn } => self.on_gone(conn),
-            Input::Datagram {
-                source,
-                destination,
-                contents,
-            } => self.on_datagram(source, destination, contents),
+            Input::Datagram { source, destination, contents } => self.on_datagram(source, destination, contents),
             Input::Timeout => {}
             Input::Shutdown => self.on_shutdown(),
         }
@@ -257,11 +253,7 @@ impl Server {
 
     /// When `Input::Timeout` is due.
     pub fn next_timeout(&self) -> Option<Instant> {
-        if self.settled && self.offers.is_empty() {
-            self.timers.next_timeout()
-        } else {
-            Some(self.now)
-        }
+        if self.settled && self.offers.is_empty() { self.timers.next_timeout() } else { Some(self.now) }
     }
 
     /// The loop read the wall clock again.
@@ -360,11 +352,7 @@ impl Server {
         }
         *same_addr += 1;
         let conn = Conn::new(self.now, remote, secure);
-        let entry = Entry {
-            conn,
-            member: None,
-            touched: false,
-        };
+        let entry = Entry { conn, member: None, touched: false };
         self.conns.insert(id, entry);
         self.touch(id);
     }

@@ -47,13 +47,7 @@ impl Timers {
             }
             entry.queued = deadline;
         } else {
-            self.entries.insert(
-                waiter,
-                Entry {
-                    deadline,
-                    queued: deadline,
-                },
-            );
+            self.entries.insert(waiter, Entry { deadline, queued: deadline });
         }
         self.heap.push(Reverse((deadline, waiter)));
     }

@@ -181,6 +181,7 @@ const handlers = {
   },
   mute({ id, source, muted }) {
     setMuted(id, source, muted);
+    if (muted) tiles.note(id, source, '');
     tiles.show(lines, participants);
   },
   chat(line) {
@@ -242,6 +243,9 @@ function onLost(words) {
     $('join-status').textContent = words;
     return;
   }
+  // No picture is better than one that stands still.
+  lines = [];
+  tiles.show(lines, participants);
   banner(words);
   setState('reconnecting');
 }
@@ -377,7 +381,7 @@ $('btn-hear').addEventListener('click', () => {
 });
 // Says goodbye at once; the others need not wait for a timeout. Also before a page goes into the back
 // cache, from where it comes back as the form.
-addEventListener('pagehide', () => leave());
+addEventListener('pagehide', () => local && leave());
 
 prefill();
 if (query.get('autojoin') === '1') join();

@@ -17,8 +17,8 @@ export class Chat {
       this.submit();
     });
     input.addEventListener('keydown', (event) => {
-      // An Enter that picks a word in an input method is not ours.
-      if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
+      // An Enter that picks a word in an input method is not ours; Safari says so by 229 alone.
+      if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return;
       event.preventDefault();
       this.submit();
     });

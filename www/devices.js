@@ -60,7 +60,7 @@ function problemWords(error, what) {
     case 'SecurityError':
       return `The browser does not let this page use the ${what}. Allow it in the browser’s address bar, and in the system’s privacy settings, then switch it on.`;
     case 'NotFoundError':
-      return `No ${what} was found. Plug one in, then switch it on.`;
+      return `No ${what.replace(' and ', ' or ')} was found. Plug one in, then switch it on.`;
     case 'NotReadableError':
     case 'AbortError':
       return `The ${what} can’t be started: another program may be using it.`;

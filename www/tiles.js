@@ -42,7 +42,10 @@ export class Tiles {
 
   add({ id, name }) {
     const known = this.people.get(id);
-    if (known) return known.rename(name);
+    if (known) {
+      known.note('');
+      return known.rename(name);
+    }
     const tile = new Tile({ id, name, blocked: this.blocked });
     this.people.set(id, tile);
     this.grid.insertBefore(tile.element, this.own?.element ?? null);
@@ -110,7 +113,8 @@ export class Tiles {
 
   // Words on a tile, for example that this browser can't decode what somebody sends.
   note(id, source, words) {
-    (source === 'screen' ? this.screens : this.people).get(id)?.note(words);
+    const tile = (source === 'screen' && this.screens.get(id)) || this.people.get(id);
+    tile?.note(words);
   }
 
   // After a click of the user the browser lets sound out.
@@ -128,12 +132,17 @@ export class Tiles {
     if (!screens) return fit(this.grid, people, width, height, width < height ? 0.9 : 4 / 3);
     const beside = width > height;
     this.root.classList.toggle('beside', beside);
-    // The people beside or below a screen take a strip: enough to see faces, little enough to read the screen.
-    const strip = beside ? Math.min(280, Math.max(150, width * 0.2)) : Math.min(height * 0.35, 260);
-    const [w, h] = beside ? [width - strip - GAP, height] : [width, height - strip - GAP];
-    fit(this.stage, screens, w, h, 16 / 10);
-    if (beside) fit(this.grid, people, strip, height, 16 / 9);
-    else fit(this.grid, people, width, strip, 4 / 3);
+    // The people get a strip: enough to see faces, little enough to read the screen.
+    if (beside) {
+      const strip = Math.min(280, Math.max(150, width * 0.2));
+      fit(this.stage, screens, width - strip - GAP, height, 16 / 10);
+      fit(this.grid, people, strip, height, 16 / 9);
+    } else {
+      // Upright, a screen is as wide as the window and needs no more height than that.
+      const h = Math.min(height * 0.65, screens * width * 10 / 16);
+      fit(this.stage, screens, width, h, 16 / 10);
+      fit(this.grid, people, width, height - h - GAP, 4 / 3);
+    }
   }
 }
 
@@ -167,6 +176,7 @@ class Tile {
   audio = null;
   video = null;
   stream = null;
+  silent = false;
 
   constructor({ id, name, own = false, screen = false, blocked = () => {} }) {
     this.isOwn = own;
@@ -211,7 +221,7 @@ class Tile {
     this.element.dataset.name = name;
     const words = this.isOwn ? (this.isScreen ? name : `${name} (you)`) : this.isScreen ? `${name}’s screen` : name;
     this.nameText.textContent = words;
-    this.element.setAttribute('aria-label', words);
+    this.setSilent(this.silent);
     this.face.replaceChildren();
     if (this.isScreen) return this.face.append(icon('screen'));
     const circle = document.createElement('span');
@@ -221,6 +231,7 @@ class Tile {
   }
 
   setSilent(silent) {
+    this.silent = silent;
     this.element.classList.toggle('silent', silent);
     const shown = this.label.querySelector('.icon');
     if (silent && !shown) this.label.prepend(icon('mic-off'));
@@ -254,7 +265,7 @@ class Tile {
     const tracks = [this.audio, picture].filter(Boolean);
     const had = this.stream?.getTracks() ?? [];
     if (tracks.length === had.length && tracks.every((track) => had.includes(track))) return;
-    if (had.includes(picture)) { /* its frames go on */ } else this.showPicture(picture);
+    if (!picture || !had.includes(picture)) this.showPicture(picture);
     if (!tracks.length) {
       this.stream = this.picture.srcObject = null;
       return;

@@ -34,7 +34,9 @@ pub fn init(level: LevelFilter) {
         .with_level(level)
         .with_module_level("str0m", level.min(LevelFilter::Warn))
         .with_module_level("dimpl", level.min(LevelFilter::Warn))
-        .with_module_level("is", level.min(LevelFilter::Warn));
+        .with_module_level("is", level.min(LevelFilter::Warn))
+        // Would log what people write.
+        .with_module_level("tungstenite", LevelFilter::Warn);
     log::set_max_level(level);
     // An embedding program may have a logger already; then that one is right.
     let _ = log::set_boxed_logger(Box::new(Logger(inner)));

@@ -43,13 +43,7 @@ impl Tcp {
         // Both are improvements only; a socket without them works.
         let _ = socket.set_nodelay(true);
         let _ = SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER);
-        Self {
-            socket,
-            tls,
-            queue: VecDeque::new(),
-            offset: 0,
-            closing: false,
-        }
+        Self { socket, tls, queue: VecDeque::new(), offset: 0, closing: false }
     }
 
     /// For registration with the poll.

@@ -136,10 +136,8 @@ impl Udp {
         let (mut headers, mut slices): ([libc::mmsghdr; RECEIVE_BATCH], [libc::iovec; RECEIVE_BATCH]) =
             unsafe { (zeroed(), zeroed()) };
         for index in 0..RECEIVE_BATCH {
-            slices[index] = libc::iovec {
-                iov_base: receive.payloads[index].as_mut_ptr().cast(),
-                iov_len: DATAGRAM_BYTES,
-            };
+            slices[index] =
+                libc::iovec { iov_base: receive.payloads[index].as_mut_ptr().cast(), iov_len: DATAGRAM_BYTES };
             let header = &mut headers[index].msg_hdr;
             header.msg_name = (&raw mut receive.names[index]).cast();
             header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
@@ -169,8 +167,7 @@ impl Udp {
             };
         }
         let received = received as usize;
-        for index in 0..received {
-            let header = &headers[index];
+        for (index, header) in headers[..received].iter().enumerate() {
             let truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
             // SAFETY: the kernel filled the header whose control buffer is alive.
             let local = unsafe { local_address(&header.msg_hdr) };
@@ -179,11 +176,7 @@ impl Udp {
                 continue;
             };
             let destination = SocketAddr::new(local.unwrap_or(self.local.ip()).to_canonical(), self.local.port());
-            handle(Datagram {
-                source,
-                destination,
-                contents: &receive.payloads[index][..header.msg_len as usize],
-            });
+            handle(Datagram { source, destination, contents: &receive.payloads[index][..header.msg_len as usize] });
         }
         Ok(received == RECEIVE_BATCH)
     }
@@ -284,16 +277,18 @@ impl Udp {
 
 impl Receive {
     fn new() -> Box<Self> {
-        // SAFETY: all zeroes is a valid value of arrays of bytes and of `sockaddr_storage`.
-        unsafe { Box::<Self>::new_zeroed().assume_init() }
+        let mut memory = Box::<Self>::new_uninit();
+        // SAFETY: all zeroes is a valid value of arrays of bytes and of `sockaddr_storage`, and every byte is
+        // written.
+        unsafe {
+            ptr::write_bytes(memory.as_mut_ptr(), 0, 1);
+            memory.assume_init()
+        }
     }
 }
 
 const fn zero_slice() -> libc::iovec {
-    libc::iovec {
-        iov_base: ptr::null_mut(),
-        iov_len: 0,
-    }
+    libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }
 }
 
 /// How many datagrams from the start of the queue can leave as one run: same way, equal size, the last may be
@@ -336,13 +331,7 @@ fn segment_size(socket: &impl AsRawFd) -> io::Result<libc::c_int> {
     let mut length = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the pointers are to `value` and its length.
     let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_UDP,
-            libc::UDP_SEGMENT,
-            (&raw mut value).cast(),
-            &raw mut length,
-        )
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, (&raw mut value).cast(), &raw mut length)
     };
     if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }

@@ -63,9 +63,7 @@ impl Demux {
         let Ok(message) = StunMessage::parse(contents) else {
             return Match::Unknown;
         };
-        let named = message
-            .split_username()
-            .and_then(|(local, _)| self.by_ufrag.get(local).copied());
+        let named = message.split_username().and_then(|(local, _)| self.by_ufrag.get(local).copied());
         match (known, named) {
             (Some(known), Some(named)) if known == named => Match::Known(known),
             (_, Some(named)) => Match::Claimed(named),

@@ -58,11 +58,7 @@ impl Forward {
     /// A fresh SSRC, whose first packet will be `first_seq_no` (below `FIRST_SEQ_NO_LIMIT`).
     pub fn new(first_seq_no: u32) -> Self {
         debug_assert!(first_seq_no < FIRST_SEQ_NO_LIMIT);
-        Self {
-            next_seq_no: u64::from(first_seq_no),
-            source: None,
-            last_sent: None,
-        }
+        Self { next_seq_no: u64::from(first_seq_no), source: None, last_sent: None }
     }
 
     /// Forgets the source: what comes next is another one, or the same after a pause, and has to start afresh.
@@ -102,12 +98,8 @@ impl Forward {
             let ticks = elapsed.as_micros() * u128::from(packet.clock_rate.get()) / 1_000_000;
             last.wrapping_add(ticks as u32).wrapping_sub(packet.timestamp)
         });
-        let source = Source {
-            ssrc: packet.ssrc,
-            first_seq_no: packet.seq_no,
-            first_out: self.next_seq_no,
-            timestamp_offset,
-        };
+        let source =
+            Source { ssrc: packet.ssrc, first_seq_no: packet.seq_no, first_out: self.next_seq_no, timestamp_offset };
         self.source = Some(source);
         Some(source)
     }
@@ -118,13 +110,7 @@ mod tests {
     use super::*;
 
     fn packet(ssrc: u32, seq_no: u64, timestamp: u32, can_start: bool) -> Incoming {
-        Incoming {
-            ssrc,
-            seq_no,
-            timestamp,
-            clock_rate: Frequency::NINETY_KHZ,
-            can_start,
-        }
+        Incoming { ssrc, seq_no, timestamp, clock_rate: Frequency::NINETY_KHZ, can_start }
     }
 
     #[test]

@@ -163,13 +163,7 @@ impl Negotiation {
         let of_kind = |line: &&mut Line| !line.dead && line.kind == kind && line.publishes() == Some(source);
         let mut idle = self.lines.iter_mut().filter(of_kind).filter(|line| !line.is_sending());
         if let Some(line) = idle.next() {
-            if let Role::Publish {
-                wanted,
-                described,
-                again,
-                ..
-            } = &mut line.role
-            {
+            if let Role::Publish { wanted, described, again, .. } = &mut line.role {
                 *wanted = true;
                 // Answered `inactive`: it has to be offered again, which the answerer can't ask for otherwise.
                 *described &= !line.answered;
@@ -178,15 +172,7 @@ impl Negotiation {
         } else if self.lines.iter().filter(|line| line.publishes().is_some()).count() >= MAX_SENDING_LINES {
             return false;
         } else {
-            self.lines.push(Line::new(
-                kind,
-                Role::Publish {
-                    source,
-                    wanted: true,
-                    described: false,
-                    again: false,
-                },
-            ));
+            self.lines.push(Line::new(kind, Role::Publish { source, wanted: true, described: false, again: false }));
         }
         self.touch(now);
         true
@@ -230,11 +216,7 @@ impl Negotiation {
             return None;
         }
         // Nobody waits for the first offer.
-        let debounce = if self.lines.iter().all(|line| line.mid.is_none()) {
-            Duration::ZERO
-        } else {
-            DEBOUNCE
-        };
+        let debounce = if self.lines.iter().all(|line| line.mid.is_none()) { Duration::ZERO } else { DEBOUNCE };
         self.changed_at.map(|changed| changed + debounce)
     }
 
@@ -273,17 +255,8 @@ impl Negotiation {
             line.answered = false;
             line.accepted = false;
             changes.push(match line.mid {
-                Some(mid) => Change::Direct {
-                    mid,
-                    direction,
-                    fresh_ssrc: direction == Direction::SendOnly,
-                },
-                None => Change::Add {
-                    line: index,
-                    kind: line.kind,
-                    direction,
-                    set,
-                },
+                Some(mid) => Change::Direct { mid, direction, fresh_ssrc: direction == Direction::SendOnly },
+                None => Change::Add { line: index, kind: line.kind, direction, set },
             });
         }
         if !changes.is_empty() {
@@ -308,23 +281,14 @@ impl Negotiation {
             line.dead |= answer.rejected;
             let mid = line.mid.expect("an answered line has been offered, so it has a mid");
             match &mut line.role {
-                Role::Publish {
-                    source,
-                    wanted,
-                    described,
-                    again,
-                } => {
+                Role::Publish { source, wanted, described, again } => {
                     let sends = !answer.rejected && *wanted && *described && answer.direction.is_receiving();
                     if std::mem::take(again) && !sends {
                         *described = false;
                         self.changed_at.get_or_insert(now);
                     }
                     if sends && !line.accepted {
-                        agreed.push(Agreed::Publishing {
-                            mid,
-                            kind: line.kind,
-                            source: *source,
-                        });
+                        agreed.push(Agreed::Publishing { mid, kind: line.kind, source: *source });
                     } else if !sends {
                         agreed.push(Agreed::NotPublishing { mid });
                     }
@@ -337,10 +301,7 @@ impl Negotiation {
                         continue;
                     };
                     if line.accepted && !flowed {
-                        agreed.push(Agreed::Subscribed {
-                            line: answer.line,
-                            track,
-                        });
+                        agreed.push(Agreed::Subscribed { line: answer.line, track });
                     } else if !line.accepted && (flowed || first) {
                         agreed.push(Agreed::Refused { track });
                     }
@@ -397,14 +358,7 @@ impl Negotiation {
                     continue;
                 }
                 None => {
-                    self.lines.push(Line::new(
-                        kind,
-                        Role::Subscribe {
-                            set,
-                            wanted: None,
-                            described: None,
-                        },
-                    ));
+                    self.lines.push(Line::new(kind, Role::Subscribe { set, wanted: None, described: None }));
                     self.lines.len() - 1
                 }
             };
@@ -451,14 +405,7 @@ impl Negotiation {
 
 impl Line {
     fn new(kind: MediaKind, role: Role) -> Self {
-        Self {
-            kind,
-            mid: None,
-            role,
-            answered: false,
-            accepted: false,
-            dead: false,
-        }
+        Self { kind, mid: None, role, answered: false, accepted: false, dead: false }
     }
 
     /// The source that the peer sends on this line, if it is such a line.
@@ -477,11 +424,7 @@ impl Line {
     /// The source that the latest offer asks the peer to send on this line.
     pub fn asks_for(&self) -> Option<Source> {
         match self.role {
-            Role::Publish {
-                source,
-                described: true,
-                ..
-            } if !self.dead => Some(source),
+            Role::Publish { source, described: true, .. } if !self.dead => Some(source),
             _ => None,
         }
     }
@@ -508,14 +451,7 @@ impl Line {
 
     /// Both sides agree that it carries nothing.
     fn is_parked(&self) -> bool {
-        let carries_nothing = matches!(
-            self.role,
-            Role::Subscribe {
-                wanted: None,
-                described: None,
-                ..
-            }
-        );
+        let carries_nothing = matches!(self.role, Role::Subscribe { wanted: None, described: None, .. });
         carries_nothing && !self.dead && (self.answered || self.mid.is_none())
     }
 }
@@ -531,22 +467,12 @@ mod tests {
     }
 
     fn track(publisher: u32, mid: &str) -> TrackId {
-        TrackId {
-            publisher: PeerId {
-                slot: publisher,
-                generation: 0,
-            },
-            mid: Mid::from(mid),
-        }
+        TrackId { publisher: PeerId { slot: publisher, generation: 0 }, mid: Mid::from(mid) }
     }
 
     impl Peer {
         fn new() -> Self {
-            let mut peer = Self {
-                negotiation: Negotiation::default(),
-                now: Instant::now(),
-                mids: 0,
-            };
+            let mut peer = Self { negotiation: Negotiation::default(), now: Instant::now(), mids: 0 };
             peer.negotiation.publish(peer.now, MediaKind::Audio, Source::Microphone);
             peer.negotiation.publish(peer.now, MediaKind::Video, Source::Camera);
             peer.round();
@@ -679,35 +605,20 @@ mod tests {
     #[test]
     fn a_camera_that_comes_later_is_offered_again() {
         let mut peer = Peer::new();
-        let inactive = |line| Answered {
-            line,
-            direction: Direction::Inactive,
-            rejected: false,
-        };
+        let inactive = |line| Answered { line, direction: Direction::Inactive, rejected: false };
         let agreed = peer.negotiation.handle_answer(peer.now, [0, 1].map(inactive).into_iter());
         assert!(agreed.iter().all(|agreed| matches!(agreed, Agreed::NotPublishing { .. })));
         assert_eq!(peer.negotiation.offer_due(), None);
         assert!(peer.negotiation.publish(peer.now, MediaKind::Video, Source::Camera));
         let mid = peer.negotiation.lines[1].mid.unwrap();
         let direction = Direction::RecvOnly;
-        assert_eq!(
-            peer.offer(),
-            [Change::Direct {
-                mid,
-                direction,
-                fresh_ssrc: false
-            }]
-        );
+        assert_eq!(peer.offer(), [Change::Direct { mid, direction, fresh_ssrc: false }]);
         // Asked for while that offer is out, and the answer was made before.
         assert!(peer.negotiation.publish(peer.now, MediaKind::Video, Source::Camera));
         peer.negotiation.handle_answer(peer.now, [0, 1].map(inactive).into_iter());
         assert_eq!(peer.offer().len(), 1);
         let agreed = peer.answer();
-        assert!(agreed.contains(&Agreed::Publishing {
-            mid,
-            kind: MediaKind::Video,
-            source: Source::Camera
-        }));
+        assert!(agreed.contains(&Agreed::Publishing { mid, kind: MediaKind::Video, source: Source::Camera }));
     }
 
     #[test]
@@ -715,11 +626,7 @@ mod tests {
         let mut peer = Peer::new();
         peer.negotiation.subscribe(peer.now, track(1, "v"), MediaKind::Video);
         peer.offer();
-        let rejected = Answered {
-            line: 2,
-            direction: Direction::Inactive,
-            rejected: true,
-        };
+        let rejected = Answered { line: 2, direction: Direction::Inactive, rejected: true };
         let agreed = peer.negotiation.handle_answer(peer.now, [rejected].into_iter());
         assert_eq!(agreed, [Agreed::Refused { track: track(1, "v") }]);
         peer.unsubscribe(1);

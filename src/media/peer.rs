@@ -122,6 +122,7 @@ pub struct Packet {
 }
 
 /// What a drain found.
+#[allow(clippy::large_enum_variant, reason = "packets are what it is for; boxing them would allocate for each")]
 pub enum PeerEvent {
     /// A packet to forward.
     Packet(Packet),
@@ -165,10 +166,7 @@ pub enum PeerError {
 impl Peer {
     /// A peer that has not offered anything yet.
     pub fn new(now: Instant, profile: &Profile, names: &mut Names) -> Self {
-        let creds = IceCreds {
-            ufrag: names.token(12),
-            pass: names.token(26),
-        };
+        let creds = IceCreds { ufrag: names.token(12), pass: names.token(26) };
         let ufrag = creds.ufrag.clone();
         let mut rtc = profile.config().set_local_ice_credentials(creds).build(now);
         for candidate in profile.candidates() {
@@ -196,27 +194,23 @@ impl Peer {
             return None;
         }
         for change in &changes {
-            let Change::Direct {
-                mid, fresh_ssrc: true, ..
-            } = change
-            else {
+            let Change::Direct { mid, fresh_ssrc: true, .. } = change else {
                 continue;
             };
+            // Not `reset_stream_tx`: it leaves the stream filed under its old SSRC, where feedback for the new
+            // one does not find it.
             let mut direct = self.rtc.direct_api();
-            let (ssrc, rtx) = (direct.new_ssrc(), direct.new_ssrc());
-            // Audio has no repair stream; a video line always has one.
-            let has_rtx = direct.stream_tx_by_mid(*mid, None).is_some_and(|stream| stream.rtx().is_some());
-            direct.reset_stream_tx(*mid, None, ssrc, has_rtx.then_some(rtx));
+            let old = direct.stream_tx_by_mid(*mid, None).map(|stream| (stream.ssrc(), stream.rtx().is_some()));
+            if let Some((old, has_rtx)) = old {
+                direct.remove_stream_tx(old);
+                let (ssrc, rtx) = (direct.new_ssrc(), direct.new_ssrc());
+                direct.declare_stream_tx(ssrc, has_rtx.then_some(rtx), *mid, None);
+            }
         }
         let mut sdp = self.rtc.sdp_api();
         for change in changes {
             match change {
-                Change::Add {
-                    line,
-                    kind,
-                    direction,
-                    set,
-                } => {
+                Change::Add { line, kind, direction, set } => {
                     let stream_id = set.map(|set| {
                         while self.stream_ids.len() <= set {
                             self.stream_ids.push(names.token(12));
@@ -240,27 +234,16 @@ impl Peer {
     /// The peer can't go on: an answer is not something that can be half taken.
     pub fn handle_answer(&mut self, now: Instant, sdp: &str, names: &mut Names) -> Result<Vec<Agreed>, PeerError> {
         let pending = self.pending.take().ok_or(PeerError::UnexpectedAnswer)?;
-        check_answer(sdp, self.offered_lines()).map_err(|refusal: SdpRefusal| {
-            PeerError::BadAnswer(format!("{refusal:?}"))
-        })?;
+        check_answer(sdp, self.offered_lines())
+            .map_err(|refusal: SdpRefusal| PeerError::BadAnswer(format!("{refusal:?}")))?;
         // Candidates are learned from authenticated checks only, so that no address is ever sent to unasked.
-        let sdp: String = sdp
-            .split_inclusive('\n')
-            .filter(|line| !line.starts_with("a=candidate:"))
-            .collect();
+        let sdp: String = sdp.split_inclusive('\n').filter(|line| !line.starts_with("a=candidate:")).collect();
         let bad = |error: &dyn std::fmt::Display| PeerError::BadAnswer(error.to_string());
         let answer = SdpAnswer::from_sdp_string(&sdp).map_err(|error| bad(&error))?;
-        self.rtc
-            .sdp_api()
-            .accept_answer(pending, answer)
-            .map_err(|error| bad(&error))?;
+        self.rtc.sdp_api().accept_answer(pending, answer).map_err(|error| bad(&error))?;
         let answers = self.negotiation.lines().iter().enumerate().filter_map(|(line, state)| {
             let media = self.rtc.media(state.mid?)?;
-            Some(Answered {
-                line,
-                direction: media.direction(),
-                rejected: media.stopped(),
-            })
+            Some(Answered { line, direction: media.direction(), rejected: media.stopped() })
         });
         let answers: Vec<_> = answers.collect();
         let agreed = self.negotiation.handle_answer(now, answers.into_iter());
@@ -316,11 +299,7 @@ impl Peer {
         if !is_new {
             return Ok(None);
         }
-        self.routes.push(Route {
-            remote: source,
-            local,
-            last_received: now,
-        });
+        self.routes.push(Route { remote: source, local, last_received: now });
         Ok(Some(NewAddress { evicted }))
     }
 
@@ -360,11 +339,7 @@ impl Peer {
             return if first { Written::CannotDecode } else { Written::Skipped };
         };
         let Some(rewritten) = outgoing.forward.rewrite(now, &packet.incoming) else {
-            return if outgoing.forward.is_waiting() {
-                Written::AwaitsKeyframe
-            } else {
-                Written::Skipped
-            };
+            return if outgoing.forward.is_waiting() { Written::AwaitsKeyframe } else { Written::Skipped };
         };
         let write = RtpWrite::new(
             pt,
@@ -489,14 +464,8 @@ impl Peer {
             Some(outgoing) if outgoing.ssrc == ssrc => outgoing.forward,
             _ => Forward::new(names.below(FIRST_SEQ_NO_LIMIT)),
         };
-        self.outgoing[line] = Some(Outgoing {
-            mid,
-            ssrc,
-            forward,
-            payload_types,
-            track: Some(track),
-            told_cannot_decode: false,
-        });
+        self.outgoing[line] =
+            Some(Outgoing { mid, ssrc, forward, payload_types, track: Some(track), told_cannot_decode: false });
     }
 
     fn on_event(&mut self, now: Instant, event: Event) -> Option<PeerEvent> {
@@ -510,10 +479,7 @@ impl Peer {
             Event::SenderFeedback(feedback) => {
                 let info = feedback.sender_info;
                 let stream = self.incoming.iter_mut().find(|stream| stream.ssrc == info.ssrc)?;
-                stream.report = Some(Report {
-                    ntp: info.ntp_time,
-                    timestamp: info.rtp_time.numer() as u32,
-                });
+                stream.report = Some(Report { ntp: info.ntp_time, timestamp: info.rtp_time.numer() as u32 });
                 self.clock.handle_report(feedback.received_at, info.ntp_time);
                 None
             }
@@ -546,10 +512,7 @@ impl Peer {
         stream.highest_seq_no = stream.highest_seq_no.max(seq_no);
         let (mid, report) = (stream.mid, stream.report);
         let params = self.rtc.codec_config().params();
-        let spec = params
-            .iter()
-            .find(|params| params.pt() == packet.header.payload_type)?
-            .spec();
+        let spec = params.iter().find(|params| params.pt() == packet.header.payload_type)?.spec();
         let keyframe = spec.codec.kind() == MediaKind::Video && codec::starts_keyframe(spec.codec, &packet.payload);
         let timestamp = packet.header.timestamp;
         let clock_rate: Frequency = spec.clock_rate;
@@ -581,12 +544,7 @@ impl Peer {
             return None;
         }
         let mid = self.rtc.direct_api().stream_rx(&ssrc)?.mid();
-        self.incoming.push(Stream {
-            ssrc,
-            mid,
-            report: None,
-            highest_seq_no: 0,
-        });
+        self.incoming.push(Stream { ssrc, mid, report: None, highest_seq_no: 0 });
         self.incoming.last_mut()
     }
 }

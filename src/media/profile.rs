@@ -60,13 +60,7 @@ impl Profile {
         for (index, codec) in codecs.iter().enumerate() {
             let (codec, format) = match codec {
                 VideoCodec::Vp8 => (Codec::Vp8, FormatParams::default()),
-                VideoCodec::Vp9 => (
-                    Codec::Vp9,
-                    FormatParams {
-                        profile_id: Some(0),
-                        ..Default::default()
-                    },
-                ),
+                VideoCodec::Vp9 => (Codec::Vp9, FormatParams { profile_id: Some(0), ..Default::default() }),
                 VideoCodec::H264 => (
                     Codec::H264,
                     FormatParams {
@@ -80,14 +74,16 @@ impl Profile {
             };
             // 96 and up are dynamic (RFC 3551 section 6); RTX follows its codec.
             let pt = 96 + 2 * index as u8;
-            config
-                .codec_config()
-                .add_config(pt.into(), Some((pt + 1).into()), codec, Frequency::NINETY_KHZ, None, format);
+            config.codec_config().add_config(
+                pt.into(),
+                Some((pt + 1).into()),
+                codec,
+                Frequency::NINETY_KHZ,
+                None,
+                format,
+            );
         }
-        let candidates = candidates
-            .iter()
-            .filter_map(|addr| Candidate::host(*addr, "udp").ok())
-            .collect();
+        let candidates = candidates.iter().filter_map(|addr| Candidate::host(*addr, "udp").ok()).collect();
         Self { config, candidates }
     }
 
@@ -154,10 +150,7 @@ fn extensions() -> ExtensionMap {
     map.set(4, Extension::RtpMid);
     map.set(5, Extension::AbsoluteCaptureTime);
     map.set(6, Extension::PlayoutDelay);
-    map.set(
-        8,
-        Extension::with_serializer(DEPENDENCY_DESCRIPTOR, DependencyDescriptorSerializer),
-    );
+    map.set(8, Extension::with_serializer(DEPENDENCY_DESCRIPTOR, DependencyDescriptorSerializer));
     map.set(10, Extension::RtpStreamId);
     map.set(11, Extension::RepairedRtpStreamId);
     map.set(13, Extension::VideoOrientation);

@@ -62,7 +62,7 @@ mod tests {
         let m = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n";
         for (sdp, offered, expected) in [
             (m.repeat(2), 2, Ok(())),
-            (m.repeat(1), 2, Err(SdpRefusal::MLines)),
+            (m.to_owned(), 2, Err(SdpRefusal::MLines)),
             (m.repeat(3), 2, Err(SdpRefusal::MLines)),
             ("a=x\n".repeat(LINES), 0, Err(SdpRefusal::TooManyLines)),
             ("a=candidate:1\n".repeat(65), 0, Err(SdpRefusal::TooManyCandidates)),

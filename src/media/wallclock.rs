@@ -48,11 +48,7 @@ impl SenderClock {
         let since_report = |report: Report| {
             let ticks = timestamp.wrapping_sub(report.timestamp) as i32;
             let elapsed = Duration::from_secs_f64(f64::from(ticks.unsigned_abs()) / f64::from(clock_rate.get()));
-            if ticks < 0 {
-                report.ntp.checked_sub(elapsed)
-            } else {
-                report.ntp.checked_add(elapsed)
-            }
+            if ticks < 0 { report.ntp.checked_sub(elapsed) } else { report.ntp.checked_add(elapsed) }
         };
         report
             .and_then(since_report)
@@ -85,10 +81,7 @@ mod tests {
         clock.handle_report(at(170), ntp(0));
         clock.handle_report(at(1_020), ntp(1_000));
         let video = Some(Report { ntp: ntp(0), timestamp: 0 });
-        let audio = Some(Report {
-            ntp: ntp(1_000),
-            timestamp: 77,
-        });
+        let audio = Some(Report { ntp: ntp(1_000), timestamp: 77 });
         let of_video = clock.captured(at(2_170), video, 180_000, Frequency::NINETY_KHZ);
         let of_audio = clock.captured(at(2_020), audio, 77 + 48_000, Frequency::FORTY_EIGHT_KHZ);
         assert_eq!(of_video, of_audio);
@@ -99,10 +92,7 @@ mod tests {
     fn nonsense_falls_back_to_the_arrival() {
         let now = Instant::now();
         let mut clock = SenderClock::default();
-        let report = Report {
-            ntp: SystemTime::UNIX_EPOCH,
-            timestamp: 0,
-        };
+        let report = Report { ntp: SystemTime::UNIX_EPOCH, timestamp: 0 };
         assert_eq!(clock.captured(now, None, 5, Frequency::NINETY_KHZ), now);
         assert_eq!(clock.captured(now, Some(report), 5, Frequency::NINETY_KHZ), now);
         clock.handle_report(now, SystemTime::UNIX_EPOCH);

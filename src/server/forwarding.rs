@@ -188,13 +188,8 @@ impl Server {
         let source = publisher.participant.track(track.mid).map(|track| track.source);
         let (who, name) = (publisher.participant.id.clone(), &publisher.participant.name);
         let message = format!("{name} sends a video format that this browser can't show.");
-        let error = ServerMessage::Error {
-            code: "cannot-decode",
-            message: &message,
-            retry: false,
-            id: Some(&who),
-            source,
-        };
+        let error =
+            ServerMessage::Error { code: "cannot-decode", message: &message, retry: false, id: Some(&who), source };
         self.send(id, &error);
     }
 

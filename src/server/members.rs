@@ -13,8 +13,8 @@ use crate::media::peer::{Peer, PeerError};
 use crate::room::{Bucket, CHAT_BYTES, NAME_CHARS, Participant};
 use crate::timers::Waiter;
 use crate::track::{Kind, Source};
-use crate::web::websocket::encode_text;
 use crate::web::signal::{self, BadMessage, ClientMessage, ServerMessage};
+use crate::web::websocket::encode_text;
 
 /// Signaling messages a second that one member may send, and how many at once.
 const MESSAGE_RATE: f64 = 10.0;
@@ -111,13 +111,7 @@ impl Server {
 
     /// Says goodbye to everybody.
     pub(super) fn tell_closing(&mut self) {
-        let frame = encode_text(
-            &ServerMessage::Closing {
-                reason: "shutdown",
-                retry_ms: RETRY_MS,
-            }
-            .to_json(),
-        );
+        let frame = encode_text(&ServerMessage::Closing { reason: "shutdown", retry_ms: RETRY_MS }.to_json());
         let conns: Vec<ConnId> = self.conns.keys().copied().collect();
         for id in conns {
             self.with_conn(id, |now, conn| {
@@ -274,14 +268,11 @@ impl Server {
             return;
         };
         let own = &member.participant;
-        let participants = others
-            .iter()
-            .filter_map(|other| self.member(*other))
-            .map(|other| signal::Participant {
-                id: &other.participant.id,
-                name: &other.participant.name,
-                muted: &other.participant.muted,
-            });
+        let participants = others.iter().filter_map(|other| self.member(*other)).map(|other| signal::Participant {
+            id: &other.participant.id,
+            name: &other.participant.name,
+            muted: &other.participant.muted,
+        });
         let welcome = ServerMessage::Welcome {
             id: &own.id,
             room: &own.room,
@@ -326,10 +317,7 @@ impl Server {
             self.slots.len() as u32 - 1
         });
         let place = &mut self.slots[slot as usize];
-        let id = PeerId {
-            slot,
-            generation: place.generation,
-        };
+        let id = PeerId { slot, generation: place.generation };
         self.demux.insert_ufrag(member.peer.ufrag(), id);
         self.resumes.insert(member.participant.resume.clone(), id);
         self.pending_members += 1;
@@ -376,11 +364,5 @@ pub(super) fn media_kind(kind: Kind) -> MediaKind {
 }
 
 fn chat_line(line: &crate::room::ChatLine) -> signal::ChatLine<'_> {
-    signal::ChatLine {
-        message: &line.message,
-        time: &line.time,
-        from: &line.from,
-        name: &line.name,
-        id: line.id,
-    }
+    signal::ChatLine { message: &line.message, time: &line.time, from: &line.from, name: &line.name, id: line.id }
 }

@@ -191,9 +191,7 @@ impl Server {
                 own: own.is_some(),
             })
         });
-        ServerMessage::Tracks {
-            tracks: tracks.collect(),
-        }
+        ServerMessage::Tracks { tracks: tracks.collect() }
     }
 
     fn published(&mut self, track: TrackId) -> Option<&mut Track> {

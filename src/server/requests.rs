@@ -64,12 +64,7 @@ impl Server {
                 Route::Respond(response.with_header("Upgrade", "websocket".to_owned()))
             }
             _ => match path.strip_prefix('/').and_then(|path| self.assets.find(path)) {
-                Some(asset) => Route::Respond(Response::file(
-                    request,
-                    asset.content_type,
-                    &asset.etag,
-                    &asset.body,
-                )),
+                Some(asset) => Route::Respond(Response::file(request, asset.content_type, &asset.etag, &asset.body)),
                 None => not_found(),
             },
         }
@@ -143,10 +138,6 @@ impl Refusal {
             "retry": retry,
         });
         let response = Response::json(self.status, &body.to_string());
-        if retry {
-            response.with_header("Retry-After", RETRY_AFTER.as_secs().to_string())
-        } else {
-            response
-        }
+        if retry { response.with_header("Retry-After", RETRY_AFTER.as_secs().to_string()) } else { response }
     }
 }

@@ -41,6 +41,7 @@ pub struct Assets {
 pub struct Asset {
     /// Relative, '/'-separated, without a leading '/'.
     pub path: String,
+    /// The media type of the body.
     pub content_type: &'static str,
     /// Quoted, as the header wants it; changes when the content does.
     pub etag: String,
@@ -51,20 +52,12 @@ pub struct Asset {
 impl Assets {
     /// The files in the binary.
     pub fn embedded() -> Assets {
-        Assets::from_files(
-            EMBEDDED
-                .iter()
-                .map(|&(path, body)| (path.to_owned(), body.to_vec()))
-                .collect(),
-        )
+        Assets::from_files(EMBEDDED.iter().map(|&(path, body)| (path.to_owned(), body.to_vec())).collect())
     }
 
     /// Files that the caller read, with paths relative to their folder.
     pub fn from_files(files: Vec<(String, Vec<u8>)>) -> Assets {
-        let mut files: Vec<Asset> = files
-            .into_iter()
-            .map(|(path, body)| Asset::new(path, body))
-            .collect();
+        let mut files: Vec<Asset> = files.into_iter().map(|(path, body)| Asset::new(path, body)).collect();
         files.sort_by(|a, b| a.path.cmp(&b.path));
         Assets { files }
     }
@@ -72,10 +65,7 @@ impl Assets {
     /// Finds the file of exactly this path (no leading '/'); the empty path is `index.html`.
     pub fn find(&self, path: &str) -> Option<&Asset> {
         let path = if path.is_empty() { INDEX } else { path };
-        let index = self
-            .files
-            .binary_search_by(|asset| asset.path.as_str().cmp(path))
-            .ok()?;
+        let index = self.files.binary_search_by(|asset| asset.path.as_str().cmp(path)).ok()?;
         Some(&self.files[index])
     }
 }
@@ -84,12 +74,7 @@ impl Asset {
     fn new(path: String, body: Vec<u8>) -> Asset {
         let content_type = content_type(&path);
         let etag = format!("\"{:x}-{:016x}\"", body.len(), fnv1a(&body));
-        Asset {
-            path,
-            content_type,
-            etag,
-            body: body.into(),
-        }
+        Asset { path, content_type, etag, body: body.into() }
     }
 }
 
@@ -117,9 +102,7 @@ fn content_type(path: &str) -> &'static str {
 
 /// FNV-1a, 64 bits: stable across runs and builds, unlike the standard hasher. Not for content that an attacker writes.
 fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -151,10 +134,7 @@ mod tests {
         let mut in_folder = Vec::new();
         files_below(&root, &root, &mut in_folder);
         in_folder.sort();
-        let mut in_table: Vec<String> = EMBEDDED
-            .iter()
-            .map(|(path, _)| (*path).to_owned())
-            .collect();
+        let mut in_table: Vec<String> = EMBEDDED.iter().map(|(path, _)| (*path).to_owned()).collect();
         in_table.sort();
         assert_eq!(in_table, in_folder, "the table (left) and www/ (right)");
     }
@@ -192,11 +172,7 @@ mod tests {
             ("ui/", None),
         ];
         for (path, expected) in table {
-            assert_eq!(
-                assets.find(path).map(|asset| asset.content_type),
-                expected,
-                "{path:?}"
-            );
+            assert_eq!(assets.find(path).map(|asset| asset.content_type), expected, "{path:?}");
         }
         assert!(Assets::from_files(Vec::new()).find("").is_none());
     }
@@ -204,11 +180,7 @@ mod tests {
     #[test]
     fn etag_follows_the_content() {
         let etag = |body: &[u8]| Asset::new("a.js".to_owned(), body.to_vec()).etag;
-        assert_eq!(
-            etag(b"a"),
-            "\"1-af63dc4c8601ec8c\"",
-            "the published FNV-1a of \"a\""
-        );
+        assert_eq!(etag(b"a"), "\"1-af63dc4c8601ec8c\"", "the published FNV-1a of \"a\"");
         assert_eq!(etag(b"same"), etag(b"same"));
         assert_ne!(etag(b"one"), etag(b"two"));
     }

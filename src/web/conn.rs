@@ -1,7 +1,7 @@
 //! A conn: one TCP connection, from request heads to responses or to a WebSocket, until it is closed.
 //!
-//! Bytes in, events out; events in, bytes out. One request at a time: the next head is parsed when the response before it was
-//! written, so neither pipelining nor a reader that stopped makes anything pile up here.
+//! Bytes in, events out; events in, bytes out. One request at a time: the next head is parsed when the response
+//! before it was written, so neither pipelining nor a reader that stopped makes anything pile up here.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -19,18 +19,20 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection waits for its next request. Longer spares handshakes; shorter frees places.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A peer that takes no byte for this long, with bytes queued for it, is cut off. A phone that changes networks is silent for some seconds.
+/// A peer that takes no byte for this long, with bytes queued for it, is cut off. A phone that changes networks is
+/// silent for some seconds.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long unread input is swallowed after a refusal. Closing with input unread resets the connection, and the peer might
-/// never see why; longer only holds the place of one that goes on sending.
+/// How long unread input is swallowed after a refusal. Closing with input unread resets the connection, and the
+/// peer might never see why; longer only holds the place of one that goes on sending.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// The most bytes queued for a WebSocket, about one minute of a busy room's signaling. Lower cuts off peers on bad
-/// networks; higher multiplies by the connections.
+/// The most bytes queued for a WebSocket. Lower cuts off peers on bad networks in busy rooms; higher multiplies by the
+/// connections.
 const MAX_QUEUED: usize = 1024 * 1024;
 
-/// The most requests of one connection, so that no peer keeps its place for ever. A page takes about 30.
+/// The most requests of one connection, so that no peer keeps its place for ever. Fewer would make proxies that reuse connections
+/// open new ones.
 const MAX_REQUESTS: u32 = 1000;
 
 /// Entries of a queue that are kept allocated while it is empty.
@@ -38,8 +40,8 @@ const IDLE_ENTRIES: usize = 4;
 
 /// One TCP connection, as plaintext.
 ///
-/// After each call that takes input, poll events and bytes until there are none. Once `is_closed`, close the socket and
-/// drop what was handed out but not written: at that point it is only left after an abort.
+/// After each call that takes input, poll events and bytes until there are none. Once `is_closed`, close the socket
+/// and drop what was handed out but not written: at that point it is only left after an abort.
 #[derive(Debug)]
 pub struct Conn {
     remote: SocketAddr,
@@ -96,12 +98,16 @@ pub enum ConnEvent {
     /// A text from the WebSocket.
     Message(String),
     /// The last event; comes once.
-    Closed { reason: &'static str },
+    Closed {
+        /// One fixed text for each cause.
+        reason: &'static str,
+    },
 }
 
 /// Bytes to write, in order.
 #[derive(Debug, Clone)]
 pub enum Transmit {
+    /// For this connection alone.
     Own(Vec<u8>),
     /// The same for many connections.
     Shared(Arc<[u8]>),
@@ -142,9 +148,8 @@ impl Conn {
         match &mut self.state {
             State::Head { .. } => {
                 // A head without a line's end can only be judged at its first bytes.
-                let worth_parsing = self.input.is_empty()
-                    || data.contains(&b'\n')
-                    || self.input.len() + data.len() >= MAX_HEAD;
+                let worth_parsing =
+                    self.input.is_empty() || data.contains(&b'\n') || self.input.len() + data.len() >= MAX_HEAD;
                 self.input.extend_from_slice(data);
                 if worth_parsing {
                     self.read_head(now);
@@ -171,10 +176,7 @@ impl Conn {
             State::Head { .. } => self.finish("closed by peer"),
             State::WebSocket(_) => self.finish("connection lost"),
             State::Lingering { reason } => self.finish(reason),
-            State::Pending { .. }
-            | State::Responding { .. }
-            | State::Draining { .. }
-            | State::Closed => {}
+            State::Pending { .. } | State::Responding { .. } | State::Draining { .. } | State::Closed => {}
         }
         self.settle(now);
     }
@@ -189,6 +191,7 @@ impl Conn {
         self.settle(now);
     }
 
+    /// Time has passed: ends what lasted too long, and pings.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.stall_deadline().is_some_and(|at| now >= at) {
             self.finish("stalled");
@@ -206,15 +209,13 @@ impl Conn {
                 State::Head { .. } if self.input.is_empty() => self.finish("idle"),
                 State::Head { .. } => self.refuse(now, Refusal::Slow),
                 State::Draining { reason, .. } | State::Lingering { reason } => self.finish(reason),
-                State::Pending { .. }
-                | State::Responding { .. }
-                | State::WebSocket(_)
-                | State::Closed => {}
+                State::Pending { .. } | State::Responding { .. } | State::WebSocket(_) | State::Closed => {}
             }
         }
         self.settle(now);
     }
 
+    /// Takes the next event; `None` when there is none.
     pub fn poll_event(&mut self) -> Option<ConnEvent> {
         let event = self.events.pop_front();
         if self.events.is_empty() {
@@ -234,12 +235,7 @@ impl Conn {
 
     /// Answers the pending request. Without one, because the peer is gone by now, it does nothing.
     pub fn respond(&mut self, now: Instant, response: Response) {
-        let State::Pending {
-            is_head,
-            keep_alive,
-            ..
-        } = self.state
-        else {
+        let State::Pending { is_head, keep_alive, .. } = self.state else {
             return;
         };
         let more_to_come = !self.peer_is_done || !self.input.is_empty();
@@ -289,7 +285,8 @@ impl Conn {
         }
     }
 
-    /// Ends the connection when what is queued was written; on a WebSocket with a close frame, and at most 2 s for the peer's.
+    /// Ends the connection when what is queued was written; on a WebSocket with a close frame, and at most 2 s for
+    /// the peer's.
     pub fn close(&mut self, now: Instant, code: u16, reason: &str) {
         match &mut self.state {
             State::WebSocket(socket) => {
@@ -304,10 +301,12 @@ impl Conn {
         }
     }
 
+    /// The other end.
     pub fn remote(&self) -> SocketAddr {
         self.remote
     }
 
+    /// Whether its bytes come through TLS.
     pub fn is_secure(&self) -> bool {
         self.secure
     }
@@ -322,6 +321,7 @@ impl Conn {
         self.queued_bytes
     }
 
+    /// When `handle_timeout` is due.
     pub fn next_timeout(&self) -> Option<Instant> {
         let own = match &self.state {
             State::WebSocket(socket) => socket.next_timeout(),
@@ -337,19 +337,12 @@ impl Conn {
     /// Parses the head at the beginning of the input, if it is there.
     fn read_head(&mut self, now: Instant) {
         // RFC 9112 section 2.2: empty lines before a request are skipped. They do not count as its first byte.
-        let blank = self
-            .input
-            .iter()
-            .take_while(|byte| matches!(byte, b'\r' | b'\n'))
-            .count();
+        let blank = self.input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         self.input.drain(..blank);
         if self.input.is_empty() {
             return;
         }
-        if let State::Head {
-            begun: begun @ false,
-        } = &mut self.state
-        {
+        if let State::Head { begun: begun @ false } = &mut self.state {
             *begun = true;
             self.deadline = Some(now + HEAD_TIMEOUT);
         }
@@ -373,9 +366,7 @@ impl Conn {
 
     /// Ends a connection whose peer sends requests, or anything else, without reading the answers.
     fn check_input(&mut self) {
-        if matches!(self.state, State::Pending { .. } | State::Responding { .. })
-            && self.input.len() > MAX_HEAD
-        {
+        if matches!(self.state, State::Pending { .. } | State::Responding { .. }) && self.input.len() > MAX_HEAD {
             self.finish("too much sent ahead");
         }
     }
@@ -385,13 +376,7 @@ impl Conn {
         self.queue_response(now, refusal.response(), false, false);
     }
 
-    fn queue_response(
-        &mut self,
-        now: Instant,
-        response: Response,
-        keep_alive: bool,
-        is_head: bool,
-    ) {
+    fn queue_response(&mut self, now: Instant, response: Response, keep_alive: bool, is_head: bool) {
         self.queue(now, Transmit::Own(response.head(keep_alive)));
         if !is_head && !response.body.is_empty() {
             self.queue(now, Transmit::Shared(response.body));
@@ -452,10 +437,7 @@ impl Conn {
                 }
             }
             State::Responding { keep_alive: false } => self.finish("answered"),
-            State::Draining {
-                reason,
-                linger: true,
-            } if !self.peer_is_done => {
+            State::Draining { reason, linger: true } if !self.peer_is_done => {
                 self.state = State::Lingering { reason };
                 self.deadline = Some(now + LINGER);
             }
@@ -500,10 +482,7 @@ mod tests {
     impl Test {
         fn new() -> Test {
             let now = Instant::now();
-            Test {
-                conn: Conn::new(now, "192.0.2.1:5000".parse().unwrap(), false),
-                now,
-            }
+            Test { conn: Conn::new(now, "192.0.2.1:5000".parse().unwrap(), false), now }
         }
 
         fn websocket() -> Test {
@@ -511,10 +490,7 @@ mod tests {
             t.data(UPGRADE);
             assert_eq!(t.requests(), ["/ws"]);
             t.conn.upgrade(t.now);
-            assert!(
-                t.read()
-                    .starts_with(b"HTTP/1.1 101 Switching Protocols\r\n")
-            );
+            assert!(t.read().starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"));
             t
         }
 
@@ -560,14 +536,12 @@ mod tests {
             self.events().into_iter().map(path).collect()
         }
 
-        /// Lets time pass until the conn is closed, with timers that fire when they are due. The reason, and how long it took.
+        /// Lets time pass until the conn is closed, with timers that fire when they are due. The reason, and how
+        /// long it took.
         fn closes(&mut self) -> (&'static str, Duration) {
             let start = self.now;
             while !self.conn.is_closed() {
-                self.now = self
-                    .conn
-                    .next_timeout()
-                    .expect("a conn that is not closed has a timer");
+                self.now = self.conn.next_timeout().expect("a conn that is not closed has a timer");
                 self.conn.handle_timeout(self.now);
             }
             (self.closed(), self.now - start)
@@ -576,13 +550,8 @@ mod tests {
         /// The reason of the `Closed` that came last and once; nothing comes after it.
         fn closed(&mut self) -> &'static str {
             let events = self.events();
-            let Some(&ConnEvent::Closed { reason }) = events.last() else {
-                panic!("{events:?}")
-            };
-            let count = events
-                .iter()
-                .filter(|event| matches!(event, ConnEvent::Closed { .. }))
-                .count();
+            let Some(&ConnEvent::Closed { reason }) = events.last() else { panic!("{events:?}") };
+            let count = events.iter().filter(|event| matches!(event, ConnEvent::Closed { .. })).count();
             assert_eq!(count, 1);
             let now = self.now;
             self.conn.handle_data(now, GET.as_bytes());
@@ -592,10 +561,7 @@ mod tests {
             self.conn.upgrade(now);
             self.conn.send_text(now, "late");
             self.conn.close(now, 1000, "late");
-            assert_eq!(
-                (self.events(), self.read(), self.conn.next_timeout()),
-                (vec![], vec![], None)
-            );
+            assert_eq!((self.events(), self.read(), self.conn.next_timeout()), (vec![], vec![], None));
             assert!(self.conn.is_closed());
             reason
         }
@@ -616,10 +582,7 @@ mod tests {
             assert_eq!(t.requests(), ["/a"]);
             t.respond("hello");
             let answer = t.read_text();
-            assert!(
-                answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nhello"),
-                "{answer}"
-            );
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nhello"), "{answer}");
             assert!(answer.contains("\r\nConnection: keep-alive\r\n"));
         }
     }
@@ -627,15 +590,7 @@ mod tests {
     #[test]
     fn pipelined_requests_one_at_a_time() {
         let mut t = Test::new();
-        t.data(
-            [
-                GET,
-                "\r\n",
-                GET.replace("/a", "/b").as_str(),
-                GET.replace("/a", "/c").as_str(),
-            ]
-            .concat(),
-        );
+        t.data([GET, "\r\n", GET.replace("/a", "/b").as_str(), GET.replace("/a", "/c").as_str()].concat());
         assert_eq!(t.requests(), ["/a"]);
         t.respond("1");
         assert_eq!(t.events(), [], "the response is not read");
@@ -667,14 +622,8 @@ mod tests {
         let table = [
             ("400", "\x16\x03\x01"),
             ("400", "GET / HTTP/1.1\r\n\r\n"),
-            (
-                "400",
-                "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 44\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
-            ),
-            (
-                "405",
-                "POST / HTTP/1.1\r\nHost: a\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
-            ),
+            ("400", "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 44\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"),
+            ("405", "POST / HTTP/1.1\r\nHost: a\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"),
             ("431", big.as_str()),
             ("505", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
         ];
@@ -720,13 +669,13 @@ mod tests {
         idle.read();
         idle.now += millis(14_000);
         idle.data("\r\n");
-        assert_eq!(
-            idle.conn.next_timeout(),
-            Some(idle.now + millis(1000)),
-            "an empty line is nothing"
-        );
+        assert_eq!(idle.conn.next_timeout(), Some(idle.now + millis(1000)), "an empty line is nothing");
         idle.data("G");
-        assert_eq!(idle.conn.next_timeout(), Some(idle.now + HEAD_TIMEOUT));
+        let deadline = idle.now + HEAD_TIMEOUT;
+        assert_eq!(idle.conn.next_timeout(), Some(deadline));
+        idle.now += millis(1000);
+        idle.data("ET / HTTP/1.1\r\n");
+        assert_eq!(idle.conn.next_timeout(), Some(deadline), "lines do not buy time");
 
         let mut idle = Test::new();
         idle.data(GET);
@@ -754,10 +703,7 @@ mod tests {
         t.data(GET.replace("GET", "HEAD"));
         t.respond("hello");
         let answer = t.read_text();
-        assert!(
-            answer.contains("\r\nContent-Length: 5\r\n") && answer.ends_with("\r\n\r\n"),
-            "{answer}"
-        );
+        assert!(answer.contains("\r\nContent-Length: 5\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
     }
 
     #[test]
@@ -798,11 +744,7 @@ mod tests {
         t.conn.send_text(t.now, "own");
         t.conn.send_encoded(t.now, &shared);
         t.data(frame(FIN | PING, b"?"));
-        let expected = [
-            (TEXT, b"own".to_vec()),
-            (TEXT, b"shared".to_vec()),
-            (PONG, b"?".to_vec()),
-        ];
+        let expected = [(TEXT, b"own".to_vec()), (TEXT, b"shared".to_vec()), (PONG, b"?".to_vec())];
         assert_eq!(peer::parse(&t.read()), expected);
     }
 
@@ -813,10 +755,7 @@ mod tests {
         t.conn.close(t.now, 1008, "room-full");
         t.conn.send_text(t.now, "late");
         let close = [&1008u16.to_be_bytes()[..], b"room-full"].concat();
-        assert_eq!(
-            peer::parse(&t.read()),
-            [(TEXT, b"last words".to_vec()), (CLOSE, close)]
-        );
+        assert_eq!(peer::parse(&t.read()), [(TEXT, b"last words".to_vec()), (CLOSE, close)]);
         assert!(!t.conn.is_closed(), "the peer's close frame is awaited");
         t.data(frame(FIN | CLOSE, &1008u16.to_be_bytes()));
         assert_eq!((t.conn.is_closed(), t.closed()), (true, "closed by server"));
@@ -824,10 +763,7 @@ mod tests {
         let mut ignored = Test::websocket();
         ignored.conn.close(ignored.now, 1001, "");
         ignored.read();
-        assert_eq!(
-            ignored.closes(),
-            ("closed by server", websocket::CLOSE_TIMEOUT)
-        );
+        assert_eq!(ignored.closes(), ("closed by server", websocket::CLOSE_TIMEOUT));
 
         let mut plain = Test::new();
         plain.data(GET);
@@ -841,26 +777,14 @@ mod tests {
     #[test]
     fn closed_by_the_peer() {
         let mut t = Test::websocket();
-        t.data(
-            [
-                frame(FIN | TEXT, b"bye"),
-                frame(FIN | CLOSE, &1000u16.to_be_bytes()),
-            ]
-            .concat(),
-        );
+        t.data([frame(FIN | TEXT, b"bye"), frame(FIN | CLOSE, &1000u16.to_be_bytes())].concat());
         assert_eq!(t.events(), [ConnEvent::Message("bye".to_owned())]);
-        assert_eq!(
-            peer::parse(&t.read()),
-            [(CLOSE, 1000u16.to_be_bytes().to_vec())]
-        );
+        assert_eq!(peer::parse(&t.read()), [(CLOSE, 1000u16.to_be_bytes().to_vec())]);
         assert_eq!(t.closed(), "closed by peer");
 
         let mut unread = Test::websocket();
         unread.data(frame(FIN | CLOSE, b""));
-        assert_eq!(
-            unread.closes(),
-            ("closed by peer", websocket::CLOSE_TIMEOUT)
-        );
+        assert_eq!(unread.closes(), ("closed by peer", websocket::CLOSE_TIMEOUT));
 
         let mut lost = Test::websocket();
         lost.conn.handle_eof(lost.now);
@@ -874,10 +798,7 @@ mod tests {
             gone.conn.handle_timeout(gone.now);
             pings += peer::parse(&gone.read()).len();
         }
-        assert_eq!(
-            (gone.closed(), pings, gone.now - start),
-            ("peer gone", 2, millis(30_000))
-        );
+        assert_eq!((gone.closed(), pings, gone.now - start), ("peer gone", 2, millis(30_000)));
     }
 
     #[test]
@@ -885,10 +806,7 @@ mod tests {
         let mut t = Test::websocket();
         t.data([0x81, 0]);
         let frames = peer::parse(&t.read());
-        assert_eq!(
-            (frames.len(), frames[0].0, &frames[0].1[..2]),
-            (1, CLOSE, &1002u16.to_be_bytes()[..])
-        );
+        assert_eq!((frames.len(), frames[0].0, &frames[0].1[..2]), (1, CLOSE, &1002u16.to_be_bytes()[..]));
         assert_eq!(t.closes(), ("protocol error", websocket::CLOSE_TIMEOUT));
 
         let mut t = Test::websocket();
@@ -925,11 +843,68 @@ mod tests {
         for _ in 0..101 {
             flooded.data(peer::frame(FIN | PING, &[0; 125]));
         }
-        assert_eq!(
-            peer::parse(&flooded.read()).last().unwrap().1[..2],
-            1008u16.to_be_bytes()
-        );
+        assert_eq!(peer::parse(&flooded.read()).last().unwrap().1[..2], 1008u16.to_be_bytes());
         assert_eq!(flooded.closes().0, "too many frames");
+    }
+
+    #[test]
+    fn broken_bytes_end_in_order() {
+        // Committed, so that a failure can be repeated: xorshift.
+        let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = move |below: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            (seed % below as u64) as usize
+        };
+        let (mut upgraded, mut delivered) = (0, 0);
+        for _ in 0..3000 {
+            let frames = [frame(TEXT, b"frag"), frame(FIN | PING, b"p"), frame(FIN, b"ment"), frame(FIN | CLOSE, b"")];
+            let mut bytes = [GET.as_bytes(), UPGRADE.as_bytes(), &frames.concat()].concat();
+            for _ in 0..random(3) {
+                let at = random(bytes.len());
+                match random(3) {
+                    0 => bytes[at] = random(256) as u8,
+                    1 => drop(bytes.remove(at)),
+                    _ => bytes.insert(at, random(256) as u8),
+                }
+            }
+            let mut t = Test::new();
+            let mut rest = bytes.as_slice();
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at(1 + random(rest.len()));
+                rest = after;
+                t.data(piece);
+                while let Some(event) = t.conn.poll_event() {
+                    match event {
+                        ConnEvent::Request(request) if request.websocket_key.is_some() => {
+                            upgraded += 1;
+                            t.conn.upgrade(t.now);
+                        }
+                        ConnEvent::Request(_) => t.respond("ok"),
+                        ConnEvent::Message(_) => delivered += 1,
+                        // Put back for the checks of `closes`.
+                        closed => {
+                            t.conn.events.push_back(closed);
+                            break;
+                        }
+                    }
+                    t.read();
+                }
+            }
+            t.read();
+            while let Some(ConnEvent::Request(_)) = t.conn.events.front() {
+                t.conn.poll_event();
+                t.respond("ok");
+                t.read();
+            }
+            if !t.conn.is_closed() {
+                t.conn.handle_eof(t.now);
+                t.read();
+            }
+            t.closes();
+        }
+        assert!(upgraded > 1000 && delivered > 1000, "{upgraded} upgraded, {delivered} delivered");
     }
 
     #[test]
@@ -948,10 +923,6 @@ mod tests {
             + t.conn.events.capacity() * size_of::<ConnEvent>()
             + t.conn.output.capacity() * size_of::<Transmit>()
             + size_of::<WebSocket>();
-        assert!(
-            size_of::<Conn>() + heap < 2048,
-            "{} and {heap} bytes",
-            size_of::<Conn>()
-        );
+        assert!(size_of::<Conn>() + heap < 2048, "{} and {heap} bytes", size_of::<Conn>());
     }
 }

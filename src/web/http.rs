@@ -1,7 +1,7 @@
 //! An HTTP/1.1 exchange: one request head parsed, one response written (RFC 9110, RFC 9112).
 //!
-//! Only GET and HEAD, never a body: what could make two parsers disagree about where a request ends is refused, and the
-//! connection closed, so a request hidden in another's body has nowhere to hide.
+//! Only GET and HEAD, never a body: what could make two parsers disagree about where a request ends is refused, and
+//! the connection closed, so a request hidden in another's body has nowhere to hide.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// silent connection hold that much memory.
 pub const MAX_HEAD: usize = 16 * 1024;
 
-/// The most header fields of a request. Browsers send about 20, proxies add 10.
+/// The most header fields of a request. Fewer might refuse a browser behind several proxies, more only cost.
 const MAX_HEADERS: usize = 64;
 
 /// What a page from here may do: load from here, open WebSockets, use camera and microphone, and never be framed.
@@ -36,17 +36,21 @@ pub struct Request {
     pub query: Vec<(String, String)>,
     /// `host[:port]`, never empty; `None` only from HTTP/1.0.
     pub host: Option<String>,
+    /// The `Origin` field; programs send none.
     pub origin: Option<String>,
     /// `X-Forwarded-Proto`, believable only behind a proxy.
     pub forwarded_proto: Option<String>,
+    /// The `If-None-Match` field.
     pub if_none_match: Option<String>,
     /// `Some` when this is a valid WebSocket upgrade (RFC 6455 section 4.2.1).
     pub websocket_key: Option<String>,
+    /// Another request may follow on the connection.
     pub keep_alive: bool,
 }
 
 impl Request {
-    /// Parses the head at the beginning of `input`: the request and the length of its head, or `None` while it is not complete.
+    /// Parses the head at the beginning of `input`: the request and the length of its head, or `None` while it is
+    /// not complete.
     ///
     /// Scans from the beginning each time: call it when a line ended, not for each byte.
     ///
@@ -95,11 +99,7 @@ impl Request {
             origin: owned(fields.single("origin")?),
             forwarded_proto: owned(fields.single("x-forwarded-proto")?),
             if_none_match: owned(fields.single("if-none-match")?),
-            websocket_key: if is_1_1 && method == "GET" {
-                owned(fields.websocket_key()?)
-            } else {
-                None
-            },
+            websocket_key: if is_1_1 && method == "GET" { owned(fields.websocket_key()?) } else { None },
             keep_alive: is_1_1 && !fields.has_token("connection", "close"),
         };
         Ok(Some((request, length)))
@@ -107,26 +107,30 @@ impl Request {
 
     /// The first value of this name in the query.
     pub fn param(&self, name: &str) -> Option<&str> {
-        self.query
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
 /// Why a request head is not served. The fault is always the peer's: a 4xx, or 505.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
+    /// Not HTTP.
     Malformed,
     /// TLS on a port without.
     Tls,
+    /// A method other than GET and HEAD.
     Method,
+    /// No `Host`, or more than one.
     Host,
     /// The head was not complete in time.
     Slow,
+    /// It announces a body, which no request here has.
     Body,
+    /// A WebSocket version other than 13.
     WebSocketVersion,
+    /// More bytes or fields than a head may have.
     HeadTooLarge,
+    /// Neither HTTP/1.1 nor HTTP/1.0.
     Version,
 }
 
@@ -143,6 +147,7 @@ impl Refusal {
         }
     }
 
+    /// The status code that answers it.
     pub fn status(self) -> u16 {
         match self {
             Refusal::Malformed | Refusal::Tls | Refusal::Host | Refusal::Body => 400,
@@ -181,10 +186,13 @@ impl std::error::Error for Refusal {}
 /// A response; `Content-Length`, `Connection` and the security headers are added when it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
+    /// Status code.
     pub status: u16,
     /// Empty for a response without content.
     pub content_type: &'static str,
+    /// Further header fields.
     pub headers: Vec<(&'static str, String)>,
+    /// Shared with whatever it was made from.
     pub body: Arc<[u8]>,
 }
 
@@ -201,41 +209,18 @@ impl Response {
 
     /// 308: the same method at another place. `location` is percent-encoded.
     pub fn redirect(location: String) -> Response {
-        let response = Response {
-            status: 308,
-            content_type: "",
-            headers: Vec::new(),
-            body: Arc::from([]),
-        };
+        let response = Response { status: 308, content_type: "", headers: Vec::new(), body: Arc::from([]) };
         response.with_header("Location", location)
     }
 
-    /// A file: 304 without its body where the peer has it already. `no-cache` lets browsers keep it but always ask, so
-    /// a new version of the page is never mixed with files of the old one.
-    pub fn file(
-        request: &Request,
-        content_type: &'static str,
-        etag: &str,
-        body: &Arc<[u8]>,
-    ) -> Response {
-        let fresh = request
-            .if_none_match
-            .as_deref()
-            .is_some_and(|known| etag_matches(known, etag));
-        let (status, content_type, body) = if fresh {
-            (304, "", Arc::from([]))
-        } else {
-            (200, content_type, body.clone())
-        };
-        let response = Response {
-            status,
-            content_type,
-            headers: Vec::new(),
-            body,
-        };
-        response
-            .with_header("ETag", etag.to_owned())
-            .with_header("Cache-Control", "no-cache".to_owned())
+    /// A file: 304 without its body where the peer has it already. `no-cache` lets browsers keep it but always ask,
+    /// so a new version of the page is never mixed with files of the old one.
+    pub fn file(request: &Request, content_type: &'static str, etag: &str, body: &Arc<[u8]>) -> Response {
+        let fresh = request.if_none_match.as_deref().is_some_and(|known| etag_matches(known, etag));
+        let (status, content_type, body) =
+            if fresh { (304, "", Arc::from([])) } else { (200, content_type, body.clone()) };
+        let response = Response { status, content_type, headers: Vec::new(), body };
+        response.with_header("ETag", etag.to_owned()).with_header("Cache-Control", "no-cache".to_owned())
     }
 
     /// Adds a header field.
@@ -269,12 +254,7 @@ impl Response {
     }
 
     fn dynamic(status: u16, content_type: &'static str, body: &str) -> Response {
-        let response = Response {
-            status,
-            content_type,
-            headers: Vec::new(),
-            body: Arc::from(body.as_bytes()),
-        };
+        let response = Response { status, content_type, headers: Vec::new(), body: Arc::from(body.as_bytes()) };
         response.with_header("Cache-Control", "no-store".to_owned())
     }
 }
@@ -295,10 +275,7 @@ impl<'a> Fields<'a> {
     /// All values of this field.
     fn all(&self, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
         let same_name = move |field: &&httparse::Header<'_>| field.name.eq_ignore_ascii_case(name);
-        self.0
-            .iter()
-            .filter(same_name)
-            .map(|field| field.value.trim_ascii())
+        self.0.iter().filter(same_name).map(|field| field.value.trim_ascii())
     }
 
     /// The value of a field that may be there once. Two are refused: a proxy may have believed the other one.
@@ -308,22 +285,14 @@ impl<'a> Fields<'a> {
             return Ok(None);
         };
         if values.next().is_some() {
-            return Err(if name == "host" {
-                Refusal::Host
-            } else {
-                Refusal::Malformed
-            });
+            return Err(if name == "host" { Refusal::Host } else { Refusal::Malformed });
         }
-        str::from_utf8(value)
-            .map(Some)
-            .map_err(|_| Refusal::Malformed)
+        str::from_utf8(value).map(Some).map_err(|_| Refusal::Malformed)
     }
 
     /// Tells whether a comma-separated list field has this token.
     fn has_token(&self, name: &'static str, token: &str) -> bool {
-        let mut tokens = self
-            .all(name)
-            .flat_map(|value| value.split(|&byte| byte == b','));
+        let mut tokens = self.all(name).flat_map(|value| value.split(|&byte| byte == b','));
         tokens.any(|found| found.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
     }
 
@@ -333,11 +302,7 @@ impl<'a> Fields<'a> {
             return Err(Refusal::Body);
         }
         let is_zero = |value: &[u8]| !value.is_empty() && value.iter().all(|&byte| byte == b'0');
-        if self.all("content-length").all(is_zero) {
-            Ok(())
-        } else {
-            Err(Refusal::Body)
-        }
+        if self.all("content-length").all(is_zero) { Ok(()) } else { Err(Refusal::Body) }
     }
 
     /// The key where this is an upgrade to WebSocket, `None` where it is none.
@@ -363,8 +328,7 @@ fn is_websocket_key(key: &str) -> bool {
 
 /// The characters of `host[:port]` (RFC 3986 section 3.2), without user info.
 fn is_host(host: &str) -> bool {
-    let is_host_char =
-        |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&byte);
+    let is_host_char = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&byte);
     !host.is_empty() && host.bytes().all(is_host_char)
 }
 
@@ -389,12 +353,8 @@ fn decode(text: &str, plus_is_space: bool) -> Result<String, Refusal> {
     while let Some(byte) = bytes.next() {
         decoded.push(match byte {
             b'%' => {
-                let mut digit = || {
-                    bytes
-                        .next()
-                        .and_then(|byte| char::from(byte).to_digit(16))
-                        .ok_or(Refusal::Malformed)
-                };
+                let mut digit =
+                    || bytes.next().and_then(|byte| char::from(byte).to_digit(16)).ok_or(Refusal::Malformed);
                 let value = digit()? * 16 + digit()?;
                 u8::try_from(value).expect("two hexadecimal digits fit a byte")
             }
@@ -418,8 +378,7 @@ fn parse_query(query: &str) -> Result<Vec<(String, String)>, Refusal> {
 /// RFC 9110 section 13.1.2: a list of tags or `*`, compared weakly.
 fn etag_matches(known: &str, etag: &str) -> bool {
     let tags = known.split(',').map(str::trim);
-    tags.map(|tag| tag.strip_prefix("W/").unwrap_or(tag))
-        .any(|tag| tag == etag || tag == "*")
+    tags.map(|tag| tag.strip_prefix("W/").unwrap_or(tag)).any(|tag| tag == etag || tag == "*")
 }
 
 /// Adds a header field. Control characters are left out: a decoded path in a `Location` must not end the line.
@@ -472,10 +431,7 @@ mod tests {
     #[test]
     fn refused_heads() {
         let many = format!("GET / HTTP/1.1\r\n{HOST}{}\r\n", "A: b\r\n".repeat(64));
-        let long = format!(
-            "GET / HTTP/1.1\r\n{HOST}A: {}\r\n\r\n",
-            "a".repeat(MAX_HEAD)
-        );
+        let long = format!("GET / HTTP/1.1\r\n{HOST}A: {}\r\n\r\n", "a".repeat(MAX_HEAD));
         let endless = format!("GET /{}", "a".repeat(MAX_HEAD));
         let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
         let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -488,10 +444,7 @@ mod tests {
             (400, "GET * HTTP/1.1\r\nHost: a\r\n\r\n"),
             (400, "GET a.example:80 HTTP/1.1\r\nHost: a\r\n\r\n"),
             (400, "GET ftp://a.example/ HTTP/1.1\r\nHost: a\r\n\r\n"),
-            (
-                400,
-                "GET http://user@a.example/ HTTP/1.1\r\nHost: a\r\n\r\n",
-            ),
+            (400, "GET http://user@a.example/ HTTP/1.1\r\nHost: a\r\n\r\n"),
             (400, "GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n"),
             (400, "GET /% HTTP/1.1\r\nHost: a\r\n\r\n"),
             (400, "GET /%+1 HTTP/1.1\r\nHost: a\r\n\r\n"),
@@ -507,10 +460,7 @@ mod tests {
             (400, "GET / HTTP/1.1\r\n Host: a\r\n\r\n"),
             (400, "GET / HTTP/1.1\r\nHost: a\r\nA: b\rc\r\n\r\n"),
             (400, "GET / HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n"),
-            (
-                400,
-                "GET / HTTP/1.1\r\nHost: a\r\nOrigin: http://a\r\nOrigin: http://b\r\n\r\n",
-            ),
+            (400, "GET / HTTP/1.1\r\nHost: a\r\nOrigin: http://a\r\nOrigin: http://b\r\n\r\n"),
             (405, "POST / HTTP/1.1\r\nHost: a\r\n\r\n"),
             (405, "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"),
             (405, "CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n"),
@@ -521,21 +471,10 @@ mod tests {
             (505, "GET / HTTP/2.0\r\nHost: a\r\n\r\n"),
             (505, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
             (505, "GET / HTTP/0.9\r\nHost: a\r\n\r\n"),
-            (
-                426,
-                &format!("GET / HTTP/1.1\r\n{HOST}{upgrade}{key}Sec-WebSocket-Version: 8\r\n\r\n"),
-            ),
+            (426, &format!("GET / HTTP/1.1\r\n{HOST}{upgrade}{key}Sec-WebSocket-Version: 8\r\n\r\n")),
             (426, &format!("GET / HTTP/1.1\r\n{HOST}{upgrade}{key}\r\n")),
-            (
-                400,
-                &format!("GET / HTTP/1.1\r\n{HOST}{upgrade}Sec-WebSocket-Version: 13\r\n\r\n"),
-            ),
-            (
-                400,
-                &format!(
-                    "GET / HTTP/1.1\r\n{HOST}{upgrade}{key}{key}Sec-WebSocket-Version: 13\r\n\r\n"
-                ),
-            ),
+            (400, &format!("GET / HTTP/1.1\r\n{HOST}{upgrade}Sec-WebSocket-Version: 13\r\n\r\n")),
+            (400, &format!("GET / HTTP/1.1\r\n{HOST}{upgrade}{key}{key}Sec-WebSocket-Version: 13\r\n\r\n")),
             (
                 400,
                 &format!(
@@ -544,11 +483,7 @@ mod tests {
             ),
         ];
         for (status, head) in table {
-            assert_eq!(
-                parse(head).map_err(Refusal::status),
-                Err(*status),
-                "{head:?}"
-            );
+            assert_eq!(parse(head).map_err(Refusal::status), Err(*status), "{head:?}");
         }
         assert_eq!(parse("\x16\x03\x01"), Err(Refusal::Tls));
     }
@@ -580,12 +515,7 @@ mod tests {
                 assert_eq!(parse(&head).map_err(Refusal::status), Err(400), "{head:?}");
             }
         }
-        assert!(
-            request(&format!(
-                "GET / HTTP/1.1\r\n{HOST}Content-Length: 0\r\n\r\n"
-            ))
-            .keep_alive
-        );
+        assert!(request(&format!("GET / HTTP/1.1\r\n{HOST}Content-Length: 0\r\n\r\n")).keep_alive);
     }
 
     #[test]
@@ -605,16 +535,10 @@ mod tests {
             "HEAD /aq/caf%C3%A9%2f..?room=a+b%26c&name=%F0%9F%98%80&room=second&&flag&e= HTTP/1.1\r\n{HOST}\
              origin:  https://a.example \r\nX-Forwarded-Proto: https\r\nIf-None-Match: \"x\"\r\n\r\n"
         ));
-        assert_eq!(
-            (r.method.as_str(), r.path.as_str()),
-            ("HEAD", "/aq/café/..")
-        );
+        assert_eq!((r.method.as_str(), r.path.as_str()), ("HEAD", "/aq/café/.."));
         assert_eq!(r.param("room"), Some("a b&c"));
         assert_eq!(r.param("name"), Some("😀"));
-        assert_eq!(
-            (r.param("flag"), r.param("e"), r.param("none")),
-            (Some(""), Some(""), None)
-        );
+        assert_eq!((r.param("flag"), r.param("e"), r.param("none")), (Some(""), Some(""), None));
         assert_eq!(r.host.as_deref(), Some("a.example"));
         assert_eq!(r.origin.as_deref(), Some("https://a.example"));
         assert_eq!(r.forwarded_proto.as_deref(), Some("https"));
@@ -622,24 +546,15 @@ mod tests {
         assert_eq!(r.websocket_key, None);
 
         let absolute = request("GET http://b.example:8080/x HTTP/1.1\r\nHost: a.example\r\n\r\n");
-        assert_eq!(
-            (absolute.host.as_deref(), absolute.path.as_str()),
-            (Some("b.example:8080"), "/x")
-        );
+        assert_eq!((absolute.host.as_deref(), absolute.path.as_str()), (Some("b.example:8080"), "/x"));
     }
 
     #[test]
     fn keep_alive_by_version_and_connection() {
         let table = [
             (true, format!("GET / HTTP/1.1\r\n{HOST}\r\n")),
-            (
-                true,
-                format!("GET / HTTP/1.1\r\n{HOST}Connection: keep-alive\r\n\r\n"),
-            ),
-            (
-                false,
-                format!("GET / HTTP/1.1\r\n{HOST}Connection: foo, Close\r\n\r\n"),
-            ),
+            (true, format!("GET / HTTP/1.1\r\n{HOST}Connection: keep-alive\r\n\r\n")),
+            (false, format!("GET / HTTP/1.1\r\n{HOST}Connection: foo, Close\r\n\r\n")),
             (false, "GET / HTTP/1.0\r\n\r\n".to_owned()),
         ];
         for (expected, head) in table {
@@ -651,38 +566,13 @@ mod tests {
     fn websocket_upgrades() {
         let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
         let table = [
-            (
-                true,
-                "GET",
-                "1.1",
-                "Upgrade: websocket\r\nConnection: Upgrade\r\n",
-            ),
-            (
-                true,
-                "GET",
-                "1.1",
-                "Upgrade: WebSocket\r\nConnection: keep-alive, upgrade\r\n",
-            ),
+            (true, "GET", "1.1", "Upgrade: websocket\r\nConnection: Upgrade\r\n"),
+            (true, "GET", "1.1", "Upgrade: WebSocket\r\nConnection: keep-alive, upgrade\r\n"),
             (false, "GET", "1.1", "Upgrade: websocket\r\n"),
             (false, "GET", "1.1", "Connection: Upgrade\r\n"),
-            (
-                false,
-                "GET",
-                "1.1",
-                "Upgrade: h2c\r\nConnection: Upgrade\r\n",
-            ),
-            (
-                false,
-                "HEAD",
-                "1.1",
-                "Upgrade: websocket\r\nConnection: Upgrade\r\n",
-            ),
-            (
-                false,
-                "GET",
-                "1.0",
-                "Upgrade: websocket\r\nConnection: Upgrade\r\n",
-            ),
+            (false, "GET", "1.1", "Upgrade: h2c\r\nConnection: Upgrade\r\n"),
+            (false, "HEAD", "1.1", "Upgrade: websocket\r\nConnection: Upgrade\r\n"),
+            (false, "GET", "1.0", "Upgrade: websocket\r\nConnection: Upgrade\r\n"),
         ];
         for (expected, method, version, fields) in table {
             let head = format!("{method} /ws HTTP/{version}\r\n{HOST}{fields}{key}\r\n");
@@ -690,10 +580,7 @@ mod tests {
         }
         let answer = String::from_utf8(switching_protocols("dGhlIHNhbXBsZSBub25jZQ==")).unwrap();
         // The example of RFC 6455 section 1.3.
-        assert!(
-            answer.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"),
-            "{answer}"
-        );
+        assert!(answer.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{answer}");
         assert!(!answer.contains("Extensions"));
     }
 
@@ -711,18 +598,9 @@ mod tests {
         ];
         for response in responses {
             let head = String::from_utf8(response.head(false)).unwrap();
-            assert!(
-                head.starts_with(&format!("HTTP/1.1 {} ", response.status)),
-                "{head}"
-            );
-            assert!(
-                head.ends_with("\r\n\r\n") && head.matches("\r\n\r\n").count() == 1,
-                "{head}"
-            );
-            assert!(
-                head.contains(&format!("\r\nContent-Length: {}\r\n", response.body.len())),
-                "{head}"
-            );
+            assert!(head.starts_with(&format!("HTTP/1.1 {} ", response.status)), "{head}");
+            assert!(head.ends_with("\r\n\r\n") && head.matches("\r\n\r\n").count() == 1, "{head}");
+            assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", response.body.len())), "{head}");
             assert!(head.contains("\r\nConnection: close"), "{head}");
             for name in [
                 "Content-Security-Policy: default-src 'none'; script-src 'self';",
@@ -741,33 +619,18 @@ mod tests {
     fn a_header_cannot_end_its_line() {
         let response = Response::redirect("/a\r\nSet-Cookie: x=1\r\n\r\n".to_owned());
         let head = String::from_utf8(response.head(true)).unwrap();
-        assert!(
-            head.contains("\r\nLocation: /aSet-Cookie: x=1\r\n"),
-            "{head}"
-        );
+        assert!(head.contains("\r\nLocation: /aSet-Cookie: x=1\r\n"), "{head}");
     }
 
     #[test]
     fn a_known_file_is_not_sent_again() {
         let file: Arc<[u8]> = Arc::from(*b"file");
-        for (status, known) in [
-            (304, "\"1\""),
-            (304, "W/\"1\""),
-            (304, "\"0\", \"1\""),
-            (304, "*"),
-            (200, "\"2\""),
-            (200, "1"),
-            (200, ""),
-        ] {
-            let get = request(&format!(
-                "GET / HTTP/1.1\r\n{HOST}If-None-Match: {known}\r\n\r\n"
-            ));
+        for (status, known) in
+            [(304, "\"1\""), (304, "W/\"1\""), (304, "\"0\", \"1\""), (304, "*"), (200, "\"2\""), (200, "1"), (200, "")]
+        {
+            let get = request(&format!("GET / HTTP/1.1\r\n{HOST}If-None-Match: {known}\r\n\r\n"));
             let response = Response::file(&get, "text/css", "\"1\"", &file);
-            assert_eq!(
-                (response.status, response.body.len()),
-                (status, if status == 200 { 4 } else { 0 }),
-                "{known}"
-            );
+            assert_eq!((response.status, response.body.len()), (status, if status == 200 { 4 } else { 0 }), "{known}");
         }
     }
 }

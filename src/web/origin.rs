@@ -21,9 +21,7 @@ pub fn allowed(origin: Option<&str>, host: Option<&str>, secure: bool, list: &[S
         return false;
     };
     if !list.is_empty() {
-        return list
-            .iter()
-            .any(|entry| Origin::parse(entry).as_ref() == Some(&origin));
+        return list.iter().any(|entry| Origin::parse(entry).as_ref() == Some(&origin));
     }
     let Some((host, port)) = host.and_then(parse_authority) else {
         return false;
@@ -106,234 +104,61 @@ mod tests {
         let table: &[(bool, Option<&str>, Option<&str>, bool)] = &[
             (true, None, Some("call.example.org"), PLAIN),
             (true, None, None, PLAIN),
-            (
-                true,
-                Some("https://call.example.org"),
-                Some("call.example.org"),
-                TLS,
-            ),
+            (true, Some("https://call.example.org"), Some("call.example.org"), TLS),
             // Behind a proxy that ends TLS.
-            (
-                true,
-                Some("https://call.example.org"),
-                Some("call.example.org"),
-                PLAIN,
-            ),
-            (
-                true,
-                Some("https://call.example.org"),
-                Some("call.example.org:443"),
-                PLAIN,
-            ),
-            (
-                true,
-                Some("http://call.example.org"),
-                Some("call.example.org:80"),
-                PLAIN,
-            ),
-            (
-                true,
-                Some("http://localhost:8080"),
-                Some("localhost:8080"),
-                PLAIN,
-            ),
-            (
-                true,
-                Some("HTTPS://Call.Example.ORG"),
-                Some("call.example.org"),
-                TLS,
-            ),
-            (
-                true,
-                Some("https://call.example.org"),
-                Some("CALL.example.org"),
-                TLS,
-            ),
+            (true, Some("https://call.example.org"), Some("call.example.org"), PLAIN),
+            (true, Some("https://call.example.org"), Some("call.example.org:443"), PLAIN),
+            (true, Some("http://call.example.org"), Some("call.example.org:80"), PLAIN),
+            (true, Some("http://localhost:8080"), Some("localhost:8080"), PLAIN),
+            (true, Some("HTTPS://Call.Example.ORG"), Some("call.example.org"), TLS),
+            (true, Some("https://call.example.org"), Some("CALL.example.org"), TLS),
             (true, Some("http://[::1]:8080"), Some("[::1]:8080"), PLAIN),
-            (
-                true,
-                Some("http://[0:0:0:0:0:0:0:1]:8080"),
-                Some("[::1]:8080"),
-                PLAIN,
-            ),
-            (
-                true,
-                Some("https://[2001:DB8::1]"),
-                Some("[2001:db8::1]"),
-                TLS,
-            ),
-            (
-                true,
-                Some("http://127.0.0.1:8080"),
-                Some("127.0.0.1:8080"),
-                PLAIN,
-            ),
+            (true, Some("http://[0:0:0:0:0:0:0:1]:8080"), Some("[::1]:8080"), PLAIN),
+            (true, Some("https://[2001:DB8::1]"), Some("[2001:db8::1]"), TLS),
+            (true, Some("http://127.0.0.1:8080"), Some("127.0.0.1:8080"), PLAIN),
             (false, Some("null"), Some("call.example.org"), PLAIN),
             (false, Some(""), Some("call.example.org"), PLAIN),
-            (
-                false,
-                Some("call.example.org"),
-                Some("call.example.org"),
-                PLAIN,
-            ),
-            (
-                false,
-                Some("://call.example.org"),
-                Some("call.example.org"),
-                PLAIN,
-            ),
+            (false, Some("call.example.org"), Some("call.example.org"), PLAIN),
+            (false, Some("://call.example.org"), Some("call.example.org"), PLAIN),
             (false, Some("https://call.example.org"), None, TLS),
             (false, Some("https://call.example.org"), Some(""), TLS),
             // A page without TLS must not reach into a connection with it.
-            (
-                false,
-                Some("http://call.example.org"),
-                Some("call.example.org"),
-                TLS,
-            ),
-            (
-                false,
-                Some("http://call.example.org:443"),
-                Some("call.example.org"),
-                TLS,
-            ),
+            (false, Some("http://call.example.org"), Some("call.example.org"), TLS),
+            (false, Some("http://call.example.org:443"), Some("call.example.org"), TLS),
             // Suffix, prefix and user info tricks.
-            (
-                false,
-                Some("https://call.example.org.evil.com"),
-                Some("call.example.org"),
-                TLS,
-            ),
-            (
-                false,
-                Some("https://evilcall.example.org"),
-                Some("call.example.org"),
-                TLS,
-            ),
-            (
-                false,
-                Some("https://example.org"),
-                Some("call.example.org"),
-                TLS,
-            ),
-            (
-                false,
-                Some("https://call.example.org."),
-                Some("call.example.org"),
-                TLS,
-            ),
-            (
-                false,
-                Some("https://call.example.org@evil.com"),
-                Some("call.example.org"),
-                TLS,
-            ),
-            (
-                false,
-                Some("https://evil.com@call.example.org"),
-                Some("call.example.org"),
-                TLS,
-            ),
-            (
-                false,
-                Some("https://call.example.org/"),
-                Some("call.example.org"),
-                TLS,
-            ),
-            (
-                false,
-                Some("https://call.example.org#.evil.com"),
-                Some("call.example.org"),
-                TLS,
-            ),
-            (
-                false,
-                Some("https://call.example.org, https://evil.com"),
-                Some("call.example.org"),
-                TLS,
-            ),
-            (
-                false,
-                Some("https://call.example.org\\.evil.com"),
-                Some("call.example.org"),
-                TLS,
-            ),
+            (false, Some("https://call.example.org.evil.com"), Some("call.example.org"), TLS),
+            (false, Some("https://evilcall.example.org"), Some("call.example.org"), TLS),
+            (false, Some("https://example.org"), Some("call.example.org"), TLS),
+            (false, Some("https://call.example.org."), Some("call.example.org"), TLS),
+            (false, Some("https://call.example.org@evil.com"), Some("call.example.org"), TLS),
+            (false, Some("https://evil.com@call.example.org"), Some("call.example.org"), TLS),
+            (false, Some("https://call.example.org/"), Some("call.example.org"), TLS),
+            (false, Some("https://call.example.org#.evil.com"), Some("call.example.org"), TLS),
+            (false, Some("https://call.example.org, https://evil.com"), Some("call.example.org"), TLS),
+            (false, Some("https://call.example.org\\.evil.com"), Some("call.example.org"), TLS),
             // Other ports.
-            (
-                false,
-                Some("https://call.example.org:8443"),
-                Some("call.example.org"),
-                TLS,
-            ),
-            (
-                false,
-                Some("https://call.example.org"),
-                Some("call.example.org:8443"),
-                TLS,
-            ),
-            (
-                false,
-                Some("http://localhost:3000"),
-                Some("localhost:8080"),
-                PLAIN,
-            ),
-            (
-                false,
-                Some("https://call.example.org:"),
-                Some("call.example.org"),
-                TLS,
-            ),
-            (
-                false,
-                Some("https://call.example.org:+443"),
-                Some("call.example.org"),
-                TLS,
-            ),
-            (
-                false,
-                Some("https://call.example.org:65979"),
-                Some("call.example.org"),
-                TLS,
-            ),
-            (
-                false,
-                Some("https://call.example.org:443:443"),
-                Some("call.example.org"),
-                TLS,
-            ),
+            (false, Some("https://call.example.org:8443"), Some("call.example.org"), TLS),
+            (false, Some("https://call.example.org"), Some("call.example.org:8443"), TLS),
+            (false, Some("http://localhost:3000"), Some("localhost:8080"), PLAIN),
+            (false, Some("https://call.example.org:"), Some("call.example.org"), TLS),
+            (false, Some("https://call.example.org:+443"), Some("call.example.org"), TLS),
+            (false, Some("https://call.example.org:65979"), Some("call.example.org"), TLS),
+            (false, Some("https://call.example.org:443:443"), Some("call.example.org"), TLS),
             (false, Some("http://[::1"), Some("[::1"), PLAIN),
             (false, Some("http://[::1]x:8080"), Some("[::1]:8080"), PLAIN),
-            (
-                false,
-                Some("http://[localhost]:8080"),
-                Some("[localhost]:8080"),
-                PLAIN,
-            ),
+            (false, Some("http://[localhost]:8080"), Some("[localhost]:8080"), PLAIN),
             // Schemes of extensions and files have no host of ours.
             (false, Some("file://"), Some("localhost"), PLAIN),
-            (
-                false,
-                Some("chrome-extension://localhost"),
-                Some("localhost"),
-                PLAIN,
-            ),
+            (false, Some("chrome-extension://localhost"), Some("localhost"), PLAIN),
         ];
         for &(expected, origin, host, secure) in table {
-            assert_eq!(
-                allowed(origin, host, secure, &[]),
-                expected,
-                "{origin:?} at {host:?}, secure {secure}"
-            );
+            assert_eq!(allowed(origin, host, secure, &[]), expected, "{origin:?} at {host:?}, secure {secure}");
         }
     }
 
     #[test]
     fn exact_match_with_a_list() {
-        let list = [
-            "https://a.example".to_owned(),
-            "http://b.example:8080".to_owned(),
-            "app://pages".to_owned(),
-        ];
+        let list = ["https://a.example".to_owned(), "http://b.example:8080".to_owned(), "app://pages".to_owned()];
         let all = ["*".to_owned()];
         let table: &[(bool, Option<&str>, &[String])] = &[
             (true, None, &list),
@@ -352,17 +177,8 @@ mod tests {
             (true, Some("null"), &all),
         ];
         for &(expected, origin, list) in table {
-            assert_eq!(
-                allowed(origin, Some("host.example"), true, list),
-                expected,
-                "{origin:?} in {list:?}"
-            );
+            assert_eq!(allowed(origin, Some("host.example"), true, list), expected, "{origin:?} in {list:?}");
         }
-        assert!(!allowed(
-            Some("null"),
-            Some("host.example"),
-            true,
-            &["null".to_owned()]
-        ));
+        assert!(!allowed(Some("null"), Some("host.example"), true, &["null".to_owned()]));
     }
 }

@@ -284,11 +284,7 @@ impl ClientMessage {
                 Ok(if name == "publish" {
                     Self::Publish { kind, source }
                 } else {
-                    Self::Unpublish {
-                        kind,
-                        source,
-                        mid: fields.mid,
-                    }
+                    Self::Unpublish { kind, source, mid: fields.mid }
                 })
             }
         }
@@ -303,24 +299,13 @@ impl ServerMessage<'_> {
 
     /// An error that is not about a track.
     pub fn error<'a>(code: &'a str, message: &'a str, retry: bool) -> ServerMessage<'a> {
-        ServerMessage::Error {
-            code,
-            message,
-            retry,
-            id: None,
-            source: None,
-        }
+        ServerMessage::Error { code, message, retry, id: None, source: None }
     }
 
     /// An offer, as browsers take it.
     pub fn offer(sdp: String) -> ServerMessage<'static> {
-        let description = Description {
-            kind: "offer".to_owned(),
-            sdp,
-        };
-        ServerMessage::Offer {
-            data: serde_json::to_string(&description).expect("a description is two strings"),
-        }
+        let description = Description { kind: "offer".to_owned(), sdp };
+        ServerMessage::Offer { data: serde_json::to_string(&description).expect("a description is two strings") }
     }
 }
 
@@ -346,19 +331,12 @@ mod tests {
     fn documented_client_messages_are_understood() {
         let (kind, source, mid) = (Kind::Video, Source::Screen, None);
         let expected = [
-            ClientMessage::Answer {
-                sdp: "v=0...".to_owned(),
-            },
+            ClientMessage::Answer { sdp: "v=0...".to_owned() },
             ClientMessage::Candidate,
-            ClientMessage::Chat {
-                message: "Hello, world!".to_owned(),
-            },
+            ClientMessage::Chat { message: "Hello, world!".to_owned() },
             ClientMessage::Publish { kind, source },
             ClientMessage::Unpublish { kind, source, mid },
-            ClientMessage::Mute {
-                source: Source::Microphone,
-                muted: true,
-            },
+            ClientMessage::Mute { source: Source::Microphone, muted: true },
         ];
         let examples = documented("//! # Client to server");
         assert_eq!(examples.len(), expected.len());
@@ -369,29 +347,15 @@ mod tests {
 
     #[test]
     fn documented_server_messages_are_what_is_sent() {
-        let line = |id| ChatLine {
-            message: "hi",
-            time: "14:30:45",
-            from: "b7",
-            name: "Bob",
-            id,
-        };
+        let line = |id| ChatLine { message: "hi", time: "14:30:45", from: "b7", name: "Bob", id };
         let sent = [
             ServerMessage::Welcome {
                 id: "k3v9x0q2",
                 room: "default",
                 name: "Ann",
                 resume: "...",
-                participants: vec![Participant {
-                    id: "b7",
-                    name: "Bob",
-                    muted: &[Source::Camera],
-                }],
-                limits: Limits {
-                    chat_bytes: 4096,
-                    name_chars: 64,
-                    room_peers: 100,
-                },
+                participants: vec![Participant { id: "b7", name: "Bob", muted: &[Source::Camera] }],
+                limits: Limits { chat_bytes: 4096, name_chars: 64, room_peers: 100 },
                 version: "0.1.0",
             },
             ServerMessage::History { lines: vec![line(17)] },
@@ -408,16 +372,9 @@ mod tests {
             ServerMessage::offer("v=0...".to_owned()),
             ServerMessage::Chat(line(18)),
             ServerMessage::Joined { id: "b7", name: "Bob" },
-            ServerMessage::Mute {
-                id: "b7",
-                source: Source::Camera,
-                muted: true,
-            },
+            ServerMessage::Mute { id: "b7", source: Source::Camera, muted: true },
             ServerMessage::error("chat-too-long", "A chat line may have 4096 bytes.", true),
-            ServerMessage::Closing {
-                reason: "shutdown",
-                retry_ms: 1000,
-            },
+            ServerMessage::Closing { reason: "shutdown", retry_ms: 1000 },
         ];
         let examples = documented("//! # Server to client");
         assert_eq!(examples.len(), sent.len());

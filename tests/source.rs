@@ -1,0 +1,240 @@
+//! The architecture as a test: levels, who may do I/O, who may name `Rtc`. See `src/lib.rs`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The level of each module; the longest matching prefix counts.
+const LEVELS: &[(&str, u32)] = &[
+    ("config", 0),
+    ("clock", 0),
+    ("id", 0),
+    ("stats", 0),
+    ("track", 0),
+    ("web", 1),
+    ("media", 1),
+    ("web::conn", 2),
+    ("media::peer", 2),
+    ("room", 2),
+    ("timers", 3),
+    ("server", 4),
+    ("io", 5),
+    ("io::reactor", 6),
+    ("main", 7),
+    ("lib", 8),
+];
+
+/// What reads a clock or touches the system.
+const IO: &[&str] = &[
+    "Instant::now",
+    "SystemTime::now",
+    "std::fs",
+    "std::net::UdpSocket",
+    "std::net::TcpStream",
+    "std::net::TcpListener",
+    "mio::",
+    "libc::",
+    "std::env",
+    "std::thread",
+    "thread::sleep",
+    "println!",
+    "eprintln!",
+    "process::exit",
+];
+
+/// What would hide who owns what, or call back.
+const SHARING: &[&str] = &["Rc<", "RefCell", "Mutex", "RwLock", "dyn FnMut", "Box<dyn Fn", "thread_local"];
+
+struct Module {
+    name: String,
+    path: PathBuf,
+    /// The code without tests, comments and strings of documentation.
+    lines: Vec<(usize, String)>,
+}
+
+fn modules() -> Vec<Module> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut folders = vec![root.clone()];
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ext| ext == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    assert!(found.len() > 20, "the sources were found");
+    found.iter().map(|path| module(&root, path)).collect()
+}
+
+fn module(root: &Path, path: &Path) -> Module {
+    let name = path.strip_prefix(root).unwrap().with_extension("");
+    let parts: Vec<_> = name.iter().map(|part| part.to_str().unwrap()).filter(|part| *part != "mod").collect();
+    let text = fs::read_to_string(path).unwrap();
+    let mut lines: Vec<(usize, String)> = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        if line.trim() == "#[cfg(test)]" {
+            break;
+        }
+        let code = line.split("//").next().unwrap();
+        lines.push((number + 1, code.to_owned()));
+    }
+    Module { name: parts.join("::"), path: path.to_owned(), lines }
+}
+
+fn level(name: &str) -> u32 {
+    let matches = |prefix: &str| name == prefix || name.starts_with(&format!("{prefix}::"));
+    LEVELS
+        .iter()
+        .filter(|(prefix, _)| matches(prefix))
+        .max_by_key(|(prefix, _)| prefix.len())
+        .unwrap_or_else(|| panic!("the module {name} has no level: give it one here and in src/lib.rs"))
+        .1
+}
+
+/// The `crate::a::b` paths that a module names, as far as they are modules.
+fn imports(module: &Module, known: &BTreeMap<String, u32>) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (number, line) in &module.lines {
+        for start in ["crate::", "aq_server::"] {
+            for rest in line.split(start).skip(1) {
+                // `crate::io::{a, b}` names several.
+                let (head, group) = rest.split_once("::{").map_or((rest, ""), |(head, group)| (head, group));
+                let candidates: Vec<String> = if group.is_empty() || head.contains([' ', ';']) {
+                    vec![rest.to_owned()]
+                } else {
+                    group.split(['{', '}', ',']).map(|item| format!("{head}::{}", item.trim())).collect()
+                };
+                for candidate in candidates {
+                    let path: String =
+                        candidate.chars().take_while(|c| c.is_alphanumeric() || *c == '_' || *c == ':').collect();
+                    let parts: Vec<&str> = path.split("::").collect();
+                    let longest = (1..=parts.len())
+                        .rev()
+                        .map(|length| parts[..length].join("::"))
+                        .find(|name| known.contains_key(name));
+                    found.extend(longest.map(|name| (*number, name)));
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn imports_go_down_and_the_planes_stay_apart() {
+    let modules = modules();
+    let known: BTreeMap<String, u32> = modules.iter().map(|m| (m.name.clone(), level(&m.name))).collect();
+    let mut seen = 0;
+    for module in modules.iter().filter(|module| module.name != "lib") {
+        let own = level(&module.name);
+        for (number, import) in imports(module, &known) {
+            seen += 1;
+            let place = format!("{}:{number} imports {import}", module.path.display());
+            let plane = |name: &str| name.split("::").next().map(str::to_owned);
+            let same_plane = plane(&module.name) == plane(&import);
+            assert!(known[&import] < own || same_plane, "{place}: imports go down");
+            for (a, b) in [("web", "media"), ("media", "web")] {
+                let crosses = plane(&module.name).as_deref() == Some(a) && plane(&import).as_deref() == Some(b);
+                assert!(!crosses, "{place}: the planes do not know each other");
+            }
+        }
+    }
+    assert!(seen > 50, "imports were found: {seen}");
+}
+
+#[test]
+fn only_io_and_main_touch_the_system() {
+    for module in modules() {
+        if module.name == "io" || module.name.starts_with("io::") || module.name == "main" {
+            continue;
+        }
+        for (number, line) in &module.lines {
+            for forbidden in IO {
+                assert!(!line.contains(forbidden), "{}:{number}: {forbidden}", module.path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn only_the_peer_names_the_rtc() {
+    let mut named = 0;
+    for module in modules() {
+        for (number, line) in &module.lines {
+            let words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+            for _ in words.filter(|word| *word == "Rtc") {
+                named += 1;
+                assert_eq!(module.name, "media::peer", "{}:{number} names Rtc", module.path.display());
+            }
+        }
+    }
+    assert!(named > 0);
+}
+
+#[test]
+fn nothing_is_shared_or_called_back() {
+    for module in modules() {
+        for (number, line) in &module.lines {
+            for forbidden in SHARING {
+                // `Arc<` ends in the same letters; it shares bytes that nobody changes.
+                let line = line.replace("Arc<", "");
+                assert!(!line.contains(forbidden), "{}:{number}: {forbidden}", module.path.display());
+            }
+        }
+    }
+}
+
+/// Maps whose order is random may be looked into, not walked.
+#[test]
+fn no_hash_map_is_walked() {
+    let walks =
+        [".iter()", ".iter_mut()", ".values()", ".values_mut()", ".keys()", ".drain(", ".into_iter()", ".retain("];
+    let modules = modules();
+    let mut maps = Vec::new();
+    for module in &modules {
+        for (_, line) in &module.lines {
+            if let Some((name, kind)) = line.trim().trim_start_matches("pub ").split_once(": ")
+                && kind.contains("HashMap<")
+                && !name.contains(' ')
+            {
+                maps.push((module.name.clone(), name.to_owned()));
+            }
+        }
+    }
+    assert!(maps.len() >= 4, "the maps were found: {maps:?}");
+    for module in &modules {
+        for (number, line) in &module.lines {
+            for (owner, map) in &maps {
+                let own = module.name == *owner || module.name.starts_with(&format!("{owner}::"));
+                let walked = walks.iter().any(|walk| line.contains(&format!("self.{map}{walk}")))
+                    || line.contains(&format!("in &self.{map} "))
+                    || line.contains(&format!("in &mut self.{map} "));
+                assert!(!(own && walked), "{}:{number} walks the hash map {map}", module.path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_is_in_one_module() {
+    for module in modules() {
+        for (number, line) in &module.lines {
+            let is_unsafe =
+                line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("allow(unsafe_code");
+            assert!(!is_unsafe || module.name == "io::udp", "{}:{number}", module.path.display());
+        }
+    }
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    for module in modules().iter().filter(|module| module.name != "main") {
+        let text = fs::read_to_string(&module.path).unwrap();
+        assert!(text.starts_with("//! "), "{} starts with a sentence", module.path.display());
+    }
+}
