@@ -74,6 +74,10 @@ impl Browser {
         }
         assert!(lines.len() >= self.lines.len(), "m-lines never go away (RFC 8829 section 5.2.2)");
         self.check_tracks(&lines);
+        if self.lines.is_empty() && self.wants(Screen) {
+            // The page comes back with a screen: it has no line of its own from the start.
+            self.publish(now, Screen);
+        }
         self.lines = lines;
         match self.habits.answering {
             Answering::Never => {}
@@ -130,6 +134,7 @@ impl Browser {
         };
         let offer = SdpOffer::from_sdp_string(&offer).expect("an offer that str0m can read");
         let answer = rtc.sdp_api().accept_offer(offer).expect("an offer that a browser accepts").to_sdp_string();
+        let mut changed = false;
         for publication in self.publications.values_mut() {
             let line = self
                 .lines
@@ -137,7 +142,7 @@ impl Browser {
                 .find(|line| line.direction == "recvonly" && sources.get(&line.mid) == Some(&publication.source));
             let mid = line.filter(|_| publication.wanted).map(|line| Mid::from(line.mid.as_str()));
             if publication.mid != mid {
-                self.changes_made += 1;
+                changed = true;
                 publication.restart(mid);
             }
             if let Some(mid) = mid.filter(|mid| self.cached.insert(*mid))
@@ -146,6 +151,7 @@ impl Browser {
                 stream.set_rtx_cache(RTX_PACKETS, Duration::from_secs(3), None);
             }
         }
+        self.changes_made += u32::from(changed);
         self.send_answer(answer);
     }
 

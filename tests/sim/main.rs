@@ -19,4 +19,12 @@ mod story;
 mod tap;
 mod websocket;
 
+mod chat;
+mod faults;
+mod forwarding;
+mod found;
 mod joining;
+mod negotiation;
+mod plans;
+mod returning;
+mod timing;

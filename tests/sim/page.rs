@@ -10,6 +10,8 @@ use crate::media::Source;
 /// The signaling state of one browser.
 #[derive(Default)]
 pub struct Page {
+    /// When the first message came.
+    pub welcomed_at: Option<Instant>,
     /// Own participant id.
     pub id: String,
     /// Own name, as the server has it.
@@ -65,7 +67,7 @@ impl Page {
         }
         assert!(!self.awaits_offer || event == "offer", "{event} between tracks and its offer");
         match event.as_str() {
-            "welcome" => self.on_welcome(&message),
+            "welcome" => self.on_welcome(now, &message),
             "history" => {
                 assert!(self.chat.is_empty() && self.offers == 0, "history comes directly after welcome");
                 let lines = message["lines"].as_array().expect("lines");
@@ -107,7 +109,8 @@ impl Page {
         self.tracks.iter().filter(|track| !track.own)
     }
 
-    fn on_welcome(&mut self, message: &Value) {
+    fn on_welcome(&mut self, now: Instant, message: &Value) {
+        self.welcomed_at = Some(now);
         assert!(self.id.is_empty(), "one welcome");
         self.id = text_of(message, "id");
         self.name = text_of(message, "name");

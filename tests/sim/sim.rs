@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use aq_server::clock::Wall;
 use aq_server::config::Config;
 use aq_server::id::ConnId;
-use aq_server::server::{Input, Output, Server, Setup};
+use aq_server::server::{Input, Output, Server, Setup, Transmit};
 use aq_server::web::assets::Assets;
 
 use crate::answering::{Answering, Habits};
@@ -84,6 +84,8 @@ pub(crate) struct Links {
     pub is_cut: bool,
     /// The server's writes are not taken: the reader is too slow.
     pub is_stalled: bool,
+    /// Addresses that a NAT showed to the server instead of the browser's own; only the last is still good.
+    pub public: Vec<SocketAddr>,
 }
 
 struct Event {
@@ -169,6 +171,7 @@ impl Sim {
             is_open: false,
             is_cut: false,
             is_stalled: false,
+            public: Vec::new(),
         });
         self.browsers.push(Browser::new(self.now, name, room, tag as u32, self.rate, habits));
         self.names.insert(name.to_owned(), tag);
@@ -213,7 +216,8 @@ impl Sim {
             sent.push((links.up.carry_segment(now), Kind::UpBytes { tag, bytes }));
         }
         for datagram in datagrams.into_iter().filter(|_| !links.is_cut) {
-            let (source, destination, contents) = (datagram.source, datagram.destination, datagram.contents);
+            let source = links.public.last().copied().unwrap_or(datagram.source);
+            let (destination, contents) = (datagram.destination, datagram.contents);
             for at in links.up.carry_datagram(now, &contents).into_iter().flatten() {
                 let contents = contents.clone();
                 sent.push((at, Kind::UpDatagram { tag, source, destination, contents }));
@@ -228,6 +232,12 @@ impl Sim {
         for arrival in arrivals {
             self.check_arrival(tag, &arrival);
         }
+    }
+
+    /// The process is asked to end.
+    pub fn shut_down(&mut self) {
+        self.server.handle_input(self.now, Input::Shutdown);
+        self.drain_server();
     }
 
     /// The TCP connection ends: properly, or with a reset.
@@ -246,13 +256,15 @@ impl Sim {
         }
     }
 
-    /// What a simulated instant is called on the publishers' wall clocks.
-    pub fn captured(start: Instant) -> impl Fn(Instant) -> SystemTime {
-        move |at| SystemTime::UNIX_EPOCH + WALL + (at - start)
+    /// How long the simulation has been going on.
+    pub fn elapsed(&self) -> Duration {
+        self.now - self.start
     }
 
-    pub fn start(&self) -> Instant {
-        self.start
+    /// What simulated instants are called on the publishers' wall clocks.
+    pub fn captured(&self) -> impl Fn(Instant) -> SystemTime + use<> {
+        let start = self.start;
+        move |at| SystemTime::UNIX_EPOCH + WALL + (at - start)
     }
 
     fn next_event(&self) -> Option<Instant> {
@@ -277,7 +289,7 @@ impl Sim {
         }
         for tag in 0..self.browsers.len() {
             if self.browsers[tag].next_timeout().is_some_and(|at| at <= self.now) {
-                let captured = Self::captured(self.start);
+                let captured = self.captured();
                 self.browsers[tag].handle_timeout(self.now, captured);
                 self.collect(tag);
             }
@@ -334,26 +346,7 @@ impl Sim {
                     let links = &mut self.links[conn.0 as usize];
                     assert!(std::mem::take(&mut links.is_open), "a connection is closed once");
                 }
-                Output::Datagram(transmit) => {
-                    let destination = transmit.destination;
-                    let holds = |browser: &Browser| browser.habits.addrs.contains(&destination);
-                    let tag = self.browsers.iter().position(holds).expect("a datagram to nobody");
-                    self.tap.handle_egress(tag as u32, transmit.source, destination, &transmit.contents);
-                    let (links, source) = (&mut self.links[tag], transmit.source);
-                    for at in links
-                        .down
-                        .carry_datagram(now, &transmit.contents)
-                        .into_iter()
-                        .flatten()
-                        .filter(|_| !links.is_cut)
-                    {
-                        let contents = transmit.contents.to_vec();
-                        let at = batch_at(self.start, at);
-                        self.sequence += 1;
-                        let kind = Kind::DownDatagram { tag, source, destination, contents };
-                        self.queue.push(Reverse(Event { at, sequence: self.sequence, kind }));
-                    }
-                }
+                Output::Datagram(transmit) => self.on_server_datagram(&transmit),
                 Output::Exit => self.exited = true,
             }
         }
@@ -370,6 +363,28 @@ impl Sim {
         let at = links.down.carry_segment(self.now);
         self.push(at, Kind::DownBytes { tag, bytes: bytes.to_vec() });
         self.server.handle_input(self.now, Input::Written { conn, bytes: bytes.len() });
+    }
+
+    fn on_server_datagram(&mut self, transmit: &Transmit) {
+        let (source, destination) = (transmit.source, transmit.destination);
+        let knows = |tag: &usize| {
+            self.browsers[*tag].habits.addrs.contains(&destination) || self.links[*tag].public.contains(&destination)
+        };
+        let tag = (0..self.browsers.len()).find(knows).expect("a datagram to nobody");
+        self.tap.handle_egress(tag as u32, source, destination, &transmit.contents);
+        let links = &mut self.links[tag];
+        let own = match links.public.last() {
+            Some(public) if *public == destination => self.browsers[tag].habits.addrs[0],
+            // The NAT forgot this address.
+            Some(_) => return,
+            None => destination,
+        };
+        let arrivals = links.down.carry_datagram(self.now, &transmit.contents);
+        let is_cut = links.is_cut;
+        for at in arrivals.into_iter().flatten().filter(|_| !is_cut) {
+            let contents = transmit.contents.to_vec();
+            self.push(at, Kind::DownDatagram { tag, source, destination: own, contents });
+        }
     }
 
     fn push(&mut self, at: Instant, kind: Kind) {

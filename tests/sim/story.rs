@@ -1,5 +1,6 @@
 //! The words in which tests tell what people do and see.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -129,6 +130,40 @@ impl Sim {
         self.links[tag].down.path = path;
     }
 
+    /// Waits until the server has taken what somebody publishes, and lets its numbers begin at `seq_no`.
+    pub fn begin_at(&mut self, name: &str, source: Source, seq_no: u64) {
+        while self.publication(name, source).mid.is_none() {
+            self.run(millis(5));
+        }
+        let publication = self.publication_mut(name, source);
+        assert_eq!(publication.sent_packets, 0, "too late to begin elsewhere");
+        publication.seq_no = seq_no;
+    }
+
+    /// Somebody's numbers jump, as if so many packets had been sent and lost; below half of the number space, so
+    /// that a receiver can tell which way (RFC 3711 section 3.3.1).
+    pub fn skip_ahead(&mut self, name: &str, source: Source, packets: u16) {
+        self.publication_mut(name, source).seq_no += u64::from(packets);
+    }
+
+    /// Nobody sends media for that time; everything else goes on.
+    pub fn hush(&mut self, time: Duration) {
+        let end = self.now + time;
+        for browser in &mut self.browsers {
+            for publication in browser.publications.values_mut() {
+                publication.next_at = publication.next_at.max(end);
+            }
+        }
+        self.run(time);
+    }
+
+    /// From now on the browser's NAT shows another port.
+    pub fn rebind(&mut self, name: &str, port: u16) {
+        let tag = self.tag(name);
+        let ip = self.browsers[tag].habits.addrs[0].ip();
+        self.links[tag].public.push(SocketAddr::new(ip, port));
+    }
+
     /// A reader that is too slow: the server's writes are no longer taken.
     pub fn stall(&mut self, name: &str) {
         let tag = self.tag(name);
@@ -181,6 +216,12 @@ impl Sim {
 
     pub fn publication_mut(&mut self, name: &str, source: Source) -> &mut Publication {
         self.browser_mut(name).publications.get_mut(&source).expect("it was published")
+    }
+
+    /// How often a publisher was asked for a keyframe since then.
+    pub fn keyframe_requests(&self, publisher: &str, source: Source, since: Instant) -> Vec<Duration> {
+        let requests = self.publication(publisher, source).keyframe_requests.iter();
+        requests.filter(|at| **at >= since).map(|at| *at - since).collect()
     }
 
     /// The names of those who are on the page now, room by room.
@@ -243,6 +284,11 @@ impl Sim {
     pub fn learnt_of_leaving(&self, name: &str, id: &str) -> Option<Instant> {
         let left = &self.browser(name).page.left;
         left.iter().find(|(_, left, _)| left == id).map(|(at, ..)| *at)
+    }
+
+    /// Whether somebody of that name ever came.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.contains_key(name)
     }
 
     pub fn tag(&self, name: &str) -> usize {
