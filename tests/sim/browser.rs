@@ -137,8 +137,8 @@ impl Browser {
                     }
                 }
                 websocket::Event::Refused(code, text) | websocket::Event::Closed(code, text) => {
-                    self.closed = Some((code, text));
-                    self.rtc = None;
+                    // Not by its own doing.
+                    self.closed = self.rtc.take().map(|_| (code, text));
                 }
             }
         }

@@ -51,6 +51,7 @@ fn whose_connection_is_reset_is_gone_at_once() {
 #[test]
 fn who_answers_but_never_connects_is_told_and_closed() {
     let mut sim = sparse(142);
+    sim.dismissed.insert("bob".to_owned());
     sim.join("ann");
     sim.run(secs(1));
     sim.join("bob");
@@ -143,6 +144,7 @@ fn a_full_room_refuses_and_says_so() {
     let mut world = World { rate: Rate::SPARSE, ..World::new(147) };
     world.config.limits.max_room_size = 2;
     let mut sim = Sim::with(world);
+    sim.dismissed.insert("cat".to_owned());
     sim.join("ann");
     sim.join("bob");
     sim.run(secs(1));
@@ -156,6 +158,7 @@ fn a_full_room_refuses_and_says_so() {
     sim.run(secs(1));
     sim.join("cat");
     sim.run(secs(2));
+    sim.dismissed.clear();
     sim.assert_complete("main");
     assert!(sim.sees("ann", "cat"));
 }

@@ -65,7 +65,7 @@ impl Drop for Told<'_> {
     }
 }
 
-fn run_plans(seeds: std::ops::Range<u64>) {
+pub fn run_plans(seeds: std::ops::Range<u64>) {
     for seed in seeds {
         let mut plan = Plan::new(seed);
         let told = Told(seed, &mut plan);
@@ -121,9 +121,11 @@ impl Plan {
                 self.sim.vanish(name);
                 self.vanished = true;
             }
-            23..30 => {
+            // Who was not welcomed yet has no secret to come back with.
+            23..30 if self.sim.browser(name).page.welcomed_at.is_some() => {
                 self.sim.resume(name);
             }
+            23..30 => {}
             30..60 => self.toggle(name, source),
             60..75 => self.set_path(name),
             _ => {

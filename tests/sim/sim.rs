@@ -1,7 +1,7 @@
 //! The simulation: one server, its browsers, the network between them, and a clock that jumps from event to event.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -65,6 +65,8 @@ pub struct Sim {
     /// The path of browsers that join.
     pub path: Path,
     pub exited: bool,
+    /// Whom the server is expected to close.
+    pub dismissed: BTreeSet<String>,
     pub(crate) links: Vec<Links>,
     pub(crate) names: BTreeMap<String, usize>,
     seed: u64,
@@ -151,6 +153,7 @@ impl Sim {
             rate: world.rate,
             path: world.path,
             exited: false,
+            dismissed: BTreeSet::new(),
             links: Vec::new(),
             names: BTreeMap::new(),
             seed: world.seed,

@@ -234,6 +234,11 @@ impl Sim {
     /// Everybody in the room gets what everybody else publishes, knows exactly who is there, and nobody else.
     pub fn assert_complete(&self, room: &str) {
         let names = self.live(room);
+        let here = |name: &&String| self.browser(name).room == room && !self.dismissed.contains(*name);
+        for name in self.names.keys().filter(here) {
+            let browser = self.browser(name);
+            assert_eq!(browser.closed, None, "the server closed {name}, who was told {:?}", browser.page.errors);
+        }
         for viewer in &names {
             let page = &self.browser(viewer).page;
             let mut expected: Vec<_> =
