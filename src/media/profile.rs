@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use str0m::crypto::{CryptoProvider, from_feature_flags};
 use str0m::format::{Codec, FormatParams};
 use str0m::media::{Frequency, Pt};
 use str0m::rtp::{Extension, ExtensionMap, ExtensionSerializer, ExtensionValues};
 use str0m::{Candidate, RtcConfig};
 
 use crate::config::VideoCodec;
+use crate::media::dtls;
 
 /// Packets of one video stream kept to answer NACKs; about a second at 4 Mbit/s. Fewer turn a burst of loss into
 /// a freeze, more cost memory for each subscription.
@@ -42,9 +42,9 @@ impl Profile {
     /// Makes the process's certificate and the table of codecs, `codecs` in the order of preference.
     /// `candidates` are the addresses that offers announce.
     pub fn new(codecs: &[VideoCodec], candidates: &[SocketAddr]) -> Self {
-        let provider = Arc::new(from_feature_flags());
+        let provider = Arc::new(dtls::crypto_provider());
         let mut config = RtcConfig::new()
-            .set_crypto_provider(Arc::<CryptoProvider>::clone(&provider))
+            .set_crypto_provider(Arc::clone(&provider))
             .set_ice_lite(true)
             .set_rtp_mode(true)
             .set_stats_interval(None)
