@@ -1,0 +1,373 @@
+//! The bench's world: the server without I/O, clients with real ICE, DTLS and SRTP, and nothing between them.
+//!
+//! Only the server's own work is measured: everything that goes in or comes out passes through `serve`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use aq_server::clock::Wall;
+use aq_server::config::Config;
+use aq_server::id::ConnId;
+use aq_server::server::{Input, Output, Server, Setup, Transmit};
+use aq_server::web::assets::Assets;
+use serde_json::{Value, json};
+use str0m::change::SdpOffer;
+use str0m::media::{Mid, Pt};
+use str0m::net::{Protocol, Receive};
+use str0m::rtp::{RtpWrite, SeqNo};
+use str0m::{Candidate, Event, Rtc};
+
+/// Payload of a full video packet, in bytes.
+pub const VIDEO_BYTES: usize = 1_150;
+
+/// Packets of a video frame: 1 Mbit/s at 30 frames a second.
+pub const FRAME_PACKETS: usize = 4;
+
+/// One client.
+pub struct Client {
+    /// Its TCP connection.
+    pub conn: ConnId,
+    addr: SocketAddr,
+    rtc: Rtc,
+    timeout: Instant,
+    inbox: Vec<u8>,
+    greeted: bool,
+    publishes: bool,
+    /// The line on which it sends video.
+    pub video: Option<Mid>,
+    next_seq_no: u64,
+    /// RTP packets that reached its address, by SSRC; RTCP not counted.
+    pub arrived: u64,
+    /// RTP packets that it decrypted.
+    pub decrypted: u64,
+    /// Keyframes it was asked for.
+    pub keyframe_requests: u64,
+    /// Its datagrams are decrypted; a sample is, for speed.
+    pub sampled: bool,
+}
+
+/// Server, clients, time.
+pub struct World {
+    /// The server.
+    pub server: Server,
+    /// The clients.
+    pub clients: Vec<Client>,
+    /// Simulated time.
+    pub now: Instant,
+    /// Real time that the server took.
+    pub spent: Duration,
+    by_addr: BTreeMap<SocketAddr, usize>,
+    server_addr: SocketAddr,
+    outputs: Vec<Output>,
+}
+
+impl World {
+    /// An empty server.
+    pub fn new() -> Self {
+        str0m::crypto::from_feature_flags().install_process_default();
+        let now = Instant::now();
+        let server_addr: SocketAddr = "192.0.2.1:8080".parse().expect("an address");
+        let mut config = Config::default();
+        config.limits.max_room_size = 5_000;
+        config.limits.max_pending = 5_000;
+        let setup = Setup {
+            config,
+            assets: Assets::embedded(),
+            candidates: vec![server_addr],
+            wall: Wall { at: now, unix: Duration::from_secs(1_000_000_000), utc_offset_secs: 0 },
+            seed: [7; 32],
+        };
+        Self {
+            server: Server::new(now, setup),
+            clients: Vec::new(),
+            now,
+            spent: Duration::ZERO,
+            by_addr: BTreeMap::new(),
+            server_addr,
+            outputs: Vec::new(),
+        }
+    }
+
+    /// Somebody joins.
+    pub fn join(&mut self, room: &str, publishes: bool, sampled: bool) -> usize {
+        let index = self.clients.len();
+        let addr = SocketAddr::from(([198, 51, (index / 250) as u8, (index % 250) as u8 + 1], 40_000));
+        let mut rtc =
+            Rtc::builder().set_rtp_mode(true).clear_codecs().enable_opus(true, false).enable_vp8(true).build(self.now);
+        rtc.add_local_candidate(Candidate::host(addr, "udp").expect("a usable address"));
+        let conn = ConnId(index as u64 + 1);
+        self.clients.push(Client {
+            conn,
+            addr,
+            rtc,
+            timeout: self.now,
+            inbox: Vec::new(),
+            greeted: false,
+            publishes,
+            video: None,
+            next_seq_no: 1_000,
+            arrived: 0,
+            decrypted: 0,
+            keyframe_requests: 0,
+            sampled,
+        });
+        self.by_addr.insert(addr, index);
+        let remote = SocketAddr::from(([127, 0, 0, 1], 1_024));
+        self.server.handle_input(self.now, Input::Accepted { conn, remote, secure: false });
+        let head = format!(
+            "GET /aq_server/websocket?room={room}&name=c{index} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        self.server.handle_input(self.now, Input::Data { conn, bytes: head.as_bytes() });
+        self.settle();
+        index
+    }
+
+    /// Lets simulated time pass, with all that clients and server have to do.
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            let due = self.clients.iter().map(|client| client.timeout);
+            let next = due.chain(self.server.next_timeout()).min().unwrap_or(end);
+            self.now = next.clamp(self.now, end);
+            for index in 0..self.clients.len() {
+                if self.clients[index].timeout <= self.now {
+                    self.drive(index);
+                }
+            }
+            self.server.handle_input(self.now, Input::Timeout);
+            self.settle();
+            if next > end {
+                break;
+            }
+            self.now += Duration::from_micros(100);
+        }
+    }
+
+    /// The sealed datagrams of one video frame of a client.
+    pub fn frame(&mut self, index: usize, keyframe: bool) -> Vec<Transmit> {
+        let client = &mut self.clients[index];
+        let mid = client.video.expect("it publishes");
+        let ssrc = client.rtc.direct_api().stream_tx_by_mid(mid, None).expect("a stream").ssrc();
+        let mut datagrams = Vec::new();
+        let first = client.next_seq_no;
+        let timestamp = (first as u32 / FRAME_PACKETS as u32).wrapping_mul(3_000);
+        for packet in 0..FRAME_PACKETS {
+            let mut payload = vec![packet as u8; VIDEO_BYTES];
+            // VP8: extended descriptor with a 15-bit picture id; the frame header says key frame or not.
+            let start = if packet == 0 { 0x90 } else { 0x80 };
+            let picture = (first / FRAME_PACKETS as u64) as u16 | 0x8000;
+            payload[..4].copy_from_slice(&[start, 0x80, (picture >> 8) as u8, picture as u8]);
+            payload[4] = u8::from(!(keyframe && packet == 0));
+            payload[7..10].copy_from_slice(&[0x9d, 0x01, 0x2a]);
+            let seq_no: SeqNo = client.next_seq_no.into();
+            client.next_seq_no += 1;
+            let pt: Pt = 96.into();
+            let marker = packet + 1 == FRAME_PACKETS;
+            let write = RtpWrite::new(pt, seq_no, timestamp, self.now, payload).marker(marker);
+            client.rtc.direct_api().stream_tx(&ssrc).expect("a stream").write_rtp(write);
+            client.rtc.handle_input(str0m::Input::Timeout(self.now)).expect("time passes");
+            loop {
+                match client.rtc.poll_output().expect("a client works") {
+                    str0m::Output::Timeout(at) => {
+                        client.timeout = at;
+                        break;
+                    }
+                    str0m::Output::Transmit(transmit) => datagrams.push(transmit),
+                    str0m::Output::Event(_) => {}
+                }
+            }
+        }
+        datagrams
+    }
+
+    /// Gives a receive batch to the server and takes out everything it says: what is measured.
+    #[inline(never)]
+    pub fn serve(&mut self, batch: &[Transmit]) {
+        serve(&mut self.server, self.now, batch, &mut self.outputs, &mut self.spent);
+    }
+
+    /// Delivers what the server said.
+    pub fn deliver(&mut self) {
+        let outputs = std::mem::take(&mut self.outputs);
+        let mut touched = Vec::new();
+        for output in outputs {
+            match output {
+                Output::Datagram(transmit) => {
+                    let Some(&index) = self.by_addr.get(&transmit.destination) else { continue };
+                    let client = &mut self.clients[index];
+                    let is_rtp = transmit.contents[0] >> 6 == 2 && !(64..96).contains(&(transmit.contents[1] & 0x7f));
+                    client.arrived += u64::from(is_rtp);
+                    if is_rtp && !client.sampled {
+                        continue;
+                    }
+                    let receive =
+                        Receive::new(Protocol::Udp, transmit.source, transmit.destination, &transmit.contents)
+                            .expect("the server sends what WebRTC knows");
+                    client.rtc.handle_input(str0m::Input::Receive(self.now, receive)).expect("a client works");
+                    self.drain(index);
+                }
+                Output::Data { conn, bytes } => {
+                    let index = conn.0 as usize - 1;
+                    self.clients[index].inbox.extend_from_slice(&bytes);
+                    self.server.handle_input(self.now, Input::Written { conn, bytes: bytes.len() });
+                    touched.push(index);
+                }
+                Output::Close { conn } => panic!("the server closed {conn:?}"),
+                Output::Exit => {}
+            }
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        for index in touched {
+            self.read(index);
+            self.drive(index);
+        }
+    }
+
+    /// Until nobody has anything to say.
+    pub fn settle(&mut self) {
+        loop {
+            while let Some(output) = self.server.poll_output() {
+                self.outputs.push(output);
+            }
+            if self.outputs.is_empty() {
+                return;
+            }
+            self.deliver();
+        }
+    }
+
+    fn read(&mut self, index: usize) {
+        loop {
+            let client = &mut self.clients[index];
+            if !client.greeted {
+                let Some(end) = client.inbox.windows(4).position(|window| window == b"\r\n\r\n") else { return };
+                assert!(client.inbox.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&client.inbox));
+                client.inbox.drain(..end + 4);
+                client.greeted = true;
+            }
+            let Some((opcode, payload)) = take_frame(&mut client.inbox) else { return };
+            if opcode != 1 {
+                continue;
+            }
+            let message: Value = serde_json::from_slice(&payload).expect("JSON");
+            match message["event"].as_str() {
+                Some("offer") => self.on_offer(index, message["data"].as_str().expect("a description")),
+                Some("error") => panic!("client {index}: {message}"),
+                _ => {}
+            }
+        }
+    }
+
+    fn on_offer(&mut self, index: usize, data: &str) {
+        let description: Value = serde_json::from_str(data).expect("JSON");
+        let sdp = description["sdp"].as_str().expect("SDP");
+        let client = &mut self.clients[index];
+        let offer = SdpOffer::from_sdp_string(sdp).expect("an offer");
+        let mut answer = client.rtc.sdp_api().accept_offer(offer).expect("an acceptable offer").to_sdp_string();
+        if !client.publishes {
+            answer = answer.replace("a=sendonly", "a=inactive");
+        }
+        client.video = sections(sdp).find(|(kind, section)| *kind == "video" && section.contains("a=recvonly")).map(
+            |(_, section)| {
+                let mid = section.lines().find_map(|line| line.strip_prefix("a=mid:")).expect("a mid");
+                Mid::from(mid)
+            },
+        );
+        let data = json!({ "type": "answer", "sdp": answer }).to_string();
+        let text = json!({ "event": "answer", "data": data }).to_string();
+        let conn = client.conn;
+        self.server.handle_input(self.now, Input::Data { conn, bytes: &frame(text.as_bytes()) });
+    }
+
+    fn drive(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        client.rtc.handle_input(str0m::Input::Timeout(self.now)).expect("time passes");
+        self.drain(index);
+    }
+
+    fn drain(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        loop {
+            match client.rtc.poll_output().expect("a client works") {
+                str0m::Output::Timeout(at) => {
+                    client.timeout = at;
+                    return;
+                }
+                str0m::Output::Transmit(transmit) => {
+                    if transmit.destination == self.server_addr {
+                        self.server.handle_input(
+                            self.now,
+                            Input::Datagram {
+                                source: client.addr,
+                                destination: self.server_addr,
+                                contents: &transmit.contents,
+                            },
+                        );
+                    }
+                }
+                str0m::Output::Event(Event::RtpPacket(_)) => client.decrypted += 1,
+                str0m::Output::Event(Event::KeyframeRequest(_)) => client.keyframe_requests += 1,
+                str0m::Output::Event(_) => {}
+            }
+        }
+    }
+}
+
+#[inline(never)]
+fn serve(server: &mut Server, now: Instant, batch: &[Transmit], outputs: &mut Vec<Output>, spent: &mut Duration) {
+    let start = Instant::now();
+    for datagram in batch {
+        server.handle_input(
+            now,
+            Input::Datagram {
+                source: datagram.source,
+                destination: datagram.destination,
+                contents: &datagram.contents,
+            },
+        );
+    }
+    while let Some(output) = server.poll_output() {
+        outputs.push(output);
+    }
+    *spent += start.elapsed();
+}
+
+/// The m-lines of an SDP: kind and text.
+fn sections(sdp: &str) -> impl Iterator<Item = (&str, &str)> {
+    sdp.split("\r\nm=").skip(1).map(|section| (section.split(' ').next().unwrap_or_default(), section))
+}
+
+/// A masked text frame (RFC 6455 section 5.2), with a mask of zeroes.
+fn frame(payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x81];
+    match payload.len() {
+        length @ 0..126 => frame.push(0x80 | length as u8),
+        length @ 126..0x1_0000 => {
+            frame.push(0x80 | 126);
+            frame.extend((length as u16).to_be_bytes());
+        }
+        length => {
+            frame.push(0x80 | 127);
+            frame.extend((length as u64).to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend(payload);
+    frame
+}
+
+/// Takes one server frame out of a buffer.
+fn take_frame(inbox: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
+    let (&first, &second) = (inbox.first()?, inbox.get(1)?);
+    let (head, length) = match second {
+        126 => (4, usize::from(u16::from_be_bytes([*inbox.get(2)?, *inbox.get(3)?]))),
+        127 => (10, u64::from_be_bytes(inbox.get(2..10)?.try_into().expect("8 bytes")) as usize),
+        length => (2, usize::from(length)),
+    };
+    let payload = inbox.get(head..head + length)?.to_vec();
+    inbox.drain(..head + length);
+    Some((first & 0x0f, payload))
+}
