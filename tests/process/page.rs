@@ -1,0 +1,1 @@
+//! HTTP: the page and its files, and everything that is not one.
