@@ -62,7 +62,7 @@ fn a_second_signal_ends_at_once() {
     let mut eve = join_silently(&process);
     process.signal("TERM");
     let at = Instant::now();
-    let mut said = Vec::new();
+    let mut said: Vec<u8> = Vec::new();
     while !said.windows(7).any(|window| window == b"closing") {
         let mut buffer = [0; 4096];
         let read = eve.read(&mut buffer).unwrap();
