@@ -323,13 +323,13 @@ pub fn run_until(clients: &mut [&mut Client], what: &str, done: impl Fn(&[&mut C
 /// one piece from the first packet that came to the last that was sent.
 pub fn exchange(ann: &mut Client, bob: &mut Client) {
     const ENOUGH: usize = 50;
-    let enough = |client: &Client| {
-        [Kind::Audio, Kind::Video].iter().all(|kind| client.received(*kind).len() >= ENOUGH)
-    };
+    let enough = |client: &Client| [Kind::Audio, Kind::Video].iter().all(|kind| client.received(*kind).len() >= ENOUGH);
     run_until(&mut [ann, bob], "enough media", |clients| clients.iter().all(|client| enough(client)));
     (ann.sends, bob.sends) = (false, false);
     let is_last = |from: &Client, to: &Client| {
-        [Kind::Audio, Kind::Video].iter().all(|kind| to.received(*kind).contains(from.sent(*kind).last().expect("sent")))
+        [Kind::Audio, Kind::Video]
+            .iter()
+            .all(|kind| to.received(*kind).contains(from.sent(*kind).last().expect("sent")))
     };
     run_until(&mut [ann, bob], "the last packet", |clients| {
         is_last(clients[0], clients[1]) && is_last(clients[1], clients[0])

@@ -7,9 +7,12 @@ use crate::process::{Process, run};
 
 #[test]
 fn help_and_version_end_well() {
-    for (flag, expected) in
-        [("--help", "--public-ip"), ("-h", "--addr"), ("-help", "SERVER_ADDR"), ("--version", env!("CARGO_PKG_VERSION"))]
-    {
+    for (flag, expected) in [
+        ("--help", "--public-ip"),
+        ("-h", "--addr"),
+        ("-help", "SERVER_ADDR"),
+        ("--version", env!("CARGO_PKG_VERSION")),
+    ] {
         let ended = run(&[flag], &[]);
         assert_eq!((ended.code, ended.stderr.len()), (Some(0), 0), "{flag}: {:?}", ended.stderr);
         assert!(ended.stdout.iter().any(|line| line.contains(expected)), "{flag}: {:?}", ended.stdout);

@@ -12,8 +12,8 @@ mod wire;
 mod flags;
 mod logs;
 mod media;
-#[cfg(any())]
 mod nginx;
 mod origin;
 mod page;
 mod shutdown;
+mod tls;
