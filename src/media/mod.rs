@@ -2,6 +2,7 @@
 
 pub mod codec;
 pub mod demux;
+pub mod dtls;
 pub mod forward;
 pub mod keyframe;
 pub mod negotiation;

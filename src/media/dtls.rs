@@ -1,0 +1,114 @@
+//! DTLS with one set-up for all peers: building dimpl's configuration costs more than a millisecond, a peer with
+//! a shared one 15 microseconds.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use str0m::crypto::dtls::{
+    DtlsCert, DtlsImplError, DtlsInstance, DtlsOutput, DtlsProvider, DtlsVersion, ProtocolVersion,
+};
+use str0m::crypto::{CryptoError, CryptoProvider, from_feature_flags};
+
+static SHARED: SharedDtls = SharedDtls { config: OnceLock::new() };
+
+/// str0m's cryptography, with its DTLS replaced by ours.
+pub fn crypto_provider() -> CryptoProvider {
+    CryptoProvider { dtls_provider: &SHARED, ..from_feature_flags() }
+}
+
+/// Makes DTLS endpoints that share one configuration.
+struct SharedDtls {
+    config: OnceLock<Arc<dimpl::Config>>,
+}
+
+impl SharedDtls {
+    fn config(&self, mtu: Option<usize>) -> Result<Arc<dimpl::Config>, CryptoError> {
+        if let Some(config) = self.config.get() {
+            return Ok(Arc::clone(config));
+        }
+        // ICE has verified that the peer can receive at its address, so cookies would cost a round trip for nothing.
+        let mut builder = dimpl::Config::builder().use_server_cookie(false);
+        if let Some(mtu) = mtu {
+            builder = builder.mtu(mtu);
+        }
+        let config = builder.build().map_err(|error| CryptoError::Other(error.to_string()))?;
+        Ok(Arc::clone(self.config.get_or_init(|| Arc::new(config))))
+    }
+}
+
+impl fmt::Debug for SharedDtls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedDtls")
+    }
+}
+
+impl DtlsProvider for SharedDtls {
+    fn generate_certificate(&self) -> Option<DtlsCert> {
+        dimpl::certificate::generate_self_signed_certificate().ok()
+    }
+
+    // DTLS 1.2 whatever is asked: there the server chooses the cipher, which is AES-GCM; in 1.3 str0m takes the
+    // browser's first choice, AES-CM, which costs 60 % more for each packet.
+    fn new_dtls(
+        &self,
+        cert: &DtlsCert,
+        now: Instant,
+        _: DtlsVersion,
+        mtu: Option<usize>,
+    ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
+        let dtls = dimpl::Dtls::new_12(self.config(mtu)?, cert.clone(), now);
+        Ok(Box::new(Endpoint(dtls)))
+    }
+}
+
+/// One DTLS endpoint.
+struct Endpoint(dimpl::Dtls);
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Endpoint")
+    }
+}
+
+impl DtlsInstance for Endpoint {
+    fn set_active(&mut self, active: bool) {
+        self.0.set_active(active);
+    }
+
+    fn handle_packet(&mut self, packet: &[u8]) -> Result<(), DtlsImplError> {
+        self.0.handle_packet(packet)
+    }
+
+    fn poll_output<'a>(&mut self, buf: &'a mut [u8]) -> DtlsOutput<'a> {
+        self.0.poll_output(buf)
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsImplError> {
+        self.0.handle_timeout(now)
+    }
+
+    fn send_application_data(&mut self, data: &[u8]) -> Result<usize, DtlsImplError> {
+        self.0.send_application_data(data)
+    }
+
+    fn is_active(&self) -> bool {
+        self.0.is_active()
+    }
+
+    fn protocol_version(&self) -> Option<ProtocolVersion> {
+        self.0.protocol_version()
+    }
+
+    fn is_closing(&self) -> bool {
+        self.0.is_closing()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    fn close(&mut self) -> Result<(), DtlsImplError> {
+        self.0.close()
+    }
+}
