@@ -64,6 +64,10 @@ pub enum Kind {
     Video,
 }
 
+impl Kind {
+    const ALL: [Kind; 2] = [Kind::Audio, Kind::Video];
+}
+
 impl Client {
     /// Joins over plain HTTP; its media goes from `local` to `server`.
     pub fn join(process: &Process, name: &str, local: IpAddr, server: IpAddr) -> Self {
@@ -323,22 +327,25 @@ pub fn run_until(clients: &mut [&mut Client], what: &str, done: impl Fn(&[&mut C
 /// one piece from the first packet that came to the last that was sent.
 pub fn exchange(ann: &mut Client, bob: &mut Client) {
     const ENOUGH: usize = 50;
-    let enough = |client: &Client| [Kind::Audio, Kind::Video].iter().all(|kind| client.received(*kind).len() >= ENOUGH);
+    let enough = |client: &Client| Kind::ALL.iter().all(|kind| client.received(*kind).len() >= ENOUGH);
     run_until(&mut [ann, bob], "enough media", |clients| clients.iter().all(|client| enough(client)));
+    for (from, to) in [(&*ann, &*bob), (&*bob, &*ann)] {
+        for kind in Kind::ALL {
+            let strange = to.received(kind).iter().find(|payload| !from.sent(kind).contains(payload));
+            assert!(strange.is_none(), "{} never sent this {kind:?}: {strange:x?}", from.name);
+        }
+    }
     (ann.sends, bob.sends) = (false, false);
     let is_last = |from: &Client, to: &Client| {
-        [Kind::Audio, Kind::Video]
-            .iter()
-            .all(|kind| to.received(*kind).contains(from.sent(*kind).last().expect("sent")))
+        Kind::ALL.iter().all(|kind| to.received(*kind).contains(from.sent(*kind).last().expect("sent")))
     };
     run_until(&mut [ann, bob], "the last packet", |clients| {
         is_last(clients[0], clients[1]) && is_last(clients[1], clients[0])
     });
     for (from, to) in [(&*ann, &*bob), (&*bob, &*ann)] {
-        for kind in [Kind::Audio, Kind::Video] {
+        for kind in Kind::ALL {
             let (sent, received) = (from.sent(kind), to.received(kind));
-            let first = sent.iter().position(|payload| *payload == received[0]);
-            let first = first.unwrap_or_else(|| panic!("{} never sent this {kind:?}: {:x?}", from.name, received[0]));
+            let first = sent.iter().position(|payload| *payload == received[0]).expect("looked at above");
             assert!(received == &sent[first..], "{kind:?} of {} came changed, twice, or with gaps", from.name);
         }
     }
