@@ -33,7 +33,8 @@ fn main() -> ExitCode {
 }
 
 fn fail(error: impl Display) -> ExitCode {
-    eprintln!("aq-server: {error}");
+    // The code tells it too, so a closed standard error must not change it, as the panic of `eprintln!` would.
+    let _ = writeln!(std::io::stderr(), "aq-server: {error}");
     ExitCode::FAILURE
 }
 
