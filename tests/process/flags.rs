@@ -3,7 +3,7 @@
 use std::net::{TcpListener, UdpSocket};
 
 use crate::http::get;
-use crate::process::{Process, run};
+use crate::process::{Process, run, run_unheard};
 
 #[test]
 fn help_and_version_end_well() {
@@ -50,6 +50,12 @@ fn what_cannot_work_is_one_line_that_names_the_setting() {
         assert!(ended.stderr[0].contains(names), "{args:?} {env:?}: {:?}", ended.stderr);
         assert!(ended.stdout.is_empty(), "{args:?} {env:?}: {:?}", ended.stdout);
     }
+}
+
+#[test]
+fn codes_do_not_depend_on_a_listener() {
+    assert_eq!(run_unheard(&["--help"]), Some(0));
+    assert_eq!(run_unheard(&["--addr", "nowhere"]), Some(1));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! One server process: started on free ports, watched, and killed with the test.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -129,6 +129,14 @@ pub fn run(args: &[&str], env: &[(&str, &str)]) -> Ended {
     let stdout = Lines::new(child.stdout.take().expect("piped"));
     let stderr = Lines::new(child.stderr.take().expect("piped"));
     Process { child, port: 0, stdout, stderr: Some(stderr) }.wait()
+}
+
+/// Runs a server to whose output nobody listens, and says with which code it ended.
+pub fn run_unheard(args: &[&str]) -> Option<i32> {
+    let (_, stdout) = io::pipe().expect("a pipe");
+    let (_, stderr) = io::pipe().expect("a pipe");
+    let status = command(args, &[]).stdout(stdout).stderr(stderr).status().expect("the binary starts");
+    status.code()
 }
 
 fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
