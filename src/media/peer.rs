@@ -21,7 +21,7 @@ use crate::media::demux::MAX_ADDRESSES_PER_PEER;
 use crate::media::forward::{FIRST_SEQ_NO_LIMIT, Forward, Incoming};
 use crate::media::negotiation::{Agreed, Answered, Change, Negotiation, TrackId};
 use crate::media::profile::{PayloadTypes, Profile, forwarded_extensions};
-use crate::media::sdp::{SdpRefusal, check_answer};
+use crate::media::sdp::{SdpRefusal, check_answer, without_surplus};
 use crate::media::wallclock::{Report, SenderClock};
 
 /// SSRCs that one peer may send, repair streams not counted. More are dropped.
@@ -247,8 +247,7 @@ impl Peer {
         let pending = self.pending.take().ok_or(PeerError::UnexpectedAnswer)?;
         check_answer(sdp, self.offered_lines())
             .map_err(|refusal: SdpRefusal| PeerError::BadAnswer(format!("{refusal:?}")))?;
-        // Candidates are learned from authenticated checks only, so that no address is ever sent to unasked.
-        let sdp: String = sdp.split_inclusive('\n').filter(|line| !line.starts_with("a=candidate:")).collect();
+        let sdp = without_surplus(sdp);
         let bad = |error: &dyn std::fmt::Display| PeerError::BadAnswer(error.to_string());
         let answer = SdpAnswer::from_sdp_string(&sdp).map_err(|error| bad(&error))?;
         self.rtc.sdp_api().accept_answer(pending, answer).map_err(|error| bad(&error))?;
