@@ -36,6 +36,19 @@ fn who_vanishes_is_gone_within_the_bound() {
 }
 
 #[test]
+fn who_vanishes_without_ever_having_had_media_is_gone_within_the_bound() {
+    let mut sim = sparse(148);
+    sim.watch("ann");
+    sim.watch("bob");
+    sim.run(secs(3));
+    let (bob, at) = (sim.browser("bob").page.id.clone(), sim.now);
+    sim.vanish("bob");
+    sim.run(GONE_WITHIN + secs(1));
+    assert!(sim.learnt_of_leaving("ann", &bob).expect("told") - at < GONE_WITHIN);
+    assert!(sim.browser("ann").is_live());
+}
+
+#[test]
 fn whose_connection_is_reset_is_gone_at_once() {
     let mut sim = sparse(141);
     sim.join("ann");

@@ -49,6 +49,7 @@ fn a_storm_of_fifty_joins_costs_the_publisher_three_keyframes() {
     let names: Vec<String> = (0..50).map(|number| format!("w{number}")).collect();
     for name in &names {
         sim.watch(name);
+        sim.run(millis(15));
     }
     sim.run(secs(3));
     let requests = sim.keyframe_requests("ann", Camera, storm);
