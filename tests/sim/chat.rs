@@ -77,7 +77,8 @@ fn text_passes_unchanged_with_the_time_of_the_server() {
     sim.watch("ann");
     sim.watch("bob");
     sim.run(secs(1));
-    let lines = ["<img src=x onerror=alert(1)>", "\u{1f600} \"quoted\" \\ back\\slash", "two\nlines", "\u{202e}right to left"];
+    let lines =
+        ["<img src=x onerror=alert(1)>", "\u{1f600} \"quoted\" \\ back\\slash", "two\nlines", "\u{202e}right to left"];
     for line in lines {
         sim.chat("ann", line);
     }
@@ -128,7 +129,10 @@ fn what_is_no_message_is_said_and_harms_nobody() {
         ("[]", "bad-message"),
         ("{\"event\":\"dance\"}", "unknown-event"),
         ("{\"event\":\"unpublish\",\"kind\":\"video\",\"source\":\"screen\"}", "not-publishing"),
-        ("{\"event\":\"candidate\",\"data\":\"{\\\"candidate\\\":\\\"candidate:1 1 udp 1 a.local 9 typ host\\\"}\"}", ""),
+        (
+            "{\"event\":\"candidate\",\"data\":\"{\\\"candidate\\\":\\\"candidate:1 1 udp 1 a.local 9 typ host\\\"}\"}",
+            "",
+        ),
     ] {
         let before = sim.browser("bob").page.errors.len();
         sim.say_text("bob", text);
@@ -139,7 +143,10 @@ fn what_is_no_message_is_said_and_harms_nobody() {
     sim.say("bob", &json!({"event": "mute", "source": "microphone", "muted": true}));
     sim.run(secs(1));
     let bob = &sim.browser("bob").page.id;
-    assert_eq!(sim.browser("ann").page.mutes, [json!({"event": "mute", "id": bob, "source": "microphone", "muted": true})]);
+    assert_eq!(
+        sim.browser("ann").page.mutes,
+        [json!({"event": "mute", "id": bob, "source": "microphone", "muted": true})]
+    );
     assert!(sim.browser("bob").page.mutes.is_empty());
     sim.assert_complete("main");
 }

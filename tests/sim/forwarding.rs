@@ -145,7 +145,10 @@ fn header_extensions_come_through() {
     sim.browser_mut("bob").packets = Some(Vec::new());
     sim.run(secs(3));
     let packets = sim.browser("bob").packets.as_ref().expect("recorded");
-    assert!(packets.iter().any(|(stamp, _)| stamp.source == Camera) && packets.iter().any(|(stamp, _)| stamp.source == Microphone));
+    assert!(
+        packets.iter().any(|(stamp, _)| stamp.source == Camera)
+            && packets.iter().any(|(stamp, _)| stamp.source == Microphone)
+    );
     let captured = sim.captured();
     for (stamp, packet) in packets {
         let at = sim.publication("ann", stamp.source).captured[stamp.frame as usize];
@@ -174,7 +177,10 @@ fn who_cannot_decode_is_told_and_nobody_else_notices() {
     });
     sim.run(secs(3));
     let mut told: Vec<_> = sim.browser("bob").page.errors.iter().map(|(_, error)| error.clone()).collect();
-    assert!(told.iter().all(|error| error["code"] == "cannot-decode" && error["source"] == "camera" && error["retry"] == false));
+    assert!(
+        told.iter()
+            .all(|error| error["code"] == "cannot-decode" && error["source"] == "camera" && error["retry"] == false)
+    );
     told.sort_by_key(|error| error["id"].to_string());
     let mut ids = ["ann", "cat"].map(|name| sim.browser(name).page.id.clone());
     ids.sort();

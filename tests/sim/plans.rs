@@ -65,7 +65,7 @@ impl Drop for Told<'_> {
     }
 }
 
-pub fn run_plans(seeds: std::ops::Range<u64>) {
+fn run_plans(seeds: std::ops::Range<u64>) {
     for seed in seeds {
         let mut plan = Plan::new(seed);
         let told = Told(seed, &mut plan);
@@ -137,10 +137,14 @@ impl Plan {
 
     fn come(&mut self, name: &str) {
         let room = ROOMS[self.rng.random_range(0..self.rooms)];
-        let sources = [Microphone, Camera, Screen].into_iter().filter(|_| self.rng.random_bool(0.7)).collect::<Vec<_>>();
+        let sources =
+            [Microphone, Camera, Screen].into_iter().filter(|_| self.rng.random_bool(0.7)).collect::<Vec<_>>();
         let (old, delay) = (self.rng.random_bool(0.15), self.rng.random_range(1..300));
         let resumes = self.sim.has(name) && self.rng.random_bool(0.5);
-        self.log.push(format!("{:?}: {name} comes to {room} with {sources:?}, resume {resumes}, old {old}", self.sim.elapsed()));
+        self.log.push(format!(
+            "{:?}: {name} comes to {room} with {sources:?}, resume {resumes}, old {old}",
+            self.sim.elapsed()
+        ));
         if resumes {
             self.sim.resume(name);
             return;
@@ -188,6 +192,13 @@ impl Plan {
         if self.vanished {
             self.sim.hush(secs(30));
         }
+        // A lost DTLS flight is repeated after 1 s, then 2 s, then 4 s (RFC 6347 section 4.2.4.1).
+        for _ in 0..12 {
+            if !PEOPLE.iter().any(|name| self.is_live(name) && self.sim.browser(name).awaits_media()) {
+                break;
+            }
+            self.sim.run(secs(1));
+        }
         self.sim.run(secs(4));
     }
 
@@ -219,7 +230,8 @@ impl Plan {
         for browser in browsers().filter(|browser| browser.is_live()) {
             let came = browser.page.welcomed_at.expect("everybody was welcomed");
             for line in lines.values().filter(|line| line.from != browser.page.id) {
-                let number: usize = line.message.split(' ').next().and_then(|number| number.parse().ok()).expect("numbered");
+                let number: usize =
+                    line.message.split(' ').next().and_then(|number| number.parse().ok()).expect("numbered");
                 let missed = self.lines[number] > came && !browser.page.chat.contains(line);
                 assert!(!missed, "{} did not get {line:?}", browser.name);
             }

@@ -36,11 +36,19 @@ fn lip_sync_survives_a_difference_in_path_delay() {
 fn skews(sim: &Sim, source: Source) -> Vec<f64> {
     let bob = sim.browser("bob");
     let came = |stamp: &crate::media::Stamp| stamp.source == source;
-    let (stamp, packet) = bob.packets.as_ref().expect("recorded").iter().rev().find(|(stamp, _)| came(stamp)).expect("came");
+    let (stamp, packet) =
+        bob.packets.as_ref().expect("recorded").iter().rev().find(|(stamp, _)| came(stamp)).expect("came");
     let captured: Instant = sim.publication("ann", source).captured[stamp.frame as usize];
     let truth = sim.captured()(captured);
     let reports = bob.sender_reports.iter().filter(|report| report.sender_info.ssrc == packet.header.ssrc);
-    reports.map(|report| seconds_between(reported(packet, report.sender_info.rtp_time.numer() as u32, report.sender_info.ntp_time, source), truth)).collect()
+    reports
+        .map(|report| {
+            seconds_between(
+                reported(packet, report.sender_info.rtp_time.numer() as u32, report.sender_info.ntp_time, source),
+                truth,
+            )
+        })
+        .collect()
 }
 
 /// When the packet was captured by the sender report's pair of RTP and wall time (RFC 3550 section 6.4.1).
