@@ -3,14 +3,14 @@
 use std::env;
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
 use crate::devtools::DevTools;
 use crate::page::Page;
+use crate::scratch::Scratch;
 use crate::{poll, wait_for_exit};
 
 /// Why each flag is there:
@@ -36,7 +36,7 @@ const FLAGS: [&str; 17] = [
     "--disable-background-timer-throttling",
     "--disable-backgrounding-occluded-windows",
     "--disable-renderer-backgrounding",
-    "--disable-dev-shm-usage", // a container's /dev/shm is often 64 MB
+    "--disable-dev-shm-usage",   // a container's /dev/shm is often 64 MB
     "--remote-debugging-port=0", // a free one; it is written into the profile
 ];
 
@@ -44,9 +44,9 @@ const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 pub struct Chromium {
     process: Child,
-    profile: PathBuf,
     port: u16,
     devtools: DevTools,
+    _profile: Scratch, // after the process, which writes in it
 }
 
 impl Chromium {
@@ -59,10 +59,10 @@ impl Chromium {
             let _ = writeln!(std::io::stderr(), "skipped: {words}");
             return None;
         };
-        let profile = profile();
+        let profile = Scratch::new("chromium");
         let mut process = Command::new(program)
             .args(FLAGS)
-            .arg(format!("--user-data-dir={}", profile.display()))
+            .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg("about:blank")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -70,17 +70,17 @@ impl Chromium {
             .spawn()
             .expect("Chromium starts");
         let opened = poll(|| {
-            let text = fs::read_to_string(profile.join("DevToolsActivePort")).map_err(|error| error.to_string())?;
+            let text =
+                fs::read_to_string(profile.path().join("DevToolsActivePort")).map_err(|error| error.to_string())?;
             let (port, path) = text.split_once('\n').ok_or("half a DevToolsActivePort")?;
             let port = port.parse().map_err(|_| format!("port {port}"))?;
             Ok((port, DevTools::connect(port, path.trim())?))
         });
         match opened {
-            Ok((port, devtools)) => Some(Self { process, profile, port, devtools }),
+            Ok((port, devtools)) => Some(Self { process, port, devtools, _profile: profile }),
             Err(last) => {
                 let _ = process.kill();
                 let _ = process.wait();
-                let _ = fs::remove_dir_all(&profile);
                 panic!("Chromium opens no DevTools: {last}");
             }
         }
@@ -120,8 +120,6 @@ impl Drop for Chromium {
             let _ = self.process.kill();
             let _ = self.process.wait();
         }
-        // A helper may still write its last file.
-        let _ = poll(|| fs::remove_dir_all(&self.profile).map_err(|error| error.to_string()));
     }
 }
 
@@ -132,13 +130,4 @@ fn program() -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     let places: Vec<PathBuf> = env::split_paths(&path).collect();
     NAMES.iter().flat_map(|name| places.iter().map(move |place| place.join(name))).find(|file| file.is_file())
-}
-
-fn profile() -> PathBuf {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let name = format!("chromium-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let profile = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = fs::remove_dir_all(&profile);
-    fs::create_dir_all(&profile).expect("the build folder is writable");
-    profile
 }

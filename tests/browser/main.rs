@@ -8,6 +8,7 @@ mod chromium;
 mod devtools;
 mod page;
 mod program;
+mod scratch;
 mod stories;
 
 use std::process::{Child, ExitStatus};

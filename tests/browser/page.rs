@@ -16,7 +16,14 @@ const PROBE: &str = include_str!("probe.js");
 /// The window's size in CSS pixels.
 const SIZE: (u32, u32) = (1280, 800);
 
-/// Seconds of decoded sound without energy that are silence: the fake microphone beeps once a second.
+/// A growth of `totalAudioEnergy` (full scale for one second is 1) that only a beep makes: it gives some hundredths.
+const AUDIBLE: f64 = 1e-3;
+
+/// A growth that no beep stays below: a microphone that is off still sends samples of plus or minus one, a billionth
+/// a second.
+const SILENT: f64 = 1e-6;
+
+/// Seconds of decoded sound without a beep that are silence: the fake microphone beeps once a second.
 const SILENCE_S: f64 = 2.5;
 
 pub struct Page {
@@ -42,7 +49,6 @@ struct Media {
 
 #[derive(Debug, Deserialize)]
 pub struct Line {
-    pub who: String,
     pub text: String,
     pub own: bool,
 }
@@ -121,7 +127,8 @@ impl Page {
     pub fn takes_picture(&mut self, file: &std::path::Path) {
         let picture = self.call("Page.captureScreenshot", json!({ "format": "png" }));
         let picture = picture["data"].as_str().expect("a picture has data").as_bytes();
-        std::fs::write(file, BASE64.decode(picture).expect("the picture is base64")).expect("the picture's place is writable");
+        std::fs::write(file, BASE64.decode(picture).expect("the picture is base64"))
+            .expect("the picture's place is writable");
     }
 
     // What its user sees and hears
@@ -136,8 +143,9 @@ impl Page {
         self.until(&format!("the placeholder of {name} is gone"), &looks);
     }
 
-    pub fn hears(&mut self, name: &str) {
-        self.plays(&tile(name), false, true);
+    pub fn shows_neither_picture_nor_sound_of(&mut self, name: &str) {
+        let look = format!("[...{}.classList].join(' ') === 'tile silent'", tile(name));
+        self.until(&format!("{name} has the placeholder and the mark of silence"), &look);
     }
 
     pub fn sees_screen_of(&mut self, name: &str) {
@@ -157,7 +165,7 @@ impl Page {
                 return false;
             }
             let seen = now.width > 0 && now.time > since.time + 0.5 && now.frames > since.frames + 5;
-            let heard = now.plays && now.time > since.time + 0.5 && now.energy > since.energy;
+            let heard = now.plays && now.time > since.time + 0.5 && now.energy > since.energy + AUDIBLE;
             (seen || !picture) && (heard || !sound)
         });
     }
@@ -167,7 +175,7 @@ impl Page {
         let mut first: Option<Media> = None;
         self.watch(&format!("{name} is silent"), &tile(name), |now| {
             let since = *first.get_or_insert(now);
-            if now.energy - since.energy > 1e-9 || now.sound_s < since.sound_s {
+            if now.energy - since.energy > SILENT || now.sound_s < since.sound_s {
                 first = Some(now);
                 return false;
             }
@@ -187,7 +195,8 @@ impl Page {
     pub fn finds_line(&mut self, who: &str, text: &str) {
         let what = format!("a chat line of {who:?}: {text:?}");
         let line = json!([who, text]);
-        let look = format!("probe.chat().some(({{ who, text }}) => JSON.stringify([who, text]) === JSON.stringify({line}))");
+        let look =
+            format!("probe.chat().some(({{ who, text }}) => JSON.stringify([who, text]) === JSON.stringify({line}))");
         self.until(&what, &look);
     }
 
@@ -212,9 +221,9 @@ impl Page {
     /// The value of an expression, or of what it promises.
     pub fn eval<T: DeserializeOwned>(&mut self, expression: &str) -> T {
         let start = Instant::now();
-        let value = self.evaluate(expression).and_then(|value| {
-            serde_json::from_value(value).map_err(|error| error.to_string())
-        });
+        let value = self
+            .evaluate(expression)
+            .and_then(|value| serde_json::from_value(value).map_err(|error| error.to_string()));
         value.unwrap_or_else(|last| self.fail(expression, &last, start))
     }
 
