@@ -93,12 +93,8 @@ impl World {
     pub fn join(&mut self, room: &str, publishes: bool, sampled: bool) -> usize {
         let index = self.clients.len();
         let addr = SocketAddr::from(([198, 51, (index / 250) as u8, (index % 250) as u8 + 1], 40_000));
-        let mut rtc = Rtc::builder()
-            .set_rtp_mode(true)
-            .clear_codecs()
-            .enable_opus(true, false)
-            .enable_vp8(true)
-            .build(self.now);
+        let mut rtc =
+            Rtc::builder().set_rtp_mode(true).clear_codecs().enable_opus(true, false).enable_vp8(true).build(self.now);
         rtc.add_local_candidate(Candidate::host(addr, "udp").expect("a usable address"));
         let conn = ConnId(index as u64 + 1);
         self.clients.push(Client {
@@ -206,8 +202,9 @@ impl World {
                     if is_rtp && !client.sampled {
                         continue;
                     }
-                    let receive = Receive::new(Protocol::Udp, transmit.source, transmit.destination, &transmit.contents)
-                        .expect("the server sends what WebRTC knows");
+                    let receive =
+                        Receive::new(Protocol::Udp, transmit.source, transmit.destination, &transmit.contents)
+                            .expect("the server sends what WebRTC knows");
                     client.rtc.handle_input(str0m::Input::Receive(self.now, receive)).expect("a client works");
                     self.drain(index);
                 }

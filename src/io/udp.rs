@@ -14,6 +14,7 @@ use std::ptr;
 use mio::net::UdpSocket;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::media::profile::VIDEO_PAYLOAD_TYPES;
 use crate::server::Transmit;
 
 /// Datagrams taken in one call. More delay the first of the batch, fewer cost more calls.
@@ -29,8 +30,12 @@ const SEND_BATCH: usize = 64;
 const RUN_SEGMENTS: usize = 64;
 const RUN_BYTES: usize = 65_000;
 
-/// Datagrams kept while the socket is full. Above it new ones are dropped: late media is worth nothing.
+/// Datagrams kept while the socket is full, after each turn. Above it the oldest go, video first: late video is
+/// worth nothing, and a gap in it is repaired or hidden, one in sound is heard. More add delay, fewer lose bursts.
 const QUEUE: usize = 2_048;
+
+/// Datagrams of one turn. A batch of 64 to a thousand subscribers fits; more than that is dropped as it comes.
+const QUEUE_OF_A_TURN: usize = 100_000;
 
 /// Socket buffers that are asked for; the system may give less.
 const SOCKET_BUFFER: usize = 4 << 20;
@@ -183,7 +188,7 @@ impl Udp {
 
     /// Queues a datagram; it leaves with the next `flush`.
     pub fn send(&mut self, transmit: Transmit) {
-        if self.queue.len() < QUEUE + SEND_BATCH * RUN_SEGMENTS {
+        if self.queue.len() < QUEUE_OF_A_TURN {
             self.queue.push(transmit);
         } else {
             self.counters.dropped += 1;
@@ -212,8 +217,10 @@ impl Udp {
         }
         self.queue.drain(..start);
         let excess = self.queue.len().saturating_sub(QUEUE);
-        self.counters.dropped += excess as u64;
-        self.queue.drain(..excess);
+        if excess > 0 {
+            self.counters.dropped += excess as u64;
+            shed(&mut self.queue, excess);
+        }
         self.queue.is_empty()
     }
 
@@ -310,6 +317,25 @@ fn run_length(queue: &[Transmit], room: usize) -> usize {
         }
     }
     length.max(room.min(1))
+}
+
+/// Drops `excess` datagrams from the front: video, then whatever there is.
+fn shed(queue: &mut Vec<Transmit>, excess: usize) {
+    let mut left = excess;
+    queue.retain(|transmit| {
+        let drops = left > 0 && is_video(&transmit.contents);
+        left -= usize::from(drops);
+        !drops
+    });
+    queue.drain(..left);
+}
+
+/// A video packet, by its RTP payload type (RFC 3550 section 5.1, RFC 5761 section 4); not RTCP, STUN or DTLS.
+fn is_video(contents: &[u8]) -> bool {
+    match contents {
+        [first, second, ..] => first >> 6 == 2 && VIDEO_PAYLOAD_TYPES.contains(&(second & 0x7f)),
+        _ => false,
+    }
 }
 
 fn set_option(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
@@ -449,5 +475,123 @@ fn to_addr(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
             }
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn transmit(source: SocketAddr, destination: SocketAddr, contents: Vec<u8>) -> Transmit {
+        Transmit { proto: str0m::net::Protocol::Udp, source, destination, contents: contents.into() }
+    }
+
+    /// Receives until `count` datagrams have come.
+    fn receive(udp: &mut Udp, count: usize) -> Vec<(SocketAddr, SocketAddr, Vec<u8>)> {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let mut found = Vec::new();
+        while found.len() < count && Instant::now() < deadline {
+            udp.receive(|datagram| {
+                found.push((datagram.source, datagram.destination, datagram.contents.to_vec()));
+            })
+            .unwrap();
+        }
+        found
+    }
+
+    /// Frames of video with sound between them, to two destinations.
+    fn burst(source: SocketAddr, destinations: [SocketAddr; 2]) -> Vec<Transmit> {
+        let mut burst = Vec::new();
+        for destination in destinations {
+            for (number, length) in [1100, 1100, 1100, 400, 90, 1100, 1100, 1200, 7].into_iter().enumerate() {
+                burst.push(transmit(source, destination, vec![number as u8; length]));
+            }
+        }
+        burst
+    }
+
+    #[test]
+    fn bursts_arrive_whole_and_in_order_with_and_without_segmentation() {
+        for segmentation in [true, false] {
+            let bind = || Udp::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let (mut sender, mut ann, mut bob) = (bind(), bind(), bind());
+            sender.segmentation &= segmentation;
+            let segmented = sender.segmentation;
+            let local = sender.local_addr();
+            let sent = burst(local, [ann.local_addr(), bob.local_addr()]);
+            for transmit in burst(local, [ann.local_addr(), bob.local_addr()]) {
+                sender.send(transmit);
+            }
+            assert!(sender.flush());
+            for udp in [&mut ann, &mut bob] {
+                let expected: Vec<_> =
+                    sent.iter().filter(|transmit| transmit.destination == udp.local_addr()).collect();
+                let came = receive(udp, expected.len());
+                assert_eq!(came.len(), expected.len());
+                for ((source, destination, contents), sent) in came.iter().zip(expected) {
+                    assert_eq!((*source, *destination), (local, udp.local_addr()));
+                    assert_eq!(contents[..], sent.contents[..]);
+                }
+            }
+            assert_eq!(sender.counters.sent, 18);
+            assert_eq!(sender.counters.send_calls, 1);
+            assert_eq!(sender.counters.runs, if segmented { 8 } else { 18 });
+        }
+    }
+
+    #[test]
+    fn the_answer_leaves_from_the_address_that_was_asked() {
+        for wildcard in ["0.0.0.0:0", "[::]:0"] {
+            let mut server = Udp::bind(wildcard.parse().unwrap()).unwrap();
+            let mut client = Udp::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            for asked in ["127.0.0.1", "127.0.0.2", "127.0.0.3"] {
+                let asked = SocketAddr::new(asked.parse().unwrap(), server.local_addr().port());
+                client.send(transmit(client.local_addr(), asked, vec![1; 20]));
+                assert!(client.flush());
+                let (source, destination, _) = receive(&mut server, 1).remove(0);
+                assert_eq!((source, destination), (client.local_addr(), asked), "{wildcard}");
+                for _ in 0..2 {
+                    server.send(transmit(destination, source, vec![2; 20]));
+                }
+                assert!(server.flush());
+                for (source, ..) in receive(&mut client, 2) {
+                    assert_eq!(source, asked, "{wildcard}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_bad_destination_harms_nobody_else() {
+        let bind = || Udp::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (mut sender, mut ann) = (bind(), bind());
+        let local = sender.local_addr();
+        sender.send(transmit(local, "127.0.0.1:0".parse().unwrap(), vec![0; 9]));
+        sender.send(transmit("192.0.2.99:1".parse().unwrap(), ann.local_addr(), vec![0; 9]));
+        sender.send(transmit(local, ann.local_addr(), vec![0; 70_000]));
+        sender.send(transmit(local, ann.local_addr(), vec![7; 9]));
+        assert!(sender.flush());
+        assert_eq!(sender.counters.dropped, 3);
+        assert_eq!(receive(&mut ann, 1)[0].2, [7; 9]);
+    }
+
+    #[test]
+    fn old_video_goes_before_sound() {
+        let addr: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        let audio = [0x80, 111];
+        let video = [0x80, 96];
+        let rtcp = [0x80, 200];
+        let queue = |kinds: &[[u8; 2]]| -> Vec<Transmit> {
+            let numbered = kinds.iter().enumerate();
+            numbered.map(|(n, kind)| transmit(addr, addr, vec![kind[0], kind[1], n as u8])).collect()
+        };
+        let numbers = |queue: &[Transmit]| queue.iter().map(|transmit| transmit.contents[2]).collect::<Vec<_>>();
+        let mut mixed = queue(&[audio, video, rtcp, video, audio, video]);
+        shed(&mut mixed, 2);
+        assert_eq!(numbers(&mixed), [0, 2, 4, 5]);
+        shed(&mut mixed, 2);
+        assert_eq!(numbers(&mixed), [2, 4]);
     }
 }

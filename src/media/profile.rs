@@ -3,6 +3,7 @@
 //! One profile for all, so that a payload type means the same to everybody and packets pass unchanged.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +15,12 @@ use str0m::{Candidate, RtcConfig};
 use crate::config::VideoCodec;
 use crate::media::dtls;
 
-/// Packets of one video stream kept to answer NACKs; about a second at 4 Mbit/s. Fewer turn a burst of loss into
+/// Packets of one video stream kept to answer NACKs; about a second at 2 Mbit/s. Fewer turn a burst of loss into
 /// a freeze, more cost memory for each subscription.
-const RTX_PACKETS_VIDEO: usize = 512;
+const RTX_PACKETS_VIDEO: usize = 256;
+
+/// Payload types of video and its repair; dynamic ones (RFC 3551 section 6).
+pub const VIDEO_PAYLOAD_TYPES: Range<u8> = 96..104;
 
 /// Interval of receiver and sender reports for video. Shorter reports sooner, longer costs less per subscriber.
 const RTCP_INTERVAL_VIDEO: Duration = Duration::from_secs(2);
@@ -72,8 +76,8 @@ impl Profile {
                 ),
                 VideoCodec::Av1 => (Codec::Av1, FormatParams::default()),
             };
-            // 96 and up are dynamic (RFC 3551 section 6); RTX follows its codec.
-            let pt = 96 + 2 * index as u8;
+            // RTX follows its codec.
+            let pt = VIDEO_PAYLOAD_TYPES.start + 2 * index as u8;
             config.codec_config().add_config(
                 pt.into(),
                 Some((pt + 1).into()),
