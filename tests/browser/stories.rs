@@ -154,11 +154,19 @@ fn a_call_comes_back_after_the_server_was_away() {
     ann.sees_and_hears("Bob");
     bob.sees_and_hears("Ann");
 
+    let start = Instant::now();
     server.stop();
     let told = "document.body.dataset.state === 'reconnecting' && !document.querySelector('#banner').hidden
         && /Reconnecting|Trying again/.test(document.querySelector('#banner').textContent)";
-    ann.until("it is told in words", told);
-    bob.until("it is told in words", told);
+    for page in [&mut ann, &mut bob] {
+        page.until("it is told in words", told);
+    }
+    // Later than this it would be ICE that noticed.
+    assert!(start.elapsed() < AT_ONCE, "told after {:?}", start.elapsed());
+    // Away for longer than the server announced.
+    for page in [&mut ann, &mut bob] {
+        page.until("it tries again", "/can’t be reached/.test(document.querySelector('#banner').textContent)");
+    }
     server.start_again();
     for page in [&mut ann, &mut bob] {
         page.is_joined();
