@@ -68,10 +68,11 @@ fn two_pages_meet_talk_part_and_meet_again() {
         let mut bob = chromium.open(&server.link("weekly", "Bob"));
         bob.is_joined();
         ann.says("Hi Bob! Can you hear me?");
+        bob.finds_line("Ann", "Hi Bob! Can you hear me?");
         bob.says("Loud and clear. Nice to see you!");
         bob.says("Shall we wait for Cleo?");
-        ann.says("She is on her way. I have sent her the link.");
         ann.finds_line("Bob", "Shall we wait for Cleo?");
+        ann.says("She is on her way. I have sent her the link.");
         ann.sees_and_hears("Bob");
         ann.takes_picture(Path::new(&file));
     }
