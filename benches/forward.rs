@@ -3,6 +3,7 @@
 //! `cargo bench --bench forward` prints nanoseconds and allocations for each forwarded packet, and instructions
 //! where valgrind is installed. `-- --quick` takes fewer frames.
 
+mod wire;
 mod world;
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -1,137 +1,80 @@
-//! The configuration: command line and environment, checked. Flags win over the environment.
+//! The configuration: what flags and environment ask for, checked and complete.
+//!
+//! A flag wins over its variable, a variable over the default; an empty variable counts as unset. Long flags
+//! work with one dash too (`-addr :9000`), as Go's do. Nothing here opens a file or a socket, so what only
+//! the machine can refuse (a port in use, a missing file) is refused later, by whoever opens it.
 
-use std::ffi::{OsStr, OsString};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ffi::OsString;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use clap::builder::PossibleValue;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::error::{ContextKind, ErrorKind};
+use clap::{CommandFactory, FromArgMatches, Parser};
 use log::LevelFilter;
 
-/// Everything that a host can set.
-#[derive(Clone, Debug, Parser)]
-#[command(
-    name = "aq-server",
-    version,
-    max_term_width = 100,
-    about = "A video-conference server with chat: start it and open the URL that it prints in two browsers",
-    long_about = None
-)]
+const LISTEN: &str = "Listening";
+const MEDIA: &str = "Media";
+const TLS: &str = "HTTPS";
+const PAGE: &str = "Page, access and logs";
+
+/// The most that a limit may be set to: higher is a typing error, and sums of limits stay far from overflow.
+const MAX_LIMIT: usize = 1_000_000;
+/// The most chat lines that a room keeps: each late joiner is sent them all at once, so higher costs a burst
+/// for every join.
+const MAX_CHAT_HISTORY: usize = 1_000;
+/// Where state goes when neither systemd nor a home folder says so.
+const FALLBACK_STATE_DIR: &str = "/var/lib/aq-server";
+
+const EXAMPLES: &str = "\
+Every long flag works with one dash too (-addr :9000), and a flag wins over its variable.
+
+Examples:
+  aq-server                            try it on this machine: open http://localhost:8080
+  aq-server --tls auto                 let others on the same network in, with camera and microphone
+  aq-server --addr 127.0.0.1:8080 --media-addr :8080 --public-ip 203.0.113.7
+                                       behind nginx on a server with a public address";
+
+/// Everything the server is told at its start.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Address of HTTP and WebSocket; `:PORT` means all interfaces
-    #[arg(long, env = "SERVER_ADDR", default_value = ":8080", value_name = "HOST:PORT", value_parser = parse_addr)]
+    /// Where HTTP and WebSocket listen. `[::]` means every interface, IPv4 included.
     pub addr: SocketAddr,
-
-    /// Path below which everything is served
-    #[arg(long, env = "PATH_PREFIX", default_value = "/aq_server", value_name = "PATH", value_parser = parse_prefix)]
+    /// Path before every route: empty for the root, or a leading slash and no trailing one.
     pub prefix: String,
-
-    /// Address of UDP media [default: host and port of --addr]
-    #[arg(long = "media-addr", env = "MEDIA_ADDR", value_name = "HOST:PORT", value_parser = parse_addr)]
-    media: Option<SocketAddr>,
-
-    /// Address that clients reach this machine at, announced instead of the interfaces' addresses of its family;
-    /// with a leading `+` beside them. May repeat
-    #[arg(long = "public-ip", env = "PUBLIC_IP", value_name = "[+]IP", value_delimiter = ',')]
+    /// Where media is sent from and received, UDP. `[::]` as in `addr`.
+    pub media_addr: SocketAddr,
+    /// Addresses to announce to browsers, in the order given; none twice.
     pub public_ips: Vec<PublicIp>,
-
-    /// Web origin whose pages may use this server, as `https://example.org`; `*` for all. Default: the server's
-    /// own pages only. May repeat
-    #[arg(long = "allow-origin", env = "ALLOWED_ORIGINS", value_name = "ORIGIN", value_delimiter = ',',
-        value_parser = parse_origin)]
-    pub allow_origins: Vec<String>,
-
-    /// Video codecs in the order of preference
-    #[arg(long, env = "CODECS", default_value = "vp8,h264,vp9,av1", value_name = "LIST", value_delimiter = ',')]
+    /// What is offered, most wanted first; never empty, none twice.
     pub codecs: Vec<VideoCodec>,
-
-    /// How much is logged: off, error, warn, info, debug or trace
-    #[arg(long, env = "LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
-    pub log_level: LevelFilter,
-
-    /// Serve the page from this folder instead of the binary; changes show at once
-    #[arg(long = "www", env = "WWW_DIR", value_name = "DIR")]
-    pub www: Option<PathBuf>,
-
-    #[command(flatten)]
-    tls_flags: TlsFlags,
-
-    /// Folder for what outlives a restart: the certificate of `--tls auto` [default: $STATE_DIRECTORY, else
-    /// $XDG_STATE_HOME/aq-server, else ~/.local/state/aq-server]
-    #[arg(long = "state-dir", env = "STATE_DIR", value_name = "DIR")]
-    state: Option<PathBuf>,
-
-    /// The folder for state, as it was found.
-    #[arg(skip)]
+    /// Where the certificate comes from, if there is one.
+    pub tls: Tls,
+    /// The folder for what outlives a run. It need not exist.
     pub state_dir: PathBuf,
-
-    /// What is allowed.
-    #[command(flatten)]
+    /// Origins whose pages may connect, beside the server's own: `*` for any, else lower case as browsers
+    /// write it (`https://example.org`, no default port, no trailing slash).
+    pub allowed_origins: Vec<String>,
+    /// The folder whose files replace the embedded page.
+    pub www: Option<PathBuf>,
+    /// The least severe lines that are logged.
+    pub log_level: LevelFilter,
+    /// How far clients can make the server grow.
     pub limits: Limits,
 }
 
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "TLS")]
-struct TlsFlags {
-    /// `auto` makes a certificate for this machine's names and addresses: browsers give no camera to plain http
-    /// pages from other machines
-    #[arg(id = "tls", long = "tls", env = "TLS", default_value = "off", value_name = "off|auto")]
-    mode: TlsMode,
-
-    /// Certificate chain, PEM
-    #[arg(long = "tls-cert", env = "TLS_CERT", value_name = "FILE", requires = "key")]
-    cert: Option<PathBuf>,
-
-    /// Its private key, PEM
-    #[arg(long = "tls-key", env = "TLS_KEY", value_name = "FILE", requires = "cert")]
-    key: Option<PathBuf>,
-}
-
-/// What is allowed; above it people are refused with a clear error, and nobody else is disturbed.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Limits")]
-pub struct Limits {
-    /// Rooms
-    #[arg(long, env = "MAX_ROOMS", default_value_t = 1_000, value_name = "N", allow_negative_numbers = true)]
-    pub max_rooms: usize,
-
-    /// Participants in all rooms together
-    #[arg(long, env = "MAX_PARTICIPANTS", default_value_t = 10_000, value_name = "N", allow_negative_numbers = true)]
-    pub max_participants: usize,
-
-    /// Participants in one room
-    #[arg(long, env = "MAX_ROOM_SIZE", default_value_t = 100, value_name = "N", allow_negative_numbers = true)]
-    pub max_room_size: usize,
-
-    /// TCP connections
-    #[arg(long, env = "MAX_CONNS", default_value_t = 10_000, value_name = "N", allow_negative_numbers = true)]
-    pub max_conns: usize,
-
-    /// TCP connections from one address; loopback, where proxies are, is free
-    #[arg(long, env = "MAX_CONNS_PER_ADDR", default_value_t = 100, value_name = "N", allow_negative_numbers = true)]
-    pub max_conns_per_addr: usize,
-
-    /// Participants whose media is still connecting
-    #[arg(long, env = "MAX_PENDING", default_value_t = 1_000, value_name = "N", allow_negative_numbers = true)]
-    pub max_pending: usize,
-
-    /// Chat lines that greet a newcomer
-    #[arg(long, env = "CHAT_HISTORY", default_value_t = 50, value_name = "N", allow_negative_numbers = true)]
-    pub chat_history: usize,
-}
-
-/// An address to announce.
+/// An address at which the server is reached although no interface has it (port forwarding, cloud NAT).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PublicIp {
     /// The address.
     pub addr: IpAddr,
-    /// Beside the interfaces' addresses, not instead of them.
+    /// Announced beside the interface addresses of its family, not instead of them.
     pub beside: bool,
 }
 
-/// A video codec, in the one profile that is offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A video codec that the server can offer, in one profile each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum VideoCodec {
     /// VP8.
     Vp8,
@@ -143,355 +86,606 @@ pub enum VideoCodec {
     Av1,
 }
 
-/// Where HTTPS comes from.
+/// Where the HTTPS certificate comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tls {
-    /// Plain HTTP, or a proxy in front.
+    /// Plain HTTP.
     Off,
-    /// A certificate of the host's.
+    /// PEM files: a certificate chain, leaf first, and its private key.
     Files {
-        /// PEM chain.
+        /// The chain.
         cert: PathBuf,
-        /// PEM key.
+        /// Its key.
         key: PathBuf,
     },
-    /// A certificate made on first run.
+    /// The server's own self-signed certificate, kept in the state folder.
     Auto,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum TlsMode {
-    Off,
-    Auto,
+/// How far clients can make the server grow. Each is a count; higher costs memory under attack, lower turns
+/// people away.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+#[command(next_help_heading = "Limits")]
+pub struct Limits {
+    /// Rooms at once
+    #[arg(long, env, value_name = "N", default_value = "1000", value_parser = limit(1..=MAX_LIMIT))]
+    pub max_rooms: usize,
+    /// Participants at once, in all rooms together
+    #[arg(long, env, value_name = "N", default_value = "10000", value_parser = limit(1..=MAX_LIMIT))]
+    pub max_participants: usize,
+    /// Participants at once in one room
+    #[arg(long, env, value_name = "N", default_value = "100", value_parser = limit(1..=MAX_LIMIT))]
+    pub max_room_size: usize,
+    /// TCP connections at once
+    #[arg(long, env, value_name = "N", default_value = "10000", value_parser = limit(1..=MAX_LIMIT))]
+    pub max_conns: usize,
+    /// TCP connections at once from one address; loopback has no such limit
+    #[arg(long, env, value_name = "N", default_value = "100", value_parser = limit(1..=MAX_LIMIT))]
+    pub max_conns_per_addr: usize,
+    /// Participants at once whose media has not connected yet
+    #[arg(long, env, value_name = "N", default_value = "1000", value_parser = limit(1..=MAX_LIMIT))]
+    pub max_pending: usize,
+    /// Chat lines that a room keeps for who comes later; 0 keeps none
+    #[arg(long, env, value_name = "N", default_value = "50", value_parser = limit(0..=MAX_CHAT_HISTORY))]
+    pub chat_history: usize,
 }
 
-/// What a command line asks for.
-#[derive(Debug)]
-pub enum Parsed {
-    /// Serve.
-    Run(Box<Config>),
-    /// Print this and end well: help or version.
-    Say(String),
+/// Why there is no [`Config`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ParseError {
+    /// The text that `--help` or `--version` asked for: goes to standard output, exit code 0.
+    Asked(String),
+    /// One line that names the setting: goes to standard error, exit code 1.
+    Invalid(String),
 }
 
 impl Config {
-    /// Reads the command line (with the program's name first) and the environment, through a function that looks
-    /// a variable up. A variable that is empty counts as not set.
+    /// Reads the command line, program name first; `variable` looks up one variable of the environment.
     ///
     /// # Errors
-    /// One line that names the setting and what it takes.
+    /// The text to print before exit, see [`ParseError`].
     pub fn parse(
-        args: impl IntoIterator<Item = OsString>,
-        env: impl Fn(&str) -> Option<OsString>,
-    ) -> Result<Parsed, String> {
-        let command = Self::command();
-        let mut from_env = Vec::new();
-        for arg in command.get_arguments() {
-            let Some(long) = arg.get_long() else { continue };
-            // Given to the parser as a flag in front of the others, so that an empty variable is one not set.
-            let value = arg.get_env().and_then(|name| env(&name.to_string_lossy()));
-            if let Some(value) = value.filter(|value| !value.is_empty()) {
-                let mut flag = OsString::from(format!("--{long}="));
-                flag.push(value);
-                from_env.push((long.to_owned(), flag));
-            }
-        }
-        let mut args = args.into_iter();
-        let program = args.next();
-        let given: Vec<OsString> = args.map(go_style).collect();
-        let is_given = |long: &str| {
-            let flag = format!("--{long}");
-            let same = |arg: &OsStr| arg.to_str().is_some_and(|arg| arg.split('=').next() == Some(&flag));
-            given.iter().any(|arg| same(arg))
-        };
-        from_env.retain(|(long, _)| !is_given(long));
-        let from_env = from_env.into_iter().map(|(_, flag)| flag);
-        let all = program.into_iter().chain(from_env).chain(given.iter().cloned());
-        let command = command.mut_args(|arg| {
-            let Some(env) = arg.get_env().map(|env| env.to_string_lossy().into_owned()) else {
-                return arg;
+        args: impl Iterator<Item = OsString>,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Config, ParseError> {
+        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let command = Flags::command();
+        let mut args: Vec<OsString> = args.map(two_dashes).collect();
+        for (flag, name) in settings(&command) {
+            let Some(value) = variable(&name) else { continue };
+            let given = |arg: &OsString| {
+                let arg = arg.as_encoded_bytes().strip_prefix(flag.as_bytes());
+                arg.is_some_and(|rest| rest.is_empty() || rest[0] == b'=')
             };
-            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-            arg.env(None::<&str>).help(format!("{help} [env: {env}]"))
-        });
-        let matches = match command.try_get_matches_from(all) {
-            Ok(matches) => matches,
-            Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-                return Ok(Parsed::Say(error.to_string()));
-            }
-            Err(error) => return Err(one_line(&error)),
-        };
-        let mut config = Self::from_arg_matches(&matches).map_err(|error| one_line(&error))?;
-        config.check()?;
-        let folder = |name| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let found = config.state.clone().or_else(|| folder("STATE_DIRECTORY"));
-        let found = found.or_else(|| Some(folder("XDG_STATE_HOME")?.join("aq-server")));
-        let found = found.or_else(|| Some(folder("HOME")?.join(".local/state/aq-server")));
-        config.state_dir = found.unwrap_or_else(|| PathBuf::from("aq-server-state"));
-        Ok(Parsed::Run(Box::new(config)))
-    }
-
-    /// The address of the media socket; port 0 with `--addr` on port 0: the same, once it is known.
-    pub fn media_addr(&self) -> SocketAddr {
-        self.media.unwrap_or(self.addr)
-    }
-
-    /// Where HTTPS comes from.
-    pub fn tls(&self) -> Tls {
-        match (&self.tls_flags.cert, &self.tls_flags.key, self.tls_flags.mode) {
-            (Some(cert), Some(key), _) => Tls::Files { cert: cert.clone(), key: key.clone() },
-            (_, _, TlsMode::Auto) => Tls::Auto,
-            _ => Tls::Off,
-        }
-    }
-
-    fn check(&self) -> Result<(), String> {
-        for (index, codec) in self.codecs.iter().enumerate() {
-            if self.codecs[..index].contains(codec) {
-                return Err(format!("--codecs (CODECS): {codec:?} stands there twice"));
+            if !args.iter().any(given) {
+                let mut arg = OsString::from(flag + "=");
+                arg.push(value);
+                args.insert(args.len().min(1), arg);
             }
         }
-        let limits = &self.limits;
-        for (name, value) in [
-            ("--max-rooms (MAX_ROOMS)", limits.max_rooms),
-            ("--max-participants (MAX_PARTICIPANTS)", limits.max_participants),
-            ("--max-room-size (MAX_ROOM_SIZE)", limits.max_room_size),
-            ("--max-conns (MAX_CONNS)", limits.max_conns),
-            ("--max-conns-per-addr (MAX_CONNS_PER_ADDR)", limits.max_conns_per_addr),
-            ("--max-pending (MAX_PENDING)", limits.max_pending),
-        ] {
-            if value == 0 {
-                return Err(format!("{name}: 0 would let nobody in; the least is 1"));
-            }
-        }
-        if self.tls_flags.cert.is_some() && self.tls_flags.mode == TlsMode::Auto {
-            return Err("--tls (TLS): auto makes a certificate, --tls-cert names one; choose".to_owned());
-        }
-        Ok(())
+        // The variables are looked up above, where an empty one is unset; clap knows them for its help only.
+        let matches = command.mut_args(|arg| arg.env(None::<&'static str>)).try_get_matches_from(args);
+        let flags = matches.and_then(|matches| Flags::from_arg_matches(&matches)).map_err(ParseError::from)?;
+        flags.into_config(variable).map_err(ParseError::Invalid)
     }
 }
 
 impl Default for Config {
-    /// The defaults, whatever the environment says.
+    /// What no flags and an empty environment give.
     fn default() -> Self {
-        let parsed = Self::parse(["aq-server".into()], |_| None);
-        match parsed {
-            Ok(Parsed::Run(config)) => *config,
-            _ => unreachable!("a test holds that the defaults are valid"),
+        Config::parse(std::iter::empty(), |_| None).expect("a test holds that the defaults are valid")
+    }
+}
+
+impl VideoCodec {
+    /// Every codec, in the order that is offered by default.
+    pub const ALL: [VideoCodec; 4] = [VideoCodec::Vp8, VideoCodec::H264, VideoCodec::Vp9, VideoCodec::Av1];
+}
+
+impl fmt::Display for VideoCodec {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            VideoCodec::Vp8 => "vp8",
+            VideoCodec::H264 => "h264",
+            VideoCodec::Vp9 => "vp9",
+            VideoCodec::Av1 => "av1",
+        })
+    }
+}
+
+impl From<clap::Error> for ParseError {
+    fn from(error: clap::Error) -> Self {
+        let text = |kind| error.get(kind).map(|value| value.to_string()).unwrap_or_default();
+        match error.kind() {
+            ErrorKind::DisplayHelp => {
+                let mut command = Flags::command().mut_args(|arg| arg.hide_env_values(true));
+                ParseError::Asked(command.render_help().to_string())
+            }
+            ErrorKind::DisplayVersion => ParseError::Asked(error.render().to_string()),
+            // "--addr <ADDR>" and what its parser said.
+            ErrorKind::ValueValidation => {
+                let (arg, value) = (text(ContextKind::InvalidArg), text(ContextKind::InvalidValue));
+                let why = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                ParseError::Invalid(refuse(arg.split_whitespace().next().unwrap_or(&arg), &value, &why))
+            }
+            _ => {
+                let message = error.render().to_string();
+                let line = message.lines().next().unwrap_or_default();
+                let line = line.strip_prefix("error: ").unwrap_or(line);
+                let hint = match text(ContextKind::SuggestedArg) {
+                    similar if similar.is_empty() => "--help lists every setting".to_owned(),
+                    similar => format!("did you mean {similar}?"),
+                };
+                ParseError::Invalid(format!("{line}; {hint}"))
+            }
         }
     }
 }
 
-impl std::str::FromStr for PublicIp {
-    type Err = String;
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let (ParseError::Asked(text) | ParseError::Invalid(text)) = self;
+        f.write_str(text)
+    }
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (addr, beside) = match text.trim().strip_prefix('+') {
-            Some(addr) => (addr, true),
-            None => (text.trim(), false),
+impl std::error::Error for ParseError {}
+
+/// The command line as clap reads it. The comments are the help.
+#[derive(Parser)]
+#[command(name = "aq-server", version, about, after_help = EXAMPLES, args_override_self = true)]
+struct Flags {
+    /// Address of the page and signaling (TCP). ":8080" is every interface, IPv4 and IPv6;
+    /// "0.0.0.0:8080" every IPv4 one; port 0 any free port
+    #[arg(long, env = "SERVER_ADDR", default_value = ":8080", value_parser = parse_addr)]
+    #[arg(help_heading = LISTEN, verbatim_doc_comment)]
+    addr: SocketAddr,
+    /// Path before every route; "/" for none
+    #[arg(long, env = "PATH_PREFIX", value_name = "PATH", default_value = "/aq_server")]
+    #[arg(value_parser = parse_prefix, help_heading = LISTEN)]
+    prefix: String,
+    /// Address of the media (UDP), written like --addr. Behind a proxy, where --addr is 127.0.0.1,
+    /// set it: media does not go through the proxy [default: address and port of --addr]
+    #[arg(long, env, value_name = "ADDR", value_parser = parse_addr)]
+    #[arg(help_heading = MEDIA, verbatim_doc_comment)]
+    media_addr: Option<SocketAddr>,
+    /// Address under which browsers reach this machine, when no interface has it: announced instead
+    /// of the interface addresses of its family (IPv4 or IPv6), or with a plus sign (+203.0.113.7)
+    /// beside them. May repeat, or be a comma list
+    #[arg(long = "public-ip", env = "PUBLIC_IP", value_name = "[+]IP", value_parser = parse_public_ip)]
+    #[arg(value_delimiter = ',', help_heading = MEDIA, verbatim_doc_comment)]
+    public_ips: Vec<PublicIp>,
+    /// Video codecs, most wanted first
+    #[arg(long, env, value_name = "LIST", default_value = "vp8,h264,vp9,av1", value_parser = parse_codec)]
+    #[arg(value_delimiter = ',', help_heading = MEDIA)]
+    codecs: Vec<VideoCodec>,
+    /// "auto": HTTPS with a certificate made on the first run for this machine's names and addresses
+    /// and kept in --state-dir. "off": plain HTTP, even where certificate files are set
+    #[arg(long, env, value_name = "auto|off", value_parser = parse_tls, help_heading = TLS)]
+    #[arg(verbatim_doc_comment)]
+    tls: Option<Tls>,
+    /// HTTPS with this certificate: a PEM file, leaf first
+    #[arg(long, env, value_name = "FILE", help_heading = TLS)]
+    tls_cert: Option<PathBuf>,
+    /// The private key of --tls-cert: a PEM file
+    #[arg(long, env, value_name = "FILE", help_heading = TLS)]
+    tls_key: Option<PathBuf>,
+    /// Folder for what outlives a run [default: systemd's $STATE_DIRECTORY, else
+    /// $XDG_STATE_HOME/aq-server, else ~/.local/state/aq-server]
+    #[arg(long, env, value_name = "DIR", help_heading = TLS, verbatim_doc_comment)]
+    state_dir: Option<PathBuf>,
+    /// Origin of other pages that may connect (https://example.org), or * for any; the server's own
+    /// page always may. May repeat, or be a comma list
+    #[arg(long = "allow-origin", env = "ALLOWED_ORIGINS", value_name = "ORIGIN", value_parser = parse_origin)]
+    #[arg(value_delimiter = ',', help_heading = PAGE, verbatim_doc_comment)]
+    allowed_origins: Vec<String>,
+    /// Folder with a page of your own, served instead of the one inside the program
+    #[arg(long, env = "WWW_DIR", value_name = "DIR", help_heading = PAGE)]
+    www: Option<PathBuf>,
+    /// Least severe lines to log: error, warn, info, debug, trace or off
+    #[arg(long, env, value_name = "LEVEL", default_value = "info", value_parser = parse_log_level)]
+    #[arg(help_heading = PAGE)]
+    log_level: LevelFilter,
+    #[command(flatten)]
+    limits: Limits,
+}
+
+impl Flags {
+    fn into_config(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<Config, String> {
+        refuse_doubled("--codecs", &self.codecs, ToString::to_string)?;
+        let addrs: Vec<IpAddr> = self.public_ips.iter().map(|public_ip| public_ip.addr).collect();
+        refuse_doubled("--public-ip", &addrs, ToString::to_string)?;
+        let tls = match (self.tls, self.tls_cert, self.tls_key) {
+            (Some(Tls::Auto), None, None) => Tls::Auto,
+            (Some(Tls::Auto), _, _) => {
+                return Err("--tls auto (TLS) makes its own certificate: leave out --tls-cert (TLS_CERT) and \
+                            --tls-key (TLS_KEY), or --tls"
+                    .to_owned());
+            }
+            (Some(_), _, _) | (None, None, None) => Tls::Off,
+            (None, Some(cert), Some(key)) => Tls::Files { cert, key },
+            (None, Some(_), None) => return Err("--tls-cert (TLS_CERT) needs --tls-key (TLS_KEY)".to_owned()),
+            (None, None, Some(_)) => return Err("--tls-key (TLS_KEY) needs --tls-cert (TLS_CERT)".to_owned()),
         };
-        let addr: IpAddr = addr.parse().map_err(|_| "an IP address is expected, like 203.0.113.7".to_owned())?;
-        if addr.is_unspecified() || addr.is_multicast() {
-            return Err("clients can't send to this address".to_owned());
+        Ok(Config {
+            addr: self.addr,
+            prefix: self.prefix,
+            media_addr: self.media_addr.unwrap_or(self.addr),
+            public_ips: self.public_ips,
+            codecs: self.codecs,
+            tls,
+            state_dir: self.state_dir.unwrap_or_else(|| default_state_dir(variable)),
+            allowed_origins: self.allowed_origins,
+            www: self.www,
+            log_level: self.log_level,
+            limits: self.limits,
+        })
+    }
+}
+
+/// `-addr` as `--addr`: what Go's flag package reads. `-h` and `-V` stay.
+fn two_dashes(arg: OsString) -> OsString {
+    match arg.as_encoded_bytes() {
+        [b'-', first, _, ..] if first.is_ascii_alphabetic() => {
+            let mut long = OsString::from("-");
+            long.push(arg);
+            long
         }
-        Ok(Self { addr, beside })
+        _ => arg,
     }
 }
 
-impl ValueEnum for VideoCodec {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Vp8, Self::H264, Self::Vp9, Self::Av1]
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(match self {
-            Self::Vp8 => "vp8",
-            Self::H264 => "h264",
-            Self::Vp9 => "vp9",
-            Self::Av1 => "av1",
-        }))
-    }
+/// Each flag, with its dashes, and its variable.
+fn settings(command: &clap::Command) -> Vec<(String, String)> {
+    let pair = |arg: &clap::Arg| Some((format!("--{}", arg.get_long()?), arg.get_env()?.to_str()?.to_owned()));
+    command.get_arguments().filter_map(pair).collect()
 }
 
-/// `-addr` as in Go's flag package becomes `--addr`; `-h`, `-V` and negative numbers stay.
-fn go_style(arg: OsString) -> OsString {
-    let is_long = |rest: &&str| rest.len() > 1 && rest.starts_with(|c: char| c.is_ascii_alphabetic());
-    match arg.to_str().and_then(|text| text.strip_prefix('-')).filter(is_long) {
-        Some(rest) => OsString::from(format!("--{rest}")),
-        None => arg,
+/// The one line for a value that can't be taken.
+fn refuse(flag: &str, value: &str, why: &str) -> String {
+    let settings = settings(&Flags::command());
+    let variable = settings.iter().find(|(long, _)| long == flag).map_or("", |(_, variable)| variable);
+    format!("{flag} ({variable}): {value:?}: {why}")
+}
+
+fn refuse_doubled<T: PartialEq>(flag: &str, values: &[T], show: impl Fn(&T) -> String) -> Result<(), String> {
+    let doubled = values.iter().enumerate().find(|(index, value)| values[..*index].contains(value));
+    doubled.map_or(Ok(()), |(_, value)| Err(refuse(flag, &show(value), "given twice")))
+}
+
+fn limit(range: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usize, String> + Clone {
+    move |text| {
+        let limit = text.parse().ok().filter(|limit| range.contains(limit));
+        limit.ok_or_else(|| format!("write a whole number from {} to {}", range.start(), range.end()))
     }
 }
 
 fn parse_addr(text: &str) -> Result<SocketAddr, String> {
-    let expected = "an IP address and a port are expected, like :8080, 127.0.0.1:8080 or [::1]:8080";
-    if let Some(port) = text.strip_prefix(':') {
-        let port = port.parse().map_err(|_| expected.to_owned())?;
-        return Ok(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port));
-    }
-    if let Some(port) = text.strip_prefix("localhost:") {
-        let port: u16 = port.parse().map_err(|_| expected.to_owned())?;
-        return Ok(([127, 0, 0, 1], port).into());
-    }
-    text.parse().map_err(|_| expected.to_owned())
+    let example = "write :8080, 192.0.2.1:8080 or [2001:db8::1]:8080";
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port),
+        _ => return Err(format!("no port; {example}")),
+    };
+    let port = port.parse().map_err(|_| format!("the port is a number up to 65535; {example}"))?;
+    let host = match host {
+        "" => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        _ => match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(host) => host.parse().map(IpAddr::V6).ok(),
+            None => host.parse().map(IpAddr::V4).ok(),
+        }
+        .ok_or_else(|| format!("not an IP address before the port; {example}"))?,
+    };
+    Ok(SocketAddr::new(host, port))
 }
 
 fn parse_prefix(text: &str) -> Result<String, String> {
-    let prefix = text.trim_matches('/');
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
-    let dots = |part: &str| matches!(part, "" | "." | "..");
-    if prefix.is_empty() {
-        return Ok(String::new());
+    let path = text.trim_matches('/');
+    // Unreserved characters (RFC 3986 section 2.3): the prefix is compared with request paths and written
+    // into the page as it is, without any escape.
+    let fits = |segment: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        !matches!(segment, "" | "." | "..") && segment.bytes().all(plain)
+    };
+    match path {
+        "" => Ok(String::new()),
+        _ if path.split('/').all(fits) => Ok(format!("/{path}")),
+        _ => Err("a path of letters, digits and -._~ between slashes, as /conference".to_owned()),
     }
-    if !prefix.chars().all(is_plain) || prefix.split('/').any(dots) {
-        return Err("a path of letters, digits, - . _ ~ is expected, like /aq_server".to_owned());
-    }
-    Ok(format!("/{prefix}"))
 }
 
+fn parse_public_ip(text: &str) -> Result<PublicIp, String> {
+    let text = text.trim();
+    let (text, beside) = text.strip_prefix('+').map_or((text, false), |text| (text, true));
+    let addr = text.parse::<IpAddr>().map_err(|_| "write an IP address, as 203.0.113.7 or +2001:db8::1")?;
+    let addr = addr.to_canonical();
+    if addr.is_unspecified() || addr.is_multicast() {
+        return Err("nobody can reach a machine at this address".to_owned());
+    }
+    Ok(PublicIp { addr, beside })
+}
+
+fn parse_codec(text: &str) -> Result<VideoCodec, String> {
+    let name = text.trim().to_ascii_lowercase();
+    let codec = VideoCodec::ALL.into_iter().find(|codec| codec.to_string() == name);
+    codec.ok_or_else(|| format!("not a video codec; choose from {}", VideoCodec::ALL.map(|c| c.to_string()).join(",")))
+}
+
+fn parse_tls(text: &str) -> Result<Tls, String> {
+    match text {
+        "auto" => Ok(Tls::Auto),
+        "off" => Ok(Tls::Off),
+        _ => Err("choose from auto, off; certificate files go to --tls-cert and --tls-key".to_owned()),
+    }
+}
+
+/// Brought to the form in which browsers send it (RFC 6454 section 6.2).
 fn parse_origin(text: &str) -> Result<String, String> {
-    let origin = text.trim().trim_end_matches('/');
-    let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
-    if origin == "*" || host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '@', ' '])) {
-        Ok(origin.to_owned())
-    } else {
-        Err("an origin is expected, like https://example.org or http://localhost:3000, or *".to_owned())
+    let origin = text.trim().trim_end_matches('/').to_ascii_lowercase();
+    if origin == "*" {
+        return Ok(origin);
     }
+    let host_port = origin.split_once("://").filter(|(scheme, _)| !scheme.is_empty()).map(|(_, rest)| rest);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+    match host_port {
+        Some(rest) if !rest.is_empty() && rest.bytes().all(plain) => {}
+        _ => return Err("write a scheme and a host without path, as https://example.org, or *".to_owned()),
+    }
+    let default_port = [("http://", ":80"), ("https://", ":443")]
+        .into_iter()
+        .find_map(|(scheme, port)| origin.strip_suffix(port).filter(|_| origin.starts_with(scheme)));
+    Ok(default_port.unwrap_or(&origin).to_owned())
 }
 
-/// What the parser says, as one line that names flag and variable.
-fn one_line(error: &clap::Error) -> String {
-    let context = |kind| match error.get(kind) {
-        Some(ContextValue::String(text)) => Some(text.clone()),
-        Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
-        _ => None,
-    };
-    let flag = context(ContextKind::InvalidArg);
-    let long = flag.as_deref().and_then(|flag| flag.strip_prefix("--")).map(|flag| {
-        let end = flag.find([' ', '=', '<']).unwrap_or(flag.len());
-        flag[..end].to_owned()
+fn parse_log_level(text: &str) -> Result<LevelFilter, String> {
+    text.parse().map_err(|_| "choose from error, warn, info, debug, trace, off".to_owned())
+}
+
+fn default_state_dir(variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {
+    // systemd separates several folders by colons (systemd.exec(5)); ours is the first. A relative
+    // XDG_STATE_HOME is to be ignored (XDG Base Directory Specification).
+    let systemd = variable("STATE_DIRECTORY").and_then(|dirs| {
+        // systemd separates several by colons.
+        let first = dirs.to_str()?.split(':').next()?;
+        Some(PathBuf::from(first))
     });
-    let command = Config::command();
-    let env = long
-        .as_deref()
-        .and_then(|long| command.get_arguments().find(|arg| arg.get_long() == Some(long))?.get_env())
-        .map(|env| format!(" ({})", env.to_string_lossy()))
-        .unwrap_or_default();
-    let name = long.map_or_else(|| flag.unwrap_or_default(), |long| format!("--{long}"));
-    let value = context(ContextKind::InvalidValue).unwrap_or_default();
-    let why = std::error::Error::source(error).map(ToString::to_string);
-    let text = match (error.kind(), why) {
-        (ErrorKind::UnknownArgument, _) => match context(ContextKind::SuggestedArg) {
-            Some(near) => format!("there is no setting {name}; did you mean {near}?"),
-            None => format!("there is no setting {name}"),
-        },
-        (ErrorKind::MissingRequiredArgument, _) => {
-            "--tls-cert (TLS_CERT) and --tls-key (TLS_KEY) are needed together".to_owned()
-        }
-        (ErrorKind::InvalidValue, _) if value.is_empty() => format!("{name}{env} needs a value"),
-        (_, Some(why)) => format!("{name}{env} {value}: {why}"),
-        (ErrorKind::InvalidValue, None) => {
-            let valid = context(ContextKind::ValidValue).unwrap_or_default();
-            format!("{name}{env} {value}: one of {valid} is expected")
-        }
-        _ => {
-            let rendered = error.render().to_string();
-            let first = rendered.lines().next().unwrap_or("the command line can't be read");
-            first.trim_start_matches("error: ").to_owned()
-        }
-    };
-    format!("{text}; --help lists all settings")
+    let xdg = || variable("XDG_STATE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let home = || variable("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    systemd
+        .or_else(|| xdg().or_else(home).map(|dir| dir.join("aq-server")))
+        .unwrap_or_else(|| FALLBACK_STATE_DIR.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(args: &[&str], env: &[(&str, &str)]) -> Result<Config, String> {
-        let args = std::iter::once("aq-server").chain(args.iter().copied()).map(OsString::from);
-        let env = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
-        match Config::parse(args, env)? {
-            Parsed::Run(config) => Ok(*config),
-            Parsed::Say(text) => panic!("said: {text}"),
+    /// `line` and `variables` are split at spaces; a variable is `NAME=value`.
+    fn read(variables: &str, line: &str) -> Result<Config, ParseError> {
+        let args = std::iter::once("aq-server").chain(line.split_whitespace()).map(OsString::from);
+        let lookup = |name: &str| {
+            let pairs = variables.split_whitespace().filter_map(|pair| pair.split_once('='));
+            pairs.filter(|(key, _)| *key == name).map(|(_, value)| value.into()).next()
+        };
+        Config::parse(args, lookup)
+    }
+
+    fn config(variables: &str, line: &str) -> Config {
+        read(variables, line).unwrap_or_else(|error| panic!("{variables} {line}: {error}"))
+    }
+
+    fn invalid(variables: &str, line: &str) -> String {
+        match read(variables, line) {
+            Err(ParseError::Invalid(text)) => text,
+            other => panic!("{variables} {line}: {other:?}"),
         }
+    }
+
+    fn public(addr: &str, beside: bool) -> PublicIp {
+        PublicIp { addr: addr.parse().unwrap(), beside }
     }
 
     #[test]
     fn defaults() {
-        let config = Config::default();
-        assert_eq!(config.addr, "[::]:8080".parse().unwrap());
-        assert_eq!(config.media_addr(), config.addr);
-        assert_eq!(config.prefix, "/aq_server");
-        assert_eq!(config.tls(), Tls::Off);
-        assert_eq!(config.codecs, [VideoCodec::Vp8, VideoCodec::H264, VideoCodec::Vp9, VideoCodec::Av1]);
-        Config::command().debug_assert();
+        let addr: SocketAddr = "[::]:8080".parse().unwrap();
+        let expected = Config {
+            addr,
+            prefix: "/aq_server".into(),
+            media_addr: addr,
+            public_ips: vec![],
+            codecs: vec![VideoCodec::Vp8, VideoCodec::H264, VideoCodec::Vp9, VideoCodec::Av1],
+            tls: Tls::Off,
+            state_dir: "/var/lib/aq-server".into(),
+            allowed_origins: vec![],
+            www: None,
+            log_level: LevelFilter::Info,
+            limits: Limits {
+                max_rooms: 1_000,
+                max_participants: 10_000,
+                max_room_size: 100,
+                max_conns: 10_000,
+                max_conns_per_addr: 100,
+                max_pending: 1_000,
+                chat_history: 50,
+            },
+        };
+        assert_eq!(Config::default(), expected);
+        assert_eq!(config("", ""), expected);
     }
 
     #[test]
-    fn flags_win_and_come_in_all_styles() {
-        let addr = |args: &[&str], env: &[(&str, &str)]| parse(args, env).unwrap().addr.port();
-        assert_eq!(addr(&["-addr", ":9000"], &[]), 9000);
-        assert_eq!(addr(&["-addr=:9000"], &[]), 9000);
-        assert_eq!(addr(&["--addr=127.0.0.1:9000"], &[]), 9000);
-        assert_eq!(addr(&["--addr", "localhost:9000"], &[("SERVER_ADDR", ":1")]), 9000);
-        assert_eq!(addr(&[], &[("SERVER_ADDR", ":9001")]), 9001);
-        assert_eq!(addr(&[], &[("SERVER_ADDR", "")]), 8080);
-        let config = parse(
-            &["-public-ip", "203.0.113.7", "-public-ip=+2001:db8::1", "-codecs", "av1,vp8"],
-            &[("ALLOWED_ORIGINS", "https://a.example, http://b.example:3000/"), ("PATH_PREFIX", "/")],
-        )
-        .unwrap();
-        assert_eq!(config.public_ips.len(), 2);
-        assert!(!config.public_ips[0].beside && config.public_ips[1].beside);
-        assert_eq!(config.codecs, [VideoCodec::Av1, VideoCodec::Vp8]);
-        assert_eq!(config.allow_origins, ["https://a.example", "http://b.example:3000"]);
-        assert_eq!(config.prefix, "");
-        assert_eq!(parse(&["--prefix", "a/b/"], &[]).unwrap().prefix, "/a/b");
-    }
-
-    #[test]
-    fn bad_values_are_one_line_that_names_the_setting() {
-        for (args, env, names) in [
-            (&["--addr", "nowhere"][..], &[][..], "--addr (SERVER_ADDR) nowhere"),
-            (&["-addr", ":99999"], &[], "--addr (SERVER_ADDR) :99999"),
-            (&[], &[("SERVER_ADDR", "x")], "--addr (SERVER_ADDR) x"),
-            (&["--addr"], &[], "--addr (SERVER_ADDR)"),
-            (&["--prefix", "/a/../b"], &[], "--prefix (PATH_PREFIX) /a/../b"),
-            (&["--media-addr", "1"], &[], "--media-addr (MEDIA_ADDR) 1"),
-            (&["--public-ip", "example.org"], &[], "--public-ip (PUBLIC_IP) example.org"),
-            (&["--public-ip", "0.0.0.0"], &[], "--public-ip (PUBLIC_IP) 0.0.0.0"),
-            (&["--allow-origin", "example.org"], &[], "--allow-origin (ALLOWED_ORIGINS) example.org"),
-            (&["--codecs", "vp8,h265"], &[], "--codecs (CODECS) h265: one of vp8, h264, vp9, av1"),
-            (&["--codecs", "vp8,vp8"], &[], "--codecs (CODECS): Vp8 stands there twice"),
-            (&["--log-level", "loud"], &[], "--log-level (LOG_LEVEL) loud"),
-            (&["--tls", "on"], &[], "--tls (TLS) on: one of off, auto"),
-            (&["--tls-cert", "a.pem"], &[], "--tls-cert (TLS_CERT) and --tls-key (TLS_KEY)"),
-            (&["--tls", "auto", "--tls-cert", "a", "--tls-key", "b"], &[], "--tls (TLS)"),
-            (&["--max-rooms", "-1"], &[], "--max-rooms (MAX_ROOMS) -1"),
-            (&["--max-rooms", "many"], &[], "--max-rooms (MAX_ROOMS) many"),
-            (&["--max-rooms", "0"], &[], "--max-rooms (MAX_ROOMS)"),
-            (&["-adr", ":1"], &[], "--adr; did you mean --addr?"),
-            (&["surplus"], &[], "surplus"),
-        ] {
-            let error = parse(args, env).expect_err(names);
-            assert!(error.contains(names), "{args:?}: {error}");
-            assert_eq!(error.lines().count(), 1, "{error}");
+    fn every_setting_by_flag_by_one_dash_and_by_variable() {
+        type Row = (&'static str, &'static str, &'static str, fn(&mut Config));
+        let changes: &[Row] = &[
+            ("addr", "SERVER_ADDR", "10.0.0.1:9000", |c| {
+                c.addr = "10.0.0.1:9000".parse().unwrap();
+                c.media_addr = c.addr;
+            }),
+            ("prefix", "PATH_PREFIX", "/x", |c| c.prefix = "/x".into()),
+            ("media-addr", "MEDIA_ADDR", ":3478", |c| c.media_addr = "[::]:3478".parse().unwrap()),
+            ("public-ip", "PUBLIC_IP", "1.2.3.4,+2001:db8::1", |c| {
+                c.public_ips = vec![public("1.2.3.4", false), public("2001:db8::1", true)];
+            }),
+            ("codecs", "CODECS", "av1,VP8", |c| c.codecs = vec![VideoCodec::Av1, VideoCodec::Vp8]),
+            ("tls", "TLS", "auto", |c| c.tls = Tls::Auto),
+            ("state-dir", "STATE_DIR", "/s", |c| c.state_dir = "/s".into()),
+            ("allow-origin", "ALLOWED_ORIGINS", "https://a.org,http://b:81", |c| {
+                c.allowed_origins = vec!["https://a.org".into(), "http://b:81".into()];
+            }),
+            ("www", "WWW_DIR", "/w", |c| c.www = Some("/w".into())),
+            ("log-level", "LOG_LEVEL", "debug", |c| c.log_level = LevelFilter::Debug),
+            ("max-rooms", "MAX_ROOMS", "7", |c| c.limits.max_rooms = 7),
+            ("max-participants", "MAX_PARTICIPANTS", "7", |c| c.limits.max_participants = 7),
+            ("max-room-size", "MAX_ROOM_SIZE", "7", |c| c.limits.max_room_size = 7),
+            ("max-conns", "MAX_CONNS", "7", |c| c.limits.max_conns = 7),
+            ("max-conns-per-addr", "MAX_CONNS_PER_ADDR", "7", |c| c.limits.max_conns_per_addr = 7),
+            ("max-pending", "MAX_PENDING", "7", |c| c.limits.max_pending = 7),
+            ("chat-history", "CHAT_HISTORY", "0", |c| c.limits.chat_history = 0),
+        ];
+        for (flag, variable, value, change) in changes {
+            let mut expected = Config::default();
+            change(&mut expected);
+            assert_ne!(expected, Config::default(), "{flag}");
+            for line in [
+                format!("--{flag} {value}"),
+                format!("--{flag}={value}"),
+                format!("-{flag} {value}"),
+                format!("-{flag}={value}"),
+            ] {
+                assert_eq!(config("", &line), expected, "{line}");
+                assert_eq!(config(&format!("{variable}=!"), &line), expected, "{line} wins over {variable}");
+            }
+            assert_eq!(config(&format!("{variable}={value}"), ""), expected, "{variable}");
+            assert_eq!(config(&format!("{variable}="), ""), Config::default(), "empty {variable} is unset");
+        }
+        // Only the pair of certificate and key needs two; nothing else is missing above.
+        let tested: Vec<_> =
+            changes.iter().map(|(flag, variable, ..)| (format!("--{flag}"), variable.to_string())).collect();
+        for setting in settings(&Flags::command()) {
+            assert!(setting.0.starts_with("--tls-") || tested.contains(&setting), "{setting:?} is not tested");
         }
     }
 
     #[test]
-    fn help_and_version_are_said() {
-        for (flag, expected) in [
-            ("--help", "--public-ip"),
-            ("-help", "SERVER_ADDR"),
-            ("-h", "--tls"),
-            ("--version", env!("CARGO_PKG_VERSION")),
-            ("-V", "aq-server"),
-            ("-version", "aq-server"),
+    fn listen_addresses() {
+        for (text, expected) in [
+            (":9000", "[::]:9000"),
+            ("0.0.0.0:9000", "0.0.0.0:9000"),
+            ("[::1]:0", "[::1]:0"),
+            ("localhost:80", "127.0.0.1:80"),
         ] {
-            match Config::parse(["aq-server".into(), flag.into()], |_| None) {
-                Ok(Parsed::Say(text)) => assert!(text.contains(expected), "{flag}: {text}"),
-                other => panic!("{flag}: {other:?}"),
+            assert_eq!(config("", &format!("-addr {text}")).addr.to_string(), expected);
+        }
+        let both = config("", "-addr 127.0.0.1:1 -media-addr :2");
+        assert_eq!((both.addr.to_string(), both.media_addr.to_string()), ("127.0.0.1:1".into(), "[::]:2".into()));
+    }
+
+    #[test]
+    fn prefixes() {
+        for (text, expected) in
+            [("/", ""), ("//", ""), ("x", "/x"), ("/x/", "/x"), ("a/b-c", "/a/b-c"), ("/.well-known", "/.well-known")]
+        {
+            assert_eq!(config("", &format!("-prefix {text}")).prefix, expected, "{text}");
+        }
+        assert_eq!(parse_prefix(""), Ok(String::new()));
+    }
+
+    #[test]
+    fn lists_repeat_and_single_values_override() {
+        let repeated = config("PUBLIC_IP=9.9.9.9", "--public-ip 1.1.1.1 --public-ip=+::ffff:2.2.2.2");
+        assert_eq!(repeated.public_ips, [public("1.1.1.1", false), public("2.2.2.2", true)]);
+        assert_eq!(config("", "--prefix /a --prefix /b").prefix, "/b", "the last wins, as in Go");
+        let origins = config("", "--allow-origin HTTPS://A.org:443/ --allow-origin http://b:80,https://[::1]:8443,*");
+        assert_eq!(origins.allowed_origins, ["https://a.org", "http://b", "https://[::1]:8443", "*"]);
+        assert_eq!(config("", "--codecs vp9 --codecs h264").codecs, [VideoCodec::Vp9, VideoCodec::H264]);
+    }
+
+    #[test]
+    fn certificates() {
+        let files = Tls::Files { cert: "/c".into(), key: "/k".into() };
+        for (variables, line, expected) in [
+            ("", "--tls-cert /c --tls-key /k", files.clone()),
+            ("TLS_CERT=/c TLS_KEY=/k", "", files.clone()),
+            ("TLS_KEY=/k", "-tls-cert /c", files),
+            ("TLS_CERT=/c TLS_KEY=/k", "--tls off", Tls::Off),
+            ("TLS=auto", "--tls off", Tls::Off),
+        ] {
+            assert_eq!(config(variables, line).tls, expected, "{variables} {line}");
+        }
+    }
+
+    #[test]
+    fn state_folders() {
+        for (variables, expected) in [
+            ("HOME=/h", "/h/.local/state/aq-server"),
+            ("HOME=/h XDG_STATE_HOME=/x", "/x/aq-server"),
+            ("HOME=/h XDG_STATE_HOME=relative", "/h/.local/state/aq-server"),
+            ("HOME=/h XDG_STATE_HOME=/x STATE_DIRECTORY=/a:/b", "/a"),
+            ("STATE_DIRECTORY=/a STATE_DIR=/s", "/s"),
+        ] {
+            assert_eq!(config(variables, "").state_dir.to_str(), Some(expected), "{variables}");
+        }
+    }
+
+    #[test]
+    fn bad_values_are_refused_in_one_line_that_names_the_setting() {
+        let addr = "write :8080, 192.0.2.1:8080 or [2001:db8::1]:8080";
+        let prefix = "a path of letters, digits and -._~ between slashes, as /conference";
+        let origin = "write a scheme and a host without path, as https://example.org, or *";
+        let codecs = "not a video codec; choose from vp8,h264,vp9,av1";
+        for (variables, line, expected) in [
+            ("", "--addr 8080", format!("--addr (SERVER_ADDR): \"8080\": no port; {addr}")),
+            ("", "-addr ::1", format!("--addr (SERVER_ADDR): \"::1\": no port; {addr}")),
+            ("SERVER_ADDR=:http", "", format!("--addr (SERVER_ADDR): \":http\": the port is a number up to 65535; {addr}")),
+            ("", "--addr :65536", format!("--addr (SERVER_ADDR): \":65536\": the port is a number up to 65535; {addr}")),
+            ("", "--addr a.org:80", format!("--addr (SERVER_ADDR): \"a.org:80\": not an IP address before the port; {addr}")),
+            ("", "--media-addr x", format!("--media-addr (MEDIA_ADDR): \"x\": no port; {addr}")),
+            ("", "--prefix /a//b", format!("--prefix (PATH_PREFIX): \"/a//b\": {prefix}")),
+            ("", "--prefix /a/../b", format!("--prefix (PATH_PREFIX): \"/a/../b\": {prefix}")),
+            ("PATH_PREFIX=/a?b", "", format!("--prefix (PATH_PREFIX): \"/a?b\": {prefix}")),
+            ("", "--public-ip 1.2.3", "--public-ip (PUBLIC_IP): \"1.2.3\": write an IP address, as 203.0.113.7 or +2001:db8::1".into()),
+            ("PUBLIC_IP=1.2.3.4,::", "", "--public-ip (PUBLIC_IP): \"::\": nobody can reach a machine at this address".into()),
+            ("", "--public-ip 1.2.3.4,+1.2.3.4", "--public-ip (PUBLIC_IP): \"1.2.3.4\": given twice".into()),
+            ("", "--codecs vp8,h265", format!("--codecs (CODECS): \"h265\": {codecs}")),
+            ("", "--codecs vp8,", format!("--codecs (CODECS): \"\": {codecs}")),
+            ("CODECS=vp8,av1,vp8", "", "--codecs (CODECS): \"vp8\": given twice".into()),
+            ("", "--tls on", "--tls (TLS): \"on\": choose from auto, off; certificate files go to --tls-cert and --tls-key".into()),
+            ("", "--tls-cert c", "--tls-cert (TLS_CERT) needs --tls-key (TLS_KEY)".into()),
+            ("TLS_KEY=k", "", "--tls-key (TLS_KEY) needs --tls-cert (TLS_CERT)".into()),
+            ("TLS=auto", "--tls-cert c --tls-key k", "--tls auto (TLS) makes its own certificate: leave out --tls-cert (TLS_CERT) and --tls-key (TLS_KEY), or --tls".into()),
+            ("", "--allow-origin example.org", format!("--allow-origin (ALLOWED_ORIGINS): \"example.org\": {origin}")),
+            ("", "--allow-origin https://a/b", format!("--allow-origin (ALLOWED_ORIGINS): \"https://a/b\": {origin}")),
+            ("", "--allow-origin https://", format!("--allow-origin (ALLOWED_ORIGINS): \"https://\": {origin}")),
+            ("LOG_LEVEL=loud", "", "--log-level (LOG_LEVEL): \"loud\": choose from error, warn, info, debug, trace, off".into()),
+            ("MAX_ROOMS=0", "", "--max-rooms (MAX_ROOMS): \"0\": write a whole number from 1 to 1000000".into()),
+            ("", "--max-participants x", "--max-participants (MAX_PARTICIPANTS): \"x\": write a whole number from 1 to 1000000".into()),
+            ("", "--max-room-size=-5", "--max-room-size (MAX_ROOM_SIZE): \"-5\": write a whole number from 1 to 1000000".into()),
+            ("", "--chat-history 1001", "--chat-history (CHAT_HISTORY): \"1001\": write a whole number from 0 to 1000".into()),
+            ("", "--adr :1", "unexpected argument '--adr' found; did you mean --addr?".into()),
+            ("", "-adr :1", "unexpected argument '--adr' found; did you mean --addr?".into()),
+            ("", "-x", "unexpected argument '-x' found; --help lists every setting".into()),
+            ("", "stray", "unexpected argument 'stray' found; --help lists every setting".into()),
+            ("", "--www", "a value is required for '--www <DIR>' but none was supplied; --help lists every setting".into()),
+        ] {
+            assert_eq!(invalid(variables, line), expected, "{variables} {line}");
+        }
+    }
+
+    #[test]
+    fn help_and_version_are_no_errors() {
+        for line in ["-h", "-help", "--help", "--addr :1 --help"] {
+            let Err(ParseError::Asked(text)) = read("SERVER_ADDR=:7777", line) else { panic!("{line}") };
+            for (flag, variable) in settings(&Flags::command()) {
+                assert!(
+                    text.contains(&flag) && text.contains(&format!("[env: {variable}]")),
+                    "{flag} is missing in:\n{text}"
+                );
             }
+            assert!(text.lines().all(|line| line.chars().count() <= 150), "{text}");
+        }
+        for line in ["-V", "-version", "--version"] {
+            let version = format!("aq-server {}\n", env!("CARGO_PKG_VERSION"));
+            assert_eq!(read("", line), Err(ParseError::Asked(version)), "{line}");
         }
     }
 }

@@ -3,11 +3,10 @@
 use std::fmt::Display;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use aq_server::config::{Config, Parsed, Tls};
+use aq_server::config::{Config, ParseError};
 use aq_server::io::reactor::Reactor;
 use aq_server::io::tls::TlsAcceptor;
 use aq_server::io::udp::Udp;
@@ -19,12 +18,12 @@ use log::info;
 
 fn main() -> ExitCode {
     let config = match Config::parse(std::env::args_os(), |name| std::env::var_os(name)) {
-        Ok(Parsed::Run(config)) => *config,
-        Ok(Parsed::Say(text)) => {
-            print!("{text}");
+        Ok(config) => config,
+        Err(ParseError::Asked(text)) => {
+            let _ = std::io::stdout().write_all(text.as_bytes());
             return ExitCode::SUCCESS;
         }
-        Err(error) => return fail(error),
+        Err(ParseError::Invalid(line)) => return fail(line),
     };
     logger::init(config.log_level);
     match run(config) {
@@ -34,12 +33,13 @@ fn main() -> ExitCode {
 }
 
 fn fail(error: impl Display) -> ExitCode {
-    eprintln!("aq-server: {error}");
+    // The code tells it too, so a closed standard error must not change it, as the panic of `eprintln!` would.
+    let _ = writeln!(std::io::stderr(), "aq-server: {error}");
     ExitCode::FAILURE
 }
 
 fn run(config: Config) -> Result<(), String> {
-    let (tls, fingerprint) = tls(&config)?;
+    let tls = TlsAcceptor::open(&config).map_err(|error| error.to_string())?;
     let (www, assets) = match &config.www {
         Some(folder) => {
             let (www, assets) = Www::open(folder)
@@ -50,9 +50,10 @@ fn run(config: Config) -> Result<(), String> {
     };
     let (listener, addr) = listen(config.addr)
         .map_err(|error| format!("--addr (SERVER_ADDR) {}: can't listen there: {error}", config.addr))?;
-    let udp = bind_udp(config.media_addr(), addr.port())
-        .map_err(|error| format!("--media-addr (MEDIA_ADDR) {}: can't bind it on UDP: {error}", config.media_addr()))?;
-    let candidates = candidates(&config, udp.local_addr());
+    let udp = bind_udp(config.media_addr, addr.port())
+        .map_err(|error| format!("--media-addr (MEDIA_ADDR) {}: can't bind it on UDP: {error}", config.media_addr))?;
+    let candidates = candidates(&config, udp.local_addr())
+        .map_err(|error| format!("the network interfaces can't be listed: {error}"))?;
     if candidates.is_empty() {
         return Err("--media-addr (MEDIA_ADDR): this machine has no address that could be announced; \
                     name one with --public-ip"
@@ -63,11 +64,12 @@ fn run(config: Config) -> Result<(), String> {
 
     let scheme = if tls.is_some() { "https" } else { "http" };
     let mut welcome = String::new();
-    for host in hosts(addr.ip()) {
+    let names = interfaces::lan_names().map_err(|error| format!("the network interfaces can't be listed: {error}"))?;
+    for host in names.url_hosts(addr.ip()) {
         welcome += &format!("Open {scheme}://{host}:{}{}/\n", addr.port(), config.prefix);
     }
-    if let Some(fingerprint) = fingerprint {
-        welcome += &format!("Certificate SHA-256 {fingerprint}\n");
+    if let Some(tls) = &tls {
+        welcome += &format!("Certificate SHA-256 {}\n", tls.fingerprint());
     }
     // For a person; a closed standard output is no reason not to serve.
     let _ = std::io::stdout().write_all(welcome.as_bytes());
@@ -80,21 +82,6 @@ fn run(config: Config) -> Result<(), String> {
     let mut reactor = Reactor::new(Server::new(now, setup), listener, udp, tls, www)
         .map_err(|error| format!("the system refuses what the loop needs: {error}"))?;
     reactor.run().map_err(|error| format!("the loop can't go on: {error}"))
-}
-
-fn tls(config: &Config) -> Result<(Option<TlsAcceptor>, Option<String>), String> {
-    match config.tls() {
-        Tls::Off => Ok((None, None)),
-        Tls::Files { cert, key } => {
-            let acceptor = TlsAcceptor::from_files(&cert, &key).map_err(|error| error.to_string())?;
-            Ok((Some(acceptor), None))
-        }
-        Tls::Auto => {
-            let state: &Path = &config.state_dir;
-            let (acceptor, fingerprint) = TlsAcceptor::auto(state).map_err(|error| error.to_string())?;
-            Ok((Some(acceptor), Some(fingerprint)))
-        }
-    }
 }
 
 /// Listens; where the machine has no IPv6, its wildcard means that of IPv4.
@@ -126,9 +113,9 @@ fn v4_wildcard(addr: SocketAddr, error: &std::io::Error) -> Option<SocketAddr> {
 
 /// The addresses that offers announce: those of the interfaces, or the bound one, and the public ones instead or
 /// beside.
-fn candidates(config: &Config, local: SocketAddr) -> Vec<SocketAddr> {
+fn candidates(config: &Config, local: SocketAddr) -> std::io::Result<Vec<SocketAddr>> {
     let own = if local.ip().is_unspecified() {
-        let usable = interfaces::usable();
+        let usable = interfaces::local_addrs()?;
         usable.into_iter().filter(|ip| local.is_ipv6() || ip.is_ipv4()).collect()
     } else {
         vec![local.ip()]
@@ -145,18 +132,5 @@ fn candidates(config: &Config, local: SocketAddr) -> Vec<SocketAddr> {
             announced.push(candidate);
         }
     }
-    announced
-}
-
-/// What a person on this machine, and one beside it, would type.
-fn hosts(bound: IpAddr) -> Vec<String> {
-    let literal = |ip: IpAddr| match ip {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => format!("[{v6}]"),
-    };
-    if !bound.is_unspecified() {
-        return vec![literal(bound)];
-    }
-    let lan = interfaces::usable().into_iter().filter(|ip| ip.is_ipv4() && !ip.is_loopback());
-    std::iter::once("localhost".to_owned()).chain(lan.map(literal)).collect()
+    Ok(announced)
 }

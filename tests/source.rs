@@ -238,3 +238,20 @@ fn every_module_says_what_it_is() {
         assert!(text.starts_with("//! "), "{} starts with a sentence", module.path.display());
     }
 }
+
+/// What the README shows of nginx is what runs against nginx.
+#[test]
+fn the_readme_quotes_what_is_tested() {
+    let read = |path: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let readme = read("README.md");
+    let location = read("tests/process/nginx-location.conf");
+    assert!(readme.contains(location.trim()), "README.md has the tested location block");
+    let config = read("src/config.rs");
+    let flags = readme.lines().filter(|line| line.starts_with("| `--"));
+    let names: Vec<&str> = flags.flat_map(|line| line.split('`').filter(|word| word.starts_with("--"))).collect();
+    assert!(names.len() > 15);
+    for name in names {
+        let field = name.trim_start_matches("--").replace('-', "_");
+        assert!(config.contains(&field) || config.contains(name), "{name} is a setting");
+    }
+}

@@ -1,7 +1,177 @@
-//! temp
-use std::net::IpAddr;
-pub fn usable() -> Vec<IpAddr> {
-    let mut v: Vec<IpAddr> = if_addrs::get_if_addrs().unwrap_or_default().into_iter().map(|i| i.ip()).collect();
-    v.sort_by_key(|i| i.is_loopback());
-    v
+//! The machine's own addresses and names: what host candidates, the certificate and printed URLs are made of.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use if_addrs::Interface;
+
+/// The kernel's host name, read as a file to need no `unsafe`; without it the machine has addresses only.
+const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
+
+/// Names and addresses by which browsers on this machine and on its networks can reach it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LanNames {
+    /// In lower case; `None` if there is none that a URL can hold.
+    pub host_name: Option<String>,
+    /// As [`local_addrs`] gives them.
+    pub addrs: Vec<IpAddr>,
+}
+
+impl LanNames {
+    /// What a certificate for this machine covers: `localhost`, the host name alone and under `.local`
+    /// (RFC 6762), loopback of both families, and all other addresses. No name twice.
+    pub fn certificate_names(&self) -> Vec<String> {
+        let mut names = vec!["localhost".to_owned()];
+        names.extend(self.host_name.clone());
+        names.extend(self.mdns_name());
+        let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        let others = self.addrs.iter().filter(|addr| !loopback.contains(addr));
+        names.extend(loopback.iter().chain(others).map(IpAddr::to_string));
+        names
+    }
+
+    /// The hosts of the URLs that reach a socket bound to `addr`, the most useful first; IPv6 in brackets.
+    ///
+    /// For a wildcard address these are `localhost`, then the addresses of its family or families. The host
+    /// name is left out: most networks don't resolve it.
+    pub fn url_hosts(&self, addr: IpAddr) -> Vec<String> {
+        if !addr.is_unspecified() {
+            return vec![url_host(addr)];
+        }
+        let reached = self.addrs.iter().filter(|local| !local.is_loopback() && (addr.is_ipv6() || local.is_ipv4()));
+        std::iter::once("localhost".to_owned()).chain(reached.map(|addr| url_host(*addr))).collect()
+    }
+
+    /// The name that mDNS responders announce: only the first label goes under `.local`.
+    fn mdns_name(&self) -> Option<String> {
+        let label = self.host_name.as_deref()?.split('.').next()?;
+        let name = format!("{label}.local");
+        (self.host_name.as_deref() != Some(&name)).then_some(name)
+    }
+}
+
+/// The addresses for host candidates: IPv4, then IPv6, then loopback, each in the system's order.
+///
+/// Of every interface that is up and has a carrier, without duplicates, unspecified and multicast addresses, and
+/// without IPv6 link-local ones: they mean nothing without a zone, which a candidate can't carry (RFC 8839
+/// section 5.1). Bridges of containers count like any other interface: containers reach the server there, and
+/// one without containers has no carrier.
+///
+/// # Errors
+/// Those of the system call: the machine's addresses are unknown.
+pub fn local_addrs() -> io::Result<Vec<IpAddr>> {
+    let up = if_addrs::get_if_addrs()?;
+    Ok(usable(up.iter().filter(|interface| interface.is_oper_up()).map(Interface::ip)))
+}
+
+/// The machine's names and addresses as they are now.
+///
+/// # Errors
+/// Those of [`local_addrs`].
+pub fn lan_names() -> io::Result<LanNames> {
+    let host_name = fs::read_to_string(HOST_NAME_FILE).ok().and_then(|name| valid_host_name(&name));
+    Ok(LanNames { host_name, addrs: local_addrs()? })
+}
+
+fn usable(addrs: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
+    let mut usable: Vec<IpAddr> = Vec::new();
+    for addr in addrs {
+        let link_local = matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local());
+        if !link_local && !addr.is_unspecified() && !addr.is_multicast() && !usable.contains(&addr) {
+            usable.push(addr);
+        }
+    }
+    usable.sort_by_key(|addr| (addr.is_loopback(), addr.is_ipv6()));
+    usable
+}
+
+/// A name that a certificate and a URL can hold (RFC 1123 section 2.1) and that is not `localhost` anyway.
+fn valid_host_name(name: &str) -> Option<String> {
+    let name = name.trim().to_ascii_lowercase();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let fits = |label: &str| {
+        (1..=63).contains(&label.len()) && label.bytes().all(plain) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    let numeric = name.parse::<IpAddr>().is_ok();
+    let short = name.len() <= 253 && name != "localhost" && !numeric;
+    (short && name.split('.').all(fits)).then_some(name)
+}
+
+fn url_host(addr: IpAddr) -> String {
+    match addr {
+        IpAddr::V4(addr) => addr.to_string(),
+        IpAddr::V6(addr) => format!("[{addr}]"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addrs(list: &[&str]) -> Vec<IpAddr> {
+        list.iter().map(|addr| addr.parse().unwrap()).collect()
+    }
+
+    fn names(host_name: &str, list: &[&str]) -> LanNames {
+        LanNames { host_name: valid_host_name(host_name), addrs: addrs(list) }
+    }
+
+    #[test]
+    fn candidates_are_usable_and_loopback_is_last() {
+        let all = ["127.0.0.1", "::1", "fd00::2", "10.0.0.2", "fe80::1", "224.0.0.1", "ff02::1", "0.0.0.0", "::"];
+        let more = ["10.0.0.1", "10.0.0.2", "169.254.1.1", "2001:db8::1"];
+        let expected = ["10.0.0.2", "10.0.0.1", "169.254.1.1", "fd00::2", "2001:db8::1", "127.0.0.1", "::1"];
+        assert_eq!(usable(addrs(&[&all[..], &more[..]].concat()).into_iter()), addrs(&expected));
+    }
+
+    #[test]
+    fn host_names() {
+        for (text, expected) in [
+            ("Box\n", Some("box")),
+            ("box.example.org", Some("box.example.org")),
+            ("localhost", None),
+            ("", None),
+            ("(none)", None),
+            ("my_box", None),
+            ("-box", None),
+            ("a..b", None),
+            ("192.0.2.1", None),
+        ] {
+            assert_eq!(valid_host_name(text).as_deref(), expected, "{text:?}");
+        }
+        assert_eq!(valid_host_name(&"a".repeat(64)), None);
+    }
+
+    #[test]
+    fn certificates_cover_every_name_once() {
+        for (host_name, list, expected) in [
+            ("", &[][..], &["localhost", "127.0.0.1", "::1"][..]),
+            ("box", &["10.0.0.1", "127.0.0.1"], &["localhost", "box", "box.local", "127.0.0.1", "::1", "10.0.0.1"]),
+            ("box.local", &["::1", "fd00::1"], &["localhost", "box.local", "127.0.0.1", "::1", "fd00::1"]),
+            ("box.a.org", &[], &["localhost", "box.a.org", "box.local", "127.0.0.1", "::1"]),
+        ] {
+            assert_eq!(names(host_name, list).certificate_names(), expected, "{host_name} {list:?}");
+        }
+    }
+
+    #[test]
+    fn url_hosts_are_those_that_the_bound_address_answers() {
+        let lan = names("box", &["10.0.0.1", "fd00::1", "127.0.0.1", "::1"]);
+        for (bound, expected) in [
+            ("::", &["localhost", "10.0.0.1", "[fd00::1]"][..]),
+            ("0.0.0.0", &["localhost", "10.0.0.1"]),
+            ("127.0.0.1", &["127.0.0.1"]),
+            ("fd00::1", &["[fd00::1]"]),
+        ] {
+            assert_eq!(lan.url_hosts(bound.parse().unwrap()), expected, "{bound}");
+        }
+    }
+
+    #[test]
+    fn this_machine_has_loopback_last() {
+        let local = local_addrs().unwrap();
+        assert!(local.last().is_some_and(IpAddr::is_loopback), "{local:?}");
+        assert_eq!(lan_names().unwrap().addrs, local, "the order is stable");
+    }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use log::{debug, error, warn};
+use log::{debug, error, info, warn};
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -15,7 +15,7 @@ use signal_hook_mio::v1_0::Signals;
 use crate::id::ConnId;
 use crate::io::tcp::{ReadEnd, Tcp};
 use crate::io::tls::{TlsAcceptor, TlsStream};
-use crate::io::udp::Udp;
+use crate::io::udp::{Counters, Udp};
 use crate::io::{wall, www::Www};
 use crate::server::{Input, Output, Server};
 
@@ -157,6 +157,8 @@ impl Reactor {
             }
             self.write_conns(now);
             if exit {
+                let Counters { sent, runs, send_calls, dropped } = self.udp.counters;
+                info!("media sent: datagrams={sent} runs={runs} calls={send_calls} dropped={dropped}");
                 return Ok(());
             }
         }
@@ -203,14 +205,7 @@ impl Reactor {
             let token = self.next_conn;
             self.next_conn += 1;
             let id = ConnId(token as u64);
-            let tls = match self.tls.as_ref().map(TlsStream::new).transpose() {
-                Ok(tls) => tls,
-                Err(error) => {
-                    debug!("{remote}: TLS could not be set up: {error}");
-                    continue;
-                }
-            };
-            let mut conn = Tcp::new(socket, tls);
+            let mut conn = Tcp::new(socket, self.tls.as_ref().map(TlsStream::new));
             let interest = Interest::READABLE | Interest::WRITABLE;
             if let Err(error) = self.poll.registry().register(conn.source(), Token(token), interest) {
                 debug!("{remote}: not registered: {error}");

@@ -1,35 +1,715 @@
-//! temp
+//! TLS: the server's certificate, and one connection's encryption between the socket and plaintext.
+//!
+//! rustls does no I/O and neither does [`TlsStream`]: the loop lends it the socket for a call. The certificate
+//! comes from PEM files or, with `--tls auto`, is made by the server itself and kept in the state folder:
+//! `key.pem`, and `cert.pem`, whose first lines tell in words when it ends and which names it covers (RFC 7468
+//! section 5.2 lets text stand before the first boundary). So there is no X.509 to parse and no third file
+//! to disagree with it.
+
+use std::fmt::{self, Write as _};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read, Write};
+use std::net::Ipv6Addr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
-pub struct TlsAcceptor;
-pub struct TlsStream;
+use std::process;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, date_time_ymd};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, SupportedCipherSuite};
+
+use crate::config::{Config, Tls};
+use crate::io::interfaces::{self, LanNames};
+
+/// Ciphertext read in one call. Higher starves the other sockets of a turn, lower costs turns.
+const READ_BOUND_BYTES: usize = 64 * 1024;
+/// Plaintext taken in one call: one full TLS record (RFC 8446 section 5.1). Higher buffers more out of the
+/// sight of who counts queued bytes, lower costs 22 bytes and a system call more often.
+const WRITE_BOUND_BYTES: usize = 16 * 1024;
+/// How long an own certificate is valid. Higher is refused by Apple's clients (more than 825 days whoever signed,
+/// 398 from public authorities); lower asks users to trust a new one sooner.
+const VALIDITY: Duration = Duration::from_secs(397 * 24 * 3600);
+/// An own certificate that ends sooner is replaced at start. A server that runs longer than this serves an
+/// expired one in the end; higher gives up more of a certificate that users have already trusted.
+const RENEWAL: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How far an own certificate starts in the past: devices whose clocks are behind take it too.
+const CLOCK_SKEW: Duration = Duration::from_secs(24 * 3600);
+
+const CERT_FILE: &str = "cert.pem";
+const KEY_FILE: &str = "key.pem";
+const NOT_AFTER: &str = "Not after: ";
+const NAME: &str = "Name: ";
+
+/// What every TLS connection shares: certificate, key and settings.
+#[derive(Clone)]
+pub struct TlsAcceptor {
+    config: Arc<ServerConfig>,
+    fingerprint: String,
+}
+
+/// Why there is no [`TlsAcceptor`]: one line that names the file and the setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsError(String);
+
+/// The encryption of one connection.
+///
+/// The loop's order for output: [`flush_tls`](TlsStream::flush_tls); if everything left, [`write`](TlsStream::write)
+/// and flush again, until nothing is taken or the socket is full. For input, a turn is
+/// [`read_tls`](TlsStream::read_tls) and then the same, since reading queues handshake messages.
+pub struct TlsStream {
+    conn: ServerConnection,
+}
+
+/// What one [`TlsStream::read_tls`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadOutcome {
+    /// Plaintext appended, in bytes.
+    pub bytes: usize,
+    /// Nothing will follow: the client closed, with `close_notify` or without.
     pub eof: bool,
+    /// The bound was reached before the socket was empty: read again without waiting for the poll.
     pub more: bool,
 }
+
 impl TlsAcceptor {
-    pub fn from_files(_: &Path, _: &Path) -> Result<Self, String> {
-        Err("".into())
+    /// What `config` asks for, `None` for plain HTTP. Reads files; with `--tls auto` may write the state folder.
+    ///
+    /// # Errors
+    /// One line for the user, who has to change the setting that it names.
+    pub fn open(config: &Config) -> Result<Option<TlsAcceptor>, TlsError> {
+        match &config.tls {
+            Tls::Off => Ok(None),
+            Tls::Files { cert, key } => TlsAcceptor::from_files(cert, key).map(Some),
+            Tls::Auto => {
+                let mut names = interfaces::lan_names().map_err(|error| {
+                    TlsError(format!("--tls auto (TLS): can't list this machine's addresses: {error}"))
+                })?;
+                let public = config.public_ips.iter().map(|public_ip| public_ip.addr);
+                names.addrs.extend(public.filter(|addr| !names.addrs.contains(addr)).collect::<Vec<_>>());
+                TlsAcceptor::auto(SystemTime::now(), &names, &config.state_dir).map(Some)
+            }
+        }
     }
-    pub fn auto(_: &Path) -> Result<(Self, String), String> {
-        Err("".into())
+
+    /// SHA-256 of the certificate in the form browsers show, `AA:BB:..`.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    fn from_files(cert: &Path, key: &Path) -> Result<TlsAcceptor, TlsError> {
+        let (cert_setting, key_setting) = ("--tls-cert (TLS_CERT)", "--tls-key (TLS_KEY)");
+        let chain = parse_chain(&read(cert_setting, cert)?).map_err(|why| TlsError::file(cert_setting, cert, why))?;
+        let key_der = parse_key(&read(key_setting, key)?).map_err(|why| TlsError::file(key_setting, key, why))?;
+        TlsAcceptor::new(chain, key_der).map_err(|error| {
+            TlsError(format!("{cert_setting} {} with {key_setting} {}: {error}", cert.display(), key.display()))
+        })
+    }
+
+    /// The certificate in `state_dir` if it still does, else a new one.
+    fn auto(wall: SystemTime, names: &LanNames, state_dir: &Path) -> Result<TlsAcceptor, TlsError> {
+        if let Some(acceptor) = TlsAcceptor::kept(wall, names, state_dir) {
+            return Ok(acceptor);
+        }
+        let setting = "--state-dir (STATE_DIR), for --tls auto,";
+        let own = OwnCertificate::make(wall, names)
+            .map_err(|error| TlsError(format!("--tls auto (TLS): can't make a certificate: {error}")))?;
+        // The state folder holds a private key, so it is closed to others if it is ours to make.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(state_dir);
+        made.map_err(|error| TlsError::file(setting, state_dir, error))?;
+        // The key goes first. Whoever stops between the two leaves a pair that doesn't match, which the next start
+        // replaces.
+        for (name, pem, mode) in [(KEY_FILE, &own.key, 0o600), (CERT_FILE, &own.cert, 0o644)] {
+            let path = state_dir.join(name);
+            write_atomically(&path, pem, mode).map_err(|error| TlsError::file(setting, &path, error))?;
+        }
+        let bug = |why: String| TlsError(format!("--tls auto (TLS): the certificate just made is no good: {why}"));
+        let (chain, key) = (parse_chain(own.cert.as_bytes()), parse_key(own.key.as_bytes()));
+        TlsAcceptor::new(chain.map_err(bug)?, key.map_err(bug)?).map_err(|error| bug(error.to_string()))
+    }
+
+    /// `None` if the pair is missing or damaged, ends too soon, or lacks a name. It is ours to replace then.
+    fn kept(wall: SystemTime, names: &LanNames, state_dir: &Path) -> Option<TlsAcceptor> {
+        let cert = fs::read(state_dir.join(CERT_FILE)).ok()?;
+        let (not_after, covered) = parse_header(&cert)?;
+        let needed = names.certificate_names();
+        // A missing IPv6 address is no reason to ask every user to trust a new certificate: temporary addresses
+        // (RFC 8981) change daily, and nobody types them.
+        let optional = |name: &String| name.parse::<Ipv6Addr>().is_ok();
+        let covers = needed.iter().all(|name| covered.contains(&name.as_str()) || optional(name));
+        if !covers || not_after < wall + RENEWAL {
+            return None;
+        }
+        let key = fs::read(state_dir.join(KEY_FILE)).ok()?;
+        TlsAcceptor::new(parse_chain(&cert).ok()?, parse_key(&key).ok()?).ok()
+    }
+
+    fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<TlsAcceptor, rustls::Error> {
+        let fingerprint = fingerprint(chain.first().map_or(&[][..], |leaf| leaf));
+        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?;
+        // WebSocket upgrades need HTTP/1.1 (RFC 6455 section 4.1); a client that knows only h2 is told so.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(TlsAcceptor { config: Arc::new(config), fingerprint })
     }
 }
+
+impl TlsError {
+    fn file(setting: &str, path: &Path, why: impl fmt::Display) -> TlsError {
+        TlsError(format!("{setting} {}: {why}", path.display()))
+    }
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for TlsError {}
+
 impl TlsStream {
-    pub fn new(_: &TlsAcceptor) -> io::Result<Self> {
-        Ok(Self)
+    /// A connection that waits for its client's first message.
+    pub fn new(acceptor: &TlsAcceptor) -> TlsStream {
+        let conn = ServerConnection::new(Arc::clone(&acceptor.config));
+        TlsStream { conn: conn.expect("rustls refuses only settings that the acceptor never makes") }
     }
-    pub fn read_tls(&mut self, _: &mut impl Read, _: &mut Vec<u8>) -> io::Result<ReadOutcome> {
-        Ok(ReadOutcome { eof: true, more: false })
+
+    /// Reads `sock` until it would block, ends, or 64 KiB have come, and appends what they decrypt to. Flush
+    /// afterwards: reading queues handshake messages and alerts.
+    ///
+    /// # Errors
+    /// `InvalidData` if the client broke the protocol: the alert is queued, so flush and close. Any other is the
+    /// socket's: close.
+    pub fn read_tls(&mut self, sock: &mut impl Read, plaintext: &mut Vec<u8>) -> io::Result<ReadOutcome> {
+        let start = plaintext.len();
+        let outcome = |plaintext: &Vec<u8>, eof, more| ReadOutcome { bytes: plaintext.len() - start, eof, more };
+        let mut taken = 0;
+        while taken < READ_BOUND_BYTES {
+            match self.conn.read_tls(sock) {
+                // The end of the socket, or rustls's own answer once close_notify has come.
+                Ok(0) => return Ok(outcome(plaintext, true, false)),
+                Ok(bytes) => taken += bytes,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(outcome(plaintext, false, false)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            let state = self.conn.process_new_packets();
+            let state = state.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            // Drained at every step: rustls refuses to read on top of 16 KiB of plaintext.
+            let ready = state.plaintext_bytes_to_read() as u64;
+            self.conn.reader().take(ready).read_to_end(plaintext)?;
+        }
+        Ok(outcome(plaintext, false, true))
     }
-    pub fn write(&mut self, _: &[u8]) -> usize {
-        0
+
+    /// Takes up to 16 KiB of `plaintext` and gives the number of bytes taken. It is 0 during the handshake and while
+    /// anything waits to be flushed, so that bytes wait where they are counted, not here.
+    pub fn write(&mut self, plaintext: &[u8]) -> usize {
+        if self.is_handshaking() || self.wants_write() {
+            return 0;
+        }
+        let record = &plaintext[..plaintext.len().min(WRITE_BOUND_BYTES)];
+        self.conn.writer().write(record).expect("rustls writes to memory")
     }
-    pub fn flush_tls(&mut self, _: &mut impl Write) -> io::Result<bool> {
+
+    /// Writes queued ciphertext until `sock` would block; `true` if nothing is left.
+    ///
+    /// # Errors
+    /// The socket's: close.
+    pub fn flush_tls(&mut self, sock: &mut impl Write) -> io::Result<bool> {
+        while self.conn.wants_write() {
+            match self.conn.write_tls(sock) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
         Ok(true)
     }
-    pub fn wants_write(&self) -> bool {
-        false
+
+    /// Queues the end of this direction (RFC 8446 section 6.1): write nothing after it, flush, then shut the
+    /// socket down.
+    pub fn close_notify(&mut self) {
+        self.conn.send_close_notify();
     }
-    pub fn close_notify(&mut self) {}
+
+    /// Ciphertext waits to be flushed.
+    pub fn wants_write(&self) -> bool {
+        self.conn.wants_write()
+    }
+
+    /// No plaintext can go either way yet.
+    pub fn is_handshaking(&self) -> bool {
+        self.conn.is_handshaking()
+    }
+}
+
+/// A self-signed pair as its files hold it.
+struct OwnCertificate {
+    cert: String,
+    key: String,
+}
+
+impl OwnCertificate {
+    fn make(wall: SystemTime, names: &LanNames) -> Result<OwnCertificate, rcgen::Error> {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+        let covered = names.certificate_names();
+        // Whole seconds, as X.509 has them. A clock before 1970 counts as 1970.
+        let now = Duration::from_secs(wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
+        let not_before = now.saturating_sub(CLOCK_SKEW);
+        let not_after = not_before + VALIDITY;
+
+        let mut params = CertificateParams::new(covered.clone())?;
+        let host_name = names.host_name.as_deref().unwrap_or("localhost");
+        // 64 characters is the longest common name (RFC 5280 appendix A.1).
+        let common_name = format!("AQ Server on {host_name}").chars().take(64).collect::<String>();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.not_before = date_time_ymd(1970, 1, 1) + not_before;
+        params.not_after = date_time_ymd(1970, 1, 1) + not_after;
+
+        let mut cert = "Made by aq-server --tls auto. Delete this file to get a new one.\n".to_owned();
+        // Writing to a string can't fail.
+        let _ = writeln!(cert, "{NOT_AFTER}{}", not_after.as_secs());
+        for name in &covered {
+            let _ = writeln!(cert, "{NAME}{name}");
+        }
+        cert += &params.self_signed(&key)?.pem();
+        Ok(OwnCertificate { cert, key: key.serialize_pem() })
+    }
+}
+
+/// The end and the names that [`OwnCertificate::make`] wrote before the certificate.
+fn parse_header(cert: &[u8]) -> Option<(SystemTime, Vec<&str>)> {
+    let text = std::str::from_utf8(cert).ok()?;
+    let header = || text.lines().take_while(|line| !line.starts_with("-----"));
+    let not_after = header().find_map(|line| line.strip_prefix(NOT_AFTER))?.parse().ok()?;
+    let not_after = UNIX_EPOCH.checked_add(Duration::from_secs(not_after))?;
+    Some((not_after, header().filter_map(|line| line.strip_prefix(NAME)).collect()))
+}
+
+fn read(setting: &str, path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|error| TlsError::file(setting, path, error))
+}
+
+fn parse_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    match chain {
+        Ok(chain) if chain.is_empty() => Err("no PEM certificate in it".to_owned()),
+        Ok(chain) => Ok(chain),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn parse_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
+        rustls::pki_types::pem::Error::NoItemsFound => {
+            "no PEM private key in it (an encrypted one can't be read)".to_owned()
+        }
+        error => error.to_string(),
+    })
+}
+
+/// Replaces `path` in one step: a crash leaves the old file or the new one, and nobody sees the key in between
+/// with a wider mode.
+fn write_atomically(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    // The process id keeps two servers that share the folder from writing the same file.
+    let temporary = path.with_extension(format!("{}.tmp", process::id()));
+    let written = (|| {
+        // What a crashed process of the same id may have left would keep its own mode.
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+fn fingerprint(der: &[u8]) -> String {
+    // rustls's own SHA-256, which every suite of TLS 1.3 carries.
+    let SupportedCipherSuite::Tls13(suite) = aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256 else {
+        unreachable!("a suite that TLS 1.3 names is one of TLS 1.3");
+    };
+    let hash = suite.common.hash_provider.hash(der);
+    let bytes: Vec<String> = hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+    bytes.join(":")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+
+    use rustls::client::ClientConnection;
+    use rustls::pki_types::{ServerName, UnixTime};
+    use rustls::time_provider::TimeProvider;
+    use rustls::{ClientConfig, RootCertStore};
+
+    use super::*;
+
+    const WALL: Duration = Duration::from_secs(1_800_000_000);
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    /// One direction of a socket, with a kernel buffer of `capacity` bytes.
+    struct Pipe {
+        bytes: VecDeque<u8>,
+        capacity: usize,
+        closed: bool,
+    }
+
+    impl Pipe {
+        fn new(capacity: usize) -> Pipe {
+            Pipe { bytes: VecDeque::new(), capacity, closed: false }
+        }
+    }
+
+    impl Read for Pipe {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            if self.bytes.is_empty() && !self.closed {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.bytes.read(buf)
+        }
+    }
+
+    impl Write for Pipe {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            let free = self.capacity - self.bytes.len();
+            if free == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.bytes.write(&buf[..buf.len().min(free)])
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A folder that is gone after the test.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(test: &str) -> Folder {
+            let path = std::env::temp_dir().join(format!("aq-server-tls-{test}-{}", process::id()));
+            let _ = fs::remove_dir_all(&path);
+            Folder(path)
+        }
+
+        fn file(&self, name: &str, text: &str) -> PathBuf {
+            fs::create_dir_all(&self.0).unwrap();
+            fs::write(self.0.join(name), text).unwrap();
+            self.0.join(name)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[derive(Debug)]
+    struct Clock(Duration);
+
+    impl TimeProvider for Clock {
+        fn current_time(&self) -> Option<UnixTime> {
+            Some(UnixTime::since_unix_epoch(self.0))
+        }
+    }
+
+    fn names(addrs: &[&str]) -> LanNames {
+        let addrs = addrs.iter().map(|addr| addr.parse().unwrap()).collect();
+        LanNames { host_name: Some("box".to_owned()), addrs }
+    }
+
+    fn make(wall: Duration, names: &LanNames) -> OwnCertificate {
+        OwnCertificate::make(UNIX_EPOCH + wall, names).unwrap()
+    }
+
+    fn acceptor(own: &OwnCertificate) -> TlsAcceptor {
+        TlsAcceptor::new(parse_chain(own.cert.as_bytes()).unwrap(), parse_key(own.key.as_bytes()).unwrap()).unwrap()
+    }
+
+    /// A client that trusts `own`, asks for `host`, and whose clock says `wall`.
+    fn client(own: &OwnCertificate, host: &str, wall: Duration, alpn: &str) -> ClientConnection {
+        let mut roots = RootCertStore::empty();
+        roots.add(parse_chain(own.cert.as_bytes()).unwrap().remove(0)).unwrap();
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_details(provider, Arc::new(Clock(wall)));
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![alpn.into()];
+        ClientConnection::new(Arc::new(config), ServerName::try_from(host.to_owned()).unwrap()).unwrap()
+    }
+
+    /// A server's end and its client's, and the wires between them.
+    struct Link {
+        server: TlsStream,
+        client: ClientConnection,
+        to_server: Pipe,
+        to_client: Pipe,
+        received: Vec<u8>,
+    }
+
+    impl Link {
+        fn new(client: ClientConnection, own: &OwnCertificate, capacity: usize) -> Link {
+            let (to_server, to_client) = (Pipe::new(capacity), Pipe::new(capacity));
+            Link { server: TlsStream::new(&acceptor(own)), client, to_server, to_client, received: Vec::new() }
+        }
+
+        fn connected(capacity: usize) -> Link {
+            let own = make(WALL, &names(&[]));
+            let mut link = Link::new(client(&own, "localhost", WALL, "http/1.1"), &own, capacity);
+            link.handshake().unwrap();
+            link
+        }
+
+        /// Both ends work until neither has anything to do.
+        fn handshake(&mut self) -> io::Result<()> {
+            for _ in 0..1_000 {
+                self.client_turn()?;
+                self.server.read_tls(&mut self.to_server, &mut self.received)?;
+                self.server.flush_tls(&mut self.to_client)?;
+                let idle = self.to_client.bytes.is_empty() && self.to_server.bytes.is_empty();
+                if idle && !self.client.is_handshaking() && !self.server.is_handshaking() {
+                    return Ok(());
+                }
+            }
+            panic!("no end of the handshake");
+        }
+
+        fn client_turn(&mut self) -> io::Result<()> {
+            while !self.to_client.bytes.is_empty() {
+                self.client.read_tls(&mut self.to_client)?;
+                let processed = self.client.process_new_packets();
+                processed.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+            }
+            while self.client.wants_write() && self.to_server.bytes.len() < self.to_server.capacity {
+                self.client.write_tls(&mut self.to_server)?;
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn bytes_come_through_narrow_wires_both_ways() {
+        let text: Vec<u8> = (0..200_000u32).map(|n| (n % 251) as u8).collect();
+        for capacity in [7, 1_000, 1 << 20] {
+            let mut link = Link::connected(capacity);
+            assert_eq!(link.client.alpn_protocol(), Some(&b"http/1.1"[..]));
+
+            let (mut sent, mut got) = (0, Vec::new());
+            while got.len() < text.len() {
+                let taken = link.server.write(&text[sent..]);
+                assert!(taken <= WRITE_BOUND_BYTES);
+                assert!(taken == text.len() - sent || taken == WRITE_BOUND_BYTES || taken == 0, "{taken} of a record");
+                sent += taken;
+                assert!(taken == 0 || link.server.wants_write());
+                assert_eq!(link.server.write(b"more"), 0, "nothing is taken on top of a backlog");
+                let flushed = link.server.flush_tls(&mut link.to_client).unwrap();
+                assert_eq!(flushed, !link.server.wants_write());
+                link.client_turn().unwrap();
+                let _ = link.client.reader().read_to_end(&mut got);
+            }
+            assert_eq!((sent, got == text), (text.len(), true));
+
+            let mut sent = 0;
+            while link.received.len() < text.len() {
+                sent += link.client.writer().write(&text[sent..]).unwrap();
+                link.client_turn().unwrap();
+                let before = link.received.len();
+                let outcome = link.server.read_tls(&mut link.to_server, &mut link.received).unwrap();
+                assert_eq!(outcome.bytes, link.received.len() - before);
+                assert!(!outcome.eof);
+            }
+            assert!(link.received == text);
+        }
+    }
+
+    #[test]
+    fn one_read_is_bounded_and_says_that_more_waits() {
+        let mut link = Link::connected(1 << 20);
+        link.client.set_buffer_limit(None);
+        link.client.writer().write_all(&vec![b'x'; 300_000]).unwrap();
+        link.client_turn().unwrap();
+        let mut outcomes = Vec::new();
+        while outcomes.last().is_none_or(|outcome: &ReadOutcome| outcome.more) {
+            outcomes.push(link.server.read_tls(&mut link.to_server, &mut link.received).unwrap());
+        }
+        assert!(outcomes.iter().all(|outcome| outcome.bytes <= READ_BOUND_BYTES + WRITE_BOUND_BYTES), "{outcomes:?}");
+        assert!(outcomes.len() >= 4, "{outcomes:?}");
+        assert_eq!(link.received.len(), 300_000);
+    }
+
+    #[test]
+    fn nothing_is_written_before_the_handshake() {
+        let own = make(WALL, &names(&[]));
+        let mut link = Link::new(client(&own, "localhost", WALL, "http/1.1"), &own, 1 << 20);
+        assert!(link.server.is_handshaking());
+        assert_eq!(link.server.write(b"early"), 0);
+        link.handshake().unwrap();
+        assert!(!link.server.is_handshaking());
+        assert_eq!(link.server.write(b"now"), 3);
+    }
+
+    #[test]
+    fn either_end_can_close() {
+        let mut link = Link::connected(1 << 20);
+        assert_eq!(link.server.write(b"bye"), 3);
+        link.server.close_notify();
+        assert!(link.server.flush_tls(&mut link.to_client).unwrap());
+        link.client_turn().unwrap();
+        let mut got = Vec::new();
+        link.client.reader().read_to_end(&mut got).expect("an end with close_notify is no truncation");
+        assert_eq!(got, b"bye");
+
+        for polite in [true, false] {
+            let mut link = Link::connected(1 << 20);
+            link.client.writer().write_all(b"last").unwrap();
+            if polite {
+                link.client.send_close_notify();
+            }
+            link.client_turn().unwrap();
+            link.to_server.closed = !polite;
+            let outcome = link.server.read_tls(&mut link.to_server, &mut link.received).unwrap();
+            assert_eq!(outcome, ReadOutcome { bytes: 4, eof: true, more: false }, "close_notify: {polite}");
+            assert_eq!(link.received, b"last");
+        }
+    }
+
+    #[test]
+    fn a_broken_protocol_is_answered_with_an_alert() {
+        let own = make(WALL, &names(&[]));
+        for text in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0x16, 3, 1, 0xff, 0xff, 0], &[0x17, 3, 3, 0, 1, 0]] {
+            let (mut server, mut wire) = (TlsStream::new(&acceptor(&own)), Pipe::new(1 << 20));
+            let error = server.read_tls(&mut &text[..], &mut Vec::new()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{text:?}");
+            assert!(server.wants_write() && server.flush_tls(&mut wire).unwrap());
+            assert_eq!(wire.bytes.front(), Some(&0x15), "{text:?}: an alert record (RFC 8446 section 5.1)");
+        }
+        let mut h2 = Link::new(client(&own, "localhost", WALL, "h2"), &own, 1 << 20);
+        assert_eq!(h2.handshake().unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn an_own_certificate_holds_for_its_names_and_its_time() {
+        let own = make(WALL, &names(&["10.0.0.1", "fd00::1"]));
+        let seen = |host: &str, wall: Duration| {
+            Link::new(client(&own, host, wall, "http/1.1"), &own, 1 << 20).handshake().map_err(|error| error.kind())
+        };
+        for host in ["localhost", "box", "box.local", "127.0.0.1", "::1", "10.0.0.1", "fd00::1"] {
+            assert_eq!(seen(host, WALL), Ok(()), "{host}");
+        }
+        for host in ["other", "10.0.0.2"] {
+            assert_eq!(seen(host, WALL), Err(io::ErrorKind::InvalidInput), "{host}");
+        }
+        let (first, last) = (WALL - CLOCK_SKEW, WALL - CLOCK_SKEW + VALIDITY);
+        let second = Duration::from_secs(1);
+        for (wall, valid) in [(first - second, false), (first, true), (last, true), (last + second, false)] {
+            assert_eq!(seen("localhost", wall).is_ok(), valid, "{wall:?}");
+        }
+        assert!(last - first <= DAY * 397);
+    }
+
+    #[test]
+    fn an_own_certificate_is_kept_while_it_does() {
+        let folder = Folder::new("auto");
+        let state_dir = folder.0.join("deep/state");
+        let start = |wall: Duration, addrs: &[&str]| {
+            TlsAcceptor::auto(UNIX_EPOCH + wall, &names(addrs), &state_dir).unwrap().fingerprint().to_owned()
+        };
+        let first = start(WALL, &["10.0.0.1"]);
+        assert_eq!((first.len(), first.matches(':').count()), (32 * 3 - 1, 31), "{first}");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&state_dir.join(KEY_FILE)), mode(&state_dir)), (0o600, 0o700));
+        let files = fs::read_dir(&state_dir).unwrap().count();
+        assert_eq!(files, 2, "no temporary file stays");
+
+        for (wall, addrs, kept) in [
+            (WALL, &["10.0.0.1"][..], true),
+            (WALL, &[], true),
+            (WALL, &["10.0.0.1", "fd00::1"], true),
+            (WALL + DAY * 388, &["10.0.0.1"], true),
+            (WALL, &["10.0.0.2"], false),
+            (WALL + DAY * 390, &["10.0.0.2"], false),
+        ] {
+            let before = start(WALL, &[]);
+            assert_eq!(start(wall, addrs) == before, kept, "{wall:?} {addrs:?}");
+        }
+
+        let other_key = make(WALL, &names(&[])).key;
+        let damages: &[(&str, &str)] =
+            &[(CERT_FILE, ""), (CERT_FILE, "Not after: x\n"), (KEY_FILE, "none"), (KEY_FILE, &other_key)];
+        for (file, text) in damages {
+            let before = start(WALL, &[]);
+            fs::write(state_dir.join(file), text).unwrap();
+            let after = start(WALL, &[]);
+            assert_ne!(before, after, "{file} {text:?}");
+            assert_eq!(start(WALL, &[]), after, "and the new one is kept");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_file_and_the_setting() {
+        let folder = Folder::new("errors");
+        let (own, other) = (make(WALL, &names(&[])), make(WALL, &names(&[])));
+        let (cert, key) = (folder.file("cert", &own.cert), folder.file("key", &own.key));
+        let (other_key, text) = (folder.file("other", &other.key), folder.file("text", "hello"));
+        let none = folder.0.join("none");
+        assert!(TlsAcceptor::from_files(&cert, &key).is_ok());
+        let dir = folder.0.display();
+        for (cert, key, expected) in [
+            (&none, &key, format!("--tls-cert (TLS_CERT) {dir}/none: No such file or directory (os error 2)")),
+            (&text, &key, format!("--tls-cert (TLS_CERT) {dir}/text: no PEM certificate in it")),
+            (&cert, &none, format!("--tls-key (TLS_KEY) {dir}/none: No such file or directory (os error 2)")),
+            (
+                &cert,
+                &text,
+                format!("--tls-key (TLS_KEY) {dir}/text: no PEM private key in it (an encrypted one can't be read)"),
+            ),
+            (
+                &cert,
+                &other_key,
+                format!(
+                    "--tls-cert (TLS_CERT) {dir}/cert with --tls-key (TLS_KEY) {dir}/other: keys may not be consistent: KeyMismatch"
+                ),
+            ),
+        ] {
+            assert_eq!(TlsAcceptor::from_files(cert, key).err().map(|error| error.to_string()), Some(expected));
+        }
+        let no_folder = TlsAcceptor::auto(UNIX_EPOCH + WALL, &names(&[]), &text.join("state"));
+        let expected =
+            format!("--state-dir (STATE_DIR), for --tls auto, {dir}/text/state: Not a directory (os error 20)");
+        assert_eq!(no_folder.err().map(|error| error.to_string()), Some(expected));
+    }
+
+    #[test]
+    fn the_configuration_chooses() {
+        let folder = Folder::new("open");
+        let plain = Config::default();
+        assert!(TlsAcceptor::open(&plain).unwrap().is_none());
+        let auto = Config { tls: Tls::Auto, state_dir: folder.0.clone(), ..plain };
+        let made = TlsAcceptor::open(&auto).unwrap().unwrap();
+        let tls = Tls::Files { cert: folder.0.join(CERT_FILE), key: folder.0.join(KEY_FILE) };
+        let read = TlsAcceptor::open(&Config { tls, ..auto }).unwrap().unwrap();
+        assert_eq!(made.fingerprint(), read.fingerprint());
+    }
 }

@@ -178,8 +178,15 @@ impl Negotiation {
         true
     }
 
-    /// The peer gives a stream up: the one on `mid`, else the last of that kind and source. Returns its mid.
-    pub fn unpublish(&mut self, now: Instant, kind: MediaKind, source: Source, mid: Option<Mid>) -> Option<Mid> {
+    /// The peer gives a stream up: the one on `mid`, else the last of that kind and source. Returns its mid, if it
+    /// has been offered; `None` if there is no such stream.
+    pub fn unpublish(
+        &mut self,
+        now: Instant,
+        kind: MediaKind,
+        source: Source,
+        mid: Option<Mid>,
+    ) -> Option<Option<Mid>> {
         let matches = |line: &&mut Line| {
             line.kind == kind && line.publishes() == Some(source) && (mid.is_none() || line.mid == mid)
         };
@@ -190,7 +197,7 @@ impl Negotiation {
         })?;
         *wanted = false;
         self.touch(now);
-        mid
+        Some(mid)
     }
 
     /// The peer shall get a track.

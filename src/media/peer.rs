@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::format::Codec;
-use str0m::media::{Frequency, KeyframeRequestKind, MediaKind, Mid};
+use str0m::media::{Direction, Frequency, KeyframeRequestKind, MediaKind, Mid};
 use str0m::net::{Protocol, Receive, Transmit};
 use str0m::rtp::{ExtensionValues, RtpPacket, RtpWrite, Ssrc};
 use str0m::{Event, IceConnectionState, IceCreds, Input, Output, Rtc, RtcError};
@@ -21,7 +21,7 @@ use crate::media::demux::MAX_ADDRESSES_PER_PEER;
 use crate::media::forward::{FIRST_SEQ_NO_LIMIT, Forward, Incoming};
 use crate::media::negotiation::{Agreed, Answered, Change, Negotiation, TrackId};
 use crate::media::profile::{PayloadTypes, Profile, forwarded_extensions};
-use crate::media::sdp::{SdpRefusal, check_answer};
+use crate::media::sdp::{SdpRefusal, check_answer, without_surplus};
 use crate::media::wallclock::{Report, SenderClock};
 
 /// SSRCs that one peer may send, repair streams not counted. More are dropped.
@@ -220,10 +220,21 @@ impl Peer {
                     let mid = sdp.add_media(kind, direction, stream_id, Some(names.token(12)), None);
                     self.negotiation.set_mid(line, mid);
                 }
-                Change::Direct { mid, direction, .. } => sdp.set_direction(mid, direction),
+                Change::Direct { mid, direction, .. } => {
+                    // The same direction again is no change to str0m, but has to be offered again.
+                    if direction != Direction::Inactive {
+                        sdp.set_direction(mid, Direction::Inactive);
+                    }
+                    sdp.set_direction(mid, direction);
+                }
             }
         }
-        let (offer, pending) = sdp.apply()?;
+        let Some((offer, pending)) = sdp.apply() else {
+            // str0m has it like that already: agreed without asking.
+            let answers = self.answered();
+            self.negotiation.handle_answer(now, answers.into_iter());
+            return None;
+        };
         self.pending = Some(pending);
         Some(offer.to_sdp_string())
     }
@@ -236,16 +247,11 @@ impl Peer {
         let pending = self.pending.take().ok_or(PeerError::UnexpectedAnswer)?;
         check_answer(sdp, self.offered_lines())
             .map_err(|refusal: SdpRefusal| PeerError::BadAnswer(format!("{refusal:?}")))?;
-        // Candidates are learned from authenticated checks only, so that no address is ever sent to unasked.
-        let sdp: String = sdp.split_inclusive('\n').filter(|line| !line.starts_with("a=candidate:")).collect();
+        let sdp = without_surplus(sdp);
         let bad = |error: &dyn std::fmt::Display| PeerError::BadAnswer(error.to_string());
         let answer = SdpAnswer::from_sdp_string(&sdp).map_err(|error| bad(&error))?;
         self.rtc.sdp_api().accept_answer(pending, answer).map_err(|error| bad(&error))?;
-        let answers = self.negotiation.lines().iter().enumerate().filter_map(|(line, state)| {
-            let media = self.rtc.media(state.mid?)?;
-            Some(Answered { line, direction: media.direction(), rejected: media.stopped() })
-        });
-        let answers: Vec<_> = answers.collect();
+        let answers = self.answered();
         let agreed = self.negotiation.handle_answer(now, answers.into_iter());
         if self.negotiation.dead_lines() > MAX_DEAD_LINES {
             return Err(PeerError::BadAnswer("it rejects m-line after m-line".to_owned()));
@@ -437,9 +443,23 @@ impl Peer {
         self.phase == Phase::Connected
     }
 
+    /// Whether media flowed at some time.
+    pub fn was_connected(&self) -> bool {
+        matches!(self.phase, Phase::Connected | Phase::Lost { .. })
+    }
+
     /// m-lines in the latest offer.
     pub fn offered_lines(&self) -> usize {
         self.negotiation.lines().iter().filter(|line| line.mid.is_some()).count()
+    }
+
+    /// The direction of every line, as it is agreed.
+    fn answered(&self) -> Vec<Answered> {
+        let answers = self.negotiation.lines().iter().enumerate().filter_map(|(line, state)| {
+            let media = self.rtc.media(state.mid?)?;
+            Some(Answered { line, direction: media.direction(), rejected: media.stopped() })
+        });
+        answers.collect()
     }
 
     fn start_forwarding(&mut self, line: usize, track: TrackId, names: &mut Names) {

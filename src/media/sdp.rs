@@ -9,6 +9,9 @@ const LINES_PER_M_LINE: usize = 60;
 const BYTES: usize = 16 * 1024;
 const BYTES_PER_M_LINE: usize = 2 * 1024;
 
+/// Part of the URI of the header extension, after any parameters of its id.
+const TRANSPORT_CC: &str = "transport-wide-cc-extensions";
+
 /// `a=candidate` lines in one answer.
 const CANDIDATES: usize = 64;
 
@@ -48,6 +51,30 @@ pub fn check_answer(sdp: &str, offered: usize) -> Result<(), SdpRefusal> {
     }
 }
 
+/// The answer without what the server has no use for.
+///
+/// Candidates: addresses are learned from authenticated checks only, so that none is ever sent to unasked.
+/// Transport-wide sequence numbers on lines where the server sends: without congestion control of its own they
+/// would cost a record for each packet and a feedback packet every 50 ms from each subscriber.
+pub fn without_surplus(sdp: &str) -> String {
+    let mut kept = String::with_capacity(sdp.len());
+    let starts = sdp.match_indices("\nm=").map(|(at, _)| at + 1);
+    let mut begin = 0;
+    for end in starts.chain([sdp.len()]) {
+        let section = &sdp[begin..end];
+        let peer_receives = section.lines().any(|line| line == "a=recvonly");
+        for line in section.split_inclusive('\n') {
+            let is_candidate = line.starts_with("a=candidate:");
+            let is_transport_cc = line.starts_with("a=extmap:") && line.contains(TRANSPORT_CC);
+            if !is_candidate && !(peer_receives && is_transport_cc) {
+                kept.push_str(line);
+            }
+        }
+        begin = end;
+    }
+    kept
+}
+
 /// The largest WebSocket message that an honest answer to `offered` m-lines makes, JSON escapes included.
 pub fn message_limit(offered: usize) -> usize {
     (64 * 1024).max(BYTES + offered * BYTES_PER_M_LINE)
@@ -56,6 +83,21 @@ pub fn message_limit(offered: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn surplus_lines_go_section_by_section() {
+        let extmap = "a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n";
+        let mid = "a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\n";
+        let candidate = "a=candidate:1 1 udp 1 192.0.2.7 9 typ host\r\n";
+        let section = |direction: &str, candidate: &str, extmap: &str| {
+            format!("m=video 9 UDP/TLS/RTP/SAVPF 96\r\n{candidate}{extmap}{mid}a={direction}\r\n")
+        };
+        let answer =
+            format!("v=0\r\n{}{}", section("sendonly", candidate, extmap), section("recvonly", candidate, extmap));
+        let expected = format!("v=0\r\n{}{}", section("sendonly", "", extmap), section("recvonly", "", ""));
+        assert_eq!(without_surplus(&answer), expected);
+        assert_eq!(without_surplus(""), "");
+    }
 
     #[test]
     fn bounds_follow_the_offer() {

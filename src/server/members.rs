@@ -336,7 +336,7 @@ impl Server {
         slot.generation = slot.generation.wrapping_add(1);
         self.free_slots.push(id.slot);
         self.resumes.remove(&member.participant.resume);
-        self.pending_members -= usize::from(!member.peer.is_connected());
+        self.pending_members -= usize::from(!member.peer.was_connected());
         self.demux.remove_ufrag(member.peer.ufrag());
         for address in member.peer.addresses() {
             self.demux.remove_address(address, id);

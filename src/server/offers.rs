@@ -78,7 +78,9 @@ impl Server {
         let mid = mid.map(|mid| Mid::from(mid.as_str()));
         match member.peer.negotiation.unpublish(now, media_kind(kind), source, mid) {
             Some(mid) => {
-                self.end_track(TrackId { publisher: id, mid });
+                if let Some(mid) = mid {
+                    self.end_track(TrackId { publisher: id, mid });
+                }
                 self.schedule(id);
             }
             None => self.refuse(id, "not-publishing", "There is no such stream to give up.", false),
@@ -127,7 +129,10 @@ impl Server {
                     && !published.subscribers.contains(&subscriber)
                 {
                     published.subscribers.push(subscriber);
-                    self.request_keyframe(track);
+                    // Before it is connected a picture would be lost on the way, and delay the next.
+                    if self.member(id).is_some_and(|member| member.peer.is_connected()) {
+                        self.request_keyframe(track);
+                    }
                 }
             }
             Agreed::Refused { track } => {

@@ -84,7 +84,7 @@ impl Server {
     fn admit(&self, id: ConnId, request: &Request) -> Result<Admission, Refusal> {
         let refuse = |status, code, message| Err(Refusal { status, code, message });
         let secure = self.conns.get(&id).is_some_and(|entry| entry.conn.is_secure());
-        let allowed = &self.config.allow_origins;
+        let allowed = &self.config.allowed_origins;
         if !origin::allowed(request.origin.as_deref(), request.host.as_deref(), secure, allowed) {
             debug!("conn {}: origin {:?} refused", id.0, request.origin);
             let message = "This page's origin may not use this server; its host can allow it with --allow-origin.";

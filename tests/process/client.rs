@@ -1,0 +1,352 @@
+//! A client with real sockets: a WebSocket, one UDP socket, and str0m as its browser.
+//!
+//! It answers offers, sends numbered packets like those of Opus and VP8, and keeps what it gets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use str0m::change::SdpOffer;
+use str0m::format::Codec;
+use str0m::media::{MediaKind, Mid};
+use str0m::net::{Protocol, Receive};
+use str0m::rtp::RtpWrite;
+use str0m::{Candidate, Event, Input, Output, Rtc};
+use tungstenite::handshake::HandshakeError;
+use tungstenite::handshake::client::Request;
+use tungstenite::{Error, Message, WebSocket};
+
+use crate::process::{DEADLINE, Process};
+use crate::wire::Wire;
+
+/// How long one look at the WebSocket waits. Longer starves the media of the same thread.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Time between two packets of a kind.
+const PACKET_INTERVAL: Duration = Duration::from_millis(10);
+
+/// A picture that can be decoded by itself, once in so many.
+const KEYFRAME_INTERVAL: u32 = 10;
+
+/// One participant.
+pub struct Client {
+    /// Everything the server said, in order.
+    pub messages: Vec<Value>,
+    /// Close code and reason, once the server closed.
+    pub closed: Option<(u16, String)>,
+    /// The addresses in the last offer.
+    pub candidates: BTreeSet<SocketAddr>,
+    /// Where the datagrams that came were from.
+    pub sources: BTreeSet<SocketAddr>,
+    /// Payloads that were sent, by kind.
+    pub sent: BTreeMap<Kind, Vec<Vec<u8>>>,
+    /// Payloads that came, by kind of the m-line they came on.
+    pub received: BTreeMap<Kind, Vec<Vec<u8>>>,
+    /// Sends media while it is connected.
+    pub sends: bool,
+    name: String,
+    socket: WebSocket<Wire>,
+    udp: UdpSocket,
+    local: SocketAddr,
+    rtc: Rtc,
+    /// The only address of the server that is used.
+    server: IpAddr,
+    connected: bool,
+    next_packet: Instant,
+}
+
+/// Audio or video; `MediaKind` has no order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Audio,
+    Video,
+}
+
+impl Kind {
+    const ALL: [Kind; 2] = [Kind::Audio, Kind::Video];
+}
+
+impl Client {
+    /// Joins over plain HTTP; its media goes from `local` to `server`.
+    pub fn join(process: &Process, name: &str, local: IpAddr, server: IpAddr) -> Self {
+        let tcp = SocketAddr::new(server, process.port());
+        let request = request(&format!("ws://{tcp}/aq_server/websocket?name={name}"), None);
+        let upgraded = upgrade(Wire::plain(tcp), request);
+        Self::new(upgraded.unwrap_or_else(|status| panic!("{name} got {status}")), name, local, server)
+    }
+
+    /// Joins on 127.0.0.1.
+    pub fn join_on_loopback(process: &Process, name: &str) -> Self {
+        let loopback = IpAddr::from([127, 0, 0, 1]);
+        Self::join(process, name, loopback, loopback)
+    }
+
+    /// Goes on from an upgraded WebSocket.
+    pub fn new(socket: WebSocket<Wire>, name: &str, local: IpAddr, server: IpAddr) -> Self {
+        let udp = UdpSocket::bind((local, 0)).unwrap_or_else(|error| panic!("{local}: {error}"));
+        udp.set_nonblocking(true).expect("a UDP socket");
+        let local = udp.local_addr().expect("bound");
+        let now = Instant::now();
+        let builder = Rtc::builder().set_rtp_mode(true).clear_codecs();
+        let mut rtc = builder.enable_opus(true, false).enable_vp8(true).build(now);
+        rtc.add_local_candidate(Candidate::host(local, "udp").expect("a usable address"));
+        socket.get_ref().set_patience(LOOK);
+        Self {
+            messages: Vec::new(),
+            closed: None,
+            candidates: BTreeSet::new(),
+            sources: BTreeSet::new(),
+            sent: BTreeMap::new(),
+            received: BTreeMap::new(),
+            sends: true,
+            name: name.to_owned(),
+            socket,
+            udp,
+            local,
+            rtc,
+            server,
+            connected: false,
+            next_packet: now,
+        }
+    }
+
+    pub fn send_json(&mut self, message: &Value) {
+        self.socket.send(Message::text(message.to_string())).expect("the server reads");
+    }
+
+    /// Messages of one event, in order.
+    pub fn events(&self, event: &str) -> Vec<&Value> {
+        self.messages.iter().filter(|message| message["event"] == event).collect()
+    }
+
+    pub fn received(&self, kind: Kind) -> &[Vec<u8>] {
+        self.received.get(&kind).map_or(&[], Vec::as_slice)
+    }
+
+    pub fn sent(&self, kind: Kind) -> &[Vec<u8>] {
+        self.sent.get(&kind).map_or(&[], Vec::as_slice)
+    }
+
+    /// Does what there is to do.
+    pub fn turn(&mut self) {
+        if self.closed.is_none() {
+            self.read_socket();
+        }
+        self.read_udp();
+        let now = Instant::now();
+        if self.sends && self.connected && now >= self.next_packet {
+            self.next_packet = now + PACKET_INTERVAL;
+            self.send_packet(now, Kind::Audio);
+            self.send_packet(now, Kind::Video);
+        }
+        self.rtc.handle_input(Input::Timeout(now)).expect("time passes");
+        self.drain();
+    }
+
+    fn read_socket(&mut self) {
+        loop {
+            match self.socket.read() {
+                Ok(Message::Text(text)) => {
+                    let message = serde_json::from_str(&text).expect("the server sends JSON");
+                    self.on_message(message);
+                }
+                Ok(Message::Close(frame)) => {
+                    let frame = frame.expect("the server gives a reason");
+                    self.closed = Some((frame.code.into(), frame.reason.to_string()));
+                    // The answer, which tungstenite has queued.
+                    let _ = self.socket.flush();
+                    return;
+                }
+                Ok(_) => {}
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => panic!("{}: {error}", self.name),
+            }
+        }
+    }
+
+    fn on_message(&mut self, message: Value) {
+        if message["event"] == "offer" {
+            let data: Value = serde_json::from_str(message["data"].as_str().expect("a text")).expect("JSON");
+            self.on_offer(data["sdp"].as_str().expect("an SDP"));
+        }
+        self.messages.push(message);
+    }
+
+    fn on_offer(&mut self, offer: &str) {
+        // RFC 8839 section 5.1: foundation, component, transport, priority, address, port.
+        let address = |line: &str| {
+            let fields: Vec<_> = line.strip_prefix("a=candidate:")?.split(' ').collect();
+            Some(SocketAddr::new(fields[4].parse().expect("an address"), fields[5].parse().expect("a port")))
+        };
+        self.candidates = offer.lines().filter_map(address).collect();
+        let usable = |line: &&str| address(line).is_none_or(|address| address.ip() == self.server);
+        let offer: String = offer.lines().filter(usable).map(|line| format!("{line}\r\n")).collect();
+        // A browser takes the active role of DTLS (RFC 8842 section 5.3); str0m would take the passive one.
+        let offer = offer.replace("a=setup:actpass", "a=setup:passive");
+        let offer = SdpOffer::from_sdp_string(&offer).expect("an offer that str0m can read");
+        let answer = self.rtc.sdp_api().accept_offer(offer).expect("an offer that a browser accepts");
+        let data = json!({"type": "answer", "sdp": answer.to_sdp_string()}).to_string();
+        self.send_json(&json!({"event": "answer", "data": data}));
+    }
+
+    fn read_udp(&mut self) {
+        let mut buffer = [0; 2_000];
+        while let Ok((bytes, source)) = self.udp.recv_from(&mut buffer) {
+            self.sources.insert(source);
+            let receive = Receive::new(Protocol::Udp, source, self.local, &buffer[..bytes]);
+            let receive = receive.expect("the server sends what WebRTC knows");
+            self.rtc.handle_input(Input::Receive(Instant::now(), receive)).expect("what a browser takes");
+            self.drain();
+        }
+    }
+
+    fn drain(&mut self) {
+        loop {
+            match self.rtc.poll_output().expect("what a browser takes") {
+                Output::Timeout(_) => return,
+                Output::Transmit(transmit) => {
+                    self.udp.send_to(&transmit.contents, transmit.destination).expect("a way to the server");
+                }
+                Output::Event(Event::Connected) => self.connected = true,
+                Output::Event(Event::RtpPacket(packet)) => {
+                    let stream = self.rtc.direct_api().stream_rx(&packet.header.ssrc).map(|stream| stream.mid());
+                    let media = stream.and_then(|mid| self.rtc.media(mid)).expect("a stream on an m-line");
+                    let kind = if media.kind() == MediaKind::Audio { Kind::Audio } else { Kind::Video };
+                    self.received.entry(kind).or_default().push(packet.payload.to_vec());
+                }
+                Output::Event(_) => {}
+            }
+        }
+    }
+
+    fn send_packet(&mut self, now: Instant, kind: Kind) {
+        let Some(mid) = self.own_line(kind) else {
+            return;
+        };
+        let (codec, clock_rate) = match kind {
+            Kind::Audio => (Codec::Opus, 48_000),
+            Kind::Video => (Codec::Vp8, 90_000),
+        };
+        let media = self.rtc.media(mid).expect("a line of the offer");
+        let agreed = media.remote_pts().to_vec();
+        let mut codecs = self.rtc.codec_config().iter();
+        let codec = codecs.find(|params| params.spec().codec == codec && agreed.contains(&params.pt()));
+        let payload_type = codec.expect("the server offers Opus and VP8").pt();
+
+        let sent = self.sent.entry(kind).or_default();
+        let number = sent.len() as u32;
+        let payload = payload(&self.name, kind, number);
+        sent.push(payload.clone());
+        let timestamp = number.wrapping_mul(clock_rate / 100);
+        let write = RtpWrite::new(payload_type, u64::from(number).into(), timestamp, now, payload)
+            .marker(kind == Kind::Video)
+            .nackable(kind == Kind::Video);
+        let mut direct = self.rtc.direct_api();
+        direct.stream_tx_by_mid(mid, None).expect("a line that sends has a stream").write_rtp(write);
+    }
+
+    /// The m-line for microphone or camera, by `tracks`.
+    fn own_line(&self, kind: Kind) -> Option<Mid> {
+        let kind = if kind == Kind::Audio { "audio" } else { "video" };
+        let tracks = self.events("tracks").into_iter().next_back()?["tracks"].as_array()?;
+        let own = tracks.iter().find(|track| track["own"] == true && track["kind"] == kind)?;
+        Some(Mid::from(own["mid"].as_str()?))
+    }
+}
+
+/// A payload whose every byte tells whose it is and which one: 20 ms of Opus, or a picture of VP8 in one packet.
+fn payload(name: &str, kind: Kind, number: u32) -> Vec<u8> {
+    let mut payload = match kind {
+        // RFC 6716 section 3.1: CELT, fullband, mono, one frame.
+        Kind::Audio => vec![0xf8],
+        // RFC 7741 section 4.2: the start of a picture, with a picture id of 15 bits. RFC 6386 section 9.1.
+        Kind::Video => {
+            let [_, _, high, low] = number.to_be_bytes();
+            let descriptor = [0x90, 0x80, 0x80 | high, low];
+            match number.is_multiple_of(KEYFRAME_INTERVAL) {
+                true => [&descriptor[..], &[0x10, 0, 0, 0x9d, 0x01, 0x2a, 0x80, 0x02, 0xe0, 0x01]].concat(),
+                false => [&descriptor[..], &[0x11, 0, 0]].concat(),
+            }
+        }
+    };
+    payload.extend(name.as_bytes());
+    payload.extend(number.to_be_bytes());
+    let filler = number.wrapping_mul(7_919) % 1_000;
+    payload.extend((0..filler).map(|at| (number.wrapping_mul(31) ^ at.wrapping_mul(131)) as u8));
+    payload
+}
+
+/// An upgrade request, with an `Origin` or as a program sends it.
+pub fn request(url: &str, origin: Option<&str>) -> Request {
+    let uri: tungstenite::http::Uri = url.parse().expect("a URL");
+    let authority = uri.authority().expect("a URL with a host").to_string();
+    let request = Request::builder()
+        .uri(uri)
+        .header("Host", authority)
+        .header("Connection", "Upgrade")
+        .header("Upgrade", "websocket")
+        .header("Sec-WebSocket-Version", "13")
+        .header("Sec-WebSocket-Key", tungstenite::handshake::client::generate_key());
+    let request = match origin {
+        Some(origin) => request.header("Origin", origin),
+        None => request,
+    };
+    request.body(()).expect("a request")
+}
+
+/// Upgrades, or says with which status it was refused.
+pub fn upgrade(wire: Wire, request: Request) -> Result<WebSocket<Wire>, u16> {
+    match tungstenite::client::client(request, wire) {
+        Ok((socket, _)) => Ok(socket),
+        Err(HandshakeError::Failure(Error::Http(response))) => Err(response.status().as_u16()),
+        Err(error) => panic!("the upgrade failed: {error}"),
+    }
+}
+
+/// Gives turns to clients until something is true.
+pub fn run_until(clients: &mut [&mut Client], what: &str, done: impl Fn(&[&mut Client]) -> bool) {
+    let until = Instant::now() + DEADLINE;
+    while !done(clients) {
+        for client in clients.iter_mut() {
+            client.turn();
+        }
+        if Instant::now() > until {
+            for client in clients.iter() {
+                let (audio, video) = (client.received(Kind::Audio).len(), client.received(Kind::Video).len());
+                eprintln!("{}: connected {}, {audio} audio, {video} video", client.name, client.connected);
+                eprintln!("{:#?}, closed {:?}", client.messages, client.closed);
+            }
+            panic!("it did not happen: {what}");
+        }
+    }
+}
+
+/// Two clients who see and hear each other: everything that came is what the other one sent, byte for byte, in
+/// one piece from the first packet that came to the last that was sent.
+pub fn exchange(ann: &mut Client, bob: &mut Client) {
+    const ENOUGH: usize = 50;
+    let enough = |client: &Client| Kind::ALL.iter().all(|kind| client.received(*kind).len() >= ENOUGH);
+    run_until(&mut [ann, bob], "enough media", |clients| clients.iter().all(|client| enough(client)));
+    for (from, to) in [(&*ann, &*bob), (&*bob, &*ann)] {
+        for kind in Kind::ALL {
+            let strange = to.received(kind).iter().find(|payload| !from.sent(kind).contains(payload));
+            assert!(strange.is_none(), "{} never sent this {kind:?}: {strange:x?}", from.name);
+        }
+    }
+    (ann.sends, bob.sends) = (false, false);
+    let is_last = |from: &Client, to: &Client| {
+        Kind::ALL.iter().all(|kind| to.received(*kind).contains(from.sent(*kind).last().expect("sent")))
+    };
+    run_until(&mut [ann, bob], "the last packet", |clients| {
+        is_last(clients[0], clients[1]) && is_last(clients[1], clients[0])
+    });
+    for (from, to) in [(&*ann, &*bob), (&*bob, &*ann)] {
+        for kind in Kind::ALL {
+            let (sent, received) = (from.sent(kind), to.received(kind));
+            let first = sent.iter().position(|payload| *payload == received[0]).expect("looked at above");
+            assert!(received == &sent[first..], "{kind:?} of {} came changed, twice, or with gaps", from.name);
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The log, and a server without one.
+
+use crate::client::{Client, exchange, run_until};
+use crate::http::get;
+use crate::process::Process;
+
+#[test]
+fn a_server_whose_log_is_closed_still_serves() {
+    let process = Process::start_without_log(&["--addr", "127.0.0.1:0", "--log-level", "debug"]);
+    let mut ann = Client::join_on_loopback(&process, "Ann");
+    let mut bob = Client::join_on_loopback(&process, "Bob");
+    exchange(&mut ann, &mut bob);
+    drop(bob);
+    run_until(&mut [&mut ann], "a goodbye", |clients| clients[0].events("left").len() == 1);
+    assert_eq!(get(process.addr(), "/aq_server/health").json()["participants"], 1);
+    process.signal("TERM");
+    run_until(&mut [&mut ann], "the close", |clients| clients[0].closed.is_some());
+    assert_eq!(process.wait().code, Some(0));
+}
+
+#[test]
+fn who_comes_and_goes_is_logged() {
+    let process = Process::start(&["--addr", "127.0.0.1:0"]);
+    let mut ann = Client::join_on_loopback(&process, "Ann%0A%1B%5B31m");
+    run_until(&mut [&mut ann], "a welcome", |clients| clients[0].events("welcome").len() == 1);
+    let joined = process.wait_for_log("joined");
+    assert!(joined.contains("Ann") && !joined.contains('\u{1b}'), "{joined:?}");
+    let resume = ann.events("welcome")[0]["resume"].as_str().unwrap().to_owned();
+    drop(ann);
+    let left = process.wait_for_log("left");
+    assert!(left.contains("Ann") && !left.contains(&resume), "{left:?}");
+}

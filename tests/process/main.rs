@@ -1,0 +1,19 @@
+//! The real binary as a process on loopback, with real sockets: what no simulation shows.
+//!
+//! A few tests on top of the others: flags and exit codes, HTTP, the WebSocket upgrade, media over UDP in both
+//! families, signals, and nginx in front. Nothing waits longer than `process::DEADLINE`.
+
+mod client;
+mod folder;
+mod http;
+mod process;
+mod wire;
+
+mod flags;
+mod logs;
+mod media;
+mod nginx;
+mod origin;
+mod page;
+mod shutdown;
+mod tls;

@@ -1,0 +1,244 @@
+//! HTTP: the page and its files, and everything that is not one.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use serde_json::json;
+
+use crate::folder::Folder;
+use crate::http::{Http, Response, get};
+use crate::process::{DEADLINE, Process};
+
+fn start() -> Process {
+    Process::start(&["--addr", "127.0.0.1:0"])
+}
+
+/// The headers that every answer has.
+fn check_security(response: &Response) {
+    let policy = response.header("content-security-policy").expect("a policy");
+    for part in ["default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'"] {
+        assert!(policy.split("; ").any(|found| found == part), "{part} is not in {policy}");
+    }
+    assert!(!policy.contains("unsafe"), "{policy}");
+    assert_eq!(response.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(response.header("referrer-policy"), Some("no-referrer"));
+}
+
+#[test]
+fn the_root_leads_to_the_page() {
+    let process = start();
+    for path in ["/", "/aq_server"] {
+        let response = get(process.addr(), path);
+        assert_eq!((response.status, response.header("location")), (308, Some("/aq_server/")), "{path}");
+        check_security(&response);
+    }
+}
+
+#[test]
+fn every_file_of_the_page_is_served() {
+    let process = start();
+    let mut http = Http::connect(process.addr());
+    let www = Path::new(env!("CARGO_MANIFEST_DIR")).join("www");
+    let mut names: Vec<String> =
+        fs::read_dir(&www).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(names.len() > 5, "{names:?}");
+    names.push(String::new());
+    for name in names {
+        let path = format!("/aq_server/{name}");
+        let file = fs::read(www.join(if name.is_empty() { "index.html" } else { &name })).unwrap();
+        let response = http.get(&path);
+        assert_eq!(response.status, 200, "{path}");
+        assert!(response.body == file, "{path} is not the file");
+        let expected = match name.rsplit_once('.').map_or("html", |(_, extension)| extension) {
+            "html" => "text/html; charset=utf-8",
+            "js" => "text/javascript; charset=utf-8",
+            "css" => "text/css; charset=utf-8",
+            "svg" => "image/svg+xml",
+            other => panic!("which type has {other}?"),
+        };
+        assert_eq!(response.header("content-type"), Some(expected), "{path}");
+        check_security(&response);
+
+        let etag = format!("If-None-Match: {}", response.header("etag").expect("an ETag"));
+        let again = http.request("GET", &path, &[&etag]);
+        assert_eq!((again.status, again.body.len()), (304, 0), "{path}");
+        check_security(&again);
+        let changed = http.request("GET", &path, &["If-None-Match: \"other\""]);
+        assert_eq!((changed.status, changed.body.len()), (200, file.len()), "{path}");
+        let head = http.request("HEAD", &path, &[]);
+        assert_eq!(head.header("content-length"), Some(file.len().to_string().as_str()), "{path}");
+    }
+}
+
+#[test]
+fn nothing_else_is_served() {
+    let process = start();
+    for (target, expected) in [
+        ("/nothing", 404),
+        ("/aq_server/nothing", 404),
+        ("/aq_server/index.html/", 404),
+        ("/aq_serverindex.html", 404),
+        ("/index.html", 404),
+        ("/aq_server/../Cargo.toml", 404),
+        ("/aq_server/../../../../../../../etc/passwd", 404),
+        ("/aq_server/%2e%2e/Cargo.toml", 404),
+        ("/aq_server/..%2fCargo.toml", 404),
+        ("/aq_server/%2e%2e%2f%2e%2e%2fetc%2fpasswd", 404),
+        ("/aq_server//etc/passwd", 404),
+        ("//etc/passwd", 404),
+        ("/aq_server//index.html", 404),
+        ("/aq_server/./index.html", 404),
+        ("/aq_server/index.html%00", 404),
+        ("/aq_server/index.html%00.js", 404),
+        ("/aq_server/%ff", 400),
+        ("/aq_server/%zz", 400),
+        ("/aq_server/..\\Cargo.toml", 404),
+        ("*", 400),
+        ("aq_server/", 400),
+    ] {
+        let response = get(process.addr(), target);
+        assert_eq!(response.status, expected, "{target}");
+        assert_eq!(response.header("content-type"), Some("text/plain; charset=utf-8"), "{target}");
+        let text = response.text();
+        assert!(text.lines().count() == 1 && !text.contains("aq") && !text.contains("root"), "{target}: {text}");
+        check_security(&response);
+    }
+}
+
+#[test]
+fn what_is_no_request_gets_words_and_is_closed() {
+    let process = start();
+    let host = "Host: localhost\r\n";
+    for (head, expected) in [
+        (format!("GET /aq_server/\0 HTTP/1.1\r\n{host}\r\n"), 400),
+        ("GET /aq_server/ HTTP/1.1\r\n\r\n".to_owned(), 400),
+        (format!("GET /aq_server/ HTTP/2.0\r\n{host}\r\n"), 505),
+        (format!("POST /aq_server/ HTTP/1.1\r\n{host}\r\n"), 405),
+        (format!("GET /aq_server/ HTTP/1.1\r\n{host}Content-Length: 5\r\n\r\nhello"), 400),
+        (format!("GET /aq_server/ HTTP/1.1\r\n{host}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400),
+        (format!("GET /aq_server/ HTTP/1.1\r\n{host}Cookie: {}\r\n\r\n", "x".repeat(20_000)), 431),
+        // RFC 8446 section 5.1: a record with a handshake in it.
+        ("\u{16}\u{3}\u{1}\0\u{5}\u{1}\0\0\u{1}\u{3}".to_owned(), 400),
+    ] {
+        let mut http = Http::connect(process.addr());
+        http.send(&head);
+        let response = http.response(true);
+        assert_eq!(response.status, expected, "{head:?}");
+        assert_eq!(response.header("connection"), Some("close"), "{head:?}");
+        assert!(!response.text().trim().is_empty(), "{head:?}");
+        if head.starts_with('\u{16}') {
+            assert!(response.text().contains("TLS") && response.text().contains("http://"), "{}", response.text());
+        }
+        check_security(&response);
+        assert!(http.rest().is_empty(), "{head:?}");
+    }
+}
+
+#[test]
+fn health_and_check_answer_json() {
+    let process = start();
+    let health = get(process.addr(), "/aq_server/health");
+    assert_eq!(health.status, 200);
+    assert_eq!(health.header("cache-control"), Some("no-store"));
+    let health = health.json();
+    assert_eq!(health["status"], "ok");
+    assert_eq!(health["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!((&health["rooms"], &health["participants"]), (&json!(0), &json!(0)));
+    assert!(health["uptime_s"].is_u64());
+
+    let check = get(process.addr(), "/aq_server/check?room=one&name=Ann");
+    assert_eq!((check.status, check.json()), (200, json!({"ok": true})));
+    let bad = get(process.addr(), &format!("/aq_server/check?room={}", "x".repeat(129)));
+    assert_eq!((bad.status, &bad.json()["code"]), (400, &json!("bad-room")));
+    let upgrade = get(process.addr(), "/aq_server/websocket");
+    assert_eq!((upgrade.status, upgrade.header("upgrade")), (426, Some("websocket")));
+}
+
+#[test]
+fn a_connection_serves_many_requests() {
+    let process = start();
+    let mut http = Http::connect(process.addr());
+    for number in 0..20 {
+        let response = http.get(if number % 2 == 0 { "/aq_server/" } else { "/aq_server/nothing" });
+        assert_eq!(response.status, if number % 2 == 0 { 200 } else { 404 });
+        assert_eq!(response.header("connection"), Some("keep-alive"));
+    }
+    // Two at once, which are answered in their order.
+    let head = |path: &str| format!("GET /aq_server/{path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    http.send(head("health") + &head("nothing"));
+    assert_eq!((http.response(true).status, http.response(true).status), (200, 404));
+    let last = http.request("GET", "/aq_server/health", &["Connection: close"]);
+    assert_eq!((last.status, last.header("connection")), (200, Some("close")));
+    assert!(http.rest().is_empty());
+}
+
+#[test]
+fn a_folder_is_served_as_it_is_now_and_nothing_outside() {
+    let outside = Folder::new();
+    let secret = outside.write("secret.txt", "secret");
+    let www = Folder::new();
+    www.write("index.html", "first");
+    www.write("old.js", "old");
+    fs::create_dir(www.path().join("sub")).unwrap();
+    www.write("sub/deep.css", "deep");
+    std::os::unix::fs::symlink(&secret, www.path().join("link.txt")).unwrap();
+    std::os::unix::fs::symlink(outside.path(), www.path().join("folder")).unwrap();
+
+    let process = Process::start(&["--addr", "127.0.0.1:0", "--www", www.arg()]);
+    let mut http = Http::connect(process.addr());
+    let first = http.get("/aq_server/");
+    assert_eq!(first.text(), "first");
+    assert_eq!(http.get("/aq_server/sub/deep.css").text(), "deep");
+    assert_eq!(http.get("/aq_server/app.js").status, 404, "the page in the binary is not mixed in");
+    for path in ["link.txt", "folder/secret.txt", "sub/../../secret.txt"] {
+        assert_eq!(http.get(&format!("/aq_server/{path}")).status, 404, "{path}");
+    }
+
+    www.write("index.html", "second");
+    www.write("new.js", "new");
+    fs::remove_file(www.path().join("old.js")).unwrap();
+    let changed = Instant::now();
+    let second = loop {
+        let response = http.get("/aq_server/");
+        if response.text() != "first" {
+            break response;
+        }
+        assert!(changed.elapsed() < DEADLINE, "the change is not seen");
+        // Between two looks, so as not to take the processor from the server.
+        thread::sleep(Duration::from_millis(10));
+    };
+    assert!(changed.elapsed() < Duration::from_secs(2), "{:?}", changed.elapsed());
+    assert_eq!(second.text(), "second");
+    assert_ne!(second.header("etag"), first.header("etag"));
+    assert_eq!(http.get("/aq_server/new.js").text(), "new");
+    assert_eq!(http.get("/aq_server/old.js").status, 404);
+}
+
+#[test]
+fn a_slow_head_is_cut_off() {
+    let process = start();
+    let mut slow = Http::connect(process.addr());
+    let mut silent = Http::connect(process.addr());
+    let begun = Instant::now();
+    slow.send("GET /aq_server/ HTTP/1.1\r\n");
+    slow.wire.set_patience(Duration::from_secs(1));
+    // A byte now and then buys no time.
+    let mut sent = 0;
+    let answer = loop {
+        let mut byte = [0; 1];
+        match std::io::Read::read(&mut slow.wire, &mut byte) {
+            Ok(read) => break (read, byte),
+            Err(_) => sent += slow.wire.write(b"X").expect("the server still listens"),
+        }
+        assert!(begun.elapsed() < DEADLINE, "not cut off");
+    };
+    let took = begun.elapsed();
+    assert!(sent >= 3 && took > Duration::from_secs(4) && took < Duration::from_secs(7), "{sent} bytes, {took:?}");
+    assert_eq!(answer, (1, *b"H"), "it is told why");
+    slow.wire.set_patience(DEADLINE);
+    assert!(slow.rest().starts_with(b"TTP/1.1 408 "));
+    assert!(silent.rest().is_empty(), "who says nothing is told nothing");
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}

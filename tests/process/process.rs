@@ -1,0 +1,186 @@
+//! One server process: started on free ports, watched, and killed with the test.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+/// How long anything may take that is expected to happen. Reached only where a test fails; machines are slow.
+pub const DEADLINE: Duration = Duration::from_secs(15);
+
+/// Starts whose UDP port was somebody else's, although the same TCP port was free.
+const STARTS: usize = 5;
+
+/// A server that listens.
+pub struct Process {
+    child: Child,
+    port: u16,
+    stdout: Lines,
+    /// `None` where nobody reads it.
+    stderr: Option<Lines>,
+}
+
+/// How a process ended.
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: Vec<String>,
+    pub stderr: Vec<String>,
+}
+
+impl Process {
+    /// Starts a server and waits until it listens.
+    pub fn start(args: &[&str]) -> Self {
+        Self::start_with(args, &[])
+    }
+
+    /// The same with environment variables; it gets no others.
+    pub fn start_with(args: &[&str], env: &[(&str, &str)]) -> Self {
+        let (mut process, stderr) = Self::open(args, env);
+        process.stderr = Some(Lines::new(stderr));
+        process
+    }
+
+    /// The same with nobody at the other end of its log.
+    pub fn start_without_log(args: &[&str]) -> Self {
+        Self::open(args, &[]).0
+    }
+
+    fn open(args: &[&str], env: &[(&str, &str)]) -> (Self, ChildStderr) {
+        for _ in 0..STARTS {
+            let mut child = command(args, env).spawn().expect("the binary starts");
+            let stdout = Lines::new(child.stdout.take().expect("piped"));
+            let stderr = child.stderr.take().expect("piped");
+            let mut process = Self { child, port: 0, stdout, stderr: None };
+            if let Some(opened) = process.stdout.next() {
+                process.port = port(&opened);
+                return (process, stderr);
+            }
+            let said = Lines::new(stderr).rest();
+            let taken = said.iter().any(|line| line.contains("--media-addr") && line.contains(":0"));
+            assert!(taken, "the server did not start: {said:?}");
+        }
+        panic!("no free port was found in {STARTS} attempts");
+    }
+
+    /// Where it listens on 127.0.0.1.
+    pub fn addr(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The next line on standard output, after the one that says where it listens.
+    pub fn next_line(&self) -> Option<String> {
+        self.stdout.next()
+    }
+
+    /// Waits for a line of the log.
+    pub fn wait_for_log(&self, part: &str) -> String {
+        let lines = self.stderr.as_ref().expect("standard error is open");
+        let mut seen = Vec::new();
+        while let Some(line) = lines.next() {
+            if line.contains(part) {
+                return line;
+            }
+            seen.push(line);
+        }
+        panic!("{part:?} is not in the log: {seen:#?}");
+    }
+
+    /// Sends a signal by name, as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        let status = Command::new("sh").args(["-c", &kill]).status().expect("there is a shell");
+        assert!(status.success(), "{kill}");
+    }
+
+    /// Waits until it ended by itself.
+    pub fn wait(mut self) -> Ended {
+        let stderr = self.stderr.take();
+        let stdout = std::iter::from_fn(|| self.stdout.next()).collect();
+        let stderr = stderr.into_iter().flat_map(|lines| lines.rest()).collect();
+        // It closed its pipes, which only its end does.
+        let status = self.child.wait().expect("it is our child");
+        Ended { code: status.code(), stdout, stderr }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking()
+            && let Some(stderr) = &self.stderr
+        {
+            for line in stderr.rest() {
+                eprintln!("server: {line}");
+            }
+        }
+    }
+}
+
+/// Runs a server that is expected to end by itself.
+pub fn run(args: &[&str], env: &[(&str, &str)]) -> Ended {
+    let mut child = command(args, env).spawn().expect("the binary starts");
+    let stdout = Lines::new(child.stdout.take().expect("piped"));
+    let stderr = Lines::new(child.stderr.take().expect("piped"));
+    Process { child, port: 0, stdout, stderr: Some(stderr) }.wait()
+}
+
+/// Runs a server to whose output nobody listens, and says with which code it ended.
+pub fn run_unheard(args: &[&str]) -> Option<i32> {
+    let (_, stdout) = io::pipe().expect("a pipe");
+    let (_, stderr) = io::pipe().expect("a pipe");
+    let status = command(args, &[]).stdout(stdout).stderr(stderr).status().expect("the binary starts");
+    status.code()
+}
+
+fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aq-server"));
+    command.args(args).env_clear().envs(env.iter().copied());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// The port in `Open http://localhost:8080/aq_server/`.
+fn port(opened: &str) -> u16 {
+    let authority = opened.split('/').nth(2).unwrap_or_else(|| panic!("no URL in {opened:?}"));
+    let (_, port) = authority.rsplit_once(':').unwrap_or_else(|| panic!("no port in {opened:?}"));
+    port.parse().unwrap_or_else(|_| panic!("no port in {opened:?}"))
+}
+
+/// Lines of a pipe, read by a thread so that waiting for one can end.
+struct Lines(Receiver<String>);
+
+impl Lines {
+    fn new(pipe: impl Read + Send + 'static) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(pipe).lines() {
+                let Ok(line) = line else { return };
+                // Without a receiver nobody reads: the pipe closes.
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self(receiver)
+    }
+
+    /// The next line; `None` where the pipe is closed.
+    fn next(&self) -> Option<String> {
+        match self.0.recv_timeout(DEADLINE) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("the server says nothing, and does not end"),
+        }
+    }
+
+    fn rest(&self) -> Vec<String> {
+        std::iter::from_fn(|| self.0.recv_timeout(DEADLINE).ok()).collect()
+    }
+}

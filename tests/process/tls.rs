@@ -1,0 +1,142 @@
+//! TLS of the server itself: a certificate of its own making, and one that it is given.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+
+use rcgen::CertifiedKey;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use crate::client::{Client, exchange, request, upgrade};
+use crate::folder::Folder;
+use crate::http::Http;
+use crate::process::{Process, run};
+use crate::wire::Wire;
+
+/// The page over HTTPS and a call over WSS, as a client that trusts `certificate` and nothing else sees them.
+fn call(process: &Process, name: &str, certificate: &CertificateDer<'static>) {
+    let here = IpAddr::from([127, 0, 0, 1]);
+    let addr = SocketAddr::new(here, process.port());
+    let host = format!("{name}:{}", process.port());
+    let connect = || Wire::tls(addr, name, certificate);
+    let mut http = Http::new(connect());
+    for _ in 0..3 {
+        let page = http.request("GET", "/aq_server/", &[&format!("Host: {host}")]);
+        assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    }
+    let join = |who: &str, origin: &str| {
+        let request = request(&format!("wss://{host}/aq_server/websocket?name={who}"), Some(origin));
+        upgrade(connect(), request)
+    };
+    let own = format!("https://{host}");
+    let mut ann = Client::new(join("Ann", &own).unwrap(), "Ann", here, here);
+    let mut bob = Client::new(join("Bob", &own).unwrap(), "Bob", here, here);
+    exchange(&mut ann, &mut bob);
+    for foreign in [format!("http://{host}"), "https://evil.example".to_owned()] {
+        assert_eq!(join("Eve", &foreign).err(), Some(403), "{foreign}");
+    }
+}
+
+/// The one certificate and the one key among the files of a folder.
+fn found(state: &Folder) -> (CertificateDer<'static>, u32) {
+    let (mut certificate, mut mode) = (None, None);
+    let mut folders = vec![state.path().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let pem = fs::read_to_string(&path).unwrap();
+            if pem.contains("PRIVATE KEY") {
+                mode = Some(fs::metadata(&path).unwrap().permissions().mode() & 0o777);
+            }
+            if let Ok(found) = CertificateDer::from_pem_slice(pem.as_bytes()) {
+                certificate = Some(found);
+            }
+        }
+    }
+    (certificate.expect("a certificate"), mode.expect("a key"))
+}
+
+#[test]
+fn auto_makes_a_certificate_and_keeps_it() {
+    let state = Folder::new();
+    let args = ["--addr", "127.0.0.1:0", "--tls", "auto", "--state-dir", state.arg()];
+    let start = || {
+        let process = Process::start(&args);
+        let line = process.next_line().expect("the fingerprint");
+        assert!(line.starts_with("Certificate SHA-256 "), "{line}");
+        (process, line)
+    };
+    let (process, fingerprint) = start();
+    let (certificate, mode) = found(&state);
+    assert_eq!(format!("{mode:o}"), "600");
+    for name in ["localhost", "127.0.0.1"] {
+        call(&process, name, &certificate);
+    }
+    process.signal("TERM");
+    assert_eq!(process.wait().code, Some(0));
+
+    let (process, again) = start();
+    assert_eq!(again, fingerprint);
+    assert_eq!(found(&state).0, certificate);
+    call(&process, "localhost", &certificate);
+
+    // Another folder, another certificate.
+    let other = Folder::new();
+    let process = Process::start(&["--addr", "127.0.0.1:0", "--tls", "auto", "--state-dir", other.arg()]);
+    assert_ne!(process.next_line(), Some(fingerprint));
+}
+
+#[test]
+fn a_given_certificate_is_used() {
+    let CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["conf.example".to_owned()]).unwrap();
+    let folder = Folder::new();
+    let cert_file = folder.write("cert.pem", cert.pem());
+    let key_file = folder.write("key.pem", signing_key.serialize_pem());
+    let (cert_file, key_file) = (cert_file.to_str().unwrap(), key_file.to_str().unwrap());
+    let process = Process::start(&["--addr", "127.0.0.1:0", "--tls-cert", cert_file, "--tls-key", key_file]);
+    call(&process, "conf.example", cert.der());
+    // Plain HTTP gets no page, and does no harm.
+    let mut plain = Http::connect(process.addr());
+    plain.send("GET /aq_server/ HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let answer = plain.rest();
+    assert!(!answer.windows(5).any(|window| window == b"<html"), "{answer:?}");
+    call(&process, "conf.example", cert.der());
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_one_line() {
+    let CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+    let other = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+    let folder = Folder::new();
+    for (name, contents) in [
+        ("cert.pem", cert.pem()),
+        ("key.pem", signing_key.serialize_pem()),
+        ("other.pem", other.signing_key.serialize_pem()),
+        ("empty.pem", String::new()),
+    ] {
+        folder.write(name, contents);
+    }
+    let path = |name: &str| format!("{}/{name}", folder.arg());
+    for (cert, key, names) in [
+        ("missing.pem", "key.pem", "--tls-cert (TLS_CERT)"),
+        ("cert.pem", "missing.pem", "--tls-key (TLS_KEY)"),
+        ("empty.pem", "key.pem", "--tls-cert (TLS_CERT)"),
+        ("cert.pem", "empty.pem", "--tls-key (TLS_KEY)"),
+        ("cert.pem", "other.pem", "--tls-key (TLS_KEY)"),
+    ] {
+        let (cert, key) = (path(cert), path(key));
+        let ended = run(&["--addr", "127.0.0.1:0", "--tls-cert", &cert, "--tls-key", &key], &[]);
+        assert_eq!((ended.code, ended.stderr.len()), (Some(1), 1), "{cert} {key}: {:?}", ended.stderr);
+        assert!(ended.stderr[0].contains(names), "{:?}", ended.stderr);
+        assert!(ended.stdout.is_empty());
+    }
+    // A folder that can't be made.
+    let ended = run(&["--addr", "127.0.0.1:0", "--tls", "auto", "--state-dir", "/dev/null/state"], &[]);
+    assert_eq!((ended.code, ended.stderr.len()), (Some(1), 1), "{:?}", ended.stderr);
+    assert!(ended.stderr[0].contains("--state-dir (STATE_DIR)"), "{:?}", ended.stderr);
+}
