@@ -253,6 +253,7 @@ impl Peer {
         self.rtc.sdp_api().accept_answer(pending, answer).map_err(|error| bad(&error))?;
         let answers = self.answered();
         let agreed = self.negotiation.handle_answer(now, answers.into_iter());
+        self.drop_unused_caches();
         if self.negotiation.dead_lines() > MAX_DEAD_LINES {
             return Err(PeerError::BadAnswer("it rejects m-line after m-line".to_owned()));
         }
@@ -460,6 +461,16 @@ impl Peer {
             Some(Answered { line, direction: media.direction(), rejected: media.stopped() })
         });
         answers.collect()
+    }
+
+    /// str0m makes a stream, with a cache for retransmissions, for lines on which only the peer sends too.
+    fn drop_unused_caches(&mut self) {
+        let mut direct = self.rtc.direct_api();
+        for line in self.negotiation.lines().iter().filter(|line| line.publishes().is_some()) {
+            if let Some(stream) = line.mid.and_then(|mid| direct.stream_tx_by_mid(mid, None)) {
+                stream.set_rtx_cache(1, Duration::ZERO, None);
+            }
+        }
     }
 
     fn start_forwarding(&mut self, line: usize, track: TrackId, names: &mut Names) {

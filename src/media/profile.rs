@@ -15,9 +15,9 @@ use str0m::{Candidate, RtcConfig};
 use crate::config::VideoCodec;
 use crate::media::dtls;
 
-/// Packets of one video stream kept to answer NACKs; about a second at 2 Mbit/s. Fewer turn a burst of loss into
-/// a freeze, more cost memory for each subscription.
-const RTX_PACKETS_VIDEO: usize = 256;
+/// Packets of one video stream kept to answer NACKs; more than a second at 1 Mbit/s, and 50 KB of memory for each
+/// subscription. Fewer turn a burst of loss into a freeze.
+const RTX_PACKETS_VIDEO: usize = 128;
 
 /// Payload types of video and its repair; dynamic ones (RFC 3551 section 6).
 pub const VIDEO_PAYLOAD_TYPES: Range<u8> = 96..104;

@@ -66,7 +66,7 @@ pub fn without_surplus(sdp: &str) -> String {
         for line in section.split_inclusive('\n') {
             let is_candidate = line.starts_with("a=candidate:");
             let is_transport_cc = line.starts_with("a=extmap:") && line.contains(TRANSPORT_CC);
-            if !is_candidate && !(peer_receives && is_transport_cc) {
+            if !(is_candidate || peer_receives && is_transport_cc) {
                 kept.push_str(line);
             }
         }

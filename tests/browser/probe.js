@@ -1,0 +1,49 @@
+// What the tests look at in a page; put in before the page's own scripts, changes nothing.
+{
+  const $ = (selector) => document.querySelector(selector);
+  const pc = () => window.aq?.pc ?? window.pc ?? null;
+  const received = async () => [...(await pc()?.getStats() ?? new Map()).values()].filter(({ type }) => type === 'inbound-rtp');
+
+  window.probe = {
+    tile: (name) => [...document.querySelectorAll('.tile:not(.self, .screen)')].find((tile) => tile.dataset.name === name) ?? null,
+    screen: (name) => [...document.querySelectorAll('.tile.screen:not(.own)')].find((tile) => tile.dataset.name === name) ?? null,
+    plain: (index) => document.querySelectorAll('#remoteVideos video')[index] ?? null,
+    transceivers: () => pc()?.getTransceivers().length ?? 0,
+
+    // What an element plays, or that within it: time and size as shown, frames and sound as decoded from the network.
+    async media(element) {
+      const video = element?.matches('video') ? element : element?.querySelector('video');
+      if (!video) return null;
+      const tracks = (video.srcObject?.getTracks() ?? []).map(({ id }) => id);
+      const stats = (await received()).filter(({ trackIdentifier }) => tracks.includes(trackIdentifier));
+      const sum = (field) => stats.reduce((total, entry) => total + (entry[field] ?? 0), 0);
+      return {
+        time: video.currentTime,
+        width: video.videoWidth,
+        frames: sum('framesDecoded'),
+        energy: sum('totalAudioEnergy'),
+        sound_s: sum('totalSamplesDuration'),
+        plays: !video.paused && !video.muted,
+      };
+    },
+
+    chat: () => [...document.querySelectorAll('#chat-log .line')].map((line) => ({
+      who: line.querySelector('.who').textContent,
+      text: line.querySelector('.text').textContent,
+      own: line.classList.contains('own'),
+    })),
+
+    // For the words of a failed test.
+    state: async () => ({
+      state: document.body?.dataset.state,
+      words: ['#notice .words', '#banner', '#join-status', '#toasts'].map((selector) => $(selector)?.textContent).filter(Boolean),
+      tiles: [...document.querySelectorAll('.tile')].map((tile) => `${tile.className}: ${tile.dataset.name}`),
+      videos: await Promise.all([...document.querySelectorAll('video')].map((video) => window.probe.media(video))),
+      connection: pc() && [pc().connectionState, pc().iceConnectionState, pc().signalingState],
+      lines: pc()?.getTransceivers().map(({ mid, direction, currentDirection, receiver: { track } }) =>
+        `${mid} ${direction} ${currentDirection} ${track.kind}${track.muted ? ' muted' : ''}`),
+      received: (await received()).map(({ mid, kind, packetsReceived, framesDecoded }) => `${mid} ${kind}: ${packetsReceived} packets, ${framesDecoded} frames`),
+      chat: window.probe.chat(),
+    }),
+  };
+}

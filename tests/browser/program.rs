@@ -1,0 +1,102 @@
+//! The real server as a process on a free loopback port.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::thread::{self, JoinHandle};
+
+use crate::wait_for_exit;
+
+pub struct Program {
+    /// The page's address as the server printed it, with the slash at its end.
+    pub url: String,
+    args: Vec<String>,
+    process: Child,
+    log: Option<JoinHandle<String>>,
+}
+
+impl Program {
+    pub fn start(args: &[&str]) -> Self {
+        Self::spawn("127.0.0.1:0", args.iter().map(ToString::to_string).collect())
+    }
+
+    /// Asks it to end, and waits for that.
+    pub fn stop(&mut self) {
+        self.terminate();
+        let status = wait_for_exit(&mut self.process).expect("SIGTERM ends the server");
+        assert!(status.success(), "after SIGTERM: {status}\n{}", self.log());
+    }
+
+    /// Starts it again at the address that it had.
+    pub fn start_again(&mut self) {
+        let authority = self.url.split('/').nth(2).expect("a URL has an authority").to_owned();
+        let args = std::mem::take(&mut self.args);
+        *self = Self::spawn(&authority, args);
+    }
+
+    /// The page's address for somebody who joins without a form.
+    pub fn link(&self, room: &str, name: &str) -> String {
+        format!("{}?room={room}&name={}&autojoin=1", self.url, percent_encoded(name))
+    }
+
+    fn spawn(addr: &str, args: Vec<String>) -> Self {
+        // Port 0 for media is the port that was got for TCP.
+        let mut process = Command::new(env!("CARGO_BIN_EXE_aq-server"))
+            .args(["--addr", addr, "--media-addr", "127.0.0.1:0", "--log-level", "debug"])
+            .args(&args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let mut stderr = process.stderr.take().expect("stderr is a pipe");
+        let log = thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = stderr.read_to_end(&mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        let stdout = process.stdout.take().expect("stdout is a pipe");
+        let mut program = Self { url: String::new(), args, process, log: Some(log) };
+        let mut line = String::new();
+        let _ = BufReader::new(stdout).read_line(&mut line);
+        match line.trim().strip_prefix("Open ") {
+            Some(url) => program.url = url.to_owned(),
+            None => {
+                let _ = program.process.kill();
+                panic!("the server says {line:?}\n{}", program.log());
+            }
+        }
+        program
+    }
+
+    fn terminate(&mut self) {
+        let pid = i32::try_from(self.process.id()).expect("a pid fits");
+        if matches!(self.process.try_wait(), Ok(None)) {
+            // SAFETY: the child is not waited for yet, so that the pid is still its own.
+            unsafe { libc::kill(pid, libc::SIGTERM) };
+        }
+    }
+
+    /// What it logged; it has ended or is about to.
+    fn log(&mut self) -> String {
+        self.log.take().and_then(|log| log.join().ok()).unwrap_or_default()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.terminate();
+        if wait_for_exit(&mut self.process).is_err() {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+        if thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("The server's last lines:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+        }
+    }
+}
+
+fn percent_encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}

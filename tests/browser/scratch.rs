@@ -1,0 +1,32 @@
+//! A folder of one test's own, empty at first and removed afterwards.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::poll;
+
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    pub fn new(what: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{what}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        // A killed run with the same process id may have left one.
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).expect("the build folder is writable");
+        Self(folder)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // A helper of a browser that has ended may still write its last file.
+        let _ = poll(|| fs::remove_dir_all(&self.0).map_err(|error| error.to_string()));
+    }
+}

@@ -1,0 +1,261 @@
+//! The stories, one test each, one after the other: two cores carry one call of four browsers, not several.
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use std::{env, fs};
+
+use crate::chromium::Chromium;
+use crate::page::{screen, tile};
+use crate::program::Program;
+use crate::scratch::Scratch;
+
+/// Who hangs up is gone within this on a loaded machine; a timeout of the server would take longer.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+const MARKUP: &str = r#"<img src=x onerror="window.hacked=1">"#;
+
+/// A browser that may not use the devices; `NotAllowedError` is what a refused prompt gives.
+const REFUSED: &str = "navigator.mediaDevices.getUserMedia = async () => {
+    throw new DOMException('Permission denied', 'NotAllowedError');
+};";
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[test]
+fn two_pages_meet_talk_part_and_meet_again() {
+    let _turn = turn();
+    let Some(mut chromium) = Chromium::start() else { return };
+    let server = Program::start(&[]);
+    let mut ann = chromium.open(&server.url);
+    ann.joins("garden", "Ann");
+    let mut bob = chromium.open(&server.link("garden", "Bob"));
+    bob.is_joined();
+
+    ann.sees_and_hears("Bob");
+    bob.sees_and_hears("Ann");
+    for page in [&mut ann, &mut bob] {
+        page.until("one sees oneself", "document.querySelector('.tile.self.has-video video').currentTime > 0");
+        assert!(page.eval::<bool>("document.querySelector('.tile.self video').muted"), "one's own sound is an echo");
+    }
+
+    ann.says(MARKUP);
+    bob.says("That is just text here.");
+    bob.says(MARKUP);
+    for (page, other) in [(&mut ann, "Bob"), (&mut bob, "Ann")] {
+        page.finds_line(other, MARKUP);
+        assert!(page.chat().iter().any(|line| line.own && line.text == MARKUP));
+        assert!(page.eval::<bool>("!document.querySelector('#chat-log img')"), "chat text became markup");
+    }
+
+    let lines = ann.transceivers();
+    bob.leaves();
+    ann.has_tiles_of(&[]);
+    bob.press("#btn-join");
+    bob.is_joined();
+    ann.sees_and_hears("Bob");
+    bob.sees_and_hears("Ann");
+    assert_eq!(ann.transceivers(), lines, "the lines of who left are used again");
+    ann.is_sound();
+    bob.is_sound();
+
+    if let Some(file) = env::var_os("AQ_SCREENSHOT") {
+        let mut ann = chromium.open(&server.link("weekly", "Ann"));
+        let mut bob = chromium.open(&server.link("weekly", "Bob"));
+        bob.is_joined();
+        ann.says("Hi Bob! Can you hear me?");
+        bob.finds_line("Ann", "Hi Bob! Can you hear me?");
+        bob.says("Loud and clear. Nice to see you!");
+        bob.says("Shall we wait for Cleo?");
+        ann.finds_line("Bob", "Shall we wait for Cleo?");
+        ann.says("She is on her way. I have sent her the link.");
+        ann.sees_and_hears("Bob");
+        ann.takes_picture(Path::new(&file));
+    }
+}
+
+#[test]
+fn a_third_vanishes_and_a_fourth_takes_its_place() {
+    let _turn = turn();
+    let Some(mut chromium) = Chromium::start() else { return };
+    let server = Program::start(&[]);
+    let mut ann = chromium.open(&server.link("garden", "Ann"));
+    let mut markup = chromium.open(&server.link("garden", MARKUP));
+    let mut cleo = chromium.open(&server.link("garden", "Cleo"));
+    ann.sees_and_hears(MARKUP);
+    ann.sees_and_hears("Cleo");
+    markup.sees_and_hears("Ann");
+    markup.sees_and_hears("Cleo");
+    cleo.sees_and_hears("Ann");
+    cleo.sees_and_hears(MARKUP);
+
+    markup.says("Hello");
+    for page in [&mut ann, &mut cleo] {
+        page.finds_line(MARKUP, "Hello");
+        let shown: String = page.eval(&format!("{}.querySelector('.name').textContent", tile(MARKUP)));
+        assert_eq!(shown, MARKUP);
+        assert!(page.eval::<bool>("!document.querySelector('#tiles img, #chat-log img')"), "a name became markup");
+    }
+
+    let lines = ann.transceivers();
+    let start = Instant::now();
+    cleo.crashes();
+    ann.has_tiles_of(&[MARKUP]);
+    markup.has_tiles_of(&["Ann"]);
+    assert!(start.elapsed() < AT_ONCE, "the tile stayed for {:?}", start.elapsed());
+    let mut dan = chromium.open(&server.link("garden", "Dan"));
+    ann.sees_and_hears("Dan");
+    markup.sees_and_hears("Dan");
+    dan.sees_and_hears("Ann");
+    dan.sees_and_hears(MARKUP);
+    ann.sees_and_hears(MARKUP);
+    markup.sees_and_hears("Ann");
+    assert_eq!(ann.transceivers(), lines, "the lines of who vanished are used again");
+
+    dan.is_sound();
+    let start = Instant::now();
+    chromium.close(dan);
+    ann.has_tiles_of(&[MARKUP]);
+    assert!(start.elapsed() < AT_ONCE, "the tile stayed for {:?}", start.elapsed());
+    ann.is_sound();
+    markup.is_sound();
+}
+
+#[test]
+fn who_may_not_use_the_camera_still_watches_listens_and_chats() {
+    let _turn = turn();
+    let Some(mut chromium) = Chromium::start() else { return };
+    let server = Program::start(&[]);
+    let mut ann = chromium.open(&server.link("garden", "Ann"));
+    let mut eve = chromium.open_with(&server.link("garden", "Eve"), REFUSED);
+    eve.is_joined();
+    eve.until("it is told in words", "!document.querySelector('#notice').hidden && document.querySelector('#notice').textContent.includes('You can watch, listen and chat.')");
+    eve.sees_and_hears("Ann");
+    ann.has_tiles_of(&["Eve"]);
+    ann.shows_neither_picture_nor_sound_of("Eve");
+    eve.says("I have no camera.");
+    ann.finds_line("Eve", "I have no camera.");
+    ann.says("Never mind.");
+    eve.finds_line("Ann", "Never mind.");
+    ann.is_sound();
+    eve.is_sound();
+}
+
+#[test]
+fn a_call_comes_back_after_the_server_was_away() {
+    let _turn = turn();
+    let Some(mut chromium) = Chromium::start() else { return };
+    let mut server = Program::start(&[]);
+    let mut ann = chromium.open(&server.link("garden", "Ann"));
+    let mut bob = chromium.open(&server.link("garden", "Bob"));
+    ann.sees_and_hears("Bob");
+    bob.sees_and_hears("Ann");
+
+    let start = Instant::now();
+    server.stop();
+    let told = "document.body.dataset.state === 'reconnecting' && !document.querySelector('#banner').hidden
+        && /Reconnecting|Trying again/.test(document.querySelector('#banner').textContent)";
+    for page in [&mut ann, &mut bob] {
+        page.until("it is told in words", told);
+    }
+    // Later than this it would be ICE that noticed.
+    assert!(start.elapsed() < AT_ONCE, "told after {:?}", start.elapsed());
+    // Away for longer than the server announced.
+    for page in [&mut ann, &mut bob] {
+        page.until("it tries again", "/can’t be reached/.test(document.querySelector('#banner').textContent)");
+    }
+    server.start_again();
+    for page in [&mut ann, &mut bob] {
+        page.is_joined();
+        page.until("the words are gone", "document.querySelector('#banner').hidden");
+    }
+    ann.sees_and_hears("Bob");
+    bob.sees_and_hears("Ann");
+    ann.has_tiles_of(&["Bob"]);
+    bob.has_tiles_of(&["Ann"]);
+    ann.says("There we are again.");
+    bob.finds_line("Ann", "There we are again.");
+}
+
+#[test]
+fn a_page_that_knows_only_six_messages_takes_part() {
+    let _turn = turn();
+    let Some(mut chromium) = Chromium::start() else { return };
+    let www = Scratch::new("www");
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let product =
+        fs::read_dir(here.join("www")).expect("the product has a page").map(|file| file.expect("it is read").path());
+    let plain = ["plain.html", "plain.js"].map(|file| here.join("tests/browser").join(file));
+    for file in product.chain(plain) {
+        fs::copy(&file, www.path().join(file.file_name().expect("a file has a name"))).expect("it is copied");
+    }
+    let server = Program::start(&["--www", www.path().to_str().expect("the build folder's path is UTF-8")]);
+    let link = format!("{}plain.html", server.url);
+
+    let mut first = chromium.open(&link);
+    let mut second = chromium.open(&link);
+    first.plays("probe.plain(0)", true, true);
+    second.plays("probe.plain(0)", true, true);
+    first.eval::<()>("say('hello')");
+    second.until("the chat line comes", "window.lastLine === 'hello'");
+    chromium.close(second);
+    first.until("the video is taken away", "!probe.plain(0)");
+
+    let mut ann = chromium.open(&server.link("default", "Ann"));
+    ann.is_joined();
+    first.plays("probe.plain(0)", true, true);
+    ann.has_tiles_of(&["Guest"]);
+    ann.sees_and_hears("Guest");
+    ann.says("Welcome");
+    first.until("the chat line comes", "window.lastLine === 'Welcome'");
+    first.is_sound();
+    ann.is_sound();
+}
+
+#[test]
+fn the_others_see_what_is_switched_off_and_on() {
+    let _turn = turn();
+    let Some(mut chromium) = Chromium::start() else { return };
+    let server = Program::start(&[]);
+    let mut ann = chromium.open(&server.link("garden", "Ann"));
+    let mut bob = chromium.open(&server.link("garden", "Bob"));
+    ann.sees_and_hears("Bob");
+
+    bob.press("#btn-mic");
+    ann.until("Bob is shown as silent", &format!("{}.classList.contains('silent')", tile("Bob")));
+    ann.hears_silence_of("Bob");
+    bob.press("#btn-camera");
+    ann.shows_neither_picture_nor_sound_of("Bob");
+    bob.press("#btn-screen");
+    ann.sees_screen_of("Bob");
+    bob.until("one's own screen is shown", "document.querySelector('.tile.screen.own video')?.currentTime > 0");
+    ann.shows_neither_picture_nor_sound_of("Bob");
+
+    // Who comes later is told the same.
+    let mut cleo = chromium.open(&server.link("garden", "Cleo"));
+    cleo.sees_screen_of("Bob");
+    cleo.shows_neither_picture_nor_sound_of("Bob");
+    bob.press("#btn-mic");
+    bob.press("#btn-camera");
+    for page in [&mut ann, &mut cleo] {
+        page.sees_and_hears("Bob");
+        page.until("Bob is no more silent", &format!("!{}.classList.contains('silent')", tile("Bob")));
+        page.sees_screen_of("Bob");
+    }
+
+    bob.press("#btn-screen");
+    for page in [&mut ann, &mut cleo] {
+        page.until("the screen is gone", &format!("!{}", screen("Bob")));
+        page.sees_and_hears("Bob");
+    }
+    bob.press("#btn-screen");
+    ann.sees_screen_of("Bob");
+    cleo.sees_screen_of("Bob");
+    for page in [&mut ann, &mut bob, &mut cleo] {
+        page.is_sound();
+    }
+}
