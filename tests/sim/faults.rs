@@ -40,7 +40,10 @@ fn who_vanishes_without_ever_having_had_media_is_gone_within_the_bound() {
     let mut sim = sparse(148);
     sim.watch("ann");
     sim.watch("bob");
-    sim.run(secs(3));
+    // His network lets no datagram through, and he has nothing to send or to receive.
+    sim.set_path("bob", Path::GOOD.with_loss(1.0));
+    sim.run(secs(15));
+    assert!(sim.browser("bob").is_live() && sim.browser("bob").connected_at.is_none());
     let (bob, at) = (sim.browser("bob").page.id.clone(), sim.now);
     sim.vanish("bob");
     sim.run(GONE_WITHIN + secs(1));

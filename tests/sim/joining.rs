@@ -73,6 +73,22 @@ fn twenty_people_join_at_once() {
 }
 
 #[test]
+fn a_burst_of_joins_on_a_fast_network_costs_few_offers() {
+    let mut sim = Sim::with(World { rate: Rate::SPARSE, ..World::new(7) });
+    sim.path.latency = millis(1);
+    for number in 0..15 {
+        sim.join_as(&format!("p{number}"), |habits| habits.answer_delay = millis(1));
+        sim.run(millis(4));
+    }
+    sim.run(secs(3));
+    sim.assert_complete("main");
+    for browser in &sim.browsers {
+        // The first says who is there, the second who came in the first 75 ms, the third who came later.
+        assert!(browser.page.offers <= 3, "{} offers to {}", browser.page.offers, browser.name);
+    }
+}
+
+#[test]
 fn somebody_who_only_watches_sees_and_is_not_seen() {
     let mut sim = Sim::new(5);
     sim.join("ann");

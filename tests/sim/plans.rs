@@ -17,7 +17,7 @@ const PEOPLE: [&str; 6] = ["ann", "bob", "cat", "dan", "eve", "fay"];
 const ROOMS: [&str; 3] = ["red", "green", "blue"];
 
 /// What people send in a plan: little, so that a plan is over soon.
-const RATE: Rate = Rate { filler: 40, ..Rate::SPARSE };
+const RATE: Rate = Rate { audio: millis(200), video: millis(150), filler: 40, ..Rate::SPARSE };
 
 /// One plan under way.
 struct Plan {
@@ -199,7 +199,7 @@ impl Plan {
             }
             self.sim.run(secs(1));
         }
-        self.sim.run(secs(4));
+        self.sim.run(secs(3));
     }
 
     fn check(&self) {

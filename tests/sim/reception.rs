@@ -26,6 +26,8 @@ pub struct Stream {
     /// The highest.
     pub last: u64,
     pub packets: u64,
+    /// The packet with the lowest number.
+    pub first_stamp: Option<Stamp>,
     neighbours: BTreeMap<u64, Note>,
     timestamp_base: BTreeMap<(u32, Source), u32>,
 }
@@ -43,7 +45,10 @@ impl Stream {
             assert!(seq_no < 1 << 15, "an SSRC starts below 2^15: its rollover counter is not signaled");
             (self.first, self.last) = (seq_no, seq_no);
         }
-        self.first = self.first.min(seq_no);
+        if self.first >= seq_no {
+            self.first = seq_no;
+            self.first_stamp = Some(stamp);
+        }
         self.last = self.last.max(seq_no);
         self.packets += 1;
         assert_eq!(packet.header.marker, is_marked(&stamp), "marker of {stamp:?}");

@@ -21,8 +21,15 @@ use crate::tap::Tap;
 /// Turns of the server at one instant after which it is said to spin. One for each member's offer is fine.
 const MAX_TURNS: u32 = 2_000;
 
-/// Packets that were under way when the page learnt that their line carries nobody, or somebody else, any more.
-const IN_FLIGHT: Duration = Duration::from_millis(400);
+/// For how long packets may still come when the page has learnt that their line carries nobody, or somebody else,
+/// any more: those that were overtaken on their way.
+const IN_FLIGHT: Duration = Duration::from_millis(60);
+
+/// The same where packets were lost: repairs take a round trip.
+const IN_REPAIR: Duration = Duration::from_millis(400);
+
+/// What the server's kernel takes for a connection that nobody reads from.
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// The wall clock when a simulation begins: 2001-09-09 01:46:40 UTC.
 const WALL: Duration = Duration::from_secs(1_000_000_000);
@@ -84,8 +91,10 @@ pub(crate) struct Links {
     pub is_open: bool,
     /// Nothing passes any more, and nobody is told.
     pub is_cut: bool,
-    /// The server's writes are not taken: the reader is too slow.
+    /// The reader is too slow.
     pub is_stalled: bool,
+    /// Bytes in the server's kernel that do not get on.
+    unsent: usize,
     /// Addresses that a NAT showed to the server instead of the browser's own; only the last is still good.
     pub public: Vec<SocketAddr>,
 }
@@ -174,6 +183,7 @@ impl Sim {
             is_open: false,
             is_cut: false,
             is_stalled: false,
+            unsent: 0,
             public: Vec::new(),
         });
         self.browsers.push(Browser::new(self.now, name, room, tag as u32, self.rate, habits));
@@ -361,6 +371,11 @@ impl Sim {
         assert!(links.is_open, "bytes for a connection that is closed");
         assert!(!bytes.is_empty(), "nothing to write");
         if links.is_cut || links.is_stalled {
+            let taken = bytes.len().min(SEND_BUFFER - links.unsent);
+            links.unsent += taken;
+            if taken > 0 {
+                self.server.handle_input(self.now, Input::Written { conn, bytes: taken });
+            }
             return;
         }
         let at = links.down.carry_segment(self.now);
@@ -404,9 +419,10 @@ impl Sim {
         assert_eq!(receiver.room, publisher.room, "media crossed rooms");
         let publication = publisher.publications.get(&stamp.source).expect("nobody sent this");
         assert!(stamp.frame < publication.frame, "a frame that was not sent yet");
+        let grace = if self.links[tag].down.lost_rtp == 0 { IN_FLIGHT } else { IN_REPAIR };
         let mut until = None;
         let named = receiver.page.announced.iter().rev().any(|(since, tracks)| {
-            let is_current = until.is_none_or(|until| arrival.at <= until + IN_FLIGHT);
+            let is_current = until.is_none_or(|until| arrival.at <= until + grace);
             until = Some(*since);
             let names = |track: &Track| {
                 track.mid == arrival.mid && track.id == publisher.page.id && track.source == stamp.source

@@ -273,11 +273,15 @@ impl Sim {
         }
     }
 
-    /// On a network that loses nothing, nothing is missing in any stream, as sealed and as received.
+    /// On a network that loses nothing, nothing is missing in any stream, as sealed and as received, and every
+    /// video starts where a decoder can.
     pub fn assert_no_gaps(&self) {
         for browser in &self.browsers {
             for (ssrc, stream) in &browser.streams {
                 assert_eq!(stream.missing(), 0, "packets missing at {} on {ssrc}", browser.name);
+                let first = stream.first_stamp.expect("every stream has a packet");
+                let is_start = first.source.is_audio() || (first.keyframe && first.index == 0);
+                assert!(is_start, "{} got {first:?} first on {ssrc}", browser.name);
             }
         }
         for ((tag, ssrc), sealed) in &self.tap.sealed {
