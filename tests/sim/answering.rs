@@ -1,0 +1,219 @@
+//! How a browser answers: properly, as a page of today or of old, or wrongly in every way that a server has to survive.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use str0m::change::SdpOffer;
+use str0m::media::Mid;
+
+use crate::browser::Browser;
+use crate::media::{Camera, Microphone, Screen, Source};
+use crate::page::Track;
+use crate::sdp::{self, Line};
+
+/// Packets that a browser keeps to answer NACKs.
+const RTX_PACKETS: usize = 1_024;
+
+/// What makes one browser different from another.
+#[derive(Clone, Debug)]
+pub struct Habits {
+    /// What it publishes from the start.
+    pub sources: Vec<Source>,
+    /// Answers by itself like a page that called `addTrack` before the first offer, and knows six messages.
+    pub is_old: bool,
+    /// Decodes H.264 and nothing else.
+    pub h264_only: bool,
+    /// Its candidates come one by one after the answer, not in it.
+    pub trickles: bool,
+    /// Time from offer to answer.
+    pub answer_delay: Duration,
+    /// How it answers.
+    pub answering: Answering,
+    /// Its own addresses.
+    pub addrs: Vec<SocketAddr>,
+    /// Other parameters of the WebSocket's URL.
+    pub query: String,
+}
+
+/// Ways to answer an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answering {
+    Properly,
+    /// Text that is no SDP.
+    Garbage,
+    /// Without the last m-line.
+    MissingLine,
+    /// m-lines in another order.
+    Swapped,
+    /// Twice the same.
+    Twice,
+    Never,
+}
+
+impl Browser {
+    /// An offer came: looks at it, and remembers to answer.
+    pub fn on_offer(&mut self, now: Instant, offer: String) {
+        assert!(self.pending_offer.is_none(), "an offer while another is out");
+        assert!(
+            self.page.offers <= self.changes + 1,
+            "{} offers to {} for {} changes",
+            self.page.offers,
+            self.name,
+            self.changes
+        );
+        assert!(offer.contains("a=ice-lite\r\n") && offer.contains("a=candidate:"));
+        let lines = sdp::lines(&offer);
+        for (line, before) in lines.iter().zip(&self.lines) {
+            assert!(
+                line.mid == before.mid && line.kind == before.kind,
+                "m-lines keep their place (RFC 8829 section 5.2.2)"
+            );
+            assert_eq!(line.stream_id, before.stream_id, "an m-line keeps its msid");
+        }
+        assert!(lines.len() >= self.lines.len(), "m-lines never go away (RFC 8829 section 5.2.2)");
+        self.check_tracks(&lines);
+        if self.lines.is_empty() && self.wants(Screen) {
+            // The page comes back with a screen: it has no line of its own from the start.
+            self.publish(now, Screen);
+        }
+        self.lines = lines;
+        match self.habits.answering {
+            Answering::Never => {}
+            _ => self.pending_offer = Some((now + self.habits.answer_delay, offer)),
+        }
+    }
+
+    /// `tracks` says exactly what the offer carries.
+    fn check_tracks(&self, lines: &[Line]) {
+        for line in lines {
+            let track = self.page.tracks.iter().find(|track| track.mid == line.mid);
+            match line.direction {
+                "sendonly" => {
+                    assert!(track.is_some_and(|track| !track.own && track.kind == line.kind), "{line:?}: {track:?}")
+                }
+                "recvonly" => {
+                    assert!(track.is_some_and(|track| track.own && track.kind == line.kind), "{line:?}: {track:?}")
+                }
+                "inactive" => assert!(track.is_none_or(|track| track.own), "{line:?}: {track:?}"),
+                other => panic!("a server's line that is {other}"),
+            }
+        }
+        let known = |mid: &str| lines.iter().any(|line| line.mid == mid);
+        assert!(self.page.tracks.iter().all(|track| known(&track.mid)), "a track on no line of the offer");
+        for own in self.page.received() {
+            let set = |mid: &str| lines.iter().find(|line| line.mid == mid).and_then(|line| line.stream_id.clone());
+            for other in self.page.received() {
+                let (one, two) = (set(&own.mid), set(&other.mid));
+                assert!(own.id == other.id || one != two, "two participants share the stream {one:?}");
+                let camera = |track: &Track| track.source != Screen;
+                assert!(
+                    own.id != other.id || one == two || !camera(own) || !camera(other),
+                    "one participant in two streams"
+                );
+            }
+        }
+    }
+
+    /// Makes the answer and sends it.
+    pub fn answer(&mut self, offer: &str) {
+        let sources = self.own_lines();
+        // A browser takes the active role of DTLS (RFC 8842 section 5.3); str0m would take the passive one.
+        let offer = sdp::edit(&offer.replace("a=setup:actpass", "a=setup:passive"), |line, section| {
+            let refused =
+                line.direction == "recvonly" && !sources.get(&line.mid).is_some_and(|source| self.wants(*source));
+            Some(if refused { sdp::with_direction(section, "inactive") } else { section.to_owned() })
+        });
+        for (mid, ssrc) in self.lines.iter().flat_map(|line| line.ssrcs.first().map(|ssrc| (line.mid.as_str(), *ssrc)))
+        {
+            self.declared.insert(ssrc, mid.into());
+        }
+        let Some(rtc) = &mut self.rtc else {
+            return;
+        };
+        let offer = SdpOffer::from_sdp_string(&offer).expect("an offer that str0m can read");
+        let answer = rtc.sdp_api().accept_offer(offer).expect("an offer that a browser accepts").to_sdp_string();
+        let mut changed = false;
+        for publication in self.publications.values_mut() {
+            let line = self
+                .lines
+                .iter()
+                .find(|line| line.direction == "recvonly" && sources.get(&line.mid) == Some(&publication.source));
+            let mid = line.filter(|_| publication.wanted).map(|line| Mid::from(line.mid.as_str()));
+            if publication.mid != mid {
+                changed = true;
+                publication.restart(mid);
+            }
+            if let Some(mid) = mid.filter(|mid| self.cached.insert(*mid))
+                && let Some(stream) = rtc.direct_api().stream_tx_by_mid(mid, None)
+            {
+                stream.set_rtx_cache(RTX_PACKETS, Duration::from_secs(3), None);
+            }
+        }
+        self.changes_made += u32::from(changed);
+        self.send_answer(answer);
+    }
+
+    fn send_answer(&mut self, answer: String) {
+        let candidates: Vec<String> =
+            sdp::values(&answer, "candidate").iter().map(|value| format!("candidate:{value}")).collect();
+        let mut answer = answer;
+        if self.habits.trickles {
+            answer = answer
+                .lines()
+                .filter(|line| !line.starts_with("a=candidate:"))
+                .map(|line| format!("{line}\r\n"))
+                .collect();
+        }
+        let mut lines = self.lines.len();
+        let mut held_back = String::new();
+        answer = match self.habits.answering {
+            Answering::Garbage => "v=0\r\nthis is no SDP \u{1f600}\r\n".to_owned(),
+            Answering::MissingLine => sdp::edit(&answer, |_, section| {
+                lines -= 1;
+                (lines > 0).then(|| section.to_owned())
+            }),
+            Answering::Swapped => {
+                let mut first = true;
+                let rest = sdp::edit(&answer, |_, section| {
+                    if std::mem::take(&mut first) {
+                        held_back = section.to_owned();
+                        return None;
+                    }
+                    Some(section.to_owned())
+                });
+                rest + &held_back
+            }
+            Answering::Properly | Answering::Twice | Answering::Never => answer,
+        };
+        let data = json!({"type": "answer", "sdp": answer}).to_string();
+        let message = json!({"event": "answer", "data": data}).to_string();
+        self.send_text(&message);
+        if self.habits.answering == Answering::Twice {
+            self.send_text(&message);
+        }
+        if self.habits.trickles {
+            for candidate in candidates {
+                let data = json!({"candidate": candidate, "sdpMid": self.lines[0].mid, "sdpMLineIndex": 0}).to_string();
+                self.send_text(&json!({"event": "candidate", "data": data}).to_string());
+            }
+        }
+    }
+
+    /// Which source goes on which line, by `tracks`; an old page puts its tracks on the first line of their kind.
+    fn own_lines(&self) -> BTreeMap<String, Source> {
+        if !self.habits.is_old {
+            let own = self.page.tracks.iter().filter(|track| track.own);
+            return own.map(|track| (track.mid.clone(), track.source)).collect();
+        }
+        let first =
+            |source: Source| self.lines.iter().find(|line| line.direction == "recvonly" && line.kind == source.kind());
+        let sources = [Microphone, Camera];
+        sources.into_iter().filter_map(|source| Some((first(source)?.mid.clone(), source))).collect()
+    }
+
+    fn wants(&self, source: Source) -> bool {
+        self.publications.get(&source).is_some_and(|publication| publication.wanted)
+    }
+}

@@ -1,0 +1,355 @@
+//! One browser: a WebSocket, a full-ICE peer connection, and a page that answers offers, sends synthetic media and
+//! checks everything that comes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use aq_server::id::ConnId;
+use serde_json::json;
+use str0m::format::Codec;
+use str0m::media::{KeyframeRequestKind, Mid, Pt, SenderFeedback};
+use str0m::net::{Protocol, Receive};
+use str0m::rtp::{Extension, RtpPacket};
+use str0m::{Candidate, Event, Input, Output, Rtc};
+
+use crate::answering::{Answering, Habits};
+use crate::media::{Publication, Rate, Source, Stamp};
+use crate::page::Page;
+use crate::reception::{Stream, Watched};
+use crate::sdp::Line;
+use crate::websocket::{self, WebSocket};
+
+/// A datagram on its way out.
+pub struct Datagram {
+    pub source: SocketAddr,
+    pub destination: SocketAddr,
+    pub contents: Vec<u8>,
+}
+
+/// A packet that arrived, for the checks that need to know about other browsers.
+pub struct Arrival {
+    pub at: Instant,
+    pub mid: String,
+    pub stamp: Stamp,
+}
+
+pub struct Browser {
+    pub name: String,
+    pub room: String,
+    /// Number in the simulation, as its media says.
+    pub tag: u32,
+    pub conn: ConnId,
+    pub habits: Habits,
+    pub page: Page,
+    pub publications: BTreeMap<Source, Publication>,
+    /// By SSRC.
+    pub streams: BTreeMap<u32, Stream>,
+    /// By publishing browser and source.
+    pub watched: BTreeMap<(u32, Source), Watched>,
+    pub sender_reports: Vec<SenderFeedback>,
+    /// RTP packets as they came, where a test looks closer.
+    pub packets: Option<Vec<(Stamp, RtpPacket)>>,
+    /// The m-lines of the last offer.
+    pub lines: Vec<Line>,
+    pub connected_at: Option<Instant>,
+    /// How the connection ended: an HTTP status or a WebSocket close code, and its text.
+    pub closed: Option<(u16, String)>,
+    /// Answers whose effect is new to others: publications that began or ended.
+    pub changes_made: u32,
+    /// Changes of others and own requests that an offer may be for.
+    pub changes: u32,
+    /// The peer connection, as long as the page lives.
+    pub(crate) rtc: Option<Rtc>,
+    /// The offer that waits for its answer, and since when it should have it.
+    pub(crate) pending_offer: Option<(Instant, String)>,
+    /// Which mid an SSRC was declared for.
+    pub(crate) declared: BTreeMap<u32, Mid>,
+    /// Lines whose retransmission buffer has its size.
+    pub(crate) cached: BTreeSet<Mid>,
+    rtc_timeout: Instant,
+    rate: Rate,
+    socket: WebSocket,
+    datagrams: Vec<Datagram>,
+    arrivals: Vec<Arrival>,
+}
+
+impl Browser {
+    pub fn new(now: Instant, name: &str, room: &str, tag: u32, rate: Rate, habits: Habits) -> Self {
+        let mut config = Rtc::builder()
+            .set_rtp_mode(true)
+            .set_rtcp_report_interval_audio(Duration::from_secs(1))
+            .set_extension(5, Extension::AbsoluteCaptureTime)
+            .set_extension(6, Extension::PlayoutDelay)
+            .clear_codecs()
+            .enable_opus(true, false)
+            .enable_h264(true);
+        if !habits.h264_only {
+            config = config.enable_vp8(true).enable_vp9(true).enable_av1(true);
+        }
+        let mut rtc = config.build(now);
+        for addr in &habits.addrs {
+            rtc.add_local_candidate(Candidate::host(*addr, "udp").expect("a usable address"));
+        }
+        let extra = &habits.query;
+        let target = format!("/aq_server/websocket?room={room}&name={name}{extra}");
+        let publications = habits
+            .sources
+            .iter()
+            .map(|source| (*source, Publication::new(now, *source, rate, tag * 3 + *source as u32)));
+        Self {
+            name: name.to_owned(),
+            room: room.to_owned(),
+            tag,
+            conn: ConnId(u64::from(tag)),
+            page: Page::default(),
+            publications: publications.collect(),
+            streams: BTreeMap::new(),
+            watched: BTreeMap::new(),
+            sender_reports: Vec::new(),
+            packets: None,
+            lines: Vec::new(),
+            connected_at: None,
+            closed: None,
+            changes_made: 0,
+            changes: 1,
+            rtc: Some(rtc),
+            rtc_timeout: now,
+            rate,
+            socket: WebSocket::connect(&target),
+            pending_offer: None,
+            declared: BTreeMap::new(),
+            cached: BTreeSet::new(),
+            datagrams: Vec::new(),
+            arrivals: Vec::new(),
+            habits,
+        }
+    }
+
+    /// Bytes from the WebSocket.
+    pub fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) {
+        for event in self.socket.handle_data(bytes) {
+            match event {
+                websocket::Event::Open => {}
+                websocket::Event::Text(text) => {
+                    if let Some(offer) = self.page.handle_text(now, &text) {
+                        self.on_offer(now, offer);
+                    }
+                }
+                websocket::Event::Refused(code, text) | websocket::Event::Closed(code, text) => {
+                    // Not by its own doing.
+                    self.closed = self.rtc.take().map(|_| (code, text));
+                }
+            }
+        }
+    }
+
+    pub fn handle_datagram(&mut self, now: Instant, source: SocketAddr, destination: SocketAddr, contents: &[u8]) {
+        let Some(rtc) = &mut self.rtc else {
+            return;
+        };
+        let receive =
+            Receive::new(Protocol::Udp, source, destination, contents).expect("the server sends what WebRTC knows");
+        rtc.handle_input(Input::Receive(now, receive)).expect("the server sends what a browser takes");
+        self.drain(now);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant, captured: impl Fn(Instant) -> SystemTime) {
+        if self.pending_offer.as_ref().is_some_and(|(due, _)| *due <= now) {
+            let (_, offer) = self.pending_offer.take().expect("looked at above");
+            self.answer(&offer);
+        }
+        self.send_media(now, captured);
+        self.request_keyframes(now);
+        if let Some(rtc) = &mut self.rtc {
+            rtc.handle_input(Input::Timeout(now)).expect("time passes");
+            self.drain(now);
+        }
+    }
+
+    /// When `handle_timeout` has something to do.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.rtc.as_ref()?;
+        let answer = self.pending_offer.as_ref().map(|(due, _)| *due);
+        let media = self.sending().map(|publication| publication.next_at);
+        let keyframes = self.watched.values().filter_map(Watched::keyframe_request_at);
+        [self.rtc_timeout].into_iter().chain(answer).chain(media).chain(keyframes).min()
+    }
+
+    pub fn send_text(&mut self, text: &str) {
+        if self.socket.is_open() {
+            self.socket.send_text(text);
+        }
+    }
+
+    /// Publishes one more source, now or with the next offer.
+    pub fn publish(&mut self, now: Instant, source: Source) {
+        let start = self.tag * 3 + source as u32;
+        let publication =
+            self.publications.entry(source).or_insert_with(|| Publication::new(now, source, self.rate, start));
+        publication.wanted = true;
+        publication.next_at = publication.next_at.max(now);
+        self.changes += 1;
+        self.send_text(&json!({"event": "publish", "kind": source.kind(), "source": source.name()}).to_string());
+    }
+
+    pub fn unpublish(&mut self, source: Source) {
+        let publication = self.publications.get_mut(&source).expect("it was published");
+        publication.wanted = false;
+        publication.mid = None;
+        self.changes += 1;
+        self.changes_made += 1;
+        self.send_text(&json!({"event": "unpublish", "kind": source.kind(), "source": source.name()}).to_string());
+    }
+
+    /// Closes the tab.
+    pub fn close(&mut self) {
+        self.socket.send_close(1001);
+        self.rtc = None;
+    }
+
+    /// Ceases to exist.
+    pub fn end(&mut self) {
+        self.rtc = None;
+    }
+
+    /// Still on the page, as far as it knows.
+    pub fn is_live(&self) -> bool {
+        self.rtc.is_some()
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.connected_at.is_some()
+    }
+
+    pub fn take_bytes(&mut self) -> Option<Vec<u8>> {
+        self.socket.take_outbox()
+    }
+
+    pub fn take_datagrams(&mut self) -> Vec<Datagram> {
+        std::mem::take(&mut self.datagrams)
+    }
+
+    pub fn take_arrivals(&mut self) -> Vec<Arrival> {
+        std::mem::take(&mut self.arrivals)
+    }
+
+    /// The SSRC on which a source is sent.
+    pub fn sending_ssrc(&mut self, source: Source) -> Option<u32> {
+        let mid = self.publications.get(&source)?.mid?;
+        let rtc = self.rtc.as_mut()?;
+        rtc.direct_api().stream_tx_by_mid(mid, None).map(|stream| *stream.ssrc())
+    }
+
+    /// Publications that the server takes.
+    pub fn sending(&self) -> impl Iterator<Item = &Publication> {
+        let flows = self.connected_at.is_some();
+        self.publications.values().filter(move |publication| flows && publication.mid.is_some())
+    }
+
+    fn send_media(&mut self, now: Instant, captured: impl Fn(Instant) -> SystemTime) {
+        let (Some(rtc), Some(_)) = (&mut self.rtc, self.connected_at) else {
+            return;
+        };
+        for publication in self.publications.values_mut().filter(|publication| publication.next_at <= now) {
+            let codec = if publication.source.is_audio() { Codec::Opus } else { Codec::Vp8 };
+            let agreed = publication.mid.and_then(|mid| Some((mid, agreed_pt(rtc, mid, codec)?)));
+            let Some((mid, pt)) = agreed else {
+                publication.next_at = now + publication.interval();
+                continue;
+            };
+            let mut direct = rtc.direct_api();
+            let stream = direct.stream_tx_by_mid(mid, None).expect("a line that sends has a stream");
+            publication.send_due(now, self.tag, pt, &captured, stream);
+        }
+    }
+
+    fn request_keyframes(&mut self, now: Instant) {
+        for watched in self.watched.values_mut() {
+            if watched.wants_keyframe(now)
+                && let Some(rtc) = &mut self.rtc
+                && let Some(stream) = rtc.direct_api().stream_rx(&watched.ssrc.into())
+            {
+                stream.request_keyframe(KeyframeRequestKind::Pli);
+            }
+        }
+    }
+
+    fn drain(&mut self, now: Instant) {
+        while let Some(rtc) = &mut self.rtc {
+            match rtc.poll_output().expect("the server sends what a browser takes") {
+                Output::Timeout(at) => {
+                    self.rtc_timeout = at.max(now);
+                    break;
+                }
+                Output::Transmit(transmit) => self.datagrams.push(Datagram {
+                    source: transmit.source,
+                    destination: transmit.destination,
+                    contents: transmit.contents.to_vec(),
+                }),
+                Output::Event(event) => self.on_event(now, event),
+            }
+        }
+    }
+
+    fn on_event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Connected => {
+                self.connected_at = Some(now);
+                for publication in self.publications.values_mut() {
+                    publication.next_at = publication.next_at.max(now);
+                }
+            }
+            Event::RtpPacket(packet) => self.on_packet(now, packet),
+            Event::KeyframeRequest(request) => {
+                let mut publications = self.publications.values_mut();
+                if let Some(publication) = publications.find(|publication| publication.mid == Some(request.mid)) {
+                    publication.want_keyframe = true;
+                    publication.keyframe_requests.push(now);
+                }
+            }
+            Event::SenderFeedback(report) => self.sender_reports.push(report),
+            _ => {}
+        }
+    }
+
+    fn on_packet(&mut self, now: Instant, packet: RtpPacket) {
+        let ssrc = *packet.header.ssrc;
+        let mid = *self.declared.get(&ssrc).expect("browsers decode only the SSRCs that the SDP declares");
+        assert!(packet.header.ext_vals.mid.is_none_or(|said| said == mid), "a mid that is not the receiver's");
+        let line = self.lines.iter().find(|line| *line.mid == *mid).expect("a line of the last offer");
+        let is_audio = line.kind == "audio";
+        let (stamp, ids) = Stamp::check(&packet.payload, is_audio);
+        assert_eq!(stamp.source.is_audio(), is_audio);
+        self.check_header(&packet, &stamp);
+        let interval = if is_audio { self.rate.audio } else { self.rate.video };
+        self.streams.entry(ssrc).or_default().handle_packet(&packet, stamp, ids, interval);
+        let watched =
+            self.watched.entry((stamp.publisher, stamp.source)).or_insert_with(|| Watched::new(now, is_audio));
+        watched.handle_packet(now, ssrc, &stamp);
+        let mid = mid.to_string();
+        self.arrivals.push(Arrival { at: now, mid, stamp });
+        if let Some(packets) = &mut self.packets {
+            packets.push((stamp, packet));
+        }
+    }
+
+    /// The header extensions that matter came through.
+    fn check_header(&self, packet: &RtpPacket, stamp: &Stamp) {
+        let came = &packet.header.ext_vals;
+        let sent = stamp.extensions(SystemTime::UNIX_EPOCH);
+        assert_eq!(came.audio_level, sent.audio_level, "audio level of {stamp:?}");
+        assert_eq!(came.voice_activity, sent.voice_activity, "voice activity of {stamp:?}");
+        assert_eq!(came.video_orientation, sent.video_orientation, "orientation of {stamp:?}");
+    }
+}
+
+fn agreed_pt(rtc: &Rtc, mid: Mid, codec: Codec) -> Option<Pt> {
+    let media = rtc.media(mid)?;
+    let agreed = |pt: &Pt| media.remote_pts().contains(pt);
+    rtc.codec_config()
+        .iter()
+        .find(|params| params.spec().codec == codec && agreed(&params.pt()))
+        .map(|params| params.pt())
+}

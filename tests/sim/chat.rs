@@ -1,0 +1,152 @@
+//! The chat.
+
+use serde_json::json;
+
+use crate::media::Rate;
+use crate::page::ChatLine;
+use crate::sim::{Sim, World};
+use crate::story::{millis, secs};
+
+fn sparse(seed: u64) -> Sim {
+    Sim::with(World { rate: Rate::SPARSE, ..World::new(seed) })
+}
+
+fn messages(sim: &Sim, name: &str) -> Vec<String> {
+    sim.browser(name).page.chat.iter().map(|line| line.message.clone()).collect()
+}
+
+#[test]
+fn the_order_is_one_for_all_and_nothing_comes_back() {
+    let mut sim = sparse(60);
+    let names = ["ann", "bob", "cat"];
+    for name in names {
+        sim.watch(name);
+    }
+    sim.run(secs(1));
+    for round in 0..20 {
+        for name in names {
+            sim.chat(name, &format!("{round} from {name}"));
+            sim.run(millis(round % 3));
+        }
+        sim.run(millis(100));
+    }
+    sim.run(secs(1));
+    let mut all: Vec<ChatLine> = names.iter().flat_map(|name| sim.browser(name).page.chat.clone()).collect();
+    all.sort_by_key(|line| line.id);
+    all.dedup();
+    assert_eq!(all.len(), 60, "every line is the same for all who got it");
+    for name in names {
+        let id = &sim.browser(name).page.id;
+        let expected: Vec<_> = all.iter().filter(|line| line.from != *id).cloned().collect();
+        assert_eq!(sim.browser(name).page.chat, expected, "what {name} read");
+        let own: Vec<_> = all.iter().filter(|line| line.from == *id).map(|line| line.message.clone()).collect();
+        let said: Vec<_> = (0..20).map(|round| format!("{round} from {name}")).collect();
+        assert_eq!(own, said, "what {name} wrote");
+        assert!(all.iter().filter(|line| line.from == *id).all(|line| line.name == name));
+    }
+}
+
+#[test]
+fn a_late_joiner_reads_the_last_lines() {
+    let mut world = World::new(61);
+    world.config.limits.chat_history = 5;
+    let mut sim = Sim::with(world);
+    sim.watch("ann");
+    sim.watch("bob");
+    sim.run(secs(1));
+    for line in 0..8 {
+        sim.chat(if line % 2 == 0 { "ann" } else { "bob" }, &format!("line {line}"));
+        sim.run(millis(200));
+    }
+    let heard = sim.browser("ann").page.chat.clone();
+    sim.leave("bob");
+    sim.run(secs(1));
+    sim.watch("cat");
+    sim.run(secs(1));
+    assert_eq!(messages(&sim, "cat"), ["line 3", "line 4", "line 5", "line 6", "line 7"]);
+    let cat = &sim.browser("cat").page.chat;
+    assert!(heard.iter().rev().take(3).all(|line| cat.contains(line)), "the same lines, with time, name and number");
+    sim.chat("ann", "after");
+    sim.run(secs(1));
+    assert_eq!(messages(&sim, "cat").last().expect("a line"), "after");
+}
+
+#[test]
+fn text_passes_unchanged_with_the_time_of_the_server() {
+    let mut sim = sparse(62);
+    sim.watch("ann");
+    sim.watch("bob");
+    sim.run(secs(1));
+    let lines =
+        ["<img src=x onerror=alert(1)>", "\u{1f600} \"quoted\" \\ back\\slash", "two\nlines", "\u{202e}right to left"];
+    for line in lines {
+        sim.chat("ann", line);
+    }
+    sim.run(secs(1));
+    assert_eq!(messages(&sim, "bob"), lines);
+    // 01:46:40 UTC, one hour east, one second after the beginning.
+    assert!(sim.browser("bob").page.chat.iter().all(|line| line.time == "02:46:41"));
+}
+
+#[test]
+fn length_and_rate_are_limited_and_said() {
+    let mut sim = sparse(63);
+    sim.watch("ann");
+    sim.watch("bob");
+    sim.run(secs(1));
+    let longest = "\u{e4}".repeat(2_048);
+    sim.chat("ann", &longest);
+    sim.run(secs(1));
+    sim.chat("ann", &format!("{longest}!"));
+    sim.run(secs(1));
+    assert_eq!(messages(&sim, "bob"), [longest]);
+    assert_eq!(sim.browser("ann").page.error_codes(), ["chat-too-long"]);
+    sim.run(secs(5));
+    for line in 0..25 {
+        sim.chat("ann", &line.to_string());
+    }
+    sim.run(secs(2));
+    let passed = messages(&sim, "bob").len() - 1;
+    assert!((10..25).contains(&passed), "{passed} of 25 lines at once passed");
+    let refused = sim.browser("ann").page.error_codes().iter().filter(|code| **code == "chat-too-fast").count();
+    assert_eq!(passed + refused, 25);
+    sim.run(secs(3));
+    sim.chat("ann", "calm again");
+    sim.run(secs(1));
+    assert_eq!(messages(&sim, "bob").last().expect("a line"), "calm again");
+    assert!(sim.browser("ann").is_live() && sim.browser("bob").page.errors.is_empty());
+}
+
+#[test]
+fn what_is_no_message_is_said_and_harms_nobody() {
+    let mut sim = sparse(64);
+    sim.join("ann");
+    sim.join("bob");
+    sim.run(secs(1));
+    for (text, code) in [
+        ("no json", "bad-message"),
+        ("{\"event\":\"chat\"}", "bad-message"),
+        ("[]", "bad-message"),
+        ("{\"event\":\"dance\"}", "unknown-event"),
+        ("{\"event\":\"unpublish\",\"kind\":\"video\",\"source\":\"screen\"}", "not-publishing"),
+        (
+            "{\"event\":\"candidate\",\"data\":\"{\\\"candidate\\\":\\\"candidate:1 1 udp 1 a.local 9 typ host\\\"}\"}",
+            "",
+        ),
+    ] {
+        let before = sim.browser("bob").page.errors.len();
+        sim.say_text("bob", text);
+        sim.run(secs(1));
+        let codes = sim.browser("bob").page.error_codes();
+        assert_eq!(codes[before..].join(" "), code, "after {text}");
+    }
+    sim.say("bob", &json!({"event": "mute", "source": "microphone", "muted": true}));
+    sim.run(secs(1));
+    let bob = &sim.browser("bob").page.id;
+    assert_eq!(
+        sim.browser("ann").page.mutes,
+        [json!({"event": "mute", "id": bob, "source": "microphone", "muted": true})]
+    );
+    assert!(sim.browser("bob").page.mutes.is_empty());
+    sim.assert_complete("main");
+}

@@ -1,0 +1,179 @@
+//! Networks, processes and readers that fail.
+
+use std::time::Duration;
+
+use crate::media::{Camera, Rate};
+use crate::network::Path;
+use crate::sim::{Sim, World};
+use crate::story::{millis, secs};
+
+/// The stated bound for somebody who vanishes without a goodbye.
+const GONE_WITHIN: Duration = secs(30);
+
+fn sparse(seed: u64) -> Sim {
+    Sim::with(World { rate: Rate::SPARSE, ..World::new(seed) })
+}
+
+#[test]
+fn who_vanishes_is_gone_within_the_bound() {
+    let mut sim = sparse(140);
+    for name in ["ann", "bob", "cat"] {
+        sim.join(name);
+    }
+    sim.run(secs(3));
+    let (bob, at) = (sim.browser("bob").page.id.clone(), sim.now);
+    sim.vanish("bob");
+    sim.run(GONE_WITHIN + secs(1));
+    for name in ["ann", "cat"] {
+        let told = sim.learnt_of_leaving(name, &bob).expect("told");
+        assert!(told - at < GONE_WITHIN, "{name} learnt it after {:?}", told - at);
+    }
+    sim.assert_complete("main");
+    sim.leave("ann");
+    sim.leave("cat");
+    sim.run(secs(5));
+    assert_eq!(sim.server.sizes(), [0; 7], "nothing is kept of those who left");
+}
+
+#[test]
+fn who_vanishes_without_ever_having_had_media_is_gone_within_the_bound() {
+    let mut sim = sparse(148);
+    sim.watch("ann");
+    sim.watch("bob");
+    sim.run(secs(3));
+    let (bob, at) = (sim.browser("bob").page.id.clone(), sim.now);
+    sim.vanish("bob");
+    sim.run(GONE_WITHIN + secs(1));
+    assert!(sim.learnt_of_leaving("ann", &bob).expect("told") - at < GONE_WITHIN);
+    assert!(sim.browser("ann").is_live());
+}
+
+#[test]
+fn whose_connection_is_reset_is_gone_at_once() {
+    let mut sim = sparse(141);
+    sim.join("ann");
+    sim.join("bob");
+    sim.run(secs(2));
+    let (bob, at) = (sim.browser("bob").page.id.clone(), sim.now);
+    sim.crash("bob");
+    sim.run(secs(2));
+    assert!(sim.learnt_of_leaving("ann", &bob).expect("told") - at < millis(100));
+    sim.assert_complete("main");
+}
+
+#[test]
+fn who_answers_but_never_connects_is_told_and_closed() {
+    let mut sim = sparse(142);
+    sim.dismissed.insert("bob".to_owned());
+    sim.join("ann");
+    sim.run(secs(1));
+    sim.join("bob");
+    sim.set_path("bob", Path::GOOD.with_loss(1.0));
+    sim.run(secs(60));
+    let bob = sim.browser("bob");
+    assert_eq!(bob.page.error_codes(), ["media-timeout"]);
+    assert_eq!(bob.page.errors[0].1["retry"], true);
+    assert!(bob.closed.is_some());
+    sim.assert_complete("main");
+}
+
+#[test]
+fn media_that_breaks_for_a_moment_goes_on() {
+    let mut sim = sparse(143);
+    sim.join("ann");
+    sim.join("bob");
+    sim.run(secs(3));
+    sim.set_path("bob", Path::GOOD.with_loss(1.0));
+    sim.run(secs(6));
+    assert!(!sim.sees("ann", "bob") && !sim.sees("bob", "ann"));
+    sim.set_path("bob", Path::GOOD);
+    sim.run(secs(4));
+    sim.assert_complete("main");
+    assert!(sim.browser("ann").page.left.is_empty());
+}
+
+#[test]
+fn a_reader_that_is_too_slow_is_closed_and_not_waited_for() {
+    let mut sim = sparse(144);
+    for name in ["ann", "bob", "cat"] {
+        sim.join(name);
+    }
+    sim.run(secs(2));
+    let bob = sim.browser("bob").page.id.clone();
+    sim.stall("bob");
+    for line in 0..120 {
+        sim.chat(if line % 2 == 0 { "ann" } else { "cat" }, &"x".repeat(4_000));
+        sim.run(millis(150));
+    }
+    sim.run(secs(12));
+    for name in ["ann", "cat"] {
+        assert!(sim.learnt_of_leaving(name, &bob).is_some(), "{name} was not told that bob is gone");
+        assert_eq!(sim.browser(name).page.chat.len(), 60);
+        assert!(sim.browser(name).page.errors.is_empty());
+    }
+    assert!(sim.watched("ann", "cat", Camera).expect("seen").longest_gap < millis(150));
+    sim.browser_mut("bob").end();
+    sim.assert_complete("main");
+}
+
+#[test]
+fn a_new_port_in_the_middle_of_a_call_is_followed() {
+    let mut sim = sparse(145);
+    sim.join("ann");
+    sim.join("bob");
+    sim.run(secs(3));
+    for port in [61_000, 61_001, 61_002] {
+        sim.rebind("bob", port);
+        // As long as the old address may still be the better one: RFC 7675 section 5.1.
+        sim.run(secs(17));
+        sim.assert_complete("main");
+    }
+    assert!(sim.browser("ann").page.left.is_empty());
+}
+
+#[test]
+fn a_shutdown_tells_everybody_and_ends() {
+    let mut sim = sparse(146);
+    for name in ["ann", "bob", "mute"] {
+        sim.join(name);
+    }
+    sim.run(secs(2));
+    sim.vanish("mute");
+    let at = sim.now;
+    sim.shut_down();
+    while !sim.exited {
+        sim.run(millis(10));
+        assert!(sim.now - at < secs(3), "still there after 3 s");
+    }
+    sim.run(millis(100));
+    for name in ["ann", "bob"] {
+        let browser = sim.browser(name);
+        assert_eq!(browser.page.closing.len(), 1);
+        assert!(browser.page.closing[0]["retry_ms"].is_u64() && browser.page.closing[0]["reason"] == "shutdown");
+        assert_eq!(browser.closed.as_ref().map(|(code, _)| *code), Some(1001));
+    }
+}
+
+#[test]
+fn a_full_room_refuses_and_says_so() {
+    let mut world = World { rate: Rate::SPARSE, ..World::new(147) };
+    world.config.limits.max_room_size = 2;
+    let mut sim = Sim::with(world);
+    sim.dismissed.insert("cat".to_owned());
+    sim.join("ann");
+    sim.join("bob");
+    sim.run(secs(1));
+    sim.join("cat");
+    sim.run(secs(2));
+    let (status, body) = sim.browser("cat").closed.clone().expect("refused");
+    assert_eq!(status, 503);
+    assert!(body.contains("\"room-full\""), "{body}");
+    sim.assert_complete("main");
+    sim.leave("bob");
+    sim.run(secs(1));
+    sim.join("cat");
+    sim.run(secs(2));
+    sim.dismissed.clear();
+    sim.assert_complete("main");
+    assert!(sim.sees("ann", "cat"));
+}

@@ -1,0 +1,102 @@
+//! People come and go.
+
+use crate::media::{Camera, Microphone, Rate};
+use crate::sim::{Sim, World, addr};
+use crate::story::{millis, secs};
+
+#[test]
+fn two_people_see_and_hear_each_other() {
+    let mut sim = Sim::new(1);
+    sim.join("ann");
+    sim.run(secs(1));
+    sim.join("bob");
+    sim.run(secs(3));
+    sim.assert_complete("main");
+    assert!(sim.sees("bob", "ann") && sim.hears("bob", "ann"));
+    assert!(sim.sees("ann", "bob") && sim.hears("ann", "bob"));
+    sim.assert_no_gaps();
+}
+
+#[test]
+fn who_leaves_is_gone_at_once_and_nobody_else_notices_more() {
+    let mut sim = Sim::new(2);
+    for name in ["ann", "bob", "cat"] {
+        sim.join(name);
+    }
+    sim.run(secs(2));
+    let (bob, at) = (sim.browser("bob").page.id.clone(), sim.now);
+    sim.leave("bob");
+    sim.run(secs(2));
+    for name in ["ann", "cat"] {
+        let told = sim.learnt_of_leaving(name, &bob).expect("told");
+        assert!(told - at < millis(100), "{name} learnt it after {:?}", told - at);
+        assert!(!sim.sees(name, "bob"));
+    }
+    sim.assert_complete("main");
+    assert!(sim.watched("ann", "cat", Camera).unwrap().longest_gap < millis(100));
+    sim.assert_no_gaps();
+}
+
+#[test]
+fn nothing_crosses_rooms() {
+    let mut sim = Sim::new(3);
+    for (name, room) in [("ann", "red"), ("bob", "red"), ("cat", "blue"), ("dan", "blue")] {
+        sim.join_room(name, room);
+    }
+    sim.run(secs(2));
+    sim.chat("ann", "red only");
+    sim.chat("cat", "blue only");
+    sim.run(secs(1));
+    sim.assert_complete("red");
+    sim.assert_complete("blue");
+    let lines = |name: &str| sim.browser(name).page.chat.iter().map(|line| line.message.clone()).collect::<Vec<_>>();
+    assert_eq!(lines("bob"), ["red only"]);
+    assert_eq!(lines("dan"), ["blue only"]);
+    assert!(lines("ann").is_empty() && lines("cat").is_empty());
+}
+
+#[test]
+fn twenty_people_join_at_once() {
+    let mut sim = Sim::with(World { rate: Rate::SPARSE, ..World::new(4) });
+    let names: Vec<String> = (0..20).map(|number| format!("p{number}")).collect();
+    for name in &names {
+        sim.join(name);
+        sim.run(millis(3));
+    }
+    sim.run(secs(4));
+    sim.assert_complete("main");
+    for name in &names {
+        let offers = sim.browser(name).page.offers;
+        assert!((2..=3).contains(&offers), "{offers} offers to {name} for one burst");
+    }
+    sim.assert_no_gaps();
+}
+
+#[test]
+fn somebody_who_only_watches_sees_and_is_not_seen() {
+    let mut sim = Sim::new(5);
+    sim.join("ann");
+    sim.watch("bob");
+    sim.run(secs(2));
+    sim.assert_complete("main");
+    assert!(sim.sees("bob", "ann"));
+    assert!(sim.browser("ann").watched.is_empty());
+    sim.publish("bob", Camera);
+    sim.run(secs(1));
+    assert!(sim.sees("ann", "bob") && !sim.hears("ann", "bob"));
+    sim.publish("bob", Microphone);
+    sim.run(secs(1));
+    sim.assert_complete("main");
+    sim.assert_no_gaps();
+}
+
+#[test]
+fn every_announced_address_works_and_answers_from_itself() {
+    let (v4, private, v6) = ("192.0.2.1:8080", "10.0.0.7:8080", "[2001:db8::1]:8080");
+    let mut sim = Sim::with(World { candidates: [v4, private, v6].map(addr).to_vec(), ..World::new(6) });
+    sim.join_as("ann", |habits| habits.addrs = vec![addr("198.51.100.1:4000")]);
+    sim.join_as("bob", |habits| habits.addrs = vec![addr("[2001:db8::b0b]:4000")]);
+    sim.join_as("cat", |habits| habits.addrs = vec![addr("10.0.0.9:4000"), addr("[2001:db8::ca7]:4000")]);
+    sim.run(secs(3));
+    sim.assert_complete("main");
+}

@@ -1,0 +1,30 @@
+//! The whole server in simulation: bytes and datagrams in, bytes and datagrams out, str0m peers as browsers, a
+//! seeded network, a simulated clock.
+//!
+//! What must hold whatever happens is asserted while it happens, in every test: that payloads are those which somebody
+//! of the same room sent on the line that `tracks` named (`sim`, `media`), that packets fit their neighbours
+//! (`reception`), that no number is sealed twice and answers leave from where they were asked (`tap`), that messages
+//! come in the order of the protocol (`page`), and that an offer is answered before the next (`answering`). The
+//! tests say what else must come of their story.
+
+mod answering;
+mod browser;
+mod media;
+mod network;
+mod page;
+mod reception;
+mod sdp;
+mod sim;
+mod story;
+mod tap;
+mod websocket;
+
+mod chat;
+mod faults;
+mod forwarding;
+mod found;
+mod joining;
+mod negotiation;
+mod plans;
+mod returning;
+mod timing;

@@ -1,0 +1,126 @@
+//! The network between one browser and the server: a seeded path for datagrams in each direction.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// Arrivals are rounded up to this, so that packets meet in one receive batch as they do under load.
+const BATCH: Duration = Duration::from_micros(500);
+
+/// How long a datagram that is overtaken waits behind those that overtake it.
+const HELD_BACK: Duration = Duration::from_millis(15);
+
+/// What a lost TCP segment costs: about the shortest retransmission timeout of Linux.
+const TCP_RETRANSMIT: Duration = Duration::from_millis(200);
+
+/// What a path does to what is sent along it.
+#[derive(Clone, Copy, Debug)]
+pub struct Path {
+    /// Delay of everything.
+    pub latency: Duration,
+    /// Additional delay, uniform from zero; a queue, so it does not reorder.
+    pub jitter: Duration,
+    /// Probability that a datagram is lost.
+    pub loss: f64,
+    /// Probability that a datagram comes twice.
+    pub duplicate: f64,
+    /// Probability that a datagram is overtaken by later ones.
+    pub reorder: f64,
+}
+
+impl Path {
+    /// A good connection: 20 ms, nothing lost.
+    pub const GOOD: Path = Path {
+        latency: Duration::from_millis(20),
+        jitter: Duration::from_millis(2),
+        loss: 0.0,
+        duplicate: 0.0,
+        reorder: 0.0,
+    };
+
+    /// The same path with `loss` of the datagrams lost.
+    pub fn with_loss(self, loss: f64) -> Path {
+        Path { loss, ..self }
+    }
+
+    /// A path that also duplicates and reorders.
+    pub fn with_disorder(self, probability: f64) -> Path {
+        Path { duplicate: probability, reorder: probability, ..self }
+    }
+}
+
+/// One direction of one browser's path.
+pub struct Link {
+    /// May be changed at any time.
+    pub path: Path,
+    /// Additional delay of the RTP packets of some SSRCs, as if they came by another route.
+    pub detours: BTreeMap<u32, Duration>,
+    /// RTP packets that were lost, the ones sent again included.
+    pub lost_rtp: u64,
+    rng: StdRng,
+    last_datagram: Option<Instant>,
+    last_segment: Option<Instant>,
+}
+
+impl Link {
+    pub fn new(path: Path, seed: u64) -> Self {
+        Self {
+            path,
+            detours: BTreeMap::new(),
+            lost_rtp: 0,
+            rng: StdRng::seed_from_u64(seed),
+            last_datagram: None,
+            last_segment: None,
+        }
+    }
+
+    /// When a datagram that leaves now arrives: never, once or twice.
+    pub fn carry_datagram(&mut self, now: Instant, contents: &[u8]) -> [Option<Instant>; 2] {
+        // The same number of draws for each datagram, so that one decision does not shift the next ones.
+        let lost = self.rng.random_bool(self.path.loss);
+        let twice = self.rng.random_bool(self.path.duplicate);
+        let held_back = self.rng.random_bool(self.path.reorder);
+        let delay = self.path.latency + self.path.jitter.mul_f64(self.rng.random_range(0.0..1.0));
+        let ssrc = rtp_header(contents).map(|(ssrc, _)| ssrc);
+        if lost {
+            self.lost_rtp += u64::from(ssrc.is_some());
+            return [None, None];
+        }
+        let detour = ssrc.and_then(|ssrc| self.detours.get(&ssrc)).copied();
+        let mut at = now + delay + detour.unwrap_or_default();
+        if held_back {
+            at += HELD_BACK;
+        } else if detour.is_none() {
+            at = at.max(self.last_datagram.unwrap_or(at));
+            self.last_datagram = Some(at);
+        }
+        [Some(at), twice.then_some(at + BATCH)]
+    }
+
+    /// When bytes that are written now to a TCP connection arrive: always, in order.
+    pub fn carry_segment(&mut self, now: Instant) -> Instant {
+        let lost = self.rng.random_bool(self.path.loss);
+        let delay = self.path.latency + if lost { TCP_RETRANSMIT } else { Duration::ZERO };
+        let at = (now + delay).max(self.last_segment.unwrap_or(now));
+        self.last_segment = Some(at);
+        at
+    }
+}
+
+/// The next instant, counted from `start`, at which arrivals are looked at.
+pub fn batch_at(start: Instant, at: Instant) -> Instant {
+    let batches = (at - start).as_nanos().div_ceil(BATCH.as_nanos());
+    start + BATCH * u32::try_from(batches).expect("a simulation lasts less than 24 days")
+}
+
+/// SSRC and sequence number if the datagram is RTP, by RFC 5761 section 4 and RFC 7983 section 7; both are in the clear.
+pub fn rtp_header(contents: &[u8]) -> Option<(u32, u16)> {
+    let is_rtp = contents.len() >= 12 && (128..192).contains(&contents[0]) && !(192..224).contains(&contents[1]);
+    is_rtp.then(|| {
+        let seq_no = u16::from_be_bytes([contents[2], contents[3]]);
+        let ssrc = u32::from_be_bytes([contents[8], contents[9], contents[10], contents[11]]);
+        (ssrc, seq_no)
+    })
+}

@@ -1,0 +1,183 @@
+//! What a page knows from the server's messages, and what must be true of them whatever happens.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::media::Source;
+
+/// The signaling state of one browser.
+#[derive(Default)]
+pub struct Page {
+    /// When the first message came.
+    pub welcomed_at: Option<Instant>,
+    /// Own participant id.
+    pub id: String,
+    /// Own name, as the server has it.
+    pub name: String,
+    /// The secret that a later connection may come with.
+    pub resume: String,
+    /// The others, by id, with their names.
+    pub participants: BTreeMap<String, String>,
+    /// What the last `tracks` said.
+    pub tracks: Vec<Track>,
+    /// All that `tracks` ever said, with when.
+    pub announced: Vec<(Instant, Vec<Track>)>,
+    /// Chat lines of others, in order of arrival; those of `history` first.
+    pub chat: Vec<ChatLine>,
+    pub errors: Vec<(Instant, Value)>,
+    pub mutes: Vec<Value>,
+    pub closing: Vec<Value>,
+    /// When somebody left: id, name.
+    pub left: Vec<(Instant, String, String)>,
+    /// Offers that came.
+    pub offers: u32,
+    awaits_offer: bool,
+}
+
+/// What one m-line carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Track {
+    pub mid: String,
+    pub id: String,
+    pub kind: String,
+    pub source: Source,
+    pub muted: bool,
+    pub own: bool,
+}
+
+/// One line of the chat, as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChatLine {
+    pub message: String,
+    pub time: String,
+    pub from: String,
+    pub name: String,
+    pub id: u64,
+}
+
+impl Page {
+    /// Takes one text frame. An offer's SDP is returned.
+    pub fn handle_text(&mut self, now: Instant, text: &str) -> Option<String> {
+        let message: Value = serde_json::from_str(text).expect("the server speaks JSON");
+        let event = message["event"].as_str().expect("every message has an event").to_owned();
+        if self.id.is_empty() {
+            assert_eq!(event, "welcome", "the first message");
+        }
+        assert!(!self.awaits_offer || event == "offer", "{event} between tracks and its offer");
+        match event.as_str() {
+            "welcome" => self.on_welcome(now, &message),
+            "history" => {
+                assert!(self.chat.is_empty() && self.offers == 0, "history comes directly after welcome");
+                let lines = message["lines"].as_array().expect("lines");
+                assert!(!lines.is_empty(), "an empty history is not sent");
+                self.chat.extend(lines.iter().map(chat_line));
+            }
+            "joined" => {
+                let (id, name) = (text_of(&message, "id"), text_of(&message, "name"));
+                assert_ne!(id, self.id, "nobody is told about oneself");
+                assert_eq!(self.participants.insert(id, name), None, "joined twice");
+            }
+            "left" => {
+                let (id, name) = (text_of(&message, "id"), text_of(&message, "name"));
+                assert_eq!(self.participants.remove(&id).as_ref(), Some(&name), "left without being there");
+                self.left.push((now, id, name));
+            }
+            "tracks" => self.on_tracks(now, &message),
+            "offer" => return Some(self.on_offer(&message)),
+            "candidate" => assert!(self.offers > 0, "a candidate before the first offer: browsers reject it"),
+            "chat" => self.on_chat(&message),
+            "mute" => self.mutes.push(message),
+            "error" => {
+                assert!(message["retry"].is_boolean() && message["message"].is_string());
+                self.errors.push((now, message));
+            }
+            "closing" => self.closing.push(message),
+            other => panic!("an event that is not in the protocol yet: {other}"),
+        }
+        None
+    }
+
+    /// Codes of the errors that came.
+    pub fn error_codes(&self) -> Vec<&str> {
+        self.errors.iter().filter_map(|(_, error)| error["code"].as_str()).collect()
+    }
+
+    /// What others send now, by the last `tracks`.
+    pub fn received(&self) -> impl Iterator<Item = &Track> {
+        self.tracks.iter().filter(|track| !track.own)
+    }
+
+    fn on_welcome(&mut self, now: Instant, message: &Value) {
+        self.welcomed_at = Some(now);
+        assert!(self.id.is_empty(), "one welcome");
+        self.id = text_of(message, "id");
+        self.name = text_of(message, "name");
+        self.resume = text_of(message, "resume");
+        assert!(self.resume.len() >= 20, "a secret of at least 100 bits");
+        for participant in message["participants"].as_array().expect("participants") {
+            let (id, name) = (text_of(participant, "id"), text_of(participant, "name"));
+            assert_ne!(id, self.id, "nobody is among the others");
+            assert_eq!(self.participants.insert(id, name), None, "listed twice");
+        }
+    }
+
+    fn on_tracks(&mut self, now: Instant, message: &Value) {
+        let tracks = message["tracks"].as_array().expect("tracks").iter().map(|track| Track {
+            mid: text_of(track, "mid"),
+            id: text_of(track, "id"),
+            kind: text_of(track, "kind"),
+            source: Source::parse(&text_of(track, "source")),
+            muted: track["muted"].as_bool().expect("muted"),
+            own: track["own"] == json!(true),
+        });
+        self.tracks = tracks.collect();
+        for track in &self.tracks {
+            assert_eq!(track.own, track.id == self.id, "own lines carry the own id");
+            assert!(track.own || self.participants.contains_key(&track.id), "a track of nobody who is there");
+            let same =
+                |other: &&Track| other.id == track.id && other.source == track.source && other.kind == track.kind;
+            assert!(track.own || self.tracks.iter().filter(same).count() == 1, "a track on two lines");
+        }
+        self.announced.push((now, self.tracks.clone()));
+        self.awaits_offer = true;
+    }
+
+    fn on_offer(&mut self, message: &Value) -> String {
+        assert!(self.awaits_offer, "tracks come directly before the offer");
+        self.awaits_offer = false;
+        self.offers += 1;
+        let data: Value =
+            serde_json::from_str(message["data"].as_str().expect("JSON text in a string")).expect("a description");
+        assert_eq!(data["type"], "offer");
+        data["sdp"].as_str().expect("SDP text").to_owned()
+    }
+
+    fn on_chat(&mut self, message: &Value) {
+        let line = chat_line(message);
+        assert_ne!(line.from, self.id, "a chat line came back to its sender");
+        if let Some(last) = self.chat.last() {
+            assert!(line.id > last.id, "chat lines come in the order of the room");
+        }
+        self.chat.push(line);
+    }
+}
+
+fn chat_line(message: &Value) -> ChatLine {
+    let line = ChatLine {
+        message: text_of(message, "message"),
+        time: text_of(message, "time"),
+        from: text_of(message, "from"),
+        name: text_of(message, "name"),
+        id: message["id"].as_u64().expect("a number"),
+    };
+    let parts: Vec<_> = line.time.split(':').map(|part| part.parse::<u32>().expect("HH:MM:SS")).collect();
+    assert!(line.time.len() == 8 && parts.len() == 3 && parts[0] < 24 && parts[1] < 60 && parts[2] < 60, "HH:MM:SS");
+    line
+}
+
+fn text_of(message: &Value, field: &str) -> String {
+    let text = message[field].as_str();
+    text.unwrap_or_else(|| panic!("{field} in {message}")).to_owned()
+}

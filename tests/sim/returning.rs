@@ -1,0 +1,87 @@
+//! People whose connection broke come back.
+
+use crate::media::{Camera, Rate};
+use crate::sim::{Sim, World};
+use crate::story::secs;
+
+fn sparse(seed: u64) -> Sim {
+    Sim::with(World { rate: Rate::SPARSE, ..World::new(seed) })
+}
+
+#[test]
+fn who_comes_with_the_secret_replaces_the_old_connection() {
+    let mut sim = sparse(80);
+    for name in ["ann", "bob", "cat"] {
+        sim.join(name);
+    }
+    sim.run(secs(2));
+    let old = sim.tag("bob");
+    sim.resume("bob");
+    sim.run(secs(3));
+    let (before, after) = (&sim.browsers[old], sim.browser("bob"));
+    assert_eq!((&before.page.id, &before.page.name), (&after.page.id, &after.page.name));
+    assert_eq!(before.page.error_codes(), ["replaced"]);
+    assert_eq!(before.page.errors[0].1["retry"], false);
+    assert_eq!(before.closed, Some((1008, "replaced".to_owned())));
+    for name in ["ann", "cat"] {
+        assert!(sim.browser(name).page.left.is_empty(), "nobody left for {name}");
+    }
+    sim.assert_complete("main");
+}
+
+#[test]
+fn a_resume_after_a_silent_break_leaves_no_ghost() {
+    let mut sim = sparse(81);
+    sim.join("ann");
+    sim.join("bob");
+    sim.run(secs(2));
+    let id = sim.browser("bob").page.id.clone();
+    sim.vanish("bob");
+    sim.run(secs(5));
+    sim.resume("bob");
+    sim.run(secs(40));
+    assert_eq!(sim.browser("bob").page.id, id);
+    assert!(sim.browser("ann").page.left.is_empty(), "the old connection is not missed later either");
+    sim.assert_complete("main");
+}
+
+#[test]
+fn a_resume_again_and_again_works() {
+    let mut sim = sparse(82);
+    sim.join("ann");
+    sim.join("bob");
+    sim.run(secs(1));
+    for round in 0..6 {
+        match round % 3 {
+            0 => sim.vanish("bob"),
+            1 => sim.crash("bob"),
+            _ => {}
+        }
+        // A crash takes the participant out of the room, and the secret with it.
+        sim.resume("bob");
+        sim.run(secs(2));
+        sim.assert_complete("main");
+    }
+    assert!(sim.sees("ann", "bob"));
+}
+
+#[test]
+fn a_wrong_secret_makes_a_new_participant() {
+    let mut sim = sparse(83);
+    sim.join("ann");
+    sim.join("bob");
+    sim.run(secs(1));
+    let ann = sim.browser("ann").page.id.clone();
+    sim.join_as("cat", |habits| habits.query = "&resume=aaaaaaaaaaaaaaaaaaaaaaaaaa".to_owned());
+    sim.run(secs(2));
+    assert_ne!(sim.browser("cat").page.id, ann);
+    sim.assert_complete("main");
+    let secret = sim.browser("ann").page.resume.clone();
+    sim.leave("ann");
+    sim.run(secs(1));
+    sim.join_as("dan", |habits| habits.query = format!("&resume={secret}"));
+    sim.run(secs(2));
+    assert_ne!(sim.browser("dan").page.id, ann, "the secret of somebody who left is worth nothing");
+    assert!(sim.watched("bob", "dan", Camera).is_some());
+    sim.assert_complete("main");
+}

@@ -1,0 +1,83 @@
+//! The little that a page has to read in, and change of, the text of an SDP.
+
+/// One m-line.
+#[derive(Clone, Debug)]
+pub struct Line {
+    pub mid: String,
+    /// `audio` or `video`.
+    pub kind: String,
+    pub direction: &'static str,
+    /// In the order of their appearance: for video the stream, then its repair.
+    pub ssrcs: Vec<u32>,
+    pub stream_id: Option<String>,
+}
+
+const DIRECTIONS: [&str; 4] = ["sendrecv", "sendonly", "recvonly", "inactive"];
+
+/// The m-lines of an SDP.
+pub fn lines(sdp: &str) -> Vec<Line> {
+    sections(sdp).iter().skip(1).map(|section| parse_line(section)).collect()
+}
+
+/// Text of an SDP whose m-lines were looked at one by one; `None` leaves one out.
+pub fn edit(sdp: &str, mut change: impl FnMut(&Line, &str) -> Option<String>) -> String {
+    let sections = sections(sdp);
+    let (session, media) = sections.split_first().expect("an SDP has a session part");
+    let mut edited = session.clone();
+    for section in media {
+        edited.extend(change(&parse_line(section), section));
+    }
+    edited
+}
+
+/// One m-line with another direction.
+pub fn with_direction(section: &str, direction: &str) -> String {
+    let old = direction_of(section);
+    section.replace(&format!("a={old}\r\n"), &format!("a={direction}\r\n"))
+}
+
+/// The values of an attribute, wherever it stands.
+pub fn values<'a>(sdp: &'a str, attribute: &str) -> Vec<&'a str> {
+    let prefix = format!("a={attribute}:");
+    sdp.lines().filter_map(|line| line.strip_prefix(prefix.as_str())).collect()
+}
+
+fn sections(sdp: &str) -> Vec<String> {
+    let mut sections = vec![String::new()];
+    for line in sdp.lines() {
+        if line.starts_with("m=") {
+            sections.push(String::new());
+        }
+        let section = sections.last_mut().expect("never empty");
+        section.push_str(line);
+        section.push_str("\r\n");
+    }
+    sections
+}
+
+fn parse_line(section: &str) -> Line {
+    let group = values(section, "ssrc-group");
+    let mut ssrcs: Vec<u32> = match group.first().and_then(|group| group.strip_prefix("FID ")) {
+        Some(pair) => pair.split(' ').map(|ssrc| ssrc.parse().expect("an SSRC")).collect(),
+        None => Vec::new(),
+    };
+    for value in values(section, "ssrc") {
+        let ssrc = value.split(' ').next().and_then(|ssrc| ssrc.parse().ok()).expect("an SSRC");
+        if !ssrcs.contains(&ssrc) {
+            ssrcs.push(ssrc);
+        }
+    }
+    let msid = values(section, "msid");
+    Line {
+        mid: values(section, "mid").first().expect("every m-line has a mid").to_string(),
+        kind: section[2..].split(' ').next().expect("a kind").to_owned(),
+        direction: direction_of(section),
+        ssrcs,
+        stream_id: msid.first().and_then(|msid| msid.split(' ').next()).map(str::to_owned),
+    }
+}
+
+fn direction_of(section: &str) -> &'static str {
+    let is_direction = |direction: &&&str| section.lines().any(|line| line.strip_prefix("a=") == Some(direction));
+    DIRECTIONS.iter().find(is_direction).expect("every m-line has a direction")
+}

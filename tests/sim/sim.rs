@@ -1,0 +1,418 @@
+//! The simulation: one server, its browsers, the network between them, and a clock that jumps from event to event.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use aq_server::clock::Wall;
+use aq_server::config::Config;
+use aq_server::id::ConnId;
+use aq_server::server::{Input, Output, Server, Setup, Transmit};
+use aq_server::web::assets::Assets;
+
+use crate::answering::{Answering, Habits};
+use crate::browser::{Arrival, Browser};
+use crate::media::{Camera, Microphone, Rate};
+use crate::network::{Link, Path, batch_at};
+use crate::page::Track;
+use crate::tap::Tap;
+
+/// Turns of the server at one instant after which it is said to spin. One for each member's offer is fine.
+const MAX_TURNS: u32 = 2_000;
+
+/// Packets that were under way when the page learnt that their line carries nobody, or somebody else, any more.
+const IN_FLIGHT: Duration = Duration::from_millis(400);
+
+/// The wall clock when a simulation begins: 2001-09-09 01:46:40 UTC.
+const WALL: Duration = Duration::from_secs(1_000_000_000);
+
+/// How the simulated world is set up.
+pub struct World {
+    pub seed: u64,
+    pub config: Config,
+    /// The server's own addresses.
+    pub candidates: Vec<SocketAddr>,
+    pub rate: Rate,
+    /// The path of browsers that join.
+    pub path: Path,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            config: Config::default(),
+            candidates: vec![addr("192.0.2.1:8080")],
+            rate: Rate::BROWSER,
+            path: Path::GOOD,
+        }
+    }
+}
+
+pub fn addr(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}
+
+/// The simulated world.
+pub struct Sim {
+    pub now: Instant,
+    pub server: Server,
+    /// Everybody who ever joined, in that order; the index is the tag.
+    pub browsers: Vec<Browser>,
+    pub tap: Tap,
+    pub rate: Rate,
+    /// The path of browsers that join.
+    pub path: Path,
+    pub exited: bool,
+    /// Whom the server is expected to close.
+    pub dismissed: BTreeSet<String>,
+    pub(crate) links: Vec<Links>,
+    pub(crate) names: BTreeMap<String, usize>,
+    seed: u64,
+    start: Instant,
+    queue: BinaryHeap<Reverse<Event>>,
+    sequence: u64,
+    turns: (Instant, u32),
+}
+
+/// What lies between one browser and the server.
+pub(crate) struct Links {
+    pub up: Link,
+    pub down: Link,
+    /// The server may still use the connection.
+    pub is_open: bool,
+    /// Nothing passes any more, and nobody is told.
+    pub is_cut: bool,
+    /// The server's writes are not taken: the reader is too slow.
+    pub is_stalled: bool,
+    /// Addresses that a NAT showed to the server instead of the browser's own; only the last is still good.
+    pub public: Vec<SocketAddr>,
+}
+
+struct Event {
+    at: Instant,
+    sequence: u64,
+    kind: Kind,
+}
+
+enum Kind {
+    Accepted { tag: usize },
+    UpBytes { tag: usize, bytes: Vec<u8> },
+    UpEof { tag: usize },
+    UpGone { tag: usize },
+    UpDatagram { tag: usize, source: SocketAddr, destination: SocketAddr, contents: Vec<u8> },
+    DownBytes { tag: usize, bytes: Vec<u8> },
+    DownDatagram { tag: usize, source: SocketAddr, destination: SocketAddr, contents: Vec<u8> },
+}
+
+impl PartialEq for Event {
+    fn eq(&self, other: &Self) -> bool {
+        self.sequence == other.sequence
+    }
+}
+
+impl Eq for Event {}
+
+impl PartialOrd for Event {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Event {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.sequence).cmp(&(other.at, other.sequence))
+    }
+}
+
+impl Sim {
+    /// A server that nobody has joined yet.
+    pub fn new(seed: u64) -> Self {
+        Self::with(World::new(seed))
+    }
+
+    pub fn with(world: World) -> Self {
+        fastrand::seed(world.seed);
+        str0m::crypto::from_feature_flags().install_process_default();
+        let start = Instant::now();
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&world.seed.to_be_bytes());
+        let setup = Setup {
+            config: world.config,
+            assets: Assets::embedded(),
+            candidates: world.candidates,
+            wall: Wall { at: start, unix: WALL, utc_offset_secs: 3_600 },
+            seed,
+        };
+        Self {
+            now: start,
+            server: Server::new(start, setup),
+            browsers: Vec::new(),
+            tap: Tap::default(),
+            rate: world.rate,
+            path: world.path,
+            exited: false,
+            dismissed: BTreeSet::new(),
+            links: Vec::new(),
+            names: BTreeMap::new(),
+            seed: world.seed,
+            start,
+            queue: BinaryHeap::new(),
+            sequence: 0,
+            turns: (start, 0),
+        }
+    }
+
+    /// Lets a browser open the page.
+    pub fn arrive(&mut self, name: &str, room: &str, habits: Habits) -> usize {
+        let tag = self.browsers.len();
+        let seed = self.seed.wrapping_mul(1_000_003).wrapping_add(tag as u64 * 2);
+        self.links.push(Links {
+            up: Link::new(self.path, seed),
+            down: Link::new(self.path, seed + 1),
+            is_open: false,
+            is_cut: false,
+            is_stalled: false,
+            public: Vec::new(),
+        });
+        self.browsers.push(Browser::new(self.now, name, room, tag as u32, self.rate, habits));
+        self.names.insert(name.to_owned(), tag);
+        let at = self.links[tag].up.carry_segment(self.now);
+        self.push(at, Kind::Accepted { tag });
+        self.collect(tag);
+        tag
+    }
+
+    /// Habits of a page of today with camera and microphone.
+    pub fn habits(&self) -> Habits {
+        let tag = self.browsers.len();
+        Habits {
+            sources: vec![Microphone, Camera],
+            is_old: false,
+            h264_only: false,
+            trickles: tag.is_multiple_of(3),
+            answer_delay: Duration::from_millis(15),
+            answering: Answering::Properly,
+            addrs: vec![addr(&format!("198.51.{}.{}:{}", tag / 200, tag % 200 + 1, 40_000 + tag))],
+            query: String::new(),
+        }
+    }
+
+    /// Lets time pass.
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(next) = self.next_event().filter(|next| *next <= end) {
+            self.now = self.now.max(next);
+            self.step();
+        }
+        self.now = end;
+    }
+
+    /// Bytes and datagrams that a browser wants to send go out.
+    pub(crate) fn collect(&mut self, tag: usize) {
+        let (now, browser, links) = (self.now, &mut self.browsers[tag], &mut self.links[tag]);
+        let bytes = browser.take_bytes().filter(|_| !links.is_cut);
+        let datagrams = browser.take_datagrams();
+        let mut sent = Vec::new();
+        if let Some(bytes) = bytes {
+            sent.push((links.up.carry_segment(now), Kind::UpBytes { tag, bytes }));
+        }
+        for datagram in datagrams.into_iter().filter(|_| !links.is_cut) {
+            let source = links.public.last().copied().unwrap_or(datagram.source);
+            let (destination, contents) = (datagram.destination, datagram.contents);
+            for at in links.up.carry_datagram(now, &contents).into_iter().flatten() {
+                let contents = contents.clone();
+                sent.push((at, Kind::UpDatagram { tag, source, destination, contents }));
+            }
+        }
+        for (at, kind) in sent {
+            self.push(at, kind);
+        }
+        let changes = std::mem::take(&mut self.browsers[tag].changes_made);
+        self.tell_changes(tag, changes);
+        let arrivals = self.browsers[tag].take_arrivals();
+        for arrival in arrivals {
+            self.check_arrival(tag, &arrival);
+        }
+    }
+
+    /// The process is asked to end.
+    pub fn shut_down(&mut self) {
+        self.server.handle_input(self.now, Input::Shutdown);
+        self.drain_server();
+    }
+
+    /// The TCP connection ends: properly, or with a reset.
+    pub(crate) fn hang_up(&mut self, tag: usize, reset: bool) {
+        let at = self.links[tag].up.carry_segment(self.now);
+        self.push(at, if reset { Kind::UpGone { tag } } else { Kind::UpEof { tag } });
+    }
+
+    /// Everybody else in the room may get one more offer for each of `changes`.
+    pub(crate) fn tell_changes(&mut self, tag: usize, changes: u32) {
+        let room = self.browsers[tag].room.clone();
+        for (other, browser) in self.browsers.iter_mut().enumerate() {
+            if other != tag && browser.room == room {
+                browser.changes += changes;
+            }
+        }
+    }
+
+    /// How long the simulation has been going on.
+    pub fn elapsed(&self) -> Duration {
+        self.now - self.start
+    }
+
+    /// What simulated instants are called on the publishers' wall clocks.
+    pub fn captured(&self) -> impl Fn(Instant) -> SystemTime + use<> {
+        let start = self.start;
+        move |at| SystemTime::UNIX_EPOCH + WALL + (at - start)
+    }
+
+    fn next_event(&self) -> Option<Instant> {
+        let queued = self.queue.peek().map(|Reverse(event)| event.at);
+        let server = self.server.next_timeout().filter(|_| !self.exited);
+        let browsers = self.browsers.iter().filter_map(Browser::next_timeout);
+        queued.into_iter().chain(server).chain(browsers).min()
+    }
+
+    /// All that happens now.
+    fn step(&mut self) {
+        let mut server_due = self.server.next_timeout().is_some_and(|at| at <= self.now);
+        if server_due {
+            self.server.handle_input(self.now, Input::Timeout);
+        }
+        while self.queue.peek().is_some_and(|Reverse(event)| event.at <= self.now) {
+            let Reverse(event) = self.queue.pop().expect("looked at above");
+            server_due |= self.deliver(event.kind);
+        }
+        if server_due && !self.exited {
+            self.drain_server();
+        }
+        for tag in 0..self.browsers.len() {
+            if self.browsers[tag].next_timeout().is_some_and(|at| at <= self.now) {
+                let captured = self.captured();
+                self.browsers[tag].handle_timeout(self.now, captured);
+                self.collect(tag);
+            }
+        }
+    }
+
+    /// Gives one event to whom it is for; says whether that is the server.
+    fn deliver(&mut self, kind: Kind) -> bool {
+        let now = self.now;
+        let conn = |tag: usize| ConnId(tag as u64);
+        match kind {
+            Kind::Accepted { tag } => {
+                let remote = SocketAddr::new(self.browsers[tag].habits.addrs[0].ip(), 50_000);
+                self.links[tag].is_open = true;
+                self.server.handle_input(now, Input::Accepted { conn: conn(tag), remote, secure: false });
+            }
+            Kind::UpBytes { tag, bytes } if self.links[tag].is_open => {
+                self.server.handle_input(now, Input::Data { conn: conn(tag), bytes: &bytes });
+            }
+            Kind::UpEof { tag } if self.links[tag].is_open => {
+                self.server.handle_input(now, Input::Eof { conn: conn(tag) });
+            }
+            Kind::UpGone { tag } if self.links[tag].is_open => {
+                self.links[tag].is_open = false;
+                self.server.handle_input(now, Input::Gone { conn: conn(tag) });
+            }
+            Kind::UpBytes { .. } | Kind::UpEof { .. } | Kind::UpGone { .. } => return false,
+            Kind::UpDatagram { source, destination, contents, .. } => {
+                self.tap.handle_ingress(source, destination);
+                self.server.handle_input(now, Input::Datagram { source, destination, contents: &contents });
+            }
+            Kind::DownBytes { tag, bytes } => {
+                self.browsers[tag].handle_bytes(now, &bytes);
+                self.collect(tag);
+                return false;
+            }
+            Kind::DownDatagram { tag, source, destination, contents } => {
+                self.browsers[tag].handle_datagram(now, source, destination, &contents);
+                self.collect(tag);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn drain_server(&mut self) {
+        let now = self.now;
+        self.turns = if self.turns.0 == now { (now, self.turns.1 + 1) } else { (now, 0) };
+        assert!(self.turns.1 < MAX_TURNS, "the server wants to be woken again and again at one instant");
+        while let Some(output) = self.server.poll_output() {
+            match output {
+                Output::Data { conn, bytes } => self.on_server_data(conn, &bytes),
+                Output::Close { conn } => {
+                    let links = &mut self.links[conn.0 as usize];
+                    assert!(std::mem::take(&mut links.is_open), "a connection is closed once");
+                }
+                Output::Datagram(transmit) => self.on_server_datagram(&transmit),
+                Output::Exit => self.exited = true,
+            }
+        }
+    }
+
+    fn on_server_data(&mut self, conn: ConnId, bytes: &[u8]) {
+        let tag = conn.0 as usize;
+        let links = &mut self.links[tag];
+        assert!(links.is_open, "bytes for a connection that is closed");
+        assert!(!bytes.is_empty(), "nothing to write");
+        if links.is_cut || links.is_stalled {
+            return;
+        }
+        let at = links.down.carry_segment(self.now);
+        self.push(at, Kind::DownBytes { tag, bytes: bytes.to_vec() });
+        self.server.handle_input(self.now, Input::Written { conn, bytes: bytes.len() });
+    }
+
+    fn on_server_datagram(&mut self, transmit: &Transmit) {
+        let (source, destination) = (transmit.source, transmit.destination);
+        let knows = |tag: &usize| {
+            self.browsers[*tag].habits.addrs.contains(&destination) || self.links[*tag].public.contains(&destination)
+        };
+        let tag = (0..self.browsers.len()).find(knows).expect("a datagram to nobody");
+        self.tap.handle_egress(tag as u32, source, destination, &transmit.contents);
+        let links = &mut self.links[tag];
+        let own = match links.public.last() {
+            Some(public) if *public == destination => self.browsers[tag].habits.addrs[0],
+            // The NAT forgot this address.
+            Some(_) => return,
+            None => destination,
+        };
+        let arrivals = links.down.carry_datagram(self.now, &transmit.contents);
+        let is_cut = links.is_cut;
+        for at in arrivals.into_iter().flatten().filter(|_| !is_cut) {
+            let contents = transmit.contents.to_vec();
+            self.push(at, Kind::DownDatagram { tag, source, destination: own, contents });
+        }
+    }
+
+    fn push(&mut self, at: Instant, kind: Kind) {
+        self.sequence += 1;
+        let at = batch_at(self.start, at);
+        self.queue.push(Reverse(Event { at, sequence: self.sequence, kind }));
+    }
+
+    /// A packet came from somebody of the same room, who sent it, on the line that `tracks` named for them.
+    fn check_arrival(&self, tag: usize, arrival: &Arrival) {
+        let (receiver, stamp) = (&self.browsers[tag], &arrival.stamp);
+        let publisher = &self.browsers[stamp.publisher as usize];
+        assert_ne!(receiver.tag, publisher.tag, "media came back to its publisher");
+        assert_eq!(receiver.room, publisher.room, "media crossed rooms");
+        let publication = publisher.publications.get(&stamp.source).expect("nobody sent this");
+        assert!(stamp.frame < publication.frame, "a frame that was not sent yet");
+        let mut until = None;
+        let named = receiver.page.announced.iter().rev().any(|(since, tracks)| {
+            let is_current = until.is_none_or(|until| arrival.at <= until + IN_FLIGHT);
+            until = Some(*since);
+            let names = |track: &Track| {
+                track.mid == arrival.mid && track.id == publisher.page.id && track.source == stamp.source
+            };
+            is_current && tracks.iter().any(names)
+        });
+        assert!(named, "{} got {stamp:?} of {} on line {}", receiver.name, publisher.name, arrival.mid);
+    }
+}

@@ -1,0 +1,307 @@
+//! The words in which tests tell what people do and see.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::answering::{Answering, Habits};
+use crate::browser::Browser;
+use crate::media::{Camera, Microphone, Publication, Source};
+use crate::network::Path;
+use crate::reception::Watched;
+use crate::sim::Sim;
+
+/// The room where people meet who name no other.
+const ROOM: &str = "main";
+
+/// A picture or sound that is older than this is no longer seen or heard.
+const FRESH: Duration = Duration::from_millis(700);
+
+pub const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub const fn millis(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+impl Sim {
+    /// Comes with camera and microphone.
+    pub fn join(&mut self, name: &str) -> usize {
+        self.join_room(name, ROOM)
+    }
+
+    pub fn join_room(&mut self, name: &str, room: &str) -> usize {
+        let habits = self.habits();
+        self.arrive(name, room, habits)
+    }
+
+    /// Comes with nothing to send.
+    pub fn watch(&mut self, name: &str) -> usize {
+        self.join_as(name, |habits| habits.sources.clear())
+    }
+
+    /// Comes with other habits.
+    pub fn join_as(&mut self, name: &str, change: impl FnOnce(&mut Habits)) -> usize {
+        let mut habits = self.habits();
+        change(&mut habits);
+        self.arrive(name, ROOM, habits)
+    }
+
+    /// Comes and answers like that.
+    pub fn join_answering(&mut self, name: &str, answering: Answering) -> usize {
+        self.join_as(name, |habits| habits.answering = answering)
+    }
+
+    /// Closes the tab.
+    pub fn leave(&mut self, name: &str) {
+        let tag = self.tag(name);
+        self.browsers[tag].close();
+        self.collect(tag);
+        self.hang_up(tag, false);
+        self.depart(tag);
+    }
+
+    /// The connection is reset, with no goodbye.
+    pub fn crash(&mut self, name: &str) {
+        let tag = self.tag(name);
+        self.browsers[tag].end();
+        self.hang_up(tag, true);
+        self.depart(tag);
+    }
+
+    /// Nothing comes any more, on any connection, and nothing arrives.
+    pub fn vanish(&mut self, name: &str) {
+        let tag = self.tag(name);
+        self.links[tag].is_cut = true;
+        self.browsers[tag].end();
+        self.depart(tag);
+    }
+
+    /// Comes again with the secret of an older connection, which is still there or not.
+    pub fn resume(&mut self, name: &str) -> usize {
+        let old = self.tag(name);
+        let secret = self.browsers[old].page.resume.clone();
+        let room = self.browsers[old].room.clone();
+        let mut habits = self.habits();
+        habits.sources = self.browsers[old]
+            .publications
+            .values()
+            .filter(|publication| publication.wanted)
+            .map(|publication| publication.source)
+            .collect();
+        habits.query = format!("&resume={secret}");
+        self.tell_changes(old, 1);
+        self.arrive(name, &room, habits)
+    }
+
+    pub fn publish(&mut self, name: &str, source: Source) {
+        let (tag, now) = (self.tag(name), self.now);
+        self.browsers[tag].publish(now, source);
+        self.collect(tag);
+    }
+
+    pub fn unpublish(&mut self, name: &str, source: Source) {
+        let tag = self.tag(name);
+        self.browsers[tag].unpublish(source);
+        self.collect(tag);
+    }
+
+    pub fn chat(&mut self, name: &str, text: &str) {
+        self.say(name, &json!({"event": "chat", "data": text}));
+    }
+
+    /// Sends any message.
+    pub fn say(&mut self, name: &str, message: &Value) {
+        self.say_text(name, &message.to_string());
+    }
+
+    pub fn say_text(&mut self, name: &str, text: &str) {
+        let tag = self.tag(name);
+        self.browsers[tag].send_text(text);
+        self.collect(tag);
+    }
+
+    /// What a path does from now on, in both directions.
+    pub fn set_path(&mut self, name: &str, path: Path) {
+        let tag = self.tag(name);
+        self.links[tag].up.path = path;
+        self.links[tag].down.path = path;
+    }
+
+    /// Waits until the server has taken what somebody publishes, and lets its numbers begin at `seq_no`.
+    pub fn begin_at(&mut self, name: &str, source: Source, seq_no: u64) {
+        while self.publication(name, source).mid.is_none() {
+            self.run(millis(5));
+        }
+        let publication = self.publication_mut(name, source);
+        assert_eq!(publication.sent_packets, 0, "too late to begin elsewhere");
+        publication.seq_no = seq_no;
+    }
+
+    /// Somebody's numbers jump, as if so many packets had been sent and lost; below half of the number space, so
+    /// that a receiver can tell which way (RFC 3711 section 3.3.1).
+    pub fn skip_ahead(&mut self, name: &str, source: Source, packets: u16) {
+        self.publication_mut(name, source).seq_no += u64::from(packets);
+    }
+
+    /// Nobody sends media for that time; everything else goes on.
+    pub fn hush(&mut self, time: Duration) {
+        let end = self.now + time;
+        for browser in &mut self.browsers {
+            for publication in browser.publications.values_mut() {
+                publication.next_at = publication.next_at.max(end);
+            }
+        }
+        self.run(time);
+    }
+
+    /// From now on the browser's NAT shows another port.
+    pub fn rebind(&mut self, name: &str, port: u16) {
+        let tag = self.tag(name);
+        let ip = self.browsers[tag].habits.addrs[0].ip();
+        self.links[tag].public.push(SocketAddr::new(ip, port));
+    }
+
+    /// A reader that is too slow: the server's writes are no longer taken.
+    pub fn stall(&mut self, name: &str) {
+        let tag = self.tag(name);
+        self.links[tag].is_stalled = true;
+    }
+
+    /// Shows the viewer somebody's camera, recently.
+    pub fn sees(&self, viewer: &str, publisher: &str) -> bool {
+        self.gets(viewer, publisher, Camera)
+    }
+
+    pub fn hears(&self, listener: &str, publisher: &str) -> bool {
+        self.gets(listener, publisher, Microphone)
+    }
+
+    pub fn gets(&self, receiver: &str, publisher: &str, source: Source) -> bool {
+        let last = self.watched(receiver, publisher, source).and_then(|watched| watched.last_shown_at);
+        last.is_some_and(|last| self.now - last < FRESH)
+    }
+
+    /// What one browser got of somebody's source so far.
+    pub fn watched(&self, receiver: &str, publisher: &str, source: Source) -> Option<&Watched> {
+        self.browser(receiver).watched.get(&(self.tag(publisher) as u32, source))
+    }
+
+    /// Share of the packets sent since both counts were taken that came, at the latest with a retransmission.
+    pub fn delivered(&self, receiver: &str, publisher: &str, source: Source, since: (u64, u64)) -> f64 {
+        let (sent, came) = self.counts(receiver, publisher, source);
+        (came - since.1) as f64 / (sent - since.0) as f64
+    }
+
+    /// Packets sent and received.
+    pub fn counts(&self, receiver: &str, publisher: &str, source: Source) -> (u64, u64) {
+        let sent = self.publication(publisher, source).sent_packets;
+        (sent, self.watched(receiver, publisher, source).map_or(0, |watched| watched.packets))
+    }
+
+    pub fn browser(&self, name: &str) -> &Browser {
+        &self.browsers[self.tag(name)]
+    }
+
+    pub fn browser_mut(&mut self, name: &str) -> &mut Browser {
+        let tag = self.tag(name);
+        &mut self.browsers[tag]
+    }
+
+    pub fn publication(&self, name: &str, source: Source) -> &Publication {
+        self.browser(name).publications.get(&source).expect("it was published")
+    }
+
+    pub fn publication_mut(&mut self, name: &str, source: Source) -> &mut Publication {
+        self.browser_mut(name).publications.get_mut(&source).expect("it was published")
+    }
+
+    /// How often a publisher was asked for a keyframe since then.
+    pub fn keyframe_requests(&self, publisher: &str, source: Source, since: Instant) -> Vec<Duration> {
+        let requests = self.publication(publisher, source).keyframe_requests.iter();
+        requests.filter(|at| **at >= since).map(|at| *at - since).collect()
+    }
+
+    /// The names of those who are on the page now, room by room.
+    pub fn live(&self, room: &str) -> Vec<String> {
+        let here = |tag: &usize| self.browsers[*tag].is_live() && self.browsers[*tag].room == room;
+        let names = self.names.iter().filter(|(_, tag)| here(tag));
+        names.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Everybody in the room gets what everybody else publishes, knows exactly who is there, and nobody else.
+    pub fn assert_complete(&self, room: &str) {
+        let names = self.live(room);
+        let here = |name: &&String| self.browser(name).room == room && !self.dismissed.contains(*name);
+        for name in self.names.keys().filter(here) {
+            let browser = self.browser(name);
+            assert_eq!(browser.closed, None, "the server closed {name}, who was told {:?}", browser.page.errors);
+        }
+        for viewer in &names {
+            let page = &self.browser(viewer).page;
+            let mut expected: Vec<_> =
+                names.iter().filter(|name| *name != viewer).map(|name| self.browser(name)).collect();
+            expected.sort_by(|a, b| a.page.id.cmp(&b.page.id));
+            let known: Vec<_> = page.participants.iter().collect();
+            let there: Vec<_> = expected.iter().map(|browser| (&browser.page.id, &browser.page.name)).collect();
+            assert_eq!(known, there, "who {viewer} thinks is there");
+            let mut announced: Vec<_> = page.received().map(|track| (track.id.clone(), track.source)).collect();
+            announced.sort();
+            let publications = expected
+                .iter()
+                .flat_map(|browser| browser.publications.values().map(move |publication| (browser, publication)));
+            let wanted = publications.filter(|(_, publication)| publication.wanted);
+            let published: Vec<_> =
+                wanted.map(|(browser, publication)| (browser.page.id.clone(), publication.source)).collect();
+            assert_eq!(announced, published, "what {viewer} is told that there is");
+            for other in expected {
+                for source in other
+                    .publications
+                    .values()
+                    .filter(|publication| publication.wanted)
+                    .map(|publication| publication.source)
+                {
+                    assert!(
+                        self.gets(viewer, &other.name, source),
+                        "{viewer} does not get {}'s {source:?}",
+                        other.name
+                    );
+                }
+            }
+        }
+    }
+
+    /// On a network that loses nothing, nothing is missing in any stream, as sealed and as received.
+    pub fn assert_no_gaps(&self) {
+        for browser in &self.browsers {
+            for (ssrc, stream) in &browser.streams {
+                assert_eq!(stream.missing(), 0, "packets missing at {} on {ssrc}", browser.name);
+            }
+        }
+        for ((tag, ssrc), sealed) in &self.tap.sealed {
+            assert_eq!(sealed.missing(), 0, "numbers skipped to {} on {ssrc}", self.browsers[*tag as usize].name);
+        }
+    }
+
+    /// When somebody learnt that the participant with this id left.
+    pub fn learnt_of_leaving(&self, name: &str, id: &str) -> Option<Instant> {
+        let left = &self.browser(name).page.left;
+        left.iter().find(|(_, left, _)| left == id).map(|(at, ..)| *at)
+    }
+
+    /// Whether somebody of that name ever came.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
+    pub fn tag(&self, name: &str) -> usize {
+        *self.names.get(name).unwrap_or_else(|| panic!("who is {name}?"))
+    }
+
+    /// The others in the room may be told that what somebody published is no longer there.
+    fn depart(&mut self, tag: usize) {
+        self.tell_changes(tag, 1);
+    }
+}

@@ -1,0 +1,67 @@
+//! A tap on the server's datagrams, before any network: what was sealed, in which order, and from where.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+
+use crate::network::rtp_header;
+
+/// Everything that the server sent to one address.
+#[derive(Default)]
+pub struct Tap {
+    /// By the receiving browser's number and SSRC.
+    pub sealed: BTreeMap<(u32, u32), Sealed>,
+    /// Pairs of remote and local address that were used towards the server.
+    asked: BTreeSet<(SocketAddr, SocketAddr)>,
+}
+
+/// The packets of one outgoing SSRC.
+#[derive(Default)]
+pub struct Sealed {
+    /// Extended sequence number of the first and the highest packet.
+    pub first: u64,
+    pub last: u64,
+    /// By extended sequence number; a hash of the whole encrypted packet.
+    packets: BTreeMap<u64, u64>,
+}
+
+impl Sealed {
+    /// Numbers between first and last that were never sent.
+    pub fn missing(&self) -> u64 {
+        self.last - self.first + 1 - self.packets.len() as u64
+    }
+
+    pub fn packets(&self) -> u64 {
+        self.packets.len() as u64
+    }
+}
+
+impl Tap {
+    /// A datagram reached the server.
+    pub fn handle_ingress(&mut self, source: SocketAddr, destination: SocketAddr) {
+        self.asked.insert((source, destination));
+    }
+
+    /// The server sends a datagram to the browser with this number.
+    pub fn handle_egress(&mut self, tag: u32, source: SocketAddr, destination: SocketAddr, contents: &[u8]) {
+        assert!(self.asked.contains(&(destination, source)), "{source} answers {destination}, which never wrote to it");
+        assert!(contents.len() <= 1_472, "a datagram of {} bytes is fragmented", contents.len());
+        let Some((ssrc, seq_no)) = rtp_header(contents) else {
+            return;
+        };
+        let sealed = self.sealed.entry((tag, ssrc)).or_default();
+        if sealed.packets.is_empty() {
+            assert!(seq_no < 1 << 15, "SSRC {ssrc} starts at {seq_no}: its rollover counter is not signaled");
+            (sealed.first, sealed.last) = (u64::from(seq_no), u64::from(seq_no));
+        }
+        let ahead = seq_no.wrapping_sub(sealed.last as u16) as i16;
+        let extended = sealed.last.checked_add_signed(i64::from(ahead)).expect("before the beginning of the stream");
+        assert!(extended >= sealed.first, "SSRC {ssrc} went back before its first packet");
+        sealed.last = sealed.last.max(extended);
+        let mut hasher = DefaultHasher::new();
+        contents.hash(&mut hasher);
+        let before = sealed.packets.insert(extended, hasher.finish());
+        // RFC 7714 section 8.2: an index that is used for two packets gives the key away.
+        assert!(before.is_none_or(|before| before == hasher.finish()), "SSRC {ssrc}: {extended} was sealed twice");
+    }
+}
