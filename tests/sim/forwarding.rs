@@ -87,9 +87,7 @@ fn five_percent_of_loss_is_repaired() {
 
 #[test]
 fn ten_percent_of_loss_is_repaired() {
-    // Retransmissions are capped at 15 % of the stream, so that a storm of NACKs can't amplify: at this loss the cap
-    // takes a few.
-    assert_repaired(25, 0.10, 0.99, millis(800));
+    assert_repaired(25, 0.10, 0.995, millis(800));
 }
 
 /// With that loss in every direction, the share of the camera's packets that come in the end, and the longest freeze.
