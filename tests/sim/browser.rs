@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use aq_server::id::ConnId;
 use serde_json::json;
 use str0m::format::Codec;
 use str0m::media::{KeyframeRequestKind, Mid, Pt, SenderFeedback};
@@ -13,7 +12,7 @@ use str0m::net::{Protocol, Receive};
 use str0m::rtp::{Extension, RtpPacket};
 use str0m::{Candidate, Event, Input, Output, Rtc};
 
-use crate::answering::{Answering, Habits};
+use crate::answering::Habits;
 use crate::media::{Publication, Rate, Source, Stamp};
 use crate::page::Page;
 use crate::reception::{Stream, Watched};
@@ -39,7 +38,6 @@ pub struct Browser {
     pub room: String,
     /// Number in the simulation, as its media says.
     pub tag: u32,
-    pub conn: ConnId,
     pub habits: Habits,
     pub page: Page,
     pub publications: BTreeMap<Source, Publication>,
@@ -101,7 +99,6 @@ impl Browser {
             name: name.to_owned(),
             room: room.to_owned(),
             tag,
-            conn: ConnId(u64::from(tag)),
             page: Page::default(),
             publications: publications.collect(),
             streams: BTreeMap::new(),
@@ -219,8 +216,10 @@ impl Browser {
         self.rtc.is_some()
     }
 
-    pub fn is_connected(&self) -> bool {
-        self.connected_at.is_some()
+    /// There is something to send or to receive, and no connection for it yet.
+    pub fn awaits_media(&self) -> bool {
+        let sends = self.publications.values().any(|publication| publication.wanted);
+        self.connected_at.is_none() && (sends || self.page.received().next().is_some())
     }
 
     pub fn take_bytes(&mut self) -> Option<Vec<u8>> {

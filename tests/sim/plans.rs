@@ -65,7 +65,7 @@ impl Drop for Told<'_> {
     }
 }
 
-pub fn run_plans(seeds: std::ops::Range<u64>) {
+fn run_plans(seeds: std::ops::Range<u64>) {
     for seed in seeds {
         let mut plan = Plan::new(seed);
         let told = Told(seed, &mut plan);
@@ -191,6 +191,13 @@ impl Plan {
         }
         if self.vanished {
             self.sim.hush(secs(30));
+        }
+        // A lost DTLS flight is repeated after 1 s, then 2 s, then 4 s (RFC 6347 section 4.2.4.1).
+        for _ in 0..12 {
+            if !PEOPLE.iter().any(|name| self.is_live(name) && self.sim.browser(name).awaits_media()) {
+                break;
+            }
+            self.sim.run(secs(1));
         }
         self.sim.run(secs(4));
     }

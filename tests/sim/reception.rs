@@ -92,7 +92,6 @@ pub struct Watched {
     pub ssrc: u32,
     /// Packets, no two alike.
     pub packets: u64,
-    pub first_at: Instant,
     /// When the first picture could be shown, or the first sound played.
     pub first_shown_at: Option<Instant>,
     pub last_shown_at: Option<Instant>,
@@ -127,7 +126,6 @@ impl Watched {
         Self {
             ssrc: 0,
             packets: 0,
-            first_at: now,
             first_shown_at: None,
             last_shown_at: None,
             shown: 0,

@@ -101,7 +101,7 @@ enum Kind {
     UpBytes { tag: usize, bytes: Vec<u8> },
     UpEof { tag: usize },
     UpGone { tag: usize },
-    UpDatagram { tag: usize, source: SocketAddr, destination: SocketAddr, contents: Vec<u8> },
+    UpDatagram { source: SocketAddr, destination: SocketAddr, contents: Vec<u8> },
     DownBytes { tag: usize, bytes: Vec<u8> },
     DownDatagram { tag: usize, source: SocketAddr, destination: SocketAddr, contents: Vec<u8> },
 }
@@ -223,7 +223,7 @@ impl Sim {
             let (destination, contents) = (datagram.destination, datagram.contents);
             for at in links.up.carry_datagram(now, &contents).into_iter().flatten() {
                 let contents = contents.clone();
-                sent.push((at, Kind::UpDatagram { tag, source, destination, contents }));
+                sent.push((at, Kind::UpDatagram { source, destination, contents }));
             }
         }
         for (at, kind) in sent {
@@ -320,7 +320,7 @@ impl Sim {
                 self.server.handle_input(now, Input::Gone { conn: conn(tag) });
             }
             Kind::UpBytes { .. } | Kind::UpEof { .. } | Kind::UpGone { .. } => return false,
-            Kind::UpDatagram { source, destination, contents, .. } => {
+            Kind::UpDatagram { source, destination, contents } => {
                 self.tap.handle_ingress(source, destination);
                 self.server.handle_input(now, Input::Datagram { source, destination, contents: &contents });
             }

@@ -30,10 +30,6 @@ impl Sealed {
     pub fn missing(&self) -> u64 {
         self.last - self.first + 1 - self.packets.len() as u64
     }
-
-    pub fn packets(&self) -> u64 {
-        self.packets.len() as u64
-    }
 }
 
 impl Tap {
