@@ -1,16 +1,26 @@
 //! What a forwarded packet costs without system calls: the server in memory, with real SRTP.
 //!
-//! `cargo bench --bench forward` prints nanoseconds and allocations for each forwarded packet, and instructions
-//! where valgrind is installed. `-- --quick` takes fewer frames.
+//! `cargo bench --bench forward` prints nanoseconds and allocations for each forwarded packet, and instructions where
+//! valgrind is installed. Options after `--`: `--quick` (fewer frames), `--json FILE`, and `--check`, which fails if
+//! instructions have grown by more than 3 % against `benches/instructions.json`.
 
 mod wire;
 mod world;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use world::{FRAME_PACKETS, World};
+
+/// Frames before counting begins: the first starts every subscription with a keyframe, then buffers reach their size.
+const WARM_UP: usize = 40;
+
+/// What instructions may grow by before CI says no.
+const TOLERANCE: f64 = 0.03;
 
 struct Counting;
 
@@ -34,63 +44,135 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Rooms, publishers in each, subscribers beside them in each.
-const SHAPES: &[(&str, usize, usize, usize)] = &[
-    ("1 x 10", 1, 1, 10),
-    ("1 x 100", 1, 1, 100),
-    ("1 x 500", 1, 1, 500),
-    ("8 x 8", 1, 8, 0),
-    ("25 rooms of 4", 25, 4, 0),
+/// Rooms of some size.
+struct Shape {
+    name: &'static str,
+    rooms: usize,
+    publishers: usize,
+    watchers: usize,
+}
+
+const SHAPES: &[Shape] = &[
+    Shape { name: "1 x 10", rooms: 1, publishers: 1, watchers: 10 },
+    Shape { name: "1 x 100", rooms: 1, publishers: 1, watchers: 100 },
+    Shape { name: "1 x 500", rooms: 1, publishers: 1, watchers: 500 },
+    Shape { name: "8 x 8", rooms: 1, publishers: 8, watchers: 0 },
+    Shape { name: "25 rooms of 4", rooms: 25, publishers: 4, watchers: 0 },
 ];
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
-    let quick = args.iter().any(|arg| arg == "--quick");
-    let only = args.iter().skip_while(|arg| *arg != "--only").nth(1);
-    let frames = if quick { 30 } else { 200 };
-    println!("{:<16} {:>12} {:>8} {:>12}", "shape", "forwarded", "ns", "allocations");
-    for (name, rooms, publishers, subscribers) in SHAPES {
-        if only.is_some_and(|only| only != name) {
-            continue;
-        }
-        let mut world = World::new();
-        let mut sending = Vec::new();
-        for room in 0..*rooms {
-            for publisher in 0..*publishers {
-                sending.push(world.join(&format!("r{room}"), true, publisher == 0));
-            }
-            for subscriber in 0..*subscribers {
-                world.join(&format!("r{room}"), false, subscriber == 0);
-            }
-        }
-        world.run(Duration::from_secs(2));
-        // One keyframe starts every subscription; then what is counted.
-        for turn in 0..frames + 5 {
-            world.now += Duration::from_millis(33);
-            if turn == 5 {
-                for client in &mut world.clients {
-                    (client.arrived, client.decrypted) = (0, 0);
-                }
-                world.spent = Duration::ZERO;
-                ALLOCATIONS.store(0, Ordering::Relaxed);
-            }
-            for publisher in &sending {
-                let batch = world.frame(*publisher, turn == 0);
-                COUNTING.store(true, Ordering::Relaxed);
-                world.serve(&batch);
-                COUNTING.store(false, Ordering::Relaxed);
-                world.deliver();
-            }
-        }
-        let receivers = publishers + subscribers - 1;
-        let expected = (frames * FRAME_PACKETS * sending.len() * receivers) as u64;
-        let arrived: u64 = world.clients.iter().map(|client| client.arrived).sum();
-        assert_eq!(arrived, expected, "everything arrived");
-        for client in world.clients.iter().filter(|client| client.sampled) {
-            assert_eq!(client.decrypted, client.arrived, "and can be decrypted");
-        }
-        let nanos = world.spent.as_nanos() as f64 / expected as f64;
-        let allocations = ALLOCATIONS.load(Ordering::Relaxed) as f64 / expected as f64;
-        println!("{name:<16} {expected:>12} {nanos:>8.0} {allocations:>12.2}");
+    let has = |name: &str| args.iter().any(|arg| arg == name);
+    let value = |name: &str| args.iter().skip_while(|arg| *arg != name).nth(1);
+    let frames = if has("--quick") { 60 } else { 300 };
+    if let Some(name) = value("--only") {
+        // Under valgrind: the counts are its own.
+        let shape = SHAPES.iter().find(|shape| shape.name == name).expect("a shape of this bench");
+        run(shape, 10);
+        return;
     }
+    println!("{:<16} {:>10} {:>8} {:>12} {:>13}", "for each packet", "forwarded", "ns", "allocations", "instructions");
+    let mut rows = Vec::new();
+    for shape in SHAPES {
+        let (forwarded, nanos, allocations) = run(shape, frames);
+        let instructions = instructions(shape);
+        let shown = instructions.map_or_else(|| "no valgrind".to_owned(), |count| format!("{count:.0}"));
+        println!("{:<16} {forwarded:>10} {nanos:>8.0} {allocations:>12.2} {shown:>13}", shape.name);
+        rows.push(json!({
+            "shape": shape.name, "forwarded": forwarded, "ns": nanos, "allocations": allocations,
+            "instructions": instructions,
+        }));
+    }
+    if let Some(file) = value("--json") {
+        let text = serde_json::to_string_pretty(&rows).expect("numbers and names");
+        std::fs::write(file, text).unwrap_or_else(|error| panic!("--json {file}: {error}"));
+    }
+    if has("--check") {
+        check(&rows);
+    }
+}
+
+/// Packets forwarded, nanoseconds and allocations for each.
+fn run(shape: &Shape, frames: usize) -> (u64, f64, f64) {
+    let mut world = World::new();
+    let mut sending = Vec::new();
+    for room in 0..shape.rooms {
+        for publisher in 0..shape.publishers {
+            sending.push(world.join(&format!("r{room}"), true, publisher == 0));
+        }
+        for watcher in 0..shape.watchers {
+            world.join(&format!("r{room}"), false, watcher == 0);
+        }
+    }
+    world.run(Duration::from_secs(2));
+    for turn in 0..WARM_UP + frames {
+        world.now += Duration::from_millis(33);
+        let counted = turn >= WARM_UP;
+        if turn == WARM_UP {
+            for client in &mut world.clients {
+                (client.arrived, client.decrypted) = (0, 0);
+            }
+            world.spent = Duration::ZERO;
+            ALLOCATIONS.store(0, Ordering::Relaxed);
+        }
+        for publisher in &sending {
+            let batch = world.frame(*publisher, turn == 0);
+            if counted {
+                COUNTING.store(true, Ordering::Relaxed);
+                world.serve_counted(&batch);
+                COUNTING.store(false, Ordering::Relaxed);
+            } else {
+                world.serve(&batch);
+            }
+            world.deliver();
+        }
+    }
+    let receivers = shape.publishers + shape.watchers - 1;
+    let expected = (frames * FRAME_PACKETS * sending.len() * receivers) as u64;
+    let arrived: u64 = world.clients.iter().map(|client| client.arrived).sum();
+    assert_eq!(arrived, expected, "everything arrived");
+    for client in world.clients.iter().filter(|client| client.sampled) {
+        assert_eq!(client.decrypted, client.arrived, "and can be decrypted");
+    }
+    let nanos = world.spent.as_nanos() as f64 / expected as f64;
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed) as f64 / expected as f64;
+    (expected, nanos, allocations)
+}
+
+/// Instructions for each forwarded packet, by running this program again under valgrind.
+fn instructions(shape: &Shape) -> Option<f64> {
+    let program = std::env::current_exe().expect("this program");
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--collect-atstart=no", "--toggle-collect=*serve_counted*"])
+        .arg("--callgrind-out-file=/dev/null")
+        .arg(program)
+        .args(["--only", shape.name])
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the bench runs under valgrind: {text}");
+    let collected = text.lines().find_map(|line| line.split("Collected :").nth(1)).expect("callgrind's total");
+    let total: f64 = collected.trim().parse().expect("a number");
+    let receivers = shape.publishers + shape.watchers - 1;
+    Some(total / (10 * FRAME_PACKETS * shape.rooms * shape.publishers * receivers) as f64)
+}
+
+/// Compares with the committed figures.
+fn check(rows: &[Value]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/instructions.json");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let committed: Value = serde_json::from_str(&text).expect("JSON");
+    let mut grown = Vec::new();
+    for row in rows {
+        let name = row["shape"].as_str().expect("a name");
+        let (Some(now), Some(then)) = (row["instructions"].as_f64(), committed[name].as_f64()) else {
+            panic!("{name}: no figure; --check needs valgrind and a figure in benches/instructions.json");
+        };
+        let change = now / then - 1.0;
+        println!("{name}: {now:.0} instructions, committed {then:.0}, {:+.1} %", change * 100.0);
+        if change > TOLERANCE {
+            grown.push(name);
+        }
+    }
+    assert!(grown.is_empty(), "a forwarded packet costs more instructions than committed: {grown:?}");
 }

@@ -30,6 +30,18 @@ const MAX_SSRCS: usize = 32;
 /// Lines that one peer may reject for good; they stay in every later offer.
 const MAX_DEAD_LINES: usize = 64;
 
+/// Video packets kept to answer NACKs: more than a second at 1 Mbit/s, and 50 KB of memory for each subscription.
+/// Fewer turn a burst of loss into a freeze.
+const RTX_PACKETS: usize = 128;
+
+/// How long they are kept. A retransmission that comes later than this is too late for any jitter buffer.
+const RTX_AGE: Duration = Duration::from_secs(3);
+
+/// Most that retransmissions may be of what is sent on a line, so that a storm of NACKs can't amplify; above it the
+/// queue of them is dropped. At 10 % loss both ways an honest receiver needs 12 to 20 %, since requests and
+/// repairs are lost too: lower turns that into freezes of more than a second.
+const RTX_SHARE: f32 = 0.25;
+
 /// How long an address counts after it was last heard of; as long as str0m keeps its candidate pair, so that the
 /// pairs are bounded too.
 const ADDRESS_LIFETIME: Duration = Duration::from_secs(15);
@@ -253,7 +265,6 @@ impl Peer {
         self.rtc.sdp_api().accept_answer(pending, answer).map_err(|error| bad(&error))?;
         let answers = self.answered();
         let agreed = self.negotiation.handle_answer(now, answers.into_iter());
-        self.drop_unused_caches();
         if self.negotiation.dead_lines() > MAX_DEAD_LINES {
             return Err(PeerError::BadAnswer("it rejects m-line after m-line".to_owned()));
         }
@@ -463,22 +474,16 @@ impl Peer {
         answers.collect()
     }
 
-    /// str0m makes a stream, with a cache for retransmissions, for lines on which only the peer sends too.
-    fn drop_unused_caches(&mut self) {
-        let mut direct = self.rtc.direct_api();
-        for line in self.negotiation.lines().iter().filter(|line| line.publishes().is_some()) {
-            if let Some(stream) = line.mid.and_then(|mid| direct.stream_tx_by_mid(mid, None)) {
-                stream.set_rtx_cache(1, Duration::ZERO, None);
-            }
-        }
-    }
-
     fn start_forwarding(&mut self, line: usize, track: TrackId, names: &mut Names) {
         let mid = self.negotiation.lines()[line].mid.expect("an agreed line has a mid");
-        let ssrc = self.rtc.direct_api().stream_tx_by_mid(mid, None).map(|stream| stream.ssrc());
-        let Some(ssrc) = ssrc else {
+        let mut direct = self.rtc.direct_api();
+        let Some(stream) = direct.stream_tx_by_mid(mid, None) else {
             return;
         };
+        let ssrc = stream.ssrc();
+        if stream.rtx().is_some() {
+            stream.set_rtx_cache(RTX_PACKETS, RTX_AGE, Some(RTX_SHARE));
+        }
         let mut payload_types = PayloadTypes::default();
         if let Some(media) = self.rtc.media(mid) {
             for params in self.rtc.codec_config().params() {

@@ -15,10 +15,6 @@ use str0m::{Candidate, RtcConfig};
 use crate::config::VideoCodec;
 use crate::media::dtls;
 
-/// Packets of one video stream kept to answer NACKs; more than a second at 1 Mbit/s, and 50 KB of memory for each
-/// subscription. Fewer turn a burst of loss into a freeze.
-const RTX_PACKETS_VIDEO: usize = 128;
-
 /// Payload types of video and its repair; dynamic ones (RFC 3551 section 6).
 pub const VIDEO_PAYLOAD_TYPES: Range<u8> = 96..104;
 
@@ -52,9 +48,9 @@ impl Profile {
             .set_ice_lite(true)
             .set_rtp_mode(true)
             .set_stats_interval(None)
-            // Audio is not nackable; str0m wants at least one.
+            // Audio is not nackable, and video gets its buffer when it is subscribed to; str0m wants at least one.
             .set_send_buffer_audio(1)
-            .set_send_buffer_video(RTX_PACKETS_VIDEO)
+            .set_send_buffer_video(1)
             .set_rtcp_report_interval_video(RTCP_INTERVAL_VIDEO)
             .set_extension_map(extensions())
             .clear_codecs()
