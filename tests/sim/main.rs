@@ -6,6 +6,10 @@
 //! (`reception`), that no number is sealed twice and answers leave from where they were asked (`tap`), that messages
 //! come in the order of the protocol (`page`), and that an offer is answered before the next (`answering`). The
 //! tests say what else must come of their story.
+//!
+//! Seeds fix the plans, the networks and the server's names. Not everything: DTLS draws its own random numbers and
+//! str0m's maps have their own order, so datagrams of one instant may differ in length or order from run to run. A
+//! failure of a plan is found again by running its seed some times.
 
 mod answering;
 mod browser;

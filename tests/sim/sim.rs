@@ -28,6 +28,9 @@ const IN_FLIGHT: Duration = Duration::from_millis(60);
 /// The same where packets were lost: repairs take a round trip.
 const IN_REPAIR: Duration = Duration::from_millis(400);
 
+/// How long it may take until the server knows what a browser did: its latency and two lost segments.
+pub const UNNOTICED: Duration = Duration::from_millis(1_000);
+
 /// What the server's kernel takes for a connection that nobody reads from.
 const SEND_BUFFER: usize = 64 * 1024;
 
@@ -81,6 +84,8 @@ pub struct Sim {
     queue: BinaryHeap<Reverse<Event>>,
     sequence: u64,
     turns: (Instant, u32),
+    /// Until when the server may not know them yet, and in which room: changes that allow one more offer.
+    changes: Vec<(Instant, String, u32)>,
 }
 
 /// What lies between one browser and the server.
@@ -170,6 +175,7 @@ impl Sim {
             queue: BinaryHeap::new(),
             sequence: 0,
             turns: (start, 0),
+            changes: Vec::new(),
         }
     }
 
@@ -186,7 +192,10 @@ impl Sim {
             unsent: 0,
             public: Vec::new(),
         });
-        self.browsers.push(Browser::new(self.now, name, room, tag as u32, self.rate, habits));
+        let mut browser = Browser::new(self.now, name, room, tag as u32, self.rate, habits);
+        let unnoticed = self.changes.iter().filter(|(until, of, _)| *until > self.now && of == room);
+        browser.changes += unnoticed.map(|(.., changes)| changes).sum::<u32>();
+        self.browsers.push(browser);
         self.names.insert(name.to_owned(), tag);
         let at = self.links[tag].up.carry_segment(self.now);
         self.push(at, Kind::Accepted { tag });
@@ -240,7 +249,7 @@ impl Sim {
             self.push(at, kind);
         }
         let changes = std::mem::take(&mut self.browsers[tag].changes_made);
-        self.tell_changes(tag, changes);
+        self.tell_changes(tag, changes, UNNOTICED);
         let arrivals = self.browsers[tag].take_arrivals();
         for arrival in arrivals {
             self.check_arrival(tag, &arrival);
@@ -259,9 +268,13 @@ impl Sim {
         self.push(at, if reset { Kind::UpGone { tag } } else { Kind::UpEof { tag } });
     }
 
-    /// Everybody else in the room may get one more offer for each of `changes`.
-    pub(crate) fn tell_changes(&mut self, tag: usize, changes: u32) {
+    /// Everybody else in the room may get one more offer for each of `changes`, and so may those who come before
+    /// the server has certainly noticed.
+    pub(crate) fn tell_changes(&mut self, tag: usize, changes: u32, unnoticed: Duration) {
         let room = self.browsers[tag].room.clone();
+        if changes > 0 {
+            self.changes.push((self.now + unnoticed, room.clone(), changes));
+        }
         for (other, browser) in self.browsers.iter_mut().enumerate() {
             if other != tag && browser.room == room {
                 browser.changes += changes;

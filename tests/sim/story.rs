@@ -10,7 +10,7 @@ use crate::browser::Browser;
 use crate::media::{Camera, Microphone, Publication, Source};
 use crate::network::Path;
 use crate::reception::Watched;
-use crate::sim::Sim;
+use crate::sim::{Sim, UNNOTICED};
 
 /// The room where people meet who name no other.
 const ROOM: &str = "main";
@@ -60,7 +60,7 @@ impl Sim {
         self.browsers[tag].close();
         self.collect(tag);
         self.hang_up(tag, false);
-        self.depart(tag);
+        self.tell_changes(tag, 1, UNNOTICED);
     }
 
     /// The connection is reset, with no goodbye.
@@ -68,7 +68,7 @@ impl Sim {
         let tag = self.tag(name);
         self.browsers[tag].end();
         self.hang_up(tag, true);
-        self.depart(tag);
+        self.tell_changes(tag, 1, UNNOTICED);
     }
 
     /// Nothing comes any more, on any connection, and nothing arrives.
@@ -76,7 +76,7 @@ impl Sim {
         let tag = self.tag(name);
         self.links[tag].is_cut = true;
         self.browsers[tag].end();
-        self.depart(tag);
+        self.tell_changes(tag, 1, secs(30));
     }
 
     /// Comes again with the secret of an older connection, which is still there or not.
@@ -92,7 +92,7 @@ impl Sim {
             .map(|publication| publication.source)
             .collect();
         habits.query = format!("&resume={secret}");
-        self.tell_changes(old, 1);
+        self.tell_changes(old, 1, UNNOTICED);
         self.arrive(name, &room, habits)
     }
 
@@ -302,10 +302,5 @@ impl Sim {
 
     pub fn tag(&self, name: &str) -> usize {
         *self.names.get(name).unwrap_or_else(|| panic!("who is {name}?"))
-    }
-
-    /// The others in the room may be told that what somebody published is no longer there.
-    fn depart(&mut self, tag: usize) {
-        self.tell_changes(tag, 1);
     }
 }
