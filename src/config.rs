@@ -274,8 +274,8 @@ struct Flags {
     /// $XDG_STATE_HOME/aq-server, else ~/.local/state/aq-server]
     #[arg(long, env, value_name = "DIR", help_heading = TLS, verbatim_doc_comment)]
     state_dir: Option<PathBuf>,
-    /// Origin of other pages that may connect (https://example.org), or * for any; the server's own
-    /// page always may. May repeat, or be a comma list
+    /// Origin whose pages may connect (https://example.org), or * for any; without this the server's own
+    /// page may, with it those listed and no others. May repeat, or be a comma list
     #[arg(long = "allow-origin", env = "ALLOWED_ORIGINS", value_name = "ORIGIN", value_parser = parse_origin)]
     #[arg(value_delimiter = ',', help_heading = PAGE, verbatim_doc_comment)]
     allowed_origins: Vec<String>,

@@ -102,10 +102,9 @@ impl Room {
         self.members.push(peer);
     }
 
-    /// Somebody goes. Says whether nobody is left.
-    pub fn leave(&mut self, peer: PeerId) -> bool {
+    /// Somebody goes.
+    pub fn leave(&mut self, peer: PeerId) {
         self.members.retain(|member| *member != peer);
-        self.members.is_empty()
     }
 
     /// Adds a line to the chat, and forgets the oldest above `keep`.

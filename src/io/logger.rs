@@ -28,13 +28,9 @@ impl Log for Logger {
 
 /// Sends log lines to standard error, those at `level` and above; once in a process.
 pub fn init(level: LevelFilter) {
-    // str0m and its parts speak through `tracing`, whose lines come here too; below warnings they are per packet.
     let inner = SimpleLogger::new()
         .with_utc_timestamps()
         .with_level(level)
-        .with_module_level("str0m", level.min(LevelFilter::Warn))
-        .with_module_level("dimpl", level.min(LevelFilter::Warn))
-        .with_module_level("is", level.min(LevelFilter::Warn))
         // Would log what people write.
         .with_module_level("tungstenite", LevelFilter::Warn);
     log::set_max_level(level);

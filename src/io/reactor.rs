@@ -49,6 +49,7 @@ pub struct Reactor {
     /// Connections with something to write.
     unwritten: Vec<ConnId>,
     accepting: Accepting,
+    next_accept_warning: Instant,
     udp_readable: bool,
     udp_writable: bool,
     housekeeping: Instant,
@@ -98,6 +99,7 @@ impl Reactor {
             unread: Vec::new(),
             unwritten: Vec::new(),
             accepting: Accepting::Idle,
+            next_accept_warning: Instant::now(),
             udp_readable: false,
             udp_writable: true,
             housekeeping: Instant::now(),
@@ -154,6 +156,8 @@ impl Reactor {
             // Write before sleep.
             if self.udp_writable {
                 self.udp_writable = self.udp.flush();
+            } else {
+                self.udp.shed();
             }
             self.write_conns(now);
             if exit {
@@ -197,7 +201,10 @@ impl Reactor {
                 // The other end has already gone.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => {
-                    warn!("connections can't be accepted, next try in a second: {error}");
+                    if now >= self.next_accept_warning {
+                        warn!("connections can't be accepted, next try in a second: {error}");
+                        self.next_accept_warning = now + ACCEPT_PAUSE;
+                    }
                     self.accepting = Accepting::Paused(now + ACCEPT_PAUSE);
                     return;
                 }
@@ -238,7 +245,11 @@ impl Reactor {
                 Ok(ReadEnd::Drained) => {}
                 Ok(ReadEnd::More) => self.unread.push(id),
                 Ok(ReadEnd::Eof) => self.server.handle_input(now, Input::Eof { conn: id }),
-                Err(error) => self.lose(now, id, &error),
+                Err(error) => {
+                    // A TLS alert may be waiting: it tells the other end why.
+                    let _ = conn.flush();
+                    self.lose(now, id, &error);
+                }
             }
         }
         // What one turn reads at most must not stay allocated for good.

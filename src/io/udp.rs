@@ -37,6 +37,9 @@ const QUEUE: usize = 2_048;
 /// Datagrams of one turn. A batch of 64 to a thousand subscribers fits; more than that is dropped as it comes.
 const QUEUE_OF_A_TURN: usize = 100_000;
 
+/// Runs refused in a row after which the kernel is believed not to segment.
+const REFUSED_RUNS: u32 = 64;
+
 /// Socket buffers that are asked for; the system may give less.
 const SOCKET_BUFFER: usize = 4 << 20;
 
@@ -50,6 +53,8 @@ pub struct Udp {
     receive: Box<Receive>,
     queue: Vec<Transmit>,
     segmentation: bool,
+    /// Sends in a row that went through only one by one.
+    refused_runs: u32,
     /// What was counted.
     pub counters: Counters,
 }
@@ -117,6 +122,7 @@ impl Udp {
             receive: Receive::new(),
             queue: Vec::new(),
             segmentation,
+            refused_runs: 0,
             counters: Counters::default(),
         })
     }
@@ -177,7 +183,8 @@ impl Udp {
             // SAFETY: the kernel filled the header whose control buffer is alive.
             let local = unsafe { local_address(&header.msg_hdr) };
             let source = to_addr(&receive.names[index]);
-            let (Some(source), false) = (source, truncated) else {
+            // Port 0 can't be answered.
+            let (Some(source), false) = (source.filter(|source| source.port() != 0), truncated) else {
                 continue;
             };
             let destination = SocketAddr::new(local.unwrap_or(self.local.ip()).to_canonical(), self.local.port());
@@ -198,34 +205,48 @@ impl Udp {
     /// Sends what is queued. Says whether everything left; if not, the socket is full, and the poll says when to
     /// go on.
     pub fn flush(&mut self) -> bool {
-        let mut start = 0;
+        let (mut start, mut plain) = (0, false);
         while start < self.queue.len() {
-            match self.send_some(start) {
-                Ok(sent) => start += sent,
+            match self.send_some(start, plain) {
+                Ok(sent) => {
+                    start += sent;
+                    // A device that can't segment says so only now, by refusing what it takes piece by piece
+                    // (udp(7)). One such run may be its destination's fault; many in a row are not.
+                    self.refused_runs = if plain { self.refused_runs + 1 } else { 0 };
+                    self.segmentation &= self.refused_runs < REFUSED_RUNS;
+                    plain = false;
+                }
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EAGAIN) => break,
                     Some(libc::EINTR) => {}
-                    // A device that can't segment says so only now (udp(7)).
-                    Some(libc::EIO | libc::EINVAL) if self.segmentation => self.segmentation = false,
                     // One destination's fault: that datagram is lost, as the network may lose any.
-                    _ => {
+                    _ if plain => {
                         self.counters.dropped += 1;
                         start += 1;
+                        plain = false;
                     }
+                    // The run as a whole was refused: perhaps its first datagram can leave alone.
+                    _ => plain = true,
                 },
             }
         }
         self.queue.drain(..start);
+        self.shed();
+        self.queue.is_empty()
+    }
+
+    /// Drops what is above the bound of the queue; to be called in each turn in which nothing is sent.
+    pub fn shed(&mut self) {
         let excess = self.queue.len().saturating_sub(QUEUE);
         if excess > 0 {
             self.counters.dropped += excess as u64;
             shed(&mut self.queue, excess);
         }
-        self.queue.is_empty()
     }
 
-    /// One system call: runs of equal datagrams to one destination, from `start`. Returns how many left.
-    fn send_some(&mut self, start: usize) -> io::Result<usize> {
+    /// One system call: runs of equal datagrams to one destination, from `start`; `plain` sends the first alone.
+    /// Returns how many left.
+    fn send_some(&mut self, start: usize, plain: bool) -> io::Result<usize> {
         // SAFETY: all zeroes is a valid value of these C structures.
         let (mut headers, mut names): ([libc::mmsghdr; SEND_BATCH], [libc::sockaddr_storage; SEND_BATCH]) =
             unsafe { (zeroed(), zeroed()) };
@@ -233,9 +254,10 @@ impl Udp {
         let mut slices = [const { zero_slice() }; SEND_BATCH * 8];
         let mut lengths = [0; SEND_BATCH];
         let (mut messages, mut used_slices, mut next) = (0, 0, start);
-        while messages < SEND_BATCH && next < self.queue.len() {
+        let most = if plain { 1 } else { SEND_BATCH };
+        while messages < most && next < self.queue.len() {
             let room = (slices.len() - used_slices).min(RUN_SEGMENTS);
-            let length = if self.segmentation { run_length(&self.queue[next..], room) } else { room.min(1) };
+            let length = if self.segmentation && !plain { run_length(&self.queue[next..], room) } else { room.min(1) };
             if length == 0 {
                 break;
             }
@@ -575,6 +597,18 @@ mod tests {
         assert!(sender.flush());
         assert_eq!(sender.counters.dropped, 3);
         assert_eq!(receive(&mut ann, 1)[0].2, [7; 9]);
+        // Nor does it cost the others their runs.
+        let segmented = sender.segmentation;
+        for _ in 0..8 {
+            sender.send(transmit(local, "127.0.0.1:0".parse().unwrap(), vec![0; 9]));
+        }
+        let before = sender.counters.runs;
+        for _ in 0..4 {
+            sender.send(transmit(local, ann.local_addr(), vec![7; 9]));
+        }
+        assert!(sender.flush());
+        assert_eq!(receive(&mut ann, 4).len(), 4);
+        assert_eq!(sender.counters.runs - before, if segmented { 1 } else { 4 });
     }
 
     #[test]

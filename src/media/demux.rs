@@ -72,6 +72,11 @@ impl Demux {
         }
     }
 
+    /// Who proved last to receive at an address.
+    pub fn holder(&self, source: SocketAddr) -> Option<PeerId> {
+        self.by_address.get(&source).copied()
+    }
+
     /// Entries in both maps, for statistics and tests of leaks.
     pub fn len(&self) -> (usize, usize) {
         (self.by_address.len(), self.by_ufrag.len())

@@ -27,6 +27,10 @@ use crate::media::wallclock::{Report, SenderClock};
 /// SSRCs that one peer may send, repair streams not counted. More are dropped.
 const MAX_SSRCS: usize = 32;
 
+/// Bytes of RTP payload that are forwarded. str0m writes packets into 2,000 bytes and panics beyond; what is larger
+/// than this does not fit the path either (an Ethernet frame less IP, UDP, RTP, extensions and the SRTP tag).
+const MAX_PAYLOAD: usize = 1_400;
+
 /// Lines that one peer may reject for good; they stay in every later offer.
 const MAX_DEAD_LINES: usize = 64;
 
@@ -280,7 +284,8 @@ impl Peer {
     }
 
     /// Takes one datagram that the demultiplexer found to be this peer's. `local` is where it arrived,
-    /// `announced` the candidate that stands for it. Says whether its source address is new and now validated.
+    /// `announced` the candidate that stands for it. Says whether an authenticated check has just validated its
+    /// source address.
     ///
     /// # Errors
     /// The peer has to end.
@@ -291,19 +296,22 @@ impl Peer {
         local: SocketAddr,
         announced: SocketAddr,
         contents: &[u8],
-    ) -> Result<Option<NewAddress>, PeerError> {
+    ) -> Result<Option<Validated>, PeerError> {
         let Ok(receive) = Receive::new(Protocol::Udp, source, announced, contents) else {
             return Ok(None);
         };
         let input = Input::Receive(now, receive);
+        // RFC 7983: the first byte of STUN is 0 to 3.
+        let is_check = contents.first().is_some_and(|first| *first <= 3);
+        // Verifies MESSAGE-INTEGRITY: str0m would make a candidate pair for anybody.
+        if is_check && !self.rtc.accepts(&input) {
+            return Ok(None);
+        }
         let known = self.routes.iter_mut().find(|route| route.remote == source);
         let is_new = known.is_none();
-        if let Some(route) = known {
+        if let (Some(route), true) = (known, is_check) {
             route.local = local;
             route.last_received = now;
-        } else if !self.rtc.accepts(&input) {
-            // Verifies MESSAGE-INTEGRITY: str0m would make a candidate pair for anybody.
-            return Ok(None);
         }
         let mut evicted = None;
         if is_new && self.routes.len() >= MAX_ADDRESSES_PER_PEER {
@@ -315,10 +323,10 @@ impl Peer {
         }
         self.rtc.handle_input(input).map_err(PeerError::Rtc)?;
         if !is_new {
-            return Ok(None);
+            return Ok(is_check.then_some(Validated { evicted: None }));
         }
         self.routes.push(Route { remote: source, local, last_received: now });
-        Ok(Some(NewAddress { evicted }))
+        Ok(Some(Validated { evicted }))
     }
 
     /// Time has passed; also what makes written packets go out.
@@ -450,6 +458,12 @@ impl Peer {
         self.routes.iter().map(|route| route.remote)
     }
 
+    /// Whether the peer has proven not long ago that it receives at this address.
+    pub fn holds(&self, now: Instant, remote: SocketAddr) -> bool {
+        let mut routes = self.routes.iter();
+        routes.any(|route| route.remote == remote && now <= route.last_received + ADDRESS_LIFETIME)
+    }
+
     /// Whether media flows.
     pub fn is_connected(&self) -> bool {
         self.phase == Phase::Connected
@@ -534,13 +548,22 @@ impl Peer {
     fn on_ice_state(&mut self, now: Instant, state: IceConnectionState) {
         self.phase = match (self.phase, state.is_connected()) {
             (Phase::Connecting { since, .. }, true) => Phase::Connecting { since, ice: true },
-            (Phase::Lost { .. }, true) => Phase::Connected,
+            (Phase::Lost { .. }, true) => {
+                // What was not sent meanwhile is a gap, of any length; a fresh start has none.
+                for outgoing in self.outgoing.iter_mut().flatten() {
+                    outgoing.forward.pause();
+                }
+                Phase::Connected
+            }
             (Phase::Connected, false) => Phase::Lost { since: now },
             (phase, _) => phase,
         };
     }
 
     fn on_packet(&mut self, now: Instant, packet: RtpPacket) -> Option<Packet> {
+        if packet.payload.len() > MAX_PAYLOAD {
+            return None;
+        }
         let ssrc = packet.header.ssrc;
         let seq_no = *packet.seq_no;
         let stream = self.stream(ssrc)?;
@@ -585,14 +608,25 @@ impl Peer {
     }
 }
 
-/// A source address that a check has just validated.
+/// A source address that an authenticated check has just validated, for the first time or again.
 #[derive(Clone, Copy, Debug)]
-pub struct NewAddress {
+pub struct Validated {
     /// The oldest address, which had to go for it.
     pub evicted: Option<SocketAddr>,
 }
 
 impl PeerError {
+    /// What the peer is told. Details are for the log: a parser's may show more of the server than of the answer.
+    pub fn message(&self) -> &'static str {
+        match self {
+            Self::BadAnswer(_) => "The answer does not fit the offer.",
+            Self::UnexpectedAnswer => "An answer came while no offer was out.",
+            Self::AnswerTimeout => "No answer came in time.",
+            Self::MediaTimeout(_) => "Sound and picture could not be connected: UDP may be blocked on the way.",
+            Self::Rtc(_) => "The connection for sound and picture failed.",
+        }
+    }
+
     /// The stable code that the peer is told.
     pub fn code(&self) -> &'static str {
         match self {
@@ -608,7 +642,7 @@ impl PeerError {
 impl std::fmt::Display for PeerError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::BadAnswer(why) => write!(f, "the answer does not fit the offer: {why}"),
+            Self::BadAnswer(why) => write!(f, "the answer does not fit the offer: {}", why.escape_debug()),
             Self::UnexpectedAnswer => f.write_str("an answer came while no offer was out"),
             Self::AnswerTimeout => f.write_str("no answer came in time"),
             Self::MediaTimeout(what) => write!(f, "media could not be connected: {what}"),

@@ -17,17 +17,26 @@ impl Server {
     /// One datagram: whose it is, and what it makes its peer say.
     pub(super) fn on_datagram(&mut self, source: SocketAddr, local: SocketAddr, contents: &[u8]) {
         self.stats.datagrams_in += 1;
-        let (Match::Known(id) | Match::Claimed(id)) = self.demux.find(source, contents) else {
+        let now = self.now;
+        let id = match self.demux.find(source, contents) {
+            Match::Known(id) => Some(id),
+            // Nobody takes an address from somebody who is still there.
+            Match::Claimed(id) => {
+                self.demux.holder(source).is_none_or(|holder| holder == id || !self.holds(holder, source)).then_some(id)
+            }
+            Match::Unknown => None,
+        };
+        let Some(id) = id else {
             self.stats.datagrams_unknown += 1;
             return;
         };
-        let (now, announced) = (self.now, self.announced(local));
+        let announced = self.announced(local);
         let Some(member) = self.member_mut(id) else {
             return;
         };
         match member.peer.handle_datagram(now, source, local, announced, contents) {
-            Ok(Some(new)) => {
-                if let Some(evicted) = new.evicted {
+            Ok(Some(validated)) => {
+                if let Some(evicted) = validated.evicted {
                     self.demux.remove_address(evicted, id);
                 }
                 self.demux.insert_address(source, id);
@@ -191,6 +200,10 @@ impl Server {
         let error =
             ServerMessage::Error { code: "cannot-decode", message: &message, retry: false, id: Some(&who), source };
         self.send(id, &error);
+    }
+
+    fn holds(&self, id: PeerId, source: SocketAddr) -> bool {
+        self.member(id).is_some_and(|member| member.peer.holds(self.now, source))
     }
 
     /// The candidate that stands for a local address: itself if it is announced, else the public address of its

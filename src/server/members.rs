@@ -92,6 +92,9 @@ impl Server {
         let Some(participant) = self.remove(id) else {
             return;
         };
+        if self.rooms.get(&participant.room).is_some_and(|room| room.members().is_empty()) {
+            self.rooms.remove(&participant.room);
+        }
         info!("{id} {:?} left room {:?}: {reason}", participant.name, participant.room);
         let (id, name) = (&participant.id, &participant.name);
         self.broadcast(&participant.room, None, &ServerMessage::Left { id, name });
@@ -106,7 +109,7 @@ impl Server {
         self.stats.peers_failed += 1;
         let code = error.code();
         let retry = !matches!(error, PeerError::BadAnswer(_) | PeerError::UnexpectedAnswer);
-        self.dismiss(id, code, &error.to_string(), retry);
+        self.dismiss(id, code, error.message(), retry);
     }
 
     /// Says goodbye to everybody.
@@ -260,6 +263,7 @@ impl Server {
             entry.member = None;
         }
         self.with_conn(conn, |now, conn| conn.close(now, POLICY, "replaced"));
+        // The room stays even if nobody else is in it: the new connection is about to join.
         self.remove(id)
     }
 
@@ -325,7 +329,7 @@ impl Server {
         id
     }
 
-    /// Takes a member out of everything that names it.
+    /// Takes a member out of everything that names it; its room stays.
     fn remove(&mut self, id: PeerId) -> Option<Participant> {
         self.member(id)?;
         for (track, _) in self.tracks_of(id) {
@@ -343,8 +347,8 @@ impl Server {
         }
         self.timers.cancel(Waiter::Peer(id));
         let name = &member.participant.room;
-        if self.rooms.get_mut(name).is_some_and(|room| room.leave(id)) {
-            self.rooms.remove(name);
+        if let Some(room) = self.rooms.get_mut(name) {
+            room.leave(id);
         }
         let others: Vec<PeerId> = self.others(name).collect();
         for other in others {

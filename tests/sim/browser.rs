@@ -9,7 +9,7 @@ use serde_json::json;
 use str0m::format::Codec;
 use str0m::media::{KeyframeRequestKind, Mid, Pt, SenderFeedback};
 use str0m::net::{Protocol, Receive};
-use str0m::rtp::{Extension, RtpPacket};
+use str0m::rtp::{Extension, RtpPacket, RtpWrite};
 use str0m::{Candidate, Event, Input, Output, Rtc};
 
 use crate::answering::Habits;
@@ -245,6 +245,21 @@ impl Browser {
     pub fn sending(&self) -> impl Iterator<Item = &Publication> {
         let flows = self.connected_at.is_some();
         self.publications.values().filter(move |publication| flows && publication.mid.is_some())
+    }
+
+    /// Sends one packet of the camera that is larger than any browser makes.
+    pub fn send_oversized(&mut self, now: Instant, bytes: usize) {
+        let (Some(rtc), Some(publication)) = (&mut self.rtc, self.publications.get_mut(&Source::Camera)) else {
+            panic!("{} has a camera", self.name);
+        };
+        let mid = publication.mid.expect("it is taken");
+        let pt = agreed_pt(rtc, mid, Codec::Vp8).expect("VP8 is agreed");
+        let mut direct = rtc.direct_api();
+        let stream = direct.stream_tx_by_mid(mid, None).expect("a line that sends has a stream");
+        stream.write_rtp(RtpWrite::new(pt, publication.seq_no.into(), 0, now, vec![0; bytes]));
+        publication.seq_no += 1;
+        rtc.handle_input(Input::Timeout(now)).expect("time passes");
+        self.drain(now);
     }
 
     fn send_media(&mut self, now: Instant, captured: impl Fn(Instant) -> SystemTime) {

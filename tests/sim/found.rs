@@ -63,3 +63,47 @@ fn who_crashes_before_the_answer_to_the_upgrade_leaves_no_ghost() {
         assert!(sim.browser("ann").page.participants.is_empty(), "a ghost of who crashed after {wait} ms");
     }
 }
+
+/// Whoever resumes alone in a room finds the chat as it was.
+#[test]
+fn who_comes_back_to_an_empty_room_finds_its_chat() {
+    let mut sim = sparse(204);
+    sim.join("ann");
+    sim.run(secs(1));
+    sim.chat("ann", "a note to myself");
+    sim.run(secs(1));
+    sim.resume("ann");
+    sim.run(secs(1));
+    let lines: Vec<_> = sim.browser("ann").page.chat.iter().map(|line| line.message.clone()).collect();
+    assert_eq!(lines, ["a note to myself"]);
+}
+
+/// A member who sends a valid check from somebody else's address (a forged one, or the same NAT) takes nothing away.
+#[test]
+fn nobody_takes_the_address_of_somebody_who_is_there() {
+    let mut sim = sparse(205);
+    for name in ["ann", "bob", "cat"] {
+        sim.join(name);
+    }
+    sim.run(secs(2));
+    sim.forge_check("cat", "ann");
+    sim.run(secs(3));
+    sim.assert_complete("main");
+    sim.leave("cat");
+    sim.run(secs(30));
+    sim.assert_complete("main");
+}
+
+/// Packets larger than str0m can write are not forwarded, and harm nobody.
+#[test]
+fn packets_that_fit_no_path_are_dropped() {
+    let mut sim = sparse(206);
+    sim.join("ann");
+    sim.join("bob");
+    sim.run(secs(2));
+    for bytes in [1_401, 1_700, 1_900] {
+        sim.send_oversized("ann", bytes);
+        sim.run(secs(1));
+    }
+    sim.assert_complete("main");
+}

@@ -79,6 +79,8 @@ pub struct Sim {
     pub dismissed: BTreeSet<String>,
     pub(crate) links: Vec<Links>,
     pub(crate) names: BTreeMap<String, usize>,
+    /// The last STUN request of each browser, and where it went.
+    checks: BTreeMap<usize, (SocketAddr, Vec<u8>)>,
     seed: u64,
     start: Instant,
     queue: BinaryHeap<Reverse<Event>>,
@@ -170,6 +172,7 @@ impl Sim {
             dismissed: BTreeSet::new(),
             links: Vec::new(),
             names: BTreeMap::new(),
+            checks: BTreeMap::new(),
             seed: world.seed,
             start,
             queue: BinaryHeap::new(),
@@ -201,6 +204,13 @@ impl Sim {
         self.push(at, Kind::Accepted { tag });
         self.collect(tag);
         tag
+    }
+
+    /// A valid check of one browser comes from another's address.
+    pub fn forge_check(&mut self, from: &str, address_of: &str) {
+        let (destination, contents) = self.checks[&self.names[from]].clone();
+        let source = self.browsers[self.names[address_of]].habits.addrs[0];
+        self.push(self.now, Kind::UpDatagram { source, destination, contents });
     }
 
     /// Habits of a page of today with camera and microphone.
@@ -240,6 +250,9 @@ impl Sim {
         for datagram in datagrams.into_iter().filter(|_| !links.is_cut) {
             let source = links.public.last().copied().unwrap_or(datagram.source);
             let (destination, contents) = (datagram.destination, datagram.contents);
+            if contents.first().is_some_and(|first| *first <= 3) {
+                self.checks.insert(tag, (destination, contents.clone()));
+            }
             for at in links.up.carry_datagram(now, &contents).into_iter().flatten() {
                 let contents = contents.clone();
                 sent.push((at, Kind::UpDatagram { source, destination, contents }));

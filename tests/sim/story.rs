@@ -108,6 +108,12 @@ impl Sim {
         self.collect(tag);
     }
 
+    pub fn send_oversized(&mut self, name: &str, bytes: usize) {
+        let (tag, now) = (self.tag(name), self.now);
+        self.browsers[tag].send_oversized(now, bytes);
+        self.collect(tag);
+    }
+
     pub fn chat(&mut self, name: &str, text: &str) {
         self.say(name, &json!({"event": "chat", "data": text}));
     }
