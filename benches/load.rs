@@ -101,11 +101,11 @@ fn measure(shape: &Shape, seconds: Duration) -> serde_json::Value {
     generator.check();
     let receivers = generator.receivers();
     let runs = server.stop();
-    let floors = generator.while_receiving(|| floor::measure(&receivers));
+    let rate = arrived as f64 / elapsed.as_secs_f64();
+    let floors = generator.while_receiving(|| floor::measure(&receivers, shape.size - 1, rate));
     let delivery = arrived as f64 / expected as f64;
     let us = cpu.as_secs_f64() * 1e6 / arrived as f64;
     let busy = cpu.as_secs_f64() / elapsed.as_secs_f64();
-    let rate = arrived as f64 / elapsed.as_secs_f64();
     let at = |share: f64| delays_us[((delays_us.len() - 1) as f64 * share) as usize] as f64 / 1_000.0;
     assert!(sent > 0 && arrived > 0, "packets were forwarded");
     println!(

@@ -108,25 +108,25 @@ pub enum Tls {
 #[command(next_help_heading = "Limits")]
 pub struct Limits {
     /// Rooms at once
-    #[arg(long, env, value_name = "N", default_value = "1000", value_parser = limit(1..=MAX_LIMIT))]
+    #[arg(long, env, value_name = "N", default_value = "1000", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub max_rooms: usize,
     /// Participants at once, in all rooms together
-    #[arg(long, env, value_name = "N", default_value = "10000", value_parser = limit(1..=MAX_LIMIT))]
+    #[arg(long, env, value_name = "N", default_value = "10000", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub max_participants: usize,
     /// Participants at once in one room
-    #[arg(long, env, value_name = "N", default_value = "100", value_parser = limit(1..=MAX_LIMIT))]
+    #[arg(long, env, value_name = "N", default_value = "100", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub max_room_size: usize,
     /// TCP connections at once
-    #[arg(long, env, value_name = "N", default_value = "10000", value_parser = limit(1..=MAX_LIMIT))]
+    #[arg(long, env, value_name = "N", default_value = "10000", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub max_conns: usize,
     /// TCP connections at once from one address; loopback has no such limit
-    #[arg(long, env, value_name = "N", default_value = "100", value_parser = limit(1..=MAX_LIMIT))]
+    #[arg(long, env, value_name = "N", default_value = "100", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub max_conns_per_addr: usize,
     /// Participants at once whose media has not connected yet
-    #[arg(long, env, value_name = "N", default_value = "1000", value_parser = limit(1..=MAX_LIMIT))]
+    #[arg(long, env, value_name = "N", default_value = "1000", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub max_pending: usize,
     /// Chat lines that a room keeps for who comes later; 0 keeps none
-    #[arg(long, env, value_name = "N", default_value = "50", value_parser = limit(0..=MAX_CHAT_HISTORY))]
+    #[arg(long, env, value_name = "N", default_value = "50", allow_negative_numbers = true, value_parser = limit(0..=MAX_CHAT_HISTORY))]
     pub chat_history: usize,
 }
 

@@ -1,7 +1,7 @@
 //! The program: flags to a configuration, sockets, the loop. The only place that ends the process.
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -49,9 +49,10 @@ fn run(config: Config) -> Result<(), String> {
         None => (None, Assets::embedded()),
     };
     let (listener, addr) = listen(config.addr)
-        .map_err(|error| format!("--addr (SERVER_ADDR) {}: can't listen there: {error}", config.addr))?;
-    let udp = bind_udp(config.media_addr, addr.port())
-        .map_err(|error| format!("--media-addr (MEDIA_ADDR) {}: can't bind it on UDP: {error}", config.media_addr))?;
+        .map_err(|error| format!("--addr (SERVER_ADDR) {}: can't listen there: {}", config.addr, why(&error)))?;
+    let udp = bind_udp(config.media_addr, addr.port()).map_err(|error| {
+        format!("--media-addr (MEDIA_ADDR) {}: can't bind it on UDP: {}", config.media_addr, why(&error))
+    })?;
     let candidates = candidates(&config, udp.local_addr())
         .map_err(|error| format!("the network interfaces can't be listed: {error}"))?;
     if candidates.is_empty() {
@@ -82,6 +83,15 @@ fn run(config: Config) -> Result<(), String> {
     let mut reactor = Reactor::new(Server::new(now, setup), listener, udp, tls, www)
         .map_err(|error| format!("the system refuses what the loop needs: {error}"))?;
     reactor.run().map_err(|error| format!("the loop can't go on: {error}"))
+}
+
+/// What the system says, and what to do about it.
+fn why(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::AddrInUse => format!("{error}; stop what runs there, or take another port, like :8081"),
+        ErrorKind::PermissionDenied => format!("{error}; ports below 1024 need a privilege"),
+        _ => error.to_string(),
+    }
 }
 
 /// Listens; where the machine has no IPv6, its wildcard means that of IPv4.

@@ -194,14 +194,17 @@ impl Bucket {
 /// A name as it is shown: without control characters and invisible direction marks, runs of white space as one
 /// space, bounded. `None` if nothing is left.
 pub fn clean_name(name: &str, max_chars: usize) -> Option<String> {
+    // The joiners U+200C and U+200D make one letter or one emoji of several.
     let shown = |c: &char| {
         !c.is_control()
-            && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+            && !matches!(c, '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
     };
     let visible: String = name.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).filter(shown).collect();
     let words: Vec<&str> = visible.split_whitespace().collect();
     let cleaned: String = words.join(" ").chars().take(max_chars).collect();
     let cleaned = cleaned.trim_end();
+    let is_joiner = |c: char| matches!(c, '\u{200c}' | '\u{200d}');
+    let cleaned = cleaned.trim_matches(is_joiner).trim();
     (!cleaned.is_empty()).then(|| cleaned.to_owned())
 }
 
@@ -217,6 +220,8 @@ mod tests {
             ("\u{202e}nnA\u{7}", Some("nnA")),
             (" \u{200b} ", None),
             ("", None),
+            ("\u{200d} \u{200c}", None),
+            ("👩\u{200d}👧 Zoë\u{200d}", Some("👩\u{200d}👧 Zoë")),
             ("äöü😀", Some("äöü😀")),
             ("0123456789abc", Some("0123456789")),
         ] {

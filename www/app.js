@@ -245,7 +245,7 @@ function onLost(words) {
   }
   // No picture is better than one that stands still.
   lines = [];
-  tiles.show(lines, participants);
+  tiles.show(lines, participants, true);
   banner(words);
   setState('reconnecting');
 }

@@ -61,7 +61,7 @@ export class Chat {
     const key = `${line.id} ${line.from} ${line.time}`;
     if (line.id !== undefined && this.seen.has(key)) return;
     this.seen.add(key);
-    this.append({ text: line.message, name: line.name || 'Somebody', from: line.from ?? line.name, time: line.time });
+    this.append({ text: line.message, name: line.name || 'Somebody', from: line.from ?? line.name, time: old ? line.time : timeOfDay() });
     if (!old && !this.isOpen) this.setUnread(this.unread + 1);
   }
 
@@ -72,10 +72,8 @@ export class Chat {
     if (bytes > this.limit) return this.on.problem(`This message is too long: ${bytes} bytes, at most ${this.limit} go out.`);
     if (!this.on.send(text)) return this.on.problem('Not connected right now: the message was not sent.');
     this.input.value = '';
-    const now = new Date();
-    const time = [now.getHours(), now.getMinutes(), now.getSeconds()].map((n) => String(n).padStart(2, '0')).join(':');
     // The server never sends our own lines back.
-    this.append({ text, name: 'You', from: '', time, own: true });
+    this.append({ text, name: 'You', from: '', time: timeOfDay(), own: true });
     this.scroll();
   }
 
@@ -123,6 +121,12 @@ export class Chat {
     this.unread = count;
     this.on.unread(count);
   }
+}
+
+// Lines that come now show the reader's time, all by one clock; those of the history have the server's only.
+function timeOfDay() {
+  const now = new Date();
+  return [now.getHours(), now.getMinutes(), now.getSeconds()].map((n) => String(n).padStart(2, '0')).join(':');
 }
 
 // The text as nodes, with its http and https addresses as links.

@@ -107,7 +107,8 @@ export class Signaling {
     const error = this.lastError;
     // 1008 is "policy": the reason is an error code, which says whether trying again makes sense.
     if (code === 1008 && !(error?.code === reason && error.retry)) {
-      return this.refuse(error?.code === reason ? error.message : REASONS[reason] ?? `The server ended the connection (${reason || 'no reason given'}).`);
+      const words = error?.code === reason ? error.message : REASONS[reason] ?? `(${reason || 'no reason given'})`;
+      return this.refuse(reason === 'replaced' ? words : `You were removed from the call. ${words}`);
     }
     this.wait('The connection was lost. Reconnecting…');
   }

@@ -62,7 +62,7 @@ export class Tiles {
 
   // lines: what the server said about each mid of the others, with the receiver's track.
   // people: participant id -> { name, muted: Set of sources }.
-  show(lines, people) {
+  show(lines, people, away = false) {
     const carries = new Map(); // "id source kind" -> track
     for (const { id, source, kind, muted, track } of lines) {
       const silent = people.get(id)?.muted.has(source) ?? muted;
@@ -92,7 +92,8 @@ export class Tiles {
     for (const [tile, audio, video] of wanted) tile.setTracks(audio, video);
     for (const [id, tile] of this.people) {
       const speaks = lines.some((line) => line.id === id && line.source === 'microphone');
-      tile.setSilent(!speaks || people.get(id).muted.has('microphone'));
+      // While the connection is away nobody has switched anything off.
+      tile.setSilent((!speaks && !away) || people.get(id).muted.has('microphone'));
     }
     this.layout();
   }
