@@ -183,12 +183,22 @@ struct Member {
     participant: Participant,
     conn: ConnId,
     peer: Peer,
-    /// Packets of the batch that go to this member: index, line, track.
-    queue: Vec<(u32, u32, TrackId)>,
+    /// What of the batch goes to this member.
+    queue: Vec<Queued>,
     is_dirty: bool,
     offer_queued: bool,
     messages: Bucket,
     strikes: Bucket,
+}
+
+/// One packet of the batch for one subscriber.
+#[derive(Clone, Copy)]
+struct Queued {
+    /// Index into the batch.
+    packet: u32,
+    /// Index of the subscriber's line.
+    line: u32,
+    track: TrackId,
 }
 
 impl Server {

@@ -151,17 +151,17 @@ pub enum PeerEvent {
     Connected,
 }
 
-/// What became of a packet for one subscriber.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Written {
-    /// It will go out with the next drain.
-    Queued,
-    /// Not before the subscription starts, or older than its start.
-    Skipped,
+/// What became of packets for one subscriber.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    /// Will go out with the next drain.
+    pub queued: u64,
+    /// Will not: before the subscription starts, older than its start, or not decodable.
+    pub skipped: u64,
     /// The subscriber waits for a keyframe.
-    AwaitsKeyframe,
+    pub awaits_keyframe: bool,
     /// The subscriber has not negotiated the codec; said once per subscription.
-    CannotDecode,
+    pub cannot_decode: bool,
 }
 
 /// Why a peer has to end. The text is for its log line, the code for the peer.
@@ -352,38 +352,44 @@ impl Peer {
         self.rtc.handle_input(Input::Timeout(now)).map_err(PeerError::Rtc)
     }
 
-    /// Writes one packet of a track to the subscriber's line. It goes out with the next `handle_timeout` and `drain`.
-    pub fn forward(&mut self, now: Instant, line: usize, track: TrackId, packet: &Packet) -> Written {
+    /// Writes packets of a track to the subscriber's line. They go out with the next `handle_timeout` and `drain`.
+    pub fn forward<'a>(
+        &mut self,
+        now: Instant,
+        line: usize,
+        track: TrackId,
+        packets: impl ExactSizeIterator<Item = &'a Packet>,
+    ) -> Forwarded {
+        let mut forwarded = Forwarded { skipped: packets.len() as u64, ..Forwarded::default() };
         let Some(outgoing) = self.outgoing.get_mut(line).and_then(Option::as_mut) else {
-            return Written::Skipped;
+            return forwarded;
         };
         if outgoing.track != Some(track) || self.phase != Phase::Connected {
-            return Written::Skipped;
+            return forwarded;
         }
-        let Some(pt) = outgoing.payload_types.find(packet.codec) else {
-            let first = !std::mem::replace(&mut outgoing.told_cannot_decode, true);
-            return if first { Written::CannotDecode } else { Written::Skipped };
+        let mut direct = self.rtc.direct_api();
+        let Some(stream) = direct.stream_tx(&outgoing.ssrc) else {
+            return forwarded;
         };
-        let Some(rewritten) = outgoing.forward.rewrite(now, &packet.incoming) else {
-            return if outgoing.forward.is_waiting() { Written::AwaitsKeyframe } else { Written::Skipped };
-        };
-        let write = RtpWrite::new(
-            pt,
-            rewritten.seq_no.into(),
-            rewritten.timestamp,
-            packet.captured,
-            Arc::clone(&packet.payload),
-        )
-        .marker(packet.marker)
-        .nackable(packet.codec != Codec::Opus)
-        .ext_vals(packet.extensions.clone());
-        match self.rtc.direct_api().stream_tx(&outgoing.ssrc) {
-            Some(stream) => {
-                stream.write_rtp(write);
-                Written::Queued
-            }
-            None => Written::Skipped,
+        for packet in packets {
+            let Some(pt) = outgoing.payload_types.find(packet.codec) else {
+                forwarded.cannot_decode |= !std::mem::replace(&mut outgoing.told_cannot_decode, true);
+                continue;
+            };
+            let Some(rewritten) = outgoing.forward.rewrite(now, &packet.incoming) else {
+                forwarded.awaits_keyframe |= outgoing.forward.is_waiting();
+                continue;
+            };
+            let (seq_no, payload) = (rewritten.seq_no.into(), Arc::clone(&packet.payload));
+            let write = RtpWrite::new(pt, seq_no, rewritten.timestamp, packet.captured, payload)
+                .marker(packet.marker)
+                .nackable(packet.codec != Codec::Opus)
+                .ext_vals(packet.extensions.clone());
+            stream.write_rtp(write);
+            forwarded.queued += 1;
+            forwarded.skipped -= 1;
         }
+        forwarded
     }
 
     /// Stops what is sent on a line, at once.

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use log::debug;
 
-use super::Server;
+use super::{Queued, Server};
 use crate::id::PeerId;
 use crate::media::demux::Match;
 use crate::media::negotiation::TrackId;
-use crate::media::peer::{PeerEvent, Written};
+use crate::media::peer::PeerEvent;
 use crate::timers::Waiter;
 use crate::track::Kind;
 use crate::web::signal::ServerMessage;
@@ -74,7 +74,7 @@ impl Server {
             for subscriber in &subscribers {
                 if let Some(member) = self.member_mut(subscriber.peer) {
                     let track = TrackId { publisher, mid };
-                    member.queue.push((index as u32, subscriber.line as u32, track));
+                    member.queue.push(Queued { packet: index as u32, line: subscriber.line as u32, track });
                     self.mark_dirty(subscriber.peer);
                 }
             }
@@ -94,27 +94,28 @@ impl Server {
         member.is_dirty = false;
         let mut queue = std::mem::take(&mut member.queue);
         let mut complaints = Vec::new();
-        for (index, line, track) in queue.drain(..) {
-            let packet = &self.batch[index as usize].1;
-            match member.peer.forward(self.now, line as usize, track, packet) {
-                Written::Queued => self.stats.packets_forwarded += 1,
-                Written::Skipped => self.stats.packets_skipped += 1,
-                complaint => {
-                    self.stats.packets_skipped += 1;
-                    complaints.push((track, complaint));
-                }
+        for run in queue.chunk_by(|a, b| (a.line, a.track) == (b.line, b.track)) {
+            let Queued { line, track, .. } = run[0];
+            let packets = run.iter().map(|queued| &self.batch[queued.packet as usize].1);
+            let forwarded = member.peer.forward(self.now, line as usize, track, packets);
+            self.stats.packets_forwarded += forwarded.queued;
+            self.stats.packets_skipped += forwarded.skipped;
+            if forwarded.awaits_keyframe || forwarded.cannot_decode {
+                complaints.push((track, forwarded));
             }
         }
+        queue.clear();
         member.queue = queue;
         if let Err(error) = member.peer.handle_timeout(self.now) {
             return self.failed.push_back((id, error));
         }
         self.drain(id);
-        for (track, complaint) in complaints {
-            match complaint {
-                Written::AwaitsKeyframe => self.request_keyframe(track),
-                Written::CannotDecode => self.tell_cannot_decode(id, track),
-                Written::Queued | Written::Skipped => {}
+        for (track, forwarded) in complaints {
+            if forwarded.awaits_keyframe {
+                self.request_keyframe(track);
+            }
+            if forwarded.cannot_decode {
+                self.tell_cannot_decode(id, track);
             }
         }
     }
