@@ -5,6 +5,7 @@
 //! held by the whole-server simulation.
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -177,6 +178,8 @@ pub enum PeerError {
     MediaTimeout(&'static str),
     /// str0m gave up.
     Rtc(RtcError),
+    /// A panic: a bug of ours or of str0m's.
+    Bug(String),
 }
 
 impl Peer {
@@ -614,6 +617,18 @@ impl Peer {
     }
 }
 
+/// Does something with one peer. A panic in it ends that peer alone, not the process with everybody's calls.
+///
+/// # Errors
+/// Those of `act`, and `PeerError::Bug`: the peer has to end, its state is not to be trusted.
+pub fn guarded<T>(act: impl FnOnce() -> Result<T, PeerError>) -> Result<T, PeerError> {
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(PeerError::Bug(text.unwrap_or("no words").to_owned()))
+    })
+}
+
 /// A source address that an authenticated check has just validated, for the first time or again.
 #[derive(Clone, Copy, Debug)]
 pub struct Validated {
@@ -629,7 +644,7 @@ impl PeerError {
             Self::UnexpectedAnswer => "An answer came while no offer was out.",
             Self::AnswerTimeout => "No answer came in time.",
             Self::MediaTimeout(_) => "Sound and picture could not be connected: UDP may be blocked on the way.",
-            Self::Rtc(_) => "The connection for sound and picture failed.",
+            Self::Rtc(_) | Self::Bug(_) => "The connection for sound and picture failed.",
         }
     }
 
@@ -640,7 +655,7 @@ impl PeerError {
             Self::UnexpectedAnswer => "unexpected-answer",
             Self::AnswerTimeout => "negotiation-timeout",
             Self::MediaTimeout(_) => "media-timeout",
-            Self::Rtc(_) => "internal",
+            Self::Rtc(_) | Self::Bug(_) => "internal",
         }
     }
 }
@@ -653,6 +668,25 @@ impl std::fmt::Display for PeerError {
             Self::AnswerTimeout => f.write_str("no answer came in time"),
             Self::MediaTimeout(what) => write!(f, "media could not be connected: {what}"),
             Self::Rtc(error) => write!(f, "the WebRTC engine failed: {error}"),
+            Self::Bug(why) => write!(f, "a bug: {}", why.escape_debug()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_of_that_peer() {
+        let silent = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let numbers: Vec<u8> = Vec::new();
+        let index = numbers.len();
+        let result = guarded(|| Ok(numbers[index]));
+        std::panic::set_hook(silent);
+        assert!(matches!(result, Err(PeerError::Bug(why)) if why.contains("out of bounds")));
+        assert!(matches!(guarded(|| Ok(1)), Ok(1)));
+        assert!(matches!(guarded::<()>(|| Err(PeerError::AnswerTimeout)), Err(PeerError::AnswerTimeout)));
     }
 }

@@ -8,7 +8,7 @@ use super::{Queued, Server};
 use crate::id::PeerId;
 use crate::media::demux::Match;
 use crate::media::negotiation::TrackId;
-use crate::media::peer::PeerEvent;
+use crate::media::peer::{PeerEvent, guarded};
 use crate::timers::Waiter;
 use crate::track::Kind;
 use crate::web::signal::ServerMessage;
@@ -34,7 +34,7 @@ impl Server {
         let Some(member) = self.member_mut(id) else {
             return;
         };
-        match member.peer.handle_datagram(now, source, local, announced, contents) {
+        match guarded(|| member.peer.handle_datagram(now, source, local, announced, contents)) {
             Ok(Some(validated)) => {
                 if let Some(evicted) = validated.evicted {
                     self.demux.remove_address(evicted, id);
@@ -94,19 +94,22 @@ impl Server {
         member.is_dirty = false;
         let mut queue = std::mem::take(&mut member.queue);
         let mut complaints = Vec::new();
-        for run in queue.chunk_by(|a, b| (a.line, a.track) == (b.line, b.track)) {
-            let Queued { line, track, .. } = run[0];
-            let packets = run.iter().map(|queued| &self.batch[queued.packet as usize].1);
-            let forwarded = member.peer.forward(self.now, line as usize, track, packets);
-            self.stats.packets_forwarded += forwarded.queued;
-            self.stats.packets_skipped += forwarded.skipped;
-            if forwarded.awaits_keyframe || forwarded.cannot_decode {
-                complaints.push((track, forwarded));
+        let result = guarded(|| {
+            for run in queue.chunk_by(|a, b| (a.line, a.track) == (b.line, b.track)) {
+                let Queued { line, track, .. } = run[0];
+                let packets = run.iter().map(|queued| &self.batch[queued.packet as usize].1);
+                let forwarded = member.peer.forward(self.now, line as usize, track, packets);
+                self.stats.packets_forwarded += forwarded.queued;
+                self.stats.packets_skipped += forwarded.skipped;
+                if forwarded.awaits_keyframe || forwarded.cannot_decode {
+                    complaints.push((track, forwarded));
+                }
             }
-        }
+            member.peer.handle_timeout(self.now)
+        });
         queue.clear();
         member.queue = queue;
-        if let Err(error) = member.peer.handle_timeout(self.now) {
+        if let Err(error) = result {
             return self.failed.push_back((id, error));
         }
         self.drain(id);
@@ -155,7 +158,7 @@ impl Server {
         let Some(member) = slot.member.as_deref_mut().filter(|_| slot.generation == id.generation) else {
             return;
         };
-        let drained = member.peer.drain(now, &mut self.transmits, &mut self.peer_events);
+        let drained = guarded(|| member.peer.drain(now, &mut self.transmits, &mut self.peer_events));
         if let Some(deadline) = member.peer.next_timeout() {
             self.timers.set(Waiter::Peer(id), deadline);
         }

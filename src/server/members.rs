@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use log::{debug, info, warn};
+use log::{debug, error, info, warn};
 use str0m::media::MediaKind;
 
 use super::requests::Admission;
@@ -105,7 +105,11 @@ impl Server {
         let Some(member) = self.member(id) else {
             return;
         };
-        debug!("{id} in room {:?} ends: {error}", member.participant.room);
+        let room = &member.participant.room;
+        match error {
+            PeerError::Bug(_) => error!("{id} in room {room:?} ends: {error}"),
+            _ => debug!("{id} in room {room:?} ends: {error}"),
+        }
         self.stats.peers_failed += 1;
         let code = error.code();
         let retry = !matches!(error, PeerError::BadAnswer(_) | PeerError::UnexpectedAnswer);

@@ -7,6 +7,7 @@ use super::Server;
 use super::members::media_kind;
 use crate::id::PeerId;
 use crate::media::negotiation::{Agreed, TrackId};
+use crate::media::peer::guarded;
 use crate::media::sdp;
 use crate::room::{Subscriber, Track};
 use crate::timers::Waiter;
@@ -27,8 +28,10 @@ impl Server {
         if member.peer.negotiation.is_pending() {
             return;
         }
-        let Some(offer) = member.peer.build_offer(now, names) else {
-            return self.schedule(id);
+        let offer = match guarded(|| Ok(member.peer.build_offer(now, names))) {
+            Ok(Some(offer)) => offer,
+            Ok(None) => return self.schedule(id),
+            Err(error) => return self.failed.push_back((id, error)),
         };
         self.stats.offers += 1;
         let (conn, lines) = (member.conn, member.peer.offered_lines());
@@ -47,7 +50,7 @@ impl Server {
         let Some(member) = self.slots[id.slot as usize].member.as_deref_mut() else {
             return;
         };
-        match member.peer.handle_answer(now, answer, &mut self.names) {
+        match guarded(|| member.peer.handle_answer(now, answer, &mut self.names)) {
             Ok(agreed) => {
                 for agreed in agreed {
                     self.on_agreed(id, agreed);
