@@ -200,3 +200,29 @@ impl ExtensionSerializer for DependencyDescriptorSerializer {
         values.user_values.get().is_some_and(|value| length(value) > 16)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dependency_descriptor_passes_unread_and_the_transport_of_the_publisher_does_not() {
+        let serializer = DependencyDescriptorSerializer;
+        for length in [1, 3, 16, 17, MAX_DEPENDENCY_DESCRIPTOR] {
+            let bytes: Vec<u8> = (0..length as u8).collect();
+            let mut incoming = ExtensionValues { transport_cc: Some(7), mid: Some("a".into()), ..Default::default() };
+            assert!(serializer.parse_value(&bytes, &mut incoming));
+            let forwarded = forwarded_extensions(&incoming);
+            assert_eq!((forwarded.transport_cc, forwarded.mid), (None, None));
+            assert_eq!(serializer.requires_two_byte_form(&forwarded), length > 16);
+            let mut written = [0; 256];
+            assert_eq!(serializer.write_to(&mut written, &forwarded), length);
+            assert_eq!(written[..length], bytes);
+            assert_eq!(serializer.write_to(&mut [0; 256][..length - 1], &forwarded), 0, "no room, no value");
+        }
+        let too_long = [0; MAX_DEPENDENCY_DESCRIPTOR + 1];
+        for bytes in [&[][..], &too_long] {
+            assert!(!serializer.parse_value(bytes, &mut ExtensionValues::default()));
+        }
+    }
+}
