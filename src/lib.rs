@@ -60,6 +60,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod datagrams;
 pub mod id;
 pub mod io;
 pub mod media;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use str0m::media::Mid;
 
 use crate::id::PeerId;
+use crate::media::history::History;
 use crate::media::keyframe::KeyframeBudget;
 use crate::track::{Kind, Source};
 
@@ -74,6 +75,8 @@ pub struct Track {
     pub source: Source,
     /// When its publisher is asked for a keyframe.
     pub keyframes: KeyframeBudget,
+    /// Its last packets, if they can be sent again.
+    pub history: History,
     /// Who gets it now, on which of their lines.
     pub subscribers: Vec<Subscriber>,
 }
@@ -168,7 +171,14 @@ impl Participant {
 impl Track {
     /// A stream that nobody gets yet.
     pub fn new(mid: Mid, kind: Kind, source: Source) -> Self {
-        Self { mid, kind, source, keyframes: KeyframeBudget::default(), subscribers: Vec::new() }
+        Self {
+            mid,
+            kind,
+            source,
+            keyframes: KeyframeBudget::default(),
+            history: History::default(),
+            subscribers: Vec::new(),
+        }
     }
 }
 

@@ -18,20 +18,26 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info};
 use rustc_hash::FxHashMap;
-pub use str0m::net::Transmit;
 
 use crate::clock::Wall;
 use crate::config::Config;
+use crate::datagrams::Datagrams;
 use crate::id::{ConnId, Names, PeerId};
 use crate::media::demux::Demux;
+use crate::media::fault::PeerError;
 use crate::media::negotiation::TrackId;
-use crate::media::peer::{Packet, Peer, PeerError, PeerEvent};
+use crate::media::packet::Packet;
+use crate::media::peer::{Peer, PeerEvent};
 use crate::media::profile::Profile;
 use crate::room::{Bucket, Participant, Room};
 use crate::stats::Stats;
 use crate::timers::{Timers, Waiter};
 use crate::web::assets::Assets;
 use crate::web::conn::{Conn, ConnEvent};
+
+/// Bytes of datagrams that are handed out at a time. Fewer cost more system calls; more leave the processor's
+/// second cache before they are sent, and let the first subscribers of a packet wait for the last.
+const DATAGRAM_BYTES: usize = 128 * 1024;
 
 /// How long a shutdown may take to tell everybody. The process manager's patience is the upper bound.
 const DRAIN: Duration = Duration::from_millis(2_500);
@@ -103,7 +109,7 @@ pub enum Input<'a> {
 
 /// What is to be done outside.
 #[derive(Debug)]
-pub enum Output {
+pub enum Output<'a> {
     /// Write to a connection, in order.
     Data {
         /// Which.
@@ -116,8 +122,8 @@ pub enum Output {
         /// Which.
         conn: ConnId,
     },
-    /// Send a datagram from a local address.
-    Datagram(Transmit),
+    /// Send these, in order.
+    Datagrams(&'a Datagrams),
     /// Everybody was told: end the process.
     Exit,
 }
@@ -152,16 +158,32 @@ pub struct Server {
     packets: Vec<(PeerId, Packet)>,
     /// Packets that are being given to subscribers; indices into it stand in `Member::queue`.
     batch: Vec<(PeerId, Packet)>,
+    /// Members for whom something of the batch is queued.
+    receivers: VecDeque<PeerId>,
     /// Members whose `Rtc` has to be driven and drained.
     dirty: VecDeque<PeerId>,
     /// Members whose next offer is due; one SDP operation a turn.
     offers: VecDeque<PeerId>,
     /// Connections with something to write, or with another deadline.
     touched: VecDeque<ConnId>,
-    transmits: Vec<Transmit>,
     peer_events: Vec<PeerEvent>,
-    outputs: VecDeque<Output>,
-    settled: bool,
+    /// What leaves next.
+    datagrams: Datagrams,
+    /// They were handed out.
+    datagrams_out: bool,
+    outputs: VecDeque<Output<'static>>,
+    phase: Phase,
+}
+
+/// How far the server is with what the inputs caused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Inputs came; due timers and offers have not been looked at since.
+    Fresh,
+    /// Effects are being carried out.
+    Working,
+    /// Nothing is left to do.
+    Settled,
 }
 
 /// One TCP connection.
@@ -205,7 +227,7 @@ impl Server {
     /// A server with nobody in it. Makes a certificate: some milliseconds.
     pub fn new(now: Instant, setup: Setup) -> Self {
         Self {
-            profile: Profile::new(&setup.config.codecs, &setup.candidates),
+            profile: Profile::new(&setup.config.codecs, &setup.candidates, setup.wall),
             config: setup.config,
             assets: setup.assets,
             candidates: setup.candidates,
@@ -227,20 +249,22 @@ impl Server {
             failed: VecDeque::new(),
             packets: Vec::new(),
             batch: Vec::new(),
+            receivers: VecDeque::new(),
             dirty: VecDeque::new(),
             offers: VecDeque::new(),
             touched: VecDeque::new(),
-            transmits: Vec::new(),
             peer_events: Vec::new(),
+            datagrams: Datagrams::default(),
+            datagrams_out: false,
             outputs: VecDeque::new(),
-            settled: true,
+            phase: Phase::Settled,
         }
     }
 
     /// Takes one input. Cheap by itself: what it causes is done by `poll_output`.
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         self.now = self.now.max(now);
-        self.settled = false;
+        self.phase = Phase::Fresh;
         match input {
             Input::Accepted { conn, remote, secure } => self.on_accepted(conn, remote, secure),
             Input::Data { conn, bytes } => self.with_conn(conn, |now, conn| conn.handle_data(now, bytes)),
@@ -254,16 +278,24 @@ impl Server {
     }
 
     /// Gives the next output; `None` when everything that the inputs caused has been done.
-    pub fn poll_output(&mut self) -> Option<Output> {
-        if self.outputs.is_empty() && !self.settled {
-            self.settle();
+    pub fn poll_output(&mut self) -> Option<Output<'_>> {
+        if std::mem::take(&mut self.datagrams_out) {
+            self.datagrams.clear();
         }
-        self.outputs.pop_front()
+        while self.outputs.is_empty() && self.datagrams.bytes() < DATAGRAM_BYTES && self.phase != Phase::Settled {
+            self.work();
+        }
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        self.datagrams_out = !self.datagrams.is_empty();
+        self.stats.datagrams_out += self.datagrams.len() as u64;
+        self.datagrams_out.then_some(Output::Datagrams(&self.datagrams))
     }
 
     /// When `Input::Timeout` is due.
     pub fn next_timeout(&self) -> Option<Instant> {
-        if self.settled && self.offers.is_empty() { self.timers.next_timeout() } else { Some(self.now) }
+        if self.phase == Phase::Settled && self.offers.is_empty() { self.timers.next_timeout() } else { Some(self.now) }
     }
 
     /// The loop read the wall clock again.
@@ -296,34 +328,34 @@ impl Server {
         ]
     }
 
-    /// Does all that the inputs caused: due timers, at most one offer, then effects until there are none.
-    fn settle(&mut self) {
-        while let Some(waiter) = self.timers.take_due(self.now) {
-            self.on_due(waiter);
-        }
-        if let Some(peer) = self.offers.pop_front() {
-            self.on_offer(peer);
-        }
-        loop {
-            if let Some((peer, error)) = self.failed.pop_front() {
-                self.on_failed(peer, &error);
-            } else if !self.packets.is_empty() && self.dirty.is_empty() {
-                self.distribute();
-            } else if let Some(peer) = self.dirty.pop_front() {
-                self.on_dirty(peer);
-            } else if let Some(conn) = self.touched.pop_front() {
-                self.on_touched(conn);
-            } else {
-                break;
+    /// Does a piece of what the inputs caused: first due timers and at most one offer, then effects until there are
+    /// none.
+    fn work(&mut self) {
+        if self.phase == Phase::Fresh {
+            while let Some(waiter) = self.timers.take_due(self.now) {
+                self.on_due(waiter);
             }
+            if let Some(peer) = self.offers.pop_front() {
+                self.on_offer(peer);
+            }
+            self.phase = Phase::Working;
+        } else if let Some((peer, error)) = self.failed.pop_front() {
+            self.on_failed(peer, &error);
+        } else if let Some(peer) = self.receivers.pop_front() {
+            self.on_receiver(peer);
+        } else if let Some(peer) = self.dirty.pop_front() {
+            self.on_dirty(peer);
+        } else if !self.batch.is_empty() || !self.packets.is_empty() {
+            self.archive();
+            self.distribute();
+        } else if let Some(conn) = self.touched.pop_front() {
+            self.on_touched(conn);
+        } else {
+            if self.draining.is_some() && self.conns.is_empty() {
+                self.outputs.push_back(Output::Exit);
+            }
+            self.phase = Phase::Settled;
         }
-        self.batch.clear();
-        self.stats.datagrams_out += self.transmits.len() as u64;
-        self.outputs.extend(self.transmits.drain(..).map(Output::Datagram));
-        if self.draining.is_some() && self.conns.is_empty() {
-            self.outputs.push_back(Output::Exit);
-        }
-        self.settled = true;
     }
 
     fn on_due(&mut self, waiter: Waiter) {

@@ -51,7 +51,6 @@ pub struct Reactor {
     accepting: Accepting,
     next_accept_warning: Instant,
     udp_readable: bool,
-    udp_writable: bool,
     housekeeping: Instant,
     buffer: Vec<u8>,
 }
@@ -101,7 +100,6 @@ impl Reactor {
             accepting: Accepting::Idle,
             next_accept_warning: Instant::now(),
             udp_readable: false,
-            udp_writable: true,
             housekeeping: Instant::now(),
             buffer: Vec::new(),
         })
@@ -129,7 +127,9 @@ impl Reactor {
                     SIGNALS => self.signals.pending().for_each(|_| self.server.handle_input(now, Input::Shutdown)),
                     UDP => {
                         self.udp_readable |= event.is_readable();
-                        self.udp_writable |= event.is_writable();
+                        if event.is_writable() {
+                            self.udp.flush();
+                        }
                     }
                     Token(conn) => {
                         let conn = ConnId(conn as u64);
@@ -154,11 +154,6 @@ impl Reactor {
             let exit = self.carry_out();
 
             // Write before sleep.
-            if self.udp_writable {
-                self.udp_writable = self.udp.flush();
-            } else {
-                self.udp.shed();
-            }
             self.write_conns(now);
             if exit {
                 let Counters { sent, runs, send_calls, dropped } = self.udp.counters;
@@ -292,7 +287,7 @@ impl Reactor {
         let mut exit = false;
         while let Some(output) = self.server.poll_output() {
             match output {
-                Output::Datagram(transmit) => self.udp.send(transmit),
+                Output::Datagrams(datagrams) => self.udp.send(datagrams),
                 Output::Data { conn, bytes } => {
                     if let Some(tcp) = self.conns.get_mut(&conn) {
                         tcp.send(bytes);

@@ -7,10 +7,6 @@ use str0m::ice::StunMessage;
 
 use crate::id::PeerId;
 
-/// Source addresses that one peer may have at a time. Lower locks out a phone that roams between networks,
-/// higher lets one member make ICE pairs without end (str0m keeps one for each).
-pub const MAX_ADDRESSES_PER_PEER: usize = 8;
-
 /// Two maps: validated source addresses, and the ufrags that the offers gave out.
 #[derive(Default)]
 pub struct Demux {

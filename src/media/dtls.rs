@@ -1,6 +1,11 @@
 //! DTLS with one set-up for all peers: building dimpl's configuration costs more than a millisecond, a peer with
 //! a shared one 15 microseconds.
+//!
+//! What a handshake exports for SRTP goes to str0m and, beside it, to the peer that drives it. str0m gives no way
+//! to it and makes its DTLS through a `&'static` provider, so it is left in a place of this thread, and taken out
+//! again before the peer's call returns.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -10,7 +15,18 @@ use str0m::crypto::dtls::{
 };
 use str0m::crypto::{CryptoError, CryptoProvider, from_feature_flags};
 
+use crate::media::srtp::Exported;
+
 static SHARED: SharedDtls = SharedDtls { config: OnceLock::new() };
+
+thread_local! {
+    static EXPORTED: Cell<Option<Exported>> = const { Cell::new(None) };
+}
+
+/// What the handshake exported that has finished since this was last called.
+pub fn take_exported() -> Option<Exported> {
+    EXPORTED.take()
+}
 
 /// str0m's cryptography, with its DTLS replaced by ours.
 pub fn crypto_provider() -> CryptoProvider {
@@ -81,7 +97,12 @@ impl DtlsInstance for Endpoint {
     }
 
     fn poll_output<'a>(&mut self, buf: &'a mut [u8]) -> DtlsOutput<'a> {
-        self.0.poll_output(buf)
+        let output = self.0.poll_output(buf);
+        if let DtlsOutput::KeyingMaterial(material, profile) = &output {
+            let is_client = self.0.is_active();
+            EXPORTED.set(Some(Exported { profile: *profile, material: material.to_vec(), is_client }));
+        }
+        output
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsImplError> {

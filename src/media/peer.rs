@@ -1,29 +1,37 @@
 //! A peer is one participant's WebRTC endpoint: one `Rtc`, its negotiation, and what is forwarded to it.
 //!
 //! Nothing else names `Rtc`. Every method that changes it leaves it to be drained: the caller calls `drain` before
-//! it sleeps. str0m asks for a drain after each mutation; several writes before one timeout and one drain are
-//! held by the whole-server simulation.
+//! it sleeps.
+//!
+//! str0m does ICE, DTLS, SDP and all that a publisher sends. What goes to a subscriber does not pass through it:
+//! `Outgoing` seals it with the same keys. So str0m must not send under the SSRCs of those lines, not even
+//! reports: its streams exist only while an offer is written, which takes the SSRCs from them.
 
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use str0m::change::{SdpAnswer, SdpPendingOffer};
-use str0m::format::Codec;
 use str0m::media::{Direction, Frequency, KeyframeRequestKind, MediaKind, Mid};
-use str0m::net::{Protocol, Receive, Transmit};
-use str0m::rtp::{ExtensionValues, RtpPacket, RtpWrite, Ssrc};
-use str0m::{Event, IceConnectionState, IceCreds, Input, Output, Rtc, RtcError};
+use str0m::net::{Protocol, Receive};
+use str0m::rtp::{RtpPacket, Ssrc};
+use str0m::{Event, IceConnectionState, IceCreds, Input, Output, Rtc};
 
+use crate::datagrams::{Datagrams, Route};
 use crate::id::Names;
-use crate::media::codec;
-use crate::media::demux::MAX_ADDRESSES_PER_PEER;
-use crate::media::forward::{FIRST_SEQ_NO_LIMIT, Forward, Incoming};
+use crate::media::addresses::{Addresses, Validated};
+use crate::media::egress::Egress;
+use crate::media::elements::Elements;
+use crate::media::fault::PeerError;
+use crate::media::forward::{FIRST_SEQ_NO_LIMIT, Incoming};
 use crate::media::negotiation::{Agreed, Answered, Change, Negotiation, TrackId};
-use crate::media::profile::{PayloadTypes, Profile, forwarded_extensions};
+use crate::media::outgoing::{Outcome, Outgoing, Sent};
+use crate::media::packet::Packet;
+use crate::media::profile::{MEDIA_IDS, PayloadTypes, Profile};
+use crate::media::rtcp::{self, Feedback};
 use crate::media::sdp::{SdpRefusal, check_answer, without_surplus};
+use crate::media::srtp::{Exported, Srtp};
 use crate::media::wallclock::{Report, SenderClock};
+use crate::media::{codec, dtls};
 
 /// SSRCs that one peer may send, repair streams not counted. More are dropped.
 const MAX_SSRCS: usize = 32;
@@ -34,22 +42,6 @@ const MAX_PAYLOAD: usize = 1_400;
 
 /// Lines that one peer may reject for good; they stay in every later offer.
 const MAX_DEAD_LINES: usize = 64;
-
-/// Video packets kept to answer NACKs: more than a second at 1 Mbit/s, and 50 KB of memory for each subscription.
-/// Fewer turn a burst of loss into a freeze.
-const RTX_PACKETS: usize = 128;
-
-/// How long they are kept. A retransmission that comes later than this is too late for any jitter buffer.
-const RTX_AGE: Duration = Duration::from_secs(3);
-
-/// Most that retransmissions may be of what is sent on a line, so that a storm of NACKs can't amplify; above it the
-/// queue of them is dropped. At 10 % loss both ways an honest receiver needs 12 to 20 %, since requests and
-/// repairs are lost too: lower turns that into freezes of more than a second.
-const RTX_SHARE: f32 = 0.25;
-
-/// How long an address counts after it was last heard of; as long as str0m keeps its candidate pair, so that the
-/// pairs are bounded too.
-const ADDRESS_LIFETIME: Duration = Duration::from_secs(15);
 
 /// How long ICE may take after an answer that lets media flow.
 const ICE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -74,18 +66,20 @@ pub struct Peer {
     /// What comes in, by SSRC.
     incoming: Vec<Stream>,
     clock: SenderClock,
-    routes: Vec<Route>,
+    addresses: Addresses,
+    /// Where str0m sent its last DTLS packet.
+    transport: Option<Route>,
+    /// What DTLS exported, until media is connected.
+    exported: Option<Exported>,
+    egress: Option<Egress>,
+    /// The SSRC of reports on what is sent.
+    reporter: u32,
+    /// Where the datagram that is being handled came from, and what its header says of the media.
+    arrived: (Option<Route>, Elements),
+    feedback: Vec<PeerEvent>,
     phase: Phase,
     /// When the `Rtc` wants to be woken.
     next_timeout: Option<Instant>,
-}
-
-/// A validated address of the peer, and the local address that its datagrams come to.
-#[derive(Clone, Copy, Debug)]
-struct Route {
-    remote: SocketAddr,
-    local: SocketAddr,
-    last_received: Instant,
 }
 
 /// How far the transport is.
@@ -101,41 +95,12 @@ enum Phase {
     Lost { since: Instant },
 }
 
-/// One line on which the server sends.
-struct Outgoing {
-    mid: Mid,
-    ssrc: Ssrc,
-    forward: Forward,
-    payload_types: PayloadTypes,
-    track: Option<TrackId>,
-    told_cannot_decode: bool,
-}
-
 /// One SSRC that the peer sends.
 struct Stream {
     ssrc: Ssrc,
     mid: Mid,
     report: Option<Report>,
     highest_seq_no: u64,
-}
-
-/// A packet of a published track, ready for all its subscribers.
-pub struct Packet {
-    /// The track.
-    pub mid: Mid,
-    /// Its codec.
-    pub codec: Codec,
-    /// The numbers to be rewritten.
-    pub incoming: Incoming,
-    /// RTP payload; shared by all who get it.
-    pub payload: Arc<[u8]>,
-    /// RTP marker bit.
-    pub marker: bool,
-    /// When it was captured, in our time.
-    pub captured: Instant,
-    /// It is the first packet of a keyframe, whether or not it came in order.
-    pub keyframe: bool,
-    extensions: ExtensionValues,
 }
 
 /// What a drain found.
@@ -148,6 +113,13 @@ pub enum PeerEvent {
         /// Index of the line.
         line: usize,
     },
+    /// This peer, as a subscriber, has not got a packet.
+    Lost {
+        /// Index of the line.
+        line: usize,
+        /// The packet.
+        sent: Sent,
+    },
     /// ICE and DTLS are up.
     Connected,
 }
@@ -155,31 +127,14 @@ pub enum PeerEvent {
 /// What became of packets for one subscriber.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Forwarded {
-    /// Will go out with the next drain.
-    pub queued: u64,
+    /// Leaves with the datagrams.
+    pub sent: u64,
     /// Will not: before the subscription starts, older than its start, or not decodable.
     pub skipped: u64,
     /// The subscriber waits for a keyframe.
     pub awaits_keyframe: bool,
     /// The subscriber has not negotiated the codec; said once per subscription.
     pub cannot_decode: bool,
-}
-
-/// Why a peer has to end. The text is for its log line, the code for the peer.
-#[derive(Debug)]
-pub enum PeerError {
-    /// The answer can't be one to the offer.
-    BadAnswer(String),
-    /// No offer is out.
-    UnexpectedAnswer,
-    /// The answer did not come in time.
-    AnswerTimeout,
-    /// ICE or DTLS did not come up, or went away.
-    MediaTimeout(&'static str),
-    /// str0m gave up.
-    Rtc(RtcError),
-    /// A panic: a bug of ours or of str0m's.
-    Bug(String),
 }
 
 impl Peer {
@@ -200,7 +155,13 @@ impl Peer {
             outgoing: Vec::new(),
             incoming: Vec::new(),
             clock: SenderClock::default(),
-            routes: Vec::new(),
+            addresses: Addresses::default(),
+            transport: None,
+            exported: None,
+            egress: None,
+            reporter: names.next_u32(),
+            arrived: (None, Elements::default()),
+            feedback: Vec::new(),
             phase: Phase::Signaling,
             next_timeout: None,
         }
@@ -212,20 +173,7 @@ impl Peer {
         if changes.is_empty() {
             return None;
         }
-        for change in &changes {
-            let Change::Direct { mid, fresh_ssrc: true, .. } = change else {
-                continue;
-            };
-            // Not `reset_stream_tx`: it leaves the stream filed under its old SSRC, where feedback for the new
-            // one does not find it.
-            let mut direct = self.rtc.direct_api();
-            let old = direct.stream_tx_by_mid(*mid, None).map(|stream| (stream.ssrc(), stream.rtx().is_some()));
-            if let Some((old, has_rtx)) = old {
-                direct.remove_stream_tx(old);
-                let (ssrc, rtx) = (direct.new_ssrc(), direct.new_ssrc());
-                direct.declare_stream_tx(ssrc, has_rtx.then_some(rtx), *mid, None);
-            }
-        }
+        self.declare_streams(&changes, names);
         let mut sdp = self.rtc.sdp_api();
         for change in changes {
             match change {
@@ -248,7 +196,11 @@ impl Peer {
                 }
             }
         }
-        let Some((offer, pending)) = sdp.apply() else {
+        let applied = sdp.apply();
+        for outgoing in self.outgoing.iter().flatten() {
+            self.rtc.direct_api().remove_stream_tx(outgoing.ssrc.into());
+        }
+        let Some((offer, pending)) = applied else {
             // str0m has it like that already: agreed without asking.
             let answers = self.answered();
             self.negotiation.handle_answer(now, answers.into_iter());
@@ -262,7 +214,13 @@ impl Peer {
     ///
     /// # Errors
     /// The peer can't go on: an answer is not something that can be half taken.
-    pub fn handle_answer(&mut self, now: Instant, sdp: &str, names: &mut Names) -> Result<Vec<Agreed>, PeerError> {
+    pub fn handle_answer(
+        &mut self,
+        now: Instant,
+        sdp: &str,
+        profile: &Profile,
+        names: &mut Names,
+    ) -> Result<Vec<Agreed>, PeerError> {
         let pending = self.pending.take().ok_or(PeerError::UnexpectedAnswer)?;
         check_answer(sdp, self.offered_lines())
             .map_err(|refusal: SdpRefusal| PeerError::BadAnswer(format!("{refusal:?}")))?;
@@ -270,6 +228,7 @@ impl Peer {
         let bad = |error: &dyn std::fmt::Display| PeerError::BadAnswer(error.to_string());
         let answer = SdpAnswer::from_sdp_string(&sdp).map_err(|error| bad(&error))?;
         self.rtc.sdp_api().accept_answer(pending, answer).map_err(|error| bad(&error))?;
+        self.take_streams(names)?;
         let answers = self.answered();
         let agreed = self.negotiation.handle_answer(now, answers.into_iter());
         if self.negotiation.dead_lines() > MAX_DEAD_LINES {
@@ -277,7 +236,7 @@ impl Peer {
         }
         for agreed in &agreed {
             if let Agreed::Subscribed { line, track } = *agreed {
-                self.start_forwarding(line, track, names);
+                self.start_forwarding(line, track, profile);
             }
         }
         if self.phase == Phase::Signaling && self.negotiation.expects_media() {
@@ -286,53 +245,44 @@ impl Peer {
         Ok(agreed)
     }
 
-    /// Takes one datagram that the demultiplexer found to be this peer's. `local` is where it arrived,
-    /// `announced` the candidate that stands for it. Says whether an authenticated check has just validated its
-    /// source address.
+    /// Takes one datagram that the demultiplexer found to be this peer's. `route` is the way back to its source,
+    /// `announced` the candidate that stands for its destination. Says whether an authenticated check has just
+    /// validated its source address.
     ///
     /// # Errors
     /// The peer has to end.
     pub fn handle_datagram(
         &mut self,
         now: Instant,
-        source: SocketAddr,
-        local: SocketAddr,
+        route: Route,
         announced: SocketAddr,
         contents: &[u8],
     ) -> Result<Option<Validated>, PeerError> {
-        let Ok(receive) = Receive::new(Protocol::Udp, source, announced, contents) else {
+        let Ok(receive) = Receive::new(Protocol::Udp, route.remote, announced, contents) else {
             return Ok(None);
         };
         let input = Input::Receive(now, receive);
-        // RFC 7983: the first byte of STUN is 0 to 3.
-        let is_check = contents.first().is_some_and(|first| *first <= 3);
-        // Verifies MESSAGE-INTEGRITY: str0m would make a candidate pair for anybody.
-        if is_check && !self.rtc.accepts(&input) {
-            return Ok(None);
-        }
-        let known = self.routes.iter_mut().find(|route| route.remote == source);
-        let is_new = known.is_none();
-        if let (Some(route), true) = (known, is_check) {
-            route.local = local;
-            route.last_received = now;
-        }
-        let mut evicted = None;
-        if is_new && self.routes.len() >= MAX_ADDRESSES_PER_PEER {
-            let silent = |route: &Route| now > route.last_received + ADDRESS_LIFETIME;
-            let Some(index) = self.routes.iter().position(silent) else {
+        let mut validated = None;
+        if is_stun(contents) {
+            // `accepts` verifies MESSAGE-INTEGRITY: str0m would make a candidate pair for anybody.
+            if !self.rtc.accepts(&input) {
                 return Ok(None);
-            };
-            evicted = Some(self.routes.remove(index).remote);
+            }
+            validated = self.addresses.validate(now, route);
+            if validated.is_none() {
+                return Ok(None);
+            }
+        } else if rtcp::is_rtcp(contents) {
+            self.handle_rtcp(route, contents);
+        } else {
+            self.arrived = (Some(route), Elements::read(contents, MEDIA_IDS));
         }
         self.rtc.handle_input(input).map_err(PeerError::Rtc)?;
-        if !is_new {
-            return Ok(is_check.then_some(Validated { evicted: None }));
-        }
-        self.routes.push(Route { remote: source, local, last_received: now });
-        Ok(Some(Validated { evicted }))
+        self.collect_keys();
+        Ok(validated)
     }
 
-    /// Time has passed; also what makes written packets go out.
+    /// Time has passed.
     ///
     /// # Errors
     /// The peer has to end.
@@ -352,54 +302,62 @@ impl Peer {
             }
             _ => {}
         }
-        self.rtc.handle_input(Input::Timeout(now)).map_err(PeerError::Rtc)
+        self.rtc.handle_input(Input::Timeout(now)).map_err(PeerError::Rtc)?;
+        self.collect_keys();
+        Ok(())
     }
 
-    /// Writes packets of a track to the subscriber's line. They go out with the next `handle_timeout` and `drain`.
+    /// Sends packets of a track on the subscriber's line.
     pub fn forward<'a>(
         &mut self,
         now: Instant,
         line: usize,
         track: TrackId,
         packets: impl ExactSizeIterator<Item = &'a Packet>,
+        datagrams: &mut Datagrams,
     ) -> Forwarded {
         let mut forwarded = Forwarded { skipped: packets.len() as u64, ..Forwarded::default() };
-        let Some(outgoing) = self.outgoing.get_mut(line).and_then(Option::as_mut) else {
+        let (Some(Some(outgoing)), Some(egress)) = (self.outgoing.get_mut(line), &mut self.egress) else {
             return forwarded;
         };
         if outgoing.track != Some(track) || self.phase != Phase::Connected {
             return forwarded;
         }
-        let mut direct = self.rtc.direct_api();
-        let Some(stream) = direct.stream_tx(&outgoing.ssrc) else {
-            return forwarded;
-        };
+        let was_waiting = outgoing.is_waiting();
         for packet in packets {
-            let Some(pt) = outgoing.payload_types.find(packet.codec) else {
-                forwarded.cannot_decode |= !std::mem::replace(&mut outgoing.told_cannot_decode, true);
-                continue;
-            };
-            let Some(rewritten) = outgoing.forward.rewrite(now, &packet.incoming) else {
-                forwarded.awaits_keyframe |= outgoing.forward.is_waiting();
-                continue;
-            };
-            let (seq_no, payload) = (rewritten.seq_no.into(), Arc::clone(&packet.payload));
-            let write = RtpWrite::new(pt, seq_no, rewritten.timestamp, packet.captured, payload)
-                .marker(packet.marker)
-                .nackable(packet.codec != Codec::Opus)
-                .ext_vals(packet.extensions.clone());
-            stream.write_rtp(write);
-            forwarded.queued += 1;
-            forwarded.skipped -= 1;
+            match outgoing.forward(now, packet, &egress.srtp, egress.route, datagrams) {
+                Outcome::Sent => forwarded.sent += 1,
+                Outcome::CannotDecode(first) => forwarded.cannot_decode |= first,
+                Outcome::AwaitsKeyframe => forwarded.awaits_keyframe = true,
+                Outcome::Old => {}
+            }
+        }
+        forwarded.skipped -= forwarded.sent;
+        if was_waiting && forwarded.sent > 0 {
+            egress.hasten_report(now);
         }
         forwarded
+    }
+
+    /// Reports on what was forwarded, when it is time; to be called after `forward`.
+    pub fn report(&mut self, now: Instant, profile: &Profile, datagrams: &mut Datagrams) {
+        if let Some(egress) = &mut self.egress {
+            egress.report(now, profile, self.outgoing.iter_mut().flatten(), datagrams);
+        }
+    }
+
+    /// Sends a packet again that the peer has not got; false if its share of repair is used up.
+    pub fn resend(&mut self, line: usize, sent: Sent, packet: &Packet, datagrams: &mut Datagrams) -> bool {
+        let (Some(Some(outgoing)), Some(egress)) = (self.outgoing.get_mut(line), &self.egress) else {
+            return false;
+        };
+        self.phase == Phase::Connected && outgoing.resend(sent, packet, &egress.srtp, egress.route, datagrams)
     }
 
     /// Stops what is sent on a line, at once.
     pub fn stop_forwarding(&mut self, line: usize) {
         if let Some(outgoing) = self.outgoing.get_mut(line).and_then(Option::as_mut) {
-            outgoing.track = None;
-            outgoing.forward.pause();
+            outgoing.stop();
         }
     }
 
@@ -415,30 +373,41 @@ impl Peer {
         }
     }
 
-    /// Takes all output out of the `Rtc`: datagrams (with the local address to send them from) and events.
-    /// Afterwards `next_timeout` is up to date.
+    /// Takes all output out of the `Rtc`: datagrams and events. Afterwards `next_timeout` is up to date.
     ///
     /// # Errors
     /// The peer has to end.
     pub fn drain(
         &mut self,
         now: Instant,
-        transmits: &mut Vec<Transmit>,
+        datagrams: &mut Datagrams,
         events: &mut Vec<PeerEvent>,
     ) -> Result<(), PeerError> {
+        events.append(&mut self.feedback);
         loop {
-            match self.rtc.poll_output().map_err(PeerError::Rtc)? {
+            let output = self.rtc.poll_output().map_err(PeerError::Rtc)?;
+            self.collect_keys();
+            match output {
                 Output::Timeout(at) => {
                     self.next_timeout = Some(at);
                     return Ok(());
                 }
-                Output::Transmit(mut transmit) => {
-                    if let Some(route) = self.routes.iter().find(|route| route.remote == transmit.destination) {
-                        transmit.source = route.local;
-                        transmits.push(transmit);
+                Output::Transmit(transmit) => {
+                    let Some(mut route) = self.addresses.route(transmit.destination) else {
+                        continue;
+                    };
+                    if !is_stun(&transmit.contents) {
+                        // str0m stays with the pair that was nominated until it is lost.
+                        route = self.egress.as_ref().map_or(route, |egress| egress.route);
+                        self.transport = Some(route);
                     }
+                    datagrams.push(route, &transmit.contents);
                 }
-                Output::Event(event) => events.extend(self.on_event(now, event)),
+                Output::Event(Event::Connected) => {
+                    self.on_connected(now)?;
+                    events.push(PeerEvent::Connected);
+                }
+                Output::Event(event) => events.extend(self.on_event(now, event).map(PeerEvent::Packet)),
             }
         }
     }
@@ -463,14 +432,8 @@ impl Peer {
     }
 
     /// The addresses that were validated.
-    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.routes.iter().map(|route| route.remote)
-    }
-
-    /// Whether the peer has proven not long ago that it receives at this address.
-    pub fn holds(&self, now: Instant, remote: SocketAddr) -> bool {
-        let mut routes = self.routes.iter();
-        routes.any(|route| route.remote == remote && now <= route.last_received + ADDRESS_LIFETIME)
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     /// Whether media flows.
@@ -497,44 +460,120 @@ impl Peer {
         answers.collect()
     }
 
-    fn start_forwarding(&mut self, line: usize, track: TrackId, names: &mut Names) {
-        let mid = self.negotiation.lines()[line].mid.expect("an agreed line has a mid");
+    /// Gives str0m the SSRCs of all lines on which the server sends, for the offer that is about to be written; new
+    /// ones to lines that are used again.
+    fn declare_streams(&mut self, changes: &[Change], names: &mut Names) {
         let mut direct = self.rtc.direct_api();
-        let Some(stream) = direct.stream_tx_by_mid(mid, None) else {
-            return;
-        };
-        let ssrc = stream.ssrc();
-        if stream.rtx().is_some() {
-            stream.set_rtx_cache(RTX_PACKETS, RTX_AGE, Some(RTX_SHARE));
+        for outgoing in self.outgoing.iter().flatten() {
+            direct.declare_stream_tx(outgoing.ssrc.into(), outgoing.rtx_ssrc.map(Into::into), outgoing.mid, None);
         }
-        let mut payload_types = PayloadTypes::default();
-        if let Some(media) = self.rtc.media(mid) {
-            for params in self.rtc.codec_config().params() {
-                if media.remote_pts().contains(&params.pt()) {
-                    payload_types.insert(params.spec().codec, params.pt());
-                }
+        for outgoing in self.outgoing.iter_mut().flatten() {
+            let is_fresh = |change: &Change| matches!(change, Change::Direct { mid, fresh_ssrc: true, .. } if *mid == outgoing.mid);
+            if !changes.iter().any(is_fresh) {
+                continue;
             }
+            // Not `reset_stream_tx`: it leaves the stream filed under its old SSRC.
+            direct.remove_stream_tx(outgoing.ssrc.into());
+            let ssrc = direct.new_ssrc();
+            let rtx_ssrc = outgoing.rtx_ssrc.map(|_| direct.new_ssrc()).filter(|rtx| *rtx != ssrc);
+            direct.declare_stream_tx(ssrc, rtx_ssrc, outgoing.mid, None);
+            *outgoing = Outgoing::new(outgoing.mid, *ssrc, rtx_ssrc.map(|ssrc| *ssrc), first_seq_nos(names));
         }
-        if self.outgoing.len() <= line {
-            self.outgoing.resize_with(line + 1, || None);
-        }
-        // The counter of an SSRC lives as long as the SSRC does.
-        let forward = match self.outgoing[line].take() {
-            Some(outgoing) if outgoing.ssrc == ssrc => outgoing.forward,
-            _ => Forward::new(names.below(FIRST_SEQ_NO_LIMIT)),
-        };
-        self.outgoing[line] =
-            Some(Outgoing { mid, ssrc, forward, payload_types, track: Some(track), told_cannot_decode: false });
     }
 
-    fn on_event(&mut self, now: Instant, event: Event) -> Option<PeerEvent> {
-        match event {
-            Event::RtpPacket(packet) => self.on_packet(now, packet).map(PeerEvent::Packet),
-            Event::KeyframeRequest(request) => {
-                let of_mid = |outgoing: &Option<Outgoing>| outgoing.as_ref().is_some_and(|o| o.mid == request.mid);
-                let line = self.outgoing.iter().position(of_mid)?;
-                Some(PeerEvent::KeyframeRequest { line })
+    /// Takes the streams out of str0m that it made for the lines of an answer, and keeps the SSRCs of those on which
+    /// the server sends.
+    fn take_streams(&mut self, names: &mut Names) -> Result<(), PeerError> {
+        let mut direct = self.rtc.direct_api();
+        let lines = self.negotiation.lines();
+        if self.outgoing.len() < lines.len() {
+            self.outgoing.resize_with(lines.len(), || None);
+        }
+        for (line, state) in lines.iter().enumerate() {
+            let Some(mid) = state.mid else { continue };
+            while let Some(stream) = direct.stream_tx_by_mid(mid, None) {
+                let (ssrc, rtx_ssrc) = (stream.ssrc(), stream.rtx());
+                direct.remove_stream_tx(ssrc);
+                if state.publishes().is_some() || self.outgoing[line].is_some() {
+                    continue;
+                }
+                let (ssrc, rtx_ssrc) = (*ssrc, rtx_ssrc.map(|ssrc| *ssrc));
+                let taken = |ssrc: u32| {
+                    let mut others = self.outgoing.iter().flatten();
+                    others.any(|other| other.ssrc == ssrc || other.rtx_ssrc == Some(ssrc))
+                };
+                if taken(ssrc) || rtx_ssrc.is_some_and(|rtx_ssrc| rtx_ssrc == ssrc || taken(rtx_ssrc)) {
+                    return Err(PeerError::Bug("str0m drew one SSRC twice".to_owned()));
+                }
+                self.outgoing[line] = Some(Outgoing::new(mid, ssrc, rtx_ssrc, first_seq_nos(names)));
             }
+        }
+        Ok(())
+    }
+
+    fn start_forwarding(&mut self, line: usize, track: TrackId, profile: &Profile) {
+        let Some(Some(outgoing)) = self.outgoing.get_mut(line) else {
+            return;
+        };
+        let Some(media) = self.rtc.media(outgoing.mid) else {
+            return;
+        };
+        let mut payload_types = PayloadTypes::default();
+        for params in self.rtc.codec_config().params() {
+            if media.remote_pts().contains(&params.pt()) {
+                payload_types.insert(params.spec().codec, params.pt(), params.resend());
+            }
+        }
+        outgoing.start(track, payload_types, profile.accepted(media.remote_extmap()));
+    }
+
+    /// Feedback on what is sent to the peer. str0m gets it too: it knows of none of these streams.
+    fn handle_rtcp(&mut self, route: Route, contents: &[u8]) {
+        let Some(egress) = &mut self.egress else {
+            return;
+        };
+        let Some(compound) = egress.open_rtcp(route, contents) else {
+            return;
+        };
+        rtcp::read(compound, |feedback| {
+            let ssrc = feedback.ssrc();
+            let of_ssrc = |outgoing: &Option<Outgoing>| outgoing.as_ref().is_some_and(|outgoing| outgoing.ssrc == ssrc);
+            let Some(line) = self.outgoing.iter().position(of_ssrc) else {
+                return;
+            };
+            let outgoing = self.outgoing[line].as_mut().expect("found above");
+            outgoing.handle_report();
+            match feedback {
+                Feedback::Report { .. } => {}
+                Feedback::Nack { seq_no, following, .. } => {
+                    let bits = (0..16).filter(|bit| following & 1 << bit != 0);
+                    let missing = std::iter::once(seq_no).chain(bits.map(|bit| seq_no.wrapping_add(1 + bit)));
+                    let sent = missing.filter_map(|seq_no| outgoing.find_sent(seq_no));
+                    self.feedback.extend(sent.map(|sent| PeerEvent::Lost { line, sent }));
+                }
+                Feedback::KeyframeRequest { .. } => self.feedback.push(PeerEvent::KeyframeRequest { line }),
+            }
+        });
+    }
+
+    fn collect_keys(&mut self) {
+        if self.egress.is_none() {
+            self.exported = dtls::take_exported().or(self.exported.take());
+        }
+    }
+
+    fn on_connected(&mut self, now: Instant) -> Result<(), PeerError> {
+        self.phase = Phase::Connected;
+        let bug = || PeerError::Bug("DTLS is connected without keys or address".to_owned());
+        let srtp = self.exported.take().and_then(|exported| Srtp::new(&exported)).ok_or_else(bug)?;
+        let route = self.transport.ok_or_else(bug)?;
+        self.egress = Some(Egress::new(now, srtp, route, self.reporter));
+        Ok(())
+    }
+
+    fn on_event(&mut self, now: Instant, event: Event) -> Option<Packet> {
+        match event {
+            Event::RtpPacket(packet) => self.on_packet(now, packet),
             Event::SenderFeedback(feedback) => {
                 let info = feedback.sender_info;
                 let stream = self.incoming.iter_mut().find(|stream| stream.ssrc == info.ssrc)?;
@@ -546,10 +585,6 @@ impl Peer {
                 self.on_ice_state(now, state);
                 None
             }
-            Event::Connected => {
-                self.phase = Phase::Connected;
-                Some(PeerEvent::Connected)
-            }
             _ => None,
         }
     }
@@ -559,9 +594,7 @@ impl Peer {
             (Phase::Connecting { since, .. }, true) => Phase::Connecting { since, ice: true },
             (Phase::Lost { .. }, true) => {
                 // What was not sent meanwhile is a gap, of any length; a fresh start has none.
-                for outgoing in self.outgoing.iter_mut().flatten() {
-                    outgoing.forward.pause();
-                }
+                self.outgoing.iter_mut().flatten().for_each(Outgoing::pause);
                 Phase::Connected
             }
             (Phase::Connected, false) => Phase::Lost { since: now },
@@ -570,6 +603,11 @@ impl Peer {
     }
 
     fn on_packet(&mut self, now: Instant, packet: RtpPacket) -> Option<Packet> {
+        // It was authentic: the peer is where it came from.
+        let (route, elements) = std::mem::take(&mut self.arrived);
+        if let (Some(egress), Some(route)) = (&mut self.egress, route) {
+            egress.route = route;
+        }
         if packet.payload.len() > MAX_PAYLOAD {
             return None;
         }
@@ -599,8 +637,9 @@ impl Peer {
             marker: packet.header.marker,
             captured: self.clock.captured(now, report, timestamp, clock_rate),
             keyframe,
-            extensions: forwarded_extensions(&packet.header.ext_vals),
+            elements,
             payload: packet.payload,
+            position: 0,
         })
     }
 
@@ -617,76 +656,12 @@ impl Peer {
     }
 }
 
-/// Does something with one peer. A panic in it ends that peer alone, not the process with everybody's calls.
-///
-/// # Errors
-/// Those of `act`, and `PeerError::Bug`: the peer has to end, its state is not to be trusted.
-pub fn guarded<T>(act: impl FnOnce() -> Result<T, PeerError>) -> Result<T, PeerError> {
-    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(PeerError::Bug(text.unwrap_or("no words").to_owned()))
-    })
+/// RFC 7983: the first byte of STUN is 0 to 3.
+fn is_stun(contents: &[u8]) -> bool {
+    contents.first().is_some_and(|first| *first <= 3)
 }
 
-/// A source address that an authenticated check has just validated, for the first time or again.
-#[derive(Clone, Copy, Debug)]
-pub struct Validated {
-    /// The oldest address, which had to go for it.
-    pub evicted: Option<SocketAddr>,
-}
-
-impl PeerError {
-    /// What the peer is told. Details are for the log: a parser's may show more of the server than of the answer.
-    pub fn message(&self) -> &'static str {
-        match self {
-            Self::BadAnswer(_) => "The answer does not fit the offer.",
-            Self::UnexpectedAnswer => "An answer came while no offer was out.",
-            Self::AnswerTimeout => "No answer came in time.",
-            Self::MediaTimeout(_) => "Sound and picture could not be connected: UDP may be blocked on the way.",
-            Self::Rtc(_) | Self::Bug(_) => "The connection for sound and picture failed.",
-        }
-    }
-
-    /// The stable code that the peer is told.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::BadAnswer(_) => "bad-answer",
-            Self::UnexpectedAnswer => "unexpected-answer",
-            Self::AnswerTimeout => "negotiation-timeout",
-            Self::MediaTimeout(_) => "media-timeout",
-            Self::Rtc(_) | Self::Bug(_) => "internal",
-        }
-    }
-}
-
-impl std::fmt::Display for PeerError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::BadAnswer(why) => write!(f, "the answer does not fit the offer: {}", why.escape_debug()),
-            Self::UnexpectedAnswer => f.write_str("an answer came while no offer was out"),
-            Self::AnswerTimeout => f.write_str("no answer came in time"),
-            Self::MediaTimeout(what) => write!(f, "media could not be connected: {what}"),
-            Self::Rtc(error) => write!(f, "the WebRTC engine failed: {error}"),
-            Self::Bug(why) => write!(f, "a bug: {}", why.escape_debug()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_panic_is_an_error_of_that_peer() {
-        let silent = std::panic::take_hook();
-        std::panic::set_hook(Box::new(|_| {}));
-        let numbers: Vec<u8> = Vec::new();
-        let index = numbers.len();
-        let result = guarded(|| Ok(numbers[index]));
-        std::panic::set_hook(silent);
-        assert!(matches!(result, Err(PeerError::Bug(why)) if why.contains("out of bounds")));
-        assert!(matches!(guarded(|| Ok(1)), Ok(1)));
-        assert!(matches!(guarded::<()>(|| Err(PeerError::AnswerTimeout)), Err(PeerError::AnswerTimeout)));
-    }
+/// Where the numbers of a stream and of its repair begin.
+fn first_seq_nos(names: &mut Names) -> [u32; 2] {
+    [(); 2].map(|()| names.below(FIRST_SEQ_NO_LIMIT))
 }

@@ -5,20 +5,22 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use str0m::format::{Codec, FormatParams};
 use str0m::media::{Frequency, Pt};
 use str0m::rtp::{Extension, ExtensionMap, ExtensionSerializer, ExtensionValues};
 use str0m::{Candidate, RtcConfig};
 
+use crate::clock::Wall;
 use crate::config::VideoCodec;
 use crate::media::dtls;
+use crate::media::elements::Ids;
 
 /// Payload types of video and its repair; dynamic ones (RFC 3551 section 6).
 pub const VIDEO_PAYLOAD_TYPES: Range<u8> = 96..104;
 
-/// Interval of receiver and sender reports for video. Shorter reports sooner, longer costs less per subscriber.
+/// Interval of receiver reports for video. Shorter reports sooner, longer costs less for each publisher.
 const RTCP_INTERVAL_VIDEO: Duration = Duration::from_secs(2);
 
 /// Constrained baseline, level 3.1 (RFC 6184 section 8.1): what every browser has.
@@ -28,27 +30,32 @@ const H264_CONSTRAINED_BASELINE: u32 = 0x42e01f;
 const DEPENDENCY_DESCRIPTOR: &str =
     "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
 
-/// Bytes of a dependency descriptor that are passed on. With a full template structure one has about 80; more
-/// than this is meant to make the forwarded packet too large for the path.
-const MAX_DEPENDENCY_DESCRIPTOR: usize = 128;
+/// The id of the element that names an m-line.
+pub const MID_ID: u8 = 4;
+
+/// The ids of the elements that describe media: they go through to subscribers.
+pub const MEDIA_IDS: Ids = Ids(1 << 1 | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 13);
 
 /// What every peer of this process is made from.
 pub struct Profile {
     config: RtcConfig,
     candidates: Vec<Candidate>,
+    extensions: ExtensionMap,
+    wall: Wall,
 }
 
 impl Profile {
     /// Makes the process's certificate and the table of codecs, `codecs` in the order of preference.
-    /// `candidates` are the addresses that offers announce.
-    pub fn new(codecs: &[VideoCodec], candidates: &[SocketAddr]) -> Self {
+    /// `candidates` are the addresses that offers announce; `wall` is what sender reports count from, for good: a
+    /// wall clock that is set would tear sound and picture apart.
+    pub fn new(codecs: &[VideoCodec], candidates: &[SocketAddr], wall: Wall) -> Self {
         let provider = Arc::new(dtls::crypto_provider());
         let mut config = RtcConfig::new()
             .set_crypto_provider(Arc::clone(&provider))
             .set_ice_lite(true)
             .set_rtp_mode(true)
             .set_stats_interval(None)
-            // Audio is not nackable, and video gets its buffer when it is subscribed to; str0m wants at least one.
+            // str0m sends no media, but wants at least one.
             .set_send_buffer_audio(1)
             .set_send_buffer_video(1)
             .set_rtcp_report_interval_video(RTCP_INTERVAL_VIDEO)
@@ -84,12 +91,29 @@ impl Profile {
             );
         }
         let candidates = candidates.iter().filter_map(|addr| Candidate::host(*addr, "udp").ok()).collect();
-        Self { config, candidates }
+        Self { config, candidates, extensions: extensions(), wall }
     }
 
     /// The settings of one peer.
     pub fn config(&self) -> RtcConfig {
         self.config.clone()
+    }
+
+    /// The elements that a peer takes, of those that it answered with.
+    pub fn accepted(&self, answered: &ExtensionMap) -> Ids {
+        let mut accepted = Ids::default();
+        for (id, extension) in answered.iter() {
+            let is_known = MEDIA_IDS.contains(id) || id == MID_ID;
+            if is_known && self.extensions.lookup(id).is_some_and(|ours| ours.as_uri() == extension.as_uri()) {
+                accepted.insert(id);
+            }
+        }
+        accepted
+    }
+
+    /// Time since 1970-01-01 00:00 UTC, as sender reports have it.
+    pub fn unix(&self, now: Instant) -> Duration {
+        self.wall.unix + now.saturating_duration_since(self.wall.at)
     }
 
     /// The addresses that every offer announces.
@@ -98,22 +122,27 @@ impl Profile {
     }
 }
 
-/// The codecs that a peer agreed to receive on a line, each with its payload type; small and dense, since it is
-/// asked for each packet.
+/// The codecs that a peer agreed to receive on a line, each with its payload type and that of its repair; small and
+/// dense, since it is asked for each packet.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct PayloadTypes([Option<Pt>; 5]);
+pub struct PayloadTypes([Option<(Pt, Option<Pt>)>; 5]);
 
 impl PayloadTypes {
     /// Adds a codec.
-    pub fn insert(&mut self, codec: Codec, pt: Pt) {
+    pub fn insert(&mut self, codec: Codec, pt: Pt, rtx: Option<Pt>) {
         if let Some(index) = index_of(codec) {
-            self.0[index].get_or_insert(pt);
+            self.0[index].get_or_insert((pt, rtx));
         }
     }
 
     /// The payload type for a codec, if the peer takes it.
     pub fn find(&self, codec: Codec) -> Option<Pt> {
-        self.0[index_of(codec)?]
+        self.0[index_of(codec)?].map(|(pt, _)| pt)
+    }
+
+    /// The payload type for the repair of a codec, if the peer takes it.
+    pub fn find_rtx(&self, codec: Codec) -> Option<Pt> {
+        self.0[index_of(codec)?]?.1
     }
 }
 
@@ -128,62 +157,31 @@ fn index_of(codec: Codec) -> Option<usize> {
     }
 }
 
-/// The header extensions of a forwarded packet: what describes the media goes through, what describes the
-/// publisher's transport (mid, rid, transport-wide numbers, send times) does not.
-pub fn forwarded_extensions(incoming: &ExtensionValues) -> ExtensionValues {
-    ExtensionValues {
-        audio_level: incoming.audio_level,
-        voice_activity: incoming.voice_activity,
-        video_orientation: incoming.video_orientation,
-        abs_capture_time: incoming.abs_capture_time,
-        play_delay_min: incoming.play_delay_min,
-        play_delay_max: incoming.play_delay_max,
-        user_values: incoming.user_values.clone(),
-        ..Default::default()
-    }
-}
-
 fn extensions() -> ExtensionMap {
     let mut map = ExtensionMap::empty();
     map.set(1, Extension::AudioLevel);
     map.set(3, Extension::TransportSequenceNumber);
-    map.set(4, Extension::RtpMid);
+    map.set(MID_ID, Extension::RtpMid);
     map.set(5, Extension::AbsoluteCaptureTime);
     map.set(6, Extension::PlayoutDelay);
-    map.set(8, Extension::with_serializer(DEPENDENCY_DESCRIPTOR, DependencyDescriptorSerializer));
+    map.set(8, Extension::with_serializer(DEPENDENCY_DESCRIPTOR, Unread));
     map.set(10, Extension::RtpStreamId);
     map.set(11, Extension::RepairedRtpStreamId);
     map.set(13, Extension::VideoOrientation);
     map
 }
 
-/// A dependency descriptor as it came, to be passed on unread.
-#[derive(Debug, PartialEq, Eq)]
-struct DependencyDescriptor(Vec<u8>);
-
+/// An extension that is negotiated, and passed on without str0m reading it.
 #[derive(Debug)]
-struct DependencyDescriptorSerializer;
+struct Unread;
 
-impl ExtensionSerializer for DependencyDescriptorSerializer {
-    fn write_to(&self, buf: &mut [u8], values: &ExtensionValues) -> usize {
-        let Some(DependencyDescriptor(bytes)) = values.user_values.get() else {
-            return 0;
-        };
-        match buf.get_mut(..bytes.len()) {
-            Some(to) => {
-                to.copy_from_slice(bytes);
-                bytes.len()
-            }
-            None => 0,
-        }
+impl ExtensionSerializer for Unread {
+    fn write_to(&self, _: &mut [u8], _: &ExtensionValues) -> usize {
+        0
     }
 
-    fn parse_value(&self, buf: &[u8], values: &mut ExtensionValues) -> bool {
-        let plausible = !buf.is_empty() && buf.len() <= MAX_DEPENDENCY_DESCRIPTOR;
-        if plausible {
-            values.user_values.set(DependencyDescriptor(buf.to_vec()));
-        }
-        plausible
+    fn parse_value(&self, _: &[u8], _: &mut ExtensionValues) -> bool {
+        true
     }
 
     fn is_video(&self) -> bool {
@@ -194,10 +192,8 @@ impl ExtensionSerializer for DependencyDescriptorSerializer {
         false
     }
 
-    // One-byte extensions hold 1 to 16 bytes (RFC 8285 section 4.2).
-    fn requires_two_byte_form(&self, values: &ExtensionValues) -> bool {
-        let length = |DependencyDescriptor(bytes): &DependencyDescriptor| bytes.len();
-        values.user_values.get().is_some_and(|value| length(value) > 16)
+    fn requires_two_byte_form(&self, _: &ExtensionValues) -> bool {
+        false
     }
 }
 
@@ -206,23 +202,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dependency_descriptor_passes_unread_and_the_transport_of_the_publisher_does_not() {
-        let serializer = DependencyDescriptorSerializer;
-        for length in [1, 3, 16, 17, MAX_DEPENDENCY_DESCRIPTOR] {
-            let bytes: Vec<u8> = (0..length as u8).collect();
-            let mut incoming = ExtensionValues { transport_cc: Some(7), mid: Some("a".into()), ..Default::default() };
-            assert!(serializer.parse_value(&bytes, &mut incoming));
-            let forwarded = forwarded_extensions(&incoming);
-            assert_eq!((forwarded.transport_cc, forwarded.mid), (None, None));
-            assert_eq!(serializer.requires_two_byte_form(&forwarded), length > 16);
-            let mut written = [0; 256];
-            assert_eq!(serializer.write_to(&mut written, &forwarded), length);
-            assert_eq!(written[..length], bytes);
-            assert_eq!(serializer.write_to(&mut [0; 256][..length - 1], &forwarded), 0, "no room, no value");
+    fn what_describes_the_media_is_passed_on_and_nothing_else() {
+        let passes = |extension: &Extension| {
+            let uri = extension.as_uri();
+            ["audio-level", "capture-time", "playout-delay", "dependency-descriptor", "video-orientation"]
+                .iter()
+                .any(|part| uri.contains(part))
+        };
+        let map = extensions();
+        assert_eq!(map.iter().count(), 9);
+        for (id, extension) in map.iter() {
+            assert_eq!(MEDIA_IDS.contains(id), passes(extension), "{id} {extension:?}");
         }
-        let too_long = [0; MAX_DEPENDENCY_DESCRIPTOR + 1];
-        for bytes in [&[][..], &too_long] {
-            assert!(!serializer.parse_value(bytes, &mut ExtensionValues::default()));
-        }
+        assert_eq!(map.lookup(MID_ID), Some(&Extension::RtpMid));
+    }
+
+    #[test]
+    fn only_what_was_answered_under_its_own_id_is_accepted() {
+        let profile = Profile::new(&[], &[], Wall { at: Instant::now(), unix: Duration::ZERO, utc_offset_secs: 0 });
+        let mut answered = ExtensionMap::empty();
+        answered.set(1, Extension::AudioLevel);
+        answered.set(MID_ID, Extension::RtpMid);
+        answered.set(3, Extension::TransportSequenceNumber);
+        answered.set(6, Extension::AbsoluteCaptureTime);
+        assert_eq!(profile.accepted(&answered), Ids(1 << 1 | 1 << MID_ID));
     }
 }

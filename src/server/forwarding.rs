@@ -5,10 +5,13 @@ use std::net::SocketAddr;
 use log::debug;
 
 use super::{Queued, Server};
+use crate::datagrams::Route;
 use crate::id::PeerId;
 use crate::media::demux::Match;
+use crate::media::fault::guarded;
 use crate::media::negotiation::TrackId;
-use crate::media::peer::{PeerEvent, guarded};
+use crate::media::outgoing::Sent;
+use crate::media::peer::PeerEvent;
 use crate::timers::Waiter;
 use crate::track::Kind;
 use crate::web::signal::ServerMessage;
@@ -34,7 +37,8 @@ impl Server {
         let Some(member) = self.member_mut(id) else {
             return;
         };
-        match guarded(|| member.peer.handle_datagram(now, source, local, announced, contents)) {
+        let route = Route { remote: source, local };
+        match guarded(|| member.peer.handle_datagram(now, route, announced, contents)) {
             Ok(Some(validated)) => {
                 if let Some(evicted) = validated.evicted {
                     self.demux.remove_address(evicted, id);
@@ -49,10 +53,9 @@ impl Server {
 
     /// Gives the packets that came to the subscribers' queues, and asks publishers for keyframes.
     pub(super) fn distribute(&mut self) {
-        self.batch.clear();
         std::mem::swap(&mut self.batch, &mut self.packets);
         for index in 0..self.batch.len() {
-            let (publisher, packet) = &self.batch[index];
+            let (publisher, packet) = &mut self.batch[index];
             let (publisher, mid) = (*publisher, packet.mid);
             self.stats.packets_in += 1;
             let slot = &mut self.slots[publisher.slot as usize];
@@ -65,17 +68,24 @@ impl Server {
             if packet.keyframe && packet.incoming.can_start {
                 track.keyframes.handle_keyframe();
             }
+            if track.kind == Kind::Video {
+                packet.position = track.history.take_position();
+            }
             let subscribers = std::mem::take(&mut track.subscribers);
             if track.keyframes.poll_request(self.now) {
                 member.peer.request_keyframe(mid);
                 self.stats.keyframe_requests += 1;
                 self.mark_dirty(publisher);
             }
+            let track = TrackId { publisher, mid };
             for subscriber in &subscribers {
-                if let Some(member) = self.member_mut(subscriber.peer) {
-                    let track = TrackId { publisher, mid };
+                let slot = &mut self.slots[subscriber.peer.slot as usize];
+                let is_there = slot.generation == subscriber.peer.generation;
+                if let Some(member) = slot.member.as_deref_mut().filter(|_| is_there) {
+                    if member.queue.is_empty() {
+                        self.receivers.push_back(subscriber.peer);
+                    }
                     member.queue.push(Queued { packet: index as u32, line: subscriber.line as u32, track });
-                    self.mark_dirty(subscriber.peer);
                 }
             }
             if let Some(track) = self.member_mut(publisher).and_then(|m| m.participant.track_mut(mid)) {
@@ -84,35 +94,46 @@ impl Server {
         }
     }
 
-    /// Writes what is queued for a member, lets its time pass, and takes out what it says: one drain for the
-    /// whole batch.
-    pub(super) fn on_dirty(&mut self, id: PeerId) {
+    /// Everybody has got what was in the batch: keeps it for those who will have lost something.
+    pub(super) fn archive(&mut self) {
+        let mut batch = std::mem::take(&mut self.batch);
+        for (publisher, packet) in batch.drain(..) {
+            let now = self.now;
+            let track = self.member_mut(publisher).and_then(|member| member.participant.track_mut(packet.mid));
+            if let Some(track) = track.filter(|track| track.kind == Kind::Video) {
+                track.history.push(now, packet);
+            }
+        }
+        self.batch = batch;
+    }
+
+    /// Sends what is queued for a member.
+    pub(super) fn on_receiver(&mut self, id: PeerId) {
         let slot = &mut self.slots[id.slot as usize];
         let Some(member) = slot.member.as_deref_mut().filter(|_| slot.generation == id.generation) else {
             return;
         };
-        member.is_dirty = false;
         let mut queue = std::mem::take(&mut member.queue);
         let mut complaints = Vec::new();
         let result = guarded(|| {
             for run in queue.chunk_by(|a, b| (a.line, a.track) == (b.line, b.track)) {
                 let Queued { line, track, .. } = run[0];
                 let packets = run.iter().map(|queued| &self.batch[queued.packet as usize].1);
-                let forwarded = member.peer.forward(self.now, line as usize, track, packets);
-                self.stats.packets_forwarded += forwarded.queued;
+                let forwarded = member.peer.forward(self.now, line as usize, track, packets, &mut self.datagrams);
+                self.stats.packets_forwarded += forwarded.sent;
                 self.stats.packets_skipped += forwarded.skipped;
                 if forwarded.awaits_keyframe || forwarded.cannot_decode {
                     complaints.push((track, forwarded));
                 }
             }
-            member.peer.handle_timeout(self.now)
+            member.peer.report(self.now, &self.profile, &mut self.datagrams);
+            Ok(())
         });
         queue.clear();
         member.queue = queue;
         if let Err(error) = result {
             return self.failed.push_back((id, error));
         }
-        self.drain(id);
         for (track, forwarded) in complaints {
             if forwarded.awaits_keyframe {
                 self.request_keyframe(track);
@@ -120,6 +141,39 @@ impl Server {
             if forwarded.cannot_decode {
                 self.tell_cannot_decode(id, track);
             }
+        }
+    }
+
+    /// Lets a member's time pass, and takes out what its `Rtc` says.
+    pub(super) fn on_dirty(&mut self, id: PeerId) {
+        let now = self.now;
+        let Some(member) = self.member_mut(id) else {
+            return;
+        };
+        member.is_dirty = false;
+        match guarded(|| member.peer.handle_timeout(now)) {
+            Ok(()) => self.drain(id),
+            Err(error) => self.failed.push_back((id, error)),
+        }
+    }
+
+    /// Sends a packet again that a member has not got, if it is still kept.
+    fn resend(&mut self, id: PeerId, line: usize, sent: Sent) {
+        let Some(track) = self.member(id).and_then(|member| member.peer.forwarded(line)) else {
+            return;
+        };
+        let published = self.member(track.publisher).and_then(|member| member.participant.track(track.mid));
+        let Some(packet) = published.and_then(|track| track.history.find(sent.position)).cloned() else {
+            return;
+        };
+        let slot = &mut self.slots[id.slot as usize];
+        let Some(member) = slot.member.as_deref_mut() else {
+            return;
+        };
+        if member.peer.resend(line, sent, &packet, &mut self.datagrams) {
+            self.stats.packets_resent += 1;
+        } else {
+            self.stats.packets_not_resent += 1;
         }
     }
 
@@ -158,7 +212,7 @@ impl Server {
         let Some(member) = slot.member.as_deref_mut().filter(|_| slot.generation == id.generation) else {
             return;
         };
-        let drained = guarded(|| member.peer.drain(now, &mut self.transmits, &mut self.peer_events));
+        let drained = guarded(|| member.peer.drain(now, &mut self.datagrams, &mut self.peer_events));
         if let Some(deadline) = member.peer.next_timeout() {
             self.timers.set(Waiter::Peer(id), deadline);
         }
@@ -171,6 +225,7 @@ impl Server {
                         self.request_keyframe(track);
                     }
                 }
+                PeerEvent::Lost { line, sent } => self.resend(id, line, sent),
                 PeerEvent::Connected => self.on_connected(id),
             }
         }
@@ -207,7 +262,7 @@ impl Server {
     }
 
     fn holds(&self, id: PeerId, source: SocketAddr) -> bool {
-        self.member(id).is_some_and(|member| member.peer.holds(self.now, source))
+        self.member(id).is_some_and(|member| member.peer.addresses().holds(self.now, source))
     }
 
     /// The candidate that stands for a local address: itself if it is announced, else the public address of its

@@ -8,8 +8,9 @@ use str0m::media::MediaKind;
 use super::requests::Admission;
 use super::{Member, Server};
 use crate::id::{ConnId, PeerId};
+use crate::media::fault::PeerError;
 use crate::media::negotiation::TrackId;
-use crate::media::peer::{Peer, PeerError};
+use crate::media::peer::Peer;
 use crate::room::{Bucket, CHAT_BYTES, NAME_CHARS, Participant};
 use crate::timers::Waiter;
 use crate::track::{Kind, Source};
@@ -346,7 +347,7 @@ impl Server {
         self.resumes.remove(&member.participant.resume);
         self.pending_members -= usize::from(!member.peer.was_connected());
         self.demux.remove_ufrag(member.peer.ufrag());
-        for address in member.peer.addresses() {
+        for address in member.peer.addresses().iter() {
             self.demux.remove_address(address, id);
         }
         self.timers.cancel(Waiter::Peer(id));

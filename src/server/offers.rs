@@ -6,8 +6,8 @@ use str0m::media::{MediaKind, Mid};
 use super::Server;
 use super::members::media_kind;
 use crate::id::PeerId;
+use crate::media::fault::guarded;
 use crate::media::negotiation::{Agreed, TrackId};
-use crate::media::peer::guarded;
 use crate::media::sdp;
 use crate::room::{Subscriber, Track};
 use crate::timers::Waiter;
@@ -50,7 +50,7 @@ impl Server {
         let Some(member) = self.slots[id.slot as usize].member.as_deref_mut() else {
             return;
         };
-        match guarded(|| member.peer.handle_answer(now, answer, &mut self.names)) {
+        match guarded(|| member.peer.handle_answer(now, answer, &self.profile, &mut self.names)) {
             Ok(agreed) => {
                 for agreed in agreed {
                     self.on_agreed(id, agreed);

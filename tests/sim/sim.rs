@@ -7,8 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use aq_server::clock::Wall;
 use aq_server::config::Config;
+use aq_server::datagrams::Route;
 use aq_server::id::ConnId;
-use aq_server::server::{Input, Output, Server, Setup, Transmit};
+use aq_server::server::{Input, Output, Server, Setup};
 use aq_server::web::assets::Assets;
 
 use crate::answering::{Answering, Habits};
@@ -378,15 +379,22 @@ impl Sim {
         let now = self.now;
         self.turns = if self.turns.0 == now { (now, self.turns.1 + 1) } else { (now, 0) };
         assert!(self.turns.1 < MAX_TURNS, "the server wants to be woken again and again at one instant");
-        while let Some(output) = self.server.poll_output() {
-            match output {
-                Output::Data { conn, bytes } => self.on_server_data(conn, &bytes),
-                Output::Close { conn } => {
+        loop {
+            let mut datagrams = Vec::new();
+            match self.server.poll_output() {
+                Some(Output::Data { conn, bytes }) => self.on_server_data(conn, &bytes),
+                Some(Output::Close { conn }) => {
                     let links = &mut self.links[conn.0 as usize];
                     assert!(std::mem::take(&mut links.is_open), "a connection is closed once");
                 }
-                Output::Datagram(transmit) => self.on_server_datagram(&transmit),
-                Output::Exit => self.exited = true,
+                Some(Output::Datagrams(some)) => {
+                    datagrams.extend(some.iter().map(|(route, contents)| (route, contents.to_vec())));
+                }
+                Some(Output::Exit) => self.exited = true,
+                None => return,
+            }
+            for (route, contents) in datagrams {
+                self.on_server_datagram(route, &contents);
             }
         }
     }
@@ -409,13 +417,13 @@ impl Sim {
         self.server.handle_input(self.now, Input::Written { conn, bytes: bytes.len() });
     }
 
-    fn on_server_datagram(&mut self, transmit: &Transmit) {
-        let (source, destination) = (transmit.source, transmit.destination);
+    fn on_server_datagram(&mut self, route: Route, contents: &[u8]) {
+        let (source, destination) = (route.local, route.remote);
         let knows = |tag: &usize| {
             self.browsers[*tag].habits.addrs.contains(&destination) || self.links[*tag].public.contains(&destination)
         };
         let tag = (0..self.browsers.len()).find(knows).expect("a datagram to nobody");
-        self.tap.handle_egress(tag as u32, source, destination, &transmit.contents);
+        self.tap.handle_egress(tag as u32, source, destination, contents);
         let links = &mut self.links[tag];
         let own = match links.public.last() {
             Some(public) if *public == destination => self.browsers[tag].habits.addrs[0],
@@ -423,10 +431,10 @@ impl Sim {
             Some(_) => return,
             None => destination,
         };
-        let arrivals = links.down.carry_datagram(self.now, &transmit.contents);
+        let arrivals = links.down.carry_datagram(self.now, contents);
         let is_cut = links.is_cut;
         for at in arrivals.into_iter().flatten().filter(|_| !is_cut) {
-            let contents = transmit.contents.to_vec();
+            let contents = contents.to_vec();
             self.push(at, Kind::DownDatagram { tag, source, destination: own, contents });
         }
     }

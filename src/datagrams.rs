@@ -1,0 +1,177 @@
+//! Datagrams that leave together: one buffer that is filled again and again, cut into runs that one system call
+//! can send.
+
+use std::net::SocketAddr;
+
+/// The kernel's limits for one run: segments, and bytes of payload (udp(7), `UDP_SEGMENT`).
+const RUN_SEGMENTS: usize = 64;
+const RUN_BYTES: usize = 65_000;
+
+/// The way of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The other end.
+    pub remote: SocketAddr,
+    /// The local address that it leaves from.
+    pub local: SocketAddr,
+}
+
+/// Datagrams in the order in which they have to leave.
+#[derive(Debug, Default)]
+pub struct Datagrams {
+    bytes: Vec<u8>,
+    runs: Vec<Run>,
+    /// Where the datagram begins that is being written.
+    begin: usize,
+    len: usize,
+}
+
+/// Datagrams with one way, one after the other: all of one size, but for the last, which may be shorter.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    route: Route,
+    start: usize,
+    end: usize,
+    segment: usize,
+}
+
+/// Datagrams with one way and one size, but for the last, which may be shorter.
+#[derive(Clone, Copy, Debug)]
+pub struct Segments<'a> {
+    /// Their way.
+    pub route: Route,
+    /// All of them, one after the other.
+    pub bytes: &'a [u8],
+    /// Bytes of each but the last.
+    pub segment: usize,
+}
+
+impl<'a> Segments<'a> {
+    /// How many.
+    #[allow(clippy::len_without_is_empty, reason = "there is at least one")]
+    pub fn len(&self) -> usize {
+        self.bytes.len().div_ceil(self.segment)
+    }
+
+    /// What comes after so many bytes, which are whole datagrams.
+    pub fn skip(self, bytes: usize) -> Self {
+        Self { bytes: &self.bytes[bytes..], ..self }
+    }
+
+    /// Each alone.
+    pub fn split(self) -> impl Iterator<Item = Segments<'a>> + Clone {
+        self.bytes.chunks(self.segment).map(move |bytes| Segments { bytes, ..self })
+    }
+}
+
+impl Datagrams {
+    /// Adds a datagram.
+    pub fn push(&mut self, route: Route, contents: &[u8]) {
+        self.bytes.extend_from_slice(contents);
+        self.finish(route);
+    }
+
+    /// Where the next datagram is written: its bytes are appended, then `finish` is called.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Takes what was appended to the buffer as one datagram.
+    pub fn finish(&mut self, route: Route) {
+        let (start, end) = (self.begin, self.bytes.len());
+        let size = end - start;
+        if size == 0 {
+            return;
+        }
+        self.begin = end;
+        self.len += 1;
+        if let Some(run) = self.runs.last_mut() {
+            let length = run.end - run.start;
+            let is_open = length.is_multiple_of(run.segment) && length / run.segment < RUN_SEGMENTS;
+            if is_open && size <= run.segment && length + size <= RUN_BYTES && run.route == route {
+                run.end = end;
+                return;
+            }
+        }
+        self.runs.push(Run { route, start, end, segment: size });
+    }
+
+    /// Drops everything and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.runs.clear();
+        (self.begin, self.len) = (0, 0);
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes of all of them.
+    pub fn bytes(&self) -> usize {
+        self.begin
+    }
+
+    /// The runs from number `first` on.
+    pub fn runs(&self, first: usize) -> impl ExactSizeIterator<Item = Segments<'_>> + Clone {
+        self.runs[first..].iter().map(|run| Segments {
+            route: run.route,
+            bytes: &self.bytes[run.start..run.end],
+            segment: run.segment,
+        })
+    }
+
+    /// Each datagram with its way.
+    pub fn iter(&self) -> impl Iterator<Item = (Route, &[u8])> {
+        self.runs(0).flat_map(Segments::split).map(|datagram| (datagram.route, datagram.bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(port: u16) -> Route {
+        Route { remote: SocketAddr::from(([192, 0, 2, 1], port)), local: SocketAddr::from(([192, 0, 2, 2], 9)) }
+    }
+
+    #[test]
+    fn runs_have_one_way_and_one_size_and_may_end_shorter() {
+        let mut datagrams = Datagrams::default();
+        let sizes = [(1, 100), (1, 100), (1, 40), (1, 40), (2, 40), (2, 41), (1, 41), (1, 41)];
+        for (number, (port, size)) in sizes.into_iter().enumerate() {
+            datagrams.push(route(port), &vec![number as u8; size]);
+        }
+        let runs: Vec<_> = datagrams.runs(0).map(|run| (run.route, run.bytes.len(), run.segment)).collect();
+        assert_eq!(
+            runs,
+            [(route(1), 240, 100), (route(1), 40, 40), (route(2), 40, 40), (route(2), 41, 41), (route(1), 82, 41)]
+        );
+        let found: Vec<_> = datagrams.iter().map(|(route, contents)| (route, contents[0], contents.len())).collect();
+        let pushed = sizes.iter().enumerate().map(|(number, (port, size))| (route(*port), number as u8, *size));
+        assert_eq!(found, pushed.collect::<Vec<_>>());
+        assert_eq!((datagrams.len(), datagrams.bytes()), (8, 443));
+        datagrams.clear();
+        assert_eq!((datagrams.len(), datagrams.iter().count()), (0, 0));
+    }
+
+    #[test]
+    fn runs_keep_to_the_limits_of_the_kernel() {
+        let mut datagrams = Datagrams::default();
+        for _ in 0..130 {
+            datagrams.push(route(1), &[0; 10]);
+        }
+        assert_eq!(datagrams.runs(0).map(|run| run.bytes.len()).collect::<Vec<_>>(), [640, 640, 20]);
+        datagrams.clear();
+        for _ in 0..60 {
+            datagrams.push(route(1), &[0; 1_200]);
+        }
+        assert_eq!(datagrams.runs(0).map(|run| run.bytes.len()).collect::<Vec<_>>(), [54 * 1_200, 6 * 1_200]);
+    }
+}

@@ -1,0 +1,408 @@
+//! The UDP socket as the system has it: datagrams in batches both ways, each with the local address it came to or
+//! leaves from.
+//!
+//! libc is called directly: `recvmmsg` and `sendmmsg` move a batch in one call, PKTINFO carries the local address
+//! of a socket that is bound to a wildcard, and `UDP_SEGMENT` sends a run of equal datagrams as one (udp(7)).
+//! Where a system has no such calls, `recvmsg` and `sendmsg` do the same one by one. All `unsafe` of the project is
+//! here.
+#![allow(unsafe_code, reason = "system calls that neither std nor mio offer")]
+
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::AsRawFd;
+use std::ptr;
+
+use mio::net::UdpSocket;
+use socket2::{Domain, Protocol, Socket as Options, Type};
+
+use crate::datagrams::Segments;
+
+/// Datagrams taken in one call. More delay the first of the batch, fewer cost more calls.
+const RECEIVE_BATCH: usize = 64;
+
+/// Largest datagram that is taken whole; media is below the MTU, and larger ones are nobody's.
+const DATAGRAM_BYTES: usize = 2048;
+
+/// Runs that leave in one call.
+pub const SEND_BATCH: usize = 64;
+
+/// Socket buffers that are asked for; the system may give less.
+const SOCKET_BUFFER: usize = 4 << 20;
+
+/// Control data of one message: PKTINFO of either family and a segment size, with room for alignment.
+const CONTROL_BYTES: usize = 128;
+
+/// One bound socket, of one family or both.
+pub struct Socket {
+    socket: UdpSocket,
+    local: SocketAddr,
+    receive: Box<Receive>,
+    /// Whether the system moves many messages in one call.
+    pub batches: bool,
+}
+
+/// The head of one message of a batch, as `recvmmsg` and `sendmmsg` have it.
+#[repr(C)]
+struct Message {
+    head: libc::msghdr,
+    length: libc::c_uint,
+}
+
+/// The memory of one receive batch.
+struct Receive {
+    payloads: [[u8; DATAGRAM_BYTES]; RECEIVE_BATCH],
+    controls: [Control; RECEIVE_BATCH],
+    names: [libc::sockaddr_storage; RECEIVE_BATCH],
+}
+
+/// Control data, aligned as `cmsghdr` needs it.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; CONTROL_BYTES]);
+
+/// One received datagram.
+pub struct Datagram<'a> {
+    /// Where from.
+    pub source: SocketAddr,
+    /// The local address it came to.
+    pub destination: SocketAddr,
+    /// Payload.
+    pub contents: &'a [u8],
+}
+
+impl Socket {
+    /// Binds; an IPv6 wildcard takes IPv4 too.
+    pub fn bind(addr: SocketAddr) -> io::Result<Self> {
+        let socket = Options::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+        if addr.is_ipv6() {
+            socket.set_only_v6(!addr.ip().is_unspecified())?;
+        }
+        // The system caps these at its own limits, which is no error.
+        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+        let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+        socket.set_nonblocking(true)?;
+        let (level, name) = if addr.is_ipv4() {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO)
+        } else {
+            (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)
+        };
+        set_option(&socket, level, name, 1)?;
+        socket.bind(&addr.into())?;
+        let socket: std::net::UdpSocket = socket.into();
+        let local = socket.local_addr()?;
+        let socket = UdpSocket::from_std(socket);
+        Ok(Self { socket, local, receive: Receive::new(), batches: cfg!(target_os = "linux") })
+    }
+
+    /// The bound address.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// For registration with the poll.
+    pub fn source(&mut self) -> &mut UdpSocket {
+        &mut self.socket
+    }
+
+    /// Whether the kernel cuts a run into datagrams by itself (Linux 4.18).
+    pub fn can_segment(&self) -> bool {
+        can_segment(&self.socket)
+    }
+
+    /// Takes at most one batch and hands each datagram out. Says whether there may be more.
+    ///
+    /// # Errors
+    /// Those that concern the socket as a whole; what one datagram caused (ICMP errors) is swallowed.
+    pub fn receive(&mut self, mut handle: impl FnMut(Datagram<'_>)) -> io::Result<bool> {
+        let receive = &mut *self.receive;
+        // SAFETY: all zeroes is a valid value of these C structures.
+        let (mut messages, mut slices): ([Message; RECEIVE_BATCH], [libc::iovec; RECEIVE_BATCH]) =
+            unsafe { (zeroed(), zeroed()) };
+        for index in 0..RECEIVE_BATCH {
+            slices[index] =
+                libc::iovec { iov_base: receive.payloads[index].as_mut_ptr().cast(), iov_len: DATAGRAM_BYTES };
+            let head = &mut messages[index].head;
+            head.msg_name = (&raw mut receive.names[index]).cast();
+            head.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            head.msg_iov = &raw mut slices[index];
+            head.msg_iovlen = 1;
+            head.msg_control = receive.controls[index].0.as_mut_ptr().cast();
+            head.msg_controllen = CONTROL_BYTES as _;
+        }
+        // SAFETY: every pointer in `messages` points into `receive` or `slices`, which outlive the call, with
+        // the lengths given.
+        let received = unsafe { receive_messages(&self.socket, &mut messages, self.batches) };
+        let received = match received {
+            Ok(received) => received,
+            Err(error) => {
+                return match error.raw_os_error() {
+                    Some(libc::EAGAIN) => Ok(false),
+                    // Left behind by an earlier send, or a signal: the next call goes on.
+                    Some(libc::EINTR | libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH) => Ok(true),
+                    _ => Err(error),
+                };
+            }
+        };
+        for (index, message) in messages[..received].iter().enumerate() {
+            let truncated = message.head.msg_flags & libc::MSG_TRUNC != 0;
+            // SAFETY: the kernel filled the header whose control buffer is alive.
+            let local = unsafe { local_address(&message.head) };
+            let source = to_addr(&receive.names[index]);
+            // Port 0 can't be answered.
+            let (Some(source), false) = (source.filter(|source| source.port() != 0), truncated) else {
+                continue;
+            };
+            let destination = SocketAddr::new(local.unwrap_or(self.local.ip()).to_canonical(), self.local.port());
+            handle(Datagram { source, destination, contents: &receive.payloads[index][..message.length as usize] });
+        }
+        Ok(received == RECEIVE_BATCH)
+    }
+
+    /// Sends runs, at most `SEND_BATCH` of them, each of one datagram where the kernel can't segment. Returns how
+    /// many left.
+    ///
+    /// # Errors
+    /// The first could not leave.
+    pub fn send<'a>(&self, runs: impl Iterator<Item = Segments<'a>>) -> io::Result<usize> {
+        // SAFETY: all zeroes is a valid value of these C structures.
+        let (mut messages, mut names, mut slices): (
+            [Message; SEND_BATCH],
+            [libc::sockaddr_storage; SEND_BATCH],
+            [libc::iovec; SEND_BATCH],
+        ) = unsafe { (zeroed(), zeroed(), zeroed()) };
+        let mut controls = [Control([0; CONTROL_BYTES]); SEND_BATCH];
+        let v6_socket = self.local.is_ipv6();
+        let mut count = 0;
+        for (index, run) in runs.take(SEND_BATCH).enumerate() {
+            slices[index] = libc::iovec { iov_base: run.bytes.as_ptr().cast_mut().cast(), iov_len: run.bytes.len() };
+            let head = &mut messages[index].head;
+            head.msg_namelen = from_addr(run.route.remote, v6_socket, &mut names[index]);
+            head.msg_name = (&raw mut names[index]).cast();
+            head.msg_iov = &raw mut slices[index];
+            head.msg_iovlen = 1;
+            head.msg_control = controls[index].0.as_mut_ptr().cast();
+            head.msg_controllen = CONTROL_BYTES as _;
+            let segment = (run.bytes.len() > run.segment).then_some(run.segment as u16);
+            // SAFETY: the control buffer is `CONTROL_BYTES` long, which holds both messages.
+            unsafe { write_control(head, run.route.local.ip(), v6_socket, segment) };
+            count = index + 1;
+        }
+        // SAFETY: every pointer in `messages` points into the arrays above or the runs, which outlive the call; the
+        // kernel only reads through them.
+        unsafe { send_messages(&self.socket, &mut messages[..count], self.batches) }
+    }
+}
+
+impl Receive {
+    fn new() -> Box<Self> {
+        let mut memory = Box::<Self>::new_uninit();
+        // SAFETY: all zeroes is a valid value of arrays of bytes and of `sockaddr_storage`, and every byte is
+        // written.
+        unsafe {
+            ptr::write_bytes(memory.as_mut_ptr(), 0, 1);
+            memory.assume_init()
+        }
+    }
+}
+
+/// Receives into the messages and returns how many came.
+///
+/// # Safety
+/// The heads point to memory of the stated lengths.
+unsafe fn receive_messages(socket: &UdpSocket, messages: &mut [Message], batches: bool) -> io::Result<usize> {
+    let fd = socket.as_raw_fd();
+    #[cfg(target_os = "linux")]
+    if batches {
+        let head = messages.as_mut_ptr().cast();
+        // SAFETY: the caller's promise; `Message` is laid out as `mmsghdr`.
+        let received =
+            unsafe { libc::recvmmsg(fd, head, messages.len() as _, libc::MSG_DONTWAIT as _, ptr::null_mut()) };
+        return if received < 0 { Err(io::Error::last_os_error()) } else { Ok(received as usize) };
+    }
+    let _ = batches;
+    one_by_one(messages, |message| {
+        // SAFETY: the caller's promise.
+        unsafe { libc::recvmsg(fd, &raw mut message.head, libc::MSG_DONTWAIT) }
+    })
+}
+
+/// Sends the messages and returns how many left.
+///
+/// # Safety
+/// The heads point to memory of the stated lengths.
+unsafe fn send_messages(socket: &UdpSocket, messages: &mut [Message], batches: bool) -> io::Result<usize> {
+    let fd = socket.as_raw_fd();
+    #[cfg(target_os = "linux")]
+    if batches {
+        let head = messages.as_mut_ptr().cast();
+        // SAFETY: the caller's promise; `Message` is laid out as `mmsghdr`.
+        let sent = unsafe { libc::sendmmsg(fd, head, messages.len() as _, libc::MSG_DONTWAIT as _) };
+        return if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) };
+    }
+    let _ = batches;
+    one_by_one(messages, |message| {
+        // SAFETY: the caller's promise.
+        unsafe { libc::sendmsg(fd, &raw const message.head, libc::MSG_DONTWAIT) }
+    })
+}
+
+/// What the calls for many do: it goes on to the first failure, which counts only if it is the first of all.
+fn one_by_one(messages: &mut [Message], mut call: impl FnMut(&mut Message) -> libc::ssize_t) -> io::Result<usize> {
+    for index in 0..messages.len() {
+        let length = call(&mut messages[index]);
+        if length < 0 {
+            let error = io::Error::last_os_error();
+            return if index == 0 { Err(error) } else { Ok(index) };
+        }
+        messages[index].length = length as libc::c_uint;
+    }
+    Ok(messages.len())
+}
+
+fn set_option(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the pointer and the length are those of `value`.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(target_os = "linux")]
+fn can_segment(socket: &impl AsRawFd) -> bool {
+    let mut value: libc::c_int = 0;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the pointers are to `value` and its length.
+    let result = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, (&raw mut value).cast(), &raw mut length)
+    };
+    result == 0
+}
+
+#[cfg(not(target_os = "linux"))]
+fn can_segment(_: &impl AsRawFd) -> bool {
+    false
+}
+
+/// The local address in a received message's control data.
+///
+/// # Safety
+/// The header was filled by `recvmmsg` and its control buffer is alive.
+unsafe fn local_address(header: &libc::msghdr) -> Option<IpAddr> {
+    // SAFETY: the caller's promise; CMSG_* stay within `msg_controllen`.
+    unsafe {
+        let mut message = libc::CMSG_FIRSTHDR(header);
+        while !message.is_null() {
+            match ((*message).cmsg_level, (*message).cmsg_type) {
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                    let info: libc::in_pktinfo = ptr::read_unaligned(libc::CMSG_DATA(message).cast());
+                    return Some(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr)).into());
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                    let info: libc::in6_pktinfo = ptr::read_unaligned(libc::CMSG_DATA(message).cast());
+                    return Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
+                }
+                _ => message = libc::CMSG_NXTHDR(header, message),
+            }
+        }
+        None
+    }
+}
+
+/// Writes where the message leaves from, and the size of its segments.
+///
+/// # Safety
+/// `msg_control` points to `msg_controllen` zeroed bytes, enough for both messages.
+unsafe fn write_control(header: &mut libc::msghdr, source: IpAddr, v6_socket: bool, segment: Option<u16>) {
+    // SAFETY: the caller's promise; CMSG_NXTHDR stays within the buffer, and each write is within the space
+    // that CMSG_LEN states.
+    unsafe {
+        let mut used = 0;
+        let mut message = libc::CMSG_FIRSTHDR(header);
+        if v6_socket {
+            let mut info: libc::in6_pktinfo = zeroed();
+            info.ipi6_addr.s6_addr = to_v6(source).octets();
+            used += put(message, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
+        } else if let IpAddr::V4(source) = source {
+            let mut info: libc::in_pktinfo = zeroed();
+            info.ipi_spec_dst.s_addr = u32::from(source).to_be();
+            used += put(message, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
+        }
+        #[cfg(target_os = "linux")]
+        if let Some(segment) = segment {
+            message = libc::CMSG_NXTHDR(header, message);
+            used += put(message, libc::SOL_UDP, libc::UDP_SEGMENT, segment);
+        }
+        header.msg_controllen = used as _;
+    }
+}
+
+/// Fills one control message and returns the space it takes.
+///
+/// # Safety
+/// `message` points into a zeroed control buffer with room for it.
+unsafe fn put<T>(message: *mut libc::cmsghdr, level: libc::c_int, kind: libc::c_int, value: T) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*message).cmsg_level = level;
+        (*message).cmsg_type = kind;
+        (*message).cmsg_len = libc::CMSG_LEN(size_of::<T>() as libc::c_uint) as _;
+        ptr::write_unaligned(libc::CMSG_DATA(message).cast(), value);
+        libc::CMSG_SPACE(size_of::<T>() as libc::c_uint) as usize
+    }
+}
+
+fn to_v6(addr: IpAddr) -> Ipv6Addr {
+    match addr {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    }
+}
+
+/// Writes an address as the socket's family has it (IPv4 as mapped IPv6 on a dual-stack socket).
+fn from_addr(addr: SocketAddr, v6_socket: bool, storage: &mut libc::sockaddr_storage) -> libc::socklen_t {
+    let addr = if v6_socket {
+        let (flow, scope) = match addr {
+            SocketAddr::V6(v6) => (v6.flowinfo(), v6.scope_id()),
+            SocketAddr::V4(_) => (0, 0),
+        };
+        SocketAddr::V6(SocketAddrV6::new(to_v6(addr.ip()), addr.port(), flow, scope))
+    } else {
+        addr
+    };
+    let addr = socket2::SockAddr::from(addr);
+    // SAFETY: `SockAddr` keeps a whole `sockaddr_storage`.
+    unsafe { ptr::copy_nonoverlapping(addr.as_ptr().cast::<u8>(), ptr::from_mut(storage).cast(), addr.len() as usize) };
+    addr.len()
+}
+
+/// Reads an address; IPv4-mapped ones as IPv4.
+fn to_addr(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
+    let storage = ptr::from_ref(storage);
+    // SAFETY: the kernel wrote a `sockaddr_in` or `sockaddr_in6`, as the family says.
+    unsafe {
+        match libc::c_int::from((*storage).ss_family) {
+            libc::AF_INET => {
+                let addr = &*storage.cast::<libc::sockaddr_in>();
+                let ip = Ipv4Addr::from(u32::from_be(addr.sin_addr.s_addr));
+                Some(SocketAddrV4::new(ip, u16::from_be(addr.sin_port)).into())
+            }
+            libc::AF_INET6 => {
+                let addr = &*storage.cast::<libc::sockaddr_in6>();
+                let ip = Ipv6Addr::from(addr.sin6_addr.s6_addr);
+                let port = u16::from_be(addr.sin6_port);
+                Some(match ip.to_ipv4_mapped() {
+                    Some(v4) => SocketAddrV4::new(v4, port).into(),
+                    None => SocketAddrV6::new(ip, port, 0, addr.sin6_scope_id).into(),
+                })
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The addresses that one peer has proven to receive at, by ICE checks with its password.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::datagrams::Route;
+
+/// Addresses that one peer may have at a time. Lower locks out a phone that roams between networks, higher lets one
+/// member make ICE pairs without end (str0m keeps one for each).
+const MAX_ADDRESSES: usize = 8;
+
+/// How long an address counts after it was last heard of; as long as str0m keeps its candidate pair, so that the
+/// pairs are bounded too.
+const LIFETIME: Duration = Duration::from_secs(15);
+
+/// One peer's addresses, oldest first.
+#[derive(Debug, Default)]
+pub struct Addresses(Vec<Address>);
+
+#[derive(Clone, Copy, Debug)]
+struct Address {
+    route: Route,
+    last_checked: Instant,
+}
+
+/// An authenticated check has just proven an address, for the first time or again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validated {
+    /// An address that was not heard of for long, and had to go for it.
+    pub evicted: Option<SocketAddr>,
+}
+
+impl Addresses {
+    /// An authenticated check came; `None` if the peer has too many addresses already.
+    pub fn validate(&mut self, now: Instant, route: Route) -> Option<Validated> {
+        if let Some(address) = self.0.iter_mut().find(|address| address.route.remote == route.remote) {
+            *address = Address { route, last_checked: now };
+            return Some(Validated { evicted: None });
+        }
+        let mut evicted = None;
+        if self.0.len() >= MAX_ADDRESSES {
+            let silent = self.0.iter().position(|address| now > address.last_checked + LIFETIME)?;
+            evicted = Some(self.0.remove(silent).route.remote);
+        }
+        self.0.push(Address { route, last_checked: now });
+        Some(Validated { evicted })
+    }
+
+    /// The way to an address, if it is the peer's.
+    pub fn route(&self, remote: SocketAddr) -> Option<Route> {
+        self.0.iter().map(|address| address.route).find(|route| route.remote == remote)
+    }
+
+    /// Whether the peer has proven not long ago that it receives at this address.
+    pub fn holds(&self, now: Instant, remote: SocketAddr) -> bool {
+        self.0.iter().any(|address| address.route.remote == remote && now <= address.last_checked + LIFETIME)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = SocketAddr> {
+        self.0.iter().map(|address| address.route.remote)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(port: u16) -> Route {
+        Route { remote: SocketAddr::from(([192, 0, 2, 1], port)), local: SocketAddr::from(([192, 0, 2, 2], 9)) }
+    }
+
+    #[test]
+    fn a_peer_has_so_many_addresses_and_the_silent_one_goes_first() {
+        let start = Instant::now();
+        let mut addresses = Addresses::default();
+        for port in 1..=MAX_ADDRESSES as u16 {
+            assert_eq!(addresses.validate(start, route(port)), Some(Validated { evicted: None }));
+        }
+        assert_eq!(addresses.validate(start, route(99)), None);
+        let later = start + LIFETIME + Duration::from_millis(1);
+        assert_eq!(addresses.validate(later, route(1)), Some(Validated { evicted: None }));
+        assert!(addresses.holds(later, route(1).remote) && !addresses.holds(later, route(2).remote));
+        assert_eq!(addresses.validate(later, route(99)), Some(Validated { evicted: Some(route(2).remote) }));
+        assert_eq!(addresses.iter().count(), MAX_ADDRESSES);
+        assert_eq!((addresses.route(route(99).remote), addresses.route(route(2).remote)), (Some(route(99)), None));
+    }
+}

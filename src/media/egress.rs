@@ -1,0 +1,95 @@
+//! The way to one connected peer: its keys, its address, and the sender reports that go there.
+
+use std::time::{Duration, Instant};
+
+use crate::datagrams::{Datagrams, Route};
+use crate::media::outgoing::Outgoing;
+use crate::media::profile::Profile;
+use crate::media::rtcp::{HEAD_BYTES, SENDER_REPORT_BYTES, write_head};
+use crate::media::srtp::Srtp;
+
+/// Time between two reports on a stream that is being sent. Shorter lets sound and picture find each other sooner,
+/// longer costs less for each subscriber.
+const REPORT_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Bytes of one compound packet of reports.
+const COMPOUND_BYTES: usize = 1_100;
+
+/// Seconds from 1900 to 1970: NTP counts from there (RFC 5905 section 6).
+const NTP_UNIX: u64 = 2_208_988_800;
+
+/// Where media goes, and what it is sealed with.
+pub struct Egress {
+    /// The keys.
+    pub srtp: Srtp,
+    /// The address that the peer has proven to receive at.
+    pub route: Route,
+    /// The SSRC that reports are sealed under; nothing else has it.
+    reporter: u32,
+    next_report: Instant,
+    /// The last feedback, opened.
+    opened: Vec<u8>,
+}
+
+impl Egress {
+    /// A peer that has just connected.
+    pub fn new(now: Instant, srtp: Srtp, route: Route, reporter: u32) -> Self {
+        Self { srtp, route, reporter, next_report: now, opened: Vec::new() }
+    }
+
+    /// Opens feedback of the peer, which shows that it is at the other end of `route`; `None` if it is not authentic.
+    pub fn open_rtcp(&mut self, route: Route, packet: &[u8]) -> Option<&[u8]> {
+        let is_authentic = self.srtp.open_rtcp(packet, &mut self.opened);
+        if is_authentic {
+            self.route = route;
+        }
+        is_authentic.then_some(&self.opened)
+    }
+
+    /// A stream has just begun: its first report is not to wait for the others'.
+    pub fn hasten_report(&mut self, now: Instant) {
+        self.next_report = self.next_report.min(now);
+    }
+
+    /// Reports on what was sent since the last time, when it is time. It needs no timer: who is sent nothing needs
+    /// no report.
+    pub fn report<'a>(
+        &mut self,
+        now: Instant,
+        profile: &Profile,
+        outgoing: impl Iterator<Item = &'a mut Outgoing>,
+        datagrams: &mut Datagrams,
+    ) {
+        if now < self.next_report {
+            return;
+        }
+        self.next_report = now + REPORT_INTERVAL;
+        let wall = ntp(profile.unix(now));
+        let mut reports = outgoing.filter_map(|outgoing| outgoing.poll_report(now, wall)).peekable();
+        while reports.peek().is_some() {
+            let buffer = datagrams.buffer();
+            let start = buffer.len();
+            write_head(self.reporter, buffer);
+            let most = (COMPOUND_BYTES - HEAD_BYTES) / SENDER_REPORT_BYTES;
+            reports.by_ref().take(most).for_each(|report| report.write(buffer));
+            self.srtp.seal_rtcp(buffer, start);
+            datagrams.finish(self.route);
+        }
+    }
+}
+
+/// Wall time as NTP has it: seconds in the upper half, fractions below.
+fn ntp(unix: Duration) -> u64 {
+    let fraction = (u64::from(unix.subsec_nanos()) << 32) / 1_000_000_000;
+    (unix.as_secs() + NTP_UNIX) << 32 | fraction
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ntp_counts_from_1900_in_binary_fractions() {
+        assert_eq!(ntp(Duration::from_millis(1_500)), (NTP_UNIX + 1) << 32 | 1 << 31);
+    }
+}

@@ -1,0 +1,93 @@
+//! Why a peer has to end, and the fence that keeps its end from everybody else's.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use str0m::RtcError;
+
+use crate::media::dtls;
+
+/// Why a peer has to end. The text is for its log line, the code for the peer.
+#[derive(Debug)]
+pub enum PeerError {
+    /// The answer can't be one to the offer.
+    BadAnswer(String),
+    /// No offer is out.
+    UnexpectedAnswer,
+    /// The answer did not come in time.
+    AnswerTimeout,
+    /// ICE or DTLS did not come up, or went away.
+    MediaTimeout(&'static str),
+    /// str0m gave up.
+    Rtc(RtcError),
+    /// A panic: a bug of ours or of str0m's.
+    Bug(String),
+}
+
+/// Does something with one peer. A panic in it ends that peer alone, not the process with everybody's calls.
+///
+/// # Errors
+/// Those of `act`, and `PeerError::Bug`: the peer has to end, its state is not to be trusted.
+pub fn guarded<T>(act: impl FnOnce() -> Result<T, PeerError>) -> Result<T, PeerError> {
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| {
+        // A handshake that ended in a panic leaves no keys to the next peer.
+        dtls::take_exported();
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(PeerError::Bug(text.unwrap_or("no words").to_owned()))
+    })
+}
+
+impl PeerError {
+    /// What the peer is told. Details are for the log: a parser's may show more of the server than of the answer.
+    pub fn message(&self) -> &'static str {
+        match self {
+            Self::BadAnswer(_) => "The answer does not fit the offer.",
+            Self::UnexpectedAnswer => "An answer came while no offer was out.",
+            Self::AnswerTimeout => "No answer came in time.",
+            Self::MediaTimeout(_) => "Sound and picture could not be connected: UDP may be blocked on the way.",
+            Self::Rtc(_) | Self::Bug(_) => "The connection for sound and picture failed.",
+        }
+    }
+
+    /// The stable code that the peer is told.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::BadAnswer(_) => "bad-answer",
+            Self::UnexpectedAnswer => "unexpected-answer",
+            Self::AnswerTimeout => "negotiation-timeout",
+            Self::MediaTimeout(_) => "media-timeout",
+            Self::Rtc(_) | Self::Bug(_) => "internal",
+        }
+    }
+}
+
+impl std::fmt::Display for PeerError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::BadAnswer(why) => write!(f, "the answer does not fit the offer: {}", why.escape_debug()),
+            Self::UnexpectedAnswer => f.write_str("an answer came while no offer was out"),
+            Self::AnswerTimeout => f.write_str("no answer came in time"),
+            Self::MediaTimeout(what) => write!(f, "media could not be connected: {what}"),
+            Self::Rtc(error) => write!(f, "the WebRTC engine failed: {error}"),
+            Self::Bug(why) => write!(f, "a bug: {}", why.escape_debug()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_of_that_peer() {
+        let silent = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let numbers: Vec<u8> = Vec::new();
+        let index = numbers.len();
+        let result = guarded(|| Ok(numbers[index]));
+        std::panic::set_hook(silent);
+        assert!(matches!(result, Err(PeerError::Bug(why)) if why.contains("out of bounds")));
+        assert!(matches!(guarded(|| Ok(1)), Ok(1)));
+        assert!(matches!(guarded::<()>(|| Err(PeerError::AnswerTimeout)), Err(PeerError::AnswerTimeout)));
+    }
+}

@@ -1,0 +1,98 @@
+//! The last packets of a published track, kept once for all its subscribers, to answer their NACKs.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::media::packet::Packet;
+
+/// Most packets of one track: two seconds at 5 Mbit/s. Fewer turn a burst of loss into a freeze, more cost memory,
+/// once for each track.
+const PACKETS: usize = 1_024;
+
+/// How long they are kept. A retransmission that comes later than this is too late for any jitter buffer; longer
+/// costs memory: a track of 1 Mbit/s keeps 125 KB a second.
+const AGE: Duration = Duration::from_millis(1_500);
+
+/// Packets in the order in which they came; each has a position that grows by one.
+#[derive(Default)]
+pub struct History {
+    packets: VecDeque<(Instant, Packet)>,
+    /// Position of the first that is kept.
+    first: u64,
+    /// Position of the next that comes.
+    next: u64,
+}
+
+impl History {
+    /// A position for a packet that is being sent; afterwards it is pushed.
+    pub fn take_position(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// Keeps a packet, and forgets those that are too old or too many. One with a position of another history is
+    /// not kept.
+    pub fn push(&mut self, now: Instant, packet: Packet) {
+        if packet.position != self.first + self.packets.len() as u64 || packet.position >= self.next {
+            return;
+        }
+        self.packets.push_back((now, packet));
+        while let Some((came, _)) = self.packets.front()
+            && (self.packets.len() > PACKETS || now > *came + AGE)
+        {
+            self.packets.pop_front();
+            self.first += 1;
+        }
+    }
+
+    /// The packet at a position, if it is still kept.
+    pub fn find(&self, position: u64) -> Option<&Packet> {
+        let index = position.checked_sub(self.first)?;
+        self.packets.get(usize::try_from(index).ok()?).map(|(_, packet)| packet)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use str0m::format::Codec;
+    use str0m::media::{Frequency, Mid};
+
+    use super::*;
+    use crate::media::elements::Elements;
+    use crate::media::forward::Incoming;
+
+    fn packet(seq_no: u64, position: u64) -> Packet {
+        let clock_rate = Frequency::NINETY_KHZ;
+        Packet {
+            mid: Mid::from("0"),
+            codec: Codec::Vp8,
+            incoming: Incoming { ssrc: 1, seq_no, timestamp: 0, clock_rate, can_start: false },
+            payload: [0; 10].into(),
+            marker: false,
+            captured: Instant::now(),
+            keyframe: false,
+            elements: Elements::default(),
+            position,
+        }
+    }
+
+    #[test]
+    fn packets_are_found_until_they_are_too_old_or_too_many() {
+        let start = Instant::now();
+        let mut history = History::default();
+        let find = |history: &History, position| history.find(position).map(|packet| packet.incoming.seq_no);
+        for number in 0..3_000 {
+            let position = history.take_position();
+            assert_eq!(find(&history, position), None, "not yet");
+            history.push(start, packet(100 + number, position));
+            assert_eq!(find(&history, position), Some(100 + number));
+        }
+        let oldest = 3_000 - PACKETS as u64;
+        assert_eq!((find(&history, oldest - 1), find(&history, oldest)), (None, Some(100 + oldest)));
+        let position = history.take_position();
+        history.push(start + AGE + Duration::from_millis(1), packet(1, position));
+        assert_eq!((find(&history, position - 1), find(&history, position)), (None, Some(1)));
+        history.push(start, packet(2, 5));
+        assert_eq!(find(&history, position + 1), None, "of another history");
+    }
+}

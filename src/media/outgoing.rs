@@ -1,0 +1,260 @@
+//! One SSRC that the server sends to one subscriber: a track's packets, rewritten and sealed, their repair, and
+//! the reports on both.
+
+use std::time::{Duration, Instant};
+
+use str0m::format::Codec;
+use str0m::media::{Frequency, Mid};
+
+use crate::datagrams::{Datagrams, Route};
+use crate::media::elements::Ids;
+use crate::media::forward::Forward;
+use crate::media::negotiation::TrackId;
+use crate::media::packet::Packet;
+use crate::media::profile::{MID_ID, PayloadTypes};
+use crate::media::rtcp::SenderReport;
+use crate::media::srtp::{SRTP_OVERHEAD, Srtp};
+
+/// Packets that are remembered, as numbers, to answer NACKs: more than a second at 2.5 Mbit/s, and 8 KB for each
+/// video subscription.
+const REMEMBERED: usize = 512;
+
+/// Retransmissions may be one part in this many of what is sent, so that a storm of NACKs can't amplify. At 10 %
+/// loss both ways an honest receiver needs 12 to 20 %, since requests and repairs are lost too: less turns that
+/// into freezes of more than a second.
+const RTX_PART: usize = 4;
+
+/// Bytes of retransmission that are saved up at most, and that a new stream begins with: a burst of loss is
+/// repaired at once, and a storm gets no more than this beyond its share.
+const RTX_SAVED: usize = 64 * 1024;
+
+/// Bytes of header, extension block and original sequence number at most, for one look at the buffer's capacity.
+const HEADROOM: usize = 256;
+
+/// One outgoing SSRC, with that of its repair.
+pub struct Outgoing {
+    /// The subscriber's m-line.
+    pub mid: Mid,
+    /// SSRC of the stream.
+    pub ssrc: u32,
+    /// SSRC of its retransmissions (RFC 4588).
+    pub rtx_ssrc: Option<u32>,
+    /// What is sent on it now.
+    pub track: Option<TrackId>,
+    forward: Forward,
+    /// Number of the next retransmission; like the stream's own it only grows.
+    rtx_seq_no: u64,
+    payload_types: PayloadTypes,
+    accepted: Ids,
+    /// Until the subscriber has said anything of this SSRC, packets name their m-line (RFC 8843 section 9.2).
+    is_known: bool,
+    told_cannot_decode: bool,
+    remembered: Vec<Sent>,
+    rtx_allowance: usize,
+    /// Since the last report.
+    has_news: bool,
+    packets: u32,
+    octets: u32,
+    last: Option<(u32, Instant, Frequency)>,
+}
+
+/// A packet that was sent, as numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    seq_no: u64,
+    timestamp: u32,
+    /// Where it stands in its track's history.
+    pub position: u64,
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It leaves with the datagrams.
+    Sent,
+    /// The subscriber does not take this codec; `true` the first time.
+    CannotDecode(bool),
+    /// Nothing can be sent before a keyframe.
+    AwaitsKeyframe,
+    /// It is older than the subscription.
+    Old,
+}
+
+impl Outgoing {
+    /// An SSRC on which nothing was ever sent. `first` are the numbers of its first packet and of its first
+    /// retransmission, below `FIRST_SEQ_NO_LIMIT`.
+    pub fn new(mid: Mid, ssrc: u32, rtx_ssrc: Option<u32>, first: [u32; 2]) -> Self {
+        Self {
+            mid,
+            ssrc,
+            rtx_ssrc,
+            track: None,
+            forward: Forward::new(first[0]),
+            rtx_seq_no: u64::from(first[1]),
+            payload_types: PayloadTypes::default(),
+            accepted: Ids::default(),
+            is_known: false,
+            told_cannot_decode: false,
+            remembered: Vec::new(),
+            rtx_allowance: RTX_SAVED,
+            has_news: false,
+            packets: 0,
+            octets: 0,
+            last: None,
+        }
+    }
+
+    /// Sends a track from its next starting point on. `accepted` are the elements that the subscriber takes.
+    pub fn start(&mut self, track: TrackId, payload_types: PayloadTypes, accepted: Ids) {
+        self.track = Some(track);
+        (self.payload_types, self.accepted) = (payload_types, accepted);
+        self.told_cannot_decode = false;
+    }
+
+    /// Sends nothing more.
+    pub fn stop(&mut self) {
+        self.track = None;
+        self.pause();
+    }
+
+    /// Whether it waits for a point to start at.
+    pub fn is_waiting(&self) -> bool {
+        self.forward.is_waiting()
+    }
+
+    /// Goes on from the next starting point.
+    pub fn pause(&mut self) {
+        self.forward.pause();
+    }
+
+    /// Sends a packet of the track.
+    pub fn forward(
+        &mut self,
+        now: Instant,
+        packet: &Packet,
+        srtp: &Srtp,
+        route: Route,
+        datagrams: &mut Datagrams,
+    ) -> Outcome {
+        let Some(pt) = self.payload_types.find(packet.codec) else {
+            return Outcome::CannotDecode(!std::mem::replace(&mut self.told_cannot_decode, true));
+        };
+        let Some(rewritten) = self.forward.rewrite(now, &packet.incoming) else {
+            return if self.forward.is_waiting() { Outcome::AwaitsKeyframe } else { Outcome::Old };
+        };
+        let length = packet.payload.len();
+        if packet.codec != Codec::Opus {
+            let sent = Sent { seq_no: rewritten.seq_no, timestamp: rewritten.timestamp, position: packet.position };
+            self.remember(sent);
+            self.rtx_allowance = (self.rtx_allowance + length / RTX_PART).min(RTX_SAVED);
+        }
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(length as u32);
+        self.last = Some((rewritten.timestamp, packet.captured, packet.incoming.clock_rate));
+        self.has_news = true;
+        let header = Header { pt: *pt, marker: packet.marker, ssrc: self.ssrc, timestamp: rewritten.timestamp };
+        self.seal(header, rewritten.seq_no, &[], packet, srtp, datagrams);
+        datagrams.finish(route);
+        Outcome::Sent
+    }
+
+    /// Sends a packet again, as far as repair is negotiated and its share allows. False if it does not.
+    pub fn resend(
+        &mut self,
+        sent: Sent,
+        packet: &Packet,
+        srtp: &Srtp,
+        route: Route,
+        datagrams: &mut Datagrams,
+    ) -> bool {
+        let length = packet.payload.len();
+        let (Some(pt), Some(ssrc)) = (self.payload_types.find_rtx(packet.codec), self.rtx_ssrc) else {
+            return false;
+        };
+        let Some(left) = self.rtx_allowance.checked_sub(length) else {
+            return false;
+        };
+        self.rtx_allowance = left;
+        let seq_no = self.rtx_seq_no;
+        self.rtx_seq_no += 1;
+        let header = Header { pt: *pt, marker: packet.marker, ssrc, timestamp: sent.timestamp };
+        let original = (sent.seq_no as u16).to_be_bytes();
+        self.seal(header, seq_no, &original, packet, srtp, datagrams);
+        datagrams.finish(route);
+        true
+    }
+
+    /// The packet with this sequence number, if it was sent not long ago.
+    pub fn find_sent(&self, seq_no: u16) -> Option<Sent> {
+        let sent = *self.remembered.get(usize::from(seq_no) % REMEMBERED)?;
+        (sent.seq_no as u16 == seq_no).then_some(sent)
+    }
+
+    /// The subscriber has spoken of this SSRC.
+    pub fn handle_report(&mut self) {
+        self.is_known = true;
+    }
+
+    /// A report, if anything was sent since the last. `wall` is `now` as NTP has it.
+    pub fn poll_report(&mut self, now: Instant, wall: u64) -> Option<SenderReport> {
+        let (timestamp, captured, clock_rate) = self.last.filter(|_| self.has_news)?;
+        self.has_news = false;
+        let elapsed: Duration = now.saturating_duration_since(captured);
+        let ticks = elapsed.as_micros() * u128::from(clock_rate.get()) / 1_000_000;
+        Some(SenderReport {
+            ssrc: self.ssrc,
+            ntp: wall,
+            timestamp: timestamp.wrapping_add(ticks as u32),
+            packets: self.packets,
+            octets: self.octets,
+        })
+    }
+
+    fn remember(&mut self, sent: Sent) {
+        if self.remembered.is_empty() {
+            // A place that no packet has.
+            let nothing = Sent { seq_no: u64::MAX, timestamp: 0, position: u64::MAX };
+            self.remembered.resize(REMEMBERED, nothing);
+        }
+        self.remembered[sent.seq_no as usize % REMEMBERED] = sent;
+    }
+
+    /// Appends the sealed packet to the buffer (RFC 3550 section 5.1).
+    fn seal(
+        &self,
+        header: Header,
+        seq_no: u64,
+        prefix: &[u8],
+        packet: &Packet,
+        srtp: &Srtp,
+        datagrams: &mut Datagrams,
+    ) {
+        let buffer = datagrams.buffer();
+        let start = buffer.len();
+        buffer.reserve(HEADROOM + packet.payload.len() + SRTP_OVERHEAD);
+        let mut head = [0; 12];
+        head[0] = 0x80;
+        head[1] = u8::from(header.marker) << 7 | header.pt;
+        head[2..4].copy_from_slice(&(seq_no as u16).to_be_bytes());
+        head[4..8].copy_from_slice(&header.timestamp.to_be_bytes());
+        head[8..12].copy_from_slice(&header.ssrc.to_be_bytes());
+        buffer.extend_from_slice(&head);
+        let mid = (!self.is_known && self.accepted.contains(MID_ID)).then(|| (MID_ID, self.mid.as_bytes()));
+        if packet.elements.write(self.accepted, mid, buffer) {
+            buffer[start] |= 0x10;
+        }
+        let header = buffer.len() - start;
+        buffer.extend_from_slice(prefix);
+        buffer.extend_from_slice(&packet.payload);
+        srtp.seal_rtp(buffer, start, header, seq_no);
+    }
+}
+
+/// What differs between a packet and its repair.
+#[derive(Clone, Copy)]
+struct Header {
+    pt: u8,
+    marker: bool,
+    ssrc: u32,
+    timestamp: u32,
+}

@@ -1,0 +1,33 @@
+//! An RTP packet of a published track, decrypted, as all its subscribers get it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use str0m::format::Codec;
+use str0m::media::Mid;
+
+use crate::media::elements::Elements;
+use crate::media::forward::Incoming;
+
+/// One packet.
+#[derive(Clone, Debug)]
+pub struct Packet {
+    /// The publisher's m-line.
+    pub mid: Mid,
+    /// Its codec.
+    pub codec: Codec,
+    /// The numbers to be rewritten.
+    pub incoming: Incoming,
+    /// RTP payload; shared by all who get it.
+    pub payload: Arc<[u8]>,
+    /// RTP marker bit.
+    pub marker: bool,
+    /// When it was captured, in our time.
+    pub captured: Instant,
+    /// It is the first packet of a keyframe, whether or not it came in order.
+    pub keyframe: bool,
+    /// The header extension elements that go through.
+    pub elements: Elements,
+    /// Its position in the track's history.
+    pub position: u64,
+}

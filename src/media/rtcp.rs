@@ -1,0 +1,188 @@
+//! RTCP between the server as a sender and one subscriber: feedback that comes in, sender reports that go out
+//! (RFC 3550 section 6.4.1, RFC 4585 section 6).
+
+/// Packet types (RFC 3550 section 12.1, RFC 4585 section 6.1).
+const SENDER_REPORT: u8 = 200;
+const RECEIVER_REPORT: u8 = 201;
+const TRANSPORT_FEEDBACK: u8 = 205;
+const PAYLOAD_FEEDBACK: u8 = 206;
+
+/// Feedback message types.
+const NACK: u8 = 1;
+const PLI: u8 = 1;
+const FIR: u8 = 4;
+
+/// What a subscriber says of a stream that is sent to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feedback {
+    /// It receives this SSRC.
+    Report {
+        /// Of the stream.
+        ssrc: u32,
+    },
+    /// Packets are missing: `seq_no`, and `seq_no + 1 + n` for each bit n.
+    Nack {
+        /// Of the stream.
+        ssrc: u32,
+        /// The first that is missing.
+        seq_no: u16,
+        /// Which of the next 16 are missing too.
+        following: u16,
+    },
+    /// It needs a keyframe.
+    KeyframeRequest {
+        /// Of the stream.
+        ssrc: u32,
+    },
+}
+
+impl Feedback {
+    /// The stream that it is about.
+    pub fn ssrc(&self) -> u32 {
+        match *self {
+            Self::Report { ssrc } | Self::Nack { ssrc, .. } | Self::KeyframeRequest { ssrc } => ssrc,
+        }
+    }
+}
+
+/// Whether a datagram is RTCP, sealed or not, among those that come to a media port (RFC 5761 section 4).
+pub fn is_rtcp(datagram: &[u8]) -> bool {
+    matches!(datagram, [first, second, ..] if first >> 6 == 2 && (192..=223).contains(second))
+}
+
+/// Reads a compound packet. What is malformed ends the reading, and what came before it counts.
+pub fn read(compound: &[u8], mut handle: impl FnMut(Feedback)) {
+    let mut rest = compound;
+    while let Some((&[first, packet_type, a, b], _)) = rest.split_first_chunk::<4>() {
+        let length = 4 + 4 * usize::from(u16::from_be_bytes([a, b]));
+        let Some(packet) = rest.get(..length).filter(|_| first >> 6 == 2) else {
+            return;
+        };
+        rest = &rest[length..];
+        let count = first & 0x1f;
+        let word = |at: usize| packet.get(at..at + 4).map(|word| u32::from_be_bytes(word.try_into().expect("4 bytes")));
+        let reports = match packet_type {
+            SENDER_REPORT => 28,
+            RECEIVER_REPORT => 8,
+            _ => length,
+        };
+        for report in 0..usize::from(count) {
+            let Some(ssrc) = word(reports + 24 * report) else { break };
+            handle(Feedback::Report { ssrc });
+        }
+        let (Some(ssrc), Some(body)) = (word(8), packet.get(12..)) else {
+            continue;
+        };
+        match (packet_type, count) {
+            (TRANSPORT_FEEDBACK, NACK) => {
+                for entry in body.chunks_exact(4) {
+                    let seq_no = u16::from_be_bytes([entry[0], entry[1]]);
+                    let following = u16::from_be_bytes([entry[2], entry[3]]);
+                    handle(Feedback::Nack { ssrc, seq_no, following });
+                }
+            }
+            (PAYLOAD_FEEDBACK, PLI) => handle(Feedback::KeyframeRequest { ssrc }),
+            (PAYLOAD_FEEDBACK, FIR) => {
+                for entry in body.chunks_exact(8) {
+                    let ssrc = u32::from_be_bytes(entry[..4].try_into().expect("4 bytes"));
+                    handle(Feedback::KeyframeRequest { ssrc });
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What a sender says of one of its streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SenderReport {
+    /// Of the stream.
+    pub ssrc: u32,
+    /// Wall time as NTP has it: seconds since 1900 in the upper half, fractions below.
+    pub ntp: u64,
+    /// RTP time of the same moment.
+    pub timestamp: u32,
+    /// Packets sent.
+    pub packets: u32,
+    /// Payload bytes sent.
+    pub octets: u32,
+}
+
+/// Bytes of a written report.
+pub const SENDER_REPORT_BYTES: usize = 28;
+
+/// Bytes of the head of a compound packet.
+pub const HEAD_BYTES: usize = 8;
+
+/// Appends the head of a compound packet: a receiver report on nothing, from the SSRC that the packet is sealed
+/// under.
+pub fn write_head(sender: u32, buffer: &mut Vec<u8>) {
+    buffer.extend_from_slice(&[0x80, RECEIVER_REPORT, 0, 1]);
+    buffer.extend_from_slice(&sender.to_be_bytes());
+}
+
+impl SenderReport {
+    /// Appends it. Reports stand without a CNAME (RFC 5506): the description has it.
+    pub fn write(&self, buffer: &mut Vec<u8>) {
+        buffer.extend_from_slice(&[0x80, SENDER_REPORT, 0, 6]);
+        buffer.extend_from_slice(&self.ssrc.to_be_bytes());
+        buffer.extend_from_slice(&self.ntp.to_be_bytes());
+        for word in [self.timestamp, self.packets, self.octets] {
+            buffer.extend_from_slice(&word.to_be_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(first: u8, packet_type: u8, words: &[u32]) -> Vec<u8> {
+        let mut packet = vec![0x80 | first, packet_type];
+        packet.extend((words.len() as u16).to_be_bytes());
+        packet.extend(words.iter().flat_map(|word| word.to_be_bytes()));
+        packet
+    }
+
+    fn feedback(compound: &[u8]) -> Vec<Feedback> {
+        let mut found = Vec::new();
+        read(compound, |feedback| found.push(feedback));
+        found
+    }
+
+    #[test]
+    fn all_that_a_browser_says_is_read() {
+        let report = [7, 0, 0, 0, 0, 0];
+        let mut compound = packet(1, RECEIVER_REPORT, &[&[1], &report[..]].concat());
+        compound.extend(packet(NACK, TRANSPORT_FEEDBACK, &[1, 8, 0x0005_8001, 0x0100_0000]));
+        compound.extend(packet(PLI, PAYLOAD_FEEDBACK, &[1, 9]));
+        compound.extend(packet(FIR, PAYLOAD_FEEDBACK, &[1, 0, 10, 0x0100_0000, 11, 0x0200_0000]));
+        compound.extend(packet(15, PAYLOAD_FEEDBACK, &[1, 0, 0x5245_4d42, 0]));
+        compound.extend(packet(0, 202, &[1]));
+        let nack = |seq_no, following| Feedback::Nack { ssrc: 8, seq_no, following };
+        let expected = [
+            Feedback::Report { ssrc: 7 },
+            nack(5, 0x8001),
+            nack(0x0100, 0),
+            Feedback::KeyframeRequest { ssrc: 9 },
+            Feedback::KeyframeRequest { ssrc: 10 },
+            Feedback::KeyframeRequest { ssrc: 11 },
+        ];
+        assert_eq!(feedback(&compound), expected);
+        assert!(is_rtcp(&compound) && !is_rtcp(&[0x80, 96, 0]) && !is_rtcp(&[]));
+        for length in 0..compound.len() {
+            assert!(expected.starts_with(&feedback(&compound[..length])), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_report_is_as_long_as_stated_and_needs_no_count() {
+        let mut compound = Vec::new();
+        write_head(0x0102_0304, &mut compound);
+        let report = SenderReport { ssrc: 5, ntp: 1 << 32 | 2, timestamp: 3, packets: 4, octets: 6 };
+        report.write(&mut compound);
+        assert_eq!(compound.len(), HEAD_BYTES + SENDER_REPORT_BYTES);
+        assert_eq!(compound[HEAD_BYTES..], packet(0, SENDER_REPORT, &[5, 1, 2, 3, 4, 6]));
+        assert_eq!(feedback(&compound), []);
+    }
+}

@@ -1,0 +1,328 @@
+//! The keys of one peer's media, beside str0m's: they seal what is forwarded and open the feedback to it.
+//!
+//! str0m copies, queues and records each packet that it sends; here it is sealed where it leaves from. Both sides
+//! use the same session keys (RFC 5764 section 4.2), so no SSRC may be used by both: str0m would seal another
+//! packet with the same nonce, which gives a GCM key away (RFC 7714 section 8.1). What is sealed here has the
+//! SSRCs of the lines on which the server sends, and of its sender reports; str0m has none of them (see `Peer`).
+
+use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::cipher::{self, EncryptingKey, EncryptionContext, UnboundCipherKey};
+use aws_lc_rs::hmac;
+use str0m::crypto::dtls::SrtpProfile;
+
+/// Bytes that sealing adds to an RTP packet at most: the tag of AES-GCM (RFC 7714 section 14.2).
+pub const SRTP_OVERHEAD: usize = 16;
+
+/// Bytes of the tag of AES-GCM, and of the truncated HMAC-SHA1 (RFC 3711 section 8.2).
+const GCM_TAG: usize = 16;
+const HMAC_TAG: usize = 10;
+
+/// Bytes of an RTCP packet that stay readable: its header and the sender's SSRC.
+const RTCP_CLEAR: usize = 8;
+
+/// str0m counts its own RTCP packets from 0: even if both had drawn the same SSRC, no index would be used twice.
+const FIRST_RTCP_INDEX: u32 = 1 << 30;
+
+/// The flag of an encrypted packet before the SRTCP index (RFC 3711 section 3.4).
+const ENCRYPTED: u32 = 1 << 31;
+
+/// Labels of the key derivation (RFC 3711 section 4.3.2).
+const RTP_LABELS: Labels = Labels { key: 0, auth: 1, salt: 2 };
+const RTCP_LABELS: Labels = Labels { key: 3, auth: 4, salt: 5 };
+
+struct Labels {
+    key: u8,
+    auth: u8,
+    salt: u8,
+}
+
+/// What a DTLS handshake exported for SRTP.
+pub struct Exported {
+    /// What was agreed.
+    pub profile: SrtpProfile,
+    /// Client's key, server's key, client's salt, server's salt.
+    pub material: Vec<u8>,
+    /// Whether this end was the client.
+    pub is_client: bool,
+}
+
+/// The keys for what goes out, and for the feedback that comes in.
+pub struct Srtp {
+    rtp: Cipher,
+    rtcp: Cipher,
+    /// Number of the next SRTCP packet of ours.
+    rtcp_index: u32,
+    remote_rtcp: Cipher,
+}
+
+enum Cipher {
+    Gcm { key: LessSafeKey, salt: [u8; 12] },
+    CmSha1 { key: EncryptingKey, auth: hmac::Key, salt: [u8; 14] },
+}
+
+impl Srtp {
+    /// Derives the session keys. `None` for a profile that str0m does not offer.
+    pub fn new(exported: &Exported) -> Option<Self> {
+        let (key_len, salt_len) = match exported.profile {
+            SrtpProfile::AES128_CM_SHA1_80 => (16, 14),
+            SrtpProfile::AEAD_AES_128_GCM => (16, 12),
+            SrtpProfile::AEAD_AES_256_GCM => (32, 12),
+            _ => return None,
+        };
+        let keys = exported.material.get(..2 * key_len)?;
+        let salts = exported.material.get(2 * key_len..2 * (key_len + salt_len))?;
+        let master = |of_client: bool| {
+            let side = usize::from(!of_client);
+            (&keys[side * key_len..][..key_len], &salts[side * salt_len..][..salt_len])
+        };
+        let cipher = |(key, salt), labels| Cipher::derive(exported.profile, key, salt, labels);
+        Some(Self {
+            rtp: cipher(master(exported.is_client), &RTP_LABELS),
+            rtcp: cipher(master(exported.is_client), &RTCP_LABELS),
+            rtcp_index: FIRST_RTCP_INDEX,
+            remote_rtcp: cipher(master(!exported.is_client), &RTCP_LABELS),
+        })
+    }
+
+    /// Seals the RTP packet that begins at `start` and ends with the buffer. `header` is the length of its header
+    /// with extensions, `seq_no` its extended sequence number. A pair of SSRC and `seq_no` is given once.
+    pub fn seal_rtp(&self, buffer: &mut Vec<u8>, start: usize, header: usize, seq_no: u64) {
+        let (head, body) = buffer[start..].split_at_mut(header);
+        let ssrc = ssrc_at(head, 8);
+        match &self.rtp {
+            Cipher::Gcm { key, salt } => {
+                let mut tail = [0; 6];
+                tail.copy_from_slice(&seq_no.to_be_bytes()[2..]);
+                let nonce = gcm_nonce(salt, ssrc, tail);
+                let tag = key.seal_in_place_separate_tag(nonce, Aad::from(&*head), body);
+                buffer.extend_from_slice(tag.expect("a packet is shorter than GCM's limit").as_ref());
+            }
+            Cipher::CmSha1 { key, auth, salt } => {
+                apply_cm(key, salt, ssrc, seq_no, body);
+                let mut context = hmac::Context::with_key(auth);
+                context.update(&buffer[start..]);
+                context.update(&((seq_no >> 16) as u32).to_be_bytes());
+                buffer.extend_from_slice(&context.sign().as_ref()[..HMAC_TAG]);
+            }
+        }
+    }
+
+    /// Seals the compound RTCP packet that begins at `start` and ends with the buffer.
+    pub fn seal_rtcp(&mut self, buffer: &mut Vec<u8>, start: usize) {
+        let index = self.rtcp_index;
+        self.rtcp_index = (index + 1) & !ENCRYPTED;
+        let trailer = (ENCRYPTED | index).to_be_bytes();
+        let (head, body) = buffer[start..].split_at_mut(RTCP_CLEAR);
+        let ssrc = ssrc_at(head, 4);
+        match &self.rtcp {
+            Cipher::Gcm { key, salt } => {
+                let nonce = gcm_nonce(salt, ssrc, rtcp_tail(index));
+                let aad = rtcp_aad(head, trailer);
+                let tag = key.seal_in_place_separate_tag(nonce, Aad::from(aad), body);
+                buffer.extend_from_slice(tag.expect("a packet is shorter than GCM's limit").as_ref());
+                buffer.extend_from_slice(&trailer);
+            }
+            Cipher::CmSha1 { key, auth, salt } => {
+                apply_cm(key, salt, ssrc, u64::from(index), body);
+                buffer.extend_from_slice(&trailer);
+                let tag = hmac::sign(auth, &buffer[start..]);
+                buffer.extend_from_slice(&tag.as_ref()[..HMAC_TAG]);
+            }
+        }
+    }
+
+    /// Opens an SRTCP packet of the peer into `plain`; false if it is not authentic. Replays are not noticed:
+    /// feedback that comes twice asks for the same twice.
+    pub fn open_rtcp(&self, packet: &[u8], plain: &mut Vec<u8>) -> bool {
+        self.try_open_rtcp(packet, plain).is_some()
+    }
+
+    fn try_open_rtcp(&self, packet: &[u8], plain: &mut Vec<u8>) -> Option<()> {
+        plain.clear();
+        let head = packet.get(..RTCP_CLEAR)?;
+        let ssrc = ssrc_at(head, 4);
+        match &self.remote_rtcp {
+            Cipher::Gcm { key, salt } => {
+                let (sealed, trailer) = packet.split_last_chunk::<4>()?;
+                let index = u32::from_be_bytes(*trailer);
+                let nonce = gcm_nonce(salt, ssrc, rtcp_tail(index & !ENCRYPTED));
+                if index & ENCRYPTED == 0 {
+                    // Authentic only (RFC 7714 section 9.3), which no browser sends.
+                    return None;
+                }
+                let aad = rtcp_aad(head, *trailer);
+                plain.extend_from_slice(sealed.get(RTCP_CLEAR..)?);
+                let length = plain.len().checked_sub(GCM_TAG)?;
+                key.open_in_place(nonce, Aad::from(aad), plain).ok()?;
+                plain.truncate(length);
+            }
+            Cipher::CmSha1 { key, auth, salt } => {
+                let (signed, tag) = packet.split_last_chunk::<HMAC_TAG>()?;
+                let (sealed, trailer) = signed.split_last_chunk::<4>()?;
+                let index = u32::from_be_bytes(*trailer);
+                let expected = hmac::sign(auth, signed);
+                aws_lc_rs::constant_time::verify_slices_are_equal(&expected.as_ref()[..HMAC_TAG], tag).ok()?;
+                if index & ENCRYPTED == 0 {
+                    return None;
+                }
+                plain.extend_from_slice(sealed.get(RTCP_CLEAR..)?);
+                apply_cm(key, salt, ssrc, u64::from(index & !ENCRYPTED), plain);
+            }
+        }
+        plain.splice(..0, head.iter().copied());
+        Some(())
+    }
+}
+
+impl Cipher {
+    fn derive(profile: SrtpProfile, key: &[u8], salt: &[u8], labels: &Labels) -> Self {
+        let aes = if key.len() == 32 { &cipher::AES_256 } else { &cipher::AES_128 };
+        let master = EncryptingKey::ctr(UnboundCipherKey::new(aes, key).expect("16 or 32 bytes"));
+        let master = master.expect("AES has a counter mode");
+        // RFC 3711 section 4.3.3; a salt of 12 bytes is filled with zeros (RFC 7714 section 11).
+        let derive = |label: u8, length: usize| {
+            let mut iv = [0; 16];
+            iv[..salt.len()].copy_from_slice(salt);
+            iv[7] ^= label;
+            let mut derived = vec![0; length];
+            keystream(&master, iv, &mut derived);
+            derived
+        };
+        let session = derive(labels.key, key.len());
+        let session_salt = derive(labels.salt, salt.len());
+        if profile == SrtpProfile::AES128_CM_SHA1_80 {
+            let key = UnboundCipherKey::new(&cipher::AES_128, &session).expect("16 bytes");
+            let auth = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &derive(labels.auth, 20));
+            let salt = session_salt.try_into().expect("14 bytes");
+            Self::CmSha1 { key: EncryptingKey::ctr(key).expect("AES has a counter mode"), auth, salt }
+        } else {
+            let algorithm = if key.len() == 32 { &AES_256_GCM } else { &AES_128_GCM };
+            let key = LessSafeKey::new(UnboundKey::new(algorithm, &session).expect("16 or 32 bytes"));
+            Self::Gcm { key, salt: session_salt.try_into().expect("12 bytes") }
+        }
+    }
+}
+
+fn ssrc_at(packet: &[u8], at: usize) -> [u8; 4] {
+    packet[at..at + 4].try_into().expect("4 bytes")
+}
+
+/// RFC 7714 sections 8.1 and 9.1: two zero bytes, the SSRC, six bytes of counter, mixed with the salt.
+fn gcm_nonce(salt: &[u8; 12], ssrc: [u8; 4], tail: [u8; 6]) -> Nonce {
+    let mut nonce = *salt;
+    for (byte, other) in nonce[2..].iter_mut().zip(ssrc.into_iter().chain(tail)) {
+        *byte ^= other;
+    }
+    Nonce::assume_unique_for_key(nonce)
+}
+
+fn rtcp_tail(index: u32) -> [u8; 6] {
+    let [a, b, c, d] = index.to_be_bytes();
+    [0, 0, a, b, c, d]
+}
+
+fn rtcp_aad(head: &[u8], trailer: [u8; 4]) -> [u8; 12] {
+    let mut aad = [0; 12];
+    aad[..RTCP_CLEAR].copy_from_slice(head);
+    aad[RTCP_CLEAR..].copy_from_slice(&trailer);
+    aad
+}
+
+/// AES in counter mode (RFC 3711 section 4.1.1), which is its own inverse.
+fn apply_cm(key: &EncryptingKey, salt: &[u8; 14], ssrc: [u8; 4], index: u64, body: &mut [u8]) {
+    let mut iv = [0; 16];
+    iv[..14].copy_from_slice(salt);
+    for (byte, other) in iv[4..8].iter_mut().zip(ssrc) {
+        *byte ^= other;
+    }
+    for (byte, other) in iv[8..14].iter_mut().zip(&index.to_be_bytes()[2..]) {
+        *byte ^= other;
+    }
+    keystream(key, iv, body);
+}
+
+fn keystream(key: &EncryptingKey, iv: [u8; 16], body: &mut [u8]) {
+    let context = EncryptionContext::Iv128(iv.into());
+    key.less_safe_encrypt(body, context).expect("a packet is shorter than the counter's limit");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        data_encoding::HEXLOWER_PERMISSIVE.decode(hex.replace([' ', '\n'], "").as_bytes()).unwrap()
+    }
+
+    fn exported(profile: SrtpProfile, is_client: bool) -> Exported {
+        Exported { profile, material: (0..88).collect(), is_client }
+    }
+
+    const PROFILES: [SrtpProfile; 3] =
+        [SrtpProfile::AES128_CM_SHA1_80, SrtpProfile::AEAD_AES_128_GCM, SrtpProfile::AEAD_AES_256_GCM];
+
+    #[test]
+    fn keys_are_derived_as_in_rfc_3711_appendix_b_3() {
+        let (key, salt) = (bytes("E1F97A0D3E018BE0D64FA32C06DE4139"), bytes("0EC675AD498AFEEBB6960B3AABE6"));
+        let Cipher::CmSha1 { key, auth, salt } =
+            Cipher::derive(SrtpProfile::AES128_CM_SHA1_80, &key, &salt, &RTP_LABELS)
+        else {
+            panic!("the profile says counter mode");
+        };
+        assert_eq!(salt[..], bytes("30CBBC08863D8C85D49DB34A9AE1"));
+        let expected = UnboundCipherKey::new(&cipher::AES_128, &bytes("C61E7A93744F39EE10734AFE3FF7A087")).unwrap();
+        let expected = EncryptingKey::ctr(expected).unwrap();
+        let (mut one, mut other) = ([0; 40], [0; 40]);
+        keystream(&key, [3; 16], &mut one);
+        keystream(&expected, [3; 16], &mut other);
+        assert_eq!(one, other);
+        let auth_key = bytes("CEBE321F6FF7716B6FD4AB49AF256A156D38BAA4");
+        let expected = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &auth_key);
+        assert_eq!(hmac::sign(&auth, b"x").as_ref(), hmac::sign(&expected, b"x").as_ref());
+    }
+
+    #[test]
+    fn gcm_seals_as_in_rfc_7714_section_16() {
+        let key = bytes("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f");
+        let salt = bytes("517569642070726f2071756f").try_into().unwrap();
+        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &key).unwrap());
+        let (mut srtp, _) = pair(SrtpProfile::AEAD_AES_256_GCM);
+        srtp.rtp = Cipher::Gcm { key, salt };
+        let mut packet = bytes(
+            "8040f17b 8041f8d3 5501a0b2 47616c6c 69612065 7374206f 6d6e6973 20646976 69736120 696e2070 61727465 73207472 6573",
+        );
+        srtp.seal_rtp(&mut packet, 0, 12, 0xf17b);
+        let sealed = bytes(
+            "8040f17b 8041f8d3 5501a0b2 32b1de78 a822fe12 ef9f78fa 332e33aa b1801238 9a58e2f3 b50b2a02 76ffae0f 1ba63799 b87b7aa3 db36dfff d6b0f9bb 7878d7a7 6c13",
+        );
+        assert_eq!(packet, sealed);
+    }
+
+    fn pair(profile: SrtpProfile) -> (Srtp, Srtp) {
+        (Srtp::new(&exported(profile, false)).unwrap(), Srtp::new(&exported(profile, true)).unwrap())
+    }
+
+    #[test]
+    fn feedback_that_was_sealed_can_be_opened_and_nothing_else() {
+        for profile in PROFILES {
+            let (mut ours, theirs) = pair(profile);
+            for length in [8, 12, 28, 200] {
+                let report: Vec<u8> = (0..length).map(|byte| byte as u8).collect();
+                let mut sealed = vec![0xaa; 3];
+                sealed.extend_from_slice(&report);
+                ours.seal_rtcp(&mut sealed, 3);
+                let mut plain = Vec::new();
+                assert!(theirs.open_rtcp(&sealed[3..], &mut plain), "{profile:?} {length}");
+                assert_eq!(plain, report);
+                assert!(!ours.open_rtcp(&sealed[3..], &mut plain), "the other direction has other keys");
+                for at in 3..sealed.len() {
+                    let mut changed = sealed.clone();
+                    changed[at] ^= 1;
+                    assert!(!theirs.open_rtcp(&changed[3..], &mut plain), "{profile:?} {length} {at}");
+                    assert!(!theirs.open_rtcp(&sealed[3..at], &mut plain), "{profile:?} {length} {at}");
+                }
+            }
+            assert_eq!(ours.rtcp_index, FIRST_RTCP_INDEX + 4, "each has its own number");
+        }
+    }
+}
