@@ -10,11 +10,11 @@ mod world;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use world::{FRAME_PACKETS, World};
+use world::{COUNTING, FRAME_PACKETS, World};
 
 /// Frames before counting begins: the first starts every subscription with a keyframe, then buffers reach their size.
 const WARM_UP: usize = 40;
@@ -24,7 +24,6 @@ const TOLERANCE: f64 = 0.03;
 
 struct Counting;
 
-static COUNTING: AtomicBool = AtomicBool::new(false);
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
 // SAFETY: passes everything on to the system's allocator.
@@ -107,23 +106,16 @@ fn run(shape: &Shape, frames: usize) -> (u64, f64, f64) {
     world.run(Duration::from_secs(2));
     for turn in 0..WARM_UP + frames {
         world.now += Duration::from_millis(33);
-        let counted = turn >= WARM_UP;
         if turn == WARM_UP {
             for client in &mut world.clients {
                 (client.arrived, client.decrypted) = (0, 0);
             }
-            world.spent = Duration::ZERO;
+            (world.spent, world.is_measured) = (Duration::ZERO, true);
             ALLOCATIONS.store(0, Ordering::Relaxed);
         }
         for publisher in &sending {
             let batch = world.frame(*publisher, turn == 0);
-            if counted {
-                COUNTING.store(true, Ordering::Relaxed);
-                world.serve_counted(&batch);
-                COUNTING.store(false, Ordering::Relaxed);
-            } else {
-                world.serve(&batch);
-            }
+            world.serve(&batch);
             world.deliver();
         }
     }
@@ -143,7 +135,7 @@ fn run(shape: &Shape, frames: usize) -> (u64, f64, f64) {
 fn instructions(shape: &Shape) -> Option<f64> {
     let program = std::env::current_exe().expect("this program");
     let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--collect-atstart=no", "--toggle-collect=*serve_counted*"])
+        .args(["--tool=callgrind", "--collect-atstart=no", "--toggle-collect=*_counted*"])
         .arg("--callgrind-out-file=/dev/null")
         .arg(program)
         .args(["--only", shape.name])

@@ -4,12 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use aq_server::clock::Wall;
 use aq_server::config::Config;
+use aq_server::datagrams::{Datagrams, Route};
 use aq_server::id::ConnId;
-use aq_server::server::{Input, Output, Server, Setup, Transmit};
+use aq_server::server::{Input, Output, Server, Setup};
 use aq_server::web::assets::Assets;
 use serde_json::{Value, json};
 use str0m::change::SdpOffer;
@@ -25,6 +27,9 @@ pub const VIDEO_BYTES: usize = 1_150;
 
 /// Packets of a video frame: 1 Mbit/s at 30 frames a second.
 pub const FRAME_PACKETS: usize = 4;
+
+/// The server is at work: for whoever counts allocations.
+pub static COUNTING: AtomicBool = AtomicBool::new(false);
 
 /// One client.
 pub struct Client {
@@ -59,9 +64,18 @@ pub struct World {
     pub now: Instant,
     /// Real time that the server took.
     pub spent: Duration,
+    /// What the server does is counted.
+    pub is_measured: bool,
     by_addr: BTreeMap<SocketAddr, usize>,
     server_addr: SocketAddr,
-    outputs: Vec<Output>,
+    said: Said,
+}
+
+/// What the server said and nobody has heard yet.
+#[derive(Default)]
+struct Said {
+    datagrams: Datagrams,
+    bytes: Vec<(ConnId, Vec<u8>)>,
 }
 
 impl World {
@@ -85,9 +99,10 @@ impl World {
             clients: Vec::new(),
             now,
             spent: Duration::ZERO,
+            is_measured: false,
             by_addr: BTreeMap::new(),
             server_addr,
-            outputs: Vec::new(),
+            said: Said::default(),
         }
     }
 
@@ -148,11 +163,12 @@ impl World {
     }
 
     /// The sealed datagrams of one video frame of a client.
-    pub fn frame(&mut self, index: usize, keyframe: bool) -> Vec<Transmit> {
+    pub fn frame(&mut self, index: usize, keyframe: bool) -> Datagrams {
         let client = &mut self.clients[index];
         let mid = client.video.expect("it publishes");
         let ssrc = client.rtc.direct_api().stream_tx_by_mid(mid, None).expect("a stream").ssrc();
-        let mut datagrams = Vec::new();
+        let mut datagrams = Datagrams::default();
+        let way = Route { remote: self.server_addr, local: client.addr };
         let first = client.next_seq_no;
         let timestamp = (first as u32 / FRAME_PACKETS as u32).wrapping_mul(3_000);
         for packet in 0..FRAME_PACKETS {
@@ -176,7 +192,7 @@ impl World {
                         client.timeout = at;
                         break;
                     }
-                    str0m::Output::Transmit(transmit) => datagrams.push(transmit),
+                    str0m::Output::Transmit(transmit) => datagrams.push(way, &transmit.contents),
                     str0m::Output::Event(_) => {}
                 }
             }
@@ -185,47 +201,39 @@ impl World {
     }
 
     /// Gives a receive batch to the server and takes out everything it says.
-    pub fn serve(&mut self, batch: &[Transmit]) {
-        serve(&mut self.server, self.now, batch, &mut self.outputs);
-    }
-
-    /// The same where it is measured: callgrind counts what happens in here.
-    #[inline(never)]
-    pub fn serve_counted(&mut self, batch: &[Transmit]) {
+    pub fn serve(&mut self, batch: &Datagrams) {
         let start = Instant::now();
-        serve(&mut self.server, self.now, batch, &mut self.outputs);
+        if self.is_measured {
+            input_counted(&mut self.server, self.now, batch);
+        } else {
+            input(&mut self.server, self.now, batch);
+        }
         self.spent += start.elapsed();
+        self.take();
     }
 
     /// Delivers what the server said.
     pub fn deliver(&mut self) {
-        let outputs = std::mem::take(&mut self.outputs);
+        let said = std::mem::take(&mut self.said);
         let mut touched = Vec::new();
-        for output in outputs {
-            match output {
-                Output::Datagram(transmit) => {
-                    let Some(&index) = self.by_addr.get(&transmit.destination) else { continue };
-                    let client = &mut self.clients[index];
-                    let is_rtp = transmit.contents[0] >> 6 == 2 && !(64..96).contains(&(transmit.contents[1] & 0x7f));
-                    client.arrived += u64::from(is_rtp);
-                    if is_rtp && !client.sampled {
-                        continue;
-                    }
-                    let receive =
-                        Receive::new(Protocol::Udp, transmit.source, transmit.destination, &transmit.contents)
-                            .expect("the server sends what WebRTC knows");
-                    client.rtc.handle_input(str0m::Input::Receive(self.now, receive)).expect("a client works");
-                    self.drain(index);
-                }
-                Output::Data { conn, bytes } => {
-                    let index = conn.0 as usize - 1;
-                    self.clients[index].inbox.extend_from_slice(&bytes);
-                    self.server.handle_input(self.now, Input::Written { conn, bytes: bytes.len() });
-                    touched.push(index);
-                }
-                Output::Close { conn } => panic!("the server closed {conn:?}"),
-                Output::Exit => {}
+        for (route, contents) in said.datagrams.iter() {
+            let Some(&index) = self.by_addr.get(&route.remote) else { continue };
+            let client = &mut self.clients[index];
+            let is_rtp = contents[0] >> 6 == 2 && !(64..96).contains(&(contents[1] & 0x7f));
+            client.arrived += u64::from(is_rtp);
+            if is_rtp && !client.sampled {
+                continue;
             }
+            let receive = Receive::new(Protocol::Udp, route.local, route.remote, contents)
+                .expect("the server sends what WebRTC knows");
+            client.rtc.handle_input(str0m::Input::Receive(self.now, receive)).expect("a client works");
+            self.drain(index);
+        }
+        for (conn, bytes) in said.bytes {
+            let index = conn.0 as usize - 1;
+            self.clients[index].inbox.extend_from_slice(&bytes);
+            self.server.handle_input(self.now, Input::Written { conn, bytes: bytes.len() });
+            touched.push(index);
         }
         touched.sort_unstable();
         touched.dedup();
@@ -238,13 +246,29 @@ impl World {
     /// Until nobody has anything to say.
     pub fn settle(&mut self) {
         loop {
-            while let Some(output) = self.server.poll_output() {
-                self.outputs.push(output);
-            }
-            if self.outputs.is_empty() {
+            self.take();
+            if self.said.datagrams.is_empty() && self.said.bytes.is_empty() {
                 return;
             }
             self.deliver();
+        }
+    }
+
+    /// Copies what the server says, as a kernel would.
+    fn take(&mut self) {
+        loop {
+            let start = Instant::now();
+            let output = if self.is_measured { output_counted(&mut self.server) } else { self.server.poll_output() };
+            self.spent += start.elapsed();
+            match output {
+                Some(Output::Datagrams(datagrams)) => {
+                    datagrams.iter().for_each(|(route, contents)| self.said.datagrams.push(route, contents));
+                }
+                Some(Output::Data { conn, bytes }) => self.said.bytes.push((conn, bytes.to_vec())),
+                Some(Output::Close { conn }) => panic!("the server closed {conn:?}"),
+                Some(Output::Exit) => {}
+                None => return,
+            }
         }
     }
 
@@ -325,19 +349,24 @@ impl World {
     }
 }
 
+fn input(server: &mut Server, now: Instant, batch: &Datagrams) {
+    for (route, contents) in batch.iter() {
+        server.handle_input(now, Input::Datagram { source: route.local, destination: route.remote, contents });
+    }
+}
+
+/// What is measured: callgrind counts what happens in these two.
 #[inline(never)]
-fn serve(server: &mut Server, now: Instant, batch: &[Transmit], outputs: &mut Vec<Output>) {
-    for datagram in batch {
-        server.handle_input(
-            now,
-            Input::Datagram {
-                source: datagram.source,
-                destination: datagram.destination,
-                contents: &datagram.contents,
-            },
-        );
-    }
-    while let Some(output) = server.poll_output() {
-        outputs.push(output);
-    }
+fn input_counted(server: &mut Server, now: Instant, batch: &Datagrams) {
+    COUNTING.store(true, Ordering::Relaxed);
+    input(server, now, batch);
+    COUNTING.store(false, Ordering::Relaxed);
+}
+
+#[inline(never)]
+fn output_counted(server: &mut Server) -> Option<Output<'_>> {
+    COUNTING.store(true, Ordering::Relaxed);
+    let output = server.poll_output();
+    COUNTING.store(false, Ordering::Relaxed);
+    output
 }
