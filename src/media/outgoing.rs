@@ -48,6 +48,8 @@ pub struct Outgoing {
     accepted: Ids,
     /// Until the subscriber has said anything of this SSRC, packets name their m-line (RFC 8843 section 9.2).
     is_known: bool,
+    /// The m-line's name; `Mid` looks for the end of its own each time.
+    mid_value: Box<[u8]>,
     told_cannot_decode: bool,
     remembered: Vec<Sent>,
     rtx_allowance: usize,
@@ -94,6 +96,7 @@ impl Outgoing {
             payload_types: PayloadTypes::default(),
             accepted: Ids::default(),
             is_known: false,
+            mid_value: mid.as_bytes().into(),
             told_cannot_decode: false,
             remembered: Vec::new(),
             rtx_allowance: RTX_SAVED,
@@ -239,7 +242,7 @@ impl Outgoing {
         head[4..8].copy_from_slice(&header.timestamp.to_be_bytes());
         head[8..12].copy_from_slice(&header.ssrc.to_be_bytes());
         buffer.extend_from_slice(&head);
-        let mid = (!self.is_known && self.accepted.contains(MID_ID)).then(|| (MID_ID, self.mid.as_bytes()));
+        let mid = (!self.is_known && self.accepted.contains(MID_ID)).then(|| (MID_ID, &*self.mid_value));
         if packet.elements.write(self.accepted, mid, buffer) {
             buffer[start] |= 0x10;
         }
