@@ -3,10 +3,15 @@
 use std::time::{Duration, Instant};
 
 use crate::client::{AUDIO_PT, Client, VIDEO_PT};
+use crate::process::Used;
 use crate::socket::{Datagram, Socket, wall_nanos};
 
 /// The first RTP timestamp of a bench.
 const FIRST_TIMESTAMP: u32 = 1_000;
+
+/// A load is held if that share arrives, and 99 of 100 within that time.
+pub const HELD_DELIVERY: f64 = 0.999;
+const HELD_P99_MS: f64 = 5.0;
 
 /// What is counted.
 #[derive(Default)]
@@ -30,8 +35,8 @@ pub struct Counts {
 pub struct Spent {
     /// On the wall.
     pub elapsed: Duration,
-    /// Of the server on its processor, where it can be seen.
-    pub cpu: Option<Duration>,
+    /// Of the server on its processor and in wait for it, where that can be seen.
+    pub server: Option<Used>,
     /// The share of its core that the generator worked.
     pub busy: f64,
 }
@@ -148,6 +153,11 @@ impl Measured {
         (self.arrived + self.lines.count()) as f64 / (self.expected + self.lines_expected) as f64
     }
 
+    /// Whether everything but one in a thousand arrived, and 99 of 100 within 5 ms.
+    pub fn is_held(&self) -> bool {
+        self.delivery() >= HELD_DELIVERY && self.shown_delays().at(0.99) < HELD_P99_MS
+    }
+
     /// Packets that arrived in a second.
     pub fn rate(&self) -> f64 {
         self.arrived as f64 / self.spent.elapsed.as_secs_f64()
@@ -155,12 +165,17 @@ impl Measured {
 
     /// The share of its core that the server used.
     pub fn core(&self) -> Option<f64> {
-        Some(self.spent.cpu?.as_secs_f64() / self.spent.elapsed.as_secs_f64())
+        Some(self.spent.server?.cpu.as_secs_f64() / self.spent.elapsed.as_secs_f64())
+    }
+
+    /// The share of the time in which something else ran on the server's core while the server had work.
+    pub fn disturbed(&self) -> f64 {
+        self.spent.server.map_or(0.0, |used| used.waited.as_secs_f64()) / self.spent.elapsed.as_secs_f64()
     }
 
     /// Microseconds of the server for each forwarded packet.
     pub fn us_per_packet(&self) -> Option<f64> {
-        (self.arrived > 0).then_some(self.spent.cpu?.as_secs_f64() * 1e6 / self.arrived as f64)
+        (self.arrived > 0).then_some(self.spent.server?.cpu.as_secs_f64() * 1e6 / self.arrived as f64)
     }
 
     /// The delays of packets, or of chat lines where there are no packets.

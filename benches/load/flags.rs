@@ -41,7 +41,7 @@ pub struct Flags {
     /// Find the highest load that is held, of watchers of one publisher or of rooms of --size
     #[arg(long, value_name = "OF")]
     pub ramp: Option<Ramp>,
-    /// Fail if a packet costs more than a bare send of it
+    /// Fail if a packet costs more than a bare send of it, or a load is not held
     #[arg(long)]
     pub check: bool,
     /// Write all figures here

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
-use crate::process::share_the_servers_core;
+use crate::process::{Used, share_the_servers_core};
 use crate::shape::{AUDIO_BYTES, Shape};
 use crate::socket::Socket;
 
@@ -104,7 +104,7 @@ impl Load {
     fn pace(&self, run: impl Fn(&Stream) -> usize, mut send: impl FnMut(SocketAddr, usize, usize)) -> f64 {
         let begin = Instant::now();
         let mut next = vec![begin; self.streams.len()];
-        let (mut receiver, mut packets, start) = (0, 0, cpu());
+        let (mut receiver, mut packets, start) = (0, 0, Used::of("thread-self"));
         while begin.elapsed() < self.time {
             let due = (0..next.len()).min_by_key(|index| next[*index]).expect("a shape sends something");
             std::thread::sleep(next[due].saturating_duration_since(Instant::now()));
@@ -117,12 +117,6 @@ impl Load {
             }
             packets += burst;
         }
-        (cpu() - start).as_secs_f64() * 1e6 / packets as f64
+        Used::of("thread-self").since(start).cpu.as_secs_f64() * 1e6 / packets as f64
     }
-}
-
-/// Processor time of this thread.
-fn cpu() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
-    Duration::from_nanos(text.split(' ').next().and_then(|nanos| nanos.parse().ok()).expect("nanoseconds"))
 }

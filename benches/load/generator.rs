@@ -129,18 +129,13 @@ impl Generator {
     }
 
     /// Sends and receives for some time.
-    pub fn run(&mut self, time: Duration, cpu: impl Fn() -> Option<Duration>) -> Measured {
-        self.run_while(cpu, |_, elapsed| elapsed < time)
+    pub fn run(&mut self, time: Duration, server: &Server) -> Measured {
+        self.run_while(server, |_, elapsed| elapsed < time)
     }
 
-    /// Sends and receives as long as `go_on`, which is asked after each turn, says so; `cpu` tells the server's time
-    /// on the processor.
-    pub fn run_while(
-        &mut self,
-        cpu: impl Fn() -> Option<Duration>,
-        mut go_on: impl FnMut(&mut Self, Duration) -> bool,
-    ) -> Measured {
-        let (start, cpu_before) = (Instant::now(), cpu());
+    /// Sends and receives as long as `go_on`, which is asked after each turn, says so.
+    pub fn run_while(&mut self, server: &Server, mut go_on: impl FnMut(&mut Self, Duration) -> bool) -> Measured {
+        let (start, before) = (Instant::now(), server.used());
         self.counts.begin(&self.sockets);
         for client in &mut self.clients {
             (client.sent, client.arrived, client.decrypted) = (0, 0, 0);
@@ -149,15 +144,15 @@ impl Generator {
         while go_on(self, start.elapsed()) {
             self.turn(true);
         }
-        let (elapsed, cpu_after) = (start.elapsed(), cpu());
+        let (elapsed, after) = (start.elapsed(), server.used());
         let busy = self.counts.worked.as_secs_f64() / elapsed.as_secs_f64();
         let end = Instant::now() + ON_ITS_WAY;
         while Instant::now() < end {
             self.turn(false);
         }
         self.keyframes = false;
-        let cpu = cpu_before.zip(cpu_after).map(|(before, after)| after - before);
-        self.counts.finish(&self.clients, &self.rooms, &self.sockets, Spent { elapsed, cpu, busy })
+        let server = before.zip(after).map(|(before, after)| after.since(before));
+        self.counts.finish(&self.clients, &self.rooms, &self.sockets, Spent { elapsed, server, busy })
     }
 
     /// Where packets go.

@@ -27,7 +27,7 @@ pub fn draw(rows: &[Row]) -> Option<String> {
         Line { name, colour, dashes, points: points.collect() }
     };
     let lines = [
-        line("AQ Server, everything", "#0b6e4f", "", &|row| row.measured.us_per_packet()),
+        line("AQ Server, everything", "#0b6e4f", "", &|row| row.us_per_packet()),
         line("bare sendmsg of each packet", "#b3541e", "7 4", &|row| Some(row.floors?.bare)),
         line("seal and send in runs of 4, nothing else", "#5b5f97", "2 4", &|row| Some(row.floors?.runs_of_4)),
     ];
@@ -50,10 +50,9 @@ pub fn draw(rows: &[Row]) -> Option<String> {
     let step = if top > 6.0 { 2.0 } else { 1.0 };
     for tick in (0..).map(|tick| f64::from(tick) * step).take_while(|tick| *tick <= top) {
         let at = y(tick);
-        let _ = write!(
+        let _ = writeln!(
             svg,
-            r##"<path d="M{LEFT} {at:.1}H{RIGHT}" stroke="#ddd"/><text x="{:.0}" y="{:.1}" text-anchor="end">{tick}</text>
-"##,
+            r##"<path d="M{LEFT} {at:.1}H{RIGHT}" stroke="#ddd"/><text x="{:.0}" y="{:.1}" text-anchor="end">{tick}</text>"##,
             LEFT - 8.0,
             at + 4.5
         );
@@ -61,10 +60,9 @@ pub fn draw(rows: &[Row]) -> Option<String> {
     for row in &rows {
         let subscribers = row.shape.size - 1;
         let at = x(subscribers as f64);
-        let _ = write!(
+        let _ = writeln!(
             svg,
-            r##"<path d="M{at:.1} {BOTTOM}v5" stroke="#888"/><text x="{at:.1}" y="{:.0}" text-anchor="middle">{subscribers}</text>
-"##,
+            r##"<path d="M{at:.1} {BOTTOM}v5" stroke="#888"/><text x="{at:.1}" y="{:.0}" text-anchor="middle">{subscribers}</text>"##,
             BOTTOM + 20.0
         );
     }

@@ -46,11 +46,9 @@ impl Server {
         Self { addr, pid, child: None, log: None }
     }
 
-    /// Time on the processor so far.
-    pub fn cpu(&self) -> Option<Duration> {
-        let path = format!("/proc/{}/schedstat", self.pid?);
-        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        text.split(' ').next().and_then(|nanos| nanos.parse().ok()).map(Duration::from_nanos)
+    /// Time on the processor so far, and in wait for it.
+    pub fn used(&self) -> Option<Used> {
+        Some(Used::of(&self.pid?.to_string()))
     }
 
     /// Resident memory.
@@ -83,6 +81,31 @@ impl Drop for Server {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// What a thread used of its core.
+#[derive(Clone, Copy)]
+pub struct Used {
+    /// Time on it.
+    pub cpu: Duration,
+    /// Time in which it could have run, but others did.
+    pub waited: Duration,
+}
+
+impl Used {
+    /// Reads it (proc_pid_schedstat: time on the processor, then in its queue, in nanoseconds).
+    pub fn of(thread: &str) -> Self {
+        let path = format!("/proc/{thread}/schedstat");
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let mut nanos = text.split(' ').filter_map(|nanos| nanos.parse().ok()).map(Duration::from_nanos);
+        let mut next = || nanos.next().expect("nanoseconds");
+        Self { cpu: next(), waited: next() }
+    }
+
+    /// Since then.
+    pub fn since(self, before: Self) -> Self {
+        Self { cpu: self.cpu - before.cpu, waited: self.waited - before.waited }
     }
 }
 

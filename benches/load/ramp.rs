@@ -3,15 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::flags::{Flags, Ramp};
-use crate::report::{Row, print_load_heading};
+use crate::report::{BUSY, Row, print_load_heading};
 use crate::shape::Shape;
-
-/// A load is held if that share arrives, and 99 of 100 packets within that time.
-const DELIVERY: f64 = 0.999;
-const P99_MS: f64 = 5.0;
-
-/// A share of the generator's core above which it makes no more.
-const BUSY: f64 = 0.9;
 
 /// The first step of each kind, and where it ends for lack of addresses.
 const FIRST: usize = 16;
@@ -37,9 +30,8 @@ pub fn climb(flags: &Flags, ramp: Ramp, measure: impl Fn(&Shape) -> Row) -> Valu
         }
         let row = measure(&shape(next));
         row.print_load();
-        let is_held = row.measured.delivery() >= DELIVERY && row.measured.delays.at(0.99) < P99_MS;
         full |= row.measured.spent.busy > BUSY;
-        if is_held {
+        if row.measured.is_held() {
             held = Some((next, row));
         } else {
             failed = Some(next);

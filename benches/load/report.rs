@@ -2,12 +2,15 @@
 
 use serde_json::{Value, json};
 
-use crate::counts::Measured;
+use crate::counts::{HELD_DELIVERY, Measured};
 use crate::floor::Floors;
 use crate::shape::Shape;
 
 /// Shares of the generator's core above which its own speed may be the limit.
-const BUSY: f64 = 0.9;
+pub const BUSY: f64 = 0.9;
+
+/// A share of the time in which the server waited for its core above which the machine was not quiet.
+const DISTURBED: f64 = 0.02;
 
 /// All that was found for a shape.
 pub struct Row {
@@ -48,8 +51,17 @@ impl Row {
             shown(self.kb_each, 0),
             measured.spent.busy * 100.0,
         );
+        if !measured.is_held() {
+            println!("  not held: that takes 99.9 % delivery and a p99 below 5 ms");
+        }
         if measured.spent.busy > BUSY {
             println!("  the generator's core was nearly full: the server may carry more, and sooner");
+        }
+        if measured.disturbed() > DISTURBED {
+            println!(
+                "  something else ran on the server's core for {:.0} % of the time while the server had work",
+                measured.disturbed() * 100.0
+            );
         }
         if measured.overflowed > 0 {
             println!(
@@ -60,9 +72,9 @@ impl Row {
         }
     }
 
-    /// What a packet cost.
+    /// What a packet cost, if they arrived.
     pub fn print_cost(&self) {
-        let (Some(us), Some(floors)) = (self.measured.us_per_packet(), self.floors) else { return };
+        let (Some(us), Some(floors)) = (self.us_per_packet(), self.floors) else { return };
         println!(
             "{:<17} {:>9.2} {:>9.2} {:>6.2} {:>12.2} {:>6.2} {:>12.2} {:>6.2} {:>10}",
             self.shape.name,
@@ -77,9 +89,16 @@ impl Row {
         );
     }
 
+    /// Microseconds of the server for each forwarded packet; none where packets were lost, since an overloaded server
+    /// forwards others, and cheaper.
+    pub fn us_per_packet(&self) -> Option<f64> {
+        let us = self.measured.us_per_packet()?;
+        (self.measured.delivery() >= HELD_DELIVERY).then_some(us)
+    }
+
     /// How many times a bare send a packet costs.
     pub fn times_bare(&self) -> Option<f64> {
-        Some(self.measured.us_per_packet()? / self.floors?.bare)
+        Some(self.us_per_packet()? / self.floors?.bare)
     }
 
     /// Everything.
@@ -89,7 +108,7 @@ impl Row {
             "shape": shape.name, "rooms": shape.rooms, "size": shape.size, "publishers": shape.publishers,
             "video_kbps": shape.video_kbps, "audio": shape.audio, "chat": shape.chat,
             "packets_per_s": measured.rate(), "delivery": measured.delivery(), "worst_delivery": measured.worst,
-            "chat_lines": measured.lines.count(), "cpu": measured.core(), "us_per_packet": measured.us_per_packet(),
+            "chat_lines": measured.lines.count(), "cpu": measured.core(), "us_per_packet": self.us_per_packet(),
             "floor_4_us": self.floors.map(|floors| floors.runs_of_4),
             "floor_8_us": self.floors.map(|floors| floors.runs_of_8),
             "bare_us": self.floors.map(|floors| floors.bare), "times_bare": self.times_bare(),
@@ -97,7 +116,7 @@ impl Row {
             "p999_ms": measured.shown_delays().at(0.999), "max_ms": measured.shown_delays().at(1.0),
             "join_s": self.joined_s, "run_length": self.run_length, "kb_per_participant": self.kb_each,
             "generator_busy": measured.spent.busy, "generator_late_ms": measured.late.as_secs_f64() * 1e3,
-            "generator_overflowed": measured.overflowed,
+            "generator_overflowed": measured.overflowed, "server_waited": measured.disturbed(),
         })
     }
 }

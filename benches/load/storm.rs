@@ -24,26 +24,23 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn measure(server: Server) -> Value {
     let call = Shape::conferences("join storm", 1, 4);
     let mut generator = Generator::connect(&server, &call);
-    let calm = generator.run(CALM, || server.cpu());
+    let calm = generator.run(CALM, &server);
     let calm_ms = calm.delays.at(1.0);
     let mut came = 0;
     let mut all_in = None;
     let begin = Instant::now();
-    let storm = generator.run_while(
-        || server.cpu(),
-        |generator, elapsed| {
-            while came < JOINS && elapsed >= TIME * came as u32 / JOINS as u32 {
-                let role = Role { room: 1 + came / ROOM, publishes: true, sampled: false, tracks: 2 * (ROOM - 1) };
-                generator.join(role);
-                came += 1;
-            }
-            if came == JOINS && generator.joining() == 0 {
-                all_in.get_or_insert_with(|| begin.elapsed());
-            }
-            assert!(elapsed < PATIENCE, "{} of {JOINS} do not connect", generator.joining());
-            all_in.is_none()
-        },
-    );
+    let storm = generator.run_while(&server, |generator, elapsed| {
+        while came < JOINS && elapsed >= TIME * came as u32 / JOINS as u32 {
+            let role = Role { room: 1 + came / ROOM, publishes: true, sampled: false, tracks: 2 * (ROOM - 1) };
+            generator.join(role);
+            came += 1;
+        }
+        if came == JOINS && generator.joining() == 0 {
+            all_in.get_or_insert_with(|| begin.elapsed());
+        }
+        assert!(elapsed < PATIENCE, "{} of {JOINS} do not connect", generator.joining());
+        all_in.is_none()
+    });
     let all_in = all_in.expect("waited for").as_secs_f64();
     let delivery = storm.delivery();
     let longest_ms = storm.delays.at(1.0);
