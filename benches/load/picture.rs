@@ -29,7 +29,7 @@ pub fn draw(rows: &[Row]) -> Option<String> {
     let lines = [
         line("AQ Server, everything", "#0b6e4f", "", &|row| row.us_per_packet()),
         line("bare sendmsg of each packet", "#b3541e", "7 4", &|row| Some(row.floors?.bare)),
-        line("seal and send in runs of 4, nothing else", "#5b5f97", "2 4", &|row| Some(row.floors?.runs_of_4)),
+        line("sealed, sent in runs of 4", "#5b5f97", "2 4", &|row| Some(row.floors?.runs_of_4)),
     ];
     let all = || lines.iter().flat_map(|line| &line.points);
     let least = all().map(|(x, _)| *x).reduce(f64::min)?;
@@ -78,7 +78,7 @@ pub fn draw(rows: &[Row]) -> Option<String> {
         let (colour, dashes, name) = (line.colour, line.dashes, line.name);
         let points: Vec<String> = line.points.iter().map(|(a, b)| format!("{:.1},{:.1}", x(*a), y(*b))).collect();
         let (legend, stroke) =
-            (LEFT + [0.0, 170.0, 380.0][index], format!(r#"stroke="{colour}" stroke-dasharray="{dashes}""#));
+            (LEFT + [0.0, 184.0, 412.0][index], format!(r#"stroke="{colour}" stroke-dasharray="{dashes}""#));
         let _ = writeln!(
             svg,
             r#"<polyline points="{}" fill="none" {stroke} stroke-width="2.5"/><path d="M{legend} 48h24" {stroke} stroke-width="2.5"/><text x="{:.0}" y="52">{name}</text>"#,
