@@ -31,6 +31,8 @@ pub struct Role {
     pub sampled: bool,
     /// Tracks that it is to get.
     pub tracks: usize,
+    /// Payload of the video packets that everybody sends.
+    pub video_bytes: usize,
 }
 
 /// One participant.
@@ -172,27 +174,27 @@ impl Client {
         self.answered && self.connected && self.tracks == self.role.tracks
     }
 
-    /// Writes one frame of packets with these payloads.
+    /// Writes one frame of so many packets.
     pub fn write_video(
         &mut self,
         now: Instant,
         timestamp: u32,
-        payloads: &[usize],
+        packets: usize,
         keyframe: bool,
         transmits: &mut Vec<Transmit>,
     ) {
         let Some(mid) = self.video else { return };
-        for (index, bytes) in payloads.iter().enumerate() {
-            let mut payload = vec![timestamp as u8; *bytes];
+        for index in 0..packets {
+            let mut payload = vec![timestamp as u8; self.role.video_bytes];
             // VP8: extended descriptor with a 15-bit picture id; the frame header says key frame or not.
             payload[..4].copy_from_slice(&[if index == 0 { 0x90 } else { 0x80 }, 0x80, 0x80, 0]);
             payload[4] = u8::from(!(keyframe && index == 0));
             payload[7..10].copy_from_slice(&[0x9d, 0x01, 0x2a]);
             let seq_no = next(&mut self.next_video);
             let write = RtpWrite::new(VIDEO_PT.into(), seq_no, timestamp, now, payload);
-            self.write(now, mid, write.marker(index + 1 == payloads.len()));
-            self.drain(payloads, transmits);
+            self.write(mid, write.marker(index + 1 == packets));
         }
+        self.flush(now, transmits);
     }
 
     /// Writes one audio packet.
@@ -200,19 +202,24 @@ impl Client {
         let Some(mid) = self.audio else { return };
         let seq_no = next(&mut self.next_audio);
         let payload = vec![timestamp as u8; AUDIO_BYTES];
-        self.write(now, mid, RtpWrite::new(AUDIO_PT.into(), seq_no, timestamp, now, payload));
-        self.drain(&[], transmits);
+        self.write(mid, RtpWrite::new(AUDIO_PT.into(), seq_no, timestamp, now, payload));
+        self.flush(now, transmits);
     }
 
-    fn write(&mut self, now: Instant, mid: Mid, write: RtpWrite) {
+    fn write(&mut self, mid: Mid, write: RtpWrite) {
         let mut direct = self.rtc.direct_api();
         direct.stream_tx_by_mid(mid, None).expect("an agreed m-line has a stream").write_rtp(write);
-        self.rtc.handle_input(Input::Timeout(now)).expect("time passes");
         self.sent += 1;
     }
 
+    /// Takes out what was written.
+    fn flush(&mut self, now: Instant, transmits: &mut Vec<Transmit>) {
+        self.rtc.handle_input(Input::Timeout(now)).expect("time passes");
+        self.drain(transmits);
+    }
+
     /// Takes out what its `Rtc` has to say.
-    pub fn drain(&mut self, video: &[usize], transmits: &mut Vec<Transmit>) {
+    pub fn drain(&mut self, transmits: &mut Vec<Transmit>) {
         loop {
             match self.rtc.poll_output().expect("a client works") {
                 Output::Timeout(at) => {
@@ -221,7 +228,12 @@ impl Client {
                 }
                 Output::Transmit(transmit) => transmits.push(transmit),
                 Output::Event(Event::RtpPacket(packet)) => {
-                    assert!(is_intact(&packet, video), "{} got what nobody sent: {:?}", self.addr, packet.header);
+                    assert!(
+                        is_intact(&packet, self.role.video_bytes),
+                        "{} got what nobody sent: {:?}",
+                        self.addr,
+                        packet.header
+                    );
                     self.decrypted += 1;
                 }
                 Output::Event(Event::Connected) => self.connected = true,
@@ -237,9 +249,9 @@ fn next(seq_no: &mut u64) -> SeqNo {
 }
 
 /// Whether a decrypted payload is what `write` made for that timestamp.
-fn is_intact(packet: &RtpPacket, video: &[usize]) -> bool {
+fn is_intact(packet: &RtpPacket, video_bytes: usize) -> bool {
     let fill = packet.header.timestamp as u8;
     let (payload, start) = (&packet.payload, if packet.header.payload_type == AUDIO_PT.into() { 0 } else { 10 });
-    let bytes = if start == 0 { AUDIO_BYTES } else { video[0] };
+    let bytes = if start == 0 { AUDIO_BYTES } else { video_bytes };
     payload.len() == bytes && payload[start..].iter().all(|byte| *byte == fill)
 }

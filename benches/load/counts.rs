@@ -37,8 +37,9 @@ pub struct Spent {
     pub elapsed: Duration,
     /// Of the server on its processor and in wait for it, where that can be seen.
     pub server: Option<Used>,
-    /// The share of its core that the generator worked.
+    /// The share of its core that the generator worked, and that others had while it could have.
     pub busy: f64,
+    pub waited: f64,
 }
 
 /// What was found.

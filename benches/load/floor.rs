@@ -47,9 +47,9 @@ struct Load {
 /// goes to its whole audience. Between two bursts the core sleeps as the server's does, so that caches are as cold.
 pub fn measure(receivers: Vec<SocketAddr>, shape: &Shape, time: Duration) -> Floors {
     let (video, audio) = shape.forwarded_per_second();
-    let frame = shape.frame();
+    let (packets, bytes) = shape.frame();
     let sealed = HEADER_BYTES + TAG_BYTES;
-    let mut streams = vec![Stream { bytes: frame[0] + sealed, per_second: video, burst: frame.len() }];
+    let mut streams = vec![Stream { bytes: bytes + sealed, per_second: video, burst: packets }];
     if audio > 0.0 {
         streams.push(Stream { bytes: AUDIO_BYTES + sealed, per_second: audio, burst: 1 });
     }

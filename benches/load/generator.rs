@@ -17,7 +17,7 @@ use str0m::net::{Protocol, Receive, Transmit};
 
 use crate::client::{Client, Role};
 use crate::counts::{Counts, Measured, Spent};
-use crate::process::Server;
+use crate::process::{Server, Used};
 use crate::shape::{AUDIO, CHAT, FRAME, Shape};
 use crate::socket::{Datagram, Socket};
 
@@ -31,11 +31,17 @@ const JOIN_PATIENCE: Duration = Duration::from_secs(20);
 /// packets, which take 2,304 each.
 const BUFFER_PER_PERSON: usize = 28 << 10;
 
-/// Participants behind one socket at most; more make a socket's turn long.
-const PEOPLE_PER_SOCKET: usize = 128;
+/// Participants behind one socket at most. More share a buffer, fewer make more sockets to ask in each turn.
+const PEOPLE_PER_SOCKET: usize = 32;
 
 /// Rooms in which somebody decrypts what comes. More cost the generator's core.
 const SAMPLED_ROOMS: usize = 4;
+
+/// Tasks between two looks at a socket. More let its buffer fill.
+const TASKS_AT_ONCE: usize = 8;
+
+/// What is late by more is not caught up with.
+const TOO_LATE: Duration = Duration::from_millis(200);
 
 /// What comes after the last packet was sent is waited for that long.
 const ON_ITS_WAY: Duration = Duration::from_millis(300);
@@ -63,7 +69,6 @@ pub struct Generator {
     by_addr: FxHashMap<SocketAddr, usize>,
     rooms: Vec<Vec<usize>>,
     shape: Shape,
-    frame: Vec<usize>,
     events: Option<Events>,
     timers: BTreeSet<(Instant, usize)>,
     tasks: BinaryHeap<Reverse<(Instant, Task)>>,
@@ -86,7 +91,6 @@ impl Generator {
             by_addr: FxHashMap::default(),
             rooms: Vec::new(),
             shape: shape.clone(),
-            frame: shape.frame(),
             events: Some(Events::with_capacity(256)),
             timers: BTreeSet::new(),
             tasks: BinaryHeap::new(),
@@ -100,7 +104,7 @@ impl Generator {
                 let sampled = room % every == 0 && member + 1 == shape.size;
                 let others = shape.publishers - usize::from(publishes);
                 // A microphone and a camera each, whether or not they send.
-                generator.join(Role { room, publishes, sampled, tracks: 2 * others });
+                generator.join(Role { room, publishes, sampled, tracks: 2 * others, video_bytes: shape.frame().1 });
                 generator.turns_until(|generator| generator.joining.len() < JOINING);
             }
         }
@@ -135,7 +139,7 @@ impl Generator {
 
     /// Sends and receives as long as `go_on`, which is asked after each turn, says so.
     pub fn run_while(&mut self, server: &Server, mut go_on: impl FnMut(&mut Self, Duration) -> bool) -> Measured {
-        let (start, before) = (Instant::now(), server.used());
+        let (start, before, own_before) = (Instant::now(), server.used(), Used::of("thread-self"));
         self.counts.begin(&self.sockets);
         for client in &mut self.clients {
             (client.sent, client.arrived, client.decrypted) = (0, 0, 0);
@@ -145,6 +149,7 @@ impl Generator {
             self.turn(true);
         }
         let (elapsed, after) = (start.elapsed(), server.used());
+        let waited = Used::of("thread-self").since(own_before).waited.as_secs_f64() / elapsed.as_secs_f64();
         let busy = self.counts.worked.as_secs_f64() / elapsed.as_secs_f64();
         let end = Instant::now() + ON_ITS_WAY;
         while Instant::now() < end {
@@ -152,7 +157,7 @@ impl Generator {
         }
         self.keyframes = false;
         let server = before.zip(after).map(|(before, after)| after.since(before));
-        self.counts.finish(&self.clients, &self.rooms, &self.sockets, Spent { elapsed, server, busy })
+        self.counts.finish(&self.clients, &self.rooms, &self.sockets, Spent { elapsed, server, busy, waited })
     }
 
     /// Where packets go.
@@ -248,7 +253,7 @@ impl Generator {
             let Datagram { source, destination, contents, .. } = datagram;
             let receive = Receive::new(Protocol::Udp, source, destination, contents).expect("WebRTC");
             client.rtc.handle_input(Input::Receive(now, receive)).expect("a client works");
-            client.drain(&self.frame, &mut transmits);
+            client.drain(&mut transmits);
             touched.push(index);
         });
         self.send_all(&transmits);
@@ -287,7 +292,7 @@ impl Generator {
         let mut transmits = Vec::new();
         let client = &mut self.clients[index];
         client.rtc.handle_input(Input::Timeout(now)).expect("time passes");
-        client.drain(&self.frame, &mut transmits);
+        client.drain(&mut transmits);
         self.send_all(&transmits);
         self.note(index);
     }
@@ -306,11 +311,12 @@ impl Generator {
     }
 
     fn send_due(&mut self) -> bool {
-        let (now, mut worked) = (Instant::now(), false);
+        let (now, mut done) = (Instant::now(), 0);
         while let Some(&Reverse((at, task))) = self.tasks.peek()
             && at <= now
+            && done < TASKS_AT_ONCE
         {
-            worked = true;
+            done += 1;
             self.tasks.pop();
             self.counts.late = self.counts.late.max(now - at);
             let interval = match task {
@@ -318,17 +324,19 @@ impl Generator {
                 Task::Audio(index) => self.send_media(now, index, false),
                 Task::Chat(room) => self.send_chat(room),
             };
-            self.tasks.push(Reverse((at + interval, task)));
+            // Who can't keep up sends less, which `late` tells, and not everything later.
+            let next = if now - at > TOO_LATE { now } else { at };
+            self.tasks.push(Reverse((next + interval, task)));
         }
-        worked
+        done > 0
     }
 
     fn send_media(&mut self, now: Instant, index: usize, video: bool) -> Duration {
         let client = &mut self.clients[index];
         let timestamp = self.counts.next_timestamp();
-        let mut transmits = Vec::new();
+        let (packets, mut transmits) = (self.shape.frame().0, Vec::new());
         if video {
-            client.write_video(now, timestamp, &self.frame, self.keyframes, &mut transmits);
+            client.write_video(now, timestamp, packets, self.keyframes, &mut transmits);
         } else {
             client.write_audio(now, timestamp, &mut transmits);
         }

@@ -63,6 +63,12 @@ impl Row {
                 measured.disturbed() * 100.0
             );
         }
+        if measured.spent.waited > DISTURBED {
+            println!(
+                "  something else ran on the generator's core for {:.0} % of the time",
+                measured.spent.waited * 100.0
+            );
+        }
         if measured.overflowed > 0 {
             println!(
                 "  {} datagrams found the generator's receive buffers full (raise net.core.rmem_max): not the \
@@ -116,7 +122,7 @@ impl Row {
             "p999_ms": measured.shown_delays().at(0.999), "max_ms": measured.shown_delays().at(1.0),
             "join_s": self.joined_s, "run_length": self.run_length, "kb_per_participant": self.kb_each,
             "generator_busy": measured.spent.busy, "generator_late_ms": measured.late.as_secs_f64() * 1e3,
-            "generator_overflowed": measured.overflowed, "server_waited": measured.disturbed(),
+            "generator_overflowed": measured.overflowed, "generator_waited": measured.spent.waited, "server_waited": measured.disturbed(),
         })
     }
 }

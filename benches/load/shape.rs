@@ -50,11 +50,11 @@ impl Shape {
         Self { name: name.into(), rooms, size: 20, publishers: 0, video_kbps: 0, audio: false, chat: true }
     }
 
-    /// The payloads of a video frame.
-    pub fn frame(&self) -> Vec<usize> {
+    /// The packets of a video frame, and the payload of each.
+    pub fn frame(&self) -> (usize, usize) {
         let bytes = self.video_kbps * 1_000 / 8 / 30;
         let packets = bytes.div_ceil(VIDEO_BYTES).max(1);
-        vec![(bytes / packets).max(16); packets]
+        (packets, (bytes / packets).max(16))
     }
 
     /// Participants in all.
@@ -65,7 +65,7 @@ impl Shape {
     /// Video packets and audio packets that are to reach subscribers in a second.
     pub fn forwarded_per_second(&self) -> (f64, f64) {
         let streams = (self.rooms * self.publishers * (self.size - 1)) as f64;
-        let video = streams * self.frame().len() as f64 / FRAME.as_secs_f64();
+        let video = streams * self.frame().0 as f64 / FRAME.as_secs_f64();
         (video, if self.audio { streams / AUDIO.as_secs_f64() } else { 0.0 })
     }
 }

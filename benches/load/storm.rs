@@ -31,7 +31,8 @@ pub fn measure(server: Server) -> Value {
     let begin = Instant::now();
     let storm = generator.run_while(&server, |generator, elapsed| {
         while came < JOINS && elapsed >= TIME * came as u32 / JOINS as u32 {
-            let role = Role { room: 1 + came / ROOM, publishes: true, sampled: false, tracks: 2 * (ROOM - 1) };
+            let role =
+                Role { room: 1 + came / ROOM, publishes: true, sampled: false, tracks: 2 * (ROOM - 1), video_bytes: 0 };
             generator.join(role);
             came += 1;
         }
