@@ -1,136 +1,149 @@
 //! What one core carries: the real process pinned to one core, real sockets, live receivers.
 //!
-//! `cargo bench --bench load` measures the shapes that the README shows; `-- --rooms 40 --size 8 --video-kbps 800
-//! --seconds 10` any other, to plan capacity. Options: `--publishers N` (of each room; the others only watch),
-//! `--audio` (50 packets a second from each publisher), `--json FILE`, `--quick`.
+//! `cargo bench --bench load` measures the shapes that the README shows; `-- --rooms 40 --size 8 --video-kbps 800`
+//! any other, to plan capacity; `-- --ramp rooms --size 4` finds the highest load that is held. `-- --help` lists
+//! the rest.
 //!
-//! Beside each figure stand two floors of the same machine in the same run: sealing the same bytes and sending them
-//! in segmented runs of 4 and 8, and a bare `sendto` for each packet without any sealing or logic, both to the
-//! same live receivers.
+//! Beside each cost stand floors of the same machine in the same run, for packets of the same sizes to the same live
+//! receivers: a bare `sendmsg` for each packet without any sealing or logic, and sealing and sending in segmented
+//! runs of 4 and 8.
 
+#[path = "load/client.rs"]
+mod client;
+#[path = "load/counts.rs"]
+mod counts;
+#[path = "load/flags.rs"]
+mod flags;
 #[path = "load/floor.rs"]
 mod floor;
 #[path = "load/generator.rs"]
 mod generator;
+#[path = "load/picture.rs"]
+mod picture;
 #[path = "load/process.rs"]
 mod process;
+#[path = "load/ramp.rs"]
+mod ramp;
+#[path = "load/report.rs"]
+mod report;
+#[path = "load/shape.rs"]
+mod shape;
+#[path = "load/socket.rs"]
+mod socket;
+#[path = "load/storm.rs"]
+mod storm;
 mod wire;
 
-use std::time::Duration;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-use generator::{Generator, Measured, Shape};
+use clap::Parser;
+use serde_json::Value;
+
+use flags::Flags;
+use generator::Generator;
 use process::Server;
-use serde_json::json;
+use report::Row;
+use shape::Shape;
 
-fn main() {
-    let args: Vec<String> = std::env::args().collect();
-    let has = |name: &str| args.iter().any(|arg| arg == name);
-    let value = |name: &str| args.iter().skip_while(|arg| *arg != name).nth(1);
-    let number = |name: &str, default: usize| {
-        value(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} takes a number, not {text}")))
-    };
-    let quick = has("--quick");
-    let seconds = Duration::from_secs(number("--seconds", if quick { 3 } else { 10 }) as u64);
-    let custom = has("--rooms") || has("--size");
-    let shape = |name: &'static str, rooms, size, publishers, video_kbps, audio| Shape {
-        name,
-        rooms,
-        size,
-        publishers,
-        video_kbps,
-        audio,
-    };
-    let shapes = if custom {
-        let size = number("--size", 4);
-        let publishers = number("--publishers", size);
-        vec![shape("custom", number("--rooms", 1), size, publishers, number("--video-kbps", 1_000), has("--audio"))]
-    } else if quick {
-        vec![shape("1 x 100", 1, 101, 1, 1_000, false), shape("conference of 8", 1, 8, 8, 1_000, true)]
-    } else {
-        vec![
-            shape("1 x 10", 1, 11, 1, 1_000, false),
-            shape("1 x 100", 1, 101, 1, 1_000, false),
-            shape("1 x 500", 1, 501, 1, 1_000, false),
-            shape("1 x 1000", 1, 1_001, 1, 1_000, false),
-            shape("conference of 16", 1, 16, 16, 1_000, true),
-            shape("25 rooms of 4", 25, 4, 4, 1_000, true),
-            shape("100 rooms of 4", 100, 4, 4, 1_000, true),
-            shape("one room of 30", 1, 30, 30, 300, true),
-        ]
-    };
-    println!(
-        "{:<18} {:>9} {:>9} {:>7} {:>7} {:>7} {:>7} {:>6} {:>6} {:>6} {:>7} {:>7} {:>7} {:>8} {:>9}",
-        "shape",
-        "pkt/s",
-        "delivery",
-        "cpu %",
-        "us/pkt",
-        "floor4",
-        "floor8",
-        "x fl4",
-        "bare",
-        "x bare",
-        "p50 ms",
-        "p99 ms",
-        "p99.9",
-        "run len",
-        "KB/person"
-    );
+/// Media flows that long before it is measured.
+const WARM_UP: Duration = Duration::from_secs(2);
+
+/// What a packet may cost, in bare sends of it.
+const MOST_BARE_SENDS: f64 = 1.0;
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    process::prepare();
+    if let Some(ramp) = flags.ramp {
+        let found = ramp::climb(&flags, ramp, |shape| measure(&flags, shape, false));
+        write_json(&flags, &[found]);
+        return ExitCode::SUCCESS;
+    }
+    let shapes = flags.shapes();
+    if shapes.is_empty() && !flags.storms() {
+        eprintln!("--only {:?} names no shape", flags.only.unwrap_or_default());
+        return ExitCode::from(2);
+    }
     let mut rows = Vec::new();
-    for shape in shapes {
-        let row = measure(&shape, seconds);
+    if !shapes.is_empty() {
+        report::print_load_heading();
+    }
+    for shape in &shapes {
+        let row = measure(&flags, shape, true);
+        row.print_load();
         rows.push(row);
     }
-    if let Some(file) = value("--json") {
-        let text = serde_json::to_string_pretty(&rows).expect("numbers and names");
-        std::fs::write(file, text).unwrap_or_else(|error| panic!("--json {file}: {error}"));
+    if rows.iter().any(|row| row.times_bare().is_some()) {
+        report::print_cost_heading();
+        rows.iter().for_each(Row::print_cost);
+    }
+    let mut figures: Vec<Value> = rows.iter().map(Row::to_json).collect();
+    if flags.storms() {
+        figures.push(storm::measure(server(&flags)));
+    }
+    write_json(&flags, &figures);
+    if let Some(path) = &flags.svg {
+        let picture = picture::draw(&rows).expect("a shape with one publisher was measured");
+        write(path, &picture);
+    }
+    if flags.check {
+        return check(&rows);
+    }
+    ExitCode::SUCCESS
+}
+
+/// The goals that do not depend on the machine's speed.
+fn check(rows: &[Row]) -> ExitCode {
+    let dear = rows.iter().filter(|row| row.times_bare().is_some_and(|times| times > MOST_BARE_SENDS));
+    let dear: Vec<_> = dear.map(|row| row.shape.name.as_ref()).collect();
+    let lossy = rows.iter().filter(|row| !row.measured.is_held());
+    let lossy: Vec<_> = lossy.map(|row| row.shape.name.as_ref()).collect();
+    if !dear.is_empty() {
+        eprintln!("A packet costs more than {MOST_BARE_SENDS} bare sends of it: {}", dear.join(", "));
+    }
+    if !lossy.is_empty() {
+        eprintln!("Not held: {}", lossy.join(", "));
+    }
+    if dear.is_empty() && lossy.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn measure(flags: &Flags, shape: &Shape, with_floors: bool) -> Row {
+    let server = server(flags);
+    let empty_kb = server.rss_kb();
+    let begin = Instant::now();
+    let mut generator = Generator::connect(&server, shape);
+    let joined_s = begin.elapsed().as_secs_f64();
+    generator.run(WARM_UP, &server);
+    let measured = generator.run(flags.time(), &server);
+    let grown_kb = empty_kb.zip(server.rss_kb()).map(|(empty, full)| full as f64 - empty as f64);
+    assert!(measured.arrived + measured.lines.count() > 0, "something was forwarded");
+    let run_length = server.stop();
+    let floors = (with_floors && measured.arrived > 0 && measured.spent.server.is_some()).then(|| {
+        let receivers = generator.receivers();
+        generator.while_receiving(|| floor::measure(receivers, shape, flags.floor_time()))
+    });
+    Row {
+        shape: shape.clone(),
+        measured,
+        joined_s,
+        kb_each: grown_kb.map(|kb| kb / shape.people() as f64),
+        run_length,
+        floors,
     }
 }
 
-fn measure(shape: &Shape, seconds: Duration) -> serde_json::Value {
-    let server = Server::start();
-    let empty_kb = server.rss_kb();
-    let mut generator = Generator::connect(&server, shape);
-    generator.run(Duration::from_secs(2));
-    generator.reset();
-    let before = server.cpu();
-    let Measured { sent, expected, arrived, delays_us, elapsed } = generator.run(seconds);
-    let cpu = server.cpu() - before;
-    let people = (shape.rooms * shape.size) as f64;
-    let kb = (server.rss_kb() as f64 - empty_kb as f64) / people;
-    generator.check();
-    let receivers = generator.receivers();
-    let runs = server.stop();
-    let rate = arrived as f64 / elapsed.as_secs_f64();
-    let floors = generator.while_receiving(|| floor::measure(&receivers, shape.size - 1, rate));
-    let delivery = arrived as f64 / expected as f64;
-    let us = cpu.as_secs_f64() * 1e6 / arrived as f64;
-    let busy = cpu.as_secs_f64() / elapsed.as_secs_f64();
-    let at = |share: f64| delays_us[((delays_us.len() - 1) as f64 * share) as usize] as f64 / 1_000.0;
-    assert!(sent > 0 && arrived > 0, "packets were forwarded");
-    println!(
-        "{:<18} {:>9.0} {:>8.3}% {:>7.1} {:>7.2} {:>7.2} {:>7.2} {:>6.2} {:>6.2} {:>6.2} {:>7.2} {:>7.2} {:>7.2} {:>8.2} {:>9.0}",
-        shape.name,
-        rate,
-        delivery * 100.0,
-        busy * 100.0,
-        us,
-        floors.runs_of_4,
-        floors.runs_of_8,
-        us / floors.runs_of_4,
-        floors.bare,
-        us / floors.bare,
-        at(0.5),
-        at(0.99),
-        at(0.999),
-        runs,
-        kb,
-    );
-    json!({
-        "shape": shape.name, "rooms": shape.rooms, "size": shape.size, "publishers": shape.publishers,
-        "video_kbps": shape.video_kbps, "audio": shape.audio,
-        "packets_per_s": rate, "delivery": delivery, "cpu": busy, "us_per_packet": us,
-        "floor_4_us": floors.runs_of_4, "floor_8_us": floors.runs_of_8, "bare_us": floors.bare,
-        "p50_ms": at(0.5), "p99_ms": at(0.99), "p999_ms": at(0.999), "run_length": runs, "kb_per_participant": kb,
-    })
+fn server(flags: &Flags) -> Server {
+    flags.addr.map_or_else(Server::start, |addr| Server::at(addr, flags.pid))
+}
+
+fn write_json(flags: &Flags, figures: &[Value]) {
+    if let Some(path) = &flags.json {
+        write(path, &serde_json::to_string_pretty(figures).expect("numbers and names"));
+    }
+}
+
+fn write(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
 }

@@ -1,6 +1,7 @@
 //! The real server as a process on one core, and what the system says of it.
 
-use std::io::{BufRead, BufReader, Read};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Seek};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -8,69 +9,148 @@ use std::time::Duration;
 /// The core that the server has for itself; everything else runs on the others.
 pub const SERVER_CORE: usize = 0;
 
+/// Files that a process may open: two for each participant, on either side.
+const FILES: usize = 65_536;
+
 /// A running server.
 pub struct Server {
-    child: Child,
-    /// Where it listens, on TCP and UDP.
+    /// Where it listens on TCP.
     pub addr: SocketAddr,
+    /// Whose time and memory are read, if it runs here.
+    pid: Option<u32>,
+    child: Option<Child>,
+    log: Option<File>,
 }
 
 impl Server {
     /// Starts the binary of this bench's profile, pinned.
     pub fn start() -> Self {
+        let log = unnamed_file();
         let mut child = Command::new("taskset")
             .args(["-c", &SERVER_CORE.to_string(), env!("CARGO_BIN_EXE_aq-server")])
-            .args(["--addr", "127.0.0.1:0", "--max-room-size", "5000", "--max-pending", "5000", "--log-level", "info"])
+            .args(["--addr", "127.0.0.1:0", "--max-room-size", "20000", "--max-pending", "20000"])
+            .args(["--max-participants", "20000", "--max-conns", "20000", "--log-level", "info"])
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(log.try_clone().expect("a file"))
             .spawn()
             .expect("taskset and the server start");
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut line).expect("a line");
-        let port = line.rsplit(':').next().and_then(|rest| rest.split('/').next()).expect("a port");
-        let addr = SocketAddr::from(([127, 0, 0, 1], port.parse().expect("a port")));
-        // Log lines are few; whoever reads none of them must not stop the server.
-        let others = format!("1-{}", std::thread::available_parallelism().map_or(1, |cores| cores.get() - 1).max(1));
-        let _ = Command::new("taskset")
-            .args(["-a", "-p", "-c", &others, &std::process::id().to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        Self { child, addr }
+        let port = line.rsplit(':').next().and_then(|rest| rest.split('/').next()?.parse().ok());
+        let port: u16 = port.unwrap_or_else(|| panic!("the server says where it listens, not {line:?}"));
+        Self { addr: ([127, 0, 0, 1], port).into(), pid: Some(child.id()), child: Some(child), log: Some(log) }
     }
 
-    /// Time on the processor so far.
-    pub fn cpu(&self) -> Duration {
-        let path = format!("/proc/{}/schedstat", self.child.id());
-        let text = std::fs::read_to_string(path).expect("the server runs");
-        Duration::from_nanos(text.split(' ').next().and_then(|nanos| nanos.parse().ok()).expect("nanoseconds"))
+    /// One that runs already.
+    pub fn at(addr: SocketAddr, pid: Option<u32>) -> Self {
+        Self { addr, pid, child: None, log: None }
+    }
+
+    /// Time on the processor so far, and in wait for it.
+    pub fn used(&self) -> Option<Used> {
+        Some(Used::of(&self.pid?.to_string()))
     }
 
     /// Resident memory.
-    pub fn rss_kb(&self) -> u64 {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the server runs");
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
-        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    pub fn rss_kb(&self) -> Option<u64> {
+        let path = format!("/proc/{}/status", self.pid?);
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.trim().trim_end_matches(" kB").parse().ok()
     }
 
-    /// Ends it; returns the mean length of the runs that it sent.
-    pub fn stop(mut self) -> f64 {
-        let pid = self.child.id().to_string();
-        Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
-        let mut log = String::new();
-        self.child.stderr.take().expect("piped").read_to_string(&mut log).expect("text");
-        self.child.wait().expect("it ends");
+    /// Ends it, if it was started here; returns the mean length of the runs that it sent, if it says so.
+    pub fn stop(mut self) -> Option<f64> {
+        let (mut child, mut log) = (self.child.take()?, self.log.take()?);
+        Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill runs");
+        let status = child.wait().expect("it ends");
+        let mut text = String::new();
+        log.rewind().and_then(|()| log.read_to_string(&mut text)).expect("text");
+        assert!(status.success(), "the server ended badly: {status}\n{text}");
         let field = |name: &str| {
-            let rest = log.split(&format!("{name}=")).nth(1)?;
+            let rest = text.split(&format!("{name}=")).nth(1)?;
             rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<f64>().ok()
         };
-        field("datagrams").zip(field("runs")).map_or(f64::NAN, |(datagrams, runs)| datagrams / runs)
+        field("datagrams").zip(field("runs")).map(|(datagrams, runs)| datagrams / runs)
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
+}
+
+/// What a thread used of its core.
+#[derive(Clone, Copy)]
+pub struct Used {
+    /// Time on it.
+    pub cpu: Duration,
+    /// Time in which it could have run, but others did.
+    pub waited: Duration,
+}
+
+impl Used {
+    /// Reads it (proc_pid_schedstat: time on the processor, then in its queue, in nanoseconds).
+    pub fn of(thread: &str) -> Self {
+        let path = format!("/proc/{thread}/schedstat");
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let mut nanos = text.split(' ').filter_map(|nanos| nanos.parse().ok()).map(Duration::from_nanos);
+        let mut next = || nanos.next().expect("nanoseconds");
+        Self { cpu: next(), waited: next() }
+    }
+
+    /// Since then.
+    pub fn since(self, before: Self) -> Self {
+        Self { cpu: self.cpu - before.cpu, waited: self.waited - before.waited }
+    }
+}
+
+/// Moves this process off the server's core, where there is another, and lets it open many files.
+pub fn prepare() {
+    let id = std::process::id().to_string();
+    let cores = fs::read_to_string("/proc/self/status").expect("Linux");
+    let last = cores.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).and_then(|list| {
+        list.trim().rsplit([',', '-']).next()?.parse::<usize>().ok() //
+    });
+    match last {
+        Some(last) if last > SERVER_CORE => {
+            run("taskset", &["-a", "-p", "-c", &format!("{}-{last}", SERVER_CORE + 1), &id]);
+        }
+        _ => eprintln!("There is one core only: server and generator share it, and figures say little."),
+    }
+    if !run("prlimit", &["--pid", &id, &format!("--nofile={FILES}:{FILES}")]) {
+        // Without the right to raise the hard limit, up to it.
+        run("prlimit", &["--pid", &id, &format!("--nofile={}:", hard_limit_of_files())]);
+    }
+}
+
+/// Moves the calling thread to the server's core.
+pub fn share_the_servers_core() {
+    let id = fs::read_link("/proc/thread-self").expect("Linux");
+    let id = id.file_name().expect("a thread").to_string_lossy().into_owned();
+    assert!(run("taskset", &["-p", "-c", &SERVER_CORE.to_string(), &id]), "taskset pins a thread");
+}
+
+fn hard_limit_of_files() -> String {
+    let limits = fs::read_to_string("/proc/self/limits").expect("Linux");
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("a limit");
+    line.split_whitespace().nth(1).expect("a number").to_owned()
+}
+
+fn run(program: &str, args: &[&str]) -> bool {
+    let status = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// A file for the log: a pipe that nobody reads would stop the server.
+fn unnamed_file() -> File {
+    let path = std::env::temp_dir().join(format!("aq-server-load-{}.log", std::process::id()));
+    let file = File::options().read(true).append(true).create(true).open(&path);
+    let file = file.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    fs::remove_file(&path).expect("just created");
+    file
 }

@@ -1,0 +1,141 @@
+//! The figures of one shape, as rows of tables and as JSON.
+
+use serde_json::{Value, json};
+
+use crate::counts::{HELD_DELIVERY, Measured};
+use crate::floor::Floors;
+use crate::shape::Shape;
+
+/// Shares of the generator's core above which its own speed may be the limit.
+pub const BUSY: f64 = 0.9;
+
+/// A share of the time in which the server waited for its core above which the machine was not quiet.
+const DISTURBED: f64 = 0.02;
+
+/// All that was found for a shape.
+pub struct Row {
+    pub shape: Shape,
+    pub measured: Measured,
+    /// How long it took until everybody was in.
+    pub joined_s: f64,
+    /// Of the server, where it can be seen.
+    pub kb_each: Option<f64>,
+    pub run_length: Option<f64>,
+    pub floors: Option<Floors>,
+}
+
+/// Names the columns of the first table.
+pub fn print_load_heading() {
+    println!(
+        "{:<17} {:>9} {:>9} {:>8} {:>8} {:>8} {:>7} {:>8} {:>9} {:>7}",
+        "load", "packets/s", "delivery", "p50 ms", "p99 ms", "p99.9", "core", "join s", "KB each", "gen."
+    );
+}
+
+impl Row {
+    /// What was carried; chat lines where there are no packets.
+    pub fn print_load(&self) {
+        let measured = &self.measured;
+        let delays = measured.shown_delays();
+        let rate = (measured.arrived + measured.lines.count()) as f64 / measured.spent.elapsed.as_secs_f64();
+        println!(
+            "{:<17} {:>9.0} {:>8.3}% {:>8.2} {:>8.2} {:>8.2} {:>7} {:>8.1} {:>9} {:>6.0}%",
+            self.shape.name,
+            rate,
+            measured.delivery() * 100.0,
+            delays.at(0.5),
+            delays.at(0.99),
+            delays.at(0.999),
+            shown(measured.core().map(|core| core * 100.0), 1) + "%",
+            self.joined_s,
+            shown(self.kb_each, 0),
+            measured.spent.busy * 100.0,
+        );
+        if !measured.is_held() {
+            println!("  not held: that takes 99.9 % delivery and a p99 below 5 ms");
+        }
+        if measured.spent.busy > BUSY {
+            println!("  the generator's core was nearly full: the server may carry more, and sooner");
+        }
+        if measured.disturbed() > DISTURBED {
+            println!(
+                "  something else ran on the server's core for {:.0} % of the time while the server had work",
+                measured.disturbed() * 100.0
+            );
+        }
+        if measured.spent.waited > DISTURBED {
+            println!(
+                "  something else ran on the generator's core for {:.0} % of the time",
+                measured.spent.waited * 100.0
+            );
+        }
+        if measured.overflowed > 0 {
+            println!(
+                "  {} datagrams found the generator's receive buffers full (raise net.core.rmem_max): not the \
+                 server's fault",
+                measured.overflowed
+            );
+        }
+    }
+
+    /// What a packet cost, if they arrived.
+    pub fn print_cost(&self) {
+        let (Some(us), Some(floors)) = (self.us_per_packet(), self.floors) else { return };
+        println!(
+            "{:<17} {:>9.2} {:>9.2} {:>6.2} {:>12.2} {:>6.2} {:>12.2} {:>6.2} {:>10}",
+            self.shape.name,
+            us,
+            floors.bare,
+            us / floors.bare,
+            floors.runs_of_4,
+            us / floors.runs_of_4,
+            floors.runs_of_8,
+            us / floors.runs_of_8,
+            shown(self.run_length, 2),
+        );
+    }
+
+    /// Microseconds of the server for each forwarded packet; none where packets were lost, since an overloaded server
+    /// forwards others, and cheaper.
+    pub fn us_per_packet(&self) -> Option<f64> {
+        let us = self.measured.us_per_packet()?;
+        (self.measured.delivery() >= HELD_DELIVERY).then_some(us)
+    }
+
+    /// How many times a bare send a packet costs.
+    pub fn times_bare(&self) -> Option<f64> {
+        Some(self.us_per_packet()? / self.floors?.bare)
+    }
+
+    /// Everything.
+    pub fn to_json(&self) -> Value {
+        let (shape, measured) = (&self.shape, &self.measured);
+        json!({
+            "shape": shape.name, "rooms": shape.rooms, "size": shape.size, "publishers": shape.publishers,
+            "video_kbps": shape.video_kbps, "audio": shape.audio, "chat": shape.chat,
+            "packets_per_s": measured.rate(), "delivery": measured.delivery(), "worst_delivery": measured.worst,
+            "chat_lines": measured.lines.count(), "cpu": measured.core(), "us_per_packet": self.us_per_packet(),
+            "floor_4_us": self.floors.map(|floors| floors.runs_of_4),
+            "floor_8_us": self.floors.map(|floors| floors.runs_of_8),
+            "bare_us": self.floors.map(|floors| floors.bare), "times_bare": self.times_bare(),
+            "p50_ms": measured.shown_delays().at(0.5), "p99_ms": measured.shown_delays().at(0.99),
+            "p999_ms": measured.shown_delays().at(0.999), "max_ms": measured.shown_delays().at(1.0),
+            "join_s": self.joined_s, "run_length": self.run_length, "kb_per_participant": self.kb_each,
+            "generator_busy": measured.spent.busy, "generator_late_ms": measured.late.as_secs_f64() * 1e3,
+            "generator_overflowed": measured.overflowed, "generator_waited": measured.spent.waited, "server_waited": measured.disturbed(),
+        })
+    }
+}
+
+/// Names the columns of the second table.
+pub fn print_cost_heading() {
+    println!(
+        "\n{:<17} {:>9} {:>9} {:>6} {:>12} {:>6} {:>12} {:>6} {:>10}",
+        "cost", "us/packet", "bare send", "ratio", "sealed by 4", "ratio", "sealed by 8", "ratio", "run length"
+    );
+}
+
+/// A figure that there may be.
+fn shown(figure: Option<f64>, digits: usize) -> String {
+    figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.digits$}"))
+}

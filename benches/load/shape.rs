@@ -1,0 +1,97 @@
+//! What is measured: who is in how many rooms and what they send.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// Payload of a video packet at most.
+const VIDEO_BYTES: usize = 1_150;
+
+/// Audio payload: Opus at 40 kbit/s.
+pub const AUDIO_BYTES: usize = 100;
+
+/// Time between two video frames, two audio packets, two chat lines of a room.
+pub const FRAME: Duration = Duration::from_micros(33_333);
+pub const AUDIO: Duration = Duration::from_millis(20);
+pub const CHAT: Duration = Duration::from_secs(1);
+
+/// A load.
+#[derive(Clone)]
+pub struct Shape {
+    /// For the table.
+    pub name: Cow<'static, str>,
+    /// Rooms.
+    pub rooms: usize,
+    /// Participants in each.
+    pub size: usize,
+    /// How many of them publish; the others watch.
+    pub publishers: usize,
+    /// Video bitrate of each publisher.
+    pub video_kbps: usize,
+    /// Publishers send audio too, 50 packets a second.
+    pub audio: bool,
+    /// Somebody in each room writes a line a second.
+    pub chat: bool,
+}
+
+impl Shape {
+    /// One publisher of 1 Mbit/s and those who watch.
+    pub fn watchers(watchers: usize) -> Self {
+        let name = format!("1 x {watchers}").into();
+        Self { name, rooms: 1, size: watchers + 1, publishers: 1, video_kbps: 1_000, audio: false, chat: false }
+    }
+
+    /// Rooms in which everybody sends 1 Mbit/s and audio.
+    pub fn conferences(name: &'static str, rooms: usize, size: usize) -> Self {
+        Self { name: name.into(), rooms, size, publishers: size, video_kbps: 1_000, audio: true, chat: false }
+    }
+
+    /// Rooms of 20 in which nobody sends media and somebody chats.
+    pub fn idle(name: &'static str, rooms: usize) -> Self {
+        Self { name: name.into(), rooms, size: 20, publishers: 0, video_kbps: 0, audio: false, chat: true }
+    }
+
+    /// The packets of a video frame, and the payload of each.
+    pub fn frame(&self) -> (usize, usize) {
+        let bytes = self.video_kbps * 1_000 / 8 / 30;
+        let packets = bytes.div_ceil(VIDEO_BYTES).max(1);
+        (packets, (bytes / packets).max(16))
+    }
+
+    /// Participants in all.
+    pub fn people(&self) -> usize {
+        self.rooms * self.size
+    }
+
+    /// Video packets and audio packets that are to reach subscribers in a second.
+    pub fn forwarded_per_second(&self) -> (f64, f64) {
+        let streams = (self.rooms * self.publishers * (self.size - 1)) as f64;
+        let video = streams * self.frame().0 as f64 / FRAME.as_secs_f64();
+        (video, if self.audio { streams / AUDIO.as_secs_f64() } else { 0.0 })
+    }
+}
+
+/// What the README shows.
+pub fn all() -> Vec<Shape> {
+    let room_of_30 = Shape { video_kbps: 300, ..Shape::conferences("one room of 30", 1, 30) };
+    vec![
+        Shape::watchers(10),
+        Shape::watchers(100),
+        Shape::watchers(500),
+        Shape::watchers(1_000),
+        Shape::conferences("conference of 16", 1, 16),
+        Shape::conferences("25 rooms of 4", 25, 4),
+        Shape::conferences("100 rooms of 4", 100, 4),
+        room_of_30,
+        Shape::idle("2,000 idle", 100),
+    ]
+}
+
+/// What CI runs.
+pub fn quick() -> Vec<Shape> {
+    vec![
+        Shape::watchers(100),
+        Shape::conferences("conference of 8", 1, 8),
+        Shape::conferences("10 rooms of 4", 10, 4),
+        Shape::idle("200 idle", 10),
+    ]
+}
