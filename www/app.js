@@ -149,6 +149,7 @@ const handlers = {
     if (person.id === me?.id) return;
     remember(person);
     tiles.add(participants.get(person.id));
+    tiles.show(lines, participants);
     say(`${participants.get(person.id).name} joined`);
     showRoom();
   },
