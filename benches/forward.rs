@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use world::{COUNTING, FRAME_PACKETS, World};
+use world::{AT_WORK, FRAME_PACKETS, IDLE, World};
 
 /// Frames before counting begins: the first starts every subscription with a keyframe, then buffers reach their size.
 const WARM_UP: usize = 40;
@@ -29,7 +29,7 @@ static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 // SAFETY: passes everything on to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if COUNTING.load(Ordering::Relaxed) {
+        if AT_WORK.load(Ordering::Relaxed) != IDLE {
             ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         }
         unsafe { System.alloc(layout) }

@@ -1,0 +1,85 @@
+//! Nothing of ours is allocated for a packet once buffers have their size (invariant 6). What str0m allocates for a
+//! packet that it takes from a publisher does not depend on who gets it.
+
+#![allow(unsafe_code, reason = "an allocator that counts")]
+#![allow(dead_code, reason = "the bench uses the rest of it")]
+
+#[path = "../benches/wire/mod.rs"]
+mod wire;
+#[path = "../benches/world/mod.rs"]
+mod world;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use world::{AT_WORK, FRAME_PACKETS, GIVING, IDLE, TAKING, World};
+
+/// Four seconds: before anybody's WebSocket is pinged.
+const FRAMES: usize = 120;
+
+struct Counting;
+
+static ALLOCATIONS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+
+// SAFETY: passes everything on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS[AT_WORK.load(Ordering::Relaxed)].fetch_add(1, Ordering::Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(ptr, layout) }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS[AT_WORK.load(Ordering::Relaxed)].fetch_add(1, Ordering::Relaxed);
+        unsafe { System.realloc(ptr, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations while packets are taken, and while they are forwarded.
+fn allocations(watchers: usize) -> [u64; 2] {
+    let mut world = World::new();
+    let publisher = world.join("r", true, false);
+    for watcher in 0..watchers {
+        world.join("r", false, watcher == 0);
+    }
+    world.run(Duration::from_secs(2));
+    let mut frame = |world: &mut World, key| {
+        world.now += Duration::from_millis(33);
+        let batch = world.frame(publisher, key);
+        world.serve(&batch);
+        world.deliver();
+    };
+    // A history of a second and a half, and every ring, reach their size.
+    for number in 0..60 {
+        frame(&mut world, number == 0);
+    }
+    let arrived = |world: &World| world.clients.iter().map(|client| client.arrived).sum::<u64>();
+    let before = arrived(&world);
+    ALLOCATIONS.iter().for_each(|count| count.store(0, Ordering::Relaxed));
+    world.is_measured = true;
+    for _ in 0..FRAMES {
+        frame(&mut world, false);
+    }
+    world.is_measured = false;
+    assert_eq!(arrived(&world) - before, (FRAMES * FRAME_PACKETS * watchers) as u64, "everything arrived");
+    assert!(ALLOCATIONS[IDLE].load(Ordering::Relaxed) > 0, "allocations are counted");
+    [TAKING, GIVING].map(|stage| ALLOCATIONS[stage].load(Ordering::Relaxed))
+}
+
+#[test]
+fn a_forwarded_packet_allocates_nothing() {
+    let [taking_for_3, giving_to_3] = allocations(3);
+    let [taking_for_60, giving_to_60] = allocations(60);
+    assert_eq!([giving_to_3, giving_to_60], [0, 0], "forwarding");
+    let difference = taking_for_60.abs_diff(taking_for_3);
+    assert!(difference * 50 <= taking_for_3, "{taking_for_3} for 3 subscribers, {taking_for_60} for 60");
+    let per_packet = taking_for_3 as f64 / (FRAMES * FRAME_PACKETS) as f64;
+    assert!(per_packet < 4.0, "{per_packet} allocations for a packet that is taken");
+}
