@@ -13,27 +13,28 @@ const PACKETS: usize = 1_024;
 /// costs memory: a track of 1 Mbit/s keeps 125 KB a second.
 const AGE: Duration = Duration::from_millis(1_500);
 
-/// Packets in the order in which they came; each has a position that grows by one.
+/// Packets in the order in which they came; each has a position that grows by one, and wraps.
 #[derive(Default)]
 pub struct History {
     packets: VecDeque<(Instant, Packet)>,
     /// Position of the first that is kept.
-    first: u64,
+    first: u32,
     /// Position of the next that comes.
-    next: u64,
+    next: u32,
 }
 
 impl History {
     /// A position for a packet that is being sent; afterwards it is pushed.
-    pub fn take_position(&mut self) -> u64 {
-        self.next += 1;
-        self.next - 1
+    pub fn take_position(&mut self) -> u32 {
+        let position = self.next;
+        self.next = position.wrapping_add(1);
+        position
     }
 
     /// Keeps a packet, and forgets those that are too old or too many. One with a position of another history is
     /// not kept.
     pub fn push(&mut self, now: Instant, packet: Packet) {
-        if packet.position != self.first + self.packets.len() as u64 || packet.position >= self.next {
+        if packet.position != self.first.wrapping_add(self.packets.len() as u32) || packet.position == self.next {
             return;
         }
         self.packets.push_back((now, packet));
@@ -41,14 +42,13 @@ impl History {
             && (self.packets.len() > PACKETS || now > *came + AGE)
         {
             self.packets.pop_front();
-            self.first += 1;
+            self.first = self.first.wrapping_add(1);
         }
     }
 
     /// The packet at a position, if it is still kept.
-    pub fn find(&self, position: u64) -> Option<&Packet> {
-        let index = position.checked_sub(self.first)?;
-        self.packets.get(usize::try_from(index).ok()?).map(|(_, packet)| packet)
+    pub fn find(&self, position: u32) -> Option<&Packet> {
+        self.packets.get(position.wrapping_sub(self.first) as usize).map(|(_, packet)| packet)
     }
 }
 
@@ -61,7 +61,7 @@ mod tests {
     use crate::media::elements::Elements;
     use crate::media::forward::Incoming;
 
-    fn packet(seq_no: u64, position: u64) -> Packet {
+    fn packet(seq_no: u64, position: u32) -> Packet {
         let clock_rate = Frequency::NINETY_KHZ;
         Packet {
             mid: Mid::from("0"),
@@ -79,7 +79,9 @@ mod tests {
     #[test]
     fn packets_are_found_until_they_are_too_old_or_too_many() {
         let start = Instant::now();
-        let mut history = History::default();
+        // It wraps on the way.
+        let base = u32::MAX - 1_000;
+        let mut history = History { first: base, next: base, ..History::default() };
         let find = |history: &History, position| history.find(position).map(|packet| packet.incoming.seq_no);
         for number in 0..3_000 {
             let position = history.take_position();
@@ -87,12 +89,14 @@ mod tests {
             history.push(start, packet(100 + number, position));
             assert_eq!(find(&history, position), Some(100 + number));
         }
-        let oldest = 3_000 - PACKETS as u64;
-        assert_eq!((find(&history, oldest - 1), find(&history, oldest)), (None, Some(100 + oldest)));
+        let oldest = 3_000 - PACKETS as u32;
+        let at = |number: u32| base.wrapping_add(number);
+        assert_eq!(find(&history, at(oldest - 1)), None);
+        assert_eq!(find(&history, at(oldest)), Some(100 + u64::from(oldest)));
         let position = history.take_position();
         history.push(start + AGE + Duration::from_millis(1), packet(1, position));
         assert_eq!((find(&history, position - 1), find(&history, position)), (None, Some(1)));
-        history.push(start, packet(2, 5));
-        assert_eq!(find(&history, position + 1), None, "of another history");
+        history.push(start, packet(2, position + 5));
+        assert_eq!(find(&history, position + 5), None, "of another history");
     }
 }

@@ -15,7 +15,7 @@ use crate::media::profile::{MID_ID, PayloadTypes};
 use crate::media::rtcp::SenderReport;
 use crate::media::srtp::{SRTP_OVERHEAD, Srtp};
 
-/// Packets that are remembered, as numbers, to answer NACKs: more than a second at 2.5 Mbit/s, and 8 KB for each
+/// Packets that are remembered, as numbers, to answer NACKs: more than a second at 2.5 Mbit/s, and 6 KB for each
 /// video subscription.
 const REMEMBERED: usize = 512;
 
@@ -63,10 +63,10 @@ pub struct Outgoing {
 /// A packet that was sent, as numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
-    seq_no: u64,
+    seq_no: u16,
     timestamp: u32,
     /// Where it stands in its track's history.
-    pub position: u64,
+    pub position: u32,
 }
 
 /// What became of a packet.
@@ -147,7 +147,8 @@ impl Outgoing {
         };
         let length = packet.payload.len();
         if packet.codec != Codec::Opus {
-            let sent = Sent { seq_no: rewritten.seq_no, timestamp: rewritten.timestamp, position: packet.position };
+            let seq_no = rewritten.seq_no as u16;
+            let sent = Sent { seq_no, timestamp: rewritten.timestamp, position: packet.position };
             self.remember(sent);
             self.rtx_allowance = (self.rtx_allowance + length / RTX_PART).min(RTX_SAVED);
         }
@@ -181,7 +182,7 @@ impl Outgoing {
         let seq_no = self.rtx_seq_no;
         self.rtx_seq_no += 1;
         let header = Header { pt: *pt, marker: packet.marker, ssrc, timestamp: sent.timestamp };
-        let original = (sent.seq_no as u16).to_be_bytes();
+        let original = sent.seq_no.to_be_bytes();
         self.seal(header, seq_no, &original, packet, srtp, datagrams);
         datagrams.finish(route);
         true
@@ -190,7 +191,7 @@ impl Outgoing {
     /// The packet with this sequence number, if it was sent not long ago.
     pub fn find_sent(&self, seq_no: u16) -> Option<Sent> {
         let sent = *self.remembered.get(usize::from(seq_no) % REMEMBERED)?;
-        (sent.seq_no as u16 == seq_no).then_some(sent)
+        (sent.seq_no == seq_no).then_some(sent)
     }
 
     /// The subscriber has spoken of this SSRC.
@@ -215,11 +216,11 @@ impl Outgoing {
 
     fn remember(&mut self, sent: Sent) {
         if self.remembered.is_empty() {
-            // A place that no packet has.
-            let nothing = Sent { seq_no: u64::MAX, timestamp: 0, position: u64::MAX };
-            self.remembered.resize(REMEMBERED, nothing);
+            // Numbers that belong in another place each: nobody finds them.
+            let nothing = |place| Sent { seq_no: place as u16 + 1, timestamp: 0, position: 0 };
+            self.remembered.extend((0..REMEMBERED).map(nothing));
         }
-        self.remembered[sent.seq_no as usize % REMEMBERED] = sent;
+        self.remembered[usize::from(sent.seq_no) % REMEMBERED] = sent;
     }
 
     /// Appends the sealed packet to the buffer (RFC 3550 section 5.1).

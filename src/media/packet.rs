@@ -29,5 +29,5 @@ pub struct Packet {
     /// The header extension elements that go through.
     pub elements: Elements,
     /// Its position in the track's history.
-    pub position: u64,
+    pub position: u32,
 }
