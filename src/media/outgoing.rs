@@ -262,3 +262,142 @@ struct Header {
     ssrc: u32,
     timestamp: u32,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use str0m::crypto::dtls::SrtpProfile;
+
+    use super::*;
+    use crate::id::PeerId;
+    use crate::media::elements::Elements;
+    use crate::media::forward::Incoming;
+    use crate::media::srtp::Exported;
+
+    const LENGTH: usize = 1_000;
+
+    struct Line {
+        outgoing: Outgoing,
+        srtp: Srtp,
+        datagrams: Datagrams,
+        now: Instant,
+    }
+
+    fn packet(now: Instant, number: u32) -> Packet {
+        let clock_rate = Frequency::NINETY_KHZ;
+        let mut elements = Elements::default();
+        elements.push(13, &[3]);
+        Packet {
+            mid: Mid::from("0"),
+            codec: Codec::Vp8,
+            incoming: Incoming {
+                ssrc: 1,
+                seq_no: 70_000 + u64::from(number),
+                timestamp: 3_000 * number,
+                clock_rate,
+                can_start: number == 0,
+            },
+            payload: vec![number as u8; LENGTH].into(),
+            marker: number % 4 == 3,
+            captured: now,
+            keyframe: number == 0,
+            elements,
+            position: number,
+        }
+    }
+
+    impl Line {
+        fn new() -> Self {
+            let mut outgoing = Outgoing::new(Mid::from("abc"), 7, Some(8), [100, 200]);
+            let mut payload_types = PayloadTypes::default();
+            payload_types.insert(Codec::Vp8, 96.into(), Some(97.into()));
+            let track = TrackId { publisher: PeerId { slot: 0, generation: 0 }, mid: Mid::from("0") };
+            outgoing.start(track, payload_types, Ids(1 << MID_ID | 1 << 13));
+            let exported = Exported { profile: SrtpProfile::AEAD_AES_256_GCM, material: vec![3; 88], is_client: false };
+            let srtp = Srtp::new(&exported).unwrap();
+            Self { outgoing, srtp, datagrams: Datagrams::default(), now: Instant::now() }
+        }
+
+        fn route() -> Route {
+            let addr = SocketAddr::from(([192, 0, 2, 1], 9));
+            Route { remote: addr, local: addr }
+        }
+
+        fn forward(&mut self, number: u32) -> Outcome {
+            let packet = packet(self.now, number);
+            self.outgoing.forward(self.now, &packet, &self.srtp, Self::route(), &mut self.datagrams)
+        }
+
+        fn resend(&mut self, seq_no: u16) -> bool {
+            let Some(sent) = self.outgoing.find_sent(seq_no) else { return false };
+            let packet = packet(self.now, sent.position);
+            self.outgoing.resend(sent, &packet, &self.srtp, Self::route(), &mut self.datagrams)
+        }
+
+        /// First byte, payload type with marker, sequence number, timestamp, SSRC of the last datagram.
+        fn last(&self) -> (u8, u8, u16, u32, u32) {
+            let (_, contents) = self.datagrams.iter().last().unwrap();
+            let word = |at: usize| u32::from_be_bytes(contents[at..at + 4].try_into().unwrap());
+            (contents[0], contents[1], word(0) as u16, word(4), word(8))
+        }
+    }
+
+    #[test]
+    fn a_packet_and_its_repair_have_their_own_numbers_and_one_time() {
+        let mut line = Line::new();
+        assert_eq!(line.forward(1), Outcome::AwaitsKeyframe);
+        for number in 0..4 {
+            assert_eq!(line.forward(number), Outcome::Sent);
+        }
+        assert_eq!(line.last(), (0x90, 0x80 | 96, 103, 9_000, 7));
+        assert!(line.resend(101));
+        assert_eq!(line.last(), (0x90, 97, 200, 3_000, 8));
+        assert!(line.resend(103));
+        assert_eq!(line.last(), (0x90, 0x80 | 97, 201, 9_000, 8));
+        for never_sent in [99, 104, 101 + REMEMBERED as u16] {
+            assert!(!line.resend(never_sent), "{never_sent}");
+        }
+    }
+
+    #[test]
+    fn packets_name_their_line_until_the_subscriber_has_spoken_of_it() {
+        let mut line = Line::new();
+        let length = |line: &Line| line.datagrams.iter().last().unwrap().1.len();
+        line.forward(0);
+        let (named, elements) = (12 + 4 + 8 + LENGTH + SRTP_OVERHEAD, 12 + 4 + 4 + LENGTH + SRTP_OVERHEAD);
+        assert_eq!(length(&line), named);
+        line.outgoing.handle_report();
+        line.forward(1);
+        assert_eq!(length(&line), elements);
+    }
+
+    #[test]
+    fn a_storm_of_nacks_gets_a_share_of_what_is_sent() {
+        let mut line = Line::new();
+        let mut resent = 0;
+        for number in 0..1_000 {
+            line.forward(number);
+            for back in 0..20 {
+                resent += usize::from(line.resend((100 + number as u16).wrapping_sub(back)));
+            }
+        }
+        let share = (1_000 * LENGTH / RTX_PART + RTX_SAVED) / LENGTH;
+        assert!((share - 2..=share).contains(&resent), "{resent} of {share}");
+    }
+
+    #[test]
+    fn a_report_tells_what_was_sent_and_when_it_is_shown() {
+        let mut line = Line::new();
+        assert_eq!(line.outgoing.poll_report(line.now, 5), None);
+        for number in 0..10 {
+            line.forward(number);
+        }
+        let later = line.now + Duration::from_millis(500);
+        let report = line.outgoing.poll_report(later, 5).unwrap();
+        let expected =
+            SenderReport { ssrc: 7, ntp: 5, timestamp: 27_000 + 45_000, packets: 10, octets: 10 * LENGTH as u32 };
+        assert_eq!(report, expected);
+        assert_eq!(line.outgoing.poll_report(later, 6), None, "nothing new");
+    }
+}

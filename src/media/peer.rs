@@ -40,6 +40,9 @@ const MAX_SSRCS: usize = 32;
 /// than this does not fit the path either (an Ethernet frame less IP, UDP, RTP, extensions and the SRTP tag).
 const MAX_PAYLOAD: usize = 1_400;
 
+/// Packets and keyframes that one datagram of feedback may ask for. Who has lost more asks again.
+const MAX_REQUESTS: usize = 256;
+
 /// Lines that one peer may reject for good; they stay in every later offer.
 const MAX_DEAD_LINES: usize = 64;
 
@@ -76,7 +79,8 @@ pub struct Peer {
     reporter: u32,
     /// Where the datagram that is being handled came from, and what its header says of the media.
     arrived: (Option<Route>, Elements),
-    feedback: Vec<PeerEvent>,
+    /// What the peer asked for since the last drain: by line, a packet that it has not got, or else a keyframe.
+    requests: Vec<(usize, Option<Sent>)>,
     phase: Phase,
     /// When the `Rtc` wants to be woken.
     next_timeout: Option<Instant>,
@@ -161,7 +165,7 @@ impl Peer {
             egress: None,
             reporter: names.next_u32(),
             arrived: (None, Elements::default()),
-            feedback: Vec::new(),
+            requests: Vec::new(),
             phase: Phase::Signaling,
             next_timeout: None,
         }
@@ -383,7 +387,10 @@ impl Peer {
         datagrams: &mut Datagrams,
         events: &mut Vec<PeerEvent>,
     ) -> Result<(), PeerError> {
-        events.append(&mut self.feedback);
+        events.extend(self.requests.drain(..).map(|(line, sent)| match sent {
+            Some(sent) => PeerEvent::Lost { line, sent },
+            None => PeerEvent::KeyframeRequest { line },
+        }));
         loop {
             let output = self.rtc.poll_output().map_err(PeerError::Rtc)?;
             self.collect_keys();
@@ -543,15 +550,16 @@ impl Peer {
             };
             let outgoing = self.outgoing[line].as_mut().expect("found above");
             outgoing.handle_report();
+            let room = MAX_REQUESTS.saturating_sub(self.requests.len());
             match feedback {
                 Feedback::Report { .. } => {}
                 Feedback::Nack { seq_no, following, .. } => {
                     let bits = (0..16).filter(|bit| following & 1 << bit != 0);
                     let missing = std::iter::once(seq_no).chain(bits.map(|bit| seq_no.wrapping_add(1 + bit)));
-                    let sent = missing.filter_map(|seq_no| outgoing.find_sent(seq_no));
-                    self.feedback.extend(sent.map(|sent| PeerEvent::Lost { line, sent }));
+                    let sent = missing.filter_map(|seq_no| outgoing.find_sent(seq_no)).take(room);
+                    self.requests.extend(sent.map(|sent| (line, Some(sent))));
                 }
-                Feedback::KeyframeRequest { .. } => self.feedback.push(PeerEvent::KeyframeRequest { line }),
+                Feedback::KeyframeRequest { .. } => self.requests.extend((room > 0).then_some((line, None))),
             }
         });
     }
