@@ -34,6 +34,7 @@ mod socket;
 mod storm;
 mod wire;
 
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -56,6 +57,12 @@ const MOST_BARE_SENDS: f64 = 1.0;
 fn main() -> ExitCode {
     let flags = Flags::parse();
     process::prepare();
+    if let Some(addr) = flags.addr
+        && let Err(error) = TcpStream::connect(addr)
+    {
+        eprintln!("--addr {addr}: {error}");
+        return ExitCode::FAILURE;
+    }
     if let Some(ramp) = flags.ramp {
         let found = ramp::climb(&flags, ramp, |shape| measure(&flags, shape, false));
         write_json(&flags, &[found]);
@@ -145,5 +152,8 @@ fn write_json(flags: &Flags, figures: &[Value]) {
 }
 
 fn write(path: &Path, text: &str) {
-    std::fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    if let Err(error) = std::fs::write(path, text) {
+        eprintln!("{}: {error}", path.display());
+        std::process::exit(1);
+    }
 }

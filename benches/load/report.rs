@@ -46,7 +46,7 @@ impl Row {
             delays.at(0.5),
             delays.at(0.99),
             delays.at(0.999),
-            shown(measured.core().map(|core| core * 100.0), 1) + "%",
+            measured.core().map_or("-".to_owned(), |core| format!("{:.1}%", core * 100.0)),
             self.joined_s,
             shown(self.kb_each, 0),
             measured.spent.busy * 100.0,
