@@ -95,6 +95,11 @@ impl Row {
         );
     }
 
+    /// Whether others used the server's core or the generator's.
+    pub fn is_disturbed(&self) -> bool {
+        self.measured.disturbed().max(self.measured.spent.waited) > DISTURBED
+    }
+
     /// Microseconds of the server for each forwarded packet; none where packets were lost, since an overloaded server
     /// forwards others, and cheaper.
     pub fn us_per_packet(&self) -> Option<f64> {
