@@ -117,6 +117,7 @@ fn check(rows: &[Row]) -> ExitCode {
 }
 
 fn measure(flags: &Flags, shape: &Shape, with_floors: bool) -> Row {
+    let _turn = process::take_turn();
     let server = server(flags);
     let empty_kb = server.rss_kb();
     let begin = Instant::now();
