@@ -105,7 +105,7 @@ fn main() -> ExitCode {
 fn check(rows: &[Row]) -> ExitCode {
     let dear = rows.iter().filter(|row| row.times_bare().is_some_and(|times| times > MOST_BARE_SENDS));
     let dear: Vec<_> = dear.map(|row| row.shape.name.as_ref()).collect();
-    let lossy = rows.iter().filter(|row| !row.measured.is_held());
+    let lossy = rows.iter().filter(|row| !row.is_held());
     let lossy: Vec<_> = lossy.map(|row| row.shape.name.as_ref()).collect();
     if !dear.is_empty() {
         eprintln!("A packet costs more than {MOST_BARE_SENDS} bare sends of it: {}", dear.join(", "));

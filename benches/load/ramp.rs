@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::flags::{Flags, Ramp};
-use crate::report::{BUSY, Row, print_load_heading};
+use crate::report::{Row, print_load_heading};
 use crate::shape::Shape;
 
 /// How often a step is measured, if others use the machine.
@@ -37,13 +37,13 @@ pub fn climb(flags: &Flags, ramp: Ramp, measure: impl Fn(&Shape) -> Row) -> Valu
             row.print_load();
             tries += 1;
             // One that was not held because the machine was not quiet says nothing.
-            if row.measured.is_held() || tries == TRIES || !row.is_disturbed() {
+            if row.is_held() || tries == TRIES || !row.is_disturbed() {
                 break row;
             }
         };
-        disturbed |= !row.measured.is_held() && row.is_disturbed();
-        full |= row.measured.spent.busy > BUSY;
-        if row.measured.is_held() {
+        disturbed |= !row.is_held() && row.is_disturbed();
+        full |= row.is_generator_full();
+        if row.is_held() {
             held = Some((next, row));
         } else {
             failed = Some(next);
