@@ -34,6 +34,7 @@ mod socket;
 mod storm;
 mod wire;
 
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -56,6 +57,12 @@ const MOST_BARE_SENDS: f64 = 1.0;
 fn main() -> ExitCode {
     let flags = Flags::parse();
     process::prepare();
+    if let Some(addr) = flags.addr
+        && let Err(error) = TcpStream::connect(addr)
+    {
+        eprintln!("--addr {addr}: {error}");
+        return ExitCode::FAILURE;
+    }
     if let Some(ramp) = flags.ramp {
         let found = ramp::climb(&flags, ramp, |shape| measure(&flags, shape, false));
         write_json(&flags, &[found]);
@@ -98,7 +105,7 @@ fn main() -> ExitCode {
 fn check(rows: &[Row]) -> ExitCode {
     let dear = rows.iter().filter(|row| row.times_bare().is_some_and(|times| times > MOST_BARE_SENDS));
     let dear: Vec<_> = dear.map(|row| row.shape.name.as_ref()).collect();
-    let lossy = rows.iter().filter(|row| !row.measured.is_held());
+    let lossy = rows.iter().filter(|row| !row.is_held());
     let lossy: Vec<_> = lossy.map(|row| row.shape.name.as_ref()).collect();
     if !dear.is_empty() {
         eprintln!("A packet costs more than {MOST_BARE_SENDS} bare sends of it: {}", dear.join(", "));
@@ -110,6 +117,7 @@ fn check(rows: &[Row]) -> ExitCode {
 }
 
 fn measure(flags: &Flags, shape: &Shape, with_floors: bool) -> Row {
+    let _turn = process::take_turn();
     let server = server(flags);
     let empty_kb = server.rss_kb();
     let begin = Instant::now();
@@ -145,5 +153,8 @@ fn write_json(flags: &Flags, figures: &[Value]) {
 }
 
 fn write(path: &Path, text: &str) {
-    std::fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    if let Err(error) = std::fs::write(path, text) {
+        eprintln!("{}: {error}", path.display());
+        std::process::exit(1);
+    }
 }

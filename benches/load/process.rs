@@ -128,6 +128,14 @@ pub fn prepare() {
     }
 }
 
+/// Waits until no other run of this bench measures on this machine: they would measure each other.
+pub fn take_turn() -> Option<File> {
+    let path = std::env::temp_dir().join("aq-server-load.lock");
+    let turn = File::options().create(true).append(true).open(path).ok()?;
+    turn.lock().ok()?;
+    Some(turn)
+}
+
 /// Moves the calling thread to the server's core.
 pub fn share_the_servers_core() {
     let id = fs::read_link("/proc/thread-self").expect("Linux");

@@ -3,8 +3,11 @@
 use serde_json::{Value, json};
 
 use crate::flags::{Flags, Ramp};
-use crate::report::{BUSY, Row, print_load_heading};
+use crate::report::{Row, print_load_heading};
 use crate::shape::Shape;
+
+/// How often a step is measured, if others use the machine.
+const TRIES: u32 = 3;
 
 /// The first step of each kind, and where it ends for lack of addresses.
 const FIRST: usize = 16;
@@ -17,7 +20,7 @@ pub fn climb(flags: &Flags, ramp: Ramp, measure: impl Fn(&Shape) -> Row) -> Valu
         Ramp::Rooms => ("rooms", &|rooms| flags.custom(rooms)),
     };
     print_load_heading();
-    let (mut held, mut failed, mut full) = (None::<(usize, Row)>, None, false);
+    let (mut held, mut failed, mut full, mut disturbed) = (None::<(usize, Row)>, None, false, false);
     loop {
         let (low, high) = (held.as_ref().map_or(0, |(count, _)| *count), failed);
         let next = match high {
@@ -28,10 +31,19 @@ pub fn climb(flags: &Flags, ramp: Ramp, measure: impl Fn(&Shape) -> Row) -> Valu
         if high.is_some_and(|high| high - low <= (high / 12).max(1)) || next > MOST {
             break;
         }
-        let row = measure(&shape(next));
-        row.print_load();
-        full |= row.measured.spent.busy > BUSY;
-        if row.measured.is_held() {
+        let mut tries = 0;
+        let row = loop {
+            let row = measure(&shape(next));
+            row.print_load();
+            tries += 1;
+            // One that was not held because the machine was not quiet says nothing.
+            if row.is_held() || tries == TRIES || !row.is_disturbed() {
+                break row;
+            }
+        };
+        disturbed |= !row.is_held() && row.is_disturbed();
+        full |= row.is_generator_full();
+        if row.is_held() {
             held = Some((next, row));
         } else {
             failed = Some(next);
@@ -43,9 +55,11 @@ pub fn climb(flags: &Flags, ramp: Ramp, measure: impl Fn(&Shape) -> Row) -> Valu
     };
     let limit = if full {
         "the generator's core was full, so that this is the highest load that it could make"
+    } else if disturbed {
+        "the machine was not quiet, so that it may be more"
     } else {
         "above it, the server's core was the limit"
     };
     println!("held: {count} {what}, {:.0} packets/s; {limit}", row.measured.rate());
-    json!({ "ramp": what, "held": count, "generator_was_the_limit": full, "at": row.to_json() })
+    json!({ "ramp": what, "held": count, "generator_was_the_limit": full, "disturbed": disturbed, "at": row.to_json() })
 }

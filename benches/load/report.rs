@@ -7,7 +7,10 @@ use crate::floor::Floors;
 use crate::shape::Shape;
 
 /// Shares of the generator's core above which its own speed may be the limit.
-pub const BUSY: f64 = 0.9;
+const BUSY: f64 = 0.9;
+
+/// The share of a shape's packets that the generator has to send for a figure of that shape.
+const OFFERED: f64 = 0.98;
 
 /// A share of the time in which the server waited for its core above which the machine was not quiet.
 const DISTURBED: f64 = 0.02;
@@ -46,7 +49,7 @@ impl Row {
             delays.at(0.5),
             delays.at(0.99),
             delays.at(0.999),
-            shown(measured.core().map(|core| core * 100.0), 1) + "%",
+            measured.core().map_or("-".to_owned(), |core| format!("{:.1}%", core * 100.0)),
             self.joined_s,
             shown(self.kb_each, 0),
             measured.spent.busy * 100.0,
@@ -68,6 +71,9 @@ impl Row {
                 "  something else ran on the generator's core for {:.0} % of the time",
                 measured.spent.waited * 100.0
             );
+        }
+        if self.offered() < OFFERED {
+            println!("  the generator could send {:.0} % of this load", self.offered() * 100.0);
         }
         if measured.overflowed > 0 {
             println!(
@@ -93,6 +99,30 @@ impl Row {
             us / floors.runs_of_8,
             shown(self.run_length, 2),
         );
+    }
+
+    /// The share of the shape's packets that the generator sent.
+    fn offered(&self) -> f64 {
+        let (video, audio) = self.shape.forwarded_per_second();
+        if self.shape.publishers == 0 {
+            return 1.0;
+        }
+        self.measured.expected as f64 / (video + audio) / self.measured.spent.elapsed.as_secs_f64()
+    }
+
+    /// Whether the generator could make no more.
+    pub fn is_generator_full(&self) -> bool {
+        self.measured.spent.busy > BUSY || self.offered() < OFFERED
+    }
+
+    /// Whether it was carried, all of it.
+    pub fn is_held(&self) -> bool {
+        self.measured.is_held() && self.offered() >= OFFERED
+    }
+
+    /// Whether others used the server's core or the generator's.
+    pub fn is_disturbed(&self) -> bool {
+        self.measured.disturbed().max(self.measured.spent.waited) > DISTURBED
     }
 
     /// Microseconds of the server for each forwarded packet; none where packets were lost, since an overloaded server
@@ -121,7 +151,7 @@ impl Row {
             "p50_ms": measured.shown_delays().at(0.5), "p99_ms": measured.shown_delays().at(0.99),
             "p999_ms": measured.shown_delays().at(0.999), "max_ms": measured.shown_delays().at(1.0),
             "join_s": self.joined_s, "run_length": self.run_length, "kb_per_participant": self.kb_each,
-            "generator_busy": measured.spent.busy, "generator_late_ms": measured.late.as_secs_f64() * 1e3,
+            "generator_offered": self.offered(), "generator_busy": measured.spent.busy, "generator_late_ms": measured.late.as_secs_f64() * 1e3,
             "generator_overflowed": measured.overflowed, "generator_waited": measured.spent.waited, "server_waited": measured.disturbed(),
         })
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::client::Role;
 use crate::generator::Generator;
-use crate::process::Server;
+use crate::process::{Server, take_turn};
 use crate::shape::Shape;
 
 /// How many come, into rooms of how many, in which time.
@@ -22,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Measures and prints.
 pub fn measure(server: Server) -> Value {
+    let _turn = take_turn();
     let call = Shape::conferences("join storm", 1, 4);
     let mut generator = Generator::connect(&server, &call);
     let calm = generator.run(CALM, &server);
