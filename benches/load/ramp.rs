@@ -58,7 +58,7 @@ pub fn climb(flags: &Flags, ramp: Ramp, measure: impl Fn(&Shape) -> Row) -> Valu
     } else if disturbed {
         "the machine was not quiet, so that it may be more"
     } else {
-        "above it, the server's core was the limit"
+        "above it, packets were lost or late"
     };
     println!("held: {count} {what}, {:.0} packets/s; {limit}", row.measured.rate());
     json!({ "ramp": what, "held": count, "generator_was_the_limit": full, "disturbed": disturbed, "at": row.to_json() })
