@@ -16,15 +16,20 @@
 //! | 2 | [`room`] | who is there, what they publish, chat: pure |
 //! | 2 | [`web::conn`], [`media::peer`] | one TCP connection; one `Rtc` |
 //! | 1 | [`web`], [`media`] | HTTP, WebSocket, signaling; ICE demultiplexing, negotiation, RTP rewriting: pure |
-//! | 0 | [`config`], [`clock`], [`id`], [`stats`], [`track`] | words that all share |
+//! | 0 | [`config`], [`clock`], [`datagrams`], [`id`], [`stats`], [`track`] | words that all share |
 //!
 //! # A packet
 //!
 //! [`io::udp`] takes a batch. For each datagram [`media::demux`] finds the peer by address (or by the ufrag of a
-//! STUN request), [`media::peer`] decrypts, and what it says is kept with a shared payload. When the batch is
-//! done, `poll_output` gives each packet to the track's subscribers' queues; then, subscriber after subscriber,
-//! [`media::forward`] maps the numbers, all packets are written to the `Rtc`, and one drain takes out the
-//! sealed datagrams. Those to one destination with one size leave in one system call.
+//! STUN request), [`media::peer`] lets its `Rtc` decrypt, and what that says is kept with a shared payload. When the
+//! batch is done, `poll_output` gives each packet to the track's subscribers' queues; then, subscriber after
+//! subscriber, [`media::forward`] maps the numbers, and [`media::outgoing`] writes header and payload into the one
+//! buffer of [`datagrams`] and seals them there ([`media::srtp`]). The buffer goes to the socket piece by piece,
+//! while it is still in the processor's cache; what has one destination and one size leaves as one message. At last
+//! the batch goes to its tracks' [`media::history`], once for all subscribers, to answer NACKs.
+//!
+//! Nothing that is forwarded passes through str0m: it would copy, queue, cache and record each packet for each
+//! subscriber, 13,000 instructions of it where sealing takes 4,000.
 //!
 //! # A message
 //!
@@ -47,7 +52,8 @@
 //! 7. Nothing depends on the order of a hash map: what is walked is a vector or a B-tree.*
 //! 8. A track is named by publisher and the publisher's mid. A subscriber's mid is private to its peer and does
 //!    not exist before the offer that creates it.
-//! 9. The outgoing sequence number of an SSRC only grows: no (SSRC, number) is sealed with two packets.
+//! 9. The outgoing sequence number of an SSRC only grows: no (SSRC, number) is sealed with two packets. What
+//!    [`media::outgoing`] seals, str0m has no stream for: no SSRC is used by both.
 //!
 //! # What is deliberately absent
 //!

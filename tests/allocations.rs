@@ -50,7 +50,7 @@ fn allocations(watchers: usize) -> [u64; 2] {
         world.join("r", false, watcher == 0);
     }
     world.run(Duration::from_secs(2));
-    let mut frame = |world: &mut World, key| {
+    let frame = |world: &mut World, key| {
         world.now += Duration::from_millis(33);
         let batch = world.frame(publisher, key);
         world.serve(&batch);

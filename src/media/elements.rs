@@ -110,7 +110,7 @@ impl Elements {
             return false;
         }
         buffer.resize(begin + length.next_multiple_of(4), 0);
-        let words = (length.next_multiple_of(4) / 4 - 1) as u16;
+        let words = (length.div_ceil(4) - 1) as u16;
         buffer[begin + 2..begin + 4].copy_from_slice(&words.to_be_bytes());
         true
     }

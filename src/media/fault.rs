@@ -18,7 +18,7 @@ pub enum PeerError {
     /// ICE or DTLS did not come up, or went away.
     MediaTimeout(&'static str),
     /// str0m gave up.
-    Rtc(RtcError),
+    Engine(RtcError),
     /// A panic: a bug of ours or of str0m's.
     Bug(String),
 }
@@ -45,7 +45,7 @@ impl PeerError {
             Self::UnexpectedAnswer => "An answer came while no offer was out.",
             Self::AnswerTimeout => "No answer came in time.",
             Self::MediaTimeout(_) => "Sound and picture could not be connected: UDP may be blocked on the way.",
-            Self::Rtc(_) | Self::Bug(_) => "The connection for sound and picture failed.",
+            Self::Engine(_) | Self::Bug(_) => "The connection for sound and picture failed.",
         }
     }
 
@@ -56,7 +56,7 @@ impl PeerError {
             Self::UnexpectedAnswer => "unexpected-answer",
             Self::AnswerTimeout => "negotiation-timeout",
             Self::MediaTimeout(_) => "media-timeout",
-            Self::Rtc(_) | Self::Bug(_) => "internal",
+            Self::Engine(_) | Self::Bug(_) => "internal",
         }
     }
 }
@@ -68,7 +68,7 @@ impl std::fmt::Display for PeerError {
             Self::UnexpectedAnswer => f.write_str("an answer came while no offer was out"),
             Self::AnswerTimeout => f.write_str("no answer came in time"),
             Self::MediaTimeout(what) => write!(f, "media could not be connected: {what}"),
-            Self::Rtc(error) => write!(f, "the WebRTC engine failed: {error}"),
+            Self::Engine(error) => write!(f, "the WebRTC engine failed: {error}"),
             Self::Bug(why) => write!(f, "a bug: {}", why.escape_debug()),
         }
     }

@@ -243,7 +243,7 @@ impl Outgoing {
         head[4..8].copy_from_slice(&header.timestamp.to_be_bytes());
         head[8..12].copy_from_slice(&header.ssrc.to_be_bytes());
         buffer.extend_from_slice(&head);
-        let mid = (!self.is_known && self.accepted.contains(MID_ID)).then(|| (MID_ID, &*self.mid_value));
+        let mid = (!self.is_known && self.accepted.contains(MID_ID)).then_some((MID_ID, &*self.mid_value));
         if packet.elements.write(self.accepted, mid, buffer) {
             buffer[start] |= 0x10;
         }

@@ -277,11 +277,14 @@ impl Peer {
                 return Ok(None);
             }
         } else if rtcp::is_rtcp(contents) {
-            self.handle_rtcp(route, contents);
+            let is_for_receiver = self.handle_rtcp(now, route, contents);
+            if !is_for_receiver {
+                return Ok(None);
+            }
         } else {
             self.arrived = (Some(route), Elements::read(contents, MEDIA_IDS));
         }
-        self.rtc.handle_input(input).map_err(PeerError::Rtc)?;
+        self.rtc.handle_input(input).map_err(PeerError::Engine)?;
         self.collect_keys();
         Ok(validated)
     }
@@ -306,7 +309,7 @@ impl Peer {
             }
             _ => {}
         }
-        self.rtc.handle_input(Input::Timeout(now)).map_err(PeerError::Rtc)?;
+        self.rtc.handle_input(Input::Timeout(now)).map_err(PeerError::Engine)?;
         self.collect_keys();
         Ok(())
     }
@@ -392,7 +395,7 @@ impl Peer {
             None => PeerEvent::KeyframeRequest { line },
         }));
         loop {
-            let output = self.rtc.poll_output().map_err(PeerError::Rtc)?;
+            let output = self.rtc.poll_output().map_err(PeerError::Engine)?;
             self.collect_keys();
             match output {
                 Output::Timeout(at) => {
@@ -534,25 +537,32 @@ impl Peer {
         outgoing.start(track, payload_types, profile.accepted(media.remote_extmap()));
     }
 
-    /// Feedback on what is sent to the peer. str0m gets it too: it knows of none of these streams.
-    fn handle_rtcp(&mut self, route: Route, contents: &[u8]) {
+    /// Takes feedback on what is sent to the peer. Says whether str0m has to have it too, for what the peer sends:
+    /// opening it twice costs more than anything else that a mere watcher makes the server do.
+    fn handle_rtcp(&mut self, now: Instant, route: Route, contents: &[u8]) -> bool {
         let Some(egress) = &mut self.egress else {
-            return;
+            return true;
         };
         let Some(compound) = egress.open_rtcp(route, contents) else {
-            return;
+            return false;
         };
-        rtcp::read(compound, |feedback| {
-            let ssrc = feedback.ssrc();
-            let of_ssrc = |outgoing: &Option<Outgoing>| outgoing.as_ref().is_some_and(|outgoing| outgoing.ssrc == ssrc);
-            let Some(line) = self.outgoing.iter().position(of_ssrc) else {
+        let mut reference = None;
+        let is_sender = rtcp::read(compound, |feedback| {
+            let mut lines = self.outgoing.iter_mut().enumerate();
+            let found = lines.find_map(|(line, outgoing)| {
+                let outgoing = outgoing.as_mut().filter(|outgoing| Some(outgoing.ssrc) == feedback.stream())?;
+                Some((line, outgoing))
+            });
+            let Some((line, outgoing)) = found else {
+                if let Feedback::Reference(told) = feedback {
+                    reference = Some(told);
+                }
                 return;
             };
-            let outgoing = self.outgoing[line].as_mut().expect("found above");
             outgoing.handle_report();
             let room = MAX_REQUESTS.saturating_sub(self.requests.len());
             match feedback {
-                Feedback::Report { .. } => {}
+                Feedback::Report { .. } | Feedback::Reference(_) => {}
                 Feedback::Nack { seq_no, following, .. } => {
                     let bits = (0..16).filter(|bit| following & 1 << bit != 0);
                     let missing = std::iter::once(seq_no).chain(bits.map(|bit| seq_no.wrapping_add(1 + bit)));
@@ -562,6 +572,10 @@ impl Peer {
                 Feedback::KeyframeRequest { .. } => self.requests.extend((room > 0).then_some((line, None))),
             }
         });
+        if let Some(reference) = reference {
+            egress.handle_reference(now, reference);
+        }
+        is_sender && !self.incoming.is_empty()
     }
 
     fn collect_keys(&mut self) {

@@ -1,11 +1,19 @@
 //! RTCP between the server as a sender and one subscriber: feedback that comes in, sender reports that go out
-//! (RFC 3550 section 6.4.1, RFC 4585 section 6).
+//! (RFC 3550 section 6.4.1, RFC 4585 section 6, RFC 3611 section 4).
+
+use std::time::Duration;
 
 /// Packet types (RFC 3550 section 12.1, RFC 4585 section 6.1).
 const SENDER_REPORT: u8 = 200;
 const RECEIVER_REPORT: u8 = 201;
+const BYE: u8 = 203;
 const TRANSPORT_FEEDBACK: u8 = 205;
 const PAYLOAD_FEEDBACK: u8 = 206;
+const EXTENDED_REPORT: u8 = 207;
+
+/// Blocks of extended reports, each with its length in words.
+const RECEIVER_REFERENCE_TIME: u32 = 4 << 24 | 2;
+const LAST_RECEIVER_REPORT: u32 = 5 << 24 | 3;
 
 /// Feedback message types.
 const NACK: u8 = 1;
@@ -34,13 +42,25 @@ pub enum Feedback {
         /// Of the stream.
         ssrc: u32,
     },
+    /// It wants to learn the round-trip time, which decides how soon it asks for a lost packet again.
+    Reference(Reference),
+}
+
+/// A receiver's clock when it sent a report (RFC 3611 section 4.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// Whose clock.
+    pub ssrc: u32,
+    /// The middle 32 bits of its NTP time.
+    pub ntp: u32,
 }
 
 impl Feedback {
-    /// The stream that it is about.
-    pub fn ssrc(&self) -> u32 {
+    /// The stream that it is about, if it is about one.
+    pub fn stream(&self) -> Option<u32> {
         match *self {
-            Self::Report { ssrc } | Self::Nack { ssrc, .. } | Self::KeyframeRequest { ssrc } => ssrc,
+            Self::Report { ssrc } | Self::Nack { ssrc, .. } | Self::KeyframeRequest { ssrc } => Some(ssrc),
+            Self::Reference(_) => None,
         }
     }
 }
@@ -50,17 +70,25 @@ pub fn is_rtcp(datagram: &[u8]) -> bool {
     matches!(datagram, [first, second, ..] if first >> 6 == 2 && (192..=223).contains(second))
 }
 
-/// Reads a compound packet. What is malformed ends the reading, and what came before it counts.
-pub fn read(compound: &[u8], mut handle: impl FnMut(Feedback)) {
+/// Reads a compound packet. What is malformed ends the reading, and what came before it counts. Says whether the peer
+/// speaks as a sender too.
+pub fn read(compound: &[u8], mut handle: impl FnMut(Feedback)) -> bool {
     let mut rest = compound;
+    let mut is_sender = false;
     while let Some((&[first, packet_type, a, b], _)) = rest.split_first_chunk::<4>() {
         let length = 4 + 4 * usize::from(u16::from_be_bytes([a, b]));
         let Some(packet) = rest.get(..length).filter(|_| first >> 6 == 2) else {
-            return;
+            return is_sender;
         };
         rest = &rest[length..];
+        is_sender |= matches!(packet_type, SENDER_REPORT | BYE | EXTENDED_REPORT);
         let count = first & 0x1f;
         let word = |at: usize| packet.get(at..at + 4).map(|word| u32::from_be_bytes(word.try_into().expect("4 bytes")));
+        if (packet_type, word(8)) == (EXTENDED_REPORT, Some(RECEIVER_REFERENCE_TIME))
+            && let (Some(ssrc), Some(upper), Some(lower)) = (word(4), word(12), word(16))
+        {
+            handle(Feedback::Reference(Reference { ssrc, ntp: upper << 16 | lower >> 16 }));
+        }
         let reports = match packet_type {
             SENDER_REPORT => 28,
             RECEIVER_REPORT => 8,
@@ -91,6 +119,7 @@ pub fn read(compound: &[u8], mut handle: impl FnMut(Feedback)) {
             _ => {}
         }
     }
+    is_sender
 }
 
 /// What a sender says of one of its streams.
@@ -119,6 +148,18 @@ pub const HEAD_BYTES: usize = 8;
 pub fn write_head(sender: u32, buffer: &mut Vec<u8>) {
     buffer.extend_from_slice(&[0x80, RECEIVER_REPORT, 0, 1]);
     buffer.extend_from_slice(&sender.to_be_bytes());
+}
+
+/// Bytes of a written answer to a reference.
+pub const ANSWER_BYTES: usize = 24;
+
+/// Appends the answer to a reference that came so long ago (RFC 3611 section 4.5).
+pub fn write_answer(sender: u32, reference: Reference, elapsed: Duration, buffer: &mut Vec<u8>) {
+    let delay = (elapsed.as_micros() * 65_536 / 1_000_000) as u32;
+    buffer.extend_from_slice(&[0x80, EXTENDED_REPORT, 0, 5]);
+    for word in [sender, LAST_RECEIVER_REPORT, reference.ssrc, reference.ntp, delay] {
+        buffer.extend_from_slice(&word.to_be_bytes());
+    }
 }
 
 impl SenderReport {
@@ -151,9 +192,20 @@ mod tests {
     }
 
     #[test]
+    fn a_sender_is_told_from_a_receiver() {
+        for (packet_type, expected) in [(200, true), (201, false), (203, true), (205, false), (206, false), (207, true)]
+        {
+            let mut compound = packet(0, RECEIVER_REPORT, &[1]);
+            compound.extend(packet(0, packet_type, &[1, 2, 3, 4, 5, 6]));
+            assert_eq!(read(&compound, |_| ()), expected, "{packet_type}");
+        }
+    }
+
+    #[test]
     fn all_that_a_browser_says_is_read() {
         let report = [7, 0, 0, 0, 0, 0];
         let mut compound = packet(1, RECEIVER_REPORT, &[&[1], &report[..]].concat());
+        compound.extend(packet(0, EXTENDED_REPORT, &[12, RECEIVER_REFERENCE_TIME, 0x0001_0002, 0x0003_0004]));
         compound.extend(packet(NACK, TRANSPORT_FEEDBACK, &[1, 8, 0x0005_8001, 0x0100_0000]));
         compound.extend(packet(PLI, PAYLOAD_FEEDBACK, &[1, 9]));
         compound.extend(packet(FIR, PAYLOAD_FEEDBACK, &[1, 0, 10, 0x0100_0000, 11, 0x0200_0000]));
@@ -162,6 +214,7 @@ mod tests {
         let nack = |seq_no, following| Feedback::Nack { ssrc: 8, seq_no, following };
         let expected = [
             Feedback::Report { ssrc: 7 },
+            Feedback::Reference(Reference { ssrc: 12, ntp: 0x0002_0003 }),
             nack(5, 0x8001),
             nack(0x0100, 0),
             Feedback::KeyframeRequest { ssrc: 9 },
@@ -183,6 +236,10 @@ mod tests {
         report.write(&mut compound);
         assert_eq!(compound.len(), HEAD_BYTES + SENDER_REPORT_BYTES);
         assert_eq!(compound[HEAD_BYTES..], packet(0, SENDER_REPORT, &[5, 1, 2, 3, 4, 6]));
+        write_answer(9, Reference { ssrc: 12, ntp: 77 }, Duration::from_millis(1_500), &mut compound);
+        assert_eq!(compound.len(), HEAD_BYTES + SENDER_REPORT_BYTES + ANSWER_BYTES);
+        let answer = packet(0, EXTENDED_REPORT, &[9, LAST_RECEIVER_REPORT, 12, 77, 3 << 15]);
+        assert_eq!(compound[HEAD_BYTES + SENDER_REPORT_BYTES..], answer);
         assert_eq!(feedback(&compound), []);
     }
 }

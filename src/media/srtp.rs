@@ -57,7 +57,14 @@ pub struct Srtp {
 
 enum Cipher {
     Gcm { key: LessSafeKey, salt: [u8; 12] },
-    CmSha1 { key: EncryptingKey, auth: hmac::Key, salt: [u8; 14] },
+    CmSha1(Box<CmSha1>),
+}
+
+/// The keys of a peer without AES-GCM.
+struct CmSha1 {
+    key: EncryptingKey,
+    auth: hmac::Key,
+    salt: [u8; 14],
 }
 
 impl Srtp {
@@ -97,7 +104,8 @@ impl Srtp {
                 let tag = key.seal_in_place_separate_tag(nonce, Aad::from(&*head), body);
                 buffer.extend_from_slice(tag.expect("a packet is shorter than GCM's limit").as_ref());
             }
-            Cipher::CmSha1 { key, auth, salt } => {
+            Cipher::CmSha1(keys) => {
+                let CmSha1 { key, auth, salt } = &**keys;
                 apply_cm(key, salt, ssrc, seq_no, body);
                 let mut context = hmac::Context::with_key(auth);
                 context.update(&buffer[start..]);
@@ -122,7 +130,8 @@ impl Srtp {
                 buffer.extend_from_slice(tag.expect("a packet is shorter than GCM's limit").as_ref());
                 buffer.extend_from_slice(&trailer);
             }
-            Cipher::CmSha1 { key, auth, salt } => {
+            Cipher::CmSha1(keys) => {
+                let CmSha1 { key, auth, salt } = &**keys;
                 apply_cm(key, salt, ssrc, u64::from(index), body);
                 buffer.extend_from_slice(&trailer);
                 let tag = hmac::sign(auth, &buffer[start..]);
@@ -156,7 +165,8 @@ impl Srtp {
                 key.open_in_place(nonce, Aad::from(aad), plain).ok()?;
                 plain.truncate(length);
             }
-            Cipher::CmSha1 { key, auth, salt } => {
+            Cipher::CmSha1(keys) => {
+                let CmSha1 { key, auth, salt } = &**keys;
                 let (signed, tag) = packet.split_last_chunk::<HMAC_TAG>()?;
                 let (sealed, trailer) = signed.split_last_chunk::<4>()?;
                 let index = u32::from_be_bytes(*trailer);
@@ -194,7 +204,8 @@ impl Cipher {
             let key = UnboundCipherKey::new(&cipher::AES_128, &session).expect("16 bytes");
             let auth = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &derive(labels.auth, 20));
             let salt = session_salt.try_into().expect("14 bytes");
-            Self::CmSha1 { key: EncryptingKey::ctr(key).expect("AES has a counter mode"), auth, salt }
+            let key = EncryptingKey::ctr(key).expect("AES has a counter mode");
+            Self::CmSha1(Box::new(CmSha1 { key, auth, salt }))
         } else {
             let algorithm = if key.len() == 32 { &AES_256_GCM } else { &AES_128_GCM };
             let key = LessSafeKey::new(UnboundKey::new(algorithm, &session).expect("16 or 32 bytes"));
@@ -264,11 +275,10 @@ mod tests {
     #[test]
     fn keys_are_derived_as_in_rfc_3711_appendix_b_3() {
         let (key, salt) = (bytes("E1F97A0D3E018BE0D64FA32C06DE4139"), bytes("0EC675AD498AFEEBB6960B3AABE6"));
-        let Cipher::CmSha1 { key, auth, salt } =
-            Cipher::derive(SrtpProfile::AES128_CM_SHA1_80, &key, &salt, &RTP_LABELS)
-        else {
+        let Cipher::CmSha1(keys) = Cipher::derive(SrtpProfile::AES128_CM_SHA1_80, &key, &salt, &RTP_LABELS) else {
             panic!("the profile says counter mode");
         };
+        let CmSha1 { key, auth, salt } = *keys;
         assert_eq!(salt[..], bytes("30CBBC08863D8C85D49DB34A9AE1"));
         let expected = UnboundCipherKey::new(&cipher::AES_128, &bytes("C61E7A93744F39EE10734AFE3FF7A087")).unwrap();
         let expected = EncryptingKey::ctr(expected).unwrap();

@@ -249,13 +249,13 @@ unsafe fn send_messages(socket: &UdpSocket, messages: &mut [Message], batches: b
 
 /// What the calls for many do: it goes on to the first failure, which counts only if it is the first of all.
 fn one_by_one(messages: &mut [Message], mut call: impl FnMut(&mut Message) -> libc::ssize_t) -> io::Result<usize> {
-    for index in 0..messages.len() {
-        let length = call(&mut messages[index]);
+    for (index, message) in messages.iter_mut().enumerate() {
+        let length = call(message);
         if length < 0 {
             let error = io::Error::last_os_error();
             return if index == 0 { Err(error) } else { Ok(index) };
         }
-        messages[index].length = length as libc::c_uint;
+        message.length = length as libc::c_uint;
     }
     Ok(messages.len())
 }
