@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -55,6 +56,8 @@ pub struct Client {
     next_video: u64,
     /// Packets: what it sent, what came, what of that it decrypted.
     pub sent: u64,
+    /// Packets of the current frame that have left, where they leave one by one.
+    pub of_frame: usize,
     pub arrived: u64,
     pub decrypted: u64,
 }
@@ -89,6 +92,7 @@ impl Client {
             next_audio: 1_000,
             next_video: 1_000,
             sent: 0,
+            of_frame: 0,
             arrived: 0,
             decrypted: 0,
         }
@@ -174,17 +178,18 @@ impl Client {
         self.answered && self.connected && self.tracks == self.role.tracks
     }
 
-    /// Writes one frame of so many packets.
+    /// Writes these packets of a frame of so many.
     pub fn write_video(
         &mut self,
         now: Instant,
         timestamp: u32,
+        these: Range<usize>,
         packets: usize,
         keyframe: bool,
         transmits: &mut Vec<Transmit>,
     ) {
         let Some(mid) = self.video else { return };
-        for index in 0..packets {
+        for index in these {
             let mut payload = vec![timestamp as u8; self.role.video_bytes];
             // VP8: extended descriptor with a 15-bit picture id; the frame header says key frame or not.
             payload[..4].copy_from_slice(&[if index == 0 { 0x90 } else { 0x80 }, 0x80, 0x80, 0]);

@@ -26,6 +26,9 @@ pub struct Flags {
     /// Video of each publisher
     #[arg(long, value_name = "KBPS", value_parser = at_least(1))]
     video_kbps: Option<u64>,
+    /// Packets of a frame leave one by one, as a browser's pacer sends them
+    #[arg(long)]
+    paced: bool,
     /// Publishers send 50 audio packets a second too
     #[arg(long)]
     audio: bool,
@@ -93,6 +96,7 @@ impl Flags {
             size,
             publishers: self.publishers.map_or(size, |publishers| (publishers as usize).min(size)),
             video_kbps: self.video_kbps.unwrap_or(1_000) as usize,
+            paced: self.paced,
             audio: self.audio,
             chat: false,
         }

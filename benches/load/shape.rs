@@ -27,6 +27,8 @@ pub struct Shape {
     pub publishers: usize,
     /// Video bitrate of each publisher.
     pub video_kbps: usize,
+    /// The packets of a frame leave one after the other, as a browser's pacer sends them, and not at once.
+    pub paced: bool,
     /// Publishers send audio too, 50 packets a second.
     pub audio: bool,
     /// Somebody in each room writes a line a second.
@@ -37,17 +39,44 @@ impl Shape {
     /// One publisher of 1 Mbit/s and those who watch.
     pub fn watchers(watchers: usize) -> Self {
         let name = format!("1 x {watchers}").into();
-        Self { name, rooms: 1, size: watchers + 1, publishers: 1, video_kbps: 1_000, audio: false, chat: false }
+        Self {
+            name,
+            rooms: 1,
+            size: watchers + 1,
+            publishers: 1,
+            video_kbps: 1_000,
+            paced: false,
+            audio: false,
+            chat: false,
+        }
     }
 
     /// Rooms in which everybody sends 1 Mbit/s and audio.
     pub fn conferences(name: &'static str, rooms: usize, size: usize) -> Self {
-        Self { name: name.into(), rooms, size, publishers: size, video_kbps: 1_000, audio: true, chat: false }
+        Self {
+            name: name.into(),
+            rooms,
+            size,
+            publishers: size,
+            video_kbps: 1_000,
+            paced: false,
+            audio: true,
+            chat: false,
+        }
     }
 
     /// Rooms of 20 in which nobody sends media and somebody chats.
     pub fn idle(name: &'static str, rooms: usize) -> Self {
-        Self { name: name.into(), rooms, size: 20, publishers: 0, video_kbps: 0, audio: false, chat: true }
+        Self {
+            name: name.into(),
+            rooms,
+            size: 20,
+            publishers: 0,
+            video_kbps: 0,
+            paced: false,
+            audio: false,
+            chat: true,
+        }
     }
 
     /// The packets of a video frame, and the payload of each.
@@ -55,6 +84,11 @@ impl Shape {
         let bytes = self.video_kbps * 1_000 / 8 / 30;
         let packets = bytes.div_ceil(VIDEO_BYTES).max(1);
         (packets, (bytes / packets).max(16))
+    }
+
+    /// Time between two packets of a frame: libwebrtc's pacer sends at 2.5 times the bitrate.
+    pub fn pause(&self) -> Duration {
+        if self.paced { FRAME * 2 / 5 / self.frame().0 as u32 } else { Duration::ZERO }
     }
 
     /// Participants in all.
@@ -78,9 +112,10 @@ pub fn all() -> Vec<Shape> {
         Shape::watchers(100),
         Shape::watchers(500),
         Shape::watchers(1_000),
+        Shape { name: "1 x 1000, paced".into(), paced: true, ..Shape::watchers(1_000) },
         Shape::conferences("conference of 16", 1, 16),
         Shape::conferences("25 rooms of 4", 25, 4),
-        Shape::conferences("100 rooms of 4", 100, 4),
+        Shape { audio: false, ..Shape::conferences("100 rooms of 4, no sound", 100, 4) },
         room_of_30,
         Shape::idle("2,000 idle", 100),
     ]

@@ -161,15 +161,19 @@ impl Generator {
         let client = &mut self.clients[index];
         let timestamp = self.counts.next_timestamp();
         let (packets, mut transmits) = (self.shape.frame().0, Vec::new());
+        let (mut interval, pause) = (AUDIO, self.shape.pause());
         if video {
-            client.write_video(now, timestamp, packets, self.keyframes, &mut transmits);
+            let these = client.of_frame..if pause.is_zero() { packets } else { client.of_frame + 1 };
+            client.of_frame = these.end % packets;
+            interval = if client.of_frame == 0 { FRAME - pause * (packets as u32 - 1) } else { pause };
+            client.write_video(now, timestamp, these, packets, self.keyframes, &mut transmits);
         } else {
             client.write_audio(now, timestamp, &mut transmits);
         }
         self.counts.stamp();
         self.send_all(&transmits);
         self.note(index);
-        if video { FRAME } else { AUDIO }
+        interval
     }
 
     fn send_chat(&mut self, room: usize) -> Duration {

@@ -8,7 +8,7 @@
 #![allow(unsafe_code, reason = "system calls that neither std nor mio offer")]
 
 use std::io;
-use std::mem::{size_of, zeroed};
+use std::mem::{MaybeUninit, size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsRawFd;
 use std::ptr;
@@ -18,8 +18,12 @@ use socket2::{Domain, Protocol, Socket as Options, Type};
 
 use crate::datagrams::Segments;
 
-/// Datagrams taken in one call. More delay the first of the batch, fewer cost more calls.
+/// Datagrams taken in one call at most. More delay the first of the batch, fewer cost more calls.
 const RECEIVE_BATCH: usize = 64;
+
+/// Datagrams that are made room for in the next call, at least: it doubles when all of it was needed. Making room
+/// for 64 costs as much as receiving one.
+const SMALL_BATCH: usize = 8;
 
 /// Largest datagram that is taken whole; media is below the MTU, and larger ones are nobody's.
 const DATAGRAM_BYTES: usize = 2048;
@@ -38,6 +42,8 @@ pub struct Socket {
     socket: UdpSocket,
     local: SocketAddr,
     receive: Box<Receive>,
+    /// Datagrams that the next call makes room for.
+    room: usize,
     /// Whether the system moves many messages in one call.
     pub batches: bool,
 }
@@ -92,7 +98,7 @@ impl Socket {
         let socket: std::net::UdpSocket = socket.into();
         let local = socket.local_addr()?;
         let socket = UdpSocket::from_std(socket);
-        Ok(Self { socket, local, receive: Receive::new(), batches: cfg!(target_os = "linux") })
+        Ok(Self { socket, local, receive: Receive::new(), room: SMALL_BATCH, batches: cfg!(target_os = "linux") })
     }
 
     /// The bound address.
@@ -116,23 +122,26 @@ impl Socket {
     /// Those that concern the socket as a whole; what one datagram caused (ICMP errors) is swallowed.
     pub fn receive(&mut self, mut handle: impl FnMut(Datagram<'_>)) -> io::Result<bool> {
         let receive = &mut *self.receive;
-        // SAFETY: all zeroes is a valid value of these C structures.
-        let (mut messages, mut slices): ([Message; RECEIVE_BATCH], [libc::iovec; RECEIVE_BATCH]) =
-            unsafe { (zeroed(), zeroed()) };
-        for index in 0..RECEIVE_BATCH {
-            slices[index] =
-                libc::iovec { iov_base: receive.payloads[index].as_mut_ptr().cast(), iov_len: DATAGRAM_BYTES };
-            let head = &mut messages[index].head;
+        let mut messages = [const { MaybeUninit::<Message>::uninit() }; RECEIVE_BATCH];
+        let mut slices = [const { MaybeUninit::<libc::iovec>::uninit() }; RECEIVE_BATCH];
+        for index in 0..self.room {
+            let slice = libc::iovec { iov_base: receive.payloads[index].as_mut_ptr().cast(), iov_len: DATAGRAM_BYTES };
+            // SAFETY: all zeroes is a valid value of this C structure.
+            let head = &mut messages[index].write(unsafe { zeroed() }).head;
             head.msg_name = (&raw mut receive.names[index]).cast();
             head.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-            head.msg_iov = &raw mut slices[index];
+            head.msg_iov = slices[index].write(slice);
             head.msg_iovlen = 1;
             head.msg_control = receive.controls[index].0.as_mut_ptr().cast();
             head.msg_controllen = CONTROL_BYTES as _;
         }
         // SAFETY: every pointer in `messages` points into `receive` or `slices`, which outlive the call, with
-        // the lengths given.
-        let received = unsafe { receive_messages(&self.socket, &mut messages, self.batches) };
+        // the lengths given, and as many were written.
+        let (messages, received) = unsafe {
+            let messages = written(&mut messages, self.room);
+            let received = receive_messages(&self.socket, messages, self.batches);
+            (messages, received)
+        };
         let received = match received {
             Ok(received) => received,
             Err(error) => {
@@ -156,7 +165,9 @@ impl Socket {
             let destination = SocketAddr::new(local.unwrap_or(self.local.ip()).to_canonical(), self.local.port());
             handle(Datagram { source, destination, contents: &receive.payloads[index][..message.length as usize] });
         }
-        Ok(received == RECEIVE_BATCH)
+        let was_full = received == self.room;
+        self.room = if was_full { (2 * self.room).min(RECEIVE_BATCH) } else { received.max(SMALL_BATCH) };
+        Ok(was_full)
     }
 
     /// Sends runs, at most `SEND_BATCH` of them, each of one datagram where the kernel can't segment. Returns how
@@ -165,23 +176,21 @@ impl Socket {
     /// # Errors
     /// The first could not leave.
     pub fn send<'a>(&self, runs: impl Iterator<Item = Segments<'a>>) -> io::Result<usize> {
-        // SAFETY: all zeroes is a valid value of these C structures.
-        let (mut messages, mut names, mut slices): (
-            [Message; SEND_BATCH],
-            [libc::sockaddr_storage; SEND_BATCH],
-            [libc::iovec; SEND_BATCH],
-        ) = unsafe { (zeroed(), zeroed(), zeroed()) };
-        let mut controls = [Control([0; CONTROL_BYTES]); SEND_BATCH];
+        let mut messages = [const { MaybeUninit::<Message>::uninit() }; SEND_BATCH];
+        let mut names = [const { MaybeUninit::<libc::sockaddr_storage>::uninit() }; SEND_BATCH];
+        let mut slices = [const { MaybeUninit::<libc::iovec>::uninit() }; SEND_BATCH];
+        let mut controls = [const { MaybeUninit::<Control>::uninit() }; SEND_BATCH];
         let v6_socket = self.local.is_ipv6();
         let mut count = 0;
         for (index, run) in runs.take(SEND_BATCH).enumerate() {
-            slices[index] = libc::iovec { iov_base: run.bytes.as_ptr().cast_mut().cast(), iov_len: run.bytes.len() };
-            let head = &mut messages[index].head;
+            let slice = libc::iovec { iov_base: run.bytes.as_ptr().cast_mut().cast(), iov_len: run.bytes.len() };
+            // SAFETY: all zeroes is a valid value of this C structure.
+            let head = &mut messages[index].write(unsafe { zeroed() }).head;
             head.msg_namelen = from_addr(run.route.remote, v6_socket, &mut names[index]);
-            head.msg_name = (&raw mut names[index]).cast();
-            head.msg_iov = &raw mut slices[index];
+            head.msg_name = names[index].as_mut_ptr().cast();
+            head.msg_iov = slices[index].write(slice);
             head.msg_iovlen = 1;
-            head.msg_control = controls[index].0.as_mut_ptr().cast();
+            head.msg_control = controls[index].write(Control([0; CONTROL_BYTES])).0.as_mut_ptr().cast();
             head.msg_controllen = CONTROL_BYTES as _;
             let segment = (run.bytes.len() > run.segment).then_some(run.segment as u16);
             // SAFETY: the control buffer is `CONTROL_BYTES` long, which holds both messages.
@@ -189,8 +198,8 @@ impl Socket {
             count = index + 1;
         }
         // SAFETY: every pointer in `messages` points into the arrays above or the runs, which outlive the call; the
-        // kernel only reads through them.
-        unsafe { send_messages(&self.socket, &mut messages[..count], self.batches) }
+        // kernel only reads through them, and `count` were written.
+        unsafe { send_messages(&self.socket, written(&mut messages, count), self.batches) }
     }
 }
 
@@ -204,6 +213,15 @@ impl Receive {
             memory.assume_init()
         }
     }
+}
+
+/// The first of an array.
+///
+/// # Safety
+/// So many were written.
+unsafe fn written(messages: &mut [MaybeUninit<Message>], count: usize) -> &mut [Message] {
+    // SAFETY: the caller's promise; `MaybeUninit` has the layout of what it holds.
+    unsafe { &mut *(ptr::from_mut(&mut messages[..count]) as *mut [Message]) }
 }
 
 /// Receives into the messages and returns how many came.
@@ -366,7 +384,7 @@ fn to_v6(addr: IpAddr) -> Ipv6Addr {
 }
 
 /// Writes an address as the socket's family has it (IPv4 as mapped IPv6 on a dual-stack socket).
-fn from_addr(addr: SocketAddr, v6_socket: bool, storage: &mut libc::sockaddr_storage) -> libc::socklen_t {
+fn from_addr(addr: SocketAddr, v6_socket: bool, storage: &mut MaybeUninit<libc::sockaddr_storage>) -> libc::socklen_t {
     let addr = if v6_socket {
         let (flow, scope) = match addr {
             SocketAddr::V6(v6) => (v6.flowinfo(), v6.scope_id()),
@@ -378,7 +396,7 @@ fn from_addr(addr: SocketAddr, v6_socket: bool, storage: &mut libc::sockaddr_sto
     };
     let addr = socket2::SockAddr::from(addr);
     // SAFETY: `SockAddr` keeps a whole `sockaddr_storage`.
-    unsafe { ptr::copy_nonoverlapping(addr.as_ptr().cast::<u8>(), ptr::from_mut(storage).cast(), addr.len() as usize) };
+    unsafe { ptr::copy_nonoverlapping(addr.as_ptr().cast::<u8>(), storage.as_mut_ptr().cast(), addr.len() as usize) };
     addr.len()
 }
 
