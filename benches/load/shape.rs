@@ -115,7 +115,7 @@ pub fn all() -> Vec<Shape> {
         Shape { name: "1 x 1000, paced".into(), paced: true, ..Shape::watchers(1_000) },
         Shape::conferences("conference of 16", 1, 16),
         Shape::conferences("25 rooms of 4", 25, 4),
-        Shape { audio: false, ..Shape::conferences("100 rooms of 4, no sound", 100, 4) },
+        Shape { audio: false, ..Shape::conferences("100 rooms of 4", 100, 4) },
         room_of_30,
         Shape::idle("2,000 idle", 100),
     ]
