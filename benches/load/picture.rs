@@ -21,7 +21,8 @@ struct Line {
 
 /// An SVG, or nothing if no row has one publisher and a cost.
 pub fn draw(rows: &[Row]) -> Option<String> {
-    let rows: Vec<_> = rows.iter().filter(|row| row.shape.rooms == 1 && row.shape.publishers == 1).collect();
+    let is_fan_out = |row: &&Row| row.shape.rooms == 1 && row.shape.publishers == 1 && !row.shape.paced;
+    let rows: Vec<_> = rows.iter().filter(is_fan_out).collect();
     let line = |name, colour, dashes, cost: &dyn Fn(&Row) -> Option<f64>| {
         let points = rows.iter().filter_map(|row| Some(((row.shape.size - 1) as f64, cost(row)?)));
         Line { name, colour, dashes, points: points.collect() }
