@@ -162,6 +162,7 @@ fn check(rows: &[Value]) {
         };
         let change = now / then - 1.0;
         println!("{name}: {now:.0} instructions, committed {then:.0}, {:+.1} %", change * 100.0);
+        assert!(change > -0.3, "{name}: so few instructions are a fault of the count, or a reason to commit them");
         if change > TOLERANCE {
             grown.push(name);
         }

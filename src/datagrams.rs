@@ -96,6 +96,11 @@ impl Datagrams {
         self.runs.push(Run { route, start, end, segment: size });
     }
 
+    /// Drops what was appended and not finished.
+    pub fn abandon(&mut self) {
+        self.bytes.truncate(self.begin);
+    }
+
     /// Drops everything and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -157,6 +162,10 @@ mod tests {
         let pushed = sizes.iter().enumerate().map(|(number, (port, size))| (route(*port), number as u8, *size));
         assert_eq!(found, pushed.collect::<Vec<_>>());
         assert_eq!((datagrams.len(), datagrams.bytes()), (8, 443));
+        datagrams.buffer().extend([9; 50]);
+        datagrams.abandon();
+        datagrams.push(route(1), &[7; 41]);
+        assert_eq!(datagrams.iter().last(), Some((route(1), &[7; 41][..])));
         datagrams.clear();
         assert_eq!((datagrams.len(), datagrams.iter().count()), (0, 0));
     }

@@ -264,6 +264,7 @@ impl Server {
     /// Takes one input. Cheap by itself: what it causes is done by `poll_output`.
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         self.now = self.now.max(now);
+        self.forget_handed_out();
         self.phase = Phase::Fresh;
         match input {
             Input::Accepted { conn, remote, secure } => self.on_accepted(conn, remote, secure),
@@ -279,9 +280,7 @@ impl Server {
 
     /// Gives the next output; `None` when everything that the inputs caused has been done.
     pub fn poll_output(&mut self) -> Option<Output<'_>> {
-        if std::mem::take(&mut self.datagrams_out) {
-            self.datagrams.clear();
-        }
+        self.forget_handed_out();
         while self.outputs.is_empty() && self.datagrams.bytes() < DATAGRAM_BYTES && self.phase != Phase::Settled {
             self.work();
         }
@@ -326,6 +325,12 @@ impl Server {
             ufrags,
             self.timers.len(),
         ]
+    }
+
+    fn forget_handed_out(&mut self) {
+        if std::mem::take(&mut self.datagrams_out) {
+            self.datagrams.clear();
+        }
     }
 
     /// Does a piece of what the inputs caused: first due timers and at most one offer, then effects until there are

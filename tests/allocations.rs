@@ -69,6 +69,8 @@ fn allocations(watchers: usize) -> [u64; 2] {
     }
     world.is_measured = false;
     assert_eq!(arrived(&world) - before, (FRAMES * FRAME_PACKETS * watchers) as u64, "everything arrived");
+    let sampled = world.clients.iter().find(|client| client.sampled).expect("one is");
+    assert_eq!(sampled.decrypted, sampled.arrived, "and can be decrypted");
     assert!(ALLOCATIONS[IDLE].load(Ordering::Relaxed) > 0, "allocations are counted");
     [TAKING, GIVING].map(|stage| ALLOCATIONS[stage].load(Ordering::Relaxed))
 }
@@ -83,6 +85,7 @@ fn a_forwarded_packet_allocates_nothing() {
         assert!(giving * 1_000 <= packets, "{giving} allocations for {packets} forwarded packets");
     }
     let difference = taking_for_60.abs_diff(taking_for_3);
+    assert!(taking_for_3 >= (FRAMES * FRAME_PACKETS) as u64, "each packet that is taken has a payload");
     assert!(difference * 50 <= taking_for_3, "{taking_for_3} for 3 subscribers, {taking_for_60} for 60");
     let per_packet = taking_for_3 as f64 / (FRAMES * FRAME_PACKETS) as f64;
     assert!(per_packet < 4.0, "{per_packet} allocations for a packet that is taken");

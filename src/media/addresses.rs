@@ -56,6 +56,12 @@ impl Addresses {
         self.0.iter().any(|address| address.route.remote == remote && now <= address.last_checked + LIFETIME)
     }
 
+    /// The way to the address that was proven last, not long ago.
+    pub fn latest(&self, now: Instant) -> Option<Route> {
+        let held = self.0.iter().filter(|address| now <= address.last_checked + LIFETIME);
+        held.max_by_key(|address| address.last_checked).map(|address| address.route)
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = SocketAddr> {
         self.0.iter().map(|address| address.route.remote)
@@ -83,6 +89,9 @@ mod tests {
         assert!(addresses.holds(later, route(1).remote) && !addresses.holds(later, route(2).remote));
         assert_eq!(addresses.validate(later, route(99)), Some(Validated { evicted: Some(route(2).remote) }));
         assert_eq!(addresses.iter().count(), MAX_ADDRESSES);
+        addresses.validate(later + Duration::from_secs(1), route(1));
+        assert_eq!(addresses.latest(later + Duration::from_secs(1)), Some(route(1)));
+        assert_eq!(addresses.latest(later + LIFETIME + LIFETIME), None);
         assert_eq!((addresses.route(route(99).remote), addresses.route(route(2).remote)), (Some(route(99)), None));
     }
 }

@@ -41,11 +41,9 @@ impl Egress {
 
     /// Opens feedback of the peer, which shows that it is at the other end of `route`; `None` if it is not authentic.
     pub fn open_rtcp(&mut self, route: Route, packet: &[u8]) -> Option<&[u8]> {
-        let is_authentic = self.srtp.open_rtcp(packet, &mut self.opened);
-        if is_authentic {
-            self.route = route;
-        }
-        is_authentic.then_some(&self.opened)
+        self.srtp.open_rtcp(packet, &mut self.opened)?;
+        self.route = route;
+        Some(&self.opened)
     }
 
     /// The peer has told its clock, and wants to hear of it again.

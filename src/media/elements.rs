@@ -7,6 +7,9 @@ use smallvec::SmallVec;
 /// more than this is meant to make the forwarded packet too large for the path.
 const MAX_ELEMENT: usize = 128;
 
+/// Bytes of all elements of one packet that are passed on, with two for each.
+const MAX_ELEMENTS: usize = 160;
+
 /// The profile bits of the two forms (RFC 8285 sections 4.2 and 4.3).
 const ONE_BYTE: u16 = 0xbede;
 const TWO_BYTE: u16 = 0x1000;
@@ -40,7 +43,7 @@ impl Elements {
         elements
     }
 
-    fn try_read(&mut self, packet: &[u8], wanted: Ids) -> Option<()> {
+    fn try_read(&mut self, packet: &[u8], mut wanted: Ids) -> Option<()> {
         let first = packet.first()?;
         if first & 0x10 == 0 {
             return None;
@@ -61,7 +64,10 @@ impl Elements {
                 _ => return None,
             };
             let value = after.get(..length)?;
-            if wanted.contains(id) && length <= MAX_ELEMENT {
+            let fits = length <= MAX_ELEMENT && self.0.len() + 2 + length <= MAX_ELEMENTS;
+            if wanted.contains(id) && fits {
+                // Each comes once.
+                wanted.0 &= !(1 << id);
                 self.push(id, value);
             }
             rest = &after[length..];
@@ -74,6 +80,16 @@ impl Elements {
         debug_assert!(value.len() <= MAX_ELEMENT);
         self.0.extend_from_slice(&[id, value.len() as u8]);
         self.0.extend_from_slice(value);
+    }
+
+    /// Bytes of all of them.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Each id with its value.
@@ -162,6 +178,17 @@ mod tests {
             assert_eq!(out[12..14], if two_byte { TWO_BYTE } else { ONE_BYTE }.to_be_bytes(), "{length}");
             assert_eq!(Elements::read(&out, WANTED), elements, "what is written is read again: {length}");
         }
+    }
+
+    #[test]
+    fn many_elements_are_no_way_to_a_packet_that_is_too_large() {
+        let mut block = Vec::new();
+        for id in [1, 1, 8, 1, 13, 8] {
+            block.extend([id, 100]);
+            block.extend([id; 100]);
+        }
+        let elements = Elements::read(&packet(TWO_BYTE, &block), WANTED);
+        assert_eq!(elements.iter().map(|(id, _)| id).collect::<Vec<_>>(), [1]);
     }
 
     #[test]

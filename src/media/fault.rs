@@ -17,6 +17,10 @@ pub enum PeerError {
     AnswerTimeout,
     /// ICE or DTLS did not come up, or went away.
     MediaTimeout(&'static str),
+    /// DTLS agreed on no keys for media.
+    NoSrtp,
+    /// So many streams were sent to it that their names are used up.
+    UsedUp,
     /// str0m gave up.
     Engine(RtcError),
     /// A panic: a bug of ours or of str0m's.
@@ -44,6 +48,8 @@ impl PeerError {
             Self::BadAnswer(_) => "The answer does not fit the offer.",
             Self::UnexpectedAnswer => "An answer came while no offer was out.",
             Self::AnswerTimeout => "No answer came in time.",
+            Self::NoSrtp => "This client did not agree to protect sound and picture (DTLS-SRTP).",
+            Self::UsedUp => "This connection has been used for very long: please connect again.",
             Self::MediaTimeout(_) => "Sound and picture could not be connected: UDP may be blocked on the way.",
             Self::Engine(_) | Self::Bug(_) => "The connection for sound and picture failed.",
         }
@@ -56,6 +62,8 @@ impl PeerError {
             Self::UnexpectedAnswer => "unexpected-answer",
             Self::AnswerTimeout => "negotiation-timeout",
             Self::MediaTimeout(_) => "media-timeout",
+            Self::NoSrtp => "no-srtp",
+            Self::UsedUp => "used-up",
             Self::Engine(_) | Self::Bug(_) => "internal",
         }
     }
@@ -67,6 +75,8 @@ impl std::fmt::Display for PeerError {
             Self::BadAnswer(why) => write!(f, "the answer does not fit the offer: {}", why.escape_debug()),
             Self::UnexpectedAnswer => f.write_str("an answer came while no offer was out"),
             Self::AnswerTimeout => f.write_str("no answer came in time"),
+            Self::NoSrtp => f.write_str("DTLS agreed on no SRTP profile"),
+            Self::UsedUp => f.write_str("too many SSRCs were sent to it"),
             Self::MediaTimeout(what) => write!(f, "media could not be connected: {what}"),
             Self::Engine(error) => write!(f, "the WebRTC engine failed: {error}"),
             Self::Bug(why) => write!(f, "a bug: {}", why.escape_debug()),

@@ -13,10 +13,14 @@ const PACKETS: usize = 1_024;
 /// costs memory: a track of 1 Mbit/s keeps 125 KB a second.
 const AGE: Duration = Duration::from_millis(1_500);
 
+/// Most bytes of payload of one track: what a publisher at its limit must not exceed.
+const BYTES: usize = 768 * 1024;
+
 /// Packets in the order in which they came; each has a position that grows by one, and wraps.
 #[derive(Default)]
 pub struct History {
     packets: VecDeque<(Instant, Packet)>,
+    bytes: usize,
     /// Position of the first that is kept.
     first: u32,
     /// Position of the next that comes.
@@ -34,13 +38,24 @@ impl History {
     /// Keeps a packet, and forgets those that are too old or too many. One with a position of another history is
     /// not kept.
     pub fn push(&mut self, now: Instant, packet: Packet) {
-        if packet.position != self.first.wrapping_add(self.packets.len() as u32) || packet.position == self.next {
+        if packet.position.wrapping_sub(self.first) >= self.next.wrapping_sub(self.first) {
             return;
         }
+        if packet.position != self.first.wrapping_add(self.packets.len() as u32) {
+            self.packets.clear();
+            (self.first, self.bytes) = (packet.position, 0);
+        }
+        self.bytes += packet.payload.len();
         self.packets.push_back((now, packet));
-        while let Some((came, _)) = self.packets.front()
-            && (self.packets.len() > PACKETS || now > *came + AGE)
+        self.expire(now);
+    }
+
+    /// Forgets what is too old or too much.
+    pub fn expire(&mut self, now: Instant) {
+        while let Some((came, packet)) = self.packets.front()
+            && (self.packets.len() > PACKETS || self.bytes > BYTES || now > *came + AGE)
         {
+            self.bytes -= packet.payload.len();
             self.packets.pop_front();
             self.first = self.first.wrapping_add(1);
         }
@@ -98,5 +113,7 @@ mod tests {
         assert_eq!((find(&history, position - 1), find(&history, position)), (None, Some(1)));
         history.push(start, packet(2, position + 5));
         assert_eq!(find(&history, position + 5), None, "of another history");
+        history.expire(start + 3 * AGE);
+        assert_eq!((find(&history, position), history.bytes), (None, 0));
     }
 }

@@ -19,6 +19,10 @@ use crate::media::srtp::{SRTP_OVERHEAD, Srtp};
 /// video subscription.
 const REMEMBERED: usize = 512;
 
+/// Bytes that a packet has on the wire beside its payload, about: IP, UDP, RTP and the tag. Without them, small
+/// packets would be sent again for nothing.
+const WIRE_OVERHEAD: usize = 70;
+
 /// Retransmissions may be one part in this many of what is sent, so that a storm of NACKs can't amplify. At 10 %
 /// loss both ways an honest receiver needs 12 to 20 %, since requests and repairs are lost too: less turns that
 /// into freezes of more than a second.
@@ -150,7 +154,7 @@ impl Outgoing {
             let seq_no = rewritten.seq_no as u16;
             let sent = Sent { seq_no, timestamp: rewritten.timestamp, position: packet.position };
             self.remember(sent);
-            self.rtx_allowance = (self.rtx_allowance + length / RTX_PART).min(RTX_SAVED);
+            self.rtx_allowance = (self.rtx_allowance + wire_bytes(packet) / RTX_PART).min(RTX_SAVED);
         }
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(length as u32);
@@ -171,11 +175,10 @@ impl Outgoing {
         route: Route,
         datagrams: &mut Datagrams,
     ) -> bool {
-        let length = packet.payload.len();
         let (Some(pt), Some(ssrc)) = (self.payload_types.find_rtx(packet.codec), self.rtx_ssrc) else {
             return false;
         };
-        let Some(left) = self.rtx_allowance.checked_sub(length) else {
+        let Some(left) = self.rtx_allowance.checked_sub(wire_bytes(packet)) else {
             return false;
         };
         self.rtx_allowance = left;
@@ -252,6 +255,10 @@ impl Outgoing {
         buffer.extend_from_slice(&packet.payload);
         srtp.seal_rtp(buffer, start, header, seq_no);
     }
+}
+
+fn wire_bytes(packet: &Packet) -> usize {
+    packet.payload.len() + packet.elements.len() + WIRE_OVERHEAD
 }
 
 /// What differs between a packet and its repair.
@@ -382,7 +389,8 @@ mod tests {
                 resent += usize::from(line.resend((100 + number as u16).wrapping_sub(back)));
             }
         }
-        let share = (1_000 * LENGTH / RTX_PART + RTX_SAVED) / LENGTH;
+        let bytes = wire_bytes(&packet(line.now, 0));
+        let share = (1_000 * bytes / RTX_PART + RTX_SAVED) / bytes;
         assert!((share - 2..=share).contains(&resent), "{resent} of {share}");
     }
 

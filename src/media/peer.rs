@@ -10,7 +10,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::hmac;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
+use str0m::ice::StunMessage;
 use str0m::media::{Direction, Frequency, KeyframeRequestKind, MediaKind, Mid};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{RtpPacket, Ssrc};
@@ -36,9 +38,16 @@ use crate::media::{codec, dtls};
 /// SSRCs that one peer may send, repair streams not counted. More are dropped.
 const MAX_SSRCS: usize = 32;
 
-/// Bytes of RTP payload that are forwarded. str0m writes packets into 2,000 bytes and panics beyond; what is larger
-/// than this does not fit the path either (an Ethernet frame less IP, UDP, RTP, extensions and the SRTP tag).
+/// Bytes of RTP payload and header extension elements that are forwarded: what is larger does not fit the path (an
+/// Ethernet frame less IP, UDP, RTP, the name of the line, an original sequence number and the SRTP tag).
 const MAX_PAYLOAD: usize = 1_400;
+
+/// SSRCs that are sent to one peer in its life: 5,000 times that somebody came or shared a screen. None is used again,
+/// so they have to be remembered.
+const MAX_USED_SSRCS: usize = 10_000;
+
+/// What one datagram of feedback may speak of: each costs a look at the lines.
+const MAX_FEEDBACK: usize = 128;
 
 /// Packets and keyframes that one datagram of feedback may ask for. Who has lost more asks again.
 const MAX_REQUESTS: usize = 256;
@@ -62,10 +71,13 @@ pub struct Peer {
     pub negotiation: Negotiation,
     pending: Option<SdpPendingOffer>,
     ufrag: String,
+    password: String,
     /// The msid of each set of lines.
     stream_ids: Vec<String>,
     /// What goes out, by index of the line.
     outgoing: Vec<Option<Outgoing>>,
+    /// Every SSRC that was ever sent with this peer's keys.
+    used_ssrcs: Vec<u32>,
     /// What comes in, by SSRC.
     incoming: Vec<Stream>,
     clock: SenderClock,
@@ -82,6 +94,7 @@ pub struct Peer {
     /// What the peer asked for since the last drain: by line, a packet that it has not got, or else a keyframe.
     requests: Vec<(usize, Option<Sent>)>,
     phase: Phase,
+    has_ice: bool,
     /// When the `Rtc` wants to be woken.
     next_timeout: Option<Instant>,
 }
@@ -145,7 +158,7 @@ impl Peer {
     /// A peer that has not offered anything yet.
     pub fn new(now: Instant, profile: &Profile, names: &mut Names) -> Self {
         let creds = IceCreds { ufrag: names.token(12), pass: names.token(26) };
-        let ufrag = creds.ufrag.clone();
+        let (ufrag, password) = (creds.ufrag.clone(), creds.pass.clone());
         let mut rtc = profile.config().set_local_ice_credentials(creds).build(now);
         for candidate in profile.candidates() {
             rtc.add_local_candidate(candidate.clone());
@@ -155,8 +168,10 @@ impl Peer {
             negotiation: Negotiation::default(),
             pending: None,
             ufrag,
+            password,
             stream_ids: Vec::new(),
             outgoing: Vec::new(),
+            used_ssrcs: Vec::new(),
             incoming: Vec::new(),
             clock: SenderClock::default(),
             addresses: Addresses::default(),
@@ -167,17 +182,21 @@ impl Peer {
             arrived: (None, Elements::default()),
             requests: Vec::new(),
             phase: Phase::Signaling,
+            has_ice: false,
             next_timeout: None,
         }
     }
 
     /// Builds the offer that carries what has changed, as SDP; `None` if nothing has.
-    pub fn build_offer(&mut self, now: Instant, names: &mut Names) -> Option<String> {
+    ///
+    /// # Errors
+    /// The peer has to end.
+    pub fn build_offer(&mut self, now: Instant, names: &mut Names) -> Result<Option<String>, PeerError> {
         let changes = self.negotiation.start_offer(now);
         if changes.is_empty() {
-            return None;
+            return Ok(None);
         }
-        self.declare_streams(&changes, names);
+        self.declare_streams(&changes, names)?;
         let mut sdp = self.rtc.sdp_api();
         for change in changes {
             match change {
@@ -208,10 +227,10 @@ impl Peer {
             // str0m has it like that already: agreed without asking.
             let answers = self.answered();
             self.negotiation.handle_answer(now, answers.into_iter());
-            return None;
+            return Ok(None);
         };
         self.pending = Some(pending);
-        Some(offer.to_sdp_string())
+        Ok(Some(offer.to_sdp_string()))
     }
 
     /// Takes the answer to the outstanding offer.
@@ -268,8 +287,7 @@ impl Peer {
         let input = Input::Receive(now, receive);
         let mut validated = None;
         if is_stun(contents) {
-            // `accepts` verifies MESSAGE-INTEGRITY: str0m would make a candidate pair for anybody.
-            if !self.rtc.accepts(&input) {
+            if !self.is_check(contents) {
                 return Ok(None);
             }
             validated = self.addresses.validate(now, route);
@@ -324,10 +342,13 @@ impl Peer {
         datagrams: &mut Datagrams,
     ) -> Forwarded {
         let mut forwarded = Forwarded { skipped: packets.len() as u64, ..Forwarded::default() };
+        if !self.has_way(now) {
+            return forwarded;
+        }
         let (Some(Some(outgoing)), Some(egress)) = (self.outgoing.get_mut(line), &mut self.egress) else {
             return forwarded;
         };
-        if outgoing.track != Some(track) || self.phase != Phase::Connected {
+        if outgoing.track != Some(track) {
             return forwarded;
         }
         let was_waiting = outgoing.is_waiting();
@@ -348,17 +369,29 @@ impl Peer {
 
     /// Reports on what was forwarded, when it is time; to be called after `forward`.
     pub fn report(&mut self, now: Instant, profile: &Profile, datagrams: &mut Datagrams) {
-        if let Some(egress) = &mut self.egress {
+        if self.has_way(now)
+            && let Some(egress) = &mut self.egress
+        {
             egress.report(now, profile, self.outgoing.iter_mut().flatten(), datagrams);
         }
     }
 
     /// Sends a packet again that the peer has not got; false if its share of repair is used up.
-    pub fn resend(&mut self, line: usize, sent: Sent, packet: &Packet, datagrams: &mut Datagrams) -> bool {
+    pub fn resend(
+        &mut self,
+        now: Instant,
+        line: usize,
+        sent: Sent,
+        packet: &Packet,
+        datagrams: &mut Datagrams,
+    ) -> bool {
+        if !self.has_way(now) {
+            return false;
+        }
         let (Some(Some(outgoing)), Some(egress)) = (self.outgoing.get_mut(line), &self.egress) else {
             return false;
         };
-        self.phase == Phase::Connected && outgoing.resend(sent, packet, &egress.srtp, egress.route, datagrams)
+        outgoing.resend(sent, packet, &egress.srtp, egress.route, datagrams)
     }
 
     /// Stops what is sent on a line, at once.
@@ -417,6 +450,7 @@ impl Peer {
                     self.on_connected(now)?;
                     events.push(PeerEvent::Connected);
                 }
+                Output::Event(Event::Closed) => return Err(PeerError::MediaTimeout("the peer closed DTLS")),
                 Output::Event(event) => events.extend(self.on_event(now, event).map(PeerEvent::Packet)),
             }
         }
@@ -472,7 +506,7 @@ impl Peer {
 
     /// Gives str0m the SSRCs of all lines on which the server sends, for the offer that is about to be written; new
     /// ones to lines that are used again.
-    fn declare_streams(&mut self, changes: &[Change], names: &mut Names) {
+    fn declare_streams(&mut self, changes: &[Change], names: &mut Names) -> Result<(), PeerError> {
         let mut direct = self.rtc.direct_api();
         for outgoing in self.outgoing.iter().flatten() {
             direct.declare_stream_tx(outgoing.ssrc.into(), outgoing.rtx_ssrc.map(Into::into), outgoing.mid, None);
@@ -484,11 +518,21 @@ impl Peer {
             }
             // Not `reset_stream_tx`: it leaves the stream filed under its old SSRC.
             direct.remove_stream_tx(outgoing.ssrc.into());
-            let ssrc = direct.new_ssrc();
-            let rtx_ssrc = outgoing.rtx_ssrc.map(|_| direct.new_ssrc()).filter(|rtx| *rtx != ssrc);
-            direct.declare_stream_tx(ssrc, rtx_ssrc, outgoing.mid, None);
-            *outgoing = Outgoing::new(outgoing.mid, *ssrc, rtx_ssrc.map(|ssrc| *ssrc), first_seq_nos(names));
+            let used_ssrcs = &mut self.used_ssrcs;
+            let mut draw = || {
+                let unused = |ssrc: &u32| *ssrc != 0 && !used_ssrcs.contains(ssrc);
+                let ssrc = std::iter::repeat_with(|| names.next_u32()).find(unused).expect("most are unused");
+                used_ssrcs.push(ssrc);
+                ssrc
+            };
+            let (ssrc, rtx_ssrc) = (draw(), outgoing.rtx_ssrc.map(|_| draw()));
+            direct.declare_stream_tx(ssrc.into(), rtx_ssrc.map(Into::into), outgoing.mid, None);
+            *outgoing = Outgoing::new(outgoing.mid, ssrc, rtx_ssrc, first_seq_nos(names));
         }
+        if self.used_ssrcs.len() > MAX_USED_SSRCS {
+            return Err(PeerError::UsedUp);
+        }
+        Ok(())
     }
 
     /// Takes the streams out of str0m that it made for the lines of an answer, and keeps the SSRCs of those on which
@@ -508,13 +552,12 @@ impl Peer {
                     continue;
                 }
                 let (ssrc, rtx_ssrc) = (*ssrc, rtx_ssrc.map(|ssrc| *ssrc));
-                let taken = |ssrc: u32| {
-                    let mut others = self.outgoing.iter().flatten();
-                    others.any(|other| other.ssrc == ssrc || other.rtx_ssrc == Some(ssrc))
-                };
-                if taken(ssrc) || rtx_ssrc.is_some_and(|rtx_ssrc| rtx_ssrc == ssrc || taken(rtx_ssrc)) {
+                // One that was used before had its numbers sealed with the same key.
+                let is_used = |ssrc: &u32| self.used_ssrcs.contains(ssrc);
+                if is_used(&ssrc) || rtx_ssrc.as_ref().is_some_and(is_used) || rtx_ssrc == Some(ssrc) {
                     return Err(PeerError::Bug("str0m drew one SSRC twice".to_owned()));
                 }
+                self.used_ssrcs.extend([ssrc].into_iter().chain(rtx_ssrc));
                 self.outgoing[line] = Some(Outgoing::new(mid, ssrc, rtx_ssrc, first_seq_nos(names)));
             }
         }
@@ -546,8 +589,12 @@ impl Peer {
         let Some(compound) = egress.open_rtcp(route, contents) else {
             return false;
         };
-        let mut reference = None;
+        let (mut reference, mut count) = (None, 0);
         let is_sender = rtcp::read(compound, |feedback| {
+            count += 1;
+            if count > MAX_FEEDBACK {
+                return;
+            }
             let mut lines = self.outgoing.iter_mut().enumerate();
             let found = lines.find_map(|(line, outgoing)| {
                 let outgoing = outgoing.as_mut().filter(|outgoing| Some(outgoing.ssrc) == feedback.stream())?;
@@ -578,6 +625,30 @@ impl Peer {
         is_sender && !self.incoming.is_empty()
     }
 
+    /// Whether STUN is a check that shows this peer's password (RFC 8445 section 7.3). str0m would make a candidate pair
+    /// for anybody, and asks for nothing where the address is the nominated one.
+    fn is_check(&self, contents: &[u8]) -> bool {
+        let Ok(message) = StunMessage::parse(contents) else {
+            return false;
+        };
+        let is_named = message.split_username().is_some_and(|(local, _)| local == self.ufrag);
+        message.is_binding_request() && is_named && message.verify(self.password.as_bytes(), hmac_sha1)
+    }
+
+    /// Where media goes: the address that was last shown to be the peer's, as long as there is consent for it, else
+    /// another one with consent (RFC 7675 section 5.1).
+    fn has_way(&mut self, now: Instant) -> bool {
+        let Some(egress) = self.egress.as_mut().filter(|_| self.phase == Phase::Connected) else {
+            return false;
+        };
+        if self.addresses.holds(now, egress.route.remote) {
+            return true;
+        }
+        let other = self.addresses.latest(now);
+        egress.route = other.unwrap_or(egress.route);
+        other.is_some()
+    }
+
     fn collect_keys(&mut self) {
         if self.egress.is_none() {
             self.exported = dtls::take_exported().or(self.exported.take());
@@ -585,11 +656,10 @@ impl Peer {
     }
 
     fn on_connected(&mut self, now: Instant) -> Result<(), PeerError> {
-        self.phase = Phase::Connected;
-        let bug = || PeerError::Bug("DTLS is connected without keys or address".to_owned());
-        let srtp = self.exported.take().and_then(|exported| Srtp::new(&exported)).ok_or_else(bug)?;
-        let route = self.transport.ok_or_else(bug)?;
+        let srtp = self.exported.take().and_then(|exported| Srtp::new(&exported)).ok_or(PeerError::NoSrtp)?;
+        let route = self.transport.ok_or(PeerError::MediaTimeout("DTLS came without ICE"))?;
         self.egress = Some(Egress::new(now, srtp, route, self.reporter));
+        self.phase = if self.has_ice { Phase::Connected } else { Phase::Lost { since: now } };
         Ok(())
     }
 
@@ -612,6 +682,7 @@ impl Peer {
     }
 
     fn on_ice_state(&mut self, now: Instant, state: IceConnectionState) {
+        self.has_ice = state.is_connected();
         self.phase = match (self.phase, state.is_connected()) {
             (Phase::Connecting { since, .. }, true) => Phase::Connecting { since, ice: true },
             (Phase::Lost { .. }, true) => {
@@ -630,7 +701,7 @@ impl Peer {
         if let (Some(egress), Some(route)) = (&mut self.egress, route) {
             egress.route = route;
         }
-        if packet.payload.len() > MAX_PAYLOAD {
+        if packet.payload.is_empty() || packet.payload.len() + elements.len() > MAX_PAYLOAD {
             return None;
         }
         let ssrc = packet.header.ssrc;
@@ -676,6 +747,12 @@ impl Peer {
         self.incoming.push(Stream { ssrc, mid, report: None, highest_seq_no: 0 });
         self.incoming.last_mut()
     }
+}
+
+fn hmac_sha1(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key));
+    parts.iter().for_each(|part| context.update(part));
+    context.sign().as_ref().try_into().expect("SHA-1 has 20 bytes")
 }
 
 /// RFC 7983: the first byte of STUN is 0 to 3.

@@ -23,6 +23,9 @@ const RTCP_CLEAR: usize = 8;
 /// str0m counts its own RTCP packets from 0: even if both had drawn the same SSRC, no index would be used twice.
 const FIRST_RTCP_INDEX: u32 = 1 << 30;
 
+/// Senders of RTCP of one peer that are told apart; a browser has one or two.
+const MAX_REMOTE_SENDERS: usize = 8;
+
 /// The flag of an encrypted packet before the SRTCP index (RFC 3711 section 3.4).
 const ENCRYPTED: u32 = 1 << 31;
 
@@ -53,6 +56,8 @@ pub struct Srtp {
     /// Number of the next SRTCP packet of ours.
     rtcp_index: u32,
     remote_rtcp: Cipher,
+    /// The highest index of each sender of the peer.
+    remote_indices: Vec<([u8; 4], u32)>,
 }
 
 enum Cipher {
@@ -88,6 +93,7 @@ impl Srtp {
             rtcp: cipher(master(exported.is_client), &RTCP_LABELS),
             rtcp_index: FIRST_RTCP_INDEX,
             remote_rtcp: cipher(master(!exported.is_client), &RTCP_LABELS),
+            remote_indices: Vec::new(),
         })
     }
 
@@ -140,17 +146,27 @@ impl Srtp {
         }
     }
 
-    /// Opens an SRTCP packet of the peer into `plain`; false if it is not authentic. Replays are not noticed:
-    /// feedback that comes twice asks for the same twice.
-    pub fn open_rtcp(&self, packet: &[u8], plain: &mut Vec<u8>) -> bool {
-        self.try_open_rtcp(packet, plain).is_some()
+    /// Opens an SRTCP packet of the peer into `plain`; `None` if it is not authentic, or not newer than what came
+    /// before from the same sender: feedback that was overtaken or is replayed is worth nothing.
+    pub fn open_rtcp(&mut self, packet: &[u8], plain: &mut Vec<u8>) -> Option<()> {
+        let index = self.try_open_rtcp(packet, plain)?;
+        let ssrc = ssrc_at(packet, 4);
+        if let Some((_, highest)) = self.remote_indices.iter_mut().find(|(of, _)| *of == ssrc) {
+            return (index > *highest).then(|| *highest = index);
+        }
+        if self.remote_indices.len() >= MAX_REMOTE_SENDERS {
+            self.remote_indices.remove(0);
+        }
+        self.remote_indices.push((ssrc, index));
+        Some(())
     }
 
-    fn try_open_rtcp(&self, packet: &[u8], plain: &mut Vec<u8>) -> Option<()> {
+    /// Its index, if it is authentic.
+    fn try_open_rtcp(&self, packet: &[u8], plain: &mut Vec<u8>) -> Option<u32> {
         plain.clear();
         let head = packet.get(..RTCP_CLEAR)?;
         let ssrc = ssrc_at(head, 4);
-        match &self.remote_rtcp {
+        let index = match &self.remote_rtcp {
             Cipher::Gcm { key, salt } => {
                 let (sealed, trailer) = packet.split_last_chunk::<4>()?;
                 let index = u32::from_be_bytes(*trailer);
@@ -164,6 +180,7 @@ impl Srtp {
                 let length = plain.len().checked_sub(GCM_TAG)?;
                 key.open_in_place(nonce, Aad::from(aad), plain).ok()?;
                 plain.truncate(length);
+                index & !ENCRYPTED
             }
             Cipher::CmSha1(keys) => {
                 let CmSha1 { key, auth, salt } = &**keys;
@@ -177,10 +194,11 @@ impl Srtp {
                 }
                 plain.extend_from_slice(sealed.get(RTCP_CLEAR..)?);
                 apply_cm(key, salt, ssrc, u64::from(index & !ENCRYPTED), plain);
+                index & !ENCRYPTED
             }
-        }
+        };
         plain.splice(..0, head.iter().copied());
-        Some(())
+        Some(index)
     }
 }
 
@@ -315,21 +333,22 @@ mod tests {
     #[test]
     fn feedback_that_was_sealed_can_be_opened_and_nothing_else() {
         for profile in PROFILES {
-            let (mut ours, theirs) = pair(profile);
+            let (mut ours, mut theirs) = pair(profile);
             for length in [8, 12, 28, 200] {
                 let report: Vec<u8> = (0..length).map(|byte| byte as u8).collect();
                 let mut sealed = vec![0xaa; 3];
                 sealed.extend_from_slice(&report);
                 ours.seal_rtcp(&mut sealed, 3);
                 let mut plain = Vec::new();
-                assert!(theirs.open_rtcp(&sealed[3..], &mut plain), "{profile:?} {length}");
+                assert!(theirs.open_rtcp(&sealed[3..], &mut plain).is_some(), "{profile:?} {length}");
                 assert_eq!(plain, report);
-                assert!(!ours.open_rtcp(&sealed[3..], &mut plain), "the other direction has other keys");
+                assert!(theirs.open_rtcp(&sealed[3..], &mut plain).is_none(), "a replay");
+                assert!(ours.open_rtcp(&sealed[3..], &mut plain).is_none(), "the other direction has other keys");
                 for at in 3..sealed.len() {
                     let mut changed = sealed.clone();
                     changed[at] ^= 1;
-                    assert!(!theirs.open_rtcp(&changed[3..], &mut plain), "{profile:?} {length} {at}");
-                    assert!(!theirs.open_rtcp(&sealed[3..at], &mut plain), "{profile:?} {length} {at}");
+                    assert!(theirs.try_open_rtcp(&changed[3..], &mut plain).is_none(), "{profile:?} {length} {at}");
+                    assert!(theirs.try_open_rtcp(&sealed[3..at], &mut plain).is_none(), "{profile:?} {length} {at}");
                 }
             }
             assert_eq!(ours.rtcp_index, FIRST_RTCP_INDEX + 4, "each has its own number");

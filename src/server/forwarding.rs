@@ -8,7 +8,7 @@ use super::{Queued, Server};
 use crate::datagrams::Route;
 use crate::id::PeerId;
 use crate::media::demux::Match;
-use crate::media::fault::guarded;
+use crate::media::fault::{PeerError, guarded};
 use crate::media::negotiation::TrackId;
 use crate::media::outgoing::Sent;
 use crate::media::peer::PeerEvent;
@@ -134,7 +134,7 @@ impl Server {
         queue.clear();
         member.queue = queue;
         if let Err(error) = result {
-            return self.failed.push_back((id, error));
+            return self.failed_sending(id, error);
         }
         for (track, forwarded) in complaints {
             if forwarded.awaits_keyframe {
@@ -146,6 +146,12 @@ impl Server {
         }
     }
 
+    /// A member failed while something was written for it: what is half written is not to leave with the next.
+    fn failed_sending(&mut self, id: PeerId, error: PeerError) {
+        self.datagrams.abandon();
+        self.failed.push_back((id, error));
+    }
+
     /// Lets a member's time pass, and takes out what its `Rtc` says.
     pub(super) fn on_dirty(&mut self, id: PeerId) {
         let now = self.now;
@@ -153,6 +159,8 @@ impl Server {
             return;
         };
         member.is_dirty = false;
+        // A track that has fallen silent keeps nothing.
+        member.participant.tracks.iter_mut().for_each(|track| track.history.expire(now));
         match guarded(|| member.peer.handle_timeout(now)) {
             Ok(()) => self.drain(id),
             Err(error) => self.failed.push_back((id, error)),
@@ -172,10 +180,10 @@ impl Server {
         let Some(member) = slot.member.as_deref_mut() else {
             return;
         };
-        if member.peer.resend(line, sent, &packet, &mut self.datagrams) {
-            self.stats.packets_resent += 1;
-        } else {
-            self.stats.packets_not_resent += 1;
+        match guarded(|| Ok(member.peer.resend(self.now, line, sent, &packet, &mut self.datagrams))) {
+            Ok(true) => self.stats.packets_resent += 1,
+            Ok(false) => self.stats.packets_not_resent += 1,
+            Err(error) => self.failed_sending(id, error),
         }
     }
 
@@ -233,7 +241,7 @@ impl Server {
         }
         self.peer_events = events;
         if let Err(error) = drained {
-            self.failed.push_back((id, error));
+            self.failed_sending(id, error);
         }
     }
 

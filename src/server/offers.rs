@@ -28,7 +28,7 @@ impl Server {
         if member.peer.negotiation.is_pending() {
             return;
         }
-        let offer = match guarded(|| Ok(member.peer.build_offer(now, names))) {
+        let offer = match guarded(|| member.peer.build_offer(now, names)) {
             Ok(Some(offer)) => offer,
             Ok(None) => return self.schedule(id),
             Err(error) => return self.failed.push_back((id, error)),

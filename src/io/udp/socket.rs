@@ -116,6 +116,12 @@ impl Socket {
         can_segment(&self.socket)
     }
 
+    /// Makes the kernel refuse runs, as it does where nothing computes checksums for it.
+    #[cfg(all(test, target_os = "linux"))]
+    pub fn refuse_runs(&self) {
+        set_option(&self.socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).expect("Linux has it");
+    }
+
     /// Takes at most one batch and hands each datagram out. Says whether there may be more.
     ///
     /// # Errors
@@ -354,7 +360,9 @@ unsafe fn write_control(header: &mut libc::msghdr, source: IpAddr, v6_socket: bo
         }
         #[cfg(target_os = "linux")]
         if let Some(segment) = segment {
-            message = libc::CMSG_NXTHDR(header, message);
+            if used > 0 {
+                message = libc::CMSG_NXTHDR(header, message);
+            }
             used += put(message, libc::SOL_UDP, libc::UDP_SEGMENT, segment);
         }
         header.msg_controllen = used as _;
