@@ -125,6 +125,12 @@ pub struct Limits {
     /// Participants at once whose media has not connected yet
     #[arg(long, env, value_name = "N", default_value = "1000", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub max_pending: usize,
+    /// Microphones that are heard in a large room, the loudest
+    #[arg(long, env, value_name = "N", default_value = "3", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
+    pub loudest: usize,
+    /// Rooms with more participants than this are large
+    #[arg(long, env, value_name = "N", default_value = "6", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
+    pub loudest_above: usize,
     /// Chat lines that a room keeps for who comes later; 0 keeps none
     #[arg(long, env, value_name = "N", default_value = "50", allow_negative_numbers = true, value_parser = limit(0..=MAX_CHAT_HISTORY))]
     pub chat_history: usize,
@@ -506,6 +512,8 @@ mod tests {
                 max_conns: 10_000,
                 max_conns_per_addr: 100,
                 max_pending: 1_000,
+                loudest: 3,
+                loudest_above: 6,
                 chat_history: 50,
             },
         };
@@ -540,6 +548,8 @@ mod tests {
             ("max-conns", "MAX_CONNS", "7", |c| c.limits.max_conns = 7),
             ("max-conns-per-addr", "MAX_CONNS_PER_ADDR", "7", |c| c.limits.max_conns_per_addr = 7),
             ("max-pending", "MAX_PENDING", "7", |c| c.limits.max_pending = 7),
+            ("loudest", "LOUDEST", "5", |c| c.limits.loudest = 5),
+            ("loudest-above", "LOUDEST_ABOVE", "20", |c| c.limits.loudest_above = 20),
             ("chat-history", "CHAT_HISTORY", "0", |c| c.limits.chat_history = 0),
         ];
         for (flag, variable, value, change) in changes {

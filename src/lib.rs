@@ -15,6 +15,7 @@
 //! | 3 | [`timers`] | deadlines, one entry for each who waits |
 //! | 2 | [`room`] | who is there, what they publish, chat: pure |
 //! | 2 | [`web::conn`], [`media::peer`] | one TCP connection; one `Rtc` |
+//! | 1 | [`room::speakers`] | who speaks, who is heard: pure |
 //! | 1 | [`web`], [`media`] | HTTP, WebSocket, signaling; ICE demultiplexing, negotiation, RTP rewriting: pure |
 //! | 0 | [`config`], [`clock`], [`datagrams`], [`id`], [`stats`], [`track`] | words that all share |
 //!

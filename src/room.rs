@@ -1,5 +1,7 @@
 //! A room is a conference: who is in it, what they publish, and the chat. It decides, and names only ids.
 
+pub mod speakers;
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -8,6 +10,7 @@ use str0m::media::Mid;
 use crate::id::PeerId;
 use crate::media::history::History;
 use crate::media::keyframe::KeyframeBudget;
+use crate::room::speakers::Speakers;
 use crate::track::{Kind, Source};
 
 /// Chat lines a second that one participant may write, and how many at once.
@@ -28,6 +31,8 @@ pub const ROOM_CHARS: usize = 128;
 pub struct Room {
     /// In the order of joining.
     members: Vec<PeerId>,
+    /// Who speaks.
+    pub speakers: Speakers,
     history: VecDeque<ChatLine>,
     next_line: u64,
 }
@@ -108,6 +113,7 @@ impl Room {
     /// Somebody goes.
     pub fn leave(&mut self, peer: PeerId) {
         self.members.retain(|member| *member != peer);
+        self.speakers.remove(peer);
     }
 
     /// Adds a line to the chat, and forgets the oldest above `keep`.

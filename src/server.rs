@@ -160,6 +160,8 @@ pub struct Server {
     batch: Vec<(PeerId, Packet)>,
     /// Members for whom something of the batch is queued.
     receivers: VecDeque<PeerId>,
+    /// Rooms in which somebody else speaks now.
+    speaking: Vec<String>,
     /// Members whose `Rtc` has to be driven and drained.
     dirty: VecDeque<PeerId>,
     /// Members whose next offer is due; one SDP operation a turn.
@@ -250,6 +252,7 @@ impl Server {
             packets: Vec::new(),
             batch: Vec::new(),
             receivers: VecDeque::new(),
+            speaking: Vec::new(),
             dirty: VecDeque::new(),
             offers: VecDeque::new(),
             touched: VecDeque::new(),
@@ -353,6 +356,7 @@ impl Server {
         } else if !self.batch.is_empty() || !self.packets.is_empty() {
             self.archive();
             self.distribute();
+            self.tell_speaking();
         } else if let Some(conn) = self.touched.pop_front() {
             self.on_touched(conn);
         } else {

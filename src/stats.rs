@@ -15,6 +15,8 @@ pub struct Stats {
     pub packets_forwarded: u64,
     /// RTP packets that a subscriber did not get: before its first keyframe, older than its start, unknown codec.
     pub packets_skipped: u64,
+    /// RTP packets of microphones that were not among the loudest.
+    pub packets_quiet: u64,
     /// RTP packets sent again to subscribers that had lost them.
     pub packets_resent: u64,
     /// The same refused: the subscriber takes no repair, or has used up its share.

@@ -17,6 +17,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("web::conn", 2),
     ("media::peer", 2),
     ("room", 2),
+    ("room::speakers", 1),
     ("timers", 3),
     ("server", 4),
     ("io", 5),

@@ -131,6 +131,7 @@ const handlers = {
     tiles.setPeople(participants);
     lines = [];
     tiles.show(lines, participants);
+    tiles.setSpeaking(new Set(), false);
     // With the old identity the server may keep what it knew of us: then nothing counts as told.
     told = new Map(again ? [] : [['microphone', false], ['camera', false], ['screen', false]]);
     call?.close();
@@ -184,6 +185,9 @@ const handlers = {
     setMuted(id, source, muted);
     if (muted) tiles.note(id, source, '');
     tiles.show(lines, participants);
+  },
+  speaking({ ids = [] }) {
+    tiles.setSpeaking(new Set(ids), ids.includes(me?.id));
   },
   chat(line) {
     chat.receive(line);

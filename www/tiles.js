@@ -98,6 +98,12 @@ export class Tiles {
     this.layout();
   }
 
+  // ids: who speaks now; own: whether we do.
+  setSpeaking(ids, own) {
+    for (const [id, tile] of this.people) tile.element.classList.toggle('speaking', ids.has(id));
+    this.own?.element.classList.toggle('speaking', own);
+  }
+
   showOwn(camera, screen, silent) {
     this.own?.setTracks(null, camera);
     this.own?.setSilent(silent);

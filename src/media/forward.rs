@@ -17,6 +17,8 @@ pub const FIRST_SEQ_NO_LIMIT: u32 = 1 << 15;
 pub struct Incoming {
     /// The publisher's SSRC.
     pub ssrc: u32,
+    /// Which stretch of it: between two of them packets were held back, which is no loss.
+    pub epoch: u32,
     /// The publisher's extended sequence number.
     pub seq_no: u64,
     /// RTP timestamp.
@@ -40,6 +42,7 @@ pub struct Rewritten {
 #[derive(Clone, Copy, Debug)]
 struct Source {
     ssrc: u32,
+    epoch: u32,
     first_seq_no: u64,
     first_out: u64,
     timestamp_offset: u32,
@@ -75,7 +78,8 @@ impl Forward {
     /// Maps one packet; `None` if it is not to be forwarded: before the start, or older than it.
     pub fn rewrite(&mut self, now: Instant, packet: &Incoming) -> Option<Rewritten> {
         let source = match self.source {
-            Some(source) if source.ssrc == packet.ssrc => source,
+            Some(source) if (source.ssrc, source.epoch) == (packet.ssrc, packet.epoch) => source,
+            Some(source) if source.ssrc == packet.ssrc && packet.seq_no < source.first_seq_no => return None,
             _ => self.start(now, packet)?,
         };
         let since_start = packet.seq_no.checked_sub(source.first_seq_no)?;
@@ -92,14 +96,19 @@ impl Forward {
         if !packet.can_start {
             return None;
         }
-        // The first source keeps its timestamps; a later one goes on where the clock of the last one would be.
-        let timestamp_offset = self.last_sent.map_or(0, |(at, last)| {
-            let elapsed = now.saturating_duration_since(at).max(Duration::from_millis(1));
-            let ticks = elapsed.as_micros() * u128::from(packet.clock_rate.get()) / 1_000_000;
-            last.wrapping_add(ticks as u32).wrapping_sub(packet.timestamp)
-        });
-        let source =
-            Source { ssrc: packet.ssrc, first_seq_no: packet.seq_no, first_out: self.next_seq_no, timestamp_offset };
+        // The first source keeps its timestamps, and so does another stretch of the same; a later one goes on where the
+        // clock of the last one would be.
+        let same = self.source.filter(|source| source.ssrc == packet.ssrc);
+        let elapsed_offset = || {
+            self.last_sent.map_or(0, |(at, last)| {
+                let elapsed = now.saturating_duration_since(at).max(Duration::from_millis(1));
+                let ticks = elapsed.as_micros() * u128::from(packet.clock_rate.get()) / 1_000_000;
+                last.wrapping_add(ticks as u32).wrapping_sub(packet.timestamp)
+            })
+        };
+        let timestamp_offset = same.map_or_else(elapsed_offset, |source| source.timestamp_offset);
+        let Incoming { ssrc, epoch, .. } = *packet;
+        let source = Source { ssrc, epoch, first_seq_no: packet.seq_no, first_out: self.next_seq_no, timestamp_offset };
         self.source = Some(source);
         Some(source)
     }
@@ -110,7 +119,24 @@ mod tests {
     use super::*;
 
     fn packet(ssrc: u32, seq_no: u64, timestamp: u32, can_start: bool) -> Incoming {
-        Incoming { ssrc, seq_no, timestamp, clock_rate: Frequency::NINETY_KHZ, can_start }
+        Incoming { ssrc, epoch: 0, seq_no, timestamp, clock_rate: Frequency::NINETY_KHZ, can_start }
+    }
+
+    #[test]
+    fn what_was_held_back_is_no_gap_in_the_numbers_and_one_in_time() {
+        let now = Instant::now();
+        let mut forward = Forward::new(50);
+        let mut out = |epoch, seq_no: u64| {
+            forward.rewrite(now, &Incoming { epoch, ..packet(1, seq_no, 960 * seq_no as u32, true) })
+        };
+        let expected = |seq_no, of: u32| Some(Rewritten { seq_no, timestamp: 960 * of });
+        assert_eq!(out(0, 10), expected(50, 10));
+        assert_eq!(out(0, 11), expected(51, 11));
+        assert_eq!(out(1, 40), expected(52, 40));
+        assert_eq!(out(1, 42), expected(54, 42), "a gap that the network made stays one");
+        assert_eq!(out(1, 41), expected(53, 41));
+        assert_eq!(out(0, 12), None, "overtaken by the next stretch");
+        assert_eq!(out(2, 90), expected(55, 90));
     }
 
     #[test]

@@ -81,7 +81,7 @@ mod tests {
         Packet {
             mid: Mid::from("0"),
             codec: Codec::Vp8,
-            incoming: Incoming { ssrc: 1, seq_no, timestamp: 0, clock_rate, can_start: false },
+            incoming: Incoming { ssrc: 1, epoch: 0, seq_no, timestamp: 0, clock_rate, can_start: false },
             payload: [0; 10].into(),
             marker: false,
             captured: Instant::now(),

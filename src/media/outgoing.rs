@@ -300,6 +300,7 @@ mod tests {
             codec: Codec::Vp8,
             incoming: Incoming {
                 ssrc: 1,
+                epoch: 0,
                 seq_no: 70_000 + u64::from(number),
                 timestamp: 3_000 * number,
                 clock_rate,

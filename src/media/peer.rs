@@ -720,6 +720,7 @@ impl Peer {
             codec: spec.codec,
             incoming: Incoming {
                 ssrc: *ssrc,
+                epoch: 0,
                 seq_no,
                 timestamp,
                 clock_rate,

@@ -15,7 +15,7 @@ use str0m::{Candidate, RtcConfig};
 use crate::clock::Wall;
 use crate::config::VideoCodec;
 use crate::media::dtls;
-use crate::media::elements::Ids;
+use crate::media::elements::{Elements, Ids};
 
 /// Payload types of video and its repair; dynamic ones (RFC 3551 section 6).
 pub const VIDEO_PAYLOAD_TYPES: Range<u8> = 96..104;
@@ -30,11 +30,14 @@ const H264_CONSTRAINED_BASELINE: u32 = 0x42e01f;
 const DEPENDENCY_DESCRIPTOR: &str =
     "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
 
+/// The id of the element that tells how loud a packet is (RFC 6464).
+const AUDIO_LEVEL_ID: u8 = 1;
+
 /// The id of the element that names an m-line.
 pub const MID_ID: u8 = 4;
 
 /// The ids of the elements that describe media: they go through to subscribers.
-pub const MEDIA_IDS: Ids = Ids(1 << 1 | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 13);
+pub const MEDIA_IDS: Ids = Ids(1 << AUDIO_LEVEL_ID | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 13);
 
 /// What every peer of this process is made from.
 pub struct Profile {
@@ -146,6 +149,12 @@ impl PayloadTypes {
     }
 }
 
+/// How many decibels a packet is below the loudest, if its publisher tells (RFC 6464 section 3).
+pub fn audio_level(elements: &Elements) -> Option<u8> {
+    let (_, value) = elements.iter().find(|(id, _)| *id == AUDIO_LEVEL_ID)?;
+    value.first().map(|byte| byte & 0x7f)
+}
+
 fn index_of(codec: Codec) -> Option<usize> {
     match codec {
         Codec::Opus => Some(0),
@@ -159,7 +168,7 @@ fn index_of(codec: Codec) -> Option<usize> {
 
 fn extensions() -> ExtensionMap {
     let mut map = ExtensionMap::empty();
-    map.set(1, Extension::AudioLevel);
+    map.set(AUDIO_LEVEL_ID, Extension::AudioLevel);
     map.set(3, Extension::TransportSequenceNumber);
     map.set(MID_ID, Extension::RtpMid);
     map.set(5, Extension::AbsoluteCaptureTime);

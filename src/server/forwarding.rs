@@ -12,8 +12,9 @@ use crate::media::fault::{PeerError, guarded};
 use crate::media::negotiation::TrackId;
 use crate::media::outgoing::Sent;
 use crate::media::peer::PeerEvent;
+use crate::media::profile;
 use crate::timers::Waiter;
-use crate::track::Kind;
+use crate::track::{Kind, Source};
 use crate::web::signal::ServerMessage;
 
 impl Server {
@@ -55,6 +56,10 @@ impl Server {
     pub(super) fn distribute(&mut self) {
         std::mem::swap(&mut self.batch, &mut self.packets);
         for index in 0..self.batch.len() {
+            if !self.is_heard(index) {
+                self.stats.packets_quiet += 1;
+                continue;
+            }
             let (publisher, packet) = &mut self.batch[index];
             let (publisher, mid) = (*publisher, packet.mid);
             self.stats.packets_in += 1;
@@ -91,6 +96,42 @@ impl Server {
             if let Some(track) = self.member_mut(publisher).and_then(|m| m.participant.track_mut(mid)) {
                 track.subscribers = subscribers;
             }
+        }
+    }
+
+    /// Whether a packet of the batch goes to subscribers: in a large room not every microphone's does. Notes what its
+    /// level says of who speaks.
+    fn is_heard(&mut self, index: usize) -> bool {
+        let (publisher, packet) = &mut self.batch[index];
+        let Some(level) = profile::audio_level(&packet.elements) else {
+            return true;
+        };
+        let slot = &self.slots[publisher.slot as usize];
+        let Some(member) = slot.member.as_deref().filter(|_| slot.generation == publisher.generation) else {
+            return true;
+        };
+        let track = member.participant.track(packet.mid);
+        let room = self.rooms.get_mut(&member.participant.room);
+        let (Some(Source::Microphone), Some(room)) = (track.map(|track| track.source), room) else {
+            return true;
+        };
+        let limits = &self.config.limits;
+        let places = (room.members().len() > limits.loudest_above).then_some(limits.loudest);
+        let epoch = room.speakers.handle_level(self.now, *publisher, level, places);
+        if room.speakers.poll_change(self.now) {
+            self.speaking.push(member.participant.room.clone());
+        }
+        packet.incoming.epoch = epoch.unwrap_or_default();
+        epoch.is_some()
+    }
+
+    /// Tells the rooms in which somebody else speaks now.
+    pub(super) fn tell_speaking(&mut self) {
+        while let Some(name) = self.speaking.pop() {
+            let speaking = self.rooms.get(&name).map_or(&[][..], |room| room.speakers.told());
+            let ids = speaking.iter().filter_map(|id| self.member(*id)).map(|member| &*member.participant.id);
+            let message = ServerMessage::Speaking { ids: ids.collect() }.to_json();
+            self.broadcast_text(&name, None, &message);
         }
     }
 

@@ -222,6 +222,16 @@ impl Server {
         if member.participant.mute(source, muted) {
             let (room, who) = (member.participant.room.clone(), member.participant.id.clone());
             self.broadcast(&room, Some(id), &ServerMessage::Mute { id: &who, source, muted });
+            if source == Source::Microphone
+                && muted
+                && let Some(room_of) = self.rooms.get_mut(&room)
+            {
+                room_of.speakers.remove(id);
+                if room_of.speakers.poll_change(self.now) {
+                    self.speaking.push(room);
+                    self.tell_speaking();
+                }
+            }
         }
     }
 
@@ -309,7 +319,11 @@ impl Server {
 
     /// One text for many, serialised and framed once.
     fn broadcast(&mut self, room: &str, but: Option<PeerId>, message: &ServerMessage<'_>) {
-        let frame = encode_text(&message.to_json());
+        self.broadcast_text(room, but, &message.to_json());
+    }
+
+    pub(super) fn broadcast_text(&mut self, room: &str, but: Option<PeerId>, text: &str) {
+        let frame = encode_text(text);
         let receivers: Vec<ConnId> = self
             .others(room)
             .filter(|id| Some(*id) != but)

@@ -28,6 +28,7 @@
 //! | `chat` | `{"event":"chat","message":"hi","time":"14:30:45","from":"b7","name":"Bob","id":18}` |
 //! | `joined`, `left` | `{"event":"joined","id":"b7","name":"Bob"}` |
 //! | `mute` | `{"event":"mute","id":"b7","source":"camera","muted":true}` |
+//! | `speaking` | `{"event":"speaking","ids":["b7"]}`: who speaks now, the speaker first, then the loudest; on change, at most five times a second |
 //! | `error` | `{"event":"error","code":"chat-too-long","message":"A chat line may have 4096 bytes.","retry":true}`; `retry` says whether trying again makes sense; `id` and `source` name a track where the error is about one |
 //! | `closing` | `{"event":"closing","reason":"shutdown","retry_ms":1000}`: reconnect then |
 
@@ -144,6 +145,11 @@ pub enum ServerMessage<'a> {
         source: Source,
         /// Whether it is muted now.
         muted: bool,
+    },
+    /// Who speaks now.
+    Speaking {
+        /// Who; the one who has the word first, then the loudest.
+        ids: Vec<&'a str>,
     },
     /// Something the client did or wants does not work.
     Error {
@@ -373,6 +379,7 @@ mod tests {
             ServerMessage::Chat(line(18)),
             ServerMessage::Joined { id: "b7", name: "Bob" },
             ServerMessage::Mute { id: "b7", source: Source::Camera, muted: true },
+            ServerMessage::Speaking { ids: vec!["b7"] },
             ServerMessage::error("chat-too-long", "A chat line may have 4096 bytes.", true),
             ServerMessage::Closing { reason: "shutdown", retry_ms: 1000 },
         ];

@@ -31,4 +31,5 @@ mod joining;
 mod negotiation;
 mod plans;
 mod returning;
+mod speaking;
 mod timing;

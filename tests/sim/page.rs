@@ -28,6 +28,8 @@ pub struct Page {
     pub chat: Vec<ChatLine>,
     pub errors: Vec<(Instant, Value)>,
     pub mutes: Vec<Value>,
+    /// When it was told who speaks, and who.
+    pub speaking: Vec<(Instant, Vec<String>)>,
     pub closing: Vec<Value>,
     /// When somebody left: id, name.
     pub left: Vec<(Instant, String, String)>,
@@ -89,6 +91,10 @@ impl Page {
             "candidate" => assert!(self.offers > 0, "a candidate before the first offer: browsers reject it"),
             "chat" => self.on_chat(&message),
             "mute" => self.mutes.push(message),
+            "speaking" => {
+                let ids = message["ids"].as_array().expect("ids").iter();
+                self.speaking.push((now, ids.map(|id| id.as_str().expect("an id").to_owned()).collect()));
+            }
             "error" => {
                 assert!(message["retry"].is_boolean() && message["message"].is_string());
                 self.errors.push((now, message));

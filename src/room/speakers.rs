@@ -1,0 +1,401 @@
+//! Who speaks in a room, from the levels that microphones tell with each packet (RFC 6464), and who is heard where
+//! only the loudest are.
+//!
+//! Speech is what stands out from a microphone's own noise. How much of the last moments was speech decides, not
+//! how loud a single moment was: so neither a cough nor a breath between two words changes the speaker (the idea of
+//! Volfin and Cohen, "Dominant speaker identification for multipoint videoconferencing", 2012).
+
+use std::time::{Duration, Instant};
+
+use crate::id::PeerId;
+
+/// Decibels by which speech stands out from noise. Less takes noise for speech, more clips quiet voices.
+const ABOVE_NOISE: f32 = 9.0;
+
+/// The quietest that can be speech, in decibels above the least that can be told.
+const QUIETEST: f32 = 50.0;
+
+/// Decibels a second by which the noise may seem to rise: a fan is believed to be one after some seconds. Speech has
+/// pauses, in which it falls at once.
+const NOISE_RISE: f32 = 2.0;
+
+/// What is believed of a microphone's noise from its first packet, at most: who comes speaking has to be heard.
+const FIRST_NOISE: f32 = 70.0;
+
+/// What one packet covers, and how fast earlier ones are forgotten. Longer is steadier and later.
+const PACKET: Duration = Duration::from_millis(20);
+const MEMORY: Duration = Duration::from_millis(150);
+
+/// Shares of speech in the last moments: above the first somebody begins, a cough does not reach it; below the second
+/// they have stopped.
+const BEGINS: f32 = 0.62;
+const STOPS: f32 = 0.2;
+
+/// Below this the one who spoke last has stopped enough for somebody else to be the speaker.
+const YIELDS: f32 = 0.35;
+
+/// Decibels and time by which one who speaks over another takes over.
+const LOUDER: f32 = 6.0;
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Time between two looks at who speaks, and so the least between two changes that are told.
+const TELL_INTERVAL: Duration = Duration::from_millis(200);
+
+/// For how long one who has just begun can't lose their place to a louder one.
+const IMMUNITY: Duration = Duration::from_secs(1);
+
+/// The microphones of one room.
+#[derive(Debug, Default)]
+pub struct Speakers {
+    speakers: Vec<Speaker>,
+    /// Who speaks now, or spoke last.
+    dominant: Option<PeerId>,
+    told: Vec<PeerId>,
+    next_look: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Speaker {
+    peer: PeerId,
+    is_new: bool,
+    /// Decibels above the least that can be told.
+    noise: f32,
+    loudness: f32,
+    /// The share of speech in the last moments.
+    speech: f32,
+    heard_at: Instant,
+    /// Since when they speak without a stop.
+    since: Option<Instant>,
+    /// Since when they have a place among those who are heard.
+    place: Option<Instant>,
+    /// Packets were held back since the last that was forwarded.
+    is_held: bool,
+    /// How often they began to be heard.
+    epoch: u32,
+}
+
+impl Speakers {
+    /// A microphone told its level, in decibels below the loudest (0 to 127). `places` is how many are heard, if not
+    /// all. Says whether the packet is heard: as part of which stretch, since what was held back in between is no
+    /// loss.
+    pub fn handle_level(&mut self, now: Instant, peer: PeerId, level: u8, places: Option<usize>) -> Option<u32> {
+        let index = self.speakers.iter().position(|speaker| speaker.peer == peer).unwrap_or_else(|| {
+            self.speakers.push(Speaker::new(now, peer));
+            self.speakers.len() - 1
+        });
+        let is_speech = self.speakers[index].handle_level(now, level);
+        self.choose(now, index);
+        let is_heard = places.is_none_or(|places| self.has_place(now, index, places, is_speech));
+        let speaker = &mut self.speakers[index];
+        if !is_heard {
+            speaker.is_held = true;
+            return None;
+        }
+        speaker.epoch += u32::from(std::mem::take(&mut speaker.is_held));
+        Some(speaker.epoch)
+    }
+
+    /// A microphone is off or gone.
+    pub fn remove(&mut self, peer: PeerId) {
+        self.speakers.retain(|speaker| speaker.peer != peer);
+        if self.dominant == Some(peer) {
+            self.dominant = None;
+        }
+    }
+
+    /// Looks, not too often, whether others speak now than those who were told last. If so they count as told.
+    pub fn poll_change(&mut self, now: Instant) -> bool {
+        if self.next_look.is_some_and(|next| now < next) {
+            return false;
+        }
+        self.next_look = Some(now + TELL_INTERVAL);
+        let dominant = self.dominant;
+        let mut speaking: Vec<&Speaker> = self
+            .speakers
+            .iter()
+            .filter(|speaker| {
+                let least = if self.told.contains(&speaker.peer) { STOPS } else { BEGINS };
+                speaker.speech_at(now) > least
+            })
+            .collect();
+        speaking.sort_by(|a, b| {
+            let rank = |speaker: &Speaker| (dominant != Some(speaker.peer), -speaker.loudness);
+            rank(a).partial_cmp(&rank(b)).expect("levels are numbers").then(a.peer.cmp(&b.peer))
+        });
+        let mut changed = speaking.len() != self.told.len();
+        changed |= speaking.iter().any(|speaker| !self.told.contains(&speaker.peer));
+        // Loudness alone sways with every word: only the first of the list is worth a message.
+        changed |= speaking.first().map(|speaker| speaker.peer) != self.told.first().copied();
+        if changed {
+            self.told = speaking.into_iter().map(|speaker| speaker.peer).collect();
+        }
+        changed
+    }
+
+    /// Who was told to speak: the one who has the word first, then the loudest.
+    pub fn told(&self) -> &[PeerId] {
+        &self.told
+    }
+
+    /// Who speaks now, or spoke last.
+    pub fn dominant(&self) -> Option<PeerId> {
+        self.dominant
+    }
+
+    /// Whether the speaker changes to the one who was just heard.
+    fn choose(&mut self, now: Instant, index: usize) {
+        let candidate = &self.speakers[index];
+        if candidate.speech < BEGINS || self.dominant == Some(candidate.peer) {
+            return;
+        }
+        let current = self.speakers.iter().find(|speaker| self.dominant == Some(speaker.peer));
+        let yields = current.is_none_or(|current| {
+            let patient = candidate.since.is_some_and(|since| now >= since + PATIENCE);
+            current.speech_at(now) < YIELDS || patient && candidate.loudness > current.loudness + LOUDER
+        });
+        if yields {
+            self.dominant = Some(candidate.peer);
+        }
+    }
+
+    /// Whether one is among those who are heard; who speaks gets the place of one who does not.
+    fn has_place(&mut self, now: Instant, index: usize, places: usize, is_speech: bool) -> bool {
+        if self.speakers[index].place.is_some() {
+            return true;
+        }
+        if !is_speech {
+            return false;
+        }
+        let taken: Vec<usize> = (0..self.speakers.len()).filter(|at| self.speakers[*at].place.is_some()).collect();
+        if taken.len() >= places {
+            let loudness = self.speakers[index].loudness;
+            let may_go = |at: &&usize| {
+                let other = &self.speakers[**at];
+                let is_immune = other.place.is_some_and(|since| now < since + IMMUNITY);
+                other.speech_at(now) < STOPS || !is_immune && loudness > other.loudness + LOUDER
+            };
+            let rank = |at: &&usize| {
+                let other = &self.speakers[**at];
+                (other.speech_at(now), other.loudness)
+            };
+            let quietest = taken
+                .iter()
+                .filter(may_go)
+                .min_by(|a, b| rank(a).partial_cmp(&rank(b)).expect("levels are numbers"))
+                .copied();
+            let Some(quietest) = quietest else {
+                return false;
+            };
+            self.speakers[quietest].place = None;
+        }
+        self.speakers[index].place = Some(now);
+        true
+    }
+}
+
+impl Speaker {
+    fn new(now: Instant, peer: PeerId) -> Self {
+        Self {
+            peer,
+            is_new: true,
+            noise: FIRST_NOISE,
+            loudness: 0.0,
+            speech: 0.0,
+            heard_at: now,
+            since: None,
+            place: None,
+            is_held: false,
+            epoch: 0,
+        }
+    }
+
+    /// Takes a level; says whether it is speech.
+    fn handle_level(&mut self, now: Instant, level: u8) -> bool {
+        let level = f32::from(127 - level.min(127));
+        if self.is_new {
+            self.is_new = false;
+            self.noise = level.min(FIRST_NOISE);
+        } else if level < self.noise {
+            self.noise += (level - self.noise) * 0.3;
+        } else {
+            self.noise += NOISE_RISE * PACKET.as_secs_f32();
+        }
+        let is_speech = level > QUIETEST.max(self.noise + ABOVE_NOISE);
+        let before = self.speech_at(now);
+        let weight = 1.0 - (-PACKET.as_secs_f32() / MEMORY.as_secs_f32()).exp();
+        self.speech = before + (if is_speech { 1.0 } else { 0.0 } - before) * weight;
+        if is_speech {
+            self.loudness += (level - self.loudness) * weight;
+        }
+        self.heard_at = now;
+        if self.speech < STOPS {
+            self.since = None;
+        } else if self.speech > BEGINS {
+            self.since.get_or_insert(now);
+        }
+        is_speech
+    }
+
+    /// The share of speech as it is at `now`: packets that did not come were silence (discontinuous transmission).
+    fn speech_at(&self, now: Instant) -> f32 {
+        let silent = now.saturating_duration_since(self.heard_at).saturating_sub(PACKET);
+        self.speech * (-silent.as_secs_f32() / MEMORY.as_secs_f32()).exp()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(slot: u32) -> PeerId {
+        PeerId { slot, generation: 0 }
+    }
+
+    /// A seeded source of numbers below `limit`.
+    struct Dice(u64);
+
+    impl Dice {
+        fn below(&mut self, limit: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) % limit
+        }
+    }
+
+    /// One person's microphone: syllables and gaps while they speak, noise otherwise.
+    struct Person {
+        voice: u64,
+        noise: u64,
+        syllable_until: u64,
+        gap_until: u64,
+    }
+
+    impl Person {
+        fn level(&mut self, dice: &mut Dice, ms: u64, speaks: bool) -> u8 {
+            let noise = (self.noise + dice.below(5)) as u8;
+            if !speaks {
+                return noise;
+            }
+            if ms >= self.gap_until {
+                self.syllable_until = ms + 120 + dice.below(250);
+                // Between words a breath now and then.
+                self.gap_until = self.syllable_until + 20 + dice.below(60) + if dice.below(8) == 0 { 180 } else { 0 };
+            }
+            if ms < self.syllable_until { (self.voice + dice.below(12)) as u8 } else { noise }
+        }
+    }
+
+    #[test]
+    fn in_fifty_talks_the_speaker_is_known_in_600_ms_and_changes_once_a_second_at_most() {
+        for seed in 0..50 {
+            let mut dice = Dice(seed * 7_919 + 1);
+            let count = 3 + dice.below(4);
+            let mut people: Vec<Person> = (0..count)
+                .map(|_| Person {
+                    voice: 22 + dice.below(20),
+                    noise: 62 + dice.below(30),
+                    syllable_until: 0,
+                    gap_until: 0,
+                })
+                .collect();
+            let start = Instant::now();
+            let mut speakers = Speakers::default();
+            let (mut turn_since, mut turn_until, mut speaker) = (0, 0, 0);
+            let (mut cough_at, mut cougher) = (0, 0);
+            let mut changes: Vec<u64> = Vec::new();
+            let mut last = None;
+            for ms in (0..60_000).step_by(20) {
+                if ms >= turn_until {
+                    // A pause for thought, then the next, who is somebody else.
+                    turn_since = ms + dice.below(700);
+                    turn_until = turn_since + 2_000 + dice.below(6_000);
+                    speaker = (speaker + 1 + dice.below(count - 1)) % count;
+                    cough_at = turn_since + 700 + dice.below(1_000);
+                    cougher = (speaker + 1) % count;
+                }
+                for (index, person) in people.iter_mut().enumerate() {
+                    let speaks = index as u64 == speaker && ms >= turn_since;
+                    let coughs = index as u64 == cougher && (cough_at..cough_at + 120).contains(&ms);
+                    let level = if coughs { 12 } else { person.level(&mut dice, ms, speaks) };
+                    let now = start + Duration::from_millis(ms + index as u64);
+                    assert_eq!(speakers.handle_level(now, peer(index as u32), level, None), Some(0));
+                }
+                if last != speakers.dominant() {
+                    last = speakers.dominant();
+                    changes.push(ms);
+                }
+                if ms >= turn_since + 600 {
+                    assert_eq!(last, Some(peer(speaker as u32)), "talk {seed} at {ms} ms, turn since {turn_since}");
+                }
+            }
+            let hasty = changes.windows(2).filter(|pair| pair[1] - pair[0] < 1_000).count();
+            assert_eq!(hasty, 0, "talk {seed}: {changes:?}");
+            assert!(changes.len() > 6, "talk {seed}: {changes:?}");
+        }
+    }
+
+    /// `levels` by person, one packet each 20 ms from `from` on; says who was heard in the last round.
+    fn rounds(speakers: &mut Speakers, start: Instant, from: u64, count: u64, levels: &[u8]) -> Vec<u32> {
+        let mut heard = Vec::new();
+        for round in 0..count {
+            heard.clear();
+            let now = start + Duration::from_millis(from + 20 * round);
+            for (index, level) in levels.iter().enumerate() {
+                if speakers.handle_level(now, peer(index as u32), *level, Some(3)).is_some() {
+                    heard.push(index as u32);
+                }
+            }
+        }
+        heard
+    }
+
+    #[test]
+    fn three_are_heard_and_who_begins_is_heard_from_the_first_packet() {
+        let start = Instant::now();
+        let mut speakers = Speakers::default();
+        assert_eq!(rounds(&mut speakers, start, 0, 50, &[80; 5]), [] as [u32; 0], "noise is not speech");
+        assert_eq!(rounds(&mut speakers, start, 1_000, 1, &[30, 80, 80, 80, 80]), [0]);
+        assert_eq!(rounds(&mut speakers, start, 1_020, 1, &[30, 30, 30, 80, 80]), [0, 1, 2]);
+        let all = [30, 30, 30, 30, 80];
+        assert_eq!(rounds(&mut speakers, start, 1_040, 100, &all), [0, 1, 2], "no louder than those who speak");
+        let louder = [30, 30, 36, 26, 80];
+        assert_eq!(rounds(&mut speakers, start, 3_040, 30, &louder), [0, 1, 3], "the quietest goes");
+        // One stops; they keep their place until somebody wants it, who gets it at once.
+        assert_eq!(rounds(&mut speakers, start, 4_000, 40, &[80, 30, 80, 30, 80]), [0, 1, 3]);
+        assert_eq!(rounds(&mut speakers, start, 4_800, 1, &[80, 30, 80, 30, 40]), [0, 1, 3, 4]);
+        assert_eq!(rounds(&mut speakers, start, 4_820, 1, &[80, 30, 80, 30, 40]), [1, 3, 4]);
+        // What comes after a break is another stretch.
+        let now = start + Duration::from_millis(4_840);
+        assert_eq!(speakers.handle_level(now, peer(1), 30, Some(3)), Some(1));
+        speakers.remove(peer(3));
+        assert_eq!(speakers.handle_level(now, peer(0), 30, Some(3)), Some(2));
+        assert_eq!(speakers.handle_level(now, peer(2), 80, None), Some(2), "everybody is heard in a small room");
+    }
+
+    #[test]
+    fn changes_are_told_five_times_a_second_at_most_and_silence_too() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut speakers = Speakers::default();
+        let mut told = Vec::new();
+        for ms in (0..3_000).step_by(20) {
+            let speaks = ms < 1_500;
+            speakers.handle_level(at(ms), peer(1), if speaks { 30 } else { 90 }, None);
+            if ms >= 500 {
+                speakers.handle_level(at(ms), peer(2), if speaks { 20 } else { 90 }, None);
+            }
+            if speakers.poll_change(at(ms)) {
+                told.push((ms, speakers.told().to_vec()));
+            }
+        }
+        let lists: Vec<_> = told.iter().map(|(_, list)| list.clone()).collect();
+        assert_eq!(lists, [vec![peer(1)], vec![peer(1), peer(2)], vec![]]);
+        assert!(told.windows(2).all(|pair| pair[1].0 - pair[0].0 >= 200));
+        assert!(told[0].0 <= 200 && (500..900).contains(&told[1].0) && (1_500..2_000).contains(&told[2].0), "{told:?}");
+        // Nothing comes any more from one who spoke: that is silence too.
+        for ms in (3_000..3_300).step_by(20) {
+            speakers.handle_level(at(ms), peer(1), 30, None);
+        }
+        assert!(speakers.poll_change(at(3_300)) && speakers.told() == [peer(1)]);
+        assert!(speakers.poll_change(at(4_300)) && speakers.told().is_empty());
+    }
+}

@@ -1,0 +1,67 @@
+//! Who speaks, and who is heard in a large room.
+
+use crate::media::Microphone;
+use crate::sim::{Sim, World};
+use crate::story::{millis, secs};
+
+const NAMES: [&str; 8] = ["ann", "bob", "cat", "dan", "eve", "fay", "gus", "hal"];
+
+/// Microphones of the simulation tell levels that fall from the loudest to nothing in two seconds, each from another
+/// moment on.
+fn room(seed: u64, loudest_above: usize) -> Sim {
+    let mut world = World::new(seed);
+    world.config.limits.loudest_above = loudest_above;
+    let mut sim = Sim::with(world);
+    for name in NAMES {
+        sim.join(name);
+        sim.run(millis(230));
+    }
+    sim.run(secs(2));
+    sim
+}
+
+/// Packets that one listener gets of the others' microphones in ten seconds, by publisher.
+fn heard(sim: &mut Sim, listener: &str) -> Vec<u64> {
+    let others = NAMES.iter().filter(|name| **name != listener);
+    let counts = |sim: &Sim| others.clone().map(|name| sim.counts(listener, name, Microphone).1).collect::<Vec<_>>();
+    let before = counts(sim);
+    sim.run(secs(10));
+    counts(sim).iter().zip(before).map(|(now, before)| now - before).collect()
+}
+
+#[test]
+fn in_a_large_room_three_are_heard_in_turn_and_nobody_sees_a_gap() {
+    let mut sim = room(300, 6);
+    let heard = heard(&mut sim, "ann");
+    let total: u64 = heard.iter().sum();
+    // Three of eight, one of whom may be the listener.
+    assert!((900..=1_530).contains(&total), "{heard:?}");
+    assert!(heard.iter().all(|packets| (20..450).contains(packets)), "everybody in turn: {heard:?}");
+    for ((tag, ssrc), sealed) in &sim.tap.sealed {
+        assert_eq!(sealed.missing(), 0, "browser {tag}, SSRC {ssrc}: what is held back leaves no gap");
+    }
+    assert!(sim.server.stats().packets_quiet > 0);
+}
+
+#[test]
+fn in_a_small_room_everybody_is_heard() {
+    let mut sim = room(301, 8);
+    let heard = heard(&mut sim, "ann");
+    assert!(heard.iter().all(|packets| *packets >= 498), "{heard:?}");
+    assert_eq!(sim.server.stats().packets_quiet, 0);
+}
+
+#[test]
+fn who_speaks_is_told_to_everybody_and_five_times_a_second_at_most() {
+    let mut sim = room(302, 8);
+    sim.run(secs(10));
+    let seconds = sim.elapsed().as_secs() + 1;
+    for name in NAMES {
+        let told = &sim.browser(name).page.speaking;
+        assert!((10..=5 * seconds as usize).contains(&told.len()), "{name} was told {} times", told.len());
+        for other in NAMES {
+            let id = &sim.browser(other).page.id;
+            assert!(told.iter().any(|(_, ids)| ids.first() == Some(id)), "{name} was never told of {other}");
+        }
+    }
+}
