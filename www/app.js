@@ -10,6 +10,7 @@ import { icon, setIcon } from './icons.js';
 import { CAMERA, Local, SCREEN } from './local.js';
 import { Signaling } from './signaling.js';
 import { Tiles } from './tiles.js';
+import { View } from './view.js';
 
 const $ = (id) => document.getElementById(id);
 const TITLE = 'AQ Server';
@@ -25,6 +26,7 @@ let lines = []; // what each mid of the others carries, with its track
 let told = new Map(); // source -> the muted that the server knows of us
 
 const tiles = new Tiles($('tiles'), { blocked: () => { $('btn-hear').hidden = false; } });
+const view = new View((message) => signaling?.send(message) ?? false);
 const chat = new Chat({ panel: $('chat'), log: $('chat-log'), form: $('chat-form'), input: $('chat-input') }, {
   send: (text) => signaling?.send({ event: 'chat', data: text }) ?? false,
   unread: showUnread,
@@ -215,10 +217,13 @@ function setMuted(id, source, muted) {
 }
 
 function newCall() {
+  view.forget();
   return new Call(local.tracks, (message) => signaling?.send(message), {
-    lines(list) {
+    lines(list, agreed) {
       lines = list;
       tiles.show(lines, participants);
+      // Before the answer the server sends nothing on a new line that could be left out.
+      if (agreed) view.show(tiles.shownBy(lines));
     },
     attached(source) {
       if (source === 'microphone') tellMuted(source, !local.microphoneOn);

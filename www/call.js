@@ -6,7 +6,7 @@
 
 export class Call {
   // local: the own tracks, "source kind" -> MediaStreamTrack; read at each offer, owned by the caller.
-  // send(message); on: lines(list), attached(source), connected(), failed(), problem(error)
+  // send(message); on: lines(list, agreed), attached(source), connected(), failed(), problem(error)
   constructor(local, send, on) {
     this.local = local;
     this.send = send;
@@ -84,7 +84,7 @@ export class Call {
     const attached = await this.attachOwn();
     await pc.setLocalDescription(await pc.createAnswer());
     this.send({ event: 'answer', data: JSON.stringify(pc.localDescription) });
-    this.showLines();
+    this.showLines(true);
     for (const source of attached) this.on.attached(source);
     if (this.answered) return;
     this.answered = true;
@@ -112,10 +112,10 @@ export class Call {
   }
 
   // Tells what each line of the others carries, with the receiver's track once there is one.
-  showLines() {
+  showLines(agreed = false) {
     if (this.closed) return;
     this.on.lines(this.lines.filter((line) => !line.own).map((line) => (
-      { ...line, track: this.transceiver(line.mid)?.receiver.track ?? null })));
+      { ...line, track: this.transceiver(line.mid)?.receiver.track ?? null })), agreed);
   }
 
   transceiver(mid) {

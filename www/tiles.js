@@ -98,6 +98,16 @@ export class Tiles {
     this.layout();
   }
 
+  // The tile that shows each video line.
+  shownBy(lines) {
+    const shown = new Map();
+    for (const { mid, id, source, kind } of lines) {
+      const tile = (source === 'screen' ? this.screens : this.people).get(id);
+      if (kind === 'video' && tile) shown.set(mid, tile.element);
+    }
+    return shown;
+  }
+
   // ids: who speaks now; own: whether we do.
   setSpeaking(ids, own) {
     for (const [id, tile] of this.people) tile.element.classList.toggle('speaking', ids.has(id));

@@ -53,7 +53,9 @@ struct Source {
 pub struct Forward {
     /// The number after the highest used.
     next_seq_no: u64,
+    /// What is forwarded, or was before the last pause.
     source: Option<Source>,
+    is_waiting: bool,
     last_sent: Option<(Instant, u32)>,
 }
 
@@ -61,25 +63,31 @@ impl Forward {
     /// A fresh SSRC, whose first packet will be `first_seq_no` (below `FIRST_SEQ_NO_LIMIT`).
     pub fn new(first_seq_no: u32) -> Self {
         debug_assert!(first_seq_no < FIRST_SEQ_NO_LIMIT);
-        Self { next_seq_no: u64::from(first_seq_no), source: None, last_sent: None }
+        Self { next_seq_no: u64::from(first_seq_no), source: None, is_waiting: true, last_sent: None }
     }
 
-    /// Forgets the source: what comes next is another one, or the same after a pause, and has to start afresh.
-    /// The numbers go on.
+    /// What comes next is another source, or the same after a pause, and has to start afresh. The numbers go on.
     pub fn pause(&mut self) {
-        self.source = None;
+        self.is_waiting = true;
     }
 
     /// Whether nothing has been forwarded since the start or the last pause.
     pub fn is_waiting(&self) -> bool {
-        self.source.is_none()
+        self.is_waiting
     }
 
     /// Maps one packet; `None` if it is not to be forwarded: before the start, or older than it.
     pub fn rewrite(&mut self, now: Instant, packet: &Incoming) -> Option<Rewritten> {
         let source = match self.source {
-            Some(source) if (source.ssrc, source.epoch) == (packet.ssrc, packet.epoch) => source,
-            Some(source) if source.ssrc == packet.ssrc && packet.seq_no < source.first_seq_no => return None,
+            Some(source) if !self.is_waiting && source.ssrc == packet.ssrc => {
+                if source.epoch == packet.epoch {
+                    source
+                } else if packet.seq_no < source.first_seq_no {
+                    return None;
+                } else {
+                    self.start(now, packet)?
+                }
+            }
             _ => self.start(now, packet)?,
         };
         let since_start = packet.seq_no.checked_sub(source.first_seq_no)?;
@@ -109,7 +117,7 @@ impl Forward {
         let timestamp_offset = same.map_or_else(elapsed_offset, |source| source.timestamp_offset);
         let Incoming { ssrc, epoch, .. } = *packet;
         let source = Source { ssrc, epoch, first_seq_no: packet.seq_no, first_out: self.next_seq_no, timestamp_offset };
-        self.source = Some(source);
+        (self.source, self.is_waiting) = (Some(source), false);
         Some(source)
     }
 }

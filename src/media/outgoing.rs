@@ -45,6 +45,8 @@ pub struct Outgoing {
     pub rtx_ssrc: Option<u32>,
     /// What is sent on it now.
     pub track: Option<TrackId>,
+    /// The subscriber does not show it.
+    pub is_paused: bool,
     forward: Forward,
     /// Number of the next retransmission; like the stream's own it only grows.
     rtx_seq_no: u64,
@@ -95,6 +97,7 @@ impl Outgoing {
             ssrc,
             rtx_ssrc,
             track: None,
+            is_paused: false,
             forward: Forward::new(first[0]),
             rtx_seq_no: u64::from(first[1]),
             payload_types: PayloadTypes::default(),
@@ -115,7 +118,7 @@ impl Outgoing {
     pub fn start(&mut self, track: TrackId, payload_types: PayloadTypes, accepted: Ids) {
         self.track = Some(track);
         (self.payload_types, self.accepted) = (payload_types, accepted);
-        self.told_cannot_decode = false;
+        (self.is_paused, self.told_cannot_decode) = (false, false);
     }
 
     /// Sends nothing more.

@@ -401,9 +401,26 @@ impl Peer {
         }
     }
 
+    /// Pauses the video of an m-line, or lets it go on from its next keyframe. Says which line and track that concerns,
+    /// if it changes anything; sound is never paused.
+    pub fn pause(&mut self, mid: Mid, is_paused: bool) -> Option<(usize, TrackId)> {
+        let line = self.negotiation.lines().iter().position(|line| line.mid == Some(mid))?;
+        if self.negotiation.lines()[line].kind == MediaKind::Audio {
+            return None;
+        }
+        let outgoing = self.outgoing.get_mut(line)?.as_mut()?;
+        let track = outgoing.track?;
+        if outgoing.is_paused == is_paused {
+            return None;
+        }
+        outgoing.is_paused = is_paused;
+        outgoing.pause();
+        Some((line, track))
+    }
+
     /// The track that is being sent on a line.
     pub fn forwarded(&self, line: usize) -> Option<TrackId> {
-        self.outgoing.get(line)?.as_ref()?.track
+        self.outgoing.get(line)?.as_ref().filter(|outgoing| !outgoing.is_paused)?.track
     }
 
     /// Asks this peer, as a publisher, for a keyframe. It goes out with the next drain.

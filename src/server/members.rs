@@ -149,6 +149,7 @@ impl Server {
             Ok(ClientMessage::Chat { message }) => self.on_chat(id, message),
             Ok(ClientMessage::Publish { kind, source }) => self.on_publish(id, kind, source),
             Ok(ClientMessage::Unpublish { kind, source, mid }) => self.on_unpublish(id, kind, source, mid),
+            Ok(ClientMessage::View { views }) => self.on_view(id, &views),
             Ok(ClientMessage::Mute { source, muted }) => self.on_mute(id, source, muted),
             Err(BadMessage::Malformed(why)) => {
                 self.strike(id, "bad-message", &format!("This message could not be read: {why}"));

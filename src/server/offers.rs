@@ -90,6 +90,31 @@ impl Server {
         }
     }
 
+    /// A member tells what it shows: video that nobody looks at is not sent, and costs nothing while it is not.
+    pub(super) fn on_view(&mut self, id: PeerId, views: &[signal::View]) {
+        for view in views {
+            let is_paused = view.width == 0 || view.height == 0;
+            let Some(member) = self.member_mut(id) else {
+                return;
+            };
+            let Some((line, track)) = member.peer.pause(Mid::from(view.mid.as_str()), is_paused) else {
+                continue;
+            };
+            let is_connected = member.peer.is_connected();
+            let subscriber = Subscriber { peer: id, line };
+            let Some(published) = self.published(track) else {
+                continue;
+            };
+            published.subscribers.retain(|other| *other != subscriber);
+            if !is_paused {
+                published.subscribers.push(subscriber);
+                if is_connected {
+                    self.request_keyframe(track);
+                }
+            }
+        }
+    }
+
     /// Ends a track for everybody who gets it or was going to.
     pub(super) fn end_track(&mut self, track: TrackId) {
         let now = self.now;

@@ -27,6 +27,7 @@ const EMBEDDED: &[(&str, &[u8])] = embedded![
     "signaling.js",
     "style.css",
     "tiles.js",
+    "view.js",
 ];
 
 /// The files that are served, by path.

@@ -14,6 +14,7 @@
 //! | `publish` | `{"event":"publish","kind":"video","source":"screen"}`: one more m-line to send on, please |
 //! | `unpublish` | `{"event":"unpublish","kind":"video","source":"screen"}`, optionally with the `mid` |
 //! | `mute` | `{"event":"mute","source":"microphone","muted":true}`: tell the others |
+//! | `view` | `{"event":"view","views":[{"mid":"2","width":640,"height":360,"priority":1}]}`: what the page shows of a line, in device pixels; 0 x 0 pauses its video; lines that are not named stay as they are, and a line that carries somebody else is shown until it is named again |
 //!
 //! Candidates are accepted and not needed: the server is ICE-lite and learns addresses from checks (RFC 8445).
 //!
@@ -35,6 +36,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::track::{Kind, Source};
+
+/// Lines that one `view` may name: more than anybody receives.
+const MAX_VIEWS: usize = 512;
 
 /// What a client says.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,6 +71,11 @@ pub enum ClientMessage {
         /// Which, where there are several.
         mid: Option<String>,
     },
+    /// What the page shows of some lines.
+    View {
+        /// One for each line that has changed.
+        views: Vec<View>,
+    },
     /// Tells the others.
     Mute {
         /// What is muted or not.
@@ -74,6 +83,20 @@ pub enum ClientMessage {
         /// Whether it is.
         muted: bool,
     },
+}
+
+/// What the page shows of one line.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub struct View {
+    /// The m-line.
+    pub mid: String,
+    /// Device pixels; 0 if it is not seen.
+    pub width: u32,
+    /// The same.
+    pub height: u32,
+    /// Higher is more important.
+    #[serde(default)]
+    pub priority: u32,
 }
 
 /// Why a frame is no message.
@@ -247,6 +270,7 @@ struct Fields {
     source: Option<Source>,
     muted: Option<bool>,
     mid: Option<String>,
+    views: Option<Vec<View>>,
 }
 
 impl ClientMessage {
@@ -258,7 +282,7 @@ impl ClientMessage {
         }
         let malformed = |error: serde_json::Error| BadMessage::Malformed(error.to_string());
         let Name { event } = serde_json::from_str(text).map_err(malformed)?;
-        if !["answer", "candidate", "chat", "publish", "unpublish", "mute"].contains(&event.as_str()) {
+        if !["answer", "candidate", "chat", "publish", "unpublish", "mute", "view"].contains(&event.as_str()) {
             return Err(BadMessage::UnknownEvent(event));
         }
         let fields: Fields = serde_json::from_str(text).map_err(malformed)?;
@@ -279,6 +303,13 @@ impl ClientMessage {
             "chat" => {
                 let message = fields.data.ok_or_else(|| missing("data"))?;
                 Ok(Self::Chat { message })
+            }
+            "view" => {
+                let views = fields.views.ok_or_else(|| missing("views"))?;
+                if views.len() > MAX_VIEWS {
+                    return Err(BadMessage::Malformed(format!("at most {MAX_VIEWS} views can be told at once")));
+                }
+                Ok(Self::View { views })
             }
             "mute" => Ok(Self::Mute {
                 source: fields.source.ok_or_else(|| missing("source"))?,
@@ -343,6 +374,7 @@ mod tests {
             ClientMessage::Publish { kind, source },
             ClientMessage::Unpublish { kind, source, mid },
             ClientMessage::Mute { source: Source::Microphone, muted: true },
+            ClientMessage::View { views: vec![View { mid: "2".to_owned(), width: 640, height: 360, priority: 1 }] },
         ];
         let examples = documented("//! # Client to server");
         assert_eq!(examples.len(), expected.len());
@@ -405,6 +437,8 @@ mod tests {
             "{\"event\":\"answer\",\"data\":\"{\\\"type\\\":\\\"pranswer\\\",\\\"sdp\\\":\\\"\\\"}\"}",
             "{\"event\":\"publish\",\"kind\":\"smell\",\"source\":\"camera\"}",
             "{\"event\":\"mute\",\"source\":\"camera\"}",
+            "{\"event\":\"view\"}",
+            "{\"event\":\"view\",\"views\":[{\"mid\":\"1\",\"width\":-1,\"height\":0}]}",
             &deep,
         ] {
             let parsed = ClientMessage::parse(text);

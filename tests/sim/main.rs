@@ -33,3 +33,4 @@ mod plans;
 mod returning;
 mod speaking;
 mod timing;
+mod viewing;

@@ -1,0 +1,76 @@
+// What the page shows of the others' pictures. The server is told, and sends no video that nobody looks at.
+
+// A page that is put aside for a moment goes on as it was.
+const HIDDEN_AFTER = 3000;
+const SETTLED_AFTER = 200;
+
+export class View {
+  // send(message): false if there is nobody to tell.
+  constructor(send) {
+    this.send = send;
+    this.elements = new Map(); // mid -> the tile that shows it
+    this.seen = new Map(); // tile -> whether any of it is within the window
+    this.told = new Map(); // mid -> what the server knows
+    this.away = false;
+    this.observer = new IntersectionObserver((entries) => {
+      for (const { target, isIntersecting } of entries) this.seen.set(target, isIntersecting);
+      this.soon();
+    });
+    this.sizes = new ResizeObserver(() => this.soon());
+    document.addEventListener('visibilitychange', () => {
+      clearTimeout(this.leaving);
+      if (!document.hidden) return this.setAway(false);
+      this.leaving = setTimeout(() => this.setAway(!document.pictureInPictureElement), HIDDEN_AFTER);
+    });
+  }
+
+  // elements: mid of a video line -> the tile that shows it.
+  show(elements) {
+    const shown = new Set(elements.values());
+    for (const element of this.seen.keys()) {
+      if (shown.has(element)) continue;
+      this.observer.unobserve(element);
+      this.sizes.unobserve(element);
+      this.seen.delete(element);
+    }
+    for (const [mid, element] of elements) {
+      // A line that carries somebody else is sent until it is told otherwise.
+      if (this.elements.get(mid) !== element) this.told.delete(mid);
+      if (this.seen.has(element)) continue;
+      this.seen.set(element, true);
+      this.observer.observe(element);
+      this.sizes.observe(element);
+    }
+    this.elements = new Map(elements);
+    this.soon();
+  }
+
+  // Another connection knows nothing yet.
+  forget() {
+    this.told.clear();
+  }
+
+  setAway(away) {
+    this.away = away;
+    this.tell();
+  }
+
+  soon() {
+    clearTimeout(this.settling);
+    this.settling = setTimeout(() => this.tell(), SETTLED_AFTER);
+  }
+
+  tell() {
+    const views = [];
+    for (const [mid, element] of this.elements) {
+      const { width, height } = element.getBoundingClientRect();
+      const isSeen = !this.away && this.seen.get(element);
+      const pixels = (length) => (isSeen ? Math.round(length * devicePixelRatio) : 0);
+      const view = { mid, width: pixels(width), height: pixels(height), priority: element.classList.contains('screen') ? 2 : 1 };
+      const words = JSON.stringify(view);
+      if (this.told.get(mid) !== words) views.push([words, view]);
+    }
+    if (!views.length || !this.send({ event: 'view', views: views.map(([, view]) => view) })) return;
+    for (const [words, { mid }] of views) this.told.set(mid, words);
+  }
+}
