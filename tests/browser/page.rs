@@ -170,6 +170,25 @@ impl Page {
         });
     }
 
+    /// Waits until no picture of the tile came for a second, while sound goes on.
+    pub fn gets_no_picture_of(&mut self, name: &str) {
+        let mut first: Option<Media> = None;
+        self.watch(&format!("{name} is not sent"), &tile(name), |now| {
+            let since = *first.get_or_insert(now);
+            if now.frames != since.frames || now.sound_s < since.sound_s {
+                first = Some(now);
+                return false;
+            }
+            now.sound_s > since.sound_s + 1.0
+        });
+    }
+
+    /// Waits until the tile has the mark of one who speaks, or has lost it.
+    pub fn marks_as_speaking(&mut self, name: &str, speaks: bool) {
+        let look = format!("{}.classList.contains('speaking') === {speaks}", tile(name));
+        self.until(&format!("{name} {} marked as speaking", if speaks { "is" } else { "is not" }), &look);
+    }
+
     /// Waits until the sound of the tile, still coming, has nothing in it.
     pub fn hears_silence_of(&mut self, name: &str) {
         let mut first: Option<Media> = None;

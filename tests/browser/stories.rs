@@ -20,6 +20,24 @@ const REFUSED: &str = "navigator.mediaDevices.getUserMedia = async () => {
     throw new DOMException('Permission denied', 'NotAllowedError');
 };";
 
+/// A browser whose microphone says something every other second.
+const TALKER: &str = "{
+    const given = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    navigator.mediaDevices.getUserMedia = async (wanted) => {
+        const stream = await given(wanted);
+        if (!stream.getAudioTracks().length) return stream;
+        const audio = new AudioContext();
+        const [tone, gate, out] = [audio.createOscillator(), audio.createGain(), audio.createMediaStreamDestination()];
+        tone.connect(gate).connect(out);
+        gate.gain.value = 0;
+        tone.start();
+        setInterval(() => { gate.gain.value = gate.gain.value ? 0 : 0.5; }, 1000);
+        stream.getAudioTracks().forEach((track) => { stream.removeTrack(track); track.stop(); });
+        out.stream.getAudioTracks().forEach((track) => stream.addTrack(track));
+        return stream;
+    };
+}";
+
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn turn() -> MutexGuard<'static, ()> {
@@ -143,6 +161,43 @@ fn who_may_not_use_the_camera_still_watches_listens_and_chats() {
     eve.finds_line("Ann", "Never mind.");
     ann.is_sound();
     eve.is_sound();
+}
+
+#[test]
+fn a_picture_out_of_sight_is_not_sent() {
+    let _turn = turn();
+    let Some(mut chromium) = Chromium::start() else { return };
+    let server = Program::start(&[]);
+    let mut ann = chromium.open(&server.link("garden", "Ann"));
+    let mut bob = chromium.open(&server.link("garden", "Bob"));
+    ann.sees_and_hears("Bob");
+    for _ in 0..2 {
+        ann.until("it is out of sight", "(document.querySelector('#tiles').style.display = 'none') === 'none'");
+        ann.gets_no_picture_of("Bob");
+        bob.sees_and_hears("Ann");
+        ann.until("it is back", "(document.querySelector('#tiles').style.display = '') === ''");
+        ann.sees_and_hears("Bob");
+    }
+    ann.is_sound();
+    bob.is_sound();
+}
+
+#[test]
+fn who_speaks_is_marked() {
+    let _turn = turn();
+    let Some(mut chromium) = Chromium::start() else { return };
+    let server = Program::start(&[]);
+    let mut ann = chromium.open(&server.link("garden", "Ann"));
+    // A tone for a second, then a second of nothing, instead of the device's beep, which is no longer than a cough.
+    let mut bob = chromium.open_with(&server.link("garden", "Bob"), TALKER);
+    bob.is_joined();
+    for _ in 0..2 {
+        ann.marks_as_speaking("Bob", true);
+        ann.marks_as_speaking("Bob", false);
+    }
+    bob.until("one sees it oneself", "document.querySelector('.tile.self').classList.contains('speaking')");
+    ann.is_sound();
+    bob.is_sound();
 }
 
 #[test]
