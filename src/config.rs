@@ -125,6 +125,12 @@ pub struct Limits {
     /// Participants at once whose media has not connected yet
     #[arg(long, env, value_name = "N", default_value = "1000", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub max_pending: usize,
+    /// Media that one participant may send, in kbit/s; more is dropped
+    #[arg(long, env, value_name = "KBPS", default_value = "10000", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
+    pub max_publish_kbps: usize,
+    /// Media packets a second that one participant may send
+    #[arg(long, env, value_name = "N", default_value = "2000", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
+    pub max_publish_packets: usize,
     /// Microphones that are heard in a large room, the loudest
     #[arg(long, env, value_name = "N", default_value = "3", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub loudest: usize,
@@ -512,6 +518,8 @@ mod tests {
                 max_conns: 10_000,
                 max_conns_per_addr: 100,
                 max_pending: 1_000,
+                max_publish_kbps: 10_000,
+                max_publish_packets: 2_000,
                 loudest: 3,
                 loudest_above: 6,
                 chat_history: 50,
@@ -548,6 +556,8 @@ mod tests {
             ("max-conns", "MAX_CONNS", "7", |c| c.limits.max_conns = 7),
             ("max-conns-per-addr", "MAX_CONNS_PER_ADDR", "7", |c| c.limits.max_conns_per_addr = 7),
             ("max-pending", "MAX_PENDING", "7", |c| c.limits.max_pending = 7),
+            ("max-publish-kbps", "MAX_PUBLISH_KBPS", "900", |c| c.limits.max_publish_kbps = 900),
+            ("max-publish-packets", "MAX_PUBLISH_PACKETS", "300", |c| c.limits.max_publish_packets = 300),
             ("loudest", "LOUDEST", "5", |c| c.limits.loudest = 5),
             ("loudest-above", "LOUDEST_ABOVE", "20", |c| c.limits.loudest_above = 20),
             ("chat-history", "CHAT_HISTORY", "0", |c| c.limits.chat_history = 0),

@@ -3,10 +3,11 @@
 pub mod speakers;
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use str0m::media::Mid;
 
+use crate::bucket::Bucket;
 use crate::id::PeerId;
 use crate::media::history::History;
 use crate::media::keyframe::KeyframeBudget;
@@ -95,15 +96,6 @@ pub struct Subscriber {
     pub line: usize,
 }
 
-/// A token bucket.
-#[derive(Clone, Copy, Debug)]
-pub struct Bucket {
-    tokens: f64,
-    filled: Instant,
-    rate: f64,
-    burst: f64,
-}
-
 impl Room {
     /// Somebody comes.
     pub fn join(&mut self, peer: PeerId) {
@@ -188,25 +180,6 @@ impl Track {
     }
 }
 
-impl Bucket {
-    /// A full bucket: `burst` at once, `rate` a second.
-    pub fn new(now: Instant, rate: f64, burst: f64) -> Self {
-        Self { tokens: burst, filled: now, rate, burst }
-    }
-
-    /// Takes one; false if there is none.
-    pub fn take(&mut self, now: Instant) -> bool {
-        let elapsed: Duration = now.saturating_duration_since(self.filled);
-        self.filled = self.filled.max(now);
-        self.tokens = (self.tokens + elapsed.as_secs_f64() * self.rate).min(self.burst);
-        let enough = self.tokens >= 1.0;
-        if enough {
-            self.tokens -= 1.0;
-        }
-        enough
-    }
-}
-
 /// A name as it is shown: without control characters and invisible direction marks, runs of white space as one
 /// space, bounded. `None` if nothing is left.
 pub fn clean_name(name: &str, max_chars: usize) -> Option<String> {
@@ -243,18 +216,6 @@ mod tests {
         ] {
             assert_eq!(clean_name(given, 10).as_deref(), shown, "{given:?}");
         }
-    }
-
-    #[test]
-    fn a_bucket_gives_its_burst_and_then_its_rate() {
-        let start = Instant::now();
-        let mut bucket = Bucket::new(start, 10.0, 20.0);
-        let taken =
-            |bucket: &mut Bucket, ms| (0..100).filter(|_| bucket.take(start + Duration::from_millis(ms))).count();
-        assert_eq!(taken(&mut bucket, 0), 20);
-        assert_eq!(taken(&mut bucket, 50), 0);
-        assert_eq!(taken(&mut bucket, 1_000), 10);
-        assert_eq!(taken(&mut bucket, 60_000), 20);
     }
 
     #[test]

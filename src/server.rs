@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use log::{debug, info};
 use rustc_hash::FxHashMap;
 
+use crate::bucket::Bucket;
 use crate::clock::Wall;
 use crate::config::Config;
 use crate::datagrams::Datagrams;
@@ -29,7 +30,7 @@ use crate::media::negotiation::TrackId;
 use crate::media::packet::Packet;
 use crate::media::peer::{Peer, PeerEvent};
 use crate::media::profile::Profile;
-use crate::room::{Bucket, Participant, Room};
+use crate::room::{Participant, Room};
 use crate::stats::Stats;
 use crate::timers::{Timers, Waiter};
 use crate::web::assets::Assets;
@@ -38,6 +39,10 @@ use crate::web::conn::{Conn, ConnEvent};
 /// Bytes of datagrams that are handed out at a time. Fewer cost more system calls; more leave the processor's
 /// second cache before they are sent, and let the first subscribers of a packet wait for the last.
 const DATAGRAM_BYTES: usize = 128 * 1024;
+
+/// STUN requests a second from addresses that are nobody's yet, which are verified: each costs two microseconds. More
+/// are dropped, so that a flood takes little of the core; who joins meanwhile asks again.
+const STRANGER_CHECKS: f64 = 10_000.0;
 
 /// How long a shutdown may take to tell everybody. The process manager's patience is the upper bound.
 const DRAIN: Duration = Duration::from_millis(2_500);
@@ -147,6 +152,8 @@ pub struct Server {
     rooms: BTreeMap<String, Room>,
     resumes: FxHashMap<String, PeerId>,
     demux: Demux,
+    /// STUN of those who have not shown a password from where they are: it has to be verified.
+    strangers: Bucket,
     timers: Timers,
     draining: Option<Instant>,
     /// Members whose media is not connected yet.
@@ -245,6 +252,7 @@ impl Server {
             rooms: BTreeMap::new(),
             resumes: FxHashMap::default(),
             demux: Demux::default(),
+            strangers: Bucket::new(now, STRANGER_CHECKS, STRANGER_CHECKS),
             timers: Timers::default(),
             draining: None,
             pending_members: 0,

@@ -7,6 +7,8 @@ pub struct Stats {
     pub datagrams_in: u64,
     /// Datagrams that no peer wanted.
     pub datagrams_unknown: u64,
+    /// Datagrams that were more than their sender may send.
+    pub datagrams_excess: u64,
     /// Datagrams handed out for sending.
     pub datagrams_out: u64,
     /// RTP packets taken from publishers.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// The level of each module; the longest matching prefix counts.
 const LEVELS: &[(&str, u32)] = &[
     ("config", 0),
+    ("bucket", 0),
     ("clock", 0),
     ("datagrams", 0),
     ("id", 0),

@@ -21,6 +21,7 @@ use str0m::{Event, IceConnectionState, IceCreds, Input, Output, Rtc};
 use crate::datagrams::{Datagrams, Route};
 use crate::id::Names;
 use crate::media::addresses::{Addresses, Validated};
+use crate::media::allowance::Allowance;
 use crate::media::egress::Egress;
 use crate::media::elements::Elements;
 use crate::media::fault::PeerError;
@@ -82,6 +83,7 @@ pub struct Peer {
     incoming: Vec<Stream>,
     clock: SenderClock,
     addresses: Addresses,
+    allowance: Allowance,
     /// Where str0m sent its last DTLS packet.
     transport: Option<Route>,
     /// What DTLS exported, until media is connected.
@@ -156,7 +158,7 @@ pub struct Forwarded {
 
 impl Peer {
     /// A peer that has not offered anything yet.
-    pub fn new(now: Instant, profile: &Profile, names: &mut Names) -> Self {
+    pub fn new(now: Instant, profile: &Profile, allowance: Allowance, names: &mut Names) -> Self {
         let creds = IceCreds { ufrag: names.token(12), pass: names.token(26) };
         let (ufrag, password) = (creds.ufrag.clone(), creds.pass.clone());
         let mut rtc = profile.config().set_local_ice_credentials(creds).build(now);
@@ -175,6 +177,7 @@ impl Peer {
             incoming: Vec::new(),
             clock: SenderClock::default(),
             addresses: Addresses::default(),
+            allowance,
             transport: None,
             exported: None,
             egress: None,
@@ -287,7 +290,9 @@ impl Peer {
         let input = Input::Receive(now, receive);
         let mut validated = None;
         if is_stun(contents) {
-            if !self.is_check(contents) {
+            // The address that media goes to has its own allowance: nobody can use it up but who is there.
+            let is_way = self.egress.as_ref().is_some_and(|egress| egress.route.remote == route.remote);
+            if !self.is_check(contents) || !is_way && !self.allowance.take_check(now) {
                 return Ok(None);
             }
             validated = self.addresses.validate(now, route);
@@ -300,11 +305,19 @@ impl Peer {
                 return Ok(None);
             }
         } else {
+            if is_media(contents) && !self.allowance.take_packet(now, contents.len()) {
+                return Ok(None);
+            }
             self.arrived = (Some(route), Elements::read(contents, MEDIA_IDS));
         }
         self.rtc.handle_input(input).map_err(PeerError::Engine)?;
         self.collect_keys();
         Ok(validated)
+    }
+
+    /// Datagrams that were more than the peer may send, since the last call.
+    pub fn take_excess(&mut self) -> u64 {
+        self.allowance.take_excess()
     }
 
     /// Time has passed.
@@ -776,6 +789,11 @@ fn hmac_sha1(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {
 /// RFC 7983: the first byte of STUN is 0 to 3.
 fn is_stun(contents: &[u8]) -> bool {
     contents.first().is_some_and(|first| *first <= 3)
+}
+
+/// RFC 7983: RTP and RTCP begin with 128 to 191.
+fn is_media(contents: &[u8]) -> bool {
+    contents.first().is_some_and(|first| first >> 6 == 2)
 }
 
 /// Where the numbers of a stream and of its repair begin.

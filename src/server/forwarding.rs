@@ -24,6 +24,10 @@ impl Server {
         let now = self.now;
         let id = match self.demux.find(source, contents) {
             Match::Known(id) => Some(id),
+            Match::Claimed(_) if !self.strangers.take(now) => {
+                self.stats.datagrams_excess += 1;
+                return;
+            }
             // Nobody takes an address from somebody who is still there.
             Match::Claimed(id) => {
                 self.demux.holder(source).is_none_or(|holder| holder == id || !self.holds(holder, source)).then_some(id)
@@ -39,7 +43,10 @@ impl Server {
             return;
         };
         let route = Route { remote: source, local };
-        match guarded(|| member.peer.handle_datagram(now, route, announced, contents)) {
+        let result = guarded(|| member.peer.handle_datagram(now, route, announced, contents));
+        let excess = member.peer.take_excess();
+        self.stats.datagrams_excess += excess;
+        match result {
             Ok(Some(validated)) => {
                 if let Some(evicted) = validated.evicted {
                     self.demux.remove_address(evicted, id);

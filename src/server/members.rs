@@ -7,11 +7,13 @@ use str0m::media::MediaKind;
 
 use super::requests::Admission;
 use super::{Member, Server};
+use crate::bucket::Bucket;
 use crate::id::{ConnId, PeerId};
+use crate::media::allowance::Allowance;
 use crate::media::fault::PeerError;
 use crate::media::negotiation::TrackId;
 use crate::media::peer::Peer;
-use crate::room::{Bucket, CHAT_BYTES, NAME_CHARS, Participant};
+use crate::room::{CHAT_BYTES, NAME_CHARS, Participant};
 use crate::timers::Waiter;
 use crate::track::{Kind, Source};
 use crate::web::signal::{self, BadMessage, ClientMessage, ServerMessage};
@@ -54,7 +56,7 @@ impl Server {
             participant.name = old.name;
             participant.muted = old.muted;
         }
-        let mut peer = Peer::new(now, &self.profile, &mut self.names);
+        let mut peer = Peer::new(now, &self.profile, self.allowance(), &mut self.names);
         peer.negotiation.publish(now, MediaKind::Audio, Source::Microphone);
         peer.negotiation.publish(now, MediaKind::Video, Source::Camera);
         let others: Vec<PeerId> = self.others(&admission.room).collect();
@@ -86,6 +88,12 @@ impl Server {
             self.broadcast(&admission.room, Some(id), &ServerMessage::Joined { id: &who, name: &name });
         }
         self.schedule(id);
+    }
+
+    /// What one peer may send.
+    fn allowance(&self) -> Allowance {
+        let limits = &self.config.limits;
+        Allowance::new(self.now, limits.max_publish_kbps, limits.max_publish_packets)
     }
 
     /// Takes somebody out, whatever the cause, and tells the others.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::media::{Camera, Rate};
+use crate::media::{Camera, Microphone, Rate};
 use crate::network::Path;
 use crate::sim::{Sim, World};
 use crate::story::{millis, secs};
@@ -180,4 +180,40 @@ fn a_full_room_refuses_and_says_so() {
     sim.dismissed.clear();
     sim.assert_complete("main");
     assert!(sim.sees("ann", "cat"));
+}
+
+#[test]
+fn who_sends_more_than_is_allowed_loses_the_excess_and_nobody_else_anything() {
+    let mut world = World::new(149);
+    world.config.limits.max_publish_packets = 40;
+    let mut sim = Sim::with(world);
+    // A browser sends 50 packets of sound a second, and video beside it.
+    for name in ["ann", "bob"] {
+        sim.join(name);
+    }
+    sim.watch("cat");
+    sim.run(secs(6));
+    let (sent, came) = sim.counts("cat", "ann", Microphone);
+    assert!(sent > 250 && came < 200, "{came} of {sent} packets came");
+    let (in_, excess) = (sim.server.stats().packets_in, sim.server.stats().datagrams_excess);
+    assert!(in_ < 2 * 40 * 7, "{in_} packets were taken of two who may send 40 a second");
+    assert!(excess > 500, "{excess}");
+    assert!(sim.browser("ann").is_live() && sim.browser("bob").is_live());
+}
+
+#[test]
+fn a_flood_of_valid_checks_is_answered_so_far_and_costs_the_call_nothing() {
+    let mut sim = sparse(150);
+    sim.join("ann");
+    sim.join("bob");
+    sim.run(secs(3));
+    let before = sim.server.stats().clone();
+    sim.flood_checks("bob", 5_000, 61_500);
+    sim.run(secs(1));
+    let after = sim.server.stats();
+    assert!(after.datagrams_excess - before.datagrams_excess >= 4_700, "{}", after.datagrams_excess);
+    assert!(after.datagrams_out - before.datagrams_out < 1_000, "{}", after.datagrams_out - before.datagrams_out);
+    sim.run(secs(20));
+    sim.assert_complete("main");
+    assert!(sim.browser("ann").page.left.is_empty());
 }

@@ -211,6 +211,19 @@ impl Sim {
         self.push(self.now, Kind::UpDatagram { source, destination, contents });
     }
 
+    /// Valid checks of a browser come from a port of its own that it does not use for anything else.
+    pub fn flood_checks(&mut self, of: &str, count: usize, port: u16) {
+        let tag = self.names[of];
+        let (destination, contents) = self.checks[&tag].clone();
+        let source = SocketAddr::new(self.browsers[tag].habits.addrs[0].ip(), port);
+        // The answers reach nobody.
+        self.links[tag].public.insert(0, source);
+        self.links[tag].public.push(self.browsers[tag].habits.addrs[0]);
+        for _ in 0..count {
+            self.push(self.now, Kind::UpDatagram { source, destination, contents: contents.clone() });
+        }
+    }
+
     /// Habits of a page of today with camera and microphone.
     pub fn habits(&self) -> Habits {
         let tag = self.browsers.len();

@@ -1,0 +1,55 @@
+//! A token bucket: how much of something is allowed, at once and in the long run.
+
+use std::time::{Duration, Instant};
+
+/// A token bucket.
+#[derive(Clone, Copy, Debug)]
+pub struct Bucket {
+    tokens: f64,
+    filled: Instant,
+    rate: f64,
+    burst: f64,
+}
+
+impl Bucket {
+    /// A full bucket: `burst` at once, `rate` a second.
+    pub fn new(now: Instant, rate: f64, burst: f64) -> Self {
+        Self { tokens: burst, filled: now, rate, burst }
+    }
+
+    /// Takes one; false if there is none.
+    pub fn take(&mut self, now: Instant) -> bool {
+        self.take_many(now, 1.0)
+    }
+
+    /// Takes so many; false, and none taken, if there are not as many.
+    pub fn take_many(&mut self, now: Instant, count: f64) -> bool {
+        let elapsed: Duration = now.saturating_duration_since(self.filled);
+        self.filled = self.filled.max(now);
+        self.tokens = (self.tokens + elapsed.as_secs_f64() * self.rate).min(self.burst);
+        let enough = self.tokens >= count;
+        if enough {
+            self.tokens -= count;
+        }
+        enough
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_gives_its_burst_and_then_its_rate() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(start, 10.0, 20.0);
+        let taken =
+            |bucket: &mut Bucket, ms| (0..100).filter(|_| bucket.take(start + Duration::from_millis(ms))).count();
+        assert_eq!(taken(&mut bucket, 0), 20);
+        assert_eq!(taken(&mut bucket, 50), 0);
+        assert_eq!(taken(&mut bucket, 1_000), 10);
+        assert_eq!(taken(&mut bucket, 60_000), 20);
+        let later = start + Duration::from_millis(61_000);
+        assert!(!bucket.take_many(later, 10.5) && bucket.take_many(later, 10.0) && !bucket.take(later));
+    }
+}

@@ -1,0 +1,74 @@
+//! How much one peer may send: media by bytes and packets, and checks of its address.
+
+use std::time::Instant;
+
+use crate::bucket::Bucket;
+
+/// Authenticated STUN requests a second, and at once: browsers send one for each pair of addresses, then one every
+/// two seconds.
+const CHECKS: f64 = 50.0;
+const CHECKS_AT_ONCE: f64 = 100.0;
+
+/// The buckets of one peer.
+#[derive(Debug)]
+pub struct Allowance {
+    bytes: Bucket,
+    packets: Bucket,
+    checks: Bucket,
+    /// Datagrams that were too many since they were last asked for.
+    excess: u64,
+}
+
+impl Allowance {
+    /// Full buckets: a second's worth of `kbps` and `packets` a second.
+    pub fn new(now: Instant, kbps: usize, packets: usize) -> Self {
+        let (bytes, packets) = (kbps as f64 * 125.0, packets as f64);
+        Self {
+            bytes: Bucket::new(now, bytes, bytes),
+            packets: Bucket::new(now, packets, packets),
+            checks: Bucket::new(now, CHECKS, CHECKS_AT_ONCE),
+            excess: 0,
+        }
+    }
+
+    /// Whether a media packet of so many bytes is taken.
+    pub fn take_packet(&mut self, now: Instant, bytes: usize) -> bool {
+        let taken = self.packets.take(now) && self.bytes.take_many(now, bytes as f64);
+        self.excess += u64::from(!taken);
+        taken
+    }
+
+    /// Whether an authenticated check is taken.
+    pub fn take_check(&mut self, now: Instant) -> bool {
+        let taken = self.checks.take(now);
+        self.excess += u64::from(!taken);
+        taken
+    }
+
+    /// How many datagrams were too many since the last call.
+    pub fn take_excess(&mut self) -> u64 {
+        std::mem::take(&mut self.excess)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn bytes_and_packets_each_have_their_limit() {
+        let start = Instant::now();
+        for (bytes, expected) in [(1_250, 3_000), (100, 6_000)] {
+            let mut allowance = Allowance::new(start, 10_000, 2_000);
+            let mut taken = 0;
+            for micros in (0..2_000_000).step_by(100) {
+                taken += u64::from(allowance.take_packet(start + Duration::from_micros(micros), bytes));
+            }
+            assert!(taken.abs_diff(expected) < 10, "{bytes} bytes: {taken}");
+            assert_eq!(allowance.take_excess(), 20_000 - taken);
+            assert_eq!(allowance.take_excess(), 0);
+        }
+    }
+}
