@@ -53,7 +53,13 @@ impl Addresses {
 
     /// Whether the peer has proven not long ago that it receives at this address.
     pub fn holds(&self, now: Instant, remote: SocketAddr) -> bool {
-        self.0.iter().any(|address| address.route.remote == remote && now <= address.last_checked + LIFETIME)
+        self.held_until(remote).is_some_and(|until| now <= until)
+    }
+
+    /// Until when the last proof of an address counts.
+    pub fn held_until(&self, remote: SocketAddr) -> Option<Instant> {
+        let address = self.0.iter().find(|address| address.route.remote == remote)?;
+        Some(address.last_checked + LIFETIME)
     }
 
     /// The way to the address that was proven last, not long ago.

@@ -24,6 +24,8 @@ pub struct Egress {
     pub srtp: Srtp,
     /// The address that the peer has proven to receive at.
     pub route: Route,
+    /// Until when there is consent for it, as far as was looked.
+    pub held_until: Option<Instant>,
     /// The SSRC that reports are sealed under; nothing else has it.
     reporter: u32,
     next_report: Instant,
@@ -36,14 +38,21 @@ pub struct Egress {
 impl Egress {
     /// A peer that has just connected.
     pub fn new(now: Instant, srtp: Srtp, route: Route, reporter: u32) -> Self {
-        Self { srtp, route, reporter, next_report: now, reference: None, opened: Vec::new() }
+        Self { srtp, route, held_until: None, reporter, next_report: now, reference: None, opened: Vec::new() }
     }
 
     /// Opens feedback of the peer, which shows that it is at the other end of `route`; `None` if it is not authentic.
     pub fn open_rtcp(&mut self, route: Route, packet: &[u8]) -> Option<&[u8]> {
         self.srtp.open_rtcp(packet, &mut self.opened)?;
-        self.route = route;
+        self.take_route(route);
         Some(&self.opened)
+    }
+
+    /// The peer has shown that it is at the other end of this.
+    pub fn take_route(&mut self, route: Route) {
+        if self.route != route {
+            (self.route, self.held_until) = (route, None);
+        }
     }
 
     /// The peer has told its clock, and wants to hear of it again.

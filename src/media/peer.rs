@@ -671,12 +671,17 @@ impl Peer {
         let Some(egress) = self.egress.as_mut().filter(|_| self.phase == Phase::Connected) else {
             return false;
         };
-        if self.addresses.holds(now, egress.route.remote) {
+        // Asked for each packet: as long as the proof lasts that was found before, nothing is looked up.
+        if egress.held_until.is_some_and(|until| now <= until) {
             return true;
         }
-        let other = self.addresses.latest(now);
-        egress.route = other.unwrap_or(egress.route);
-        other.is_some()
+        if !self.addresses.holds(now, egress.route.remote)
+            && let Some(other) = self.addresses.latest(now)
+        {
+            egress.take_route(other);
+        }
+        egress.held_until = self.addresses.held_until(egress.route.remote);
+        egress.held_until.is_some_and(|until| now <= until)
     }
 
     fn collect_keys(&mut self) {
@@ -729,7 +734,7 @@ impl Peer {
         // It was authentic: the peer is where it came from.
         let (route, elements) = std::mem::take(&mut self.arrived);
         if let (Some(egress), Some(route)) = (&mut self.egress, route) {
-            egress.route = route;
+            egress.take_route(route);
         }
         if packet.payload.is_empty() || packet.payload.len() + elements.len() > MAX_PAYLOAD {
             return None;
