@@ -17,6 +17,8 @@ pub enum PeerError {
     AnswerTimeout,
     /// ICE or DTLS did not come up, or went away.
     MediaTimeout(&'static str),
+    /// The peer closed DTLS: a page that is left, mostly.
+    Closed,
     /// DTLS agreed on no keys for media.
     NoSrtp,
     /// So many streams were sent to it that their names are used up.
@@ -48,6 +50,7 @@ impl PeerError {
             Self::BadAnswer(_) => "The answer does not fit the offer.",
             Self::UnexpectedAnswer => "An answer came while no offer was out.",
             Self::AnswerTimeout => "No answer came in time.",
+            Self::Closed => "Sound and picture were closed by this client.",
             Self::NoSrtp => "This client did not agree to protect sound and picture (DTLS-SRTP).",
             Self::UsedUp => "This connection has been used for very long: please connect again.",
             Self::MediaTimeout(_) => "Sound and picture could not be connected: UDP may be blocked on the way.",
@@ -62,6 +65,7 @@ impl PeerError {
             Self::UnexpectedAnswer => "unexpected-answer",
             Self::AnswerTimeout => "negotiation-timeout",
             Self::MediaTimeout(_) => "media-timeout",
+            Self::Closed => "media-closed",
             Self::NoSrtp => "no-srtp",
             Self::UsedUp => "used-up",
             Self::Engine(_) | Self::Bug(_) => "internal",
@@ -75,6 +79,7 @@ impl std::fmt::Display for PeerError {
             Self::BadAnswer(why) => write!(f, "the answer does not fit the offer: {}", why.escape_debug()),
             Self::UnexpectedAnswer => f.write_str("an answer came while no offer was out"),
             Self::AnswerTimeout => f.write_str("no answer came in time"),
+            Self::Closed => f.write_str("it closed DTLS"),
             Self::NoSrtp => f.write_str("DTLS agreed on no SRTP profile"),
             Self::UsedUp => f.write_str("too many SSRCs were sent to it"),
             Self::MediaTimeout(what) => write!(f, "media could not be connected: {what}"),

@@ -399,6 +399,25 @@ mod tests {
     }
 
     #[test]
+    fn packets_without_payload_are_forwarded_and_not_repaired_for_nothing() {
+        let mut line = Line::new();
+        let empty = |line: &Line, number| Packet { payload: [].into(), ..packet(line.now, number) };
+        let mut resent = 0;
+        for number in 0..10 {
+            let packet = empty(&line, number);
+            let outcome = line.outgoing.forward(line.now, &packet, &line.srtp, Line::route(), &mut line.datagrams);
+            assert_eq!(outcome, Outcome::Sent);
+            assert_eq!(line.last().2, 100 + number as u16, "no gap");
+        }
+        for _ in 0..10_000 {
+            let sent = line.outgoing.find_sent(105).unwrap();
+            let packet = empty(&line, sent.position);
+            resent += usize::from(line.outgoing.resend(sent, &packet, &line.srtp, Line::route(), &mut line.datagrams));
+        }
+        assert!(resent <= RTX_SAVED / WIRE_OVERHEAD, "{resent}");
+    }
+
+    #[test]
     fn a_report_tells_what_was_sent_and_when_it_is_shown() {
         let mut line = Line::new();
         assert_eq!(line.outgoing.poll_report(line.now, 5), None);

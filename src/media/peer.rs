@@ -480,7 +480,7 @@ impl Peer {
                     self.on_connected(now)?;
                     events.push(PeerEvent::Connected);
                 }
-                Output::Event(Event::Closed) => return Err(PeerError::MediaTimeout("the peer closed DTLS")),
+                Output::Event(Event::Closed) => return Err(PeerError::Closed),
                 Output::Event(event) => events.extend(self.on_event(now, event).map(PeerEvent::Packet)),
             }
         }
@@ -736,7 +736,8 @@ impl Peer {
         if let (Some(egress), Some(route)) = (&mut self.egress, route) {
             egress.take_route(route);
         }
-        if packet.payload.is_empty() || packet.payload.len() + elements.len() > MAX_PAYLOAD {
+        // One that is nothing but padding goes through as well: dropped, it would be a loss to everybody.
+        if packet.payload.len() + elements.len() > MAX_PAYLOAD {
             return None;
         }
         let ssrc = packet.header.ssrc;
