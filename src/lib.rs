@@ -54,7 +54,7 @@
 //! 8. A track is named by publisher and the publisher's mid. A subscriber's mid is private to its peer and does
 //!    not exist before the offer that creates it.
 //! 9. The outgoing sequence number of an SSRC only grows: no (SSRC, number) is sealed with two packets. What
-//!    [`media::outgoing`] seals, str0m has no stream for: no SSRC is used by both.
+//!    [`media::sending`] seals, str0m has no stream for: no SSRC is used by both.
 //!
 //! # What is deliberately absent
 //!

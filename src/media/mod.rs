@@ -18,5 +18,6 @@ pub mod peer;
 pub mod profile;
 pub mod rtcp;
 pub mod sdp;
+pub mod sending;
 pub mod srtp;
 pub mod wallclock;

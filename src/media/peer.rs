@@ -4,7 +4,7 @@
 //! it sleeps.
 //!
 //! str0m does ICE, DTLS, SDP and all that a publisher sends. What goes to a subscriber does not pass through it:
-//! `Outgoing` seals it with the same keys. So str0m must not send under the SSRCs of those lines, not even
+//! `Sending` seals it with the same keys. So str0m must not send under the SSRCs of those lines, not even
 //! reports: its streams exist only while an offer is written, which takes the SSRCs from them.
 
 use std::net::SocketAddr;
@@ -20,18 +20,19 @@ use str0m::{Event, IceConnectionState, IceCreds, Input, Output, Rtc};
 
 use crate::datagrams::{Datagrams, Route};
 use crate::id::Names;
-use crate::media::addresses::{Addresses, Validated};
+use crate::media::addresses::Validated;
 use crate::media::allowance::Allowance;
 use crate::media::egress::Egress;
 use crate::media::elements::Elements;
 use crate::media::fault::PeerError;
-use crate::media::forward::{FIRST_SEQ_NO_LIMIT, Incoming};
+use crate::media::forward::Incoming;
 use crate::media::negotiation::{Agreed, Answered, Change, Negotiation, TrackId};
-use crate::media::outgoing::{Outcome, Outgoing, Sent};
+use crate::media::outgoing::Sent;
 use crate::media::packet::Packet;
 use crate::media::profile::{MEDIA_IDS, PayloadTypes, Profile};
-use crate::media::rtcp::{self, Feedback};
+use crate::media::rtcp;
 use crate::media::sdp::{SdpRefusal, check_answer, without_surplus};
+use crate::media::sending::Sending;
 use crate::media::srtp::{Exported, Srtp};
 use crate::media::wallclock::{Report, SenderClock};
 use crate::media::{codec, dtls};
@@ -42,16 +43,6 @@ const MAX_SSRCS: usize = 32;
 /// Bytes of RTP payload and header extension elements that are forwarded: what is larger does not fit the path (an
 /// Ethernet frame less IP, UDP, RTP, the name of the line, an original sequence number and the SRTP tag).
 const MAX_PAYLOAD: usize = 1_400;
-
-/// SSRCs that are sent to one peer in its life: 5,000 times that somebody came or shared a screen. None is used again,
-/// so they have to be remembered.
-const MAX_USED_SSRCS: usize = 10_000;
-
-/// What one datagram of feedback may speak of: each costs a look at the lines.
-const MAX_FEEDBACK: usize = 128;
-
-/// Packets and keyframes that one datagram of feedback may ask for. Who has lost more asks again.
-const MAX_REQUESTS: usize = 256;
 
 /// Lines that one peer may reject for good; they stay in every later offer.
 const MAX_DEAD_LINES: usize = 64;
@@ -75,26 +66,20 @@ pub struct Peer {
     password: String,
     /// The msid of each set of lines.
     stream_ids: Vec<String>,
-    /// What goes out, by index of the line.
-    outgoing: Vec<Option<Outgoing>>,
-    /// Every SSRC that was ever sent with this peer's keys.
-    used_ssrcs: Vec<u32>,
+    /// What goes out.
+    pub sending: Sending,
     /// What comes in, by SSRC.
     incoming: Vec<Stream>,
     clock: SenderClock,
-    addresses: Addresses,
     allowance: Allowance,
     /// Where str0m sent its last DTLS packet.
     transport: Option<Route>,
     /// What DTLS exported, until media is connected.
     exported: Option<Exported>,
-    egress: Option<Egress>,
     /// The SSRC of reports on what is sent.
     reporter: u32,
     /// Where the datagram that is being handled came from, and what its header says of the media.
     arrived: (Option<Route>, Elements),
-    /// What the peer asked for since the last drain: by line, a packet that it has not got, or else a keyframe.
-    requests: Vec<(usize, Option<Sent>)>,
     phase: Phase,
     has_ice: bool,
     /// When the `Rtc` wants to be woken.
@@ -143,19 +128,6 @@ pub enum PeerEvent {
     Connected,
 }
 
-/// What became of packets for one subscriber.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Forwarded {
-    /// Leaves with the datagrams.
-    pub sent: u64,
-    /// Will not: before the subscription starts, older than its start, or not decodable.
-    pub skipped: u64,
-    /// The subscriber waits for a keyframe.
-    pub awaits_keyframe: bool,
-    /// The subscriber has not negotiated the codec; said once per subscription.
-    pub cannot_decode: bool,
-}
-
 impl Peer {
     /// A peer that has not offered anything yet.
     pub fn new(now: Instant, profile: &Profile, allowance: Allowance, names: &mut Names) -> Self {
@@ -172,18 +144,14 @@ impl Peer {
             ufrag,
             password,
             stream_ids: Vec::new(),
-            outgoing: Vec::new(),
-            used_ssrcs: Vec::new(),
+            sending: Sending::default(),
             incoming: Vec::new(),
             clock: SenderClock::default(),
-            addresses: Addresses::default(),
             allowance,
             transport: None,
             exported: None,
-            egress: None,
             reporter: names.next_u32(),
             arrived: (None, Elements::default()),
-            requests: Vec::new(),
             phase: Phase::Signaling,
             has_ice: false,
             next_timeout: None,
@@ -223,7 +191,7 @@ impl Peer {
             }
         }
         let applied = sdp.apply();
-        for outgoing in self.outgoing.iter().flatten() {
+        for outgoing in self.sending.lines() {
             self.rtc.direct_api().remove_stream_tx(outgoing.ssrc.into());
         }
         let Some((offer, pending)) = applied else {
@@ -291,17 +259,19 @@ impl Peer {
         let mut validated = None;
         if is_stun(contents) {
             // The address that media goes to has its own allowance: nobody can use it up but who is there.
-            let is_way = self.egress.as_ref().is_some_and(|egress| egress.route.remote == route.remote);
+            let is_way = self.sending.egress.as_ref().is_some_and(|egress| egress.route.remote == route.remote);
             if !self.is_check(contents) || !is_way && !self.allowance.take_check(now) {
                 return Ok(None);
             }
-            validated = self.addresses.validate(now, route);
+            validated = self.sending.addresses.validate(now, route);
             if validated.is_none() {
                 return Ok(None);
             }
         } else if rtcp::is_rtcp(contents) {
-            let is_for_receiver = self.handle_rtcp(now, route, contents);
-            if !is_for_receiver {
+            // Opening it twice costs more than anything else that a mere watcher makes the server do.
+            let is_of_sender = self.sending.handle_rtcp(now, route, contents);
+            let is_for_receiver = is_of_sender && !self.incoming.is_empty();
+            if self.sending.egress.is_some() && !is_for_receiver {
                 return Ok(None);
             }
         } else {
@@ -345,95 +315,9 @@ impl Peer {
         Ok(())
     }
 
-    /// Sends packets of a track on the subscriber's line.
-    pub fn forward<'a>(
-        &mut self,
-        now: Instant,
-        line: usize,
-        track: TrackId,
-        packets: impl ExactSizeIterator<Item = &'a Packet>,
-        datagrams: &mut Datagrams,
-    ) -> Forwarded {
-        let mut forwarded = Forwarded { skipped: packets.len() as u64, ..Forwarded::default() };
-        if !self.has_way(now) {
-            return forwarded;
-        }
-        let (Some(Some(outgoing)), Some(egress)) = (self.outgoing.get_mut(line), &mut self.egress) else {
-            return forwarded;
-        };
-        if outgoing.track != Some(track) {
-            return forwarded;
-        }
-        let was_waiting = outgoing.is_waiting();
-        for packet in packets {
-            match outgoing.forward(now, packet, &egress.srtp, egress.route, datagrams) {
-                Outcome::Sent => forwarded.sent += 1,
-                Outcome::CannotDecode(first) => forwarded.cannot_decode |= first,
-                Outcome::AwaitsKeyframe => forwarded.awaits_keyframe = true,
-                Outcome::Old => {}
-            }
-        }
-        forwarded.skipped -= forwarded.sent;
-        if was_waiting && forwarded.sent > 0 {
-            egress.hasten_report(now);
-        }
-        forwarded
-    }
-
-    /// Reports on what was forwarded, when it is time; to be called after `forward`.
-    pub fn report(&mut self, now: Instant, profile: &Profile, datagrams: &mut Datagrams) {
-        if self.has_way(now)
-            && let Some(egress) = &mut self.egress
-        {
-            egress.report(now, profile, self.outgoing.iter_mut().flatten(), datagrams);
-        }
-    }
-
-    /// Sends a packet again that the peer has not got; false if its share of repair is used up.
-    pub fn resend(
-        &mut self,
-        now: Instant,
-        line: usize,
-        sent: Sent,
-        packet: &Packet,
-        datagrams: &mut Datagrams,
-    ) -> bool {
-        if !self.has_way(now) {
-            return false;
-        }
-        let (Some(Some(outgoing)), Some(egress)) = (self.outgoing.get_mut(line), &self.egress) else {
-            return false;
-        };
-        outgoing.resend(sent, packet, &egress.srtp, egress.route, datagrams)
-    }
-
-    /// Stops what is sent on a line, at once.
-    pub fn stop_forwarding(&mut self, line: usize) {
-        if let Some(outgoing) = self.outgoing.get_mut(line).and_then(Option::as_mut) {
-            outgoing.stop();
-        }
-    }
-
-    /// Pauses the video of an m-line, or lets it go on from its next keyframe. Says which line and track that concerns,
-    /// if it changes anything; sound is never paused.
-    pub fn pause(&mut self, mid: Mid, is_paused: bool) -> Option<(usize, TrackId)> {
-        let line = self.negotiation.lines().iter().position(|line| line.mid == Some(mid))?;
-        if self.negotiation.lines()[line].kind == MediaKind::Audio {
-            return None;
-        }
-        let outgoing = self.outgoing.get_mut(line)?.as_mut()?;
-        let track = outgoing.track?;
-        if outgoing.is_paused == is_paused {
-            return None;
-        }
-        outgoing.is_paused = is_paused;
-        outgoing.pause();
-        Some((line, track))
-    }
-
-    /// The track that is being sent on a line.
-    pub fn forwarded(&self, line: usize) -> Option<TrackId> {
-        self.outgoing.get(line)?.as_ref().filter(|outgoing| !outgoing.is_paused)?.track
+    /// The line of an m-line that carries video.
+    pub fn video_line(&self, mid: Mid) -> Option<usize> {
+        self.negotiation.lines().iter().position(|line| line.mid == Some(mid) && line.kind == MediaKind::Video)
     }
 
     /// Asks this peer, as a publisher, for a keyframe. It goes out with the next drain.
@@ -453,7 +337,7 @@ impl Peer {
         datagrams: &mut Datagrams,
         events: &mut Vec<PeerEvent>,
     ) -> Result<(), PeerError> {
-        events.extend(self.requests.drain(..).map(|(line, sent)| match sent {
+        events.extend(self.sending.take_requests().map(|(line, sent)| match sent {
             Some(sent) => PeerEvent::Lost { line, sent },
             None => PeerEvent::KeyframeRequest { line },
         }));
@@ -466,12 +350,12 @@ impl Peer {
                     return Ok(());
                 }
                 Output::Transmit(transmit) => {
-                    let Some(mut route) = self.addresses.route(transmit.destination) else {
+                    let Some(mut route) = self.sending.addresses.route(transmit.destination) else {
                         continue;
                     };
                     if !is_stun(&transmit.contents) {
                         // str0m stays with the pair that was nominated until it is lost.
-                        route = self.egress.as_ref().map_or(route, |egress| egress.route);
+                        route = self.sending.egress.as_ref().map_or(route, |egress| egress.route);
                         self.transport = Some(route);
                     }
                     datagrams.push(route, &transmit.contents);
@@ -505,11 +389,6 @@ impl Peer {
         &self.ufrag
     }
 
-    /// The addresses that were validated.
-    pub fn addresses(&self) -> &Addresses {
-        &self.addresses
-    }
-
     /// Whether media flows.
     pub fn is_connected(&self) -> bool {
         self.phase == Phase::Connected
@@ -535,32 +414,16 @@ impl Peer {
     }
 
     /// Gives str0m the SSRCs of all lines on which the server sends, for the offer that is about to be written; new
-    /// ones to lines that are used again.
+    /// ones to lines that are used again. Not `reset_stream_tx`: it leaves the stream filed under its old SSRC.
     fn declare_streams(&mut self, changes: &[Change], names: &mut Names) -> Result<(), PeerError> {
-        let mut direct = self.rtc.direct_api();
-        for outgoing in self.outgoing.iter().flatten() {
-            direct.declare_stream_tx(outgoing.ssrc.into(), outgoing.rtx_ssrc.map(Into::into), outgoing.mid, None);
-        }
-        for outgoing in self.outgoing.iter_mut().flatten() {
-            let is_fresh = |change: &Change| matches!(change, Change::Direct { mid, fresh_ssrc: true, .. } if *mid == outgoing.mid);
-            if !changes.iter().any(is_fresh) {
-                continue;
+        for change in changes {
+            if let Change::Direct { mid, fresh_ssrc: true, .. } = change {
+                self.sending.renew_line(*mid, names)?;
             }
-            // Not `reset_stream_tx`: it leaves the stream filed under its old SSRC.
-            direct.remove_stream_tx(outgoing.ssrc.into());
-            let used_ssrcs = &mut self.used_ssrcs;
-            let mut draw = || {
-                let unused = |ssrc: &u32| *ssrc != 0 && !used_ssrcs.contains(ssrc);
-                let ssrc = std::iter::repeat_with(|| names.next_u32()).find(unused).expect("most are unused");
-                used_ssrcs.push(ssrc);
-                ssrc
-            };
-            let (ssrc, rtx_ssrc) = (draw(), outgoing.rtx_ssrc.map(|_| draw()));
-            direct.declare_stream_tx(ssrc.into(), rtx_ssrc.map(Into::into), outgoing.mid, None);
-            *outgoing = Outgoing::new(outgoing.mid, ssrc, rtx_ssrc, first_seq_nos(names));
         }
-        if self.used_ssrcs.len() > MAX_USED_SSRCS {
-            return Err(PeerError::UsedUp);
+        let mut direct = self.rtc.direct_api();
+        for outgoing in self.sending.lines() {
+            direct.declare_stream_tx(outgoing.ssrc.into(), outgoing.rtx_ssrc.map(Into::into), outgoing.mid, None);
         }
         Ok(())
     }
@@ -569,33 +432,21 @@ impl Peer {
     /// the server sends.
     fn take_streams(&mut self, names: &mut Names) -> Result<(), PeerError> {
         let mut direct = self.rtc.direct_api();
-        let lines = self.negotiation.lines();
-        if self.outgoing.len() < lines.len() {
-            self.outgoing.resize_with(lines.len(), || None);
-        }
-        for (line, state) in lines.iter().enumerate() {
+        for (line, state) in self.negotiation.lines().iter().enumerate() {
             let Some(mid) = state.mid else { continue };
             while let Some(stream) = direct.stream_tx_by_mid(mid, None) {
                 let (ssrc, rtx_ssrc) = (stream.ssrc(), stream.rtx());
                 direct.remove_stream_tx(ssrc);
-                if state.publishes().is_some() || self.outgoing[line].is_some() {
-                    continue;
+                if state.publishes().is_none() && self.sending.line_mut(line).is_none() {
+                    self.sending.add_line(line, mid, *ssrc, rtx_ssrc.map(|ssrc| *ssrc), names)?;
                 }
-                let (ssrc, rtx_ssrc) = (*ssrc, rtx_ssrc.map(|ssrc| *ssrc));
-                // One that was used before had its numbers sealed with the same key.
-                let is_used = |ssrc: &u32| self.used_ssrcs.contains(ssrc);
-                if is_used(&ssrc) || rtx_ssrc.as_ref().is_some_and(is_used) || rtx_ssrc == Some(ssrc) {
-                    return Err(PeerError::Bug("str0m drew one SSRC twice".to_owned()));
-                }
-                self.used_ssrcs.extend([ssrc].into_iter().chain(rtx_ssrc));
-                self.outgoing[line] = Some(Outgoing::new(mid, ssrc, rtx_ssrc, first_seq_nos(names)));
             }
         }
         Ok(())
     }
 
     fn start_forwarding(&mut self, line: usize, track: TrackId, profile: &Profile) {
-        let Some(Some(outgoing)) = self.outgoing.get_mut(line) else {
+        let Some(outgoing) = self.sending.line_mut(line) else {
             return;
         };
         let Some(media) = self.rtc.media(outgoing.mid) else {
@@ -610,51 +461,6 @@ impl Peer {
         outgoing.start(track, payload_types, profile.accepted(media.remote_extmap()));
     }
 
-    /// Takes feedback on what is sent to the peer. Says whether str0m has to have it too, for what the peer sends:
-    /// opening it twice costs more than anything else that a mere watcher makes the server do.
-    fn handle_rtcp(&mut self, now: Instant, route: Route, contents: &[u8]) -> bool {
-        let Some(egress) = &mut self.egress else {
-            return true;
-        };
-        let Some(compound) = egress.open_rtcp(route, contents) else {
-            return false;
-        };
-        let (mut reference, mut count) = (None, 0);
-        let is_sender = rtcp::read(compound, |feedback| {
-            count += 1;
-            if count > MAX_FEEDBACK {
-                return;
-            }
-            let mut lines = self.outgoing.iter_mut().enumerate();
-            let found = lines.find_map(|(line, outgoing)| {
-                let outgoing = outgoing.as_mut().filter(|outgoing| Some(outgoing.ssrc) == feedback.stream())?;
-                Some((line, outgoing))
-            });
-            let Some((line, outgoing)) = found else {
-                if let Feedback::Reference(told) = feedback {
-                    reference = Some(told);
-                }
-                return;
-            };
-            outgoing.handle_report();
-            let room = MAX_REQUESTS.saturating_sub(self.requests.len());
-            match feedback {
-                Feedback::Report { .. } | Feedback::Reference(_) => {}
-                Feedback::Nack { seq_no, following, .. } => {
-                    let bits = (0..16).filter(|bit| following & 1 << bit != 0);
-                    let missing = std::iter::once(seq_no).chain(bits.map(|bit| seq_no.wrapping_add(1 + bit)));
-                    let sent = missing.filter_map(|seq_no| outgoing.find_sent(seq_no)).take(room);
-                    self.requests.extend(sent.map(|sent| (line, Some(sent))));
-                }
-                Feedback::KeyframeRequest { .. } => self.requests.extend((room > 0).then_some((line, None))),
-            }
-        });
-        if let Some(reference) = reference {
-            egress.handle_reference(now, reference);
-        }
-        is_sender && !self.incoming.is_empty()
-    }
-
     /// Whether STUN is a check that shows this peer's password (RFC 8445 section 7.3). str0m would make a candidate pair
     /// for anybody, and asks for nothing where the address is the nominated one.
     fn is_check(&self, contents: &[u8]) -> bool {
@@ -665,27 +471,8 @@ impl Peer {
         message.is_binding_request() && is_named && message.verify(self.password.as_bytes(), hmac_sha1)
     }
 
-    /// Where media goes: the address that was last shown to be the peer's, as long as there is consent for it, else
-    /// another one with consent (RFC 7675 section 5.1).
-    fn has_way(&mut self, now: Instant) -> bool {
-        let Some(egress) = self.egress.as_mut().filter(|_| self.phase == Phase::Connected) else {
-            return false;
-        };
-        // Asked for each packet: as long as the proof lasts that was found before, nothing is looked up.
-        if egress.held_until.is_some_and(|until| now <= until) {
-            return true;
-        }
-        if !self.addresses.holds(now, egress.route.remote)
-            && let Some(other) = self.addresses.latest(now)
-        {
-            egress.take_route(other);
-        }
-        egress.held_until = self.addresses.held_until(egress.route.remote);
-        egress.held_until.is_some_and(|until| now <= until)
-    }
-
     fn collect_keys(&mut self) {
-        if self.egress.is_none() {
+        if self.sending.egress.is_none() {
             self.exported = dtls::take_exported().or(self.exported.take());
         }
     }
@@ -693,8 +480,9 @@ impl Peer {
     fn on_connected(&mut self, now: Instant) -> Result<(), PeerError> {
         let srtp = self.exported.take().and_then(|exported| Srtp::new(&exported)).ok_or(PeerError::NoSrtp)?;
         let route = self.transport.ok_or(PeerError::MediaTimeout("DTLS came without ICE"))?;
-        self.egress = Some(Egress::new(now, srtp, route, self.reporter));
+        self.sending.egress = Some(Egress::new(now, srtp, route, self.reporter));
         self.phase = if self.has_ice { Phase::Connected } else { Phase::Lost { since: now } };
+        self.sending.is_open = self.is_connected();
         Ok(())
     }
 
@@ -722,18 +510,19 @@ impl Peer {
             (Phase::Connecting { since, .. }, true) => Phase::Connecting { since, ice: true },
             (Phase::Lost { .. }, true) => {
                 // What was not sent meanwhile is a gap, of any length; a fresh start has none.
-                self.outgoing.iter_mut().flatten().for_each(Outgoing::pause);
+                self.sending.restart();
                 Phase::Connected
             }
             (Phase::Connected, false) => Phase::Lost { since: now },
             (phase, _) => phase,
         };
+        self.sending.is_open = self.is_connected();
     }
 
     fn on_packet(&mut self, now: Instant, packet: RtpPacket) -> Option<Packet> {
         // It was authentic: the peer is where it came from.
         let (route, elements) = std::mem::take(&mut self.arrived);
-        if let (Some(egress), Some(route)) = (&mut self.egress, route) {
+        if let (Some(egress), Some(route)) = (&mut self.sending.egress, route) {
             egress.take_route(route);
         }
         // One that is nothing but padding goes through as well: dropped, it would be a loss to everybody.
@@ -800,9 +589,4 @@ fn is_stun(contents: &[u8]) -> bool {
 /// RFC 7983: RTP and RTCP begin with 128 to 191.
 fn is_media(contents: &[u8]) -> bool {
     contents.first().is_some_and(|first| first >> 6 == 2)
-}
-
-/// Where the numbers of a stream and of its repair begin.
-fn first_seq_nos(names: &mut Names) -> [u32; 2] {
-    [(); 2].map(|()| names.below(FIRST_SEQ_NO_LIMIT))
 }

@@ -169,14 +169,15 @@ impl Server {
             for run in queue.chunk_by(|a, b| (a.line, a.track) == (b.line, b.track)) {
                 let Queued { line, track, .. } = run[0];
                 let packets = run.iter().map(|queued| &self.batch[queued.packet as usize].1);
-                let forwarded = member.peer.forward(self.now, line as usize, track, packets, &mut self.datagrams);
+                let forwarded =
+                    member.peer.sending.forward(self.now, line as usize, track, packets, &mut self.datagrams);
                 self.stats.packets_forwarded += forwarded.sent;
                 self.stats.packets_skipped += forwarded.skipped;
                 if forwarded.awaits_keyframe || forwarded.cannot_decode {
                     complaints.push((track, forwarded));
                 }
             }
-            member.peer.report(self.now, &self.profile, &mut self.datagrams);
+            member.peer.sending.report(self.now, &self.profile, &mut self.datagrams);
             Ok(())
         });
         queue.clear();
@@ -217,7 +218,7 @@ impl Server {
 
     /// Sends a packet again that a member has not got, if it is still kept.
     fn resend(&mut self, id: PeerId, line: usize, sent: Sent) {
-        let Some(track) = self.member(id).and_then(|member| member.peer.forwarded(line)) else {
+        let Some(track) = self.member(id).and_then(|member| member.peer.sending.forwarded(line)) else {
             return;
         };
         let published = self.member(track.publisher).and_then(|member| member.participant.track(track.mid));
@@ -228,7 +229,7 @@ impl Server {
         let Some(member) = slot.member.as_deref_mut() else {
             return;
         };
-        match guarded(|| Ok(member.peer.resend(self.now, line, sent, &packet, &mut self.datagrams))) {
+        match guarded(|| Ok(member.peer.sending.resend(self.now, line, sent, &packet, &mut self.datagrams))) {
             Ok(true) => self.stats.packets_resent += 1,
             Ok(false) => self.stats.packets_not_resent += 1,
             Err(error) => self.failed_sending(id, error),
@@ -279,7 +280,7 @@ impl Server {
             match event {
                 PeerEvent::Packet(packet) => self.packets.push((id, packet)),
                 PeerEvent::KeyframeRequest { line } => {
-                    if let Some(track) = self.member(id).and_then(|member| member.peer.forwarded(line)) {
+                    if let Some(track) = self.member(id).and_then(|member| member.peer.sending.forwarded(line)) {
                         self.request_keyframe(track);
                     }
                 }
@@ -301,7 +302,7 @@ impl Server {
             return;
         };
         let lines = 0..member.peer.negotiation.lines().len();
-        let tracks: Vec<TrackId> = lines.filter_map(|line| member.peer.forwarded(line)).collect();
+        let tracks: Vec<TrackId> = lines.filter_map(|line| member.peer.sending.forwarded(line)).collect();
         for track in tracks {
             self.request_keyframe(track);
         }
@@ -320,7 +321,7 @@ impl Server {
     }
 
     fn holds(&self, id: PeerId, source: SocketAddr) -> bool {
-        self.member(id).is_some_and(|member| member.peer.addresses().holds(self.now, source))
+        self.member(id).is_some_and(|member| member.peer.sending.addresses.holds(self.now, source))
     }
 
     /// The candidate that stands for a local address: itself if it is announced, else the public address of its

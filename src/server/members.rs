@@ -370,7 +370,7 @@ impl Server {
         self.resumes.remove(&member.participant.resume);
         self.pending_members -= usize::from(!member.peer.was_connected());
         self.demux.remove_ufrag(member.peer.ufrag());
-        for address in member.peer.addresses().iter() {
+        for address in member.peer.sending.addresses.iter() {
             self.demux.remove_address(address, id);
         }
         self.timers.cancel(Waiter::Peer(id));

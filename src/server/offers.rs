@@ -97,7 +97,10 @@ impl Server {
             let Some(member) = self.member_mut(id) else {
                 return;
             };
-            let Some((line, track)) = member.peer.pause(Mid::from(view.mid.as_str()), is_paused) else {
+            let Some(line) = member.peer.video_line(Mid::from(view.mid.as_str())) else {
+                continue;
+            };
+            let Some(track) = member.peer.sending.pause(line, is_paused) else {
                 continue;
             };
             let is_connected = member.peer.is_connected();
@@ -133,7 +136,7 @@ impl Server {
                 continue;
             };
             if let Some(line) = member.peer.negotiation.unsubscribe(now, track) {
-                member.peer.stop_forwarding(line);
+                member.peer.sending.stop(line);
             }
             self.schedule(other);
         }

@@ -1,0 +1,281 @@
+//! What one peer is sent: the lines with their SSRCs, the way there, and what the peer asks for about it.
+//!
+//! It names ids, numbers and addresses, and knows nothing of how they were agreed: that is the peer's.
+
+use std::time::Instant;
+
+use str0m::media::Mid;
+
+use crate::datagrams::{Datagrams, Route};
+use crate::id::Names;
+use crate::media::addresses::Addresses;
+use crate::media::egress::Egress;
+use crate::media::fault::PeerError;
+use crate::media::forward::FIRST_SEQ_NO_LIMIT;
+use crate::media::negotiation::TrackId;
+use crate::media::outgoing::{Outcome, Outgoing, Sent};
+use crate::media::packet::Packet;
+use crate::media::profile::Profile;
+use crate::media::rtcp::{self, Feedback};
+
+/// SSRCs that are sent to one peer in its life: 5,000 times that somebody came or shared a screen. None is used again,
+/// so they have to be remembered.
+const MAX_USED_SSRCS: usize = 10_000;
+
+/// What one datagram of feedback may speak of: each costs a look at the lines.
+const MAX_FEEDBACK: usize = 128;
+
+/// Packets and keyframes that one datagram of feedback may ask for. Who has lost more asks again.
+const MAX_REQUESTS: usize = 256;
+
+/// What one peer is sent.
+#[derive(Default)]
+pub struct Sending {
+    /// By index of the line.
+    lines: Vec<Option<Outgoing>>,
+    /// Every SSRC that was ever sent with this peer's keys.
+    used_ssrcs: Vec<u32>,
+    /// Where the peer has proven to be.
+    pub addresses: Addresses,
+    /// The way there, once there are keys.
+    pub egress: Option<Egress>,
+    /// Media may flow: the transport is connected.
+    pub is_open: bool,
+    /// What the peer asked for: by line, a packet that it has not got, or else a keyframe.
+    requests: Vec<(usize, Option<Sent>)>,
+}
+
+/// What became of packets for one subscriber.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    /// Leaves with the datagrams.
+    pub sent: u64,
+    /// Will not: before the subscription starts, older than its start, or not decodable.
+    pub skipped: u64,
+    /// The subscriber waits for a keyframe.
+    pub awaits_keyframe: bool,
+    /// The subscriber has not negotiated the codec; said once per subscription.
+    pub cannot_decode: bool,
+}
+
+impl Sending {
+    /// Keeps the SSRCs of a line on which the server has never sent.
+    ///
+    /// # Errors
+    /// One of them was used before, and its numbers were sealed with the same key.
+    pub fn add_line(
+        &mut self,
+        line: usize,
+        mid: Mid,
+        ssrc: u32,
+        rtx_ssrc: Option<u32>,
+        names: &mut Names,
+    ) -> Result<(), PeerError> {
+        let is_used = |ssrc: &u32| self.used_ssrcs.contains(ssrc);
+        if is_used(&ssrc) || rtx_ssrc.as_ref().is_some_and(is_used) || rtx_ssrc == Some(ssrc) {
+            return Err(PeerError::Bug("str0m drew one SSRC twice".to_owned()));
+        }
+        if self.lines.len() <= line {
+            self.lines.resize_with(line + 1, || None);
+        }
+        self.used_ssrcs.extend([ssrc].into_iter().chain(rtx_ssrc));
+        self.lines[line] = Some(Outgoing::new(mid, ssrc, rtx_ssrc, first_seq_nos(names)));
+        Ok(())
+    }
+
+    /// Gives a line that is used again SSRCs that were never used.
+    ///
+    /// # Errors
+    /// So many were used that no more are remembered.
+    pub fn renew_line(&mut self, mid: Mid, names: &mut Names) -> Result<(), PeerError> {
+        let Some(outgoing) = self.lines.iter_mut().flatten().find(|outgoing| outgoing.mid == mid) else {
+            return Ok(());
+        };
+        let mut draw = || {
+            let unused = |ssrc: &u32| *ssrc != 0 && !self.used_ssrcs.contains(ssrc);
+            let ssrc = std::iter::repeat_with(|| names.next_u32()).find(unused).expect("most are unused");
+            self.used_ssrcs.push(ssrc);
+            ssrc
+        };
+        let (ssrc, rtx_ssrc) = (draw(), outgoing.rtx_ssrc.map(|_| draw()));
+        *outgoing = Outgoing::new(mid, ssrc, rtx_ssrc, first_seq_nos(names));
+        if self.used_ssrcs.len() > MAX_USED_SSRCS {
+            return Err(PeerError::UsedUp);
+        }
+        Ok(())
+    }
+
+    /// The lines that have SSRCs.
+    pub fn lines(&self) -> impl Iterator<Item = &Outgoing> {
+        self.lines.iter().flatten()
+    }
+
+    /// One line, if it has SSRCs.
+    pub fn line_mut(&mut self, line: usize) -> Option<&mut Outgoing> {
+        self.lines.get_mut(line)?.as_mut()
+    }
+
+    /// All lines go on from their next starting points.
+    pub fn restart(&mut self) {
+        self.lines.iter_mut().flatten().for_each(Outgoing::pause);
+    }
+
+    /// Sends packets of a track on the subscriber's line.
+    pub fn forward<'a>(
+        &mut self,
+        now: Instant,
+        line: usize,
+        track: TrackId,
+        packets: impl ExactSizeIterator<Item = &'a Packet>,
+        datagrams: &mut Datagrams,
+    ) -> Forwarded {
+        let mut forwarded = Forwarded { skipped: packets.len() as u64, ..Forwarded::default() };
+        if !self.has_way(now) {
+            return forwarded;
+        }
+        let (Some(Some(outgoing)), Some(egress)) = (self.lines.get_mut(line), &mut self.egress) else {
+            return forwarded;
+        };
+        if outgoing.track != Some(track) {
+            return forwarded;
+        }
+        let was_waiting = outgoing.is_waiting();
+        for packet in packets {
+            match outgoing.forward(now, packet, &egress.srtp, egress.route, datagrams) {
+                Outcome::Sent => forwarded.sent += 1,
+                Outcome::CannotDecode(first) => forwarded.cannot_decode |= first,
+                Outcome::AwaitsKeyframe => forwarded.awaits_keyframe = true,
+                Outcome::Old => {}
+            }
+        }
+        forwarded.skipped -= forwarded.sent;
+        if was_waiting && forwarded.sent > 0 {
+            egress.hasten_report(now);
+        }
+        forwarded
+    }
+
+    /// Reports on what was forwarded, when it is time; to be called after `forward`.
+    pub fn report(&mut self, now: Instant, profile: &Profile, datagrams: &mut Datagrams) {
+        if self.has_way(now)
+            && let Some(egress) = &mut self.egress
+        {
+            egress.report(now, profile, self.lines.iter_mut().flatten(), datagrams);
+        }
+    }
+
+    /// Sends a packet again that the peer has not got; false if its share of repair is used up.
+    pub fn resend(
+        &mut self,
+        now: Instant,
+        line: usize,
+        sent: Sent,
+        packet: &Packet,
+        datagrams: &mut Datagrams,
+    ) -> bool {
+        if !self.has_way(now) {
+            return false;
+        }
+        let (Some(Some(outgoing)), Some(egress)) = (self.lines.get_mut(line), &self.egress) else {
+            return false;
+        };
+        outgoing.resend(sent, packet, &egress.srtp, egress.route, datagrams)
+    }
+
+    /// Stops what is sent on a line, at once.
+    pub fn stop(&mut self, line: usize) {
+        if let Some(outgoing) = self.line_mut(line) {
+            outgoing.stop();
+        }
+    }
+
+    /// Pauses a line, or lets it go on from its next keyframe. Says which track that concerns, if it changes anything.
+    pub fn pause(&mut self, line: usize, is_paused: bool) -> Option<TrackId> {
+        let outgoing = self.line_mut(line)?;
+        let track = outgoing.track?;
+        if outgoing.is_paused == is_paused {
+            return None;
+        }
+        outgoing.is_paused = is_paused;
+        outgoing.pause();
+        Some(track)
+    }
+
+    /// The track that is being sent on a line.
+    pub fn forwarded(&self, line: usize) -> Option<TrackId> {
+        self.lines.get(line)?.as_ref().filter(|outgoing| !outgoing.is_paused)?.track
+    }
+
+    /// Takes RTCP of the peer that came this way. Says whether it may concern what the peer sends, too.
+    pub fn handle_rtcp(&mut self, now: Instant, route: Route, contents: &[u8]) -> bool {
+        let Some(egress) = &mut self.egress else {
+            return true;
+        };
+        let Some(compound) = egress.open_rtcp(route, contents) else {
+            return false;
+        };
+        let (mut reference, mut count) = (None, 0);
+        let is_sender = rtcp::read(compound, |feedback| {
+            count += 1;
+            if count > MAX_FEEDBACK {
+                return;
+            }
+            let mut lines = self.lines.iter_mut().enumerate();
+            let found = lines.find_map(|(line, outgoing)| {
+                let outgoing = outgoing.as_mut().filter(|outgoing| Some(outgoing.ssrc) == feedback.stream())?;
+                Some((line, outgoing))
+            });
+            let Some((line, outgoing)) = found else {
+                if let Feedback::Reference(told) = feedback {
+                    reference = Some(told);
+                }
+                return;
+            };
+            outgoing.handle_report();
+            let room = MAX_REQUESTS.saturating_sub(self.requests.len());
+            match feedback {
+                Feedback::Report { .. } | Feedback::Reference(_) => {}
+                Feedback::Nack { seq_no, following, .. } => {
+                    let bits = (0..16).filter(|bit| following & 1 << bit != 0);
+                    let missing = std::iter::once(seq_no).chain(bits.map(|bit| seq_no.wrapping_add(1 + bit)));
+                    let sent = missing.filter_map(|seq_no| outgoing.find_sent(seq_no)).take(room);
+                    self.requests.extend(sent.map(|sent| (line, Some(sent))));
+                }
+                Feedback::KeyframeRequest { .. } => self.requests.extend((room > 0).then_some((line, None))),
+            }
+        });
+        if let Some(reference) = reference {
+            egress.handle_reference(now, reference);
+        }
+        is_sender
+    }
+
+    /// What the peer has asked for since the last call: by line, a packet that it has not got, or else a keyframe.
+    pub fn take_requests(&mut self) -> impl Iterator<Item = (usize, Option<Sent>)> {
+        self.requests.drain(..)
+    }
+
+    /// Where media goes: the address that was last shown to be the peer's, as long as there is consent for it, else
+    /// another one with consent (RFC 7675 section 5.1).
+    fn has_way(&mut self, now: Instant) -> bool {
+        let Some(egress) = self.egress.as_mut().filter(|_| self.is_open) else {
+            return false;
+        };
+        // Asked for each packet: as long as the proof lasts that was found before, nothing is looked up.
+        if egress.held_until.is_some_and(|until| now <= until) {
+            return true;
+        }
+        if !self.addresses.holds(now, egress.route.remote)
+            && let Some(other) = self.addresses.latest(now)
+        {
+            egress.take_route(other);
+        }
+        egress.held_until = self.addresses.held_until(egress.route.remote);
+        egress.held_until.is_some_and(|until| now <= until)
+    }
+}
+
+/// Where the numbers of a stream and of its repair begin.
+fn first_seq_nos(names: &mut Names) -> [u32; 2] {
+    [(); 2].map(|()| names.below(FIRST_SEQ_NO_LIMIT))
+}
