@@ -279,3 +279,67 @@ impl Sending {
 fn first_seq_nos(names: &mut Names) -> [u32; 2] {
     [(); 2].map(|()| names.below(FIRST_SEQ_NO_LIMIT))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use str0m::crypto::dtls::SrtpProfile;
+
+    use super::*;
+    use crate::media::srtp::{Exported, Srtp};
+
+    fn route(port: u16) -> Route {
+        Route { remote: SocketAddr::from(([192, 0, 2, 1], port)), local: SocketAddr::from(([192, 0, 2, 2], 9)) }
+    }
+
+    fn sending(now: Instant) -> Sending {
+        let mut sending = Sending { is_open: true, ..Sending::default() };
+        sending.addresses.validate(now, route(1)).unwrap();
+        let exported = Exported { profile: SrtpProfile::AEAD_AES_256_GCM, material: vec![3; 88], is_client: false };
+        sending.egress = Some(Egress::new(now, Srtp::new(&exported).unwrap(), route(1), 5));
+        sending
+    }
+
+    #[test]
+    fn media_stops_with_consent_and_goes_on_where_there_is_some() {
+        let start = Instant::now();
+        let at = |secs| start + Duration::from_secs(secs);
+        let mut sending = sending(start);
+        assert!(sending.has_way(at(0)) && sending.has_way(at(15)));
+        assert!(!sending.has_way(at(16)), "nobody has asked for it for 15 s");
+        // Feedback came from an address that was proven once; the peer keeps proving another one.
+        sending.addresses.validate(at(17), route(2)).unwrap();
+        sending.egress.as_mut().unwrap().take_route(route(2));
+        for secs in 18..60 {
+            sending.addresses.validate(at(secs), route(1)).unwrap();
+            assert!(sending.has_way(at(secs)), "{secs}");
+            let expected = if secs <= 32 { route(2) } else { route(1) };
+            assert_eq!(sending.egress.as_ref().unwrap().route, expected, "{secs}");
+        }
+        sending.is_open = false;
+        assert!(!sending.has_way(at(60)));
+    }
+
+    #[test]
+    fn no_ssrc_is_used_twice() {
+        let mut sending = Sending::default();
+        let mut names = Names::new([1; 32]);
+        let (ann, bob) = (Mid::from("1"), Mid::from("2"));
+        sending.add_line(0, ann, 7, Some(8), &mut names).unwrap();
+        for (ssrc, rtx_ssrc) in [(7, None), (9, Some(8)), (9, Some(9))] {
+            assert!(matches!(sending.add_line(1, bob, ssrc, rtx_ssrc, &mut names), Err(PeerError::Bug(_))));
+        }
+        for _ in 0..1_000 {
+            sending.renew_line(ann, &mut names).unwrap();
+        }
+        let mut used = sending.used_ssrcs.clone();
+        used.sort_unstable();
+        used.dedup();
+        assert_eq!((used.len(), sending.used_ssrcs.len()), (2_002, 2_002));
+        assert!(sending.add_line(1, bob, 7, None, &mut names).is_err(), "for life");
+        let renewed = (0..MAX_USED_SSRCS).try_for_each(|_| sending.renew_line(ann, &mut names));
+        assert!(matches!(renewed, Err(PeerError::UsedUp)));
+    }
+}
