@@ -162,8 +162,6 @@ impl Server {
             return;
         };
         let mut queue = std::mem::take(&mut member.queue);
-        // Line by line, so that packets of equal size stand together; the order counts only within one SSRC.
-        queue.sort_unstable_by_key(|queued| (queued.line, queued.packet));
         let mut complaints = Vec::new();
         let result = guarded(|| {
             for run in queue.chunk_by(|a, b| (a.line, a.track) == (b.line, b.track)) {
