@@ -54,8 +54,7 @@ pub fn check_answer(sdp: &str, offered: usize) -> Result<(), SdpRefusal> {
 /// The answer without what the server has no use for.
 ///
 /// Candidates: addresses are learned from authenticated checks only, so that none is ever sent to unasked.
-/// Transport-wide sequence numbers on lines where the server sends: without congestion control of its own they
-/// would cost a record for each packet and a feedback packet every 50 ms from each subscriber.
+/// Transport-wide sequence numbers on lines where the server sends: it writes none, so nothing is to expect them.
 pub fn without_surplus(sdp: &str) -> String {
     let mut kept = String::with_capacity(sdp.len());
     let starts = sdp.match_indices("\nm=").map(|(at, _)| at + 1);

@@ -1,6 +1,6 @@
 //! The sender's clock: when a packet was captured, in our time, from the publisher's own sender reports.
 //!
-//! str0m writes its sender reports from the wallclock given with each packet (RFC 3550 section 6.4.1). With the
+//! Sender reports are written from the capture time of the last packet (RFC 3550 section 6.4.1). With the
 //! arrival time there, a difference in path delay between audio and video would become a difference in lip
 //! sync. So capture times are taken from the publisher's reports and moved into our time by one offset for the
 //! whole publisher.
