@@ -40,7 +40,7 @@ use crate::web::conn::{Conn, ConnEvent};
 /// second cache before they are sent, and let the first subscribers of a packet wait for the last.
 const DATAGRAM_BYTES: usize = 128 * 1024;
 
-/// STUN requests a second from addresses that are nobody's yet, which are verified: each costs two microseconds. More
+/// STUN requests a second from addresses that are nobody's yet, which are verified: each costs an HMAC. More
 /// are dropped, so that a flood takes little of the core; who joins meanwhile asks again.
 const STRANGER_CHECKS: f64 = 10_000.0;
 
