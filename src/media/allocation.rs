@@ -52,7 +52,7 @@ pub struct Grade {
 /// What a subscriber could use of one track.
 #[derive(Clone, Copy, Debug)]
 pub struct Wish<'a> {
-    /// What the publisher sends now, in the order of layer and temporal layer.
+    /// What the publisher sends, or would if somebody wanted it, in the order of layer and temporal layer.
     pub grades: &'a [Grade],
     /// Device pixels of the tile from top to bottom, 0 if it is not seen; `None` if the page does not tell.
     pub height: Option<u32>,

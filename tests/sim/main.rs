@@ -23,6 +23,7 @@ mod story;
 mod tap;
 mod websocket;
 
+mod capacity;
 mod chat;
 mod faults;
 mod forwarding;

@@ -1,6 +1,7 @@
 //! The network between one browser and the server: a seeded path for datagrams in each direction.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -15,6 +16,9 @@ const HELD_BACK: Duration = Duration::from_millis(15);
 /// What a lost TCP segment costs: about the shortest retransmission timeout of Linux.
 const TCP_RETRANSMIT: Duration = Duration::from_millis(200);
 
+/// Headers of IPv4 and UDP, which a bottleneck carries too.
+const IP_UDP_BYTES: usize = 28;
+
 /// What a path does to what is sent along it.
 #[derive(Clone, Copy, Debug)]
 pub struct Path {
@@ -28,6 +32,10 @@ pub struct Path {
     pub duplicate: f64,
     /// Probability that a datagram is overtaken by later ones.
     pub reorder: f64,
+    /// Bits a second that datagrams may have, on the wire; no bound if `None`. TCP has its own way.
+    pub capacity: Option<u64>,
+    /// How long a datagram may wait for its turn at that capacity; what would wait longer is dropped.
+    pub queue: Duration,
 }
 
 impl Path {
@@ -38,6 +46,8 @@ impl Path {
         loss: 0.0,
         duplicate: 0.0,
         reorder: 0.0,
+        capacity: None,
+        queue: Duration::from_millis(200),
     };
 
     /// The same path with `loss` of the datagrams lost.
@@ -49,6 +59,11 @@ impl Path {
     pub fn with_disorder(self, probability: f64) -> Path {
         Path { duplicate: probability, reorder: probability, ..self }
     }
+
+    /// The same path with room for so many bits a second.
+    pub fn with_capacity(self, capacity: u64) -> Path {
+        Path { capacity: Some(capacity), ..self }
+    }
 }
 
 /// One direction of one browser's path.
@@ -59,6 +74,7 @@ pub struct Link {
     pub detours: BTreeMap<u32, Duration>,
     /// RTP packets that were lost, the ones sent again included.
     pub lost_rtp: u64,
+    pub bottleneck: Bottleneck,
     rng: StdRng,
     last_datagram: Option<Instant>,
     last_segment: Option<Instant>,
@@ -70,6 +86,7 @@ impl Link {
             path,
             detours: BTreeMap::new(),
             lost_rtp: 0,
+            bottleneck: Bottleneck::default(),
             rng: StdRng::seed_from_u64(seed),
             last_datagram: None,
             last_segment: None,
@@ -84,12 +101,14 @@ impl Link {
         let held_back = self.rng.random_bool(self.path.reorder);
         let delay = self.path.latency + self.path.jitter.mul_f64(self.rng.random_range(0.0..1.0));
         let ssrc = rtp_header(contents).map(|(ssrc, _)| ssrc);
-        if lost {
+        // What is lost is lost behind the bottleneck: it has taken its turn.
+        let left_at = self.bottleneck.pass(now, &self.path, contents.len());
+        let Some(left_at) = left_at.filter(|_| !lost) else {
             self.lost_rtp += u64::from(ssrc.is_some());
             return [None, None];
-        }
+        };
         let detour = ssrc.and_then(|ssrc| self.detours.get(&ssrc)).copied();
-        let mut at = now + delay + detour.unwrap_or_default();
+        let mut at = left_at + delay + detour.unwrap_or_default();
         if held_back {
             at += HELD_BACK;
         } else if detour.is_none() {
@@ -106,6 +125,65 @@ impl Link {
         let at = (now + delay).max(self.last_segment.unwrap_or(now));
         self.last_segment = Some(at);
         at
+    }
+}
+
+/// Where a path is narrowest: one datagram after the other, first in, first out, and no room for more than a queue.
+#[derive(Default)]
+pub struct Bottleneck {
+    /// What got through, in order; only while there is a capacity.
+    pub passages: Vec<Passage>,
+    /// Datagrams that found the queue full.
+    pub dropped: u64,
+    idle_at: Option<Instant>,
+}
+
+/// A datagram that got through.
+pub struct Passage {
+    /// When the last bit had left.
+    pub left_at: Instant,
+    /// How long the first had to wait.
+    pub waited: Duration,
+    /// With its headers.
+    pub bits: u64,
+}
+
+impl Bottleneck {
+    /// When a datagram has left that comes now; `None` if it is dropped. After a change of capacity, what waits
+    /// already leaves as fast as it was to.
+    fn pass(&mut self, now: Instant, path: &Path, bytes: usize) -> Option<Instant> {
+        let Some(capacity) = path.capacity else {
+            self.idle_at = None;
+            return Some(now);
+        };
+        let begin = self.idle_at.map_or(now, |idle| idle.max(now));
+        let waited = begin - now;
+        if waited > path.queue {
+            self.dropped += 1;
+            return None;
+        }
+        let bits = (bytes + IP_UDP_BYTES) as u64 * 8;
+        let left_at = begin + Duration::from_nanos(bits * 1_000_000_000 / capacity);
+        self.idle_at = Some(left_at);
+        self.passages.push(Passage { left_at, waited, bits });
+        Some(left_at)
+    }
+
+    /// What 95 % of the datagrams that left in that time did not have to wait longer than.
+    pub fn waited_p95(&self, when: Range<Instant>) -> Duration {
+        let mut waited: Vec<_> = self.during(when).map(|passage| passage.waited).collect();
+        waited.sort_unstable();
+        waited[(waited.len() * 95).div_ceil(100) - 1]
+    }
+
+    /// Bits a second that got through, headers included.
+    pub fn goodput_bps(&self, when: Range<Instant>) -> u64 {
+        let micros = (when.end - when.start).as_micros() as u64;
+        self.during(when).map(|passage| passage.bits).sum::<u64>() * 1_000_000 / micros
+    }
+
+    fn during(&self, when: Range<Instant>) -> impl Iterator<Item = &Passage> {
+        self.passages.iter().filter(move |passage| when.contains(&passage.left_at))
     }
 }
 

@@ -136,6 +136,28 @@ impl Sim {
         self.links[tag].down.path = path;
     }
 
+    /// From now on so many bits a second come through to somebody, and what is more waits for its turn and is dropped.
+    pub fn narrow(&mut self, name: &str, bits_per_second: u64) {
+        let tag = self.tag(name);
+        self.links[tag].down.path = self.links[tag].down.path.with_capacity(bits_per_second);
+    }
+
+    /// Everything comes through again.
+    pub fn widen(&mut self, name: &str) {
+        let tag = self.tag(name);
+        self.links[tag].down.path.capacity = None;
+    }
+
+    /// How long 95 % of what came through to somebody since then had to wait at most, where they are narrowed.
+    pub fn queueing(&self, name: &str, since: Instant) -> Duration {
+        self.links[self.tag(name)].down.bottleneck.waited_p95(since..self.now)
+    }
+
+    /// Bits a second that came through to somebody since then, where they are narrowed.
+    pub fn goodput(&self, name: &str, since: Instant) -> u64 {
+        self.links[self.tag(name)].down.bottleneck.goodput_bps(since..self.now)
+    }
+
     /// Waits until the server has taken what somebody publishes, and lets its numbers begin at `seq_no`.
     pub fn begin_at(&mut self, name: &str, source: Source, seq_no: u64) {
         while self.publication(name, source).mid.is_none() {
