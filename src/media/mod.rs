@@ -1,6 +1,7 @@
 //! The media plane: ICE demultiplexing, WebRTC peers, RTP. It knows nothing of HTTP, WebSockets or rooms.
 
 pub mod addresses;
+pub mod allocation;
 pub mod allowance;
 pub mod codec;
 pub mod demux;
