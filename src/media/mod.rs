@@ -13,6 +13,7 @@ pub mod forward;
 pub mod history;
 pub mod keyframe;
 pub mod negotiation;
+pub mod numbering;
 pub mod outgoing;
 pub mod packet;
 pub mod peer;
