@@ -12,6 +12,7 @@ pub mod fault;
 pub mod forward;
 pub mod history;
 pub mod keyframe;
+pub mod layers;
 pub mod negotiation;
 pub mod numbering;
 pub mod outgoing;

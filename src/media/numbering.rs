@@ -8,7 +8,7 @@
 //! `RtpVp8RefFinder`, `not_yet_received_frames_`). So VP8's pictures are numbered without those that were left out,
 //! and nobody else's are.
 
-use crate::media::codec::{Ids, PictureId};
+use crate::media::codec::Ids;
 
 /// The numbers of one outgoing SSRC.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,6 +68,7 @@ impl Counter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::codec::PictureId;
 
     const fn ids(picture: PictureId, tl0_pic_idx: u8, frame_number: u16) -> Ids {
         Ids { picture: Some(picture), tl0_pic_idx: Some(tl0_pic_idx), frame_number: Some(frame_number) }
