@@ -10,7 +10,7 @@ use str0m::media::Mid;
 use crate::bucket::Bucket;
 use crate::id::PeerId;
 use crate::media::history::History;
-use crate::media::keyframe::KeyframeBudget;
+use crate::media::layers::Layers;
 use crate::room::speakers::Speakers;
 use crate::track::{Kind, Source};
 
@@ -79,8 +79,8 @@ pub struct Track {
     pub kind: Kind,
     /// From where.
     pub source: Source,
-    /// When its publisher is asked for a keyframe.
-    pub keyframes: KeyframeBudget,
+    /// What comes of it.
+    pub layers: Layers,
     /// Its last packets, if they can be sent again.
     pub history: History,
     /// Who gets it now, on which of their lines.
@@ -94,6 +94,10 @@ pub struct Subscriber {
     pub peer: PeerId,
     /// Index of their m-line.
     pub line: usize,
+    /// The layers of which they need every packet, as bits.
+    pub layers: u8,
+    /// How many layers, from the smallest, its view can use.
+    pub wanted: u8,
 }
 
 impl Room {
@@ -169,14 +173,7 @@ impl Participant {
 impl Track {
     /// A stream that nobody gets yet.
     pub fn new(mid: Mid, kind: Kind, source: Source) -> Self {
-        Self {
-            mid,
-            kind,
-            source,
-            keyframes: KeyframeBudget::default(),
-            history: History::default(),
-            subscribers: Vec::new(),
-        }
+        Self { mid, kind, source, layers: Layers::default(), history: History::default(), subscribers: Vec::new() }
     }
 }
 

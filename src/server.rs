@@ -10,6 +10,7 @@
 mod forwarding;
 mod members;
 mod offers;
+mod quality;
 mod requests;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -167,6 +168,10 @@ pub struct Server {
     batch: Vec<(PeerId, Packet)>,
     /// Members for whom something of the batch is queued.
     receivers: VecDeque<PeerId>,
+    /// Tracks of which other layers come than before.
+    changed: Vec<TrackId>,
+    /// Members for whom it is to be decided again what they are sent.
+    allocations: VecDeque<PeerId>,
     /// Rooms in which somebody else speaks now.
     speaking: Vec<String>,
     /// Members whose `Rtc` has to be driven and drained.
@@ -218,6 +223,7 @@ struct Member {
     queue: Vec<Queued>,
     is_dirty: bool,
     offer_queued: bool,
+    allocation_queued: bool,
     messages: Bucket,
     strikes: Bucket,
 }
@@ -260,6 +266,8 @@ impl Server {
             packets: Vec::new(),
             batch: Vec::new(),
             receivers: VecDeque::new(),
+            changed: Vec::new(),
+            allocations: VecDeque::new(),
             speaking: Vec::new(),
             dirty: VecDeque::new(),
             offers: VecDeque::new(),
@@ -365,6 +373,9 @@ impl Server {
             self.archive();
             self.distribute();
             self.tell_speaking();
+            self.on_layers();
+        } else if let Some(peer) = self.allocations.pop_front() {
+            self.on_allocation(peer);
         } else if let Some(conn) = self.touched.pop_front() {
             self.on_touched(conn);
         } else {

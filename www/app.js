@@ -180,6 +180,9 @@ const handlers = {
   offer({ data }) {
     call?.handleOffer(data);
   },
+  layers(message) {
+    call?.handleLayers(message);
+  },
   candidate({ data }) {
     call?.handleCandidate(data);
   },

@@ -4,6 +4,8 @@
 // through one queue: an offer is answered in full before the next one, a candidate or a change of an
 // own track is looked at. A reconnect makes a new Call.
 
+import { Encodings } from './encodings.js';
+
 export class Call {
   // local: the own tracks, "source kind" -> MediaStreamTrack; read at each offer, owned by the caller.
   // send(message); on: lines(list, agreed), attached(source), connected(), failed(), problem(error)
@@ -13,6 +15,7 @@ export class Call {
     this.on = on;
     this.lines = [];
     this.own = new Map(); // "source kind" -> mid on which it may be sent
+    this.encodings = new Encodings();
     this.answered = false;
     this.closed = false;
     this.queue = Promise.resolve();
@@ -44,6 +47,12 @@ export class Call {
     this.enqueue(() => this.pc.addIceCandidate(JSON.parse(data)));
   }
 
+  // What the others watch of an own line: the rest is not worth encoding.
+  handleLayers({ mid, rids }) {
+    this.encodings.handleLayers(mid, rids);
+    this.enqueue(() => this.encode(this.transceiver(mid)));
+  }
+
   // An own track came, was replaced or went: takes it up without a new offer where there is a line
   // that already sends, else asks for one.
   changed(key) {
@@ -54,6 +63,7 @@ export class Call {
       const transceiver = this.transceiver(this.own.get(key));
       if (transceiver?.currentDirection === 'sendonly') {
         await transceiver.sender.replaceTrack(track);
+        await this.encode(transceiver);
         if (track) this.on.attached(source);
       } else if (track) {
         this.send({ event: 'publish', kind, source });
@@ -84,6 +94,7 @@ export class Call {
     const attached = await this.attachOwn();
     await pc.setLocalDescription(await pc.createAnswer());
     this.send({ event: 'answer', data: JSON.stringify(pc.localDescription) });
+    for (const mid of this.own.values()) await this.encode(this.transceiver(mid));
     this.showLines(true);
     for (const source of attached) this.on.attached(source);
     if (this.answered) return;
@@ -109,6 +120,13 @@ export class Call {
       if (track) attached.push(key.split(' ')[0]);
     }
     return new Set(attached);
+  }
+
+  // Sets the encodings of an own picture.
+  async encode(transceiver) {
+    const key = [...this.own].find(([, mid]) => mid === transceiver?.mid)?.[0];
+    if (!key?.endsWith(' video') || !transceiver.sender.track) return;
+    await this.encodings.apply(transceiver, key.split(' ')[0]);
   }
 
   // Tells what each line of the others carries, with the receiver's track once there is one.

@@ -2,8 +2,8 @@
 
 const AUDIO = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
 
-// One picture goes to everybody: more costs each viewer's downlink, less is unsharp in a large tile.
-const VIDEO = { width: { ideal: 960 }, height: { ideal: 540 }, frameRate: { ideal: 30, max: 30 } };
+// The largest of the three sizes in which it is sent. More costs the encoder, less is unsharp in a large tile.
+const VIDEO = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30, max: 30 } };
 
 // Text must be sharp rather than smooth.
 const SCREEN = { frameRate: { ideal: 15, max: 30 } };

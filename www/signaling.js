@@ -171,6 +171,7 @@ export class Signaling {
     const { room, name, token } = this.query;
     url.searchParams.set('room', room);
     if (name) url.searchParams.set('name', name);
+    url.searchParams.set('simulcast', '1');
     if (token) url.searchParams.set('token', token);
     if (this.resume && file !== 'check') url.searchParams.set('resume', this.resume);
     return url.href;

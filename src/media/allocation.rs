@@ -146,6 +146,12 @@ fn climb_in_turns(claims: &mut [Claim], budget: &mut Budget, may_climb: impl Fn(
     }
 }
 
+/// Whether a picture of so many lines is all that a tile can use; never if they are not known.
+pub fn is_enough(height: u16, tile: u32) -> bool {
+    let (lines, of) = ENOUGH;
+    height > 0 && u32::from(height).saturating_mul(of) >= tile.saturating_mul(lines)
+}
+
 /// What can be spent on video.
 struct Budget {
     bound_bps: u64,
@@ -245,9 +251,7 @@ impl<'a> Claim<'a> {
     }
 
     fn is_enough(&self, at: usize) -> bool {
-        let (lines, of) = ENOUGH;
-        let height = u32::from(self.wish.grades[at].height);
-        height > 0 && self.wish.height.is_some_and(|tile| height.saturating_mul(of) >= tile.saturating_mul(lines))
+        self.wish.height.is_some_and(|tile| is_enough(self.wish.grades[at].height, tile))
     }
 
     fn limit(&self) -> Limit {

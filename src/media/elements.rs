@@ -92,6 +92,11 @@ impl Elements {
         self.0.is_empty()
     }
 
+    /// The value of one of them.
+    pub fn find(&self, id: u8) -> Option<&[u8]> {
+        self.iter().find_map(|(other, value)| (other == id).then_some(value))
+    }
+
     /// Each id with its value.
     pub fn iter(&self) -> impl Iterator<Item = (u8, &[u8])> {
         let mut rest = &self.0[..];
@@ -103,11 +108,12 @@ impl Elements {
         })
     }
 
-    /// Appends the extension block of those of `accepted`, and of a mid under its id; nothing where there is
-    /// none. Says whether there is one.
-    pub fn write(&self, accepted: Ids, mid: Option<(u8, &[u8])>, buffer: &mut Vec<u8>) -> bool {
+    /// Appends the extension block of those of `accepted`, and of `own`, each in place of one with the same id; nothing
+    /// where there is none. Says whether there is one.
+    pub fn write(&self, accepted: Ids, own: &[(u8, &[u8])], buffer: &mut Vec<u8>) -> bool {
         let begin = buffer.len();
-        let elements = || self.iter().filter(|(id, _)| accepted.contains(*id)).chain(mid);
+        let passes = |id| accepted.contains(id) && own.iter().all(|(other, _)| *other != id);
+        let elements = || self.iter().filter(|(id, _)| passes(*id)).chain(own.iter().copied());
         let long = elements().any(|(_, value)| value.is_empty() || value.len() > 16);
         for (id, value) in elements() {
             if buffer.len() == begin {
@@ -154,13 +160,13 @@ mod tests {
         let found: Vec<_> = elements.iter().collect();
         assert_eq!(found, [(1, &[0x85][..]), (8, &[1, 2, 3])]);
         let mut out = Vec::new();
-        assert!(elements.write(WANTED, None, &mut out));
+        assert!(elements.write(WANTED, &[], &mut out));
         assert_eq!(out, [0xbe, 0xde, 0, 2, 0x10, 0x85, 0x82, 1, 2, 3, 0, 0]);
         out.clear();
-        assert!(elements.write(Ids(1 << 8), Some((4, b"7")), &mut out));
+        assert!(elements.write(Ids(1 << 8), &[(4, b"7")], &mut out));
         assert_eq!(out, [0xbe, 0xde, 0, 2, 0x82, 1, 2, 3, 0x40, b'7', 0, 0]);
         out.clear();
-        assert!(!elements.write(Ids(0), None, &mut out) && out.is_empty());
+        assert!(!elements.write(Ids(0), &[], &mut out) && out.is_empty());
     }
 
     #[test]
@@ -173,7 +179,7 @@ mod tests {
             let passes = length <= MAX_ELEMENT;
             assert_eq!(elements.iter().count(), 1 + usize::from(passes), "{length}");
             let mut out = vec![0x90, 96, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3];
-            assert!(elements.write(WANTED, None, &mut out));
+            assert!(elements.write(WANTED, &[], &mut out));
             let two_byte = passes && !(1..=16).contains(&length);
             assert_eq!(out[12..14], if two_byte { TWO_BYTE } else { ONE_BYTE }.to_be_bytes(), "{length}");
             assert_eq!(Elements::read(&out, WANTED), elements, "what is written is read again: {length}");

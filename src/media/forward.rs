@@ -1,16 +1,24 @@
-//! The rewriting of one track for one subscriber: sequence numbers and timestamps of one outgoing SSRC.
+//! The rewriting of one track for one subscriber: sequence numbers and timestamps of one outgoing SSRC, over changes
+//! of the source and without the temporal layers that the subscriber does not get.
 //!
 //! The outgoing extended sequence number only grows, whatever the source does, and is a bijection of the
 //! incoming one as long as the source stays: so no number is ever used for two packets (under AES-GCM that
 //! would give the key away, RFC 7714 section 8.1), and gaps are only those that the network made.
 
-use std::time::{Duration, Instant};
+use std::collections::VecDeque;
+use std::time::Instant;
 
 use str0m::media::Frequency;
+
+use crate::media::codec::Description;
 
 /// First sequence numbers are random below this: the rollover counter is not signaled, so a receiver has to see
 /// number 0 of the next cycle before it loses half a cycle (RFC 3711 section 3.3.1).
 pub const FIRST_SEQ_NO_LIMIT: u32 = 1 << 15;
+
+/// Runs of packets left out that are remembered, for those that come late: some seconds of every second picture. A
+/// packet that is older than all of them is not forwarded.
+const RUNS: usize = 64;
 
 /// What the rewriting needs to know of an incoming packet.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +33,8 @@ pub struct Incoming {
     pub timestamp: u32,
     /// Ticks of `timestamp` per second.
     pub clock_rate: Frequency,
+    /// When it was captured, in our time.
+    pub captured: Instant,
     /// Decoding can start here.
     pub can_start: bool,
 }
@@ -36,6 +46,10 @@ pub struct Rewritten {
     pub seq_no: u64,
     /// RTP timestamp.
     pub timestamp: u32,
+    /// Pictures that were left out since the source began.
+    pub left_out: u16,
+    /// The source begins with this packet.
+    pub starts: bool,
 }
 
 /// The source that is being forwarded, and how its numbers map.
@@ -46,6 +60,18 @@ struct Source {
     first_seq_no: u64,
     first_out: u64,
     timestamp_offset: u32,
+    /// The highest of its numbers that came.
+    highest: u64,
+}
+
+/// Packets left out, one after the other.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    first: u64,
+    end: u64,
+    /// Packets and pictures left out up to its end, since the source began.
+    packets: u64,
+    pictures: u16,
 }
 
 /// One outgoing SSRC.
@@ -56,14 +82,31 @@ pub struct Forward {
     /// What is forwarded, or was before the last pause.
     source: Option<Source>,
     is_waiting: bool,
+    /// When the latest packet was captured, and its outgoing timestamp.
     last_sent: Option<(Instant, u32)>,
+    /// What was left out of the source, and before which of its numbers that is no longer known.
+    left_out: VecDeque<Run>,
+    known_from: u64,
+    /// The highest temporal layer of which nothing was left out.
+    temporal: u8,
+    /// The picture that is coming, by its timestamp, and whether it is left out.
+    picture: Option<(u32, bool)>,
 }
 
 impl Forward {
     /// A fresh SSRC, whose first packet will be `first_seq_no` (below `FIRST_SEQ_NO_LIMIT`).
     pub fn new(first_seq_no: u32) -> Self {
         debug_assert!(first_seq_no < FIRST_SEQ_NO_LIMIT);
-        Self { next_seq_no: u64::from(first_seq_no), source: None, is_waiting: true, last_sent: None }
+        Self {
+            next_seq_no: u64::from(first_seq_no),
+            source: None,
+            is_waiting: true,
+            last_sent: None,
+            left_out: VecDeque::new(),
+            known_from: 0,
+            temporal: u8::MAX,
+            picture: None,
+        }
     }
 
     /// What comes next is another source, or the same after a pause, and has to start afresh. The numbers go on.
@@ -76,31 +119,82 @@ impl Forward {
         self.is_waiting
     }
 
-    /// Maps one packet; `None` if it is not to be forwarded: before the start, or older than it.
-    pub fn rewrite(&mut self, now: Instant, packet: &Incoming) -> Option<Rewritten> {
-        let source = match self.source {
-            Some(source) if !self.is_waiting && source.ssrc == packet.ssrc => {
-                if source.epoch == packet.epoch {
-                    source
-                } else if packet.seq_no < source.first_seq_no {
-                    return None;
-                } else {
-                    self.start(now, packet)?
-                }
+    /// Maps one packet; `None` if it is not to be forwarded: before the start, older than it, or of a temporal layer
+    /// above `limit`.
+    pub fn rewrite(&mut self, packet: &Incoming, description: &Description, limit: u8) -> Option<Rewritten> {
+        let goes_on = |source: &Source| source.ssrc == packet.ssrc && source.epoch == packet.epoch;
+        let (source, starts) = match self.source {
+            Some(source) if !self.is_waiting && goes_on(&source) => (source, false),
+            Some(source) if !self.is_waiting && source.ssrc == packet.ssrc && packet.seq_no < source.first_seq_no => {
+                return None;
             }
-            _ => self.start(now, packet)?,
+            _ => (self.start(packet)?, true),
         };
         let since_start = packet.seq_no.checked_sub(source.first_seq_no)?;
-        let seq_no = source.first_out + since_start;
+        let is_new = starts || packet.seq_no > source.highest;
+        if is_new && let Some(source) = &mut self.source {
+            source.highest = packet.seq_no;
+        }
+        let (packets, pictures) = if is_new {
+            let before = self.picture;
+            if self.leaves_out(packet.timestamp, description, limit) {
+                self.leave_out(packet.seq_no, self.picture != before);
+                return None;
+            }
+            self.left_out.back().map_or((0, 0), |run| (run.packets, run.pictures))
+        } else if packet.seq_no < self.known_from || description.temporal > self.temporal.min(limit) {
+            // Nobody would miss it but a picture that is not sent either.
+            return None;
+        } else {
+            let before = self.left_out.iter().rfind(|run| run.first <= packet.seq_no);
+            if before.is_some_and(|run| packet.seq_no < run.end) {
+                return None;
+            }
+            before.map_or((0, 0), |run| (run.packets, run.pictures))
+        };
+        let seq_no = source.first_out + since_start - packets;
         let timestamp = packet.timestamp.wrapping_add(source.timestamp_offset);
         if seq_no >= self.next_seq_no {
             self.next_seq_no = seq_no + 1;
-            self.last_sent = Some((now, timestamp));
+            self.last_sent = Some((packet.captured, timestamp));
         }
-        Some(Rewritten { seq_no, timestamp })
+        Some(Rewritten { seq_no, timestamp, left_out: pictures, starts })
     }
 
-    fn start(&mut self, now: Instant, packet: &Incoming) -> Option<Source> {
+    /// Whether the picture that a packet belongs to is left out: decided with its first packet that comes, so that
+    /// none is cut in two.
+    fn leaves_out(&mut self, timestamp: u32, description: &Description, limit: u8) -> bool {
+        if let Some((picture, is_left_out)) = self.picture
+            && picture == timestamp
+        {
+            return is_left_out;
+        }
+        let layer = description.temporal;
+        // What was left out is taken up again layer by layer, each where it can be decoded without it.
+        let is_decodable = layer <= self.temporal || layer == self.temporal + 1 && description.can_switch_up;
+        let is_left_out = layer > limit || !is_decodable;
+        self.temporal = if is_left_out { self.temporal.min(layer - 1) } else { self.temporal.max(layer) };
+        self.picture = Some((timestamp, is_left_out));
+        is_left_out
+    }
+
+    fn leave_out(&mut self, seq_no: u64, is_new_picture: bool) {
+        let last = self.left_out.back_mut();
+        let (packets, pictures) = last.as_ref().map_or((0, 0), |run| (run.packets, run.pictures));
+        let (packets, pictures) = (packets + 1, pictures.wrapping_add(u16::from(is_new_picture)));
+        if let Some(run) = last.filter(|run| run.end == seq_no) {
+            (run.end, run.packets, run.pictures) = (seq_no + 1, packets, pictures);
+            return;
+        }
+        self.left_out.push_back(Run { first: seq_no, end: seq_no + 1, packets, pictures });
+        if self.left_out.len() > RUNS
+            && let Some(oldest) = self.left_out.pop_front()
+        {
+            self.known_from = oldest.end;
+        }
+    }
+
+    fn start(&mut self, packet: &Incoming) -> Option<Source> {
         if !packet.can_start {
             return None;
         }
@@ -108,36 +202,54 @@ impl Forward {
         // clock of the last one would be.
         let same = self.source.filter(|source| source.ssrc == packet.ssrc);
         let elapsed_offset = || {
-            self.last_sent.map_or(0, |(at, last)| {
-                let elapsed = now.saturating_duration_since(at).max(Duration::from_millis(1));
+            self.last_sent.map_or(0, |(captured, last)| {
+                let elapsed = packet.captured.saturating_duration_since(captured);
                 let ticks = elapsed.as_micros() * u128::from(packet.clock_rate.get()) / 1_000_000;
-                last.wrapping_add(ticks as u32).wrapping_sub(packet.timestamp)
+                // Another layer's picture of the same moment comes after it.
+                last.wrapping_add((ticks as u32).max(1)).wrapping_sub(packet.timestamp)
             })
         };
         let timestamp_offset = same.map_or_else(elapsed_offset, |source| source.timestamp_offset);
-        let Incoming { ssrc, epoch, .. } = *packet;
-        let source = Source { ssrc, epoch, first_seq_no: packet.seq_no, first_out: self.next_seq_no, timestamp_offset };
+        let source = Source {
+            ssrc: packet.ssrc,
+            epoch: packet.epoch,
+            first_seq_no: packet.seq_no,
+            first_out: self.next_seq_no,
+            timestamp_offset,
+            highest: packet.seq_no,
+        };
         (self.source, self.is_waiting) = (Some(source), false);
+        self.left_out.clear();
+        (self.known_from, self.temporal, self.picture) = (0, u8::MAX, Some((packet.timestamp, false)));
         Some(source)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::time::Duration;
+
     use super::*;
 
     fn packet(ssrc: u32, seq_no: u64, timestamp: u32, can_start: bool) -> Incoming {
-        Incoming { ssrc, epoch: 0, seq_no, timestamp, clock_rate: Frequency::NINETY_KHZ, can_start }
+        let clock_rate = Frequency::NINETY_KHZ;
+        Incoming { ssrc, epoch: 0, seq_no, timestamp, clock_rate, captured: Instant::now(), can_start }
+    }
+
+    /// Number and timestamp of what goes out for a packet without temporal layers.
+    fn rewrite(forward: &mut Forward, packet: &Incoming) -> Option<(u64, u32)> {
+        let rewritten = forward.rewrite(packet, &Description::default(), 2)?;
+        Some((rewritten.seq_no, rewritten.timestamp))
     }
 
     #[test]
     fn what_was_held_back_is_no_gap_in_the_numbers_and_one_in_time() {
-        let now = Instant::now();
         let mut forward = Forward::new(50);
         let mut out = |epoch, seq_no: u64| {
-            forward.rewrite(now, &Incoming { epoch, ..packet(1, seq_no, 960 * seq_no as u32, true) })
+            rewrite(&mut forward, &Incoming { epoch, ..packet(1, seq_no, 960 * seq_no as u32, true) })
         };
-        let expected = |seq_no, of: u32| Some(Rewritten { seq_no, timestamp: 960 * of });
+        let expected = |seq_no, of: u32| Some((seq_no, 960 * of));
         assert_eq!(out(0, 10), expected(50, 10));
         assert_eq!(out(0, 11), expected(51, 11));
         assert_eq!(out(1, 40), expected(52, 40));
@@ -149,13 +261,12 @@ mod tests {
 
     #[test]
     fn numbers_start_low_keep_gaps_and_order() {
-        let now = Instant::now();
         let mut forward = Forward::new(100);
         // Hours into the stream; nothing before a keyframe.
         let base = 70_000_000;
-        assert_eq!(forward.rewrite(now, &packet(1, base - 1, 0, false)), None);
-        let mut out = |seq_no| forward.rewrite(now, &packet(1, seq_no, 7, seq_no == base));
-        let expected = |seq_no| Some(Rewritten { seq_no, timestamp: 7 });
+        assert_eq!(rewrite(&mut forward, &packet(1, base - 1, 0, false)), None);
+        let mut out = |seq_no| rewrite(&mut forward, &packet(1, seq_no, 7, seq_no == base));
+        let expected = |seq_no| Some((seq_no, 7));
         assert_eq!(out(base), expected(100));
         assert_eq!(out(base + 1), expected(101));
         assert_eq!(out(base + 4), expected(104));
@@ -166,16 +277,15 @@ mod tests {
 
     #[test]
     fn no_number_is_used_twice_whatever_the_source_does() {
-        let now = Instant::now();
         let mut forward = Forward::new(0);
-        let mut used = std::collections::HashSet::new();
+        let mut used = HashSet::new();
         // Two sources whose packets alternate, restarts with the same numbers, a pause.
         for round in 0..50u64 {
             for ssrc in [1, 2, 1] {
                 for seq_no in [5, 9, 7] {
                     let incoming = packet(ssrc, seq_no + 20 * round, 0, true);
-                    if let Some(rewritten) = forward.rewrite(now, &incoming) {
-                        assert!(used.insert(rewritten.seq_no), "{round} {ssrc} {seq_no}");
+                    if let Some((seq_no, _)) = rewrite(&mut forward, &incoming) {
+                        assert!(used.insert(seq_no), "{round} {ssrc} {seq_no}");
                     }
                 }
             }
@@ -187,12 +297,138 @@ mod tests {
     #[test]
     fn a_new_source_goes_on_where_the_clock_would_be() {
         let start = Instant::now();
+        let at = |ms, incoming| Incoming { captured: start + Duration::from_millis(ms), ..incoming };
         let mut forward = Forward::new(0);
-        forward.rewrite(start, &packet(1, 1, u32::MAX - 5, true));
-        let later = start + Duration::from_millis(500);
-        assert_eq!(forward.rewrite(later, &packet(2, 900, 1, false)), None, "not before its keyframe");
-        let out = forward.rewrite(later, &packet(2, 901, 4_000, true)).unwrap();
-        assert_eq!(out.seq_no, 1);
-        assert_eq!(out.timestamp, (u32::MAX - 5).wrapping_add(45_000));
+        rewrite(&mut forward, &at(0, packet(1, 1, u32::MAX - 5, true)));
+        assert_eq!(rewrite(&mut forward, &at(500, packet(2, 900, 1, false))), None, "not before its keyframe");
+        let expected = (u32::MAX - 5).wrapping_add(45_000);
+        assert_eq!(rewrite(&mut forward, &at(500, packet(2, 901, 4_000, true))), Some((1, expected)));
+        forward.pause();
+        let same_moment = rewrite(&mut forward, &at(500, packet(3, 7, 90, true)));
+        assert_eq!(same_moment, Some((2, expected + 1)), "no timestamp is used twice");
+        forward.pause();
+        let earlier = rewrite(&mut forward, &at(400, packet(4, 7, 90, true)));
+        assert_eq!(earlier, Some((3, expected + 2)), "nor does time go back");
+    }
+
+    /// A picture of three temporal layers: number of its first packet, packets, temporal layer, whether it is a point to
+    /// switch up.
+    type Picture = (u64, u64, u8, bool);
+
+    /// Sends pictures with a limit each; gives the numbers that went out and how many were left out before.
+    fn layered(forward: &mut Forward, pictures: &[(Picture, u8)]) -> Vec<Option<(u64, u16)>> {
+        let mut out = Vec::new();
+        for ((first, count, temporal, can_switch_up), limit) in pictures {
+            let description =
+                Description { temporal: *temporal, can_switch_up: *can_switch_up, ..Description::default() };
+            for seq_no in *first..first + count {
+                let incoming = packet(1, seq_no, *first as u32 * 100, *first == 0);
+                let rewritten = forward.rewrite(&incoming, &description, *limit);
+                out.push(rewritten.map(|rewritten| (rewritten.seq_no, rewritten.left_out)));
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn temporal_layers_go_without_a_gap_and_come_back_where_they_can_be_decoded() {
+        let mut forward = Forward::new(100);
+        let out = layered(
+            &mut forward,
+            &[
+                ((0, 2, 0, false), 2),
+                ((2, 1, 2, true), 2),
+                ((3, 2, 2, false), 1),
+                ((5, 1, 1, false), 1),
+                ((6, 1, 2, false), 1),
+                ((7, 1, 0, false), 0),
+                ((8, 2, 1, true), 0),
+                ((10, 1, 0, false), 2),
+                ((11, 1, 2, true), 2),
+                ((12, 1, 1, false), 2),
+                ((13, 1, 1, true), 2),
+                ((14, 1, 2, false), 2),
+                ((15, 1, 2, true), 2),
+            ],
+        );
+        let sent = |seq_no, left_out| Some((seq_no, left_out));
+        let expected = [
+            (sent(100, 0), 0),
+            (sent(101, 0), 1),
+            (sent(102, 0), 2),
+            (None, 3),
+            (None, 4),
+            (sent(103, 1), 5),
+            (None, 6),
+            (sent(104, 2), 7),
+            (None, 8),
+            (None, 9),
+            (sent(105, 3), 10),
+            // The lower one comes first.
+            (None, 11),
+            // Not from just anywhere.
+            (None, 12),
+            (sent(106, 5), 13),
+            (None, 14),
+            (sent(107, 6), 15),
+        ];
+        assert_eq!(out, expected.map(|(sent, _)| sent));
+    }
+
+    #[test]
+    fn a_picture_that_has_begun_is_sent_to_its_end() {
+        let mut forward = Forward::new(0);
+        let mut out = layered(&mut forward, &[((0, 1, 0, false), 2), ((1, 1, 2, false), 2)]);
+        let description = Description { temporal: 2, ..Description::default() };
+        for (seq_no, timestamp) in [(2, 100), (3, 300), (4, 300)] {
+            let rewritten = forward.rewrite(&packet(1, seq_no, timestamp, false), &description, 0);
+            out.push(rewritten.map(|rewritten| (rewritten.seq_no, rewritten.left_out)));
+        }
+        assert_eq!(out, [Some((0, 0)), Some((1, 0)), Some((2, 0)), None, None]);
+    }
+
+    #[test]
+    fn what_comes_late_among_what_was_left_out_gets_the_number_that_was_kept_for_it() {
+        let mut forward = Forward::new(0);
+        let pictures = [
+            ((0, 1, 0, false), 0),
+            // 1 is lost.
+            ((2, 1, 1, false), 0),
+            ((3, 1, 0, false), 0),
+            ((4, 1, 1, false), 0),
+            // 5 is lost.
+            ((6, 1, 0, false), 0),
+        ];
+        let out = layered(&mut forward, &pictures);
+        assert_eq!(out, [Some((0, 0)), None, Some((2, 1)), None, Some((4, 2))]);
+        let late = layered(&mut forward, &[((1, 1, 0, false), 0), ((5, 1, 0, false), 0)]);
+        assert_eq!(late, [Some((1, 0)), Some((3, 2))]);
+        let again = layered(&mut forward, &[((2, 1, 1, false), 2), ((4, 1, 0, false), 2), ((5, 1, 2, false), 2)]);
+        assert_eq!(again, [None, None, None], "what was left out stays so");
+    }
+
+    #[test]
+    fn no_number_is_used_twice_by_layers_that_come_and_go_in_any_order() {
+        let mut state = 1u64;
+        let mut dice = move |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        for _ in 0..50 {
+            let mut forward = Forward::new(0);
+            let mut used = HashSet::new();
+            let mut came = HashSet::new();
+            for step in 0..2_000u64 {
+                let seq_no = if step == 0 { 0 } else { (step + dice(6)).saturating_sub(dice(200) / 20) };
+                let temporal = [0, 2, 1, 2][seq_no as usize % 4];
+                let description = Description { temporal, can_switch_up: dice(3) == 0, ..Description::default() };
+                let incoming = packet(1, seq_no, seq_no as u32, step == 0);
+                let rewritten = forward.rewrite(&incoming, &description, dice(3) as u8);
+                if let Some(rewritten) = rewritten.filter(|_| came.insert(seq_no)) {
+                    assert!(used.insert(rewritten.seq_no), "{seq_no} at {step}");
+                }
+            }
+            assert!(used.len() > 200, "{}", used.len());
+        }
     }
 }

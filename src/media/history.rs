@@ -73,19 +73,20 @@ mod tests {
     use str0m::media::{Frequency, Mid};
 
     use super::*;
+    use crate::media::codec::Description;
     use crate::media::elements::Elements;
     use crate::media::forward::Incoming;
 
     fn packet(seq_no: u64, position: u32) -> Packet {
-        let clock_rate = Frequency::NINETY_KHZ;
+        let (clock_rate, captured) = (Frequency::NINETY_KHZ, Instant::now());
         Packet {
             mid: Mid::from("0"),
+            layer: 0,
             codec: Codec::Vp8,
-            incoming: Incoming { ssrc: 1, epoch: 0, seq_no, timestamp: 0, clock_rate, can_start: false },
+            incoming: Incoming { ssrc: 1, epoch: 0, seq_no, timestamp: 0, clock_rate, captured, can_start: false },
             payload: [0; 10].into(),
             marker: false,
-            captured: Instant::now(),
-            keyframe: false,
+            description: Description::default(),
             elements: Elements::default(),
             position,
         }

@@ -1,11 +1,11 @@
 //! An RTP packet of a published track, decrypted, as all its subscribers get it.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use str0m::format::Codec;
 use str0m::media::Mid;
 
+use crate::media::codec::Description;
 use crate::media::elements::Elements;
 use crate::media::forward::Incoming;
 
@@ -14,6 +14,8 @@ use crate::media::forward::Incoming;
 pub struct Packet {
     /// The publisher's m-line.
     pub mid: Mid,
+    /// Index of its simulcast layer, the smallest first; 0 where there is one.
+    pub layer: u8,
     /// Its codec.
     pub codec: Codec,
     /// The numbers to be rewritten.
@@ -22,10 +24,8 @@ pub struct Packet {
     pub payload: Arc<[u8]>,
     /// RTP marker bit.
     pub marker: bool,
-    /// When it was captured, in our time.
-    pub captured: Instant,
-    /// It is the first packet of a keyframe, whether or not it came in order.
-    pub keyframe: bool,
+    /// What its payload says of its picture.
+    pub description: Description,
     /// The header extension elements that go through.
     pub elements: Elements,
     /// Its position in the track's history.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::hmac;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::ice::StunMessage;
-use str0m::media::{Direction, Frequency, KeyframeRequestKind, MediaKind, Mid};
+use str0m::media::{Direction, Frequency, KeyframeRequestKind, MediaKind, Mid, Rids};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{RtpPacket, Ssrc};
 use str0m::{Event, IceConnectionState, IceCreds, Input, Output, Rtc};
@@ -22,6 +22,7 @@ use crate::datagrams::{Datagrams, Route};
 use crate::id::Names;
 use crate::media::addresses::Validated;
 use crate::media::allowance::Allowance;
+use crate::media::codec::Structure;
 use crate::media::egress::Egress;
 use crate::media::elements::Elements;
 use crate::media::fault::PeerError;
@@ -29,13 +30,14 @@ use crate::media::forward::Incoming;
 use crate::media::negotiation::{Agreed, Answered, Change, Negotiation, TrackId};
 use crate::media::outgoing::Sent;
 use crate::media::packet::Packet;
-use crate::media::profile::{MEDIA_IDS, PayloadTypes, Profile};
+use crate::media::profile::{DEPENDENCY_ID, MEDIA_IDS, PayloadTypes, Profile};
 use crate::media::rtcp;
-use crate::media::sdp::{SdpRefusal, check_answer, without_surplus};
+use crate::media::sdp::{RIDS, SdpRefusal, check_answer, with_simulcast, without_surplus};
 use crate::media::sending::Sending;
 use crate::media::srtp::{Exported, Srtp};
 use crate::media::wallclock::{Report, SenderClock};
 use crate::media::{codec, dtls};
+use crate::track::Source;
 
 /// SSRCs that one peer may send, repair streams not counted. More are dropped.
 const MAX_SSRCS: usize = 32;
@@ -70,6 +72,10 @@ pub struct Peer {
     pub sending: Sending,
     /// What comes in, by SSRC.
     incoming: Vec<Stream>,
+    /// It can send simulcast layers.
+    simulcast: bool,
+    /// Camera lines that it sends without layers; that stays so, since simulcast can't be added to them later.
+    single: Vec<Mid>,
     clock: SenderClock,
     allowance: Allowance,
     /// Where str0m sent its last DTLS packet.
@@ -103,8 +109,11 @@ enum Phase {
 struct Stream {
     ssrc: Ssrc,
     mid: Mid,
+    /// Index of its simulcast layer.
+    layer: u8,
     report: Option<Report>,
     highest_seq_no: u64,
+    structure: Structure,
 }
 
 /// What a drain found.
@@ -130,7 +139,7 @@ pub enum PeerEvent {
 
 impl Peer {
     /// A peer that has not offered anything yet.
-    pub fn new(now: Instant, profile: &Profile, allowance: Allowance, names: &mut Names) -> Self {
+    pub fn new(now: Instant, profile: &Profile, allowance: Allowance, simulcast: bool, names: &mut Names) -> Self {
         let creds = IceCreds { ufrag: names.token(12), pass: names.token(26) };
         let (ufrag, password) = (creds.ufrag.clone(), creds.pass.clone());
         let mut rtc = profile.config().set_local_ice_credentials(creds).build(now);
@@ -146,6 +155,8 @@ impl Peer {
             stream_ids: Vec::new(),
             sending: Sending::default(),
             incoming: Vec::new(),
+            simulcast,
+            single: Vec::new(),
             clock: SenderClock::default(),
             allowance,
             transport: None,
@@ -201,7 +212,8 @@ impl Peer {
             return Ok(None);
         };
         self.pending = Some(pending);
-        Ok(Some(offer.to_sdp_string()))
+        let offer = offer.to_sdp_string();
+        Ok(Some(if self.simulcast { with_simulcast(&offer, &self.layered_lines()) } else { offer }))
     }
 
     /// Takes the answer to the outstanding offer.
@@ -233,6 +245,7 @@ impl Peer {
                 self.start_forwarding(line, track, profile);
             }
         }
+        self.note_single(&agreed);
         if self.phase == Phase::Signaling && self.negotiation.expects_media() {
             self.phase = Phase::Connecting { since: now, ice: false };
         }
@@ -320,9 +333,13 @@ impl Peer {
         self.negotiation.lines().iter().position(|line| line.mid == Some(mid) && line.kind == MediaKind::Video)
     }
 
-    /// Asks this peer, as a publisher, for a keyframe. It goes out with the next drain.
-    pub fn request_keyframe(&mut self, mid: Mid) {
-        if let Some(stream) = self.rtc.direct_api().stream_rx_by_mid(mid, None) {
+    /// Asks this peer, as a publisher, for a keyframe of a layer. It goes out with the next drain.
+    pub fn request_keyframe(&mut self, mid: Mid, layer: u8) {
+        // The last one that came: a publisher may begin a layer anew.
+        let Some(stream) = self.incoming.iter().rfind(|stream| (stream.mid, stream.layer) == (mid, layer)) else {
+            return;
+        };
+        if let Some(stream) = self.rtc.direct_api().stream_rx(&stream.ssrc) {
             stream.request_keyframe(KeyframeRequestKind::Pli);
         }
     }
@@ -411,6 +428,24 @@ impl Peer {
             Some(Answered { line, direction: media.direction(), rejected: media.stopped() })
         });
         answers.collect()
+    }
+
+    /// The lines on which a camera is asked for in layers.
+    fn layered_lines(&self) -> Vec<Mid> {
+        let lines = self.negotiation.lines().iter();
+        let cameras = lines.filter(|line| line.kind == MediaKind::Video && line.asks_for() == Some(Source::Camera));
+        cameras.filter_map(|line| line.mid).filter(|mid| !self.single.contains(mid)).collect()
+    }
+
+    /// Notes which lines it sends without layers though it was asked for them.
+    fn note_single(&mut self, agreed: &[Agreed]) {
+        for agreed in agreed {
+            if let Agreed::Publishing { mid, source: Source::Camera, kind: MediaKind::Video } = *agreed
+                && self.rtc.media(mid).is_some_and(|media| !matches!(media.rids_rx(), Rids::Specific(_)))
+            {
+                self.single.push(mid);
+            }
+        }
     }
 
     /// Gives str0m the SSRCs of all lines on which the server sends, for the offer that is about to be written; new
@@ -531,17 +566,20 @@ impl Peer {
         }
         let ssrc = packet.header.ssrc;
         let seq_no = *packet.seq_no;
-        let stream = self.stream(ssrc)?;
-        let in_order = seq_no >= stream.highest_seq_no;
-        stream.highest_seq_no = stream.highest_seq_no.max(seq_no);
-        let (mid, report) = (stream.mid, stream.report);
         let params = self.rtc.codec_config().params();
         let spec = params.iter().find(|params| params.pt() == packet.header.payload_type)?.spec();
-        let keyframe = spec.codec.kind() == MediaKind::Video && codec::starts_keyframe(spec.codec, &packet.payload);
+        let stream = self.stream(ssrc)?;
+        let dependency = elements.find(DEPENDENCY_ID);
+        let marker = packet.header.marker;
+        let description = codec::describe(spec.codec, marker, &packet.payload, dependency, &mut stream.structure);
+        let in_order = seq_no >= stream.highest_seq_no;
+        stream.highest_seq_no = stream.highest_seq_no.max(seq_no);
+        let (mid, layer, report) = (stream.mid, stream.layer, stream.report);
         let timestamp = packet.header.timestamp;
         let clock_rate: Frequency = spec.clock_rate;
         Some(Packet {
             mid,
+            layer,
             codec: spec.codec,
             incoming: Incoming {
                 ssrc: *ssrc,
@@ -549,13 +587,13 @@ impl Peer {
                 seq_no,
                 timestamp,
                 clock_rate,
+                captured: self.clock.captured(now, report, timestamp, clock_rate),
                 // A repaired first packet comes after the rest of its frame, which could not start anything:
                 // starting there would leave a gap that nobody can fill.
-                can_start: in_order && (keyframe || spec.codec.kind() == MediaKind::Audio),
+                can_start: in_order && (description.starts_keyframe || spec.codec.kind() == MediaKind::Audio),
             },
-            marker: packet.header.marker,
-            captured: self.clock.captured(now, report, timestamp, clock_rate),
-            keyframe,
+            description,
+            marker,
             elements,
             payload: packet.payload,
             position: 0,
@@ -569,8 +607,17 @@ impl Peer {
         if self.incoming.len() >= MAX_SSRCS {
             return None;
         }
-        let mid = self.rtc.direct_api().stream_rx(&ssrc)?.mid();
-        self.incoming.push(Stream { ssrc, mid, report: None, highest_seq_no: 0 });
+        let mut direct = self.rtc.direct_api();
+        let stream = direct.stream_rx(&ssrc)?;
+        let layer = stream.rid().and_then(|rid| RIDS.iter().position(|name| *name == &*rid)).unwrap_or_default();
+        self.incoming.push(Stream {
+            ssrc,
+            mid: stream.mid(),
+            layer: layer as u8,
+            report: None,
+            highest_seq_no: 0,
+            structure: Structure::default(),
+        });
         self.incoming.last_mut()
     }
 }

@@ -36,8 +36,11 @@ const AUDIO_LEVEL_ID: u8 = 1;
 /// The id of the element that names an m-line.
 pub const MID_ID: u8 = 4;
 
+/// The id of the element that tells what a frame depends on.
+pub const DEPENDENCY_ID: u8 = 8;
+
 /// The ids of the elements that describe media: they go through to subscribers.
-pub const MEDIA_IDS: Ids = Ids(1 << AUDIO_LEVEL_ID | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 13);
+pub const MEDIA_IDS: Ids = Ids(1 << AUDIO_LEVEL_ID | 1 << 5 | 1 << 6 | 1 << DEPENDENCY_ID | 1 << 13);
 
 /// What every peer of this process is made from.
 pub struct Profile {
@@ -151,8 +154,7 @@ impl PayloadTypes {
 
 /// How many decibels a packet is below the loudest, if its publisher tells (RFC 6464 section 3).
 pub fn audio_level(elements: &Elements) -> Option<u8> {
-    let (_, value) = elements.iter().find(|(id, _)| *id == AUDIO_LEVEL_ID)?;
-    value.first().map(|byte| byte & 0x7f)
+    elements.find(AUDIO_LEVEL_ID)?.first().map(|byte| byte & 0x7f)
 }
 
 fn index_of(codec: Codec) -> Option<usize> {
@@ -173,7 +175,7 @@ fn extensions() -> ExtensionMap {
     map.set(MID_ID, Extension::RtpMid);
     map.set(5, Extension::AbsoluteCaptureTime);
     map.set(6, Extension::PlayoutDelay);
-    map.set(8, Extension::with_serializer(DEPENDENCY_DESCRIPTOR, Unread));
+    map.set(DEPENDENCY_ID, Extension::with_serializer(DEPENDENCY_DESCRIPTOR, Unread));
     map.set(10, Extension::RtpStreamId);
     map.set(11, Extension::RepairedRtpStreamId);
     map.set(13, Extension::VideoOrientation);

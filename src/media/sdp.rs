@@ -1,5 +1,11 @@
-//! The bounds of an answer, checked as text before the parser sees it: parsing a bad SDP can cost 300 ms a
-//! megabyte.
+//! SDP as text: the simulcast layers that an offer asks for, and the bounds of an answer, checked before the parser
+//! sees it: parsing a bad one can cost 300 ms a megabyte.
+
+use str0m::media::Mid;
+
+/// The simulcast layers that are asked for, the smallest first (RFC 8851, RFC 8853): a quarter, half and all of the
+/// picture's width and height.
+pub const RIDS: [&str; 3] = ["q", "h", "f"];
 
 /// Lines of an answer beside its m-lines, and lines for each m-line that was offered.
 const LINES: usize = 200;
@@ -51,16 +57,34 @@ pub fn check_answer(sdp: &str, offered: usize) -> Result<(), SdpRefusal> {
     }
 }
 
+/// The offer that asks for simulcast layers on the lines of `mids`, where it does not yet.
+///
+/// What browsers make of it, found by trying:
+/// - Chromium takes the layers if the line's transceiver was made by this offer and its track is attached after
+///   `setRemoteDescription`, by `replaceTrack`. A page that called `addTrack` before sends one layer without name.
+pub fn with_simulcast(offer: &str, mids: &[Mid]) -> String {
+    let mut asking = String::with_capacity(offer.len() + 100 * mids.len());
+    for section in sections(offer) {
+        asking.push_str(section);
+        let mid = section.lines().find_map(|line| line.strip_prefix("a=mid:"));
+        let is_asked = mids.iter().any(|asked| mid == Some(asked)) && !section.contains("\na=simulcast:");
+        if is_asked {
+            for rid in RIDS {
+                asking.push_str(&format!("a=rid:{rid} recv\r\n"));
+            }
+            asking.push_str(&format!("a=simulcast:recv {}\r\n", RIDS.join(";")));
+        }
+    }
+    asking
+}
+
 /// The answer without what the server has no use for.
 ///
 /// Candidates: addresses are learned from authenticated checks only, so that none is ever sent to unasked.
 /// Transport-wide sequence numbers on lines where the server sends: it writes none, so nothing is to expect them.
 pub fn without_surplus(sdp: &str) -> String {
     let mut kept = String::with_capacity(sdp.len());
-    let starts = sdp.match_indices("\nm=").map(|(at, _)| at + 1);
-    let mut begin = 0;
-    for end in starts.chain([sdp.len()]) {
-        let section = &sdp[begin..end];
+    for section in sections(sdp) {
         let peer_receives = section.lines().any(|line| line == "a=recvonly");
         for line in section.split_inclusive('\n') {
             let is_candidate = line.starts_with("a=candidate:");
@@ -69,9 +93,15 @@ pub fn without_surplus(sdp: &str) -> String {
                 kept.push_str(line);
             }
         }
-        begin = end;
     }
     kept
+}
+
+/// The part before the first m-line, then each m-line with what belongs to it.
+fn sections(sdp: &str) -> impl Iterator<Item = &str> {
+    let starts = sdp.match_indices("\nm=").map(|(at, _)| at + 1);
+    let mut begin = 0;
+    starts.chain([sdp.len()]).map(move |end| &sdp[std::mem::replace(&mut begin, end)..end])
 }
 
 /// The largest WebSocket message that an honest answer to `offered` m-lines makes, JSON escapes included.
@@ -96,6 +126,16 @@ mod tests {
         let expected = format!("v=0\r\n{}{}", section("sendonly", "", extmap), section("recvonly", "", ""));
         assert_eq!(without_surplus(&answer), expected);
         assert_eq!(without_surplus(""), "");
+    }
+
+    #[test]
+    fn layers_are_asked_for_where_they_are_not_yet() {
+        let line = |mid: &str| format!("m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:{mid}\r\n");
+        let asking = "a=rid:q recv\r\na=rid:h recv\r\na=rid:f recv\r\na=simulcast:recv q;h;f\r\n";
+        let offer = format!("v=0\r\n{}{}{}{asking}", line("a"), line("ab"), line("c"));
+        let expected = format!("v=0\r\n{}{}{asking}{}{asking}", line("a"), line("ab"), line("c"));
+        assert_eq!(with_simulcast(&offer, &[Mid::from("ab"), Mid::from("c")]), expected);
+        assert_eq!(with_simulcast(&expected, &[Mid::from("ab"), Mid::from("c")]), expected);
     }
 
     #[test]

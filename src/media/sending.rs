@@ -12,6 +12,7 @@ use crate::media::addresses::Addresses;
 use crate::media::egress::Egress;
 use crate::media::fault::PeerError;
 use crate::media::forward::FIRST_SEQ_NO_LIMIT;
+use crate::media::keyframe::Reason;
 use crate::media::negotiation::TrackId;
 use crate::media::outgoing::{Outcome, Outgoing, Sent};
 use crate::media::packet::Packet;
@@ -52,10 +53,19 @@ pub struct Forwarded {
     pub sent: u64,
     /// Will not: before the subscription starts, older than its start, or not decodable.
     pub skipped: u64,
-    /// The subscriber waits for a keyframe.
-    pub awaits_keyframe: bool,
+    /// The subscriber waits for a keyframe of this layer: to begin, or to change to it.
+    pub awaits_keyframe: Option<(u8, Reason)>,
+    /// It is sent another layer than before.
+    pub switched: bool,
     /// The subscriber has not negotiated the codec; said once per subscription.
     pub cannot_decode: bool,
+}
+
+impl Forwarded {
+    /// Something beside packets came of it.
+    pub fn has_news(&self) -> bool {
+        self.switched || self.cannot_decode || self.awaits_keyframe.is_some()
+    }
 }
 
 impl Sending {
@@ -141,11 +151,12 @@ impl Sending {
         }
         let was_waiting = outgoing.is_waiting();
         for packet in packets {
-            match outgoing.forward(now, packet, &egress.srtp, egress.route, datagrams) {
+            match outgoing.forward(packet, &egress.srtp, egress.route, datagrams) {
                 Outcome::Sent => forwarded.sent += 1,
+                Outcome::Switched => (forwarded.sent, forwarded.switched) = (forwarded.sent + 1, true),
                 Outcome::CannotDecode(first) => forwarded.cannot_decode |= first,
-                Outcome::AwaitsKeyframe => forwarded.awaits_keyframe = true,
-                Outcome::Old => {}
+                Outcome::AwaitsKeyframe => forwarded.awaits_keyframe = outgoing.awaited(),
+                Outcome::NotSelected | Outcome::Old => {}
             }
         }
         forwarded.skipped -= forwarded.sent;
@@ -189,21 +200,16 @@ impl Sending {
         }
     }
 
-    /// Pauses a line, or lets it go on from its next keyframe. Says which track that concerns, if it changes anything.
-    pub fn pause(&mut self, line: usize, is_paused: bool) -> Option<TrackId> {
-        let outgoing = self.line_mut(line)?;
-        let track = outgoing.track?;
-        if outgoing.is_paused == is_paused {
-            return None;
-        }
-        outgoing.is_paused = is_paused;
-        outgoing.pause();
-        Some(track)
+    /// The lines that carry video now.
+    pub fn videos(&self) -> impl Iterator<Item = (usize, &Outgoing)> {
+        let lines = self.lines.iter().enumerate();
+        lines.filter_map(|(line, outgoing)| Some((line, outgoing.as_ref().filter(|line| line.track.is_some())?)))
     }
 
-    /// The track that is being sent on a line.
-    pub fn forwarded(&self, line: usize) -> Option<TrackId> {
-        self.lines.get(line)?.as_ref().filter(|outgoing| !outgoing.is_paused)?.track
+    /// The track that is being sent on a line, and the layer that is to be.
+    pub fn forwarded(&self, line: usize) -> Option<(TrackId, u8)> {
+        let outgoing = self.lines.get(line)?.as_ref()?;
+        Some((outgoing.track?, outgoing.selected()?.layer))
     }
 
     /// Takes RTCP of the peer that came this way. Says whether it may concern what the peer sends, too.

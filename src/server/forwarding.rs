@@ -9,6 +9,7 @@ use crate::datagrams::Route;
 use crate::id::PeerId;
 use crate::media::demux::Match;
 use crate::media::fault::{PeerError, guarded};
+use crate::media::keyframe::Reason;
 use crate::media::negotiation::TrackId;
 use crate::media::outgoing::Sent;
 use crate::media::peer::PeerEvent;
@@ -77,20 +78,32 @@ impl Server {
             let Some(track) = member.participant.track_mut(mid) else {
                 continue;
             };
-            if packet.keyframe && packet.incoming.can_start {
-                track.keyframes.handle_keyframe();
-            }
+            let layer = packet.layer;
+            let (mut has_changed, mut request, mut tell_wanted) = (false, None, None);
             if track.kind == Kind::Video {
                 packet.position = track.history.take_position();
+                track.layers.handle_packet(self.now, packet);
+                if track.layers.look(self.now) {
+                    let wanted = track.subscribers.iter().map(|subscriber| subscriber.wanted).max().unwrap_or_default();
+                    tell_wanted = track.layers.want(self.now, wanted).then_some(wanted);
+                }
+                has_changed = track.layers.take_changed();
+                request = track.layers.keyframes(layer).poll_request(self.now);
             }
             let subscribers = std::mem::take(&mut track.subscribers);
-            if track.keyframes.poll_request(self.now) {
-                member.peer.request_keyframe(mid);
-                self.stats.keyframe_requests += 1;
+            let track = TrackId { publisher, mid };
+            if let Some(reason) = request {
+                member.peer.request_keyframe(mid, layer);
+                self.stats.keyframe_requests[reason as usize] += 1;
                 self.mark_dirty(publisher);
             }
-            let track = TrackId { publisher, mid };
-            for subscriber in &subscribers {
+            if has_changed {
+                self.changed.push(track);
+            }
+            if let Some(wanted) = tell_wanted {
+                self.tell_wanted(track, wanted);
+            }
+            for subscriber in subscribers.iter().filter(|subscriber| subscriber.layers & 1 << layer != 0) {
                 let slot = &mut self.slots[subscriber.peer.slot as usize];
                 let is_there = slot.generation == subscriber.peer.generation;
                 if let Some(member) = slot.member.as_deref_mut().filter(|_| is_there) {
@@ -171,8 +184,8 @@ impl Server {
                     member.peer.sending.forward(self.now, line as usize, track, packets, &mut self.datagrams);
                 self.stats.packets_forwarded += forwarded.sent;
                 self.stats.packets_skipped += forwarded.skipped;
-                if forwarded.awaits_keyframe || forwarded.cannot_decode {
-                    complaints.push((track, forwarded));
+                if forwarded.has_news() {
+                    complaints.push((line as usize, track, forwarded));
                 }
             }
             member.peer.sending.report(self.now, &self.profile, &mut self.datagrams);
@@ -183,9 +196,12 @@ impl Server {
         if let Err(error) = result {
             return self.failed_sending(id, error);
         }
-        for (track, forwarded) in complaints {
-            if forwarded.awaits_keyframe {
-                self.request_keyframe(track);
+        for (line, track, forwarded) in complaints {
+            if forwarded.switched {
+                self.update_subscription(id, line, track);
+            }
+            if let Some((layer, reason)) = forwarded.awaits_keyframe {
+                self.request_keyframe(track, layer, reason);
             }
             if forwarded.cannot_decode {
                 self.tell_cannot_decode(id, track);
@@ -216,12 +232,12 @@ impl Server {
 
     /// Sends a packet again that a member has not got, if it is still kept.
     fn resend(&mut self, id: PeerId, line: usize, sent: Sent) {
-        let Some(track) = self.member(id).and_then(|member| member.peer.sending.forwarded(line)) else {
+        let Some((track, layer)) = self.member(id).and_then(|member| member.peer.sending.forwarded(line)) else {
             return;
         };
         let published = self.member(track.publisher).and_then(|member| member.participant.track(track.mid));
         let Some(packet) = published.and_then(|track| track.history.find(sent.position)).cloned() else {
-            return;
+            return self.request_keyframe(track, layer, Reason::Loss);
         };
         let slot = &mut self.slots[id.slot as usize];
         let Some(member) = slot.member.as_deref_mut() else {
@@ -234,8 +250,8 @@ impl Server {
         }
     }
 
-    /// A subscriber of the track needs a keyframe; asks now if the budget allows, else with a later packet.
-    pub(super) fn request_keyframe(&mut self, track: TrackId) {
+    /// A subscriber of the track needs a keyframe of a layer; asks now if the budget allows, else with a later packet.
+    pub(super) fn request_keyframe(&mut self, track: TrackId, layer: u8, reason: Reason) {
         let now = self.now;
         let Some(member) = self.member_mut(track.publisher) else {
             return;
@@ -246,10 +262,12 @@ impl Server {
         if published.kind == Kind::Audio {
             return;
         }
-        published.keyframes.request_keyframe();
-        if published.keyframes.poll_request(now) {
-            member.peer.request_keyframe(track.mid);
-            self.stats.keyframe_requests += 1;
+        let layer = published.layers.nearest(layer);
+        let keyframes = published.layers.keyframes(layer);
+        keyframes.request_keyframe(reason);
+        if let Some(reason) = keyframes.poll_request(now) {
+            member.peer.request_keyframe(track.mid, layer);
+            self.stats.keyframe_requests[reason as usize] += 1;
             self.mark_dirty(track.publisher);
         }
     }
@@ -278,8 +296,9 @@ impl Server {
             match event {
                 PeerEvent::Packet(packet) => self.packets.push((id, packet)),
                 PeerEvent::KeyframeRequest { line } => {
-                    if let Some(track) = self.member(id).and_then(|member| member.peer.sending.forwarded(line)) {
-                        self.request_keyframe(track);
+                    if let Some((track, layer)) = self.member(id).and_then(|member| member.peer.sending.forwarded(line))
+                    {
+                        self.request_keyframe(track, layer, Reason::Pli);
                     }
                 }
                 PeerEvent::Lost { line, sent } => self.resend(id, line, sent),
@@ -300,9 +319,9 @@ impl Server {
             return;
         };
         let lines = 0..member.peer.negotiation.lines().len();
-        let tracks: Vec<TrackId> = lines.filter_map(|line| member.peer.sending.forwarded(line)).collect();
-        for track in tracks {
-            self.request_keyframe(track);
+        let tracks: Vec<_> = lines.filter_map(|line| member.peer.sending.forwarded(line)).collect();
+        for (track, layer) in tracks {
+            self.request_keyframe(track, layer, Reason::Join);
         }
     }
 

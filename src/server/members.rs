@@ -56,7 +56,7 @@ impl Server {
             participant.name = old.name;
             participant.muted = old.muted;
         }
-        let mut peer = Peer::new(now, &self.profile, self.allowance(), &mut self.names);
+        let mut peer = Peer::new(now, &self.profile, self.allowance(), admission.simulcast, &mut self.names);
         peer.negotiation.publish(now, MediaKind::Audio, Source::Microphone);
         peer.negotiation.publish(now, MediaKind::Video, Source::Camera);
         let others: Vec<PeerId> = self.others(&admission.room).collect();
@@ -72,6 +72,7 @@ impl Server {
             queue: Vec::new(),
             is_dirty: false,
             offer_queued: false,
+            allocation_queued: false,
             messages: Bucket::new(now, MESSAGE_RATE, MESSAGE_BURST),
             strikes: Bucket::new(now, STRIKE_REFILL, STRIKES),
         });

@@ -9,7 +9,7 @@ use crate::id::PeerId;
 use crate::media::fault::guarded;
 use crate::media::negotiation::{Agreed, TrackId};
 use crate::media::sdp;
-use crate::room::{Subscriber, Track};
+use crate::room::Track;
 use crate::timers::Waiter;
 use crate::track::{Kind, Source};
 use crate::web::signal::{self, ServerMessage};
@@ -90,34 +90,6 @@ impl Server {
         }
     }
 
-    /// A member tells what it shows: video that nobody looks at is not sent, and costs nothing while it is not.
-    pub(super) fn on_view(&mut self, id: PeerId, views: &[signal::View]) {
-        for view in views {
-            let is_paused = view.width == 0 || view.height == 0;
-            let Some(member) = self.member_mut(id) else {
-                return;
-            };
-            let Some(line) = member.peer.video_line(Mid::from(view.mid.as_str())) else {
-                continue;
-            };
-            let Some(track) = member.peer.sending.pause(line, is_paused) else {
-                continue;
-            };
-            let is_connected = member.peer.is_connected();
-            let subscriber = Subscriber { peer: id, line };
-            let Some(published) = self.published(track) else {
-                continue;
-            };
-            published.subscribers.retain(|other| *other != subscriber);
-            if !is_paused {
-                published.subscribers.push(subscriber);
-                if is_connected {
-                    self.request_keyframe(track);
-                }
-            }
-        }
-    }
-
     /// Ends a track for everybody who gets it or was going to.
     pub(super) fn end_track(&mut self, track: TrackId) {
         let now = self.now;
@@ -155,16 +127,8 @@ impl Server {
             Agreed::Publishing { mid, kind, source } => self.start_track(id, mid, kind, source),
             Agreed::NotPublishing { mid } => self.end_track(TrackId { publisher: id, mid }),
             Agreed::Subscribed { line, track } => {
-                let subscriber = Subscriber { peer: id, line };
-                if let Some(published) = self.published(track)
-                    && !published.subscribers.contains(&subscriber)
-                {
-                    published.subscribers.push(subscriber);
-                    // Before it is connected a picture would be lost on the way, and delay the next.
-                    if self.member(id).is_some_and(|member| member.peer.is_connected()) {
-                        self.request_keyframe(track);
-                    }
-                }
+                self.update_subscription(id, line, track);
+                self.queue_allocation(id);
             }
             Agreed::Refused { track } => {
                 debug!("{id} does not take the track {:?} of {}", track.mid, track.publisher);
@@ -230,7 +194,7 @@ impl Server {
         ServerMessage::Tracks { tracks: tracks.collect() }
     }
 
-    fn published(&mut self, track: TrackId) -> Option<&mut Track> {
+    pub(super) fn published(&mut self, track: TrackId) -> Option<&mut Track> {
         self.member_mut(track.publisher)?.participant.track_mut(track.mid)
     }
 }

@@ -18,6 +18,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 pub(super) struct Admission {
     pub(super) room: String,
     pub(super) name: String,
+    /// The client can send simulcast layers.
+    pub(super) simulcast: bool,
     /// The member whom this one replaces.
     pub(super) replaces: Option<PeerId>,
 }
@@ -103,7 +105,8 @@ impl Server {
             .param("resume")
             .and_then(|secret| self.resumes.get(secret).copied())
             .filter(|peer| self.member(*peer).is_some_and(|member| member.participant.room == room));
-        let admission = Admission { room, name, replaces };
+        let simulcast = request.param("simulcast") == Some("1");
+        let admission = Admission { room, name, simulcast, replaces };
         if replaces.is_some() {
             return Ok(admission);
         }

@@ -20,6 +20,7 @@ const EMBEDDED: &[(&str, &[u8])] = embedded![
     "call.js",
     "chat.js",
     "devices.js",
+    "encodings.js",
     "favicon.svg",
     "icons.js",
     "index.html",

@@ -2,7 +2,8 @@
 //!
 //! The server always offers, the client answers. A client that knows only `offer`, `answer`, `candidate` and
 //! `chat` works; it ignores the rest. The WebSocket is at `{prefix}/websocket` (alias `{prefix}/ws`), with the
-//! query parameters `room` (default `default`), `name` (alias `username`) and `resume`.
+//! query parameters `room` (default `default`), `name` (alias `username`), `resume`, and `simulcast=1` from a client
+//! that can send a camera in layers.
 //!
 //! # Client to server
 //!
@@ -30,6 +31,7 @@
 //! | `joined`, `left` | `{"event":"joined","id":"b7","name":"Bob"}` |
 //! | `mute` | `{"event":"mute","id":"b7","source":"camera","muted":true}` |
 //! | `speaking` | `{"event":"speaking","ids":["b7"]}`: who speaks now, the speaker first, then the loudest; on change, at most five times a second |
+//! | `layers` | `{"event":"layers","mid":"1","rids":["q","h"]}`: which layers of an own line anybody wants; none, if nobody watches; a picture without layers is wanted if any is |
 //! | `error` | `{"event":"error","code":"chat-too-long","message":"A chat line may have 4096 bytes.","retry":true}`; `retry` says whether trying again makes sense; `id` and `source` name a track where the error is about one |
 //! | `closing` | `{"event":"closing","reason":"shutdown","retry_ms":1000}`: reconnect then |
 
@@ -173,6 +175,13 @@ pub enum ServerMessage<'a> {
     Speaking {
         /// Who; the one who has the word first, then the loudest.
         ids: Vec<&'a str>,
+    },
+    /// Which layers of an own line anybody wants.
+    Layers {
+        /// The m-line.
+        mid: &'a str,
+        /// The smallest first.
+        rids: &'a [&'a str],
     },
     /// Something the client did or wants does not work.
     Error {
@@ -412,6 +421,7 @@ mod tests {
             ServerMessage::Joined { id: "b7", name: "Bob" },
             ServerMessage::Mute { id: "b7", source: Source::Camera, muted: true },
             ServerMessage::Speaking { ids: vec!["b7"] },
+            ServerMessage::Layers { mid: "1", rids: &["q", "h"] },
             ServerMessage::error("chat-too-long", "A chat line may have 4096 bytes.", true),
             ServerMessage::Closing { reason: "shutdown", retry_ms: 1000 },
         ];

@@ -99,6 +99,7 @@ impl Page {
                 assert!(message["retry"].is_boolean() && message["message"].is_string());
                 self.errors.push((now, message));
             }
+            "layers" => {}
             "closing" => self.closing.push(message),
             other => panic!("an event that is not in the protocol yet: {other}"),
         }

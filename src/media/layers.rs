@@ -1,0 +1,307 @@
+//! The layers of one published track: which of them come, how much each takes, and the keyframes asked of them.
+
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+
+use crate::media::allocation::{self, Grade};
+use crate::media::keyframe::KeyframeBudget;
+use crate::media::packet::Packet;
+use crate::media::sdp::RIDS;
+
+/// Simulcast layers at most.
+pub const LAYERS: usize = RIDS.len();
+
+/// Temporal layers that are told apart; higher ones count as the highest.
+pub const TEMPORAL_LAYERS: usize = 3;
+
+/// Time between two looks at the rates. Shorter follows sooner, and takes each keyframe for a change.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A layer from which nothing came for so long, while another goes on, has been switched off. Shorter takes a slow
+/// camera's pause for an end, longer freezes the picture of those who watch the layer.
+const SILENCE: Duration = Duration::from_millis(600);
+
+/// For how long a layer that nobody watches is still sent. Shorter makes keyframes of every moment that somebody looks
+/// elsewhere, longer burns the publisher's uplink and battery.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Lines of the layers where no packet tells them.
+const ASSUMED_HEIGHTS: [u16; LAYERS] = [180, 360, 720];
+
+/// How much of a rate is what came since the last look.
+const WEIGHT: f64 = 0.3;
+
+/// What comes of one track.
+#[derive(Debug, Default)]
+pub struct Layers {
+    layers: [Layer; LAYERS],
+    /// Those that come, as bits, and those that ever came.
+    active: u8,
+    seen: u8,
+    /// That has changed since the last look.
+    changed: bool,
+    looked_at: Option<Instant>,
+    /// How many layers, from the smallest, the publisher was last told that anybody wants, and since when fewer are.
+    told: Option<u8>,
+    fewer_since: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Layer {
+    keyframes: KeyframeBudget,
+    came_at: Option<Instant>,
+    height: u16,
+    /// Bytes since the last look, by temporal layer.
+    bytes: [u32; TEMPORAL_LAYERS],
+    /// Bits a second, by temporal layer.
+    rates: [f64; TEMPORAL_LAYERS],
+    /// RTP time of the last keyframe.
+    keyframe: u32,
+}
+
+impl Layers {
+    /// Counts a packet that came, and of what layer it is.
+    pub fn handle_packet(&mut self, now: Instant, packet: &Packet) {
+        let bit = 1 << packet.layer;
+        self.changed |= self.active & bit == 0;
+        self.active |= bit;
+        self.seen |= bit;
+        let layer = &mut self.layers[usize::from(packet.layer)];
+        layer.came_at = Some(now);
+        layer.bytes[usize::from(packet.description.temporal).min(TEMPORAL_LAYERS - 1)] += packet.payload.len() as u32;
+        if packet.incoming.can_start {
+            layer.keyframes.handle_keyframe();
+            layer.keyframe = packet.incoming.timestamp;
+        }
+        if packet.incoming.timestamp == layer.keyframe {
+            layer.keyframes.handle_bytes(packet.incoming.can_start, packet.payload.len());
+        }
+        if let Some(size) = packet.description.size {
+            layer.height = size.height.get();
+        }
+    }
+
+    /// Looks, not too often, at what has come since the last time; says whether it did.
+    pub fn look(&mut self, now: Instant) -> bool {
+        let elapsed = now.saturating_duration_since(*self.looked_at.get_or_insert(now));
+        if elapsed < LOOK_INTERVAL {
+            return false;
+        }
+        self.looked_at = Some(now);
+        self.layers.iter_mut().for_each(|layer| layer.measure(elapsed));
+        let newest = self.layers.iter().filter_map(|layer| layer.came_at).max();
+        for (index, layer) in self.layers.iter_mut().enumerate() {
+            let is_silent = layer.came_at.is_some_and(|came| newest.is_some_and(|newest| newest > came + SILENCE));
+            if is_silent {
+                self.active &= !(1 << index);
+                self.changed = true;
+                (layer.rates, layer.came_at) = (Default::default(), None);
+            }
+        }
+        true
+    }
+
+    /// Whether other layers come than when it was last asked.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// So many layers are wanted, from the smallest. Says whether the publisher has to be told: at once of more, after
+    /// a while of fewer.
+    pub fn want(&mut self, now: Instant, wanted: u8) -> bool {
+        let told = self.told();
+        if wanted >= told {
+            self.fewer_since = None;
+        }
+        let is_due = wanted > told || wanted < told && now >= *self.fewer_since.get_or_insert(now) + PATIENCE;
+        if is_due {
+            (self.told, self.fewer_since) = (Some(wanted), None);
+        }
+        is_due
+    }
+
+    /// How many layers the publisher was last told that anybody wants.
+    pub fn told(&self) -> u8 {
+        self.told.unwrap_or(LAYERS as u8)
+    }
+
+    /// The layer that comes in place of another, if that one does not.
+    pub fn nearest(&self, layer: u8) -> u8 {
+        let comes = |layer: &u8| self.active & 1 << layer != 0;
+        (0..=layer).rev().find(comes).or_else(|| (layer..LAYERS as u8).find(comes)).unwrap_or(layer)
+    }
+
+    /// The keyframe budget of a layer.
+    pub fn keyframes(&mut self, layer: u8) -> &mut KeyframeBudget {
+        &mut self.layers[usize::from(layer)].keyframes
+    }
+
+    /// How many layers, from the smallest, a tile of so many device pixels can use; all, if the page does not tell.
+    pub fn usable(&self, tile: Option<u32>) -> u8 {
+        let enough = |tile| (0..LAYERS).find(|layer| allocation::is_enough(self.height(*layer), tile));
+        match tile {
+            Some(0) => 0,
+            Some(tile) => enough(tile).map_or(LAYERS, |layer| layer + 1) as u8,
+            None => LAYERS as u8,
+        }
+    }
+
+    /// The ways in which the track can be sent, the least first: each layer that comes, and the lowest of them
+    /// without its upper temporal layers too.
+    pub fn grades(&self) -> SmallVec<[Grade; LAYERS + TEMPORAL_LAYERS]> {
+        let mut grades = SmallVec::new();
+        let active = self.layers.iter().enumerate().filter(|(index, _)| self.active & 1 << index != 0);
+        for (index, layer) in active {
+            let highest = layer.rates.iter().rposition(|rate| *rate > 0.0).unwrap_or_default();
+            let lowest = if grades.is_empty() { 0 } else { highest };
+            for temporal in lowest..=highest {
+                let is_whole = temporal == highest;
+                grades.push(Grade {
+                    layer: index as u8,
+                    temporal: if is_whole { TEMPORAL_LAYERS as u8 - 1 } else { temporal as u8 },
+                    bitrate_bps: layer.rates[..=temporal].iter().sum::<f64>() as u64,
+                    height: self.height(index),
+                });
+            }
+        }
+        grades
+    }
+
+    /// Lines of a layer's picture: what it told, else what another one makes of it; 0 if nothing is known.
+    fn height(&self, layer: usize) -> u16 {
+        let known = |layer: &usize| self.layers[*layer].height > 0;
+        let Some(nearest) = (0..LAYERS).filter(known).min_by_key(|other| other.abs_diff(layer)) else {
+            return if self.seen.count_ones() > 1 { ASSUMED_HEIGHTS[layer] } else { 0 };
+        };
+        let height = self.layers[nearest].height;
+        if nearest > layer { height >> (nearest - layer) } else { height << (layer - nearest) }
+    }
+}
+
+impl Layer {
+    fn measure(&mut self, elapsed: Duration) {
+        let weight = if self.rates.iter().all(|rate| *rate == 0.0) { 1.0 } else { WEIGHT };
+        for (rate, bytes) in self.rates.iter_mut().zip(&mut self.bytes) {
+            let now = 8.0 * f64::from(std::mem::take(bytes)) / elapsed.as_secs_f64();
+            *rate += (now - *rate) * weight;
+        }
+        self.keyframes.handle_rate(self.rates.iter().sum::<f64>() as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use str0m::format::Codec;
+    use str0m::media::{Frequency, Mid};
+
+    use super::*;
+    use crate::media::codec::{Description, Size};
+    use crate::media::elements::Elements;
+    use crate::media::forward::Incoming;
+
+    fn packet(now: Instant, layer: u8, temporal: u8, size: Option<(u16, u16)>) -> Packet {
+        let size = size.and_then(|(width, height)| Size::new(width, height));
+        Packet {
+            mid: Mid::from("0"),
+            layer,
+            codec: Codec::Vp8,
+            incoming: Incoming {
+                ssrc: u32::from(layer),
+                epoch: 0,
+                seq_no: 0,
+                timestamp: 1,
+                clock_rate: Frequency::NINETY_KHZ,
+                captured: now,
+                can_start: size.is_some(),
+            },
+            description: Description { temporal, size, ..Description::default() },
+            payload: vec![0; 1_250].into(),
+            marker: false,
+            elements: Elements::default(),
+            position: 0,
+        }
+    }
+
+    /// Lets packets come at 100 ms each, of these layers with these temporal layers; says when that changed something.
+    fn play(layers: &mut Layers, start: Instant, millis: std::ops::Range<u64>, coming: &[(u8, u8)]) -> Vec<u64> {
+        let mut changes = Vec::new();
+        for ms in millis.step_by(100) {
+            let now = start + Duration::from_millis(ms);
+            for (layer, temporal) in coming {
+                layers.handle_packet(now, &packet(now, *layer, *temporal, None));
+            }
+            layers.look(now);
+            if layers.take_changed() {
+                changes.push(ms);
+            }
+        }
+        changes
+    }
+
+    #[test]
+    fn layers_are_there_from_their_first_packet_and_gone_when_the_others_go_on() {
+        let start = Instant::now();
+        let mut layers = Layers::default();
+        assert!(layers.grades().is_empty());
+        assert_eq!(play(&mut layers, start, 0..500, &[(0, 0)]), [0]);
+        assert_eq!(play(&mut layers, start, 500..3_000, &[(0, 0), (1, 0), (2, 0)]), [500]);
+        let of = |layers: &Layers| layers.grades().iter().map(|grade| (grade.layer, grade.height)).collect::<Vec<_>>();
+        assert_eq!(of(&layers), [(0, 180), (1, 360), (2, 720)]);
+        assert_eq!([2, 1, 0].map(|layer| layers.nearest(layer)), [2, 1, 0]);
+        let gone = play(&mut layers, start, 3_000..5_000, &[(0, 0), (1, 0)]);
+        assert!(gone.len() == 1 && (3_500..3_900).contains(&gone[0]), "{gone:?}");
+        assert_eq!(of(&layers), [(0, 180), (1, 360)]);
+        assert_eq!(layers.nearest(2), 1);
+        // The camera is off: nothing is known of what it would send.
+        assert_eq!(play(&mut layers, start, 5_000..9_000, &[]), [0; 0]);
+        assert_eq!(of(&layers).len(), 2);
+        assert_eq!(play(&mut layers, start, 9_000..9_300, &[(2, 0)]), [9_000]);
+        assert_eq!(layers.nearest(1), 2, "and only that");
+    }
+
+    #[test]
+    fn the_lowest_layer_can_be_sent_without_its_upper_temporal_layers() {
+        let start = Instant::now();
+        let mut layers = Layers::default();
+        play(&mut layers, start, 0..5_000, &[(0, 0), (0, 2), (0, 1), (0, 2), (1, 0), (1, 1)]);
+        let grades = layers.grades();
+        let kbps = |grade: &Grade| (grade.layer, grade.temporal, (grade.bitrate_bps + 2_000) / 5_000 * 5);
+        assert_eq!(grades.iter().map(kbps).collect::<Vec<_>>(), [(0, 0, 100), (0, 1, 200), (0, 2, 400), (1, 2, 200)]);
+    }
+
+    #[test]
+    fn a_tile_can_use_as_many_layers_as_it_has_lines() {
+        let start = Instant::now();
+        let mut layers = Layers::default();
+        let usable = |layers: &Layers| [Some(0), Some(90), Some(120), Some(400), None].map(|tile| layers.usable(tile));
+        assert_eq!(usable(&layers), [0, 3, 3, 3, 3], "nothing is known yet");
+        layers.handle_packet(start, &packet(start, 1, 0, Some((320, 180))));
+        assert_eq!(usable(&layers), [0, 1, 1, 3, 3]);
+        layers.handle_packet(start, &packet(start, 0, 0, Some((160, 80))));
+        assert_eq!(usable(&layers), [0, 1, 2, 3, 3]);
+    }
+
+    #[test]
+    fn more_is_asked_for_at_once_and_less_after_a_while() {
+        let start = Instant::now();
+        let mut layers = Layers::default();
+        let script = [
+            (0, 3, false),
+            (100, 1, false),
+            (2_000, 2, false),
+            (2_500, 3, false),
+            (3_500, 1, false),
+            (6_400, 1, false),
+            (6_500, 1, true),
+            (6_600, 1, false),
+            (6_700, 2, true),
+            (6_800, 0, false),
+            (9_900, 0, true),
+            (9_950, 1, true),
+        ];
+        for (ms, wanted, tells) in script {
+            assert_eq!(layers.want(start + Duration::from_millis(ms), wanted), tells, "at {ms}");
+        }
+    }
+}

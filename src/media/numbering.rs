@@ -1,0 +1,241 @@
+//! The numbering of the pictures of one outgoing SSRC, which goes on when its source changes: picture ids, TL0PICIDX,
+//! and the frame numbers of dependency descriptors.
+//!
+//! A source's numbers get a constant offset, so what its frames say of each other stays true: P_DIFF (RFC 9628
+//! section 4.2) and the descriptor's frame differences (AV1 RTP payload specification, appendix A.4) are relative. Where
+//! temporal layers are left out, these numbers have gaps, which a receiver expects. VP8 knows no references: a receiver
+//! takes a gap in its picture ids for a picture that is still to come, and holds back what may depend on it (libwebrtc,
+//! `RtpVp8RefFinder`, `not_yet_received_frames_`). So VP8's pictures are numbered without those that were left out,
+//! and nobody else's are.
+
+use crate::media::codec::Ids;
+
+/// The numbers of one outgoing SSRC.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Numbering {
+    picture: Counter,
+    tl0_pic_idx: Counter,
+    frame_number: Counter,
+}
+
+/// One number. It is kept in 16 bits; narrower ones are its low bits.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counter {
+    /// The highest that was sent; none before the first.
+    last: Option<u16>,
+    /// What is added to the source's; none before its first.
+    offset: Option<u16>,
+}
+
+impl Numbering {
+    /// The next packet that is mapped is the first of another source, or of the same after a pause: its numbers
+    /// follow the highest sent.
+    pub fn start(&mut self) {
+        self.picture.offset = None;
+        self.tl0_pic_idx.offset = None;
+        self.frame_number.offset = None;
+    }
+
+    /// The ids with which a packet goes out, each where the source has one and as wide. `dropped_pictures` is how many
+    /// whole pictures before this one were left out since the start, if the codec is VP8, and 0 for others. The
+    /// first source keeps its numbers.
+    pub fn map(&mut self, ids: Ids, dropped_pictures: u16) -> Ids {
+        let picture = ids.picture.map(|id| {
+            let kept = id.value().wrapping_sub(dropped_pictures);
+            id.with(self.picture.map(kept, id.max()))
+        });
+        let tl0_pic_idx = ids.tl0_pic_idx.map(|index| self.tl0_pic_idx.map(index.into(), 0xff) as u8);
+        let frame_number = ids.frame_number.map(|number| self.frame_number.map(number, 0xffff));
+        Ids { picture, tl0_pic_idx, frame_number }
+    }
+}
+
+impl Counter {
+    /// `mask` is of the bits that the number has on the wire.
+    fn map(&mut self, number: u16, mask: u16) -> u16 {
+        let Self { last, offset } = *self;
+        let follow = || last.map_or(0, |last| last.wrapping_add(1).wrapping_sub(number));
+        let offset = *self.offset.insert(offset.unwrap_or_else(follow));
+        let out = number.wrapping_add(offset);
+        let last = last.unwrap_or(out.wrapping_sub(1));
+        // A late packet is behind: more than half a cycle ahead.
+        let ahead = out.wrapping_sub(last) & mask;
+        self.last = Some(if ahead <= mask / 2 { last.wrapping_add(ahead) } else { last });
+        out & mask
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::codec::PictureId;
+
+    const fn ids(picture: PictureId, tl0_pic_idx: u8, frame_number: u16) -> Ids {
+        Ids { picture: Some(picture), tl0_pic_idx: Some(tl0_pic_idx), frame_number: Some(frame_number) }
+    }
+
+    const NONE: Ids = Ids { picture: None, tl0_pic_idx: None, frame_number: None };
+
+    /// A step of a story: whether another source starts with it, what comes, pictures dropped, what goes out.
+    type Step = (bool, Ids, u16, Ids);
+
+    fn play(name: &str, story: &[Step]) {
+        let mut numbering = Numbering::default();
+        for (index, (starts, ids, dropped, expected)) in story.iter().enumerate() {
+            if *starts {
+                numbering.start();
+            }
+            assert_eq!(numbering.map(*ids, *dropped), *expected, "{name}, step {index}");
+        }
+    }
+
+    #[test]
+    fn numbers_go_on_over_a_switch() {
+        use PictureId::{Long, Short};
+        let picture = |id| Ids { picture: Some(id), ..NONE };
+        let stories: [(&str, &[Step]); 11] = [
+            (
+                "the first keeps its numbers, the second follows",
+                &[
+                    (true, ids(Long(100), 7, 60_000), 0, ids(Long(100), 7, 60_000)),
+                    (false, ids(Long(101), 7, 60_001), 0, ids(Long(101), 7, 60_001)),
+                    (true, ids(Long(9), 200, 5), 0, ids(Long(102), 8, 60_002)),
+                    (false, ids(Long(9), 200, 5), 0, ids(Long(102), 8, 60_002)),
+                    (false, ids(Long(11), 201, 8), 0, ids(Long(104), 9, 60_005)),
+                    (true, ids(Long(101), 7, 60_001), 0, ids(Long(105), 10, 60_006)),
+                ],
+            ),
+            (
+                "late packets keep their place, and the highest counts",
+                &[
+                    (true, ids(Long(100), 7, 10), 0, ids(Long(100), 7, 10)),
+                    (false, ids(Long(104), 8, 14), 0, ids(Long(104), 8, 14)),
+                    (false, ids(Long(102), 7, 12), 0, ids(Long(102), 7, 12)),
+                    (true, ids(Long(0), 0, 0), 0, ids(Long(105), 9, 15)),
+                    (false, ids(Long(0x7fff), 0xff, 0xffff), 0, ids(Long(104), 8, 14)),
+                    (true, ids(Long(3), 3, 3), 0, ids(Long(106), 10, 16)),
+                ],
+            ),
+            (
+                "all roll over at the switch",
+                &[
+                    (true, ids(Long(0x7fff), 0xff, 0xffff), 0, ids(Long(0x7fff), 0xff, 0xffff)),
+                    (true, ids(Long(50), 50, 50), 0, ids(Long(0), 0, 0)),
+                    (false, ids(Long(51), 51, 51), 0, ids(Long(1), 1, 1)),
+                ],
+            ),
+            (
+                "and after it, each source at its own place",
+                &[
+                    (true, ids(Long(0x7ffd), 0xfd, 0xfffd), 0, ids(Long(0x7ffd), 0xfd, 0xfffd)),
+                    (true, ids(Long(0x7fff), 0xff, 0xffff), 0, ids(Long(0x7ffe), 0xfe, 0xfffe)),
+                    (false, ids(Long(0), 0, 0), 0, ids(Long(0x7fff), 0xff, 0xffff)),
+                    (false, ids(Long(1), 1, 1), 0, ids(Long(0), 0, 0)),
+                    (true, ids(Long(9), 9, 9), 0, ids(Long(1), 1, 1)),
+                ],
+            ),
+            (
+                "seven bits roll over at the switch",
+                &[
+                    (true, picture(Short(0x7f)), 0, picture(Short(0x7f))),
+                    (true, picture(Short(5)), 0, picture(Short(0))),
+                    (false, picture(Short(0x7f)), 0, picture(Short(0x7a))),
+                    (false, picture(Short(6)), 0, picture(Short(1))),
+                ],
+            ),
+            (
+                "seven bits are the low ones of fifteen",
+                &[
+                    (true, picture(Long(0x12fe)), 0, picture(Long(0x12fe))),
+                    (true, picture(Short(0x7e)), 0, picture(Short(0x7f))),
+                    (false, picture(Short(0x7f)), 0, picture(Short(0x00))),
+                    (false, picture(Short(0)), 0, picture(Short(0x01))),
+                    (true, picture(Long(77)), 0, picture(Long(0x1302))),
+                ],
+            ),
+            (
+                "a source goes from seven bits to fifteen where it rolls over, and back",
+                &[
+                    (true, picture(Long(0x100)), 0, picture(Long(0x100))),
+                    (true, picture(Short(0x7f)), 0, picture(Short(0x01))),
+                    (false, picture(Long(0x80)), 0, picture(Long(0x102))),
+                    (false, picture(Short(0x01)), 0, picture(Short(0x03))),
+                    (true, picture(Long(9)), 0, picture(Long(0x104))),
+                ],
+            ),
+            (
+                "a source without ids between two that have them",
+                &[
+                    (true, ids(Long(100), 7, 10), 0, ids(Long(100), 7, 10)),
+                    (true, NONE, 0, NONE),
+                    (false, NONE, 5, NONE),
+                    (true, ids(Long(3), 3, 3), 0, ids(Long(101), 8, 11)),
+                ],
+            ),
+            (
+                "ids that come later than their source",
+                &[
+                    (true, ids(Long(100), 7, 10), 0, ids(Long(100), 7, 10)),
+                    (true, NONE, 0, NONE),
+                    (false, picture(Short(50)), 0, picture(Short(101))),
+                    (false, ids(Short(51), 30, 9), 0, ids(Short(102), 8, 11)),
+                ],
+            ),
+            (
+                "pictures without those that were left out",
+                &[
+                    (true, ids(Long(0x7ffe), 7, 10), 0, ids(Long(0x7ffe), 7, 10)),
+                    (false, ids(Long(0), 8, 12), 1, ids(Long(0x7fff), 8, 12)),
+                    (false, ids(Long(4), 9, 16), 4, ids(Long(0), 9, 16)),
+                    // Late, from before the last that were left out.
+                    (false, ids(Long(0), 8, 12), 1, ids(Long(0x7fff), 8, 12)),
+                    (true, ids(Long(900), 1, 1), 0, ids(Long(1), 10, 17)),
+                    (false, ids(Long(902), 2, 3), 1, ids(Long(2), 11, 19)),
+                ],
+            ),
+            (
+                "however many",
+                &[
+                    (true, picture(Short(1)), 0, picture(Short(1))),
+                    (false, picture(Short(2)), 0xffff, picture(Short(3))),
+                    (true, picture(Long(0)), 0x8000, picture(Long(4))),
+                ],
+            ),
+        ];
+        for (name, story) in stories {
+            play(name, story);
+        }
+    }
+
+    #[test]
+    fn no_picture_is_numbered_twice_or_left_out_whatever_the_source_leaves_out() {
+        let mut numbering = Numbering::default();
+        let mut expected = 0x7f00;
+        let mut tl0_pic_idx = 0xf0u8;
+        // Each source is two thousand pictures of three temporal layers, of which the lowest one or two are sent.
+        for source in 0..40u16 {
+            numbering.start();
+            let (first, first_tl0) = (source.wrapping_mul(9_001) & 0x7fff, source as u8);
+            let (first, first_tl0) = if source == 0 { (expected, tl0_pic_idx) } else { (first, first_tl0) };
+            let mut dropped = 0;
+            for picture in 0..2_000u16 {
+                let is_sent = picture.is_multiple_of(if source.is_multiple_of(2) { 4 } else { 2 });
+                if !is_sent {
+                    dropped += 1;
+                    continue;
+                }
+                let incoming = Ids {
+                    picture: Some(PictureId::Long(first.wrapping_add(picture) & 0x7fff)),
+                    tl0_pic_idx: Some(first_tl0.wrapping_add((picture / 4) as u8)),
+                    frame_number: None,
+                };
+                let out = numbering.map(incoming, dropped);
+                assert_eq!(out.picture, Some(PictureId::Long(expected)), "source {source}, picture {picture}");
+                expected = (expected + 1) & 0x7fff;
+                let index = tl0_pic_idx.wrapping_add((picture / 4) as u8);
+                assert_eq!(out.tl0_pic_idx, Some(index), "source {source}, picture {picture}");
+            }
+            tl0_pic_idx = tl0_pic_idx.wrapping_add((2_000u16 / 4) as u8);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Which layer of each track a member is sent: what it shows, what its link carries, what comes.
+
+use smallvec::SmallVec;
+use str0m::media::Mid;
+
+use super::Server;
+use crate::id::PeerId;
+use crate::media::allocation::{self, Grade, Grant, Wish};
+use crate::media::layers::{LAYERS, TEMPORAL_LAYERS};
+use crate::media::negotiation::TrackId;
+use crate::media::outgoing::{Selection, View};
+use crate::media::sdp::RIDS;
+use crate::room::Subscriber;
+use crate::track::{Kind, Source};
+use crate::web::signal::{self, ServerMessage};
+
+/// One line of a member that carries video.
+struct Candidate {
+    line: usize,
+    track: TrackId,
+    view: View,
+    is_screen: bool,
+    speaks: bool,
+    grades: SmallVec<[Grade; LAYERS + TEMPORAL_LAYERS]>,
+    selected: Option<Selection>,
+}
+
+impl Server {
+    /// A member tells what it shows: video that nobody looks at is not sent, and costs nothing while it is not.
+    pub(super) fn on_view(&mut self, id: PeerId, views: &[signal::View]) {
+        let Some(member) = self.member_mut(id) else {
+            return;
+        };
+        for view in views {
+            if let Some(line) = member.peer.video_line(Mid::from(view.mid.as_str()))
+                && let Some(outgoing) = member.peer.sending.line_mut(line)
+            {
+                outgoing.view = View { width: view.width, height: view.height, priority: view.priority };
+            }
+        }
+        self.queue_allocation(id);
+    }
+
+    /// What a member is sent has to be looked at again.
+    pub(super) fn queue_allocation(&mut self, id: PeerId) {
+        if let Some(member) = self.member_mut(id)
+            && !std::mem::replace(&mut member.allocation_queued, true)
+        {
+            self.allocations.push_back(id);
+        }
+    }
+
+    /// Other layers come of some tracks than before: whoever gets them may get something else.
+    pub(super) fn on_layers(&mut self) {
+        while let Some(track) = self.changed.pop() {
+            let published = self.published(track).into_iter();
+            let subscribers: Vec<PeerId> = published.flat_map(|track| &track.subscribers).map(|to| to.peer).collect();
+            subscribers.into_iter().for_each(|peer| self.queue_allocation(peer));
+        }
+    }
+
+    /// Gives a member of each track what it can use.
+    pub(super) fn on_allocation(&mut self, id: PeerId) {
+        let Some(member) = self.member_mut(id) else {
+            return;
+        };
+        member.allocation_queued = false;
+        let candidates = self.candidates(id);
+        let wishes: SmallVec<[Wish; 16]> = candidates.iter().map(Candidate::wish).collect();
+        let mut grants = Vec::new();
+        allocation::allocate(None, 0, &wishes, &mut grants);
+        for (candidate, grant) in candidates.iter().zip(&grants) {
+            let Some(outgoing) = self.member_mut(id).and_then(|member| member.peer.sending.line_mut(candidate.line))
+            else {
+                continue;
+            };
+            let selection = candidate.selection(grant);
+            if outgoing.selected() != selection {
+                outgoing.select(selection);
+            }
+            self.update_subscription(id, candidate.line, candidate.track);
+        }
+    }
+
+    /// Tells a publisher which layers of a track anybody wants.
+    pub(super) fn tell_wanted(&mut self, track: TrackId, wanted: u8) {
+        self.send(track.publisher, &ServerMessage::Layers { mid: &track.mid, rids: &RIDS[..usize::from(wanted)] });
+    }
+
+    fn candidates(&self, id: PeerId) -> Vec<Candidate> {
+        let lines = self.member(id).into_iter().flat_map(|member| member.peer.sending.videos());
+        let candidates = lines.filter_map(|(line, outgoing)| {
+            let track = outgoing.track?;
+            let publisher = &self.member(track.publisher)?.participant;
+            let published = publisher.track(track.mid).filter(|published| published.kind == Kind::Video)?;
+            let room = self.rooms.get(&publisher.room);
+            Some(Candidate {
+                line,
+                track,
+                view: outgoing.view,
+                is_screen: published.source == Source::Screen,
+                speaks: room.is_some_and(|room| room.speakers.told().contains(&track.publisher)),
+                grades: published.layers.grades(),
+                selected: outgoing.selected(),
+            })
+        });
+        candidates.collect()
+    }
+
+    /// What a line needs of its track has changed: notes who gets which layers, and asks for the keyframe that it waits
+    /// for.
+    pub(super) fn update_subscription(&mut self, id: PeerId, line: usize, track: TrackId) {
+        let now = self.now;
+        let Some(member) = self.member_mut(id) else {
+            return;
+        };
+        let is_connected = member.peer.is_connected();
+        let Some(outgoing) = member.peer.sending.line_mut(line).filter(|outgoing| outgoing.track == Some(track)) else {
+            return;
+        };
+        let (layers, awaited, tile) = (outgoing.layers(), outgoing.awaited(), outgoing.view.tile());
+        let Some(published) = self.published(track) else {
+            return;
+        };
+        let wanted = published.layers.usable(tile);
+        let subscribers = &mut published.subscribers;
+        match subscribers.iter().position(|subscriber| (subscriber.peer, subscriber.line) == (id, line)) {
+            Some(index) if layers == 0 => drop(subscribers.remove(index)),
+            Some(index) => (subscribers[index].layers, subscribers[index].wanted) = (layers, wanted),
+            None if layers == 0 => {}
+            None => subscribers.push(Subscriber { peer: id, line, layers, wanted }),
+        }
+        // Of fewer it is told after a while, when it still sends them.
+        let tells = published.layers.want(now, wanted.max(published.layers.told()));
+        if tells {
+            self.tell_wanted(track, wanted);
+        }
+        // Before it is connected a picture would be lost on the way, and delay the next.
+        if let Some((layer, reason)) = awaited.filter(|_| is_connected) {
+            self.request_keyframe(track, layer, reason);
+        }
+    }
+}
+
+impl Candidate {
+    fn wish(&self) -> Wish<'_> {
+        Wish {
+            grades: &self.grades,
+            height: self.view.tile(),
+            priority: self.view.priority,
+            is_screen: self.is_screen,
+            speaks: self.speaks,
+            current: self.selected.and_then(|selected| {
+                let within = |grade: &Grade| (grade.layer, grade.temporal) <= (selected.layer, selected.temporal);
+                self.grades.iter().rposition(within)
+            }),
+        }
+    }
+
+    fn selection(&self, grant: &Grant) -> Option<Selection> {
+        match grant.grade.map(|grade| self.grades[grade]) {
+            Some(Grade { layer, temporal, .. }) => Some(Selection { layer, temporal }),
+            // Nothing has come yet: whatever comes first.
+            None if self.grades.is_empty() && self.view.tile() != Some(0) => Some(Selection::BEST),
+            None => None,
+        }
+    }
+}
