@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use str0m::change::SdpOffer;
-use str0m::media::Mid;
+use str0m::media::{Mid, Rid};
 
 use crate::browser::Browser;
 use crate::media::{Camera, Microphone, Screen, Source};
@@ -25,6 +25,8 @@ pub struct Habits {
     pub is_old: bool,
     /// Decodes H.264 and nothing else.
     pub h264_only: bool,
+    /// Says that it can send its camera in layers, and does if it is asked to.
+    pub simulcast: bool,
     /// Its candidates come one by one after the answer, not in it.
     pub trickles: bool,
     /// Time from offer to answer.
@@ -74,6 +76,8 @@ impl Browser {
         }
         assert!(lines.len() >= self.lines.len(), "m-lines never go away (RFC 8829 section 5.2.2)");
         self.check_tracks(&lines);
+        let asks = |line: &Line| !line.rids.is_empty();
+        assert!(self.habits.simulcast || !lines.iter().any(asks), "{} never said that it has layers", self.name);
         if self.lines.is_empty() && self.wants(Screen) {
             // The page comes back with a screen: it has no line of its own from the start.
             self.publish(now, Screen);
@@ -143,12 +147,16 @@ impl Browser {
             let mid = line.filter(|_| publication.wanted).map(|line| Mid::from(line.mid.as_str()));
             if publication.mid != mid {
                 changed = true;
-                publication.restart(mid);
+                let asked = line.filter(|_| publication.source == Camera).map_or(&[][..], |line| &line.rids);
+                let rids: Vec<Rid> = asked.iter().map(|rid| rid.as_str().into()).collect();
+                publication.restart(mid, &rids);
             }
-            if let Some(mid) = mid.filter(|mid| self.cached.insert(*mid))
-                && let Some(stream) = rtc.direct_api().stream_tx_by_mid(mid, None)
-            {
-                stream.set_rtx_cache(RTX_PACKETS, Duration::from_secs(3), None);
+            if let Some(mid) = mid.filter(|mid| self.cached.insert(*mid)) {
+                for layer in &publication.layers {
+                    if let Some(stream) = rtc.direct_api().stream_tx_by_mid(mid, layer.rid) {
+                        stream.set_rtx_cache(RTX_PACKETS, Duration::from_secs(3), None);
+                    }
+                }
             }
         }
         self.changes_made += u32::from(changed);

@@ -90,7 +90,8 @@ impl Browser {
             rtc.add_local_candidate(Candidate::host(*addr, "udp").expect("a usable address"));
         }
         let extra = &habits.query;
-        let target = format!("/aq_server/websocket?room={room}&name={name}{extra}");
+        let simulcast = if habits.simulcast { "&simulcast=1" } else { "" };
+        let target = format!("/aq_server/websocket?room={room}&name={name}{simulcast}{extra}");
         let publications = habits
             .sources
             .iter()
@@ -132,6 +133,7 @@ impl Browser {
                     if let Some(offer) = self.page.handle_text(now, &text) {
                         self.on_offer(now, offer);
                     }
+                    self.switch_layers();
                 }
                 websocket::Event::Refused(code, text) | websocket::Event::Closed(code, text) => {
                     // Not by its own doing.
@@ -234,11 +236,12 @@ impl Browser {
         std::mem::take(&mut self.arrivals)
     }
 
-    /// The SSRC on which a source is sent.
+    /// The SSRC on which a source is sent, its smallest layer where it has several.
     pub fn sending_ssrc(&mut self, source: Source) -> Option<u32> {
-        let mid = self.publications.get(&source)?.mid?;
+        let publication = self.publications.get(&source)?;
+        let (mid, rid) = (publication.mid?, publication.layers[0].rid);
         let rtc = self.rtc.as_mut()?;
-        rtc.direct_api().stream_tx_by_mid(mid, None).map(|stream| *stream.ssrc())
+        rtc.direct_api().stream_tx_by_mid(mid, rid).map(|stream| *stream.ssrc())
     }
 
     /// Publications that the server takes.
@@ -255,9 +258,10 @@ impl Browser {
         let mid = publication.mid.expect("it is taken");
         let pt = agreed_pt(rtc, mid, Codec::Vp8).expect("VP8 is agreed");
         let mut direct = rtc.direct_api();
-        let stream = direct.stream_tx_by_mid(mid, None).expect("a line that sends has a stream");
-        stream.write_rtp(RtpWrite::new(pt, publication.seq_no.into(), 0, now, vec![0; bytes]));
-        publication.seq_no += 1;
+        let layer = &mut publication.layers[0];
+        let stream = direct.stream_tx_by_mid(mid, layer.rid).expect("a line that sends has a stream");
+        stream.write_rtp(RtpWrite::new(pt, layer.seq_no.into(), 0, now, vec![0; bytes]));
+        layer.seq_no += 1;
         rtc.handle_input(Input::Timeout(now)).expect("time passes");
         self.drain(now);
     }
@@ -273,9 +277,16 @@ impl Browser {
                 publication.next_at = now + publication.interval();
                 continue;
             };
-            let mut direct = rtc.direct_api();
-            let stream = direct.stream_tx_by_mid(mid, None).expect("a line that sends has a stream");
-            publication.send_due(now, self.tag, pt, &captured, stream);
+            publication.send_due(now, self.tag, (mid, pt), &captured, &mut rtc.direct_api());
+        }
+    }
+
+    /// Sends those layers that the server wants; all where it has not said.
+    fn switch_layers(&mut self) {
+        for publication in self.publications.values_mut() {
+            if let Some(rids) = publication.mid.and_then(|mid| self.page.wanted_layers.get(&*mid)) {
+                publication.want_layers(rids);
+            }
         }
     }
 
@@ -319,8 +330,7 @@ impl Browser {
             Event::KeyframeRequest(request) => {
                 let mut publications = self.publications.values_mut();
                 if let Some(publication) = publications.find(|publication| publication.mid == Some(request.mid)) {
-                    publication.want_keyframe = true;
-                    publication.keyframe_requests.push(now);
+                    publication.handle_keyframe_request(now, request.rid);
                 }
             }
             Event::SenderFeedback(report) => self.sender_reports.push(report),
@@ -341,7 +351,7 @@ impl Browser {
         self.streams.entry(ssrc).or_default().handle_packet(&packet, stamp, ids, interval);
         let watched =
             self.watched.entry((stamp.publisher, stamp.source)).or_insert_with(|| Watched::new(now, is_audio));
-        watched.handle_packet(now, ssrc, &stamp);
+        watched.handle_packet(now, ssrc, &stamp, ids);
         let mid = mid.to_string();
         self.arrivals.push(Arrival { at: now, mid, stamp });
         if let Some(packets) = &mut self.packets {

@@ -13,6 +13,7 @@
 
 mod answering;
 mod browser;
+mod layer;
 mod media;
 mod network;
 mod page;
@@ -29,6 +30,7 @@ mod faults;
 mod forwarding;
 mod found;
 mod joining;
+mod layers;
 mod negotiation;
 mod plans;
 mod returning;

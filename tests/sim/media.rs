@@ -2,16 +2,19 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use str0m::media::{MediaTime, Mid, Pt};
-use str0m::rtp::{AbsCaptureTime, ExtensionValues, RtpWrite, StreamTx, VideoOrientation};
+use str0m::change::DirectApi;
+use str0m::media::{MediaTime, Mid, Pt, Rid};
+use str0m::rtp::{AbsCaptureTime, ExtensionValues, VideoOrientation};
+
+use crate::layer::{Frame, Layer, Load};
 
 /// Length of the VP8 payload descriptor that `Stamp::payload` writes (RFC 7741 section 4.2, every field present).
 const DESCRIPTOR: usize = 6;
 
 const MAGIC: &[u8; 4] = b"SIM!";
 
-/// Magic, publisher, source, frame, index, count, keyframe, filler length.
-const BODY: usize = 4 + 4 + 1 + 4 + 1 + 1 + 1 + 2;
+/// Magic, publisher, source, frame, index, count, flags, layer, temporal, reference, height, filler length.
+const BODY: usize = 4 + 4 + 1 + 4 + 1 + 1 + 1 + 1 + 1 + 1 + 2 + 2;
 
 /// What a published stream shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,6 +99,15 @@ pub struct Stamp {
     /// Packets of the frame.
     pub count: u8,
     pub keyframe: bool,
+    /// Simulcast layer, the smallest is 0.
+    pub layer: u8,
+    pub temporal: u8,
+    /// It is decoded from the lowest temporal layer, and says so.
+    pub sync: bool,
+    /// How many pictures before is the one that this is decoded from; 0 for none.
+    pub reference: u8,
+    /// Lines of the picture.
+    pub height: u16,
 }
 
 /// The fields of a VP8 descriptor that a forwarding server may rewrite.
@@ -116,10 +128,12 @@ impl Stamp {
         } else {
             let start = if self.index == 0 { 0x10 } else { 0 };
             let [high, low] = ids.picture_id.to_be_bytes();
-            payload.extend([0x80 | start, 0xe0, 0x80 | high, low, ids.tl0_pic_idx, 0]);
+            let layer = self.temporal << 6 | u8::from(self.sync) << 5;
+            payload.extend([0x80 | start, 0xe0, 0x80 | high, low, ids.tl0_pic_idx, layer]);
             // The frame tag, and the start code and size of a keyframe: RFC 6386 section 9.1.
+            let [[w0, w1], [h0, h1]] = [self.width().to_le_bytes(), self.height.to_le_bytes()];
             match (self.index, self.keyframe) {
-                (0, true) => payload.extend([0x10, 0, 0, 0x9d, 0x01, 0x2a, 0x80, 0x02, 0xe0, 0x01]),
+                (0, true) => payload.extend([0x10, 0, 0, 0x9d, 0x01, 0x2a, w0, w1, h0, h1]),
                 (0, false) => payload.extend([0x11, 0, 0]),
                 _ => {}
             }
@@ -128,10 +142,17 @@ impl Stamp {
         payload.extend(self.publisher.to_be_bytes());
         payload.push(self.source as u8);
         payload.extend(self.frame.to_be_bytes());
-        payload.extend([self.index, self.count, u8::from(self.keyframe)]);
+        let flags = u8::from(self.keyframe) | u8::from(self.sync) << 1;
+        payload.extend([self.index, self.count, flags, self.layer, self.temporal, self.reference]);
+        payload.extend(self.height.to_be_bytes());
         payload.extend(filler.to_be_bytes());
         payload.extend((0..filler).map(|at| self.filler_byte(at)));
         payload
+    }
+
+    /// Of the picture, where it has layers.
+    fn width(&self) -> u16 {
+        if self.height == 480 { 640 } else { self.height / 9 * 16 }
     }
 
     /// Reads a payload that came, and checks every byte of it but the picture ids, which are returned.
@@ -151,9 +172,14 @@ impl Stamp {
             frame: number(5),
             index: body[9],
             count: body[10],
-            keyframe: body[11] == 1,
+            keyframe: body[11] & 1 == 1,
+            sync: body[11] & 2 == 2,
+            layer: body[12],
+            temporal: body[13],
+            reference: body[14],
+            height: u16::from_be_bytes([body[15], body[16]]),
         };
-        let filler = u16::from_be_bytes([body[12], body[13]]);
+        let filler = u16::from_be_bytes([body[17], body[18]]);
         assert_eq!(payload, stamp.payload(ids, filler), "{stamp:?} was altered on its way");
         (stamp, ids)
     }
@@ -189,21 +215,17 @@ pub struct Publication {
     pub wanted: bool,
     /// The m-line; `None` while the server has not offered one.
     pub mid: Option<Mid>,
-    /// Of the next packet, extended.
-    pub seq_no: u64,
+    /// One, or those of simulcast, the smallest first.
+    pub layers: Vec<Layer>,
     /// Of the next frame; all before it were sent.
     pub frame: u32,
-    /// Make the next picture a keyframe.
-    pub want_keyframe: bool,
-    /// When keyframes were asked for.
+    /// When keyframes were asked for, of any layer.
     pub keyframe_requests: Vec<Instant>,
     /// For each frame: captured when.
     pub captured: Vec<Instant>,
-    pub sent_packets: u64,
     pub next_at: Instant,
     last_mid: Option<Mid>,
-    timestamp: u32,
-    ids: PictureIds,
+    start: u32,
 }
 
 impl Publication {
@@ -215,17 +237,13 @@ impl Publication {
             rate,
             wanted: true,
             mid: None,
-            // RFC 3711 section 3.3.1: the receiver can't know about a rollover before its first packet.
-            seq_no: u64::from(mix >> 17),
+            layers: vec![Layer::alone(Load::alone(rate), start)],
             frame: 0,
-            want_keyframe: true,
             keyframe_requests: Vec::new(),
             captured: Vec::new(),
-            sent_packets: 0,
             next_at: now + Duration::from_micros(u64::from(mix % 20_000)),
             last_mid: None,
-            timestamp: mix,
-            ids: PictureIds { picture_id: (mix >> 9) as u16 & 0x7fff, tl0_pic_idx: mix as u8 },
+            start,
         }
     }
 
@@ -234,14 +252,41 @@ impl Publication {
         if self.source.is_audio() { self.rate.audio } else { self.rate.video }
     }
 
-    /// Goes on on another m-line, or stops.
-    pub fn restart(&mut self, mid: Option<Mid>) {
+    /// Packets of all layers.
+    pub fn sent_packets(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.sent_packets).sum()
+    }
+
+    /// Goes on on another m-line, with these layers, or stops.
+    pub fn restart(&mut self, mid: Option<Mid>, rids: &[Rid]) {
         self.mid = mid;
-        self.want_keyframe = true;
-        // A new SSRC starts without rollovers, and the same one may never go back.
-        if mid.is_some() && self.last_mid != mid {
-            self.last_mid = mid;
-            self.seq_no %= 1 << 15;
+        if mid.is_some() && !rids.is_empty() && self.layers[0].rid.is_none() {
+            self.layers = Layer::simulcast(rids, self.start);
+        }
+        for layer in &mut self.layers {
+            layer.want_keyframe = true;
+            // A new SSRC starts without rollovers, and the same one may never go back.
+            if mid.is_some() && self.last_mid != mid {
+                layer.seq_no %= 1 << 15;
+            }
+        }
+        self.last_mid = mid.or(self.last_mid);
+    }
+
+    /// The server asks for a keyframe of the layer with that name.
+    pub fn handle_keyframe_request(&mut self, now: Instant, rid: Option<Rid>) {
+        self.keyframe_requests.push(now);
+        let layer = self.layers.iter_mut().find(|layer| layer.rid == rid).expect("a layer that is sent");
+        layer.want_keyframe = true;
+        layer.keyframe_requests.push(now);
+    }
+
+    /// Switches layers off that are not wanted, and on again those that are.
+    pub fn want_layers(&mut self, rids: &[String]) {
+        for layer in &mut self.layers {
+            let is_wanted = layer.rid.is_none_or(|rid| rids.iter().any(|wanted| **wanted == *rid));
+            layer.want_keyframe |= is_wanted && !layer.is_active;
+            layer.is_active = is_wanted;
         }
     }
 
@@ -250,36 +295,22 @@ impl Publication {
         &mut self,
         now: Instant,
         publisher: u32,
-        pt: Pt,
+        (mid, pt): (Mid, Pt),
         captured: impl Fn(Instant) -> SystemTime,
-        stream: &mut StreamTx,
+        direct: &mut DirectApi,
     ) {
         while self.next_at <= now {
             let at = self.next_at;
             self.next_at += self.interval();
-            let keyframe = !self.source.is_audio() && std::mem::take(&mut self.want_keyframe);
-            let count = match (self.source.is_audio(), keyframe) {
-                (true, _) => 1,
-                (false, true) => self.rate.key_packets,
-                (false, false) => self.rate.delta_packets,
-            };
-            for index in 0..count {
-                let stamp = Stamp { publisher, source: self.source, frame: self.frame, index, count, keyframe };
-                let filler = (self.seq_no.wrapping_mul(7_919) % (u64::from(self.rate.filler) + 1)) as u16;
-                let payload = stamp.payload(self.ids, filler);
-                let write = RtpWrite::new(pt, self.seq_no.into(), self.timestamp, at, payload)
-                    .marker(is_marked(&stamp))
-                    .ext_vals(stamp.extensions(captured(at)))
-                    .nackable(!self.source.is_audio());
-                stream.write_rtp(write);
-                self.seq_no += 1;
-                self.sent_packets += 1;
+            let elapsed = timestamp_step(self.source, self.interval()).wrapping_mul(self.frame);
+            let (source, number) = (self.source, self.frame);
+            let frame = Frame { publisher, source, number, at, captured: captured(at), elapsed };
+            for layer in self.layers.iter_mut().filter(|layer| layer.is_active) {
+                let stream = direct.stream_tx_by_mid(mid, layer.rid).expect("a line that sends has a stream");
+                layer.send(&frame, pt, stream);
             }
             self.captured.push(at);
             self.frame += 1;
-            self.ids.picture_id = (self.ids.picture_id + 1) & 0x7fff;
-            self.ids.tl0_pic_idx = self.ids.tl0_pic_idx.wrapping_add(1);
-            self.timestamp = self.timestamp.wrapping_add(timestamp_step(self.source, self.interval()));
         }
     }
 }

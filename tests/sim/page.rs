@@ -30,6 +30,12 @@ pub struct Page {
     pub mutes: Vec<Value>,
     /// When it was told who speaks, and who.
     pub speaking: Vec<(Instant, Vec<String>)>,
+    /// Which simulcast layers of own lines are wanted, by mid, by the last that was told.
+    pub wanted_layers: BTreeMap<String, Vec<String>>,
+    /// When it was told.
+    pub layers_told: Vec<(Instant, Vec<String>)>,
+    /// What was told of the layers that come, and why no better ones do.
+    pub qualities: Vec<(Instant, Value)>,
     pub closing: Vec<Value>,
     /// When somebody left: id, name.
     pub left: Vec<(Instant, String, String)>,
@@ -95,11 +101,12 @@ impl Page {
                 let ids = message["ids"].as_array().expect("ids").iter();
                 self.speaking.push((now, ids.map(|id| id.as_str().expect("an id").to_owned()).collect()));
             }
+            "layers" => self.on_layers(now, &message),
+            "quality" => self.qualities.push((now, message)),
             "error" => {
                 assert!(message["retry"].is_boolean() && message["message"].is_string());
                 self.errors.push((now, message));
             }
-            "layers" => {}
             "closing" => self.closing.push(message),
             other => panic!("an event that is not in the protocol yet: {other}"),
         }
@@ -149,6 +156,15 @@ impl Page {
         }
         self.announced.push((now, self.tracks.clone()));
         self.awaits_offer = true;
+    }
+
+    fn on_layers(&mut self, now: Instant, message: &Value) {
+        let mid = text_of(message, "mid");
+        assert!(self.tracks.iter().any(|track| track.own && track.mid == mid), "layers of no own line: {message}");
+        let rids = message["rids"].as_array().expect("rids").iter();
+        let rids: Vec<String> = rids.map(|rid| rid.as_str().expect("a rid").to_owned()).collect();
+        self.layers_told.push((now, rids.clone()));
+        self.wanted_layers.insert(mid, rids);
     }
 
     fn on_offer(&mut self, message: &Value) -> String {

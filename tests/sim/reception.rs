@@ -1,7 +1,7 @@
 //! What one browser received: a check of every packet against its neighbours, and a decoder that knows which
 //! pictures could be shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use str0m::rtp::RtpPacket;
@@ -18,6 +18,16 @@ const REQUEST_SPACING: Duration = Duration::from_millis(300);
 /// Packets of one SSRC that are kept as neighbours of later ones; more than any repair takes.
 const NEIGHBOURS: usize = 600;
 
+/// RTP time that a switch of layers may add or take: 100 ms, since the layers' clocks are only known by when their
+/// packets arrive and by sender reports.
+const SWITCH_DRIFT: u32 = 9_000;
+
+/// Pictures that are remembered as decoded: more than any reference reaches.
+const REFERENCES: usize = 16;
+
+/// How far apart the pictures of two SSRCs are counted, so that they never mix.
+const NEXT_STREAM: u64 = 1 << 20;
+
 /// One received SSRC.
 #[derive(Default)]
 pub struct Stream {
@@ -29,7 +39,8 @@ pub struct Stream {
     /// The packet with the lowest number.
     pub first_stamp: Option<Stamp>,
     neighbours: BTreeMap<u64, Note>,
-    timestamp_base: BTreeMap<(u32, Source), u32>,
+    /// When the first frame would have been, in RTP time, since each change of layers.
+    timestamp_bases: BTreeMap<(u32, Source), Vec<(u8, u32)>>,
 }
 
 struct Note {
@@ -54,8 +65,15 @@ impl Stream {
         assert_eq!(packet.header.marker, is_marked(&stamp), "marker of {stamp:?}");
         let step = timestamp_step(stamp.source, interval).wrapping_mul(stamp.frame);
         let base = packet.header.timestamp.wrapping_sub(step);
-        let known = *self.timestamp_base.entry((stamp.publisher, stamp.source)).or_insert(base);
-        assert_eq!(known, base, "the timestamp of {stamp:?} does not advance as it was sent");
+        let bases = self.timestamp_bases.entry((stamp.publisher, stamp.source)).or_default();
+        if !bases.contains(&(stamp.layer, base)) {
+            let is_switch = bases.last().is_none_or(|(layer, last)| {
+                let drift = (base.wrapping_sub(*last) as i32).unsigned_abs();
+                *layer != stamp.layer && drift <= SWITCH_DRIFT
+            });
+            assert!(is_switch, "the timestamp of {stamp:?} does not advance as it was sent: {base}, {bases:?}");
+            bases.push((stamp.layer, base));
+        }
         if let Some(before) = seq_no.checked_sub(1).and_then(|before| self.neighbours.get(&before)) {
             check_neighbours(before, &Note { stamp, ids });
         }
@@ -82,16 +100,25 @@ impl Stream {
 fn check_neighbours(before: &Note, after: &Note) {
     let (a, b) = (&before.stamp, &after.stamp);
     assert_eq!((a.publisher, a.source), (b.publisher, b.source), "one SSRC carries one publication");
-    let next = if a.index + 1 < a.count { (a.frame, a.index + 1) } else { (a.frame + 1, 0) };
-    // Sound that is held back in a large room, and video that is not shown, leave no gap in the numbers.
-    let was_held = b.frame > a.frame && (a.source.is_audio() || b.keyframe && b.index == 0);
-    assert!(was_held || (b.frame, b.index) == next, "consecutive numbers for packets that are not: {a:?}, {b:?}");
-    // A receiver takes a gap in the ids for a loss.
-    let step = u16::from(b.frame != a.frame);
-    if !a.source.is_audio() {
-        assert_eq!(after.ids.picture_id, (before.ids.picture_id + step) & 0x7fff, "picture id after {a:?}");
-        assert_eq!(after.ids.tl0_pic_idx, before.ids.tl0_pic_idx.wrapping_add(step as u8), "TL0PICIDX after {a:?}");
+    if a.source.is_audio() {
+        // Sound that is held back in a large room leaves no gap in the numbers.
+        return assert!(b.frame > a.frame, "{a:?} before {b:?}");
     }
+    let picture_step = (after.ids.picture_id.wrapping_sub(before.ids.picture_id)) & 0x7fff;
+    let tl0_step = after.ids.tl0_pic_idx.wrapping_sub(before.ids.tl0_pic_idx);
+    if (b.layer, b.frame, b.index) == (a.layer, a.frame, a.index + 1) {
+        return assert_eq!((picture_step, tl0_step), (0, 0), "ids within a picture: {a:?}, {b:?}");
+    }
+    // What is held back leaves no gap: all until a keyframe, which may be of another layer, or pictures of upper temporal
+    // layers. What is decoded from the picture just before it can't be what is left when that was held back.
+    let is_start = b.index == 0;
+    let is_later = b.layer != a.layer || b.frame > a.frame;
+    let is_restart = is_later && is_start && b.keyframe;
+    let is_same_layer = is_later && is_start && b.layer == a.layer && a.index + 1 == a.count;
+    let is_next = is_same_layer && (b.frame == a.frame + 1 || b.reference > 1);
+    assert!(is_restart || is_next, "consecutive numbers for packets that are not: {a:?}, {b:?}");
+    let steps = (1, u8::from(b.temporal == 0));
+    assert_eq!((picture_step, tl0_step), steps, "a receiver takes a gap in the ids for a loss: {a:?}, {b:?}");
 }
 
 /// What came of one publication, whatever lines it came on.
@@ -107,25 +134,32 @@ pub struct Watched {
     pub shown: u64,
     /// The longest time between two of them.
     pub longest_gap: Duration,
+    /// Since when pictures of which layer were shown.
+    pub layers: Vec<(Instant, u8)>,
+    /// Pictures shown, by temporal layer.
+    pub temporal: [u64; 3],
     /// The decoder's requests.
     pub keyframe_requests: u32,
     is_audio: bool,
-    next_frame: Option<u32>,
-    frames: BTreeMap<u32, Assembly>,
+    next_picture: Option<u64>,
+    /// By their picture ids, extended.
+    pictures: BTreeMap<u64, Assembly>,
+    /// By SSRC: the picture id that came last, and what it was extended to.
+    extended: BTreeMap<u32, (u16, u64)>,
+    /// Layer and frame of the last pictures that were shown.
+    decoded: VecDeque<(u8, u32)>,
     blocked_since: Instant,
     requested_at: Option<Instant>,
 }
 
-#[derive(Default)]
 struct Assembly {
     have: u64,
-    count: u8,
-    keyframe: bool,
+    stamp: Stamp,
 }
 
 impl Assembly {
     fn is_complete(&self) -> bool {
-        self.have == (1 << self.count) - 1
+        self.have == (1 << self.stamp.count) - 1
     }
 }
 
@@ -138,33 +172,40 @@ impl Watched {
             last_shown_at: None,
             shown: 0,
             longest_gap: Duration::ZERO,
+            layers: Vec::new(),
+            temporal: [0; 3],
             keyframe_requests: 0,
             is_audio,
-            next_frame: None,
-            frames: BTreeMap::new(),
+            next_picture: None,
+            pictures: BTreeMap::new(),
+            extended: BTreeMap::new(),
+            decoded: VecDeque::new(),
             blocked_since: now,
             requested_at: None,
         }
     }
 
-    pub fn handle_packet(&mut self, now: Instant, ssrc: u32, stamp: &Stamp) {
+    pub fn handle_packet(&mut self, now: Instant, ssrc: u32, stamp: &Stamp, ids: PictureIds) {
         self.ssrc = ssrc;
         self.packets += 1;
         if self.is_audio {
             return self.show(now);
         }
-        if self.next_frame.is_some_and(|next| stamp.frame < next) {
+        let picture = self.extend(ssrc, ids.picture_id);
+        if self.next_picture.is_some_and(|next| picture < next) {
             return;
         }
-        let frame = self.frames.entry(stamp.frame).or_default();
-        assert_eq!(frame.have >> stamp.index & 1, 0, "{stamp:?} came twice");
-        frame.have |= 1 << stamp.index;
-        frame.count = stamp.count;
-        frame.keyframe = stamp.keyframe;
-        while let Some(frame) = self.next_showable() {
-            self.frames = self.frames.split_off(&(frame + 1));
-            self.next_frame = Some(frame + 1);
+        let assembly = self.pictures.entry(picture).or_insert(Assembly { have: 0, stamp: *stamp });
+        assert_eq!(assembly.have >> stamp.index & 1, 0, "{stamp:?} came twice");
+        let whose = |stamp: &Stamp| (stamp.layer, stamp.frame);
+        assert_eq!(whose(&assembly.stamp), whose(stamp), "one picture id for two pictures");
+        assembly.have |= 1 << stamp.index;
+        while let Some(picture) = self.next_showable() {
+            let later = self.pictures.split_off(&(picture + 1));
+            let (_, shown) = std::mem::replace(&mut self.pictures, later).pop_last().expect("it was found");
+            self.next_picture = Some(picture + 1);
             self.blocked_since = now;
+            self.decode(now, &shown.stamp);
             self.show(now);
         }
     }
@@ -181,16 +222,40 @@ impl Watched {
 
     /// When `wants_keyframe` may say yes.
     pub fn keyframe_request_at(&self) -> Option<Instant> {
-        let is_blocked = !self.is_audio && !self.frames.is_empty();
+        let is_blocked = !self.is_audio && !self.pictures.is_empty();
         let patience = self.blocked_since + REPAIR;
         let spaced = self.requested_at.map_or(patience, |last| last + REQUEST_SPACING);
         is_blocked.then(|| patience.max(spaced))
     }
 
-    fn next_showable(&self) -> Option<u32> {
-        let next = self.next_frame.filter(|next| self.frames.get(next).is_some_and(Assembly::is_complete));
-        let keyframe = || self.frames.iter().find(|(_, frame)| frame.keyframe && frame.is_complete());
-        next.or_else(|| keyframe().map(|(frame, _)| *frame))
+    fn next_showable(&self) -> Option<u64> {
+        let next = self.next_picture.filter(|next| self.pictures.get(next).is_some_and(Assembly::is_complete));
+        let keyframe = || self.pictures.iter().find(|(_, picture)| picture.stamp.keyframe && picture.is_complete());
+        next.or_else(|| keyframe().map(|(picture, _)| *picture))
+    }
+
+    /// Picture ids go round, and those of another SSRC have nothing to do with these.
+    fn extend(&mut self, ssrc: u32, picture_id: u16) -> u64 {
+        let highest = self.extended.values().map(|(_, extended)| *extended).max().unwrap_or(0);
+        let (last, extended) = *self.extended.entry(ssrc).or_insert((picture_id, highest + NEXT_STREAM));
+        let ahead = (picture_id.wrapping_sub(last) << 1) as i16 >> 1;
+        let picture = extended.checked_add_signed(ahead.into()).expect("far from zero");
+        self.extended.insert(ssrc, (picture_id, picture));
+        picture
+    }
+
+    /// The ids say that nothing is missing: then what the picture is decoded from has to be there.
+    fn decode(&mut self, now: Instant, stamp: &Stamp) {
+        let reference = (stamp.layer, stamp.frame.wrapping_sub(stamp.reference.into()));
+        assert!(stamp.keyframe || self.decoded.contains(&reference), "{stamp:?} without what it is decoded from");
+        self.decoded.push_back((stamp.layer, stamp.frame));
+        if self.decoded.len() > REFERENCES {
+            self.decoded.pop_front();
+        }
+        self.temporal[usize::from(stamp.temporal)] += 1;
+        if self.layers.last().is_none_or(|(_, layer)| *layer != stamp.layer) {
+            self.layers.push((now, stamp.layer));
+        }
     }
 
     fn show(&mut self, now: Instant) {

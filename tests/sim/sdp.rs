@@ -10,6 +10,8 @@ pub struct Line {
     /// In the order of their appearance: for video the stream, then its repair.
     pub ssrcs: Vec<u32>,
     pub stream_id: Option<String>,
+    /// The simulcast layers that are asked for, in their order (RFC 8853 section 5.1).
+    pub rids: Vec<String>,
 }
 
 const DIRECTIONS: [&str; 4] = ["sendrecv", "sendonly", "recvonly", "inactive"];
@@ -68,12 +70,15 @@ fn parse_line(section: &str) -> Line {
         }
     }
     let msid = values(section, "msid");
+    let simulcast = values(section, "simulcast");
+    let asked = simulcast.first().and_then(|value| value.strip_prefix("recv ")).unwrap_or_default();
     Line {
         mid: values(section, "mid").first().expect("every m-line has a mid").to_string(),
         kind: section[2..].split(' ').next().expect("a kind").to_owned(),
         direction: direction_of(section),
         ssrcs,
         stream_id: msid.first().and_then(|msid| msid.split(' ').next()).map(str::to_owned),
+        rids: asked.split(';').filter(|rid| !rid.is_empty()).map(str::to_owned).collect(),
     }
 }
 

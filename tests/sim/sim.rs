@@ -231,6 +231,7 @@ impl Sim {
             sources: vec![Microphone, Camera],
             is_old: false,
             h264_only: false,
+            simulcast: false,
             trickles: tag.is_multiple_of(3),
             answer_delay: Duration::from_millis(15),
             answering: Answering::Properly,

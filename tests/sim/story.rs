@@ -42,6 +42,11 @@ impl Sim {
         self.join_as(name, |habits| habits.sources.clear())
     }
 
+    /// Comes with a camera that it can send in layers.
+    pub fn join_with_layers(&mut self, name: &str) -> usize {
+        self.join_as(name, |habits| habits.simulcast = true)
+    }
+
     /// Comes with other habits.
     pub fn join_as(&mut self, name: &str, change: impl FnOnce(&mut Habits)) -> usize {
         let mut habits = self.habits();
@@ -164,14 +169,14 @@ impl Sim {
             self.run(millis(5));
         }
         let publication = self.publication_mut(name, source);
-        assert_eq!(publication.sent_packets, 0, "too late to begin elsewhere");
-        publication.seq_no = seq_no;
+        assert_eq!(publication.sent_packets(), 0, "too late to begin elsewhere");
+        publication.layers[0].seq_no = seq_no;
     }
 
     /// Somebody's numbers jump, as if so many packets had been sent and lost; below half of the number space, so
     /// that a receiver can tell which way (RFC 3711 section 3.3.1).
     pub fn skip_ahead(&mut self, name: &str, source: Source, packets: u16) {
-        self.publication_mut(name, source).seq_no += u64::from(packets);
+        self.publication_mut(name, source).layers[0].seq_no += u64::from(packets);
     }
 
     /// Nobody sends media for that time; everything else goes on.
@@ -212,6 +217,11 @@ impl Sim {
         last.is_some_and(|last| self.now - last < FRESH)
     }
 
+    /// The layer of somebody's camera that the viewer was shown last.
+    pub fn layer_seen(&self, viewer: &str, publisher: &str) -> Option<u8> {
+        self.watched(viewer, publisher, Camera)?.layers.last().map(|(_, layer)| *layer)
+    }
+
     /// What one browser got of somebody's source so far.
     pub fn watched(&self, receiver: &str, publisher: &str, source: Source) -> Option<&Watched> {
         self.browser(receiver).watched.get(&(self.tag(publisher) as u32, source))
@@ -225,7 +235,7 @@ impl Sim {
 
     /// Packets sent and received.
     pub fn counts(&self, receiver: &str, publisher: &str, source: Source) -> (u64, u64) {
-        let sent = self.publication(publisher, source).sent_packets;
+        let sent = self.publication(publisher, source).sent_packets();
         (sent, self.watched(receiver, publisher, source).map_or(0, |watched| watched.packets))
     }
 

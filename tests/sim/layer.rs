@@ -1,0 +1,156 @@
+//! One layer of a publication: an SSRC with its own numbers, of the only size of the picture or of one of several.
+
+use std::time::{Instant, SystemTime};
+
+use str0m::media::{Pt, Rid};
+use str0m::rtp::{RtpWrite, StreamTx};
+
+use crate::media::{PictureIds, Rate, Source, Stamp, is_marked};
+
+/// Temporal layers of pictures in simulcast, as browsers send them (L1T3): for each how many pictures before it is the
+/// one that it is decoded from, and whether that is of the lowest layer. It starts again with a keyframe.
+const PATTERN: [(u8, u8, bool); 4] = [(0, 4, false), (2, 1, true), (1, 2, true), (2, 1, false)];
+
+/// The same where all are of one layer.
+const PLAIN: (u8, u8, bool) = (0, 1, false);
+
+/// How much one layer is.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Lines of the picture.
+    pub height: u16,
+    /// Packets of a keyframe.
+    pub key_packets: u8,
+    /// Packets of any other picture.
+    pub delta_packets: u8,
+    /// Least bytes after the stamp, and how many more there are at most.
+    pub filler: (u16, u16),
+    /// All pictures are of one temporal layer, or of three.
+    pub is_layered: bool,
+}
+
+/// What browsers send in simulcast, the smallest first: about 150, 500 and 1,700 kbps at 30 pictures a second.
+const LOADS: [Load; 3] = [
+    Load { height: 180, key_packets: 4, delta_packets: 1, filler: (490, 200), is_layered: true },
+    Load { height: 360, key_packets: 8, delta_packets: 2, filler: (908, 200), is_layered: true },
+    Load { height: 720, key_packets: 24, delta_packets: 7, filler: (879, 200), is_layered: true },
+];
+
+impl Load {
+    /// Of a publication that has no layers.
+    pub fn alone(rate: Rate) -> Self {
+        let Rate { key_packets, delta_packets, filler, .. } = rate;
+        Self { height: 480, key_packets, delta_packets, filler: (0, filler), is_layered: false }
+    }
+}
+
+/// One picture, before it is encoded, or one packet's worth of sound.
+#[derive(Clone, Copy)]
+pub struct Frame {
+    pub publisher: u32,
+    pub source: Source,
+    pub number: u32,
+    pub at: Instant,
+    pub captured: SystemTime,
+    /// RTP time since the first frame.
+    pub elapsed: u32,
+}
+
+pub struct Layer {
+    pub rid: Option<Rid>,
+    /// The page sends it.
+    pub is_active: bool,
+    /// Of the next packet, extended.
+    pub seq_no: u64,
+    /// Make the next picture a keyframe.
+    pub want_keyframe: bool,
+    /// When keyframes of it were asked for.
+    pub keyframe_requests: Vec<Instant>,
+    pub sent_packets: u64,
+    index: u8,
+    load: Load,
+    /// Of the first frame.
+    timestamp: u32,
+    ids: PictureIds,
+    since_keyframe: u8,
+}
+
+impl Layer {
+    /// `start` spreads the counters.
+    pub fn alone(load: Load, start: u32) -> Self {
+        Self::new(None, 0, load, start)
+    }
+
+    /// One for each rid, the smallest first.
+    pub fn simulcast(rids: &[Rid], start: u32) -> Vec<Self> {
+        let layers = rids.iter().zip(LOADS).enumerate();
+        let start = |index| start + 1_000 * (index as u32 + 1);
+        layers.map(|(index, (rid, load))| Self::new(Some(*rid), index as u8, load, start(index))).collect()
+    }
+
+    fn new(rid: Option<Rid>, index: u8, load: Load, start: u32) -> Self {
+        let mix = start.wrapping_mul(2_654_435_761);
+        Self {
+            rid,
+            is_active: true,
+            // RFC 3711 section 3.3.1: the receiver can't know about a rollover before its first packet.
+            seq_no: u64::from(mix >> 17),
+            want_keyframe: true,
+            keyframe_requests: Vec::new(),
+            sent_packets: 0,
+            index,
+            load,
+            timestamp: mix,
+            ids: PictureIds { picture_id: (mix >> 9) as u16 & 0x7fff, tl0_pic_idx: mix as u8 },
+            since_keyframe: 0,
+        }
+    }
+
+    /// Sends one frame, whatever it is a layer of.
+    pub fn send(&mut self, frame: &Frame, pt: Pt, stream: &mut StreamTx) {
+        let stamp = self.next_stamp(frame);
+        let (least, more) = self.load.filler;
+        for index in 0..stamp.count {
+            let stamp = Stamp { index, ..stamp };
+            let filler = least + (self.seq_no.wrapping_mul(7_919) % (u64::from(more) + 1)) as u16;
+            let payload = stamp.payload(self.ids, filler);
+            let timestamp = self.timestamp.wrapping_add(frame.elapsed);
+            let write = RtpWrite::new(pt, self.seq_no.into(), timestamp, frame.at, payload)
+                .marker(is_marked(&stamp))
+                .ext_vals(stamp.extensions(frame.captured))
+                .nackable(!frame.source.is_audio());
+            stream.write_rtp(write);
+            self.seq_no += 1;
+            self.sent_packets += 1;
+        }
+    }
+
+    /// The first packet of what is sent next; it counts as sent.
+    fn next_stamp(&mut self, frame: &Frame) -> Stamp {
+        let is_audio = frame.source.is_audio();
+        let keyframe = !is_audio && std::mem::take(&mut self.want_keyframe);
+        let count = match (is_audio, keyframe) {
+            (true, _) => 1,
+            (false, true) => self.load.key_packets,
+            (false, false) => self.load.delta_packets,
+        };
+        self.since_keyframe = if keyframe { 0 } else { (self.since_keyframe + 1) % PATTERN.len() as u8 };
+        let (temporal, before, sync) =
+            if self.load.is_layered { PATTERN[usize::from(self.since_keyframe)] } else { PLAIN };
+        self.ids.picture_id = (self.ids.picture_id + 1) & 0x7fff;
+        self.ids.tl0_pic_idx = self.ids.tl0_pic_idx.wrapping_add(u8::from(temporal == 0));
+        Stamp {
+            publisher: frame.publisher,
+            source: frame.source,
+            frame: frame.number,
+            index: 0,
+            count,
+            keyframe,
+            layer: self.index,
+            temporal,
+            sync,
+            reference: if keyframe || is_audio { 0 } else { before },
+            height: if is_audio { 0 } else { self.load.height },
+        }
+    }
+}
