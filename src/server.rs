@@ -10,6 +10,7 @@
 mod forwarding;
 mod members;
 mod offers;
+mod pacing;
 mod quality;
 mod requests;
 
@@ -221,11 +222,23 @@ struct Member {
     peer: Peer,
     /// What of the batch goes to this member.
     queue: Vec<Queued>,
+    /// Video that may not leave yet.
+    held: VecDeque<Held>,
+    /// How far back the last packet was that filled a probe.
+    padded: u16,
     is_dirty: bool,
     offer_queued: bool,
     allocation_queued: bool,
     messages: Bucket,
     strikes: Bucket,
+}
+
+/// A packet that waits for its turn on the subscriber's path; it is kept in its track's history.
+struct Held {
+    since: Instant,
+    position: u32,
+    line: u32,
+    track: TrackId,
 }
 
 /// One packet of the batch for one subscriber.
@@ -399,6 +412,7 @@ impl Server {
                     self.mark_dirty(peer);
                 }
             }
+            Waiter::Pace(peer) => self.receivers.push_back(peer),
             Waiter::Server => {
                 // Whoever has not taken leave by now is cut off.
                 self.conns.clear();

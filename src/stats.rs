@@ -23,6 +23,8 @@ pub struct Stats {
     pub packets_resent: u64,
     /// The same refused: the subscriber takes no repair, or has used up its share.
     pub packets_not_resent: u64,
+    /// RTP packets sent again to probe a path.
+    pub packets_padding: u64,
     /// Keyframe requests sent to publishers, by `media::keyframe::Reason`.
     pub keyframe_requests: [u64; 4],
     /// Offers sent.

@@ -18,6 +18,8 @@ pub enum Waiter {
     Conn(ConnId),
     /// A peer: its `Rtc` and the rules around it.
     Peer(PeerId),
+    /// What is held back for a peer: paced packets, and a probe.
+    Pace(PeerId),
     /// The server itself: the end of a drain.
     Server,
 }

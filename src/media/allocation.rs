@@ -88,6 +88,19 @@ pub struct Grant {
     pub limit: Limit,
 }
 
+/// What a subscriber is told of a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quality {
+    /// Anything is sent.
+    pub is_sent: bool,
+    /// Index of the layer, where there are several.
+    pub layer: Option<u8>,
+    /// Lines of the picture; 0 if they are not known.
+    pub height: u16,
+    /// Why not a better one.
+    pub limit: Limit,
+}
+
 /// What it comes to, sound included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Totals {

@@ -3,6 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::datagrams::{Datagrams, Route};
+use crate::media::bandwidth::estimator::Estimator;
+use crate::media::bandwidth::pacer::Pacer;
+use crate::media::bandwidth::probe::Probe;
 use crate::media::outgoing::Outgoing;
 use crate::media::profile::Profile;
 use crate::media::rtcp::{ANSWER_BYTES, HEAD_BYTES, Reference, SENDER_REPORT_BYTES, write_answer, write_head};
@@ -11,6 +14,13 @@ use crate::media::srtp::Srtp;
 /// Time between two reports on a stream that is being sent. Shorter lets sound and picture find each other sooner,
 /// longer costs less for each subscriber.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What a path is believed to carry before anything is known of it: some thumbnails. Higher fills the queue of a slow
+/// one for a second, lower begins with a worse picture.
+const START_BPS: u64 = 1_000_000;
+
+/// Time between two packets of a probe, or two handfuls. Shorter is more even, and wakes the loop more often.
+const PADDING_INTERVAL: Duration = Duration::from_millis(3);
 
 /// Bytes of one compound packet of reports.
 const COMPOUND_BYTES: usize = 1_100;
@@ -33,19 +43,95 @@ pub struct Egress {
     reference: Option<(Instant, Reference)>,
     /// The last feedback, opened.
     opened: Vec<u8>,
+    /// What the path there carries.
+    pub estimator: Estimator,
+    /// How fast it may be filled.
+    pub pacer: Pacer,
+    /// The probe that is being sent.
+    train: Option<Train>,
+}
+
+/// A probe on its way.
+#[derive(Clone, Copy)]
+struct Train {
+    probe: Probe,
+    started: Instant,
+    bytes: usize,
+    packets: u32,
 }
 
 impl Egress {
     /// A peer that has just connected.
     pub fn new(now: Instant, srtp: Srtp, route: Route, reporter: u32) -> Self {
-        Self { srtp, route, held_until: None, reporter, next_report: now, reference: None, opened: Vec::new() }
+        Self {
+            srtp,
+            route,
+            held_until: None,
+            reporter,
+            next_report: now,
+            reference: None,
+            opened: Vec::new(),
+            estimator: Estimator::new(now, START_BPS),
+            pacer: Pacer::new(now, START_BPS),
+            train: None,
+        }
     }
 
     /// Opens feedback of the peer, which shows that it is at the other end of `route`; `None` if it is not authentic.
-    pub fn open_rtcp(&mut self, route: Route, packet: &[u8]) -> Option<&[u8]> {
+    /// `close_rtcp` wants it back.
+    pub fn open_rtcp(&mut self, route: Route, packet: &[u8]) -> Option<Vec<u8>> {
         self.srtp.open_rtcp(packet, &mut self.opened)?;
         self.take_route(route);
-        Some(&self.opened)
+        Some(std::mem::take(&mut self.opened))
+    }
+
+    /// Takes back what was opened, to be used again.
+    pub fn close_rtcp(&mut self, opened: Vec<u8>) {
+        self.opened = opened;
+    }
+
+    /// Counts a packet that is being sent, and gives its transport-wide number.
+    pub fn number(&mut self, now: Instant, bytes: usize) -> u16 {
+        let cluster = match &mut self.train {
+            Some(train) => {
+                train.bytes += bytes;
+                train.packets += 1;
+                train.probe.cluster
+            }
+            None => 0,
+        };
+        self.estimator.push(now, bytes, cluster)
+    }
+
+    /// Begins a probe, if it is time for one.
+    pub fn start_probe(&mut self, now: Instant) {
+        if self.train.is_none() {
+            let train = |probe| Train { probe, started: now, bytes: 0, packets: 0 };
+            self.train = self.estimator.poll_probe(now).map(train);
+        }
+    }
+
+    /// Whether the probe needs a packet more by now; what was sent meanwhile counts.
+    pub fn needs_padding(&mut self, now: Instant) -> bool {
+        let Some(Train { probe, started, bytes, packets }) = self.train else {
+            return false;
+        };
+        if bytes >= probe.bytes && packets >= probe.packets {
+            self.train = None;
+            return false;
+        }
+        let elapsed = now.saturating_duration_since(started).as_secs_f64();
+        bytes as f64 <= probe.bitrate_bps as f64 / 8.0 * elapsed
+    }
+
+    /// When the probe needs its next packet.
+    pub fn next_padding(&self, now: Instant) -> Option<Instant> {
+        self.train.as_ref().map(|_| now + PADDING_INTERVAL)
+    }
+
+    /// There is nothing to pad with.
+    pub fn end_probe(&mut self) {
+        self.train = None;
     }
 
     /// The peer has shown that it is at the other end of this.

@@ -119,6 +119,11 @@ impl Forward {
         self.is_waiting
     }
 
+    /// The number after the highest used.
+    pub fn next_seq_no(&self) -> u64 {
+        self.next_seq_no
+    }
+
     /// Maps one packet; `None` if it is not to be forwarded: before the start, older than it, or of a temporal layer
     /// above `limit`.
     pub fn rewrite(&mut self, packet: &Incoming, description: &Description, limit: u8) -> Option<Rewritten> {

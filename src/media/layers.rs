@@ -39,7 +39,7 @@ pub struct Layers {
     /// Those that come, as bits, and those that ever came.
     active: u8,
     seen: u8,
-    /// That has changed since the last look.
+    /// That, or what is known of them, has changed since it was last asked.
     changed: bool,
     looked_at: Option<Instant>,
     /// How many layers, from the smallest, the publisher was last told that anybody wants, and since when fewer are.
@@ -89,7 +89,10 @@ impl Layers {
             return false;
         }
         self.looked_at = Some(now);
-        self.layers.iter_mut().for_each(|layer| layer.measure(elapsed));
+        for layer in &mut self.layers {
+            // What was believed before may have been far off.
+            self.changed |= layer.measure(elapsed);
+        }
         let newest = self.layers.iter().filter_map(|layer| layer.came_at).max();
         for (index, layer) in self.layers.iter_mut().enumerate() {
             let is_silent = layer.came_at.is_some_and(|came| newest.is_some_and(|newest| newest > came + SILENCE));
@@ -102,7 +105,7 @@ impl Layers {
         true
     }
 
-    /// Whether other layers come than when it was last asked.
+    /// Whether other layers come than when it was last asked, or it is known for the first time how much they take.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
@@ -180,13 +183,17 @@ impl Layers {
 }
 
 impl Layer {
-    fn measure(&mut self, elapsed: Duration) {
-        let weight = if self.rates.iter().all(|rate| *rate == 0.0) { 1.0 } else { WEIGHT };
+    /// Takes what came into the rates; says whether they are the first.
+    fn measure(&mut self, elapsed: Duration) -> bool {
+        let is_first = self.rates.iter().all(|rate| *rate == 0.0);
+        let weight = if is_first { 1.0 } else { WEIGHT };
         for (rate, bytes) in self.rates.iter_mut().zip(&mut self.bytes) {
             let now = 8.0 * f64::from(std::mem::take(bytes)) / elapsed.as_secs_f64();
             *rate += (now - *rate) * weight;
         }
-        self.keyframes.handle_rate(self.rates.iter().sum::<f64>() as u64);
+        let rate_bps = self.rates.iter().sum::<f64>() as u64;
+        self.keyframes.handle_rate(rate_bps);
+        is_first && rate_bps > 0
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod addresses;
 pub mod allocation;
 pub mod allowance;
+pub mod bandwidth;
 pub mod codec;
 pub mod demux;
 pub mod dtls;

@@ -7,18 +7,20 @@ use smallvec::SmallVec;
 use str0m::format::Codec;
 use str0m::media::{Frequency, Mid};
 
-use crate::datagrams::{Datagrams, Route};
+use crate::datagrams::Datagrams;
+use crate::media::allocation::Quality;
 use crate::media::codec::{self, PictureId};
-use crate::media::elements::Ids;
+use crate::media::egress::Egress;
+use crate::media::elements::{Elements, Ids};
 use crate::media::forward::Forward;
 use crate::media::keyframe::Reason;
 use crate::media::layers::{LAYERS, TEMPORAL_LAYERS};
 use crate::media::negotiation::TrackId;
 use crate::media::numbering::Numbering;
 use crate::media::packet::Packet;
-use crate::media::profile::{DEPENDENCY_ID, MID_ID, PayloadTypes};
+use crate::media::profile::{DEPENDENCY_ID, MID_ID, PayloadTypes, TRANSPORT_CC_ID};
 use crate::media::rtcp::SenderReport;
-use crate::media::srtp::{SRTP_OVERHEAD, Srtp};
+use crate::media::srtp::SRTP_OVERHEAD;
 
 /// Packets that are remembered, as numbers, to answer NACKs: more than a second at 2.5 Mbit/s, and 8 KB for each
 /// video subscription.
@@ -40,6 +42,13 @@ const RTX_SAVED: usize = 64 * 1024;
 /// Bytes of header, extension block and original sequence number at most, for one look at the buffer's capacity.
 const HEADROOM: usize = 256;
 
+/// Bits of the first byte of a packet.
+const HAS_PADDING: u8 = 0x20;
+const HAS_EXTENSIONS: u8 = 0x10;
+
+/// Bytes of a packet of padding: as many as can be.
+const PADDING_BYTES: u8 = 255;
+
 /// One outgoing SSRC, with that of its repair.
 pub struct Outgoing {
     /// The subscriber's m-line.
@@ -52,6 +61,8 @@ pub struct Outgoing {
     pub track: Option<TrackId>,
     /// What the subscriber shows of it.
     pub view: View,
+    /// What the subscriber was last told that it gets.
+    pub quality: Option<Quality>,
     /// What is to be sent; `None` pauses it.
     target: Option<Selection>,
     /// The layer that is being sent.
@@ -136,6 +147,7 @@ impl Outgoing {
             rtx_ssrc,
             track: None,
             view: View::default(),
+            quality: None,
             target: Some(Selection::BEST),
             layer: 0,
             forward: Forward::new(first[0]),
@@ -158,7 +170,7 @@ impl Outgoing {
     /// Sends a track from its next starting point on. `accepted` are the elements that the subscriber takes.
     pub fn start(&mut self, track: TrackId, payload_types: PayloadTypes, accepted: Ids) {
         self.track = Some(track);
-        (self.payload_types, self.accepted) = (payload_types, accepted);
+        (self.payload_types, self.accepted, self.quality) = (payload_types, accepted, None);
         (self.view, self.target, self.told_cannot_decode) = (View::default(), Some(Selection::BEST), false);
     }
 
@@ -195,6 +207,11 @@ impl Outgoing {
         if self.is_waiting() { (2 << target.layer) - 1 } else { 1 << target.layer | 1 << self.layer }
     }
 
+    /// Whether it carries sound.
+    pub fn is_audio(&self) -> bool {
+        self.track.is_some() && self.payload_types.find(Codec::Opus).is_some()
+    }
+
     /// The layer of which it waits for a keyframe, and why.
     pub fn awaited(&self) -> Option<(u8, Reason)> {
         let Selection { layer, .. } = self.selected()?;
@@ -216,7 +233,13 @@ impl Outgoing {
     }
 
     /// Sends a packet of the track.
-    pub fn forward(&mut self, packet: &Packet, srtp: &Srtp, route: Route, datagrams: &mut Datagrams) -> Outcome {
+    pub fn forward(
+        &mut self,
+        now: Instant,
+        packet: &Packet,
+        egress: &mut Egress,
+        datagrams: &mut Datagrams,
+    ) -> Outcome {
         let Some(pt) = self.payload_types.find(packet.codec) else {
             return Outcome::CannotDecode(!std::mem::replace(&mut self.told_cannot_decode, true));
         };
@@ -252,35 +275,78 @@ impl Outgoing {
         self.last = Some((rewritten.timestamp, packet.incoming.captured, packet.incoming.clock_rate));
         self.has_news = true;
         let header = Header { pt: *pt, marker: packet.marker, ssrc: self.ssrc, timestamp: rewritten.timestamp, ids };
-        self.seal(header, rewritten.seq_no, &[], packet, srtp, datagrams);
-        datagrams.finish(route);
+        self.seal(now, header, rewritten.seq_no, &[], packet, egress, datagrams);
         if switches { Outcome::Switched } else { Outcome::Sent }
     }
 
     /// Sends a packet again, as far as repair is negotiated and its share allows. False if it does not.
     pub fn resend(
         &mut self,
+        now: Instant,
         sent: Sent,
         packet: &Packet,
-        srtp: &Srtp,
-        route: Route,
+        egress: &mut Egress,
+        datagrams: &mut Datagrams,
+    ) -> bool {
+        let Some(left) = self.rtx_allowance.checked_sub(wire_bytes(packet)) else {
+            return false;
+        };
+        let is_sent = self.pad(now, sent, packet, egress, datagrams);
+        if is_sent {
+            self.rtx_allowance = left;
+        }
+        is_sent
+    }
+
+    /// Sends a packet again for nothing but the bytes. False if repair is not negotiated.
+    pub fn pad(
+        &mut self,
+        now: Instant,
+        sent: Sent,
+        packet: &Packet,
+        egress: &mut Egress,
         datagrams: &mut Datagrams,
     ) -> bool {
         let (Some(pt), Some(ssrc)) = (self.payload_types.find_rtx(packet.codec), self.rtx_ssrc) else {
             return false;
         };
-        let Some(left) = self.rtx_allowance.checked_sub(wire_bytes(packet)) else {
-            return false;
-        };
-        self.rtx_allowance = left;
         let seq_no = self.rtx_seq_no;
         self.rtx_seq_no += 1;
         let ids = sent.ids(packet.description.ids);
         let header = Header { pt: *pt, marker: packet.marker, ssrc, timestamp: sent.timestamp, ids };
         let original = sent.seq_no.to_be_bytes();
-        self.seal(header, seq_no, &original, packet, srtp, datagrams);
-        datagrams.finish(route);
+        self.seal(now, header, seq_no, &original, packet, egress, datagrams);
         true
+    }
+
+    /// Sends a packet that is nothing but padding (RFC 3550 section 5.1). False if repair, whose SSRC and numbers it
+    /// takes, is not negotiated.
+    pub fn pad_empty(&mut self, now: Instant, egress: &mut Egress, datagrams: &mut Datagrams) -> bool {
+        let (Some(pt), Some(ssrc)) = (self.payload_types.any_rtx(), self.rtx_ssrc) else {
+            return false;
+        };
+        let seq_no = self.rtx_seq_no;
+        self.rtx_seq_no += 1;
+        let buffer = datagrams.buffer();
+        let start = buffer.len();
+        let timestamp = self.last.map_or(0, |(timestamp, ..)| timestamp);
+        write_head(HAS_PADDING, *pt, seq_no, timestamp, ssrc, buffer);
+        if self.accepted.contains(TRANSPORT_CC_ID) {
+            let number = egress.number(now, usize::from(PADDING_BYTES) + WIRE_OVERHEAD).to_be_bytes();
+            Elements::default().write(self.accepted, &[(TRANSPORT_CC_ID, &number)], buffer);
+            buffer[start] |= HAS_EXTENSIONS;
+        }
+        let header = buffer.len() - start;
+        buffer.resize(buffer.len() + usize::from(PADDING_BYTES) - 1, 0);
+        buffer.push(PADDING_BYTES);
+        egress.srtp.seal_rtp(buffer, start, header, seq_no);
+        datagrams.finish(egress.route);
+        true
+    }
+
+    /// The `back`th packet before the last that was sent.
+    pub fn latest_sent(&self, back: u16) -> Option<Sent> {
+        self.find_sent((self.forward.next_seq_no() as u16).wrapping_sub(1).wrapping_sub(back))
     }
 
     /// The packet with this sequence number, if it was sent not long ago.
@@ -319,30 +385,32 @@ impl Outgoing {
     }
 
     /// Appends the sealed packet to the buffer (RFC 3550 section 5.1).
+    #[allow(clippy::too_many_arguments, reason = "what differs between a packet and its repair, and where it goes")]
     fn seal(
         &self,
+        now: Instant,
         header: Header,
         seq_no: u64,
         prefix: &[u8],
         packet: &Packet,
-        srtp: &Srtp,
+        egress: &mut Egress,
         datagrams: &mut Datagrams,
     ) {
         let buffer = datagrams.buffer();
         let start = buffer.len();
         buffer.reserve(HEADROOM + packet.payload.len() + SRTP_OVERHEAD);
         let ids = header.ids;
-        let mut head = [0; 12];
-        head[0] = 0x80;
-        head[1] = u8::from(header.marker) << 7 | header.pt;
-        head[2..4].copy_from_slice(&(seq_no as u16).to_be_bytes());
-        head[4..8].copy_from_slice(&header.timestamp.to_be_bytes());
-        head[8..12].copy_from_slice(&header.ssrc.to_be_bytes());
-        buffer.extend_from_slice(&head);
+        let second = u8::from(header.marker) << 7 | header.pt;
+        write_head(0, second, seq_no, header.timestamp, header.ssrc, buffer);
+        let number;
         let mut dependency: SmallVec<[u8; 64]> = SmallVec::new();
-        let mut own: SmallVec<[(u8, &[u8]); 3]> = SmallVec::new();
+        let mut own: SmallVec<[(u8, &[u8]); 4]> = SmallVec::new();
         if !self.is_known && self.accepted.contains(MID_ID) {
             own.push((MID_ID, &self.mid_value));
+        }
+        if self.accepted.contains(TRANSPORT_CC_ID) {
+            number = egress.number(now, wire_bytes(packet)).to_be_bytes();
+            own.push((TRANSPORT_CC_ID, &number));
         }
         let is_renumbered = ids != packet.description.ids;
         if is_renumbered
@@ -354,7 +422,7 @@ impl Outgoing {
             own.push((DEPENDENCY_ID, &dependency));
         }
         if packet.elements.write(self.accepted, &own, buffer) {
-            buffer[start] |= 0x10;
+            buffer[start] |= HAS_EXTENSIONS;
         }
         let header = buffer.len() - start;
         buffer.extend_from_slice(prefix);
@@ -363,7 +431,8 @@ impl Outgoing {
         if is_renumbered {
             codec::patch(packet.codec, &mut buffer[payload..], ids);
         }
-        srtp.seal_rtp(buffer, start, header, seq_no);
+        egress.srtp.seal_rtp(buffer, start, header, seq_no);
+        datagrams.finish(egress.route);
     }
 }
 
@@ -408,7 +477,17 @@ impl View {
     }
 }
 
-fn wire_bytes(packet: &Packet) -> usize {
+/// Appends the first 12 bytes of a packet (RFC 3550 section 5.1).
+fn write_head(flags: u8, second: u8, seq_no: u64, timestamp: u32, ssrc: u32, buffer: &mut Vec<u8>) {
+    let mut head = [0x80 | flags, second, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    head[2..4].copy_from_slice(&(seq_no as u16).to_be_bytes());
+    head[4..8].copy_from_slice(&timestamp.to_be_bytes());
+    head[8..12].copy_from_slice(&ssrc.to_be_bytes());
+    buffer.extend_from_slice(&head);
+}
+
+/// Bytes of a packet on the wire, about.
+pub fn wire_bytes(packet: &Packet) -> usize {
     packet.payload.len() + packet.elements.len() + WIRE_OVERHEAD
 }
 
@@ -429,17 +508,18 @@ mod tests {
     use str0m::crypto::dtls::SrtpProfile;
 
     use super::*;
+    use crate::datagrams::Route;
     use crate::id::PeerId;
     use crate::media::codec::Description;
     use crate::media::elements::Elements;
     use crate::media::forward::Incoming;
-    use crate::media::srtp::Exported;
+    use crate::media::srtp::{Exported, Srtp};
 
     const LENGTH: usize = 1_000;
 
     struct Line {
         outgoing: Outgoing,
-        srtp: Srtp,
+        egress: Egress,
         datagrams: Datagrams,
         now: Instant,
     }
@@ -477,24 +557,22 @@ mod tests {
             let track = TrackId { publisher: PeerId { slot: 0, generation: 0 }, mid: Mid::from("0") };
             outgoing.start(track, payload_types, Ids(1 << MID_ID | 1 << 13));
             let exported = Exported { profile: SrtpProfile::AEAD_AES_256_GCM, material: vec![3; 88], is_client: false };
-            let srtp = Srtp::new(&exported).unwrap();
-            Self { outgoing, srtp, datagrams: Datagrams::default(), now: Instant::now() }
-        }
-
-        fn route() -> Route {
+            let now = Instant::now();
             let addr = SocketAddr::from(([192, 0, 2, 1], 9));
-            Route { remote: addr, local: addr }
+            let route = Route { remote: addr, local: addr };
+            let egress = Egress::new(now, Srtp::new(&exported).unwrap(), route, 5);
+            Self { outgoing, egress, datagrams: Datagrams::default(), now }
         }
 
         fn forward(&mut self, number: u32) -> Outcome {
             let packet = packet(self.now, number);
-            self.outgoing.forward(&packet, &self.srtp, Self::route(), &mut self.datagrams)
+            self.outgoing.forward(self.now, &packet, &mut self.egress, &mut self.datagrams)
         }
 
         fn resend(&mut self, seq_no: u16) -> bool {
             let Some(sent) = self.outgoing.find_sent(seq_no) else { return false };
             let packet = packet(self.now, sent.position);
-            self.outgoing.resend(sent, &packet, &self.srtp, Self::route(), &mut self.datagrams)
+            self.outgoing.resend(self.now, sent, &packet, &mut self.egress, &mut self.datagrams)
         }
 
         /// First byte, payload type with marker, sequence number, timestamp, SSRC of the last datagram.
@@ -586,7 +664,7 @@ mod tests {
         for (step, (selected, (layer, number, can_start), outcome, layers)) in script.into_iter().enumerate() {
             line.outgoing.select(selected);
             let packet = of(&line, layer, number, can_start);
-            let became = line.outgoing.forward(&packet, &line.srtp, Line::route(), &mut line.datagrams);
+            let became = line.outgoing.forward(line.now, &packet, &mut line.egress, &mut line.datagrams);
             assert_eq!((became, line.outgoing.layers()), (outcome, layers), "step {step}");
             if matches!(became, Sent | Switched) {
                 sent.push((line.last().2, line.last().3));
@@ -604,14 +682,14 @@ mod tests {
         let mut resent = 0;
         for number in 0..10 {
             let packet = empty(&line, number);
-            let outcome = line.outgoing.forward(&packet, &line.srtp, Line::route(), &mut line.datagrams);
+            let outcome = line.outgoing.forward(line.now, &packet, &mut line.egress, &mut line.datagrams);
             assert_eq!(outcome, if number == 0 { Outcome::Switched } else { Outcome::Sent });
             assert_eq!(line.last().2, 100 + number as u16, "no gap");
         }
         for _ in 0..10_000 {
             let sent = line.outgoing.find_sent(105).unwrap();
             let packet = empty(&line, sent.position);
-            resent += usize::from(line.outgoing.resend(sent, &packet, &line.srtp, Line::route(), &mut line.datagrams));
+            resent += usize::from(line.outgoing.resend(line.now, sent, &packet, &mut line.egress, &mut line.datagrams));
         }
         assert!(resent <= RTX_SAVED / WIRE_OVERHEAD, "{resent}");
     }

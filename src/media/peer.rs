@@ -30,9 +30,9 @@ use crate::media::forward::Incoming;
 use crate::media::negotiation::{Agreed, Answered, Change, Negotiation, TrackId};
 use crate::media::outgoing::Sent;
 use crate::media::packet::Packet;
-use crate::media::profile::{DEPENDENCY_ID, MEDIA_IDS, PayloadTypes, Profile};
+use crate::media::profile::{DEPENDENCY_ID, MEDIA_IDS, PayloadTypes, Profile, TRANSPORT_CC_ID};
 use crate::media::rtcp;
-use crate::media::sdp::{RIDS, SdpRefusal, check_answer, with_simulcast, without_surplus};
+use crate::media::sdp::{RIDS, SdpRefusal, check_answer, with_simulcast, without_candidates};
 use crate::media::sending::Sending;
 use crate::media::srtp::{Exported, Srtp};
 use crate::media::wallclock::{Report, SenderClock};
@@ -230,7 +230,7 @@ impl Peer {
         let pending = self.pending.take().ok_or(PeerError::UnexpectedAnswer)?;
         check_answer(sdp, self.offered_lines())
             .map_err(|refusal: SdpRefusal| PeerError::BadAnswer(format!("{refusal:?}")))?;
-        let sdp = without_surplus(sdp);
+        let sdp = without_candidates(sdp);
         let bad = |error: &dyn std::fmt::Display| PeerError::BadAnswer(error.to_string());
         let answer = SdpAnswer::from_sdp_string(&sdp).map_err(|error| bad(&error))?;
         self.rtc.sdp_api().accept_answer(pending, answer).map_err(|error| bad(&error))?;
@@ -493,7 +493,9 @@ impl Peer {
                 payload_types.insert(params.spec().codec, params.pt(), params.resend());
             }
         }
-        outgoing.start(track, payload_types, profile.accepted(media.remote_extmap()));
+        let accepted = profile.accepted(media.remote_extmap());
+        outgoing.start(track, payload_types, accepted);
+        self.sending.is_estimated |= accepted.contains(TRANSPORT_CC_ID);
     }
 
     /// Whether STUN is a check that shows this peer's password (RFC 8445 section 7.3). str0m would make a candidate pair

@@ -33,6 +33,10 @@ const DEPENDENCY_DESCRIPTOR: &str =
 /// The id of the element that tells how loud a packet is (RFC 6464).
 const AUDIO_LEVEL_ID: u8 = 1;
 
+/// The id of the element that numbers the packets of all lines, for the receiver to say when each came
+/// (draft-holmer-rmcat-transport-wide-cc-extensions-01).
+pub const TRANSPORT_CC_ID: u8 = 3;
+
 /// The id of the element that names an m-line.
 pub const MID_ID: u8 = 4;
 
@@ -109,7 +113,7 @@ impl Profile {
     pub fn accepted(&self, answered: &ExtensionMap) -> Ids {
         let mut accepted = Ids::default();
         for (id, extension) in answered.iter() {
-            let is_known = MEDIA_IDS.contains(id) || id == MID_ID;
+            let is_known = MEDIA_IDS.contains(id) || [MID_ID, TRANSPORT_CC_ID].contains(&id);
             if is_known && self.extensions.lookup(id).is_some_and(|ours| ours.as_uri() == extension.as_uri()) {
                 accepted.insert(id);
             }
@@ -146,6 +150,11 @@ impl PayloadTypes {
         self.0[index_of(codec)?].map(|(pt, _)| pt)
     }
 
+    /// A payload type for repair of anything, if the peer takes one.
+    pub fn any_rtx(&self) -> Option<Pt> {
+        self.0.iter().flatten().find_map(|(_, rtx)| *rtx)
+    }
+
     /// The payload type for the repair of a codec, if the peer takes it.
     pub fn find_rtx(&self, codec: Codec) -> Option<Pt> {
         self.0[index_of(codec)?]?.1
@@ -171,7 +180,7 @@ fn index_of(codec: Codec) -> Option<usize> {
 fn extensions() -> ExtensionMap {
     let mut map = ExtensionMap::empty();
     map.set(AUDIO_LEVEL_ID, Extension::AudioLevel);
-    map.set(3, Extension::TransportSequenceNumber);
+    map.set(TRANSPORT_CC_ID, Extension::TransportSequenceNumber);
     map.set(MID_ID, Extension::RtpMid);
     map.set(5, Extension::AbsoluteCaptureTime);
     map.set(6, Extension::PlayoutDelay);
@@ -236,6 +245,6 @@ mod tests {
         answered.set(MID_ID, Extension::RtpMid);
         answered.set(3, Extension::TransportSequenceNumber);
         answered.set(6, Extension::AbsoluteCaptureTime);
-        assert_eq!(profile.accepted(&answered), Ids(1 << 1 | 1 << MID_ID));
+        assert_eq!(profile.accepted(&answered), Ids(1 << 1 | 1 << TRANSPORT_CC_ID | 1 << MID_ID));
     }
 }

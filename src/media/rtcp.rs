@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::media::bandwidth::feedback::TRANSPORT_WIDE;
+
 /// Packet types (RFC 3550 section 12.1, RFC 4585 section 6.1).
 const SENDER_REPORT: u8 = 200;
 const RECEIVER_REPORT: u8 = 201;
@@ -19,10 +21,11 @@ const LAST_RECEIVER_REPORT: u32 = 5 << 24 | 3;
 const NACK: u8 = 1;
 const PLI: u8 = 1;
 const FIR: u8 = 4;
+const APPLICATION: u8 = 15;
 
 /// What a subscriber says of a stream that is sent to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Feedback {
+pub enum Feedback<'a> {
     /// It receives this SSRC.
     Report {
         /// Of the stream.
@@ -42,6 +45,10 @@ pub enum Feedback {
         /// Of the stream.
         ssrc: u32,
     },
+    /// When packets of all streams came: what follows the two SSRCs.
+    Arrivals(&'a [u8]),
+    /// What it believes that the path carries, in bits a second.
+    Bandwidth(u64),
     /// It wants to learn the round-trip time, which decides how soon it asks for a lost packet again.
     Reference(Reference),
 }
@@ -55,12 +62,12 @@ pub struct Reference {
     pub ntp: u32,
 }
 
-impl Feedback {
+impl Feedback<'_> {
     /// The stream that it is about, if it is about one.
     pub fn stream(&self) -> Option<u32> {
         match *self {
             Self::Report { ssrc } | Self::Nack { ssrc, .. } | Self::KeyframeRequest { ssrc } => Some(ssrc),
-            Self::Reference(_) => None,
+            Self::Arrivals(_) | Self::Bandwidth(_) | Self::Reference(_) => None,
         }
     }
 }
@@ -72,7 +79,7 @@ pub fn is_rtcp(datagram: &[u8]) -> bool {
 
 /// Reads a compound packet. What is malformed ends the reading, and what came before it counts. Says whether the peer
 /// speaks as a sender too.
-pub fn read(compound: &[u8], mut handle: impl FnMut(Feedback)) -> bool {
+pub fn read<'a>(compound: &'a [u8], mut handle: impl FnMut(Feedback<'a>)) -> bool {
     let mut rest = compound;
     let mut is_sender = false;
     while let Some((&[first, packet_type, a, b], _)) = rest.split_first_chunk::<4>() {
@@ -109,6 +116,12 @@ pub fn read(compound: &[u8], mut handle: impl FnMut(Feedback)) -> bool {
                     handle(Feedback::Nack { ssrc, seq_no, following });
                 }
             }
+            (TRANSPORT_FEEDBACK, TRANSPORT_WIDE) => handle(Feedback::Arrivals(body)),
+            (PAYLOAD_FEEDBACK, APPLICATION) => {
+                if let Some(bps) = read_bandwidth(body) {
+                    handle(Feedback::Bandwidth(bps));
+                }
+            }
             (PAYLOAD_FEEDBACK, PLI) => handle(Feedback::KeyframeRequest { ssrc }),
             (PAYLOAD_FEEDBACK, FIR) => {
                 for entry in body.chunks_exact(8) {
@@ -120,6 +133,13 @@ pub fn read(compound: &[u8], mut handle: impl FnMut(Feedback)) -> bool {
         }
     }
     is_sender
+}
+
+/// The receiver's estimate (draft-alvestrand-rmcat-remb-03 section 2.2).
+fn read_bandwidth(body: &[u8]) -> Option<u64> {
+    let [b'R', b'E', b'M', b'B', _, a, b, c, ..] = *body else { return None };
+    let mantissa = u64::from(a & 0x03) << 16 | u64::from(b) << 8 | u64::from(c);
+    mantissa.checked_shl(u32::from(a >> 2)).filter(|bps| bps >> (a >> 2) == mantissa)
 }
 
 /// What a sender says of one of its streams.
@@ -209,7 +229,10 @@ mod tests {
         compound.extend(packet(NACK, TRANSPORT_FEEDBACK, &[1, 8, 0x0005_8001, 0x0100_0000]));
         compound.extend(packet(PLI, PAYLOAD_FEEDBACK, &[1, 9]));
         compound.extend(packet(FIR, PAYLOAD_FEEDBACK, &[1, 0, 10, 0x0100_0000, 11, 0x0200_0000]));
-        compound.extend(packet(15, PAYLOAD_FEEDBACK, &[1, 0, 0x5245_4d42, 0]));
+        compound.extend(packet(15, PAYLOAD_FEEDBACK, &[1, 0, 0x5245_4d42, 0x0108_0001, 9]));
+        compound.extend(packet(15, PAYLOAD_FEEDBACK, &[1, 0, 0x5245_4d42, 0x01ff_ffff, 9]));
+        compound.extend(packet(15, PAYLOAD_FEEDBACK, &[1, 0, 0x5245_4d43, 0x0108_0001]));
+        compound.extend(packet(15, TRANSPORT_FEEDBACK, &[1, 0, 0x0001_0002]));
         compound.extend(packet(0, 202, &[1]));
         let nack = |seq_no, following| Feedback::Nack { ssrc: 8, seq_no, following };
         let expected = [
@@ -220,6 +243,8 @@ mod tests {
             Feedback::KeyframeRequest { ssrc: 9 },
             Feedback::KeyframeRequest { ssrc: 10 },
             Feedback::KeyframeRequest { ssrc: 11 },
+            Feedback::Bandwidth(4),
+            Feedback::Arrivals(&[0, 1, 0, 2]),
         ];
         assert_eq!(feedback(&compound), expected);
         assert!(is_rtcp(&compound) && !is_rtcp(&[0x80, 96, 0]) && !is_rtcp(&[]));

@@ -2,8 +2,9 @@
 //!
 //! It names ids, numbers and addresses, and knows nothing of how they were agreed: that is the peer's.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use str0m::format::Codec;
 use str0m::media::Mid;
 
 use crate::datagrams::{Datagrams, Route};
@@ -14,7 +15,7 @@ use crate::media::fault::PeerError;
 use crate::media::forward::FIRST_SEQ_NO_LIMIT;
 use crate::media::keyframe::Reason;
 use crate::media::negotiation::TrackId;
-use crate::media::outgoing::{Outcome, Outgoing, Sent};
+use crate::media::outgoing::{Outcome, Outgoing, Sent, wire_bytes};
 use crate::media::packet::Packet;
 use crate::media::profile::Profile;
 use crate::media::rtcp::{self, Feedback};
@@ -29,6 +30,16 @@ const MAX_FEEDBACK: usize = 128;
 /// Packets and keyframes that one datagram of feedback may ask for. Who has lost more asks again.
 const MAX_REQUESTS: usize = 256;
 
+/// An estimate that has changed by less than one part in this many is the same.
+const ESTIMATE_STEP: u64 = 25;
+
+/// How long what did not fit is left out before it is tried again with the same estimate: meanwhile the others may send
+/// less.
+const ALLOCATION_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Bytes of a packet that fills the path's largest.
+const LARGE_PACKET: usize = 1_250;
+
 /// What one peer is sent.
 #[derive(Default)]
 pub struct Sending {
@@ -42,6 +53,14 @@ pub struct Sending {
     pub egress: Option<Egress>,
     /// Media may flow: the transport is connected.
     pub is_open: bool,
+    /// The peer tells what comes, or what it believes of the path, so that there is an estimate.
+    pub is_estimated: bool,
+    /// Something was heard of it.
+    has_estimate: bool,
+    /// The estimate that was spent last.
+    allocated_bps: u64,
+    /// It was not enough: when it is looked at again.
+    next_allocation: Option<Instant>,
     /// What the peer asked for: by line, a packet that it has not got, or else a keyframe.
     requests: Vec<(usize, Option<Sent>)>,
 }
@@ -51,6 +70,8 @@ pub struct Sending {
 pub struct Forwarded {
     /// Leaves with the datagrams.
     pub sent: u64,
+    /// Have to wait: so many of the last ones.
+    pub held: usize,
     /// Will not: before the subscription starts, older than its start, or not decodable.
     pub skipped: u64,
     /// The subscriber waits for a keyframe of this layer: to begin, or to change to it.
@@ -130,13 +151,14 @@ impl Sending {
         self.lines.iter_mut().flatten().for_each(Outgoing::pause);
     }
 
-    /// Sends packets of a track on the subscriber's line.
+    /// Sends packets of a track on the subscriber's line, of video as many as may leave now unless it is `overdue`.
     pub fn forward<'a>(
         &mut self,
         now: Instant,
         line: usize,
         track: TrackId,
         packets: impl ExactSizeIterator<Item = &'a Packet>,
+        overdue: bool,
         datagrams: &mut Datagrams,
     ) -> Forwarded {
         let mut forwarded = Forwarded { skipped: packets.len() as u64, ..Forwarded::default() };
@@ -150,8 +172,16 @@ impl Sending {
             return forwarded;
         }
         let was_waiting = outgoing.is_waiting();
+        let is_paced = self.is_estimated && !overdue;
+        let mut rest = packets.len();
         for packet in packets {
-            match outgoing.forward(packet, &egress.srtp, egress.route, datagrams) {
+            if is_paced && packet.codec != Codec::Opus && !egress.pacer.take(now, wire_bytes(packet)) {
+                forwarded.held = rest;
+                forwarded.skipped -= rest as u64;
+                break;
+            }
+            rest -= 1;
+            match outgoing.forward(now, packet, egress, datagrams) {
                 Outcome::Sent => forwarded.sent += 1,
                 Outcome::Switched => (forwarded.sent, forwarded.switched) = (forwarded.sent + 1, true),
                 Outcome::CannotDecode(first) => forwarded.cannot_decode |= first,
@@ -166,11 +196,71 @@ impl Sending {
         forwarded
     }
 
+    /// When the next packet that was held may leave.
+    pub fn next_release(&mut self, now: Instant) -> Option<Instant> {
+        Some(self.egress.as_mut()?.pacer.next_release(now, LARGE_PACKET))
+    }
+
+    /// What can be spent on media, in bits a second; `None` if the peer tells nothing of it.
+    pub fn available_bps(&self) -> Option<u64> {
+        self.egress.as_ref().filter(|_| self.is_estimated).map(|egress| egress.estimator.estimate_bps())
+    }
+
+    /// So much was spent; with `wanted_bps` it would be all that can be used.
+    pub fn handle_allocation(&mut self, now: Instant, wanted_bps: u64) {
+        if let Some(egress) = &mut self.egress {
+            self.allocated_bps = egress.estimator.estimate_bps();
+            self.next_allocation = (wanted_bps > self.allocated_bps).then_some(now + ALLOCATION_INTERVAL);
+            egress.estimator.set_wanted(wanted_bps);
+        }
+    }
+
+    /// Whether the estimate was looked at since the last call.
+    pub fn take_estimate(&mut self) -> bool {
+        std::mem::take(&mut self.has_estimate)
+    }
+
+    /// How many lines carry sound.
+    pub fn sounds(&self) -> usize {
+        self.lines().filter(|outgoing| outgoing.is_audio()).count()
+    }
+
+    /// Whether the estimate is another than that which was spent last, or what others send may have become less.
+    pub fn needs_allocation(&self, now: Instant) -> bool {
+        let differs = |bps: u64| bps.abs_diff(self.allocated_bps) > self.allocated_bps / ESTIMATE_STEP;
+        self.available_bps().is_some_and(differs) || self.next_allocation.is_some_and(|next| now >= next)
+    }
+
+    /// A packet that was sent not long ago, to fill a probe with: the `back`th before the last.
+    pub fn padding(&self, back: u16) -> Option<(usize, TrackId, Sent)> {
+        self.lines.iter().enumerate().find_map(|(line, outgoing)| {
+            let outgoing = outgoing.as_ref()?;
+            Some((line, outgoing.track?, outgoing.latest_sent(back)?))
+        })
+    }
+
+    /// Sends a packet to fill a probe: `again` one that was sent, or nothing but padding. False if there is no way to.
+    pub fn pad(&mut self, now: Instant, again: Option<(usize, Sent, &Packet)>, datagrams: &mut Datagrams) -> bool {
+        if !self.has_way(now) {
+            return false;
+        }
+        let Some(egress) = &mut self.egress else {
+            return false;
+        };
+        if let Some((line, sent, packet)) = again
+            && let Some(Some(outgoing)) = self.lines.get_mut(line)
+        {
+            return outgoing.pad(now, sent, packet, egress, datagrams);
+        }
+        self.lines.iter_mut().flatten().any(|outgoing| outgoing.pad_empty(now, egress, datagrams))
+    }
+
     /// Reports on what was forwarded, when it is time; to be called after `forward`.
     pub fn report(&mut self, now: Instant, profile: &Profile, datagrams: &mut Datagrams) {
         if self.has_way(now)
             && let Some(egress) = &mut self.egress
         {
+            egress.estimator.handle_timeout(now);
             egress.report(now, profile, self.lines.iter_mut().flatten(), datagrams);
         }
     }
@@ -187,10 +277,10 @@ impl Sending {
         if !self.has_way(now) {
             return false;
         }
-        let (Some(Some(outgoing)), Some(egress)) = (self.lines.get_mut(line), &self.egress) else {
+        let (Some(Some(outgoing)), Some(egress)) = (self.lines.get_mut(line), &mut self.egress) else {
             return false;
         };
-        outgoing.resend(sent, packet, &egress.srtp, egress.route, datagrams)
+        outgoing.resend(now, sent, packet, egress, datagrams)
     }
 
     /// Stops what is sent on a line, at once.
@@ -203,7 +293,9 @@ impl Sending {
     /// The lines that carry video now.
     pub fn videos(&self) -> impl Iterator<Item = (usize, &Outgoing)> {
         let lines = self.lines.iter().enumerate();
-        lines.filter_map(|(line, outgoing)| Some((line, outgoing.as_ref().filter(|line| line.track.is_some())?)))
+        lines.filter_map(|(line, outgoing)| {
+            Some((line, outgoing.as_ref().filter(|line| line.track.is_some() && !line.is_audio())?))
+        })
     }
 
     /// The track that is being sent on a line, and the layer that is to be.
@@ -220,8 +312,8 @@ impl Sending {
         let Some(compound) = egress.open_rtcp(route, contents) else {
             return false;
         };
-        let (mut reference, mut count) = (None, 0);
-        let is_sender = rtcp::read(compound, |feedback| {
+        let (mut reference, mut has_estimate, mut count) = (None, false, 0);
+        let is_sender = rtcp::read(&compound, |feedback| {
             count += 1;
             if count > MAX_FEEDBACK {
                 return;
@@ -232,15 +324,24 @@ impl Sending {
                 Some((line, outgoing))
             });
             let Some((line, outgoing)) = found else {
-                if let Feedback::Reference(told) = feedback {
-                    reference = Some(told);
+                match feedback {
+                    Feedback::Reference(told) => reference = Some(told),
+                    Feedback::Arrivals(body) => {
+                        egress.estimator.handle_feedback(now, body);
+                        has_estimate = true;
+                    }
+                    Feedback::Bandwidth(bps) => {
+                        egress.estimator.handle_remb(bps);
+                        has_estimate = true;
+                    }
+                    _ => {}
                 }
                 return;
             };
             outgoing.handle_report();
             let room = MAX_REQUESTS.saturating_sub(self.requests.len());
             match feedback {
-                Feedback::Report { .. } | Feedback::Reference(_) => {}
+                Feedback::Report { .. } | Feedback::Reference(_) | Feedback::Arrivals(_) | Feedback::Bandwidth(_) => {}
                 Feedback::Nack { seq_no, following, .. } => {
                     let bits = (0..16).filter(|bit| following & 1 << bit != 0);
                     let missing = std::iter::once(seq_no).chain(bits.map(|bit| seq_no.wrapping_add(1 + bit)));
@@ -250,8 +351,13 @@ impl Sending {
                 Feedback::KeyframeRequest { .. } => self.requests.extend((room > 0).then_some((line, None))),
             }
         });
+        egress.close_rtcp(compound);
         if let Some(reference) = reference {
             egress.handle_reference(now, reference);
+        }
+        if has_estimate {
+            (self.is_estimated, self.has_estimate) = (true, true);
+            egress.pacer.set_estimate(now, egress.estimator.estimate_bps());
         }
         is_sender
     }
@@ -289,7 +395,6 @@ fn first_seq_nos(names: &mut Names) -> [u32; 2] {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
-    use std::time::Duration;
 
     use str0m::crypto::dtls::SrtpProfile;
 

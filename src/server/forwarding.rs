@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 
 use log::debug;
+use str0m::format::Codec;
 
-use super::{Queued, Server};
+use super::{Held, Queued, Server};
 use crate::datagrams::Route;
 use crate::id::PeerId;
 use crate::media::demux::Match;
@@ -46,6 +47,8 @@ impl Server {
         let route = Route { remote: source, local };
         let result = guarded(|| member.peer.handle_datagram(now, route, announced, contents));
         let excess = member.peer.take_excess();
+        let has_estimate = member.peer.sending.take_estimate();
+        let needs_allocation = has_estimate && member.peer.sending.needs_allocation(now);
         self.stats.datagrams_excess += excess;
         match result {
             Ok(Some(validated)) => {
@@ -58,6 +61,11 @@ impl Server {
             Err(error) => return self.failed.push_back((id, error)),
         }
         self.drain(id);
+        if needs_allocation {
+            self.queue_allocation(id);
+        } else if has_estimate {
+            self.probe(id);
+        }
     }
 
     /// Gives the packets that came to the subscribers' queues, and asks publishers for keyframes.
@@ -170,47 +178,53 @@ impl Server {
 
     /// Sends what is queued for a member.
     pub(super) fn on_receiver(&mut self, id: PeerId) {
+        self.release(id);
         let slot = &mut self.slots[id.slot as usize];
         let Some(member) = slot.member.as_deref_mut().filter(|_| slot.generation == id.generation) else {
             return;
         };
+        let now = self.now;
         let mut queue = std::mem::take(&mut member.queue);
         let mut complaints = Vec::new();
         let result = guarded(|| {
             for run in queue.chunk_by(|a, b| (a.line, a.track) == (b.line, b.track)) {
                 let Queued { line, track, .. } = run[0];
-                let packets = run.iter().map(|queued| &self.batch[queued.packet as usize].1);
-                let forwarded =
-                    member.peer.sending.forward(self.now, line as usize, track, packets, &mut self.datagrams);
-                self.stats.packets_forwarded += forwarded.sent;
-                self.stats.packets_skipped += forwarded.skipped;
-                if forwarded.has_news() {
-                    complaints.push((line as usize, track, forwarded));
+                let packet = |queued: &Queued| &self.batch[queued.packet as usize].1;
+                let mut held = run.len();
+                // What waits goes first.
+                if member.held.is_empty() || packet(&run[0]).codec == Codec::Opus {
+                    let packets = run.iter().map(packet);
+                    let sending = &mut member.peer.sending;
+                    let forwarded = sending.forward(now, line as usize, track, packets, false, &mut self.datagrams);
+                    self.stats.packets_forwarded += forwarded.sent;
+                    self.stats.packets_skipped += forwarded.skipped;
+                    held = forwarded.held;
+                    if forwarded.has_news() {
+                        complaints.push((line as usize, track, forwarded));
+                    }
                 }
+                let held = run[run.len() - held..].iter().map(packet);
+                member.held.extend(held.map(|packet| Held { since: now, position: packet.position, line, track }));
             }
-            member.peer.sending.report(self.now, &self.profile, &mut self.datagrams);
+            member.peer.sending.report(now, &self.profile, &mut self.datagrams);
             Ok(())
         });
         queue.clear();
         member.queue = queue;
+        let is_held = !member.held.is_empty();
         if let Err(error) = result {
             return self.failed_sending(id, error);
         }
         for (line, track, forwarded) in complaints {
-            if forwarded.switched {
-                self.update_subscription(id, line, track);
-            }
-            if let Some((layer, reason)) = forwarded.awaits_keyframe {
-                self.request_keyframe(track, layer, reason);
-            }
-            if forwarded.cannot_decode {
-                self.tell_cannot_decode(id, track);
-            }
+            self.on_forwarded(id, line, track, forwarded);
+        }
+        if is_held {
+            self.schedule_pace(id);
         }
     }
 
     /// A member failed while something was written for it: what is half written is not to leave with the next.
-    fn failed_sending(&mut self, id: PeerId, error: PeerError) {
+    pub(super) fn failed_sending(&mut self, id: PeerId, error: PeerError) {
         self.datagrams.abandon();
         self.failed.push_back((id, error));
     }
@@ -325,7 +339,7 @@ impl Server {
         }
     }
 
-    fn tell_cannot_decode(&mut self, id: PeerId, track: TrackId) {
+    pub(super) fn tell_cannot_decode(&mut self, id: PeerId, track: TrackId) {
         let Some(publisher) = self.member(track.publisher) else {
             return;
         };

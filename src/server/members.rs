@@ -1,5 +1,6 @@
 //! Members: joining, leaving, and what they say to each other.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use log::{debug, error, info, warn};
@@ -70,6 +71,8 @@ impl Server {
             conn,
             peer,
             queue: Vec::new(),
+            held: VecDeque::new(),
+            padded: 0,
             is_dirty: false,
             offer_queued: false,
             allocation_queued: false,
@@ -375,6 +378,7 @@ impl Server {
             self.demux.remove_address(address, id);
         }
         self.timers.cancel(Waiter::Peer(id));
+        self.timers.cancel(Waiter::Pace(id));
         let name = &member.participant.room;
         if let Some(room) = self.rooms.get_mut(name) {
             room.leave(id);

@@ -5,14 +5,18 @@ use str0m::media::Mid;
 
 use super::Server;
 use crate::id::PeerId;
-use crate::media::allocation::{self, Grade, Grant, Wish};
+use crate::media::allocation::{self, Grade, Grant, Limit, Quality, Wish};
 use crate::media::layers::{LAYERS, TEMPORAL_LAYERS};
 use crate::media::negotiation::TrackId;
 use crate::media::outgoing::{Selection, View};
 use crate::media::sdp::RIDS;
+use crate::media::sending::Sending;
 use crate::room::Subscriber;
 use crate::track::{Kind, Source};
 use crate::web::signal::{self, ServerMessage};
+
+/// What is set aside for each microphone that is heard: Opus at its usual rate, with headers and some redundancy.
+const AUDIO_BPS: u64 = 50_000;
 
 /// One line of a member that carries video.
 struct Candidate {
@@ -61,6 +65,7 @@ impl Server {
 
     /// Gives a member of each track what it can use.
     pub(super) fn on_allocation(&mut self, id: PeerId) {
+        let now = self.now;
         let Some(member) = self.member_mut(id) else {
             return;
         };
@@ -68,18 +73,34 @@ impl Server {
         let candidates = self.candidates(id);
         let wishes: SmallVec<[Wish; 16]> = candidates.iter().map(Candidate::wish).collect();
         let mut grants = Vec::new();
-        allocation::allocate(None, 0, &wishes, &mut grants);
+        let sending = self.member(id).map(|member| &member.peer.sending);
+        let available_bps = sending.and_then(Sending::available_bps);
+        let audio_bps = AUDIO_BPS * sending.map_or(0, Sending::sounds) as u64;
+        let totals = allocation::allocate(available_bps, audio_bps, &wishes, &mut grants);
+        let mut told = Vec::new();
         for (candidate, grant) in candidates.iter().zip(&grants) {
             let Some(outgoing) = self.member_mut(id).and_then(|member| member.peer.sending.line_mut(candidate.line))
             else {
                 continue;
             };
+            let quality = candidate.quality(grant);
+            if outgoing.quality.replace(quality) != Some(quality) {
+                told.push((outgoing.mid, quality));
+            }
             let selection = candidate.selection(grant);
             if outgoing.selected() != selection {
                 outgoing.select(selection);
             }
             self.update_subscription(id, candidate.line, candidate.track);
         }
+        if let Some(member) = self.member_mut(id) {
+            member.peer.sending.handle_allocation(now, totals.wanted_bps);
+        }
+        if !told.is_empty() {
+            let tracks = told.iter().map(|(mid, quality)| to_message(mid, quality)).collect();
+            self.send(id, &ServerMessage::Quality { tracks });
+        }
+        self.probe(id);
     }
 
     /// Tells a publisher which layers of a track anybody wants.
@@ -142,6 +163,22 @@ impl Server {
     }
 }
 
+/// The words of the protocol for it.
+fn to_message<'a>(mid: &'a Mid, quality: &Quality) -> signal::Quality<'a> {
+    signal::Quality {
+        mid,
+        sent: quality.is_sent,
+        rid: quality.layer.map(|layer| RIDS[usize::from(layer)]),
+        height: (quality.height > 0).then_some(quality.height),
+        limit: match quality.limit {
+            Limit::None => "none",
+            Limit::View => "view",
+            Limit::Bandwidth => "bandwidth",
+            Limit::Publisher => "publisher",
+        },
+    }
+}
+
 impl Candidate {
     fn wish(&self) -> Wish<'_> {
         Wish {
@@ -154,6 +191,17 @@ impl Candidate {
                 let within = |grade: &Grade| (grade.layer, grade.temporal) <= (selected.layer, selected.temporal);
                 self.grades.iter().rposition(within)
             }),
+        }
+    }
+
+    fn quality(&self, grant: &Grant) -> Quality {
+        let grade = grant.grade.map(|grade| self.grades[grade]);
+        let has_layers = self.grades.first().map(|grade| grade.layer) != self.grades.last().map(|grade| grade.layer);
+        Quality {
+            is_sent: grade.is_some(),
+            layer: grade.filter(|grade| has_layers || grade.layer > 0).map(|grade| grade.layer),
+            height: grade.map_or(0, |grade| grade.height),
+            limit: grant.limit,
         }
     }
 

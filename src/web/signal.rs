@@ -31,6 +31,7 @@
 //! | `joined`, `left` | `{"event":"joined","id":"b7","name":"Bob"}` |
 //! | `mute` | `{"event":"mute","id":"b7","source":"camera","muted":true}` |
 //! | `speaking` | `{"event":"speaking","ids":["b7"]}`: who speaks now, the speaker first, then the loudest; on change, at most five times a second |
+//! | `quality` | `{"event":"quality","tracks":[{"mid":"2","sent":true,"rid":"h","height":360,"limit":"bandwidth"}]}`: what is sent of a received video, and why not a better one: `view` (the page shows no more), `bandwidth` (no more fits), `publisher` (no more comes), or `none` (it is the best); `rid` and `height` where they are known; of each line, on change |
 //! | `layers` | `{"event":"layers","mid":"1","rids":["q","h"]}`: which layers of an own line anybody wants; none, if nobody watches; a picture without layers is wanted if any is |
 //! | `error` | `{"event":"error","code":"chat-too-long","message":"A chat line may have 4096 bytes.","retry":true}`; `retry` says whether trying again makes sense; `id` and `source` name a track where the error is about one |
 //! | `closing` | `{"event":"closing","reason":"shutdown","retry_ms":1000}`: reconnect then |
@@ -176,6 +177,11 @@ pub enum ServerMessage<'a> {
         /// Who; the one who has the word first, then the loudest.
         ids: Vec<&'a str>,
     },
+    /// What is sent of received videos.
+    Quality {
+        /// Those of which something has changed.
+        tracks: Vec<Quality<'a>>,
+    },
     /// Which layers of an own line anybody wants.
     Layers {
         /// The m-line.
@@ -234,6 +240,23 @@ pub struct Track<'a> {
     /// The receiver of this message may send on it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub own: bool,
+}
+
+/// What is sent of one received video.
+#[derive(Debug, Serialize)]
+pub struct Quality<'a> {
+    /// The m-line.
+    pub mid: &'a str,
+    /// Anything is.
+    pub sent: bool,
+    /// The layer, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rid: Option<&'a str>,
+    /// Lines of the picture, if they are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub height: Option<u16>,
+    /// Why not a better one.
+    pub limit: &'a str,
 }
 
 /// One line of the room's chat.
@@ -421,6 +444,9 @@ mod tests {
             ServerMessage::Joined { id: "b7", name: "Bob" },
             ServerMessage::Mute { id: "b7", source: Source::Camera, muted: true },
             ServerMessage::Speaking { ids: vec!["b7"] },
+            ServerMessage::Quality {
+                tracks: vec![Quality { mid: "2", sent: true, rid: Some("h"), height: Some(360), limit: "bandwidth" }],
+            },
             ServerMessage::Layers { mid: "1", rids: &["q", "h"] },
             ServerMessage::error("chat-too-long", "A chat line may have 4096 bytes.", true),
             ServerMessage::Closing { reason: "shutdown", retry_ms: 1000 },

@@ -39,6 +39,8 @@ pub struct Stream {
     /// The packet with the lowest number.
     pub first_stamp: Option<Stamp>,
     neighbours: BTreeMap<u64, Note>,
+    /// The layer of the last packet.
+    layer: u8,
     /// When the first frame would have been, in RTP time, since each change of layers.
     timestamp_bases: BTreeMap<(u32, Source), Vec<(u8, u32)>>,
 }
@@ -67,12 +69,15 @@ impl Stream {
         let base = packet.header.timestamp.wrapping_sub(step);
         let bases = self.timestamp_bases.entry((stamp.publisher, stamp.source)).or_default();
         if !bases.contains(&(stamp.layer, base)) {
-            let is_switch = bases.last().is_none_or(|(layer, last)| {
+            let is_switch = bases.last().is_none_or(|(_, last)| {
                 let drift = (base.wrapping_sub(*last) as i32).unsigned_abs();
-                *layer != stamp.layer && drift <= SWITCH_DRIFT
+                self.layer != stamp.layer && drift <= SWITCH_DRIFT
             });
             assert!(is_switch, "the timestamp of {stamp:?} does not advance as it was sent: {base}, {bases:?}");
             bases.push((stamp.layer, base));
+        }
+        if seq_no == self.last {
+            self.layer = stamp.layer;
         }
         if let Some(before) = seq_no.checked_sub(1).and_then(|before| self.neighbours.get(&before)) {
             check_neighbours(before, &Note { stamp, ids });

@@ -1,0 +1,143 @@
+//! What leaves later than it came: video beyond the pace of a subscriber's path, and the probes of it.
+
+use std::time::{Duration, Instant};
+
+use super::{Held, Server};
+use crate::id::PeerId;
+use crate::media::fault::guarded;
+use crate::media::negotiation::TrackId;
+use crate::media::sending::Forwarded;
+use crate::timers::Waiter;
+
+/// How long a packet waits for its turn at most. Longer delays a picture more than the queue that it spares the path.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The last packets that a probe is filled with, again and again.
+const PADDING: u16 = 64;
+
+/// Packets that a probe may take at once.
+const BURST: usize = 128;
+
+impl Server {
+    /// Sends what was held for a member and may leave now, and what its probe needs.
+    pub(super) fn release(&mut self, id: PeerId) {
+        let now = self.now;
+        while let Some(&Held { since, position, line, track }) = self.member(id).and_then(|member| member.held.front())
+        {
+            let published = self.member(track.publisher).and_then(|member| member.participant.track(track.mid));
+            let packet = published.and_then(|track| track.history.find(position)).cloned();
+            let Some(member) = self.slots[id.slot as usize].member.as_deref_mut() else {
+                return;
+            };
+            let Some(packet) = packet else {
+                member.held.pop_front();
+                self.stats.packets_skipped += 1;
+                continue;
+            };
+            let overdue = now >= since + PATIENCE;
+            let one = std::iter::once(&packet);
+            let forward =
+                || Ok(member.peer.sending.forward(now, line as usize, track, one, overdue, &mut self.datagrams));
+            let forwarded = match guarded(forward) {
+                Ok(forwarded) => forwarded,
+                Err(error) => return self.failed_sending(id, error),
+            };
+            if forwarded.held > 0 {
+                break;
+            }
+            member.held.pop_front();
+            self.stats.packets_forwarded += forwarded.sent;
+            self.stats.packets_skipped += forwarded.skipped;
+            self.on_forwarded(id, line as usize, track, forwarded);
+        }
+        self.fill_probe(id);
+    }
+
+    /// The estimate of a member's path may have changed, or have been spent: probes it, if it is time to.
+    pub(super) fn probe(&mut self, id: PeerId) {
+        let now = self.now;
+        let Some(sending) = self.member_mut(id).map(|member| &mut member.peer.sending) else {
+            return;
+        };
+        if let Some(egress) = &mut sending.egress {
+            egress.start_probe(now);
+        }
+        self.fill_probe(id);
+    }
+
+    /// Something is held for a member: comes back to it.
+    pub(super) fn schedule_pace(&mut self, id: PeerId) {
+        let now = self.now;
+        let Some(member) = self.member_mut(id) else {
+            return;
+        };
+        let release = if member.held.is_empty() { None } else { member.peer.sending.next_release(now) };
+        let padding = member.peer.sending.egress.as_ref().and_then(|egress| egress.next_padding(now));
+        if let Some(deadline) = release.into_iter().chain(padding).min() {
+            self.timers.set(Waiter::Pace(id), deadline);
+        }
+    }
+
+    /// What came of packets that were sent, beside them.
+    pub(super) fn on_forwarded(&mut self, id: PeerId, line: usize, track: TrackId, forwarded: Forwarded) {
+        if forwarded.switched {
+            self.update_subscription(id, line, track);
+        }
+        if let Some((layer, reason)) = forwarded.awaits_keyframe {
+            self.request_keyframe(track, layer, reason);
+        }
+        if forwarded.cannot_decode {
+            self.tell_cannot_decode(id, track);
+        }
+    }
+
+    fn fill_probe(&mut self, id: PeerId) {
+        for _ in 0..BURST {
+            if !self.needs_padding(id) {
+                break;
+            }
+            if !self.pad(id) {
+                if let Some(egress) = self.member_mut(id).and_then(|member| member.peer.sending.egress.as_mut()) {
+                    egress.end_probe();
+                }
+                break;
+            }
+        }
+        self.schedule_pace(id);
+    }
+
+    fn needs_padding(&mut self, id: PeerId) -> bool {
+        let now: Instant = self.now;
+        let egress = self.member_mut(id).and_then(|member| member.peer.sending.egress.as_mut());
+        egress.is_some_and(|egress| egress.needs_padding(now))
+    }
+
+    /// Sends one packet that fills a probe; false if that can't be.
+    fn pad(&mut self, id: PeerId) -> bool {
+        let now = self.now;
+        let Some(member) = self.member_mut(id) else {
+            return false;
+        };
+        member.padded = (member.padded + 1) % PADDING;
+        let sending = &member.peer.sending;
+        let latest = sending.padding(member.padded).or_else(|| sending.padding(0));
+        let again = latest.and_then(|(line, track, sent)| {
+            let published = self.member(track.publisher)?.participant.track(track.mid)?;
+            Some((line, sent, published.history.find(sent.position)?.clone()))
+        });
+        let again = again.as_ref().map(|(line, sent, packet)| (*line, *sent, packet));
+        let Some(member) = self.slots[id.slot as usize].member.as_deref_mut() else {
+            return false;
+        };
+        match guarded(|| Ok(member.peer.sending.pad(now, again, &mut self.datagrams))) {
+            Ok(is_sent) => {
+                self.stats.packets_padding += u64::from(is_sent);
+                is_sent
+            }
+            Err(error) => {
+                self.failed_sending(id, error);
+                false
+            }
+        }
+    }
+}
