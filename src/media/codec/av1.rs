@@ -1,23 +1,89 @@
-//! The AV1 aggregation header (AV1 RTP payload specification, section 4.4).
+//! The AV1 aggregation header (AV1 RTP payload specification, section 4.4), and the dependency descriptor beside it,
+//! which a forwarder is to prefer (section 6).
+
+use crate::media::codec::dependency::Dependency;
+use crate::media::codec::{ALL_LAYERS, Description};
 
 const CONTINUES_OBU: u8 = 0x80;
+const IS_CONTINUED: u8 = 0x40;
 const NEW_CODED_VIDEO_SEQUENCE: u8 = 0x08;
 
-/// The first packet of a new coded video sequence.
-pub fn starts_keyframe(payload: &[u8]) -> bool {
-    payload.first().is_some_and(|header| header & NEW_CODED_VIDEO_SEQUENCE != 0 && header & CONTINUES_OBU == 0)
+/// What payload and descriptor say; nothing if the payload is empty. A receiver that reads descriptors takes a frame
+/// for a keyframe if its own brings the templates (libwebrtc, `ParseGenericDependenciesExtension`), so where there is
+/// one, it decides.
+pub fn describe(payload: &[u8], dependency: Option<&Dependency>) -> Option<Description> {
+    let header = *payload.first()?;
+    let (starts_frame, ends_frame) = (header & CONTINUES_OBU == 0, header & IS_CONTINUED == 0);
+    let starts_keyframe = starts_frame && header & NEW_CODED_VIDEO_SEQUENCE != 0;
+    let description = match dependency {
+        None => Description { starts_keyframe, starts_frame, ends_frame, ..Description::default() },
+        Some(dependency) => {
+            let layer = dependency.layer.unwrap_or_default();
+            Description {
+                starts_keyframe: dependency.has_structure && layer.spatial == 0,
+                starts_frame: dependency.starts_frame,
+                ends_frame: dependency.ends_frame,
+                spatial: layer.spatial,
+                temporal: layer.temporal,
+                opens: dependency.opens,
+                ..Description::default()
+            }
+        }
+    };
+    let starts = description.starts_keyframe;
+    let opens = if starts { ALL_LAYERS } else { description.opens };
+    Some(Description { can_switch_up: starts, opens, ..description })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::starts_keyframe;
+    use super::*;
+    use crate::media::codec::dependency::Layer;
 
     #[test]
-    fn only_a_new_sequence_starts() {
-        for (payload, expected) in
-            [(&[0x18, 0][..], true), (&[0x10, 0][..], false), (&[0x98, 0][..], false), (&[][..], false)]
-        {
-            assert_eq!(starts_keyframe(payload), expected, "{payload:x?}");
+    fn without_a_descriptor_the_header_tells() {
+        for (payload, expected) in [
+            (&[0x18, 0][..], Some((true, true, true))),
+            (&[0x58, 0], Some((true, true, false))),
+            (&[0x10, 0], Some((false, true, true))),
+            (&[0x90, 0], Some((false, false, true))),
+            (&[0xd0, 0], Some((false, false, false))),
+            // Contradictory: a sequence does not begin in the middle of a unit.
+            (&[0x98, 0], Some((false, false, true))),
+            (&[], None),
+        ] {
+            let described = describe(payload, None);
+            assert_eq!(described.map(|d| (d.starts_keyframe, d.starts_frame, d.ends_frame)), expected, "{payload:x?}");
+            assert!(described.is_none_or(|d| d.can_switch_up == d.starts_keyframe), "{payload:x?}");
+        }
+    }
+
+    #[test]
+    fn a_descriptor_decides() {
+        let dependency = Dependency {
+            starts_frame: true,
+            ends_frame: false,
+            frame_number: 7,
+            has_structure: true,
+            layer: Some(Layer::default()),
+            opens: 2,
+            size: None,
+        };
+        // Several units in a frame: only the descriptor knows that the frame goes on.
+        let key = describe(&[0x10, 0], Some(&dependency)).unwrap();
+        assert!(key.starts_keyframe && key.starts_frame && !key.ends_frame && key.can_switch_up);
+        assert_eq!(key.opens, ALL_LAYERS);
+        let upper = Layer { spatial: 1, temporal: 2 };
+        for (change, expected) in [
+            (Dependency { has_structure: false, ..dependency }, (false, true, 0, 0, 2)),
+            (Dependency { layer: Some(upper), ..dependency }, (false, true, 1, 2, 2)),
+            (
+                Dependency { starts_frame: false, has_structure: false, layer: None, opens: 0, ..dependency },
+                (false, false, 0, 0, 0),
+            ),
+        ] {
+            let d = describe(&[0x18, 0], Some(&change)).unwrap();
+            assert_eq!((d.starts_keyframe, d.starts_frame, d.spatial, d.temporal, d.opens), expected, "{change:?}");
         }
     }
 }

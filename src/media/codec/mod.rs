@@ -5,6 +5,7 @@
 //! whoever gets anything gets it.
 
 pub mod av1;
+pub mod dependency;
 pub mod h264;
 pub mod vp8;
 pub mod vp9;
@@ -12,6 +13,8 @@ pub mod vp9;
 use std::num::NonZeroU16;
 
 use str0m::format::Codec;
+
+use crate::media::codec::dependency::Structure;
 
 /// A temporal layer above all that there are: three bits number them.
 pub const ALL_LAYERS: u8 = 7;
@@ -80,26 +83,31 @@ pub fn describe(
     dependency: Option<&[u8]>,
     structure: &mut Structure,
 ) -> Description {
-    let unknown = Description { ends_frame: marker, ..Description::default() };
-    let _ = structure;
-    let description = match codec {
+    let dependency = dependency.and_then(|element| structure.read(element));
+    let described = match codec {
         Codec::Vp8 => vp8::describe(payload),
-        Codec::Vp9 => Some(Description { starts_keyframe: vp9::starts_keyframe(payload), ..unknown }),
-        Codec::H264 => Some(Description { starts_keyframe: h264::starts_keyframe(payload), ..unknown }),
-        Codec::Av1 => Some(Description { starts_keyframe: av1::starts_keyframe(payload), ..unknown }),
+        Codec::Vp9 => vp9::describe(payload),
+        Codec::H264 => h264::describe(payload),
+        Codec::Av1 => av1::describe(payload, dependency.as_ref()),
         // A picture that must first be asked for beats none.
-        _ => Some(Description { starts_keyframe: true, starts_frame: true, ..unknown }),
+        _ => Some(Description { starts_keyframe: true, starts_frame: true, ..Description::default() }),
     };
-    let mut description = description.unwrap_or(unknown);
+    let mut description = described.unwrap_or_default();
     description.ends_frame |= marker;
-    description.ids.frame_number = dependency.and_then(frame_number);
+    if let Some(dependency) = dependency {
+        description.ids.frame_number = Some(dependency.frame_number);
+        description.opens = description.opens.max(dependency.opens);
+        description.size = description.size.or(dependency.size);
+    }
     description
 }
 
 /// Writes other ids into a payload, as wide as those that are there; those that are on one side only stay.
 pub fn patch(codec: Codec, payload: &mut [u8], ids: Ids) {
-    if codec == Codec::Vp8 {
-        vp8::patch(payload, ids);
+    match codec {
+        Codec::Vp8 => vp8::patch(payload, ids),
+        Codec::Vp9 => vp9::patch(payload, ids),
+        _ => {}
     }
 }
 
@@ -114,14 +122,6 @@ pub fn patch_dependency(element: &mut [u8], ids: Ids) {
 pub fn starts_keyframe(codec: Codec, payload: &[u8]) -> bool {
     describe(codec, false, payload, None, &mut Structure::default()).starts_keyframe
 }
-
-fn frame_number(element: &[u8]) -> Option<u16> {
-    element.get(1..3)?.try_into().ok().map(u16::from_be_bytes)
-}
-
-/// What has to be remembered of one incoming SSRC to understand its dependency descriptors.
-#[derive(Clone, Debug, Default)]
-pub struct Structure(());
 
 impl PictureId {
     /// Reads one at the start of these bytes.
@@ -212,5 +212,47 @@ mod tests {
         patch_dependency(&mut element[..2], Ids { frame_number: Some(7), ..Ids::default() });
         patch_dependency(&mut element, Ids::default());
         assert_eq!(element, [0xc0, 0xab, 0xcd]);
+    }
+
+    #[test]
+    fn what_is_patched_is_what_is_read() {
+        let picture = |id| Some(PictureId::Long(id));
+        for (codec, before) in [
+            (Codec::Vp8, &[0x90, 0xe0, 0x92, 0x34, 0x17, 0x60, 0x31][..]),
+            (Codec::Vp9, &[0xe8, 0x92, 0x34, 0x54, 0x17, 0x82]),
+        ] {
+            let mut structure = Structure::default();
+            let mut payload = before.to_vec();
+            let old = describe(codec, false, &payload, None, &mut structure);
+            assert_eq!((old.ids.picture, old.ids.tl0_pic_idx), (picture(0x1234), Some(0x17)), "{codec:?}");
+            let ids = Ids { picture: picture(0x7fff), tl0_pic_idx: Some(0), frame_number: None };
+            patch(codec, &mut payload, ids);
+            assert_eq!(describe(codec, false, &payload, None, &mut structure), Description { ids, ..old }, "{codec:?}");
+        }
+        for codec in [Codec::H264, Codec::Av1, Codec::Opus] {
+            let mut payload = [0x90, 0xe0, 0x92, 0x34, 0x17, 0x60, 0x31];
+            patch(codec, &mut payload, Ids { picture: picture(1), tl0_pic_idx: Some(1), frame_number: Some(1) });
+            assert_eq!(payload, [0x90, 0xe0, 0x92, 0x34, 0x17, 0x60, 0x31], "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn a_descriptor_adds_what_the_payload_does_not_say() {
+        // A key picture of two spatial layers, 640x360, in which the lower one opens its second temporal layer.
+        let element = [
+            0xfe, 0xff, 0xff, 0x87, 0xc3, 0x18, 0x7a, 0xaa, 0x01, 0x00, 0xa0, 0xa0, 0x14, 0x51, 0x41, 0x34, 0x51, 0x80,
+            0x21, 0x90, 0x88, 0x8a, 0x19, 0x40, 0x4f, 0xc0, 0x2c, 0xc0, 0x9f, 0xc0, 0x59, 0xc0,
+        ];
+        for (codec, payload) in [
+            (Codec::Vp8, &[0x90, 0xe0, 0x92, 0x34, 0x17, 0x60, 0x31][..]),
+            (Codec::Vp9, &[0xf8, 0x92, 0x34, 0x20, 0x02, 0x82]),
+        ] {
+            let mut structure = Structure::default();
+            let plain = describe(codec, false, payload, None, &mut structure);
+            assert_eq!((plain.opens, plain.size, plain.ids.frame_number), (0, None, None), "{codec:?}");
+            let described = describe(codec, false, payload, Some(&element), &mut structure);
+            let ids = Ids { frame_number: Some(0xffff), ..plain.ids };
+            assert_eq!(described, Description { opens: 1, size: Size::new(640, 360), ids, ..plain }, "{codec:?}");
+        }
     }
 }

@@ -1,50 +1,284 @@
 //! The VP9 payload descriptor (RFC 9628 section 4.2).
+//!
+//! Where upper spatial layers are left out, the payload stays as it is: a receiver takes the marker for the end of a
+//! picture (section 4.1), so it has to be set on the last packet of the highest layer that is sent, and of the
+//! scalability structure it reads the layers that come and sizes only (libwebrtc, `RtpVp9RefFinder`,
+//! `VideoRtpDepacketizerVp9`). Where temporal layers are left out, picture ids keep their gaps: references are
+//! relative, or follow from the place in the group of frames (section 4.2.1).
 
+use crate::media::codec::{ALL_LAYERS, Description, Ids, PictureId, Size};
+
+/// First octet.
 const PICTURE_ID: u8 = 0x80;
 const INTER_PREDICTED: u8 = 0x40;
 const LAYER_INDICES: u8 = 0x20;
+const FLEXIBLE: u8 = 0x10;
 const START_OF_FRAME: u8 = 0x08;
+const END_OF_FRAME: u8 = 0x04;
+const SCALABILITY_STRUCTURE: u8 = 0x02;
 
-/// The first packet of a key picture: start of a frame that is not inter-picture predicted, in the lowest
-/// spatial layer.
-pub fn starts_keyframe(payload: &[u8]) -> bool {
-    let Some((&flags, rest)) = payload.split_first() else {
-        return false;
-    };
-    if flags & INTER_PREDICTED != 0 || flags & START_OF_FRAME == 0 {
-        return false;
+/// Octet of the layer indices: between temporal and spatial layer, the switching up point.
+const SWITCHING_UP: u8 = 0x10;
+
+/// In flexible mode: another reference follows. There are at most three.
+const ANOTHER_DIFF: u8 = 0x01;
+const MAX_DIFFS: usize = 3;
+
+/// First octet of the scalability structure, below the number of spatial layers.
+const HAS_SIZES: u8 = 0x10;
+const HAS_GROUP: u8 = 0x08;
+
+/// What the descriptor says, and where.
+#[derive(Clone, Copy, Debug)]
+struct Descriptor {
+    flags: u8,
+    picture: Option<(usize, PictureId)>,
+    tl0_pic_idx: Option<(usize, u8)>,
+    spatial: u8,
+    temporal: u8,
+    is_switching_up: bool,
+    size: Option<Size>,
+    /// Where the frame's own bytes begin.
+    length: usize,
+}
+
+impl Descriptor {
+    fn parse(payload: &[u8]) -> Option<Self> {
+        let mut descriptor = Self::parse_ids(payload)?;
+        let mut at = descriptor.length;
+        if descriptor.flags & FLEXIBLE != 0 && descriptor.flags & INTER_PREDICTED != 0 {
+            let diffs = payload.get(at..)?.iter().take(MAX_DIFFS);
+            // The last says that no other follows.
+            at += 1 + diffs.take_while(|diff| **diff & ANOTHER_DIFF != 0).count();
+            if at > descriptor.length + MAX_DIFFS {
+                return None;
+            }
+        }
+        if descriptor.flags & SCALABILITY_STRUCTURE != 0 {
+            let structure = payload.get(at..)?;
+            let (length, size) = scalability_structure(structure)?;
+            at += length;
+            descriptor.size = size;
+        }
+        descriptor.length = at;
+        Some(descriptor)
     }
-    let picture_id_bytes = match rest.first() {
-        _ if flags & PICTURE_ID == 0 => 0,
-        Some(first) if first & 0x80 != 0 => 2,
-        Some(_) => 1,
-        None => return false,
-    };
-    if flags & LAYER_INDICES == 0 {
-        return rest.len() > picture_id_bytes;
+
+    /// Up to what may be patched.
+    fn parse_ids(payload: &[u8]) -> Option<Self> {
+        let flags = *payload.first()?;
+        let mut descriptor = Self {
+            flags,
+            picture: None,
+            tl0_pic_idx: None,
+            spatial: 0,
+            temporal: 0,
+            is_switching_up: false,
+            size: None,
+            length: 0,
+        };
+        let mut at = 1;
+        if flags & PICTURE_ID != 0 {
+            let id = PictureId::read(payload.get(at..)?)?;
+            descriptor.picture = Some((at, id));
+            at += id.length();
+        }
+        if flags & LAYER_INDICES != 0 {
+            let layer = *payload.get(at)?;
+            at += 1;
+            descriptor.temporal = layer >> 5;
+            descriptor.is_switching_up = layer & SWITCHING_UP != 0;
+            descriptor.spatial = layer >> 1 & 0x07;
+            if flags & FLEXIBLE == 0 {
+                descriptor.tl0_pic_idx = Some((at, *payload.get(at)?));
+                at += 1;
+            }
+        }
+        descriptor.length = at;
+        Some(descriptor)
     }
-    rest.get(picture_id_bytes).is_some_and(|layer| (layer >> 1) & 0x07 == 0)
+}
+
+/// What the payload says of itself; nothing if it is cut off.
+///
+/// A frame that is not inter-picture predicted needs nothing that came before its picture: a receiver may begin its
+/// layer with it, temporal or spatial. The switching up point says something else, of what comes after the frame.
+pub fn describe(payload: &[u8]) -> Option<Description> {
+    let descriptor = Descriptor::parse(payload).filter(|descriptor| descriptor.length < payload.len())?;
+    let starts_frame = descriptor.flags & START_OF_FRAME != 0;
+    let is_intra = descriptor.flags & INTER_PREDICTED == 0;
+    Some(Description {
+        starts_keyframe: is_intra && starts_frame && descriptor.spatial == 0,
+        starts_frame,
+        ends_frame: descriptor.flags & END_OF_FRAME != 0,
+        spatial: descriptor.spatial,
+        temporal: descriptor.temporal,
+        can_switch_up: is_intra,
+        opens: if is_intra || descriptor.is_switching_up { ALL_LAYERS } else { 0 },
+        ids: Ids {
+            picture: descriptor.picture.map(|(_, id)| id),
+            tl0_pic_idx: descriptor.tl0_pic_idx.map(|(_, value)| value),
+            frame_number: None,
+        },
+        size: descriptor.size,
+    })
+}
+
+/// Writes other ids, as wide as those that are there.
+pub fn patch(payload: &mut [u8], ids: Ids) {
+    let Some(descriptor) = Descriptor::parse_ids(payload) else {
+        return;
+    };
+    if let (Some((at, old)), Some(new)) = (descriptor.picture, ids.picture) {
+        old.with(new.value()).write(&mut payload[at..]);
+    }
+    if let (Some((at, _)), Some(new)) = (descriptor.tl0_pic_idx, ids.tl0_pic_idx) {
+        payload[at] = new;
+    }
+}
+
+/// How long it is, and the size of the highest spatial layer.
+fn scalability_structure(bytes: &[u8]) -> Option<(usize, Option<Size>)> {
+    let first = *bytes.first()?;
+    let mut at = 1;
+    let mut size = None;
+    if first & HAS_SIZES != 0 {
+        at += 4 * usize::from(first >> 5);
+        let &[w, idth, h, eight] = bytes.get(at..)?.first_chunk()?;
+        size = Size::new(u16::from_be_bytes([w, idth]), u16::from_be_bytes([h, eight]));
+        at += 4;
+    }
+    if first & HAS_GROUP != 0 {
+        let pictures = *bytes.get(at)?;
+        at += 1;
+        for _ in 0..pictures {
+            let references = *bytes.get(at)? >> 2 & 0x03;
+            at += 1 + usize::from(references);
+        }
+    }
+    Some((at, size))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::starts_keyframe;
+    use super::*;
+
+    /// 320x180, 640x360 and 1280x720; a group of four pictures on three temporal layers.
+    const STRUCTURE: [u8; 22] = [
+        0x58, 0x01, 0x40, 0x00, 0xb4, 0x02, 0x80, 0x01, 0x68, 0x05, 0x00, 0x02, 0xd0, 4, 0x14, 4, 0x54, 1, 0x34, 2,
+        0x54, 1,
+    ];
+
+    fn packet(descriptor: &[u8], structure: &[u8]) -> Vec<u8> {
+        [descriptor, structure, &[0x82, 0x49]].concat()
+    }
 
     #[test]
-    fn only_an_intra_picture_of_the_lowest_layer_starts() {
-        for (payload, expected) in [
-            (&[0x08, 1][..], true),
-            (&[0x88, 0x81, 0x23, 1][..], true),
-            (&[0xa8, 0x81, 0x23, 0x00, 0][..], true),
-            (&[0xa8, 0x81, 0x23, 0x02, 0][..], false),
-            (&[0xa8, 0x12, 0x00, 0][..], true),
-            (&[0x48, 1][..], false),
-            (&[0x00, 1][..], false),
-            (&[0x88][..], false),
-            (&[0xa8, 0x81][..], false),
-            (&[][..], false),
+    fn a_packet_tells_its_layer_its_ids_and_where_it_stands() {
+        let long = |id| Some(PictureId::Long(id));
+        let ids = |picture, tl0_pic_idx| Ids { picture, tl0_pic_idx, frame_number: None };
+        let delta = Description::default();
+        let key = Description { starts_keyframe: true, can_switch_up: true, opens: ALL_LAYERS, ..delta };
+        let (first, last) = (Description { starts_frame: true, ..delta }, Description { ends_frame: true, ..delta });
+        for (descriptor, structure, expected) in [
+            // Non-flexible: a key picture with its structure, its upper spatial layer, pictures after it.
+            (
+                &[0xaa, 0x92, 0x34, 0x10, 0x07][..],
+                &STRUCTURE[..],
+                Description { ids: ids(long(0x1234), Some(7)), size: Size::new(1_280, 720), starts_frame: true, ..key },
+            ),
+            (
+                &[0xac, 0x92, 0x34, 0x13, 0x07],
+                &[],
+                Description {
+                    starts_keyframe: false,
+                    starts_frame: true,
+                    ends_frame: true,
+                    spatial: 1,
+                    ids: ids(long(0x1234), Some(7)),
+                    ..key
+                },
+            ),
+            (
+                &[0xe8, 0x92, 0x35, 0x54, 0x07],
+                &[],
+                Description { spatial: 2, temporal: 2, opens: ALL_LAYERS, ids: ids(long(0x1235), Some(7)), ..first },
+            ),
+            (
+                &[0xe4, 0x12, 0x20, 0xff],
+                &[],
+                Description { temporal: 1, ids: ids(Some(PictureId::Short(0x12)), Some(0xff)), ..last },
+            ),
+            // Flexible: no TL0PICIDX, one to three references.
+            (
+                &[0xf8, 0xff, 0xff, 0x42, 0x02],
+                &[],
+                Description { spatial: 1, temporal: 2, ids: ids(long(0x7fff), None), ..first },
+            ),
+            (
+                &[0xf8, 0xff, 0xff, 0x20, 0x03, 0x05, 0x08],
+                &[],
+                Description { temporal: 1, ids: ids(long(0x7fff), None), ..first },
+            ),
+            // A structure of one layer without sizes; with sizes behind three references.
+            (&[0x8a, 0x80, 0x00], &[0x00], Description { starts_frame: true, ids: ids(long(0), None), ..key }),
+            (
+                &[0xda, 0x80, 0x00, 0x03, 0x05, 0x08],
+                &[0x10, 0x02, 0x80, 0x01, 0x68],
+                Description { size: Size::new(640, 360), ids: ids(long(0), None), ..first },
+            ),
+            // The end of a key picture; no ids at all.
+            (
+                &[0x84, 0x05],
+                &[],
+                Description {
+                    starts_keyframe: false,
+                    ends_frame: true,
+                    ids: ids(Some(PictureId::Short(5)), None),
+                    ..key
+                },
+            ),
+            (&[0x08], &[], Description { starts_frame: true, ..key }),
+            (&[0x48], &[], first),
+            (&[0x40], &[], delta),
         ] {
-            assert_eq!(starts_keyframe(payload), expected, "{payload:x?}");
+            assert_eq!(describe(&packet(descriptor, structure)), Some(expected), "{descriptor:x?}");
+        }
+    }
+
+    #[test]
+    fn what_is_cut_off_says_nothing() {
+        for (whole, length) in [
+            (packet(&[0xaa, 0x92, 0x34, 0x10, 0x07], &STRUCTURE), 5 + STRUCTURE.len()),
+            (packet(&[0xfa, 0x92, 0x34, 0x20, 0x03, 0x05, 0x08], &STRUCTURE), 7 + STRUCTURE.len()),
+            (packet(&[0xaa, 0x12, 0x10, 0x07], &[0xff; 29]), usize::MAX),
+            (packet(&[0xf8, 0x12, 0x10, 0x03, 0x05, 0x09], &[0; 9]), usize::MAX),
+        ] {
+            for cut in 0..whole.len() {
+                assert_eq!(describe(&whole[..cut]).is_some(), cut > length, "{cut} of {whole:x?}");
+                patch(&mut whole[..cut].to_vec(), Ids { picture: Some(PictureId::Long(1)), ..Ids::default() });
+            }
+        }
+    }
+
+    #[test]
+    fn other_ids_are_written_as_wide_as_those_that_are_there() {
+        let ids = Ids { picture: Some(PictureId::Long(0x2bcd)), tl0_pic_idx: Some(9), frame_number: Some(3) };
+        for (before, after) in [
+            (&[0xa8, 0x92, 0x34, 0x10, 0x07, 0x82][..], &[0xa8, 0xab, 0xcd, 0x10, 0x09, 0x82][..]),
+            (&[0xa8, 0x12, 0x10, 0x07, 0x82], &[0xa8, 0x4d, 0x10, 0x09, 0x82]),
+            (&[0xf8, 0x92, 0x34, 0x10, 0x02, 0x82], &[0xf8, 0xab, 0xcd, 0x10, 0x02, 0x82]),
+            (&[0x28, 0x10, 0x07, 0x82], &[0x28, 0x10, 0x09, 0x82]),
+            (&[0x08, 0x82], &[0x08, 0x82]),
+        ] {
+            let mut payload = before.to_vec();
+            patch(&mut payload, ids);
+            assert_eq!(payload, after);
+            let described = describe(&payload).unwrap().ids;
+            let picture = described.picture.map(|id| (id.value(), ids.picture.unwrap().value() & id.max()));
+            assert!(picture.is_none_or(|(found, expected)| found == expected), "{after:x?}");
+            patch(&mut payload, Ids::default());
+            assert_eq!(payload, after);
         }
     }
 }
