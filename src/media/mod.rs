@@ -25,3 +25,7 @@ pub mod sdp;
 pub mod sending;
 pub mod srtp;
 pub mod wallclock;
+
+#[cfg(test)]
+#[path = "../../tests/decoder/mod.rs"]
+mod decoder;

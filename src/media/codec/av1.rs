@@ -8,9 +8,9 @@ const CONTINUES_OBU: u8 = 0x80;
 const IS_CONTINUED: u8 = 0x40;
 const NEW_CODED_VIDEO_SEQUENCE: u8 = 0x08;
 
-/// What payload and descriptor say; nothing if the payload is empty. A receiver that reads descriptors takes a frame
-/// for a keyframe if its own brings the templates (libwebrtc, `ParseGenericDependenciesExtension`), so where there is
-/// one, it decides.
+/// What payload and descriptor say, but for what a descriptor says with any codec; nothing if the payload is empty. A
+/// receiver that reads descriptors takes a frame for a keyframe if its own brings the templates (libwebrtc,
+/// `ParseGenericDependenciesExtension`), so where there is one, it decides.
 pub fn describe(payload: &[u8], dependency: Option<&Dependency>) -> Option<Description> {
     let header = *payload.first()?;
     let (starts_frame, ends_frame) = (header & CONTINUES_OBU == 0, header & IS_CONTINUED == 0);
@@ -25,14 +25,12 @@ pub fn describe(payload: &[u8], dependency: Option<&Dependency>) -> Option<Descr
                 ends_frame: dependency.ends_frame,
                 spatial: layer.spatial,
                 temporal: layer.temporal,
-                opens: dependency.opens,
                 ..Description::default()
             }
         }
     };
     let starts = description.starts_keyframe;
-    let opens = if starts { ALL_LAYERS } else { description.opens };
-    Some(Description { can_switch_up: starts, opens, ..description })
+    Some(Description { can_switch_up: starts, opens: if starts { ALL_LAYERS } else { 0 }, ..description })
 }
 
 #[cfg(test)]
@@ -75,8 +73,8 @@ mod tests {
         assert_eq!(key.opens, ALL_LAYERS);
         let upper = Layer { spatial: 1, temporal: 2 };
         for (change, expected) in [
-            (Dependency { has_structure: false, ..dependency }, (false, true, 0, 0, 2)),
-            (Dependency { layer: Some(upper), ..dependency }, (false, true, 1, 2, 2)),
+            (Dependency { has_structure: false, ..dependency }, (false, true, 0, 0, 0)),
+            (Dependency { layer: Some(upper), ..dependency }, (false, true, 1, 2, 0)),
             (
                 Dependency { starts_frame: false, has_structure: false, layer: None, opens: 0, ..dependency },
                 (false, false, 0, 0, 0),

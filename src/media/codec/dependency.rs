@@ -411,13 +411,13 @@ mod tests {
         };
         let mut structure = Structure::default();
         let mut found = 0;
-        for _ in 0..50_000 {
+        for _ in 0..20_000 {
             let mut element: Vec<u8> = (0..random() % 64).map(|_| random()).collect();
             if element.len() > 3 {
                 element[3] |= 0x80;
             }
             found += usize::from(structure.read(&element).is_some_and(|dependency| dependency.has_structure));
         }
-        assert!(found > 20, "{found}");
+        assert!(found > 10, "{found}");
     }
 }

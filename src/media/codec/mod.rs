@@ -33,7 +33,8 @@ pub struct Description {
     pub spatial: u8,
     /// The layer of its frame, 0 if it doesn't say.
     pub temporal: u8,
-    /// A receiver that had only lower temporal layers may begin with this frame. The first packet tells.
+    /// A receiver that had only the lower temporal layers, but all of those, may begin with this frame. The first packet
+    /// tells.
     pub can_switch_up: bool,
     /// A receiver that gets this frame, on the highest spatial layer that it gets, may get all frames up to this temporal
     /// layer that come after it. The first packet tells.
@@ -180,6 +181,9 @@ impl Size {
         Some(Self { width: NonZeroU16::new(width)?, height: NonZeroU16::new(height)? })
     }
 }
+
+#[cfg(test)]
+mod story;
 
 #[cfg(test)]
 mod tests {

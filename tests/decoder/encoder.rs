@@ -1,0 +1,296 @@
+//! Sources of synthetic video: headers as browsers write them, bodies that say what they refer to.
+
+use super::Packet;
+use super::body::Body;
+
+/// Bytes behind the headers of each packet of a frame; every frame has two packets, so that layers end and begin
+/// within a picture.
+const FILLING: usize = 20;
+
+/// Ticks from picture to picture.
+const INTERVAL: u32 = 3_000;
+
+/// Temporal layer, whether it is a sync frame, and how far back the frames are that it refers to: eight pictures of
+/// libvpx's three layers. The second half goes on without sync.
+const VP8_L1T3: [(u8, bool, &[u32]); 8] = [
+    (0, false, &[4]),
+    (2, true, &[1]),
+    (1, true, &[2]),
+    (2, false, &[1, 2]),
+    (0, false, &[4]),
+    (2, false, &[1, 2]),
+    (1, false, &[2, 4]),
+    (2, false, &[1, 2]),
+];
+
+/// Temporal layer and reference: four pictures of VP9's and AV1's three layers.
+const L1T3: [(u8, u32); 4] = [(0, 4), (2, 1), (1, 2), (2, 1)];
+
+/// The same as a scalability structure announces it: one spatial layer of 640x360.
+const VP9_STRUCTURE: [u8; 14] = [0x18, 0x02, 0x80, 0x01, 0x68, 4, 0x14, 4, 0x54, 1, 0x34, 2, 0x54, 1];
+
+/// Three spatial layers, without a group.
+const VP9_SPATIAL_STRUCTURE: [u8; 13] = [0x50, 0x01, 0x40, 0x00, 0xb4, 0x02, 0x80, 0x01, 0x68, 0x05, 0x00, 0x02, 0xd0];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Vp8,
+    Vp8L1T3,
+    /// Non-flexible.
+    Vp9L1T3,
+    /// Flexible; upper spatial layers refer to lower ones in key pictures only.
+    Vp9L3T3Key,
+    Av1L1T3,
+    H264,
+}
+
+/// A source: one SSRC of a publisher.
+#[derive(Debug)]
+pub struct Encoder {
+    mode: Mode,
+    stream: u32,
+    seq_no: u64,
+    timestamp: u32,
+    /// Frames, of which the bodies speak.
+    frame: u32,
+    /// Pictures since the last keyframe.
+    since_key: u32,
+    wants_keyframe: bool,
+    /// Bits of the picture id: 15, 7, or none.
+    pub picture_bits: u8,
+    picture: u16,
+    tl0_pic_idx: u8,
+}
+
+/// A packet that was sent.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub seq_no: u64,
+    pub timestamp: u32,
+    pub marker: bool,
+    pub payload: Vec<u8>,
+    pub dependency: Option<Vec<u8>>,
+    /// What the source knows of it.
+    pub spatial: u8,
+    pub temporal: u8,
+}
+
+impl Sent {
+    pub fn packet(&self) -> Packet<'_> {
+        let Self { seq_no, timestamp, marker, .. } = *self;
+        Packet { seq_no, timestamp, marker, payload: &self.payload, dependency: self.dependency.as_deref() }
+    }
+}
+
+/// One frame to be written.
+struct Frame {
+    is_key: bool,
+    is_last_of_picture: bool,
+    spatial: u8,
+    temporal: u8,
+    is_sync: bool,
+    /// How many pictures back.
+    references: Vec<u32>,
+    body: Body,
+}
+
+impl Encoder {
+    /// `stream` tells it from others; all its numbers begin somewhere near `first`.
+    pub fn new(mode: Mode, stream: u32, first: u16) -> Self {
+        Self {
+            mode,
+            stream,
+            seq_no: first.into(),
+            timestamp: u32::from(first) << 16,
+            frame: 0,
+            since_key: 0,
+            wants_keyframe: true,
+            picture_bits: 15,
+            picture: first,
+            tl0_pic_idx: first as u8,
+        }
+    }
+
+    pub fn request_keyframe(&mut self) {
+        self.wants_keyframe = true;
+    }
+
+    /// Another picture, in two packets for each spatial layer.
+    pub fn encode(&mut self) -> Vec<Sent> {
+        let is_key = std::mem::take(&mut self.wants_keyframe);
+        self.since_key = if is_key { 0 } else { self.since_key + 1 };
+        self.timestamp = self.timestamp.wrapping_add(INTERVAL);
+        self.picture = self.picture.wrapping_add(1);
+        let (temporal, is_sync, differences): (u8, bool, &[u32]) = match self.mode {
+            Mode::Vp8 | Mode::H264 => (0, false, &[1]),
+            Mode::Vp8L1T3 => VP8_L1T3[self.since_key as usize % 8],
+            Mode::Vp9L1T3 | Mode::Vp9L3T3Key | Mode::Av1L1T3 => {
+                let (temporal, difference) = &L1T3[self.since_key as usize % 4];
+                (*temporal, false, std::slice::from_ref(difference))
+            }
+        };
+        self.tl0_pic_idx = self.tl0_pic_idx.wrapping_add(u8::from(temporal == 0));
+        let spatial_layers = if self.mode == Mode::Vp9L3T3Key { 3 } else { 1 };
+        let mut packets = Vec::new();
+        for spatial in 0..spatial_layers {
+            let references = if is_key { Vec::new() } else { differences.to_vec() };
+            // In a key picture, the frame before is the spatial layer below.
+            let mut referred: Vec<u32> =
+                references.iter().map(|pictures| self.frame - spatial_layers * pictures).collect();
+            if is_key && spatial > 0 {
+                referred.push(self.frame - 1);
+            }
+            let frame = Frame {
+                is_key,
+                is_last_of_picture: spatial + 1 == spatial_layers,
+                spatial: spatial as u8,
+                temporal,
+                is_sync,
+                references,
+                body: Body { stream: self.stream, frame: self.frame, references: referred },
+            };
+            packets.extend([true, false].map(|is_first| self.packet(&frame, is_first)));
+            self.frame += 1;
+        }
+        packets
+    }
+
+    fn packet(&mut self, frame: &Frame, is_first: bool) -> Sent {
+        let mut payload = Vec::new();
+        match self.mode {
+            Mode::Vp8 | Mode::Vp8L1T3 => self.write_vp8(frame, is_first, &mut payload),
+            Mode::Vp9L1T3 | Mode::Vp9L3T3Key => self.write_vp9(frame, is_first, &mut payload),
+            Mode::Av1L1T3 => write_av1(frame, is_first, &mut payload),
+            Mode::H264 => write_h264(frame, is_first, &mut payload),
+        }
+        if is_first {
+            frame.body.write(&mut payload);
+        }
+        payload.resize(payload.len() + FILLING, 0x55);
+        self.seq_no += 1;
+        Sent {
+            seq_no: self.seq_no,
+            timestamp: self.timestamp,
+            marker: frame.is_last_of_picture && !is_first,
+            payload,
+            dependency: (self.mode == Mode::Av1L1T3).then(|| self.dependency(frame, is_first)),
+            spatial: frame.spatial,
+            temporal: frame.temporal,
+        }
+    }
+
+    fn write_picture_id(&self, out: &mut Vec<u8>) {
+        match self.picture_bits {
+            15 => out.extend((self.picture | 0x8000).to_be_bytes()),
+            7 => out.push(self.picture as u8 & 0x7f),
+            _ => {}
+        }
+    }
+
+    fn write_vp8(&self, frame: &Frame, is_first: bool, out: &mut Vec<u8>) {
+        out.push(0x80 | u8::from(is_first) << 4);
+        let has_layers = self.mode == Mode::Vp8L1T3;
+        let fields = if self.picture_bits > 0 { 0x80 } else { 0 };
+        out.push(fields | if has_layers { 0x60 } else { 0 });
+        self.write_picture_id(out);
+        if has_layers {
+            out.extend([self.tl0_pic_idx, frame.temporal << 6 | u8::from(frame.is_sync) << 5]);
+        }
+        if is_first && frame.is_key {
+            out.extend([0x50, 0x2b, 0x00, 0x9d, 0x01, 0x2a, 0x80, 0x02, 0x68, 0x01]);
+        } else {
+            out.push(0x31);
+        }
+    }
+
+    fn write_vp9(&self, frame: &Frame, is_first: bool, out: &mut Vec<u8>) {
+        let is_flexible = self.mode == Mode::Vp9L3T3Key;
+        let has_structure = is_first && frame.is_key && frame.spatial == 0;
+        let boundary = if is_first { 0x08 } else { 0x04 };
+        let bits = [(frame.is_key, 0x00, 0x40), (is_flexible, 0x10, 0), (has_structure, 0x02, 0)];
+        let flags = bits.map(|(is_set, yes, no)| if is_set { yes } else { no }).iter().sum::<u8>();
+        out.push(0xa0 | boundary | flags);
+        self.write_picture_id(out);
+        let is_inter_layer = u8::from(frame.is_key && frame.spatial > 0);
+        // All pictures refer to lower temporal layers only: after any of them others may begin.
+        out.push(frame.temporal << 5 | 0x10 | frame.spatial << 1 | is_inter_layer);
+        if !is_flexible {
+            out.push(self.tl0_pic_idx);
+        } else {
+            for (index, difference) in frame.references.iter().enumerate() {
+                out.push((*difference as u8) << 1 | u8::from(index + 1 < frame.references.len()));
+            }
+        }
+        match (has_structure, is_flexible) {
+            (true, false) => out.extend(VP9_STRUCTURE),
+            (true, true) => out.extend(VP9_SPATIAL_STRUCTURE),
+            _ => {}
+        }
+    }
+
+    /// The templates of the AV1 RTP payload specification, appendix A.6.2.1, with ids that differ from source to source.
+    fn dependency(&self, frame: &Frame, is_first: bool) -> Vec<u8> {
+        let first_template = (self.stream * 7 % 64) as u8;
+        let template = match (frame.is_key, self.since_key % 4) {
+            (true, _) => 0,
+            (false, 0) => 1,
+            (false, 2) => 2,
+            (false, place) => 3 + (place as u8) / 2,
+        };
+        let boundary = if is_first { 0x80 } else { 0x40 };
+        let mut element = vec![boundary | ((first_template + template) % 64)];
+        element.extend(self.picture.to_be_bytes());
+        if !(is_first && frame.is_key) {
+            return element;
+        }
+        let mut bits = Vec::new();
+        let mut put = |count: u32, value: u32| bits.extend((0..count).rev().map(|bit| value >> bit & 1 == 1));
+        // A structure and nothing else; three decode targets; layers 0, 0, 1, 2, 2.
+        put(5, 0b10000);
+        put(6, first_template.into());
+        put(5, 2);
+        put(10, 0b00_01_01_00_11);
+        // SSS, SSS, -DS, --D, --D.
+        put(30, 0b101010_101010_000110_000001_000001);
+        for difference in [0, 4, 2, 1, 1] {
+            if difference > 0 {
+                put(5, 0b10000 | (difference - 1));
+            }
+            put(1, 0);
+        }
+        // One chain that protects all; how far back it goes.
+        put(2, 1);
+        [0, 4, 2, 1, 3].into_iter().for_each(|difference| put(4, difference));
+        put(1, 1);
+        put(32, 639 << 16 | 359);
+        element.extend(
+            bits.chunks(8)
+                .map(|bits| bits.iter().enumerate().fold(0, |byte, (at, bit)| byte | u8::from(*bit) << (7 - at))),
+        );
+        element
+    }
+}
+
+fn write_av1(frame: &Frame, is_first: bool, out: &mut Vec<u8>) {
+    // One unit, whose end is in the second packet.
+    out.push(match (is_first, frame.is_key) {
+        (true, true) => 0x58,
+        (true, false) => 0x50,
+        (false, _) => 0x90,
+    });
+    out.push(0x32);
+}
+
+fn write_h264(frame: &Frame, is_first: bool, out: &mut Vec<u8>) {
+    match (is_first, frame.is_key) {
+        (true, true) => out.extend([0x78, 0, 4, 0x67, 0x42, 0xe0, 0x1f, 0, 4, 0x68, 0xce, 0x3c, 0x80]),
+        (true, false) => return out.extend([0x7c, 0x81, 0x9a]),
+        (false, true) => return out.extend([0x65, 0x88]),
+        (false, false) => return out.extend([0x7c, 0x41]),
+    }
+    // An aggregate has room for whole units only: one of supplemental information takes the body.
+    let mut body = vec![0x06];
+    frame.body.write(&mut body);
+    out.extend(((body.len() + FILLING) as u16).to_be_bytes());
+    out.push(0x06);
+}

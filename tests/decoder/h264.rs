@@ -1,0 +1,54 @@
+//! H.264 as libwebrtc's `PacketBuffer` and `H264SpsPpsTracker` take it: a frame is what has one timestamp.
+
+use super::{Found, Packet, byte};
+
+#[derive(Debug, Default)]
+pub struct State {
+    has_sps: bool,
+    has_pps: bool,
+    is_in_fragments: bool,
+}
+
+impl State {
+    /// `picture` is the timestamp of the last, and whether it has ended.
+    pub fn find(&mut self, packet: &Packet, picture: Option<(u32, bool)>, is_in_frame: bool) -> Result<Found, String> {
+        let starts_frame = picture.is_none_or(|(timestamp, has_ended)| has_ended || timestamp != packet.timestamp);
+        // Where packets are missing, so may the rest of a unit.
+        self.is_in_fragments &= is_in_frame;
+        let mut is_key = false;
+        let mut types = Vec::new();
+        let first = byte(packet.payload, 0)? % 32;
+        match first {
+            24 => {
+                let mut rest = &packet.payload[1..];
+                while !rest.is_empty() {
+                    let length = usize::from(byte(rest, 0)?) * 256 + usize::from(byte(rest, 1)?);
+                    types.push(byte(rest, 2)? % 32);
+                    rest = rest.get(2 + length..).ok_or("a unit is cut off")?;
+                }
+            }
+            28 => {
+                let header = byte(packet.payload, 1)?;
+                if header & 0x80 != 0 {
+                    types.push(header % 32);
+                } else if !self.is_in_fragments {
+                    return Err("a fragment without its first".into());
+                }
+                self.is_in_fragments = header & 0x40 == 0;
+            }
+            single => types.push(single),
+        }
+        if first != 28 && self.is_in_fragments {
+            return Err("a fragment without its last".into());
+        }
+        for kind in types {
+            match kind {
+                7 => (self.has_sps, is_key) = (true, true),
+                8 => self.has_pps = true,
+                1 | 5 if !self.has_sps || !self.has_pps => return Err("a slice before its parameter sets".into()),
+                _ => {}
+            }
+        }
+        Ok(Found { starts_frame, ends_frame: packet.marker, is_key, spatial: 0, temporal: 0 })
+    }
+}
