@@ -2,11 +2,11 @@
 //! and the frame numbers of dependency descriptors.
 //!
 //! A source's numbers get a constant offset, so what its frames say of each other stays true: P_DIFF (RFC 9628
-//! section 4.2) and the descriptor's frame differences (AV1 RTP payload specification, appendix A.4) are relative. Where
-//! temporal layers are left out, these numbers have gaps, which a receiver expects. VP8 knows no references: a receiver
-//! takes a gap in its picture ids for a picture that is still to come, and holds back what may depend on it (libwebrtc,
-//! `RtpVp8RefFinder`, `not_yet_received_frames_`). So VP8's pictures are numbered without those that were left out,
-//! and nobody else's are.
+//! section 4.2) and the descriptor's frame differences (AV1 RTP payload specification, appendix A.4) are relative.
+//! Where temporal layers are left out, these numbers have gaps, which a receiver expects. VP8 knows no references: a
+//! receiver takes a gap in its picture ids for a picture that is still to come, and holds back what may depend on it
+//! (libwebrtc, `RtpVp8RefFinder`, `not_yet_received_frames_`). So VP8's pictures are numbered without those that were
+//! left out, and nobody else's are.
 
 use crate::media::codec::Ids;
 

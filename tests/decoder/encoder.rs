@@ -228,7 +228,8 @@ impl Encoder {
         }
     }
 
-    /// The templates of the AV1 RTP payload specification, appendix A.6.2.1, with ids that differ from source to source.
+    /// The templates of the AV1 RTP payload specification, appendix A.6.2.1, with ids that differ from source to
+    /// source.
     fn dependency(&self, frame: &Frame, is_first: bool) -> Vec<u8> {
         let first_template = (self.stream * 7 % 64) as u8;
         let template = match (frame.is_key, self.since_key % 4) {

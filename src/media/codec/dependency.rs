@@ -266,8 +266,8 @@ impl Bits<'_> {
 mod tests {
     use super::*;
 
-    /// One spatial and three temporal layers (appendix A.6.2.1), 640x360, first template 5. Indications of the templates:
-    /// SSS, SSS, -DS, --D, --D.
+    /// One spatial and three temporal layers (appendix A.6.2.1), 640x360, first template 5. Indications of the
+    /// templates: SSS, SSS, -DS, --D, --D.
     const L1T3: [u8; 20] = [
         0x85, 0x12, 0x34, 0x80, 0xa2, 0x14, 0xea, 0xa8, 0x60, 0x41, 0x4d, 0x14, 0x10, 0x20, 0x84, 0x27, 0x02, 0x7f,
         0x01, 0x67,

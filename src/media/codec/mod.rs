@@ -33,11 +33,11 @@ pub struct Description {
     pub spatial: u8,
     /// The layer of its frame, 0 if it doesn't say.
     pub temporal: u8,
-    /// A receiver that had only the lower temporal layers, but all of those, may begin with this frame. The first packet
-    /// tells.
+    /// A receiver that had only the lower temporal layers, but all of those, may begin with this frame. The first
+    /// packet tells.
     pub can_switch_up: bool,
-    /// A receiver that gets this frame, on the highest spatial layer that it gets, may get all frames up to this temporal
-    /// layer that come after it. The first packet tells.
+    /// A receiver that gets this frame, on the highest spatial layer that it gets, may get all frames up to this
+    /// temporal layer that come after it. The first packet tells.
     pub opens: u8,
     /// The numbers of its picture.
     pub ids: Ids,
