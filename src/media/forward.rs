@@ -178,7 +178,10 @@ impl Forward {
         // What was left out is taken up again layer by layer, each where it can be decoded without it.
         let is_decodable = layer <= self.temporal || layer == self.temporal + 1 && description.can_switch_up;
         let is_left_out = layer > limit || !is_decodable;
-        self.temporal = if is_left_out { self.temporal.min(layer - 1) } else { self.temporal.max(layer) };
+        self.temporal = match is_left_out {
+            true => self.temporal.min(layer - 1),
+            false => self.temporal.max(layer).max(description.opens),
+        };
         self.picture = Some((timestamp, is_left_out));
         is_left_out
     }
@@ -354,6 +357,8 @@ mod tests {
                 ((13, 1, 1, true), 2),
                 ((14, 1, 2, false), 2),
                 ((15, 1, 2, true), 2),
+                ((16, 1, 2, false), 0),
+                ((17, 1, 1, false), 0),
             ],
         );
         let sent = |seq_no, left_out| Some((seq_no, left_out));
@@ -376,8 +381,15 @@ mod tests {
             (sent(106, 5), 13),
             (None, 14),
             (sent(107, 6), 15),
+            (None, 16),
+            (None, 17),
         ];
         assert_eq!(out, expected.map(|(sent, _)| sent));
+        // A frame that opens layers above it lets them in from then on.
+        let opening = Description { opens: 2, ..Description::default() };
+        forward.rewrite(&packet(1, 18, 1_800, false), &opening, 2).expect("of the lowest layer");
+        let out = layered(&mut forward, &[((19, 1, 2, false), 2), ((20, 1, 1, false), 2)]);
+        assert_eq!(out, [sent(109, 8), sent(110, 8)]);
     }
 
     #[test]

@@ -251,8 +251,8 @@ mod tests {
         let start = Instant::now();
         let mut layers = Layers::default();
         assert!(layers.grades().is_empty());
-        assert_eq!(play(&mut layers, start, 0..500, &[(0, 0)]), [0]);
-        assert_eq!(play(&mut layers, start, 500..3_000, &[(0, 0), (1, 0), (2, 0)]), [500]);
+        assert_eq!(play(&mut layers, start, 0..500, &[(0, 0)]), [0, 300], "it is there, it is measured");
+        assert_eq!(play(&mut layers, start, 500..3_000, &[(0, 0), (1, 0), (2, 0)]), [500, 600]);
         let of = |layers: &Layers| layers.grades().iter().map(|grade| (grade.layer, grade.height)).collect::<Vec<_>>();
         assert_eq!(of(&layers), [(0, 180), (1, 360), (2, 720)]);
         assert_eq!([2, 1, 0].map(|layer| layers.nearest(layer)), [2, 1, 0]);

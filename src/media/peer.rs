@@ -22,7 +22,7 @@ use crate::datagrams::{Datagrams, Route};
 use crate::id::Names;
 use crate::media::addresses::Validated;
 use crate::media::allowance::Allowance;
-use crate::media::codec::Structure;
+use crate::media::codec::dependency::Structure;
 use crate::media::egress::Egress;
 use crate::media::elements::Elements;
 use crate::media::fault::PeerError;

@@ -205,7 +205,7 @@ mod tests {
         packet
     }
 
-    fn feedback(compound: &[u8]) -> Vec<Feedback> {
+    fn feedback(compound: &[u8]) -> Vec<Feedback<'_>> {
         let mut found = Vec::new();
         read(compound, |feedback| found.push(feedback));
         found
