@@ -45,9 +45,9 @@ static ALLOCATOR: Counting = Counting;
 /// Allocations while packets are taken, and while they are forwarded.
 fn allocations(watchers: usize) -> [u64; 2] {
     let mut world = World::new();
-    let publisher = world.join("r", true, false);
+    let publisher = world.join("r", true, false, false);
     for watcher in 0..watchers {
-        world.join("r", false, watcher == 0);
+        world.join("r", false, watcher == 0, false);
     }
     world.run(Duration::from_secs(2));
     let frame = |world: &mut World, key| {
