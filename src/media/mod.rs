@@ -2,6 +2,7 @@
 
 pub mod addresses;
 pub mod allowance;
+pub mod bandwidth;
 pub mod codec;
 pub mod demux;
 pub mod dtls;
