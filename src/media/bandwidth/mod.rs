@@ -3,3 +3,8 @@
 
 pub mod feedback;
 pub mod history;
+pub mod loss;
+pub mod meter;
+pub mod probe;
+pub mod queue;
+pub mod trend;

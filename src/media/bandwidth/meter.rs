@@ -1,0 +1,81 @@
+//! A rate over the last half second, from packets with their times.
+
+/// Bins of a meter, the one that is being filled among them.
+const BINS: usize = 16;
+
+/// Microseconds of a bin, as a power of two: about one frame. So the rate is that of the last 0.49 s. Shorter, the
+/// rate swings with each frame; longer, a drop of capacity is seen late.
+const BIN_BITS: u32 = 15;
+
+/// Full bins before there is a rate: 0.16 s.
+const ENOUGH: usize = 5;
+
+/// Bytes by time.
+#[derive(Debug, Default)]
+pub struct Meter {
+    bins: [u32; BINS],
+    /// The bin that is being filled.
+    newest: usize,
+    /// When it began, in microseconds modulo 2^32.
+    began: u32,
+    /// Full bins, up to all others.
+    full: usize,
+}
+
+impl Meter {
+    /// Counts a packet at a time in microseconds modulo 2^32. Times may be out of order.
+    pub fn push(&mut self, micros: u32, bytes: u16) {
+        if self.full == 0 && self.bins[self.newest] == 0 {
+            self.began = micros;
+        }
+        let since = micros.wrapping_sub(self.began) as i32 >> BIN_BITS;
+        for _ in 0..since.clamp(0, BINS as i32) {
+            self.newest = (self.newest + 1) % BINS;
+            self.bins[self.newest] = 0;
+            self.full = (self.full + 1).min(BINS - 1);
+        }
+        if since > 0 {
+            self.began = self.began.wrapping_add((since as u32) << BIN_BITS);
+        }
+        let back = usize::try_from(-since).unwrap_or(0);
+        if back < BINS {
+            self.bins[(self.newest + BINS - back) % BINS] += u32::from(bytes);
+        }
+    }
+
+    /// Bits a second, once there is enough to tell.
+    pub fn rate_bps(&self) -> Option<f64> {
+        let bytes: u32 = self.bins.iter().sum::<u32>() - self.bins[self.newest];
+        let seconds = (self.full << BIN_BITS) as f64 / 1e6;
+        (self.full >= ENOUGH).then(|| f64::from(bytes) * 8.0 / seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_that_of_the_last_half_second() {
+        for (name, start, out_of_order) in [("plain", 0_u32, false), ("wraps", u32::MAX - 1_000_000, true)] {
+            let mut meter = Meter::default();
+            let push = |meter: &mut Meter, ms: u32, bytes| {
+                let swapped = if out_of_order { ms ^ 1 } else { ms };
+                meter.push(start.wrapping_add(1_000 * swapped), bytes);
+            };
+            (0..150).for_each(|ms| push(&mut meter, ms, 125));
+            assert_eq!(meter.rate_bps(), None, "{name}: too early");
+            (150..2_000).for_each(|ms| push(&mut meter, ms, 125));
+            let near = |meter: &Meter, bps: f64| {
+                let rate = meter.rate_bps().unwrap();
+                assert!((rate / bps - 1.0).abs() < 0.01, "{name}: {rate} for {bps}");
+            };
+            near(&meter, 1e6);
+            (2_000..2_600).for_each(|ms| push(&mut meter, ms, 25));
+            near(&meter, 2e5);
+            push(&mut meter, 60_000, 1);
+            push(&mut meter, 60_100, 1);
+            assert!(meter.rate_bps().unwrap() < 100.0, "{name}: after a pause");
+        }
+    }
+}
