@@ -5,6 +5,7 @@ pub mod feedback;
 pub mod history;
 pub mod loss;
 pub mod meter;
+pub mod pacer;
 pub mod probe;
 pub mod queue;
 pub mod trend;

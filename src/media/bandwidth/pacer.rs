@@ -1,0 +1,109 @@
+//! The pace at which packets leave to one subscriber: normal traffic at once, bursts a little at a time, so that a
+//! keyframe does not fill the queue of a slow link.
+
+use std::time::{Duration, Instant};
+
+/// Pace over estimate. Nearer to 1, a keyframe waits longer here; higher, it waits in the path's queue, where all
+/// that follows waits with it.
+const FACTOR: f64 = 2.5;
+
+/// What may leave at once: so long at the pace, or so many bytes (ten packets). More is more loss where queues are
+/// short; less makes the loop wake up for ordinary frames.
+const BURST: Duration = Duration::from_millis(5);
+const BURST_BYTES: f64 = 12_000.0;
+
+/// A token bucket in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Pacer {
+    tokens: f64,
+    filled: Instant,
+    /// Bytes a second.
+    rate: f64,
+    burst: f64,
+}
+
+impl Pacer {
+    /// A full bucket for an estimate.
+    pub fn new(now: Instant, estimate_bps: u64) -> Self {
+        let mut pacer = Self { tokens: 0.0, filled: now, rate: 0.0, burst: 0.0 };
+        pacer.set_estimate(now, estimate_bps);
+        pacer.tokens = pacer.burst;
+        pacer
+    }
+
+    /// Sets the pace from an estimate.
+    pub fn set_estimate(&mut self, now: Instant, estimate_bps: u64) {
+        self.fill(now);
+        self.rate = (estimate_bps.max(1) as f64) / 8.0 * FACTOR;
+        self.burst = (self.rate * BURST.as_secs_f64()).max(BURST_BYTES);
+    }
+
+    /// Whether a packet of so many bytes may leave now; if so it is counted.
+    pub fn take(&mut self, now: Instant, bytes: usize) -> bool {
+        self.fill(now);
+        let may_leave = self.tokens >= self.needed(bytes);
+        if may_leave {
+            self.tokens -= bytes as f64;
+        }
+        may_leave
+    }
+
+    /// When a packet of so many bytes may leave, if nothing leaves before it: `now` if at once.
+    pub fn next_release(&mut self, now: Instant, bytes: usize) -> Instant {
+        self.fill(now);
+        let missing = (self.needed(bytes) - self.tokens).max(0.0);
+        // Rounded up, or the caller would wake up a nanosecond too early.
+        now + Duration::from_nanos((missing / self.rate * 1e9).ceil() as u64)
+    }
+
+    /// What must be there for a packet: one larger than the bucket leaves when that is full, and owes the rest.
+    fn needed(&self, bytes: usize) -> f64 {
+        (bytes as f64).min(self.burst)
+    }
+
+    fn fill(&mut self, now: Instant) {
+        if now > self.filled {
+            let elapsed = (now - self.filled).as_secs_f64();
+            self.tokens = (self.tokens + elapsed * self.rate).min(self.burst);
+            self.filled = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_passes_and_the_rest_leaves_at_the_pace() {
+        let start = Instant::now();
+        for (estimate_bps, at_once) in [(50_000, 10), (1_000_000, 10), (40_000_000, 52)] {
+            let mut pacer = Pacer::new(start, estimate_bps);
+            let mut taken = 0;
+            while pacer.take(start, 1_200) {
+                taken += 1;
+            }
+            assert_eq!(taken, at_once, "{estimate_bps}");
+            let mut now = start;
+            for _ in 0..100 {
+                let release = pacer.next_release(now, 1_200);
+                assert!(release > now && !pacer.take(release - Duration::from_micros(1), 1_200), "{estimate_bps}");
+                assert!(pacer.take(release, 1_200), "{estimate_bps}");
+                now = release;
+            }
+            // What the burst left of a packet counts as well.
+            let bps = 8.0 * 1_200.0 * 100.0 / (now - start).as_secs_f64();
+            assert!((bps / estimate_bps as f64 / 2.5 - 1.0).abs() < 0.01, "{estimate_bps}: {bps}");
+            assert_eq!(pacer.next_release(now + Duration::from_secs(9), 1_200), now + Duration::from_secs(9));
+        }
+    }
+
+    #[test]
+    fn a_packet_larger_than_the_bucket_is_not_held_for_ever() {
+        let start = Instant::now();
+        let mut pacer = Pacer::new(start, 1_000_000);
+        assert!(pacer.take(start, 60_000) && !pacer.take(start, 1));
+        let release = pacer.next_release(start, 1);
+        assert!(release - start > Duration::from_millis(150) && pacer.take(release, 1));
+    }
+}
