@@ -1,0 +1,391 @@
+//! The estimate of what the path to one subscriber carries: lowered when its queue grows or too much is lost, raised
+//! while neither happens and by probes (draft-ietf-rmcat-gcc-02).
+
+use std::time::{Duration, Instant};
+
+use crate::media::bandwidth::feedback::Feedback;
+use crate::media::bandwidth::history::History;
+use crate::media::bandwidth::loss::Loss;
+use crate::media::bandwidth::meter::Meter;
+use crate::media::bandwidth::probe::{Probe, Prober};
+use crate::media::bandwidth::queue::Queue;
+use crate::media::bandwidth::trend::{Trend, Usage};
+
+/// Bounds of the estimate, in bits a second: less carries no call, and more is no question of the path.
+const BOUNDS: (f64, f64) = (50e3, 200e6);
+
+/// Share of what arrives that is sent after the queue grew: the rest drains it. Higher drains slower, lower wastes
+/// more each time.
+const LOWERED: f64 = 0.85;
+
+/// Growth a second: where the limit is not known, and near the rate at which the queue last grew.
+const GROWTH: f64 = 0.08;
+const GROWTH_NEAR_LIMIT: f64 = 0.03;
+
+/// Rates within this share of the last limit are near it.
+const NEAR: f64 = 0.15;
+
+/// The estimate does not grow beyond this many times what is sent: nothing would show that it is true.
+const BEYOND_SENT: f64 = 1.5;
+
+/// Less than this share of the estimate is sent: what arrives is what there was to send, not what the path carries.
+const LIMITED: f64 = 0.7;
+
+/// A lower rate shows in the feedback a round trip later, and this: the feedback's own interval.
+const FEEDBACK: Duration = Duration::from_millis(100);
+
+/// A queue that stands, in milliseconds: what a call notices. Lower yields to the bursts of others, higher is heard.
+const STANDING_MS: f64 = 70.0;
+
+/// How soon such a queue must have shrunk after the rate was lowered, and to which share; else it is not ours, and
+/// after so many attempts lowering the rate more would only give way to others.
+const DRAINS: Duration = Duration::from_secs(1);
+const DRAINED: f64 = 0.9;
+const DRAIN_ATTEMPTS: u32 = 2;
+
+/// Silence while packets are sent, besides two round trips, after which the estimate is halved, and again. Shorter
+/// takes a feedback that was lost for an outage; longer floods a path that is gone.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// The round-trip time until one is measured.
+const ROUND_TRIP: Duration = Duration::from_millis(200);
+
+/// The state of one path.
+#[derive(Debug)]
+pub struct Estimator {
+    estimate: f64,
+    wanted: f64,
+    history: History,
+    trend: Trend,
+    queue: Queue,
+    /// When the rate was last lowered for a queue that stands, how long that was, and how often it did not help.
+    stood: Option<(Instant, f64, u32)>,
+    loss: Loss,
+    prober: Prober,
+    /// Of what feedback speaks of, by when it was sent, and of what came, by when it came.
+    sent: Meter,
+    received: Meter,
+    /// What arrived when the queue last grew.
+    limit: Option<f64>,
+    /// When the estimate was last changed by the trend, and lowered.
+    updated: Instant,
+    lowered: Option<Instant>,
+    round_trip: Option<Duration>,
+    /// The first packet since the last feedback.
+    unheard: Option<Instant>,
+    has_feedback: bool,
+}
+
+impl Estimator {
+    /// A path of which nothing is known.
+    pub fn new(now: Instant, start_bps: u64) -> Self {
+        Self {
+            estimate: (start_bps as f64).clamp(BOUNDS.0, BOUNDS.1),
+            wanted: 0.0,
+            history: History::new(now),
+            trend: Trend::default(),
+            queue: Queue::default(),
+            stood: None,
+            loss: Loss::default(),
+            prober: Prober::new(now),
+            sent: Meter::default(),
+            received: Meter::default(),
+            limit: None,
+            updated: now,
+            lowered: None,
+            round_trip: None,
+            unheard: None,
+            has_feedback: false,
+        }
+    }
+
+    /// Counts a packet of so many bytes that is being sent, as part of a probe or of none (0), and gives its
+    /// transport-wide sequence number.
+    pub fn push(&mut self, now: Instant, bytes: usize, cluster: u8) -> u16 {
+        self.unheard.get_or_insert(now);
+        self.history.push(now, bytes, cluster)
+    }
+
+    /// Sets what could be used: while it exceeds the estimate, there are probes.
+    pub fn set_wanted(&mut self, wanted_bps: u64) {
+        self.wanted = wanted_bps as f64;
+    }
+
+    /// Takes a feedback message, from the bytes after its two SSRCs; what is malformed or old news is ignored.
+    pub fn handle_feedback(&mut self, now: Instant, body: &[u8]) {
+        let Some(feedback) = Feedback::new(body) else { return };
+        let micros = self.history.micros(now);
+        let skipped = self.history.skipped(&feedback);
+        let mut last = None;
+        for packet in self.history.acknowledge(feedback) {
+            self.loss.push(&packet);
+            self.prober.push(&packet);
+            if !packet.was_lost {
+                self.sent.push(packet.sent, packet.bytes);
+            }
+            let Some(received) = packet.received else { continue };
+            self.received.push(received, packet.bytes);
+            self.queue.push(packet.sent, received);
+            // A train is faster than the estimate on purpose: its queue is no trend.
+            if packet.cluster == 0 {
+                self.trend.push(packet.sent, received);
+            }
+            last = Some((packet.sent, received));
+        }
+        let Some((last_sent, last_received)) = last else { return };
+        // A message was lost: what it was about is taken to have come as quickly as this.
+        for (sent, bytes) in self.history.sent(skipped) {
+            self.sent.push(sent, bytes);
+            self.received.push(sent.wrapping_sub(last_sent).wrapping_add(last_received), bytes);
+        }
+        self.on_round_trip(Duration::from_micros(micros.wrapping_sub(last_sent).into()));
+        (self.unheard, self.has_feedback) = (None, true);
+        self.on_usage(now);
+        self.on_loss(now);
+        let found = self.prober.poll_result(now, self.round_trip(), self.estimate);
+        if let Some(found) = found.filter(|_| self.trend.usage() != Usage::Over && !self.loss.is_high()) {
+            self.set(found);
+            // What came at the lower rate does not tell what comes at this one.
+            (self.sent, self.received) = (Meter::default(), Meter::default());
+        }
+    }
+
+    /// Takes the estimate of a receiver that makes its own (draft-alvestrand-rmcat-remb-03); it counts as long as
+    /// there is no transport-wide feedback.
+    pub fn handle_remb(&mut self, bps: u64) {
+        if !self.has_feedback {
+            self.set(bps as f64);
+        }
+    }
+
+    /// Lowers the estimate if packets are sent and nothing is heard; to be called a few times a second while packets
+    /// are sent.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.unheard.is_some_and(|since| now >= since + SILENCE + 2 * self.round_trip()) {
+            self.unheard = Some(now);
+            self.lower(now, self.estimate / 2.0);
+        }
+    }
+
+    /// A train of packets that shall be sent now, to learn whether the path carries more; to be asked after
+    /// feedback and when more is wanted.
+    pub fn poll_probe(&mut self, now: Instant) -> Option<Probe> {
+        self.prober.poll(now, self.estimate, self.wanted)
+    }
+
+    /// Bits a second that the path carries, headers of all layers that were pushed included.
+    pub fn estimate_bps(&self) -> u64 {
+        self.estimate as u64
+    }
+
+    /// The smoothed round-trip time, or what is assumed until it is known; the receiver's wait before its feedback
+    /// is part of it.
+    pub fn round_trip(&self) -> Duration {
+        self.round_trip.unwrap_or(ROUND_TRIP)
+    }
+
+    fn on_round_trip(&mut self, sample: Duration) {
+        self.round_trip = Some(match self.round_trip {
+            None => sample,
+            Some(smoothed) => (7 * smoothed + sample) / 8,
+        });
+    }
+
+    fn on_usage(&mut self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.updated).min(Duration::from_secs(1)).as_secs_f64();
+        self.updated = now;
+        let (Some(sent), Some(received)) = (self.sent.rate_bps(), self.received.rate_bps()) else {
+            return;
+        };
+        let standing = self.queue.standing_ms();
+        // What the last change brought is not seen yet.
+        let settles = self.lowered.is_some_and(|lowered| now < lowered + self.round_trip() + FEEDBACK);
+        if standing <= STANDING_MS {
+            self.stood = None;
+        }
+        match self.trend.usage() {
+            _ if settles => {}
+            Usage::Over => self.on_over(now, sent, received),
+            // What was too much drains: a higher rate now would keep the queue.
+            Usage::Under => {}
+            Usage::Normal if standing > STANDING_MS => self.on_standing(now, standing, sent, received),
+            Usage::Normal if self.loss.is_high() => {}
+            Usage::Normal => {
+                let limit = self.limit.filter(|limit| (self.estimate / limit - 1.0).abs() < NEAR);
+                let growth = if limit.is_some() { GROWTH_NEAR_LIMIT } else { GROWTH };
+                let grown = self.estimate * (1.0 + growth * elapsed);
+                self.set(grown.min(BEYOND_SENT * sent).max(self.estimate));
+            }
+        }
+    }
+
+    fn on_standing(&mut self, now: Instant, standing: f64, sent: f64, received: f64) {
+        let attempts = match self.stood {
+            Some((since, ..)) if now < since + self.round_trip() + DRAINS => return,
+            Some((_, stood, attempts)) if standing > DRAINED * stood => attempts + 1,
+            _ => 0,
+        };
+        if attempts < DRAIN_ATTEMPTS {
+            self.stood = Some((now, standing, attempts));
+            self.on_over(now, sent, received);
+        } else {
+            self.stood = None;
+            self.queue.forget();
+        }
+    }
+
+    fn on_over(&mut self, now: Instant, sent: f64, received: f64) {
+        // Little that is sent tells little of the path: then step by step, or a moment's jitter ends it all.
+        let carried = if sent < LIMITED * self.estimate { received.max(self.estimate) } else { received };
+        if LOWERED * carried < self.estimate {
+            self.limit = Some(carried);
+            self.lower(now, LOWERED * carried);
+        }
+    }
+
+    fn on_loss(&mut self, now: Instant) {
+        if let Some(share) = self.loss.excess() {
+            self.lower(now, self.estimate * (1.0 - share / 2.0));
+        }
+    }
+
+    fn lower(&mut self, now: Instant, bps: f64) {
+        self.set(bps);
+        self.lowered = Some(now);
+        self.loss.on_lowered(self.history.micros(now));
+        self.prober.on_lowered(now);
+    }
+
+    fn set(&mut self, bps: f64) {
+        self.estimate = bps.clamp(BOUNDS.0, BOUNDS.1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::bandwidth::link::{Call, Link};
+
+    const FAST: Link = Link { capacity_bps: 3e6, queue_ms: 300, delay_ms: 25, jitter_ms: 0, loss: 0.0 };
+
+    fn call(link: Link) -> Call {
+        Call::new(Instant::now(), link, 1_000_000, 11)
+    }
+
+    #[test]
+    fn the_estimate_finds_the_capacity_and_keeps_the_queue_short() {
+        let mut failed = Vec::new();
+        for capacity_bps in [300e3, 1e6, 2.5e6, 8e6] {
+            for loss in [0.0, 0.02, 0.05, 0.10] {
+                let mut call = call(Link { capacity_bps, loss, ..FAST });
+                let mut found = None;
+                for second in 1..=15 {
+                    call.run(1_000);
+                    if call.estimator.estimate_bps() as f64 >= 0.8 * capacity_bps {
+                        found.get_or_insert(second);
+                    }
+                }
+                call.reset();
+                call.run(30_000);
+                let (share, delay) = (call.mean_estimate() / capacity_bps, call.queued_ms(0.95));
+                println!(
+                    "{:>5} kbit/s, {:>2.0} % lost: {:>3.0} % of it, p95 {delay:>3} ms, found after {found:?} s",
+                    capacity_bps / 1e3,
+                    loss * 100.0,
+                    share * 100.0
+                );
+                if loss < 0.1 && (found.is_none() || share < 0.8) || share > 1.2 || delay >= 100 {
+                    failed.push((capacity_bps, loss, share, delay));
+                }
+            }
+        }
+        assert_eq!(failed, []);
+    }
+
+    #[test]
+    fn a_drop_is_followed_within_two_seconds_and_its_end_within_fifteen() {
+        for loss in [0.0, 0.02, 0.05] {
+            for lasts in [5_000, 10_000, 20_000, 33_000] {
+                let mut call = call(Link { loss, ..FAST });
+                call.run(20_000);
+                call.link.set_capacity(500e3);
+                call.run(2_000);
+                let estimate = call.estimator.estimate_bps();
+                assert!(estimate < 500_000, "{estimate} with {loss} lost");
+                call.run(lasts - 2_000);
+                call.link.set_capacity(3e6);
+                let back = (1..=15).find(|_| {
+                    call.run(1_000);
+                    call.estimator.estimate_bps() >= 2_400_000
+                });
+                println!("{loss} lost, after {lasts} ms: back in {back:?} s");
+                assert!(back.is_some(), "{loss} lost, after {lasts} ms: {}", call.estimator.estimate_bps());
+            }
+        }
+    }
+
+    #[test]
+    fn what_little_is_sent_does_not_limit_what_is_wanted_later() {
+        for jitter_ms in [0, 10] {
+            let mut call = call(Link { jitter_ms, ..FAST });
+            call.demand_bps = 150e3;
+            call.run(30_000);
+            let idle = call.estimator.estimate_bps();
+            assert!((500_000..=1_000_000).contains(&idle), "{idle} with jitter {jitter_ms}");
+            call.demand_bps = 2.5e6;
+            let reached = (1..=50).find(|_| {
+                call.run(100);
+                call.estimator.estimate_bps() >= 2_000_000
+            });
+            println!("jitter {jitter_ms}: 2 Mbit/s after {reached:?} tenths");
+            assert!(reached.is_some(), "{} with jitter {jitter_ms}", call.estimator.estimate_bps());
+        }
+    }
+
+    #[test]
+    fn jitter_does_not_make_it_collapse() {
+        for capacity_bps in [1e6, 2.5e6, 8e6] {
+            let mut call = call(Link { capacity_bps, jitter_ms: 10, ..FAST });
+            call.run(15_000);
+            call.reset();
+            call.run(30_000);
+            let (share, delay) = (call.mean_estimate() / capacity_bps, call.queued_ms(0.95));
+            println!("jitter, {capacity_bps}: {share:.2}, p95 {delay} ms");
+            assert!((0.7..1.2).contains(&share) && delay < 150, "{capacity_bps}: {share}, {delay} ms");
+        }
+    }
+
+    #[test]
+    fn loss_beyond_wifi_lowers_it_and_silence_ends_it() {
+        let mut call = call(Link { loss: 0.3, ..FAST });
+        call.run(20_000);
+        let estimate = call.estimator.estimate_bps();
+        assert!(estimate < 500_000, "{estimate}");
+        let mut call = self::call(FAST);
+        call.run(10_000);
+        call.link.loss = 1.0;
+        call.run(8_000);
+        let estimate = call.estimator.estimate_bps();
+        assert!(estimate < 300_000, "{estimate}");
+        call.link.loss = 0.0;
+        call.run(15_000);
+        let estimate = call.estimator.estimate_bps();
+        assert!(estimate > 2_400_000, "{estimate}");
+    }
+
+    #[test]
+    fn a_receivers_own_estimate_counts_until_there_is_feedback() {
+        let start = Instant::now();
+        let mut estimator = Estimator::new(start, 1_000_000);
+        for (bps, expected) in [(700_000, 700_000), (3_000_000, 3_000_000), (1, 50_000), (u64::MAX, 200_000_000)] {
+            estimator.handle_remb(bps);
+            assert_eq!(estimator.estimate_bps(), expected);
+        }
+        estimator.handle_remb(500_000);
+        estimator.push(start, 100, 0);
+        estimator.handle_feedback(start + Duration::from_millis(50), &[0, 0, 0, 1, 0, 0, 1, 0, 0x20, 1, 0]);
+        assert_eq!(estimator.round_trip(), Duration::from_millis(50));
+        estimator.handle_remb(900_000);
+        assert_eq!(estimator.estimate_bps(), 500_000);
+    }
+}

@@ -1,0 +1,222 @@
+//! A call over one link, to try the estimator on: a source of frames, a bottleneck with a queue, a receiver that
+//! sends feedback. Seeded, in steps of a millisecond.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::media::bandwidth::estimator::Estimator;
+use crate::media::bandwidth::pacer::Pacer;
+use crate::media::bandwidth::probe::Probe;
+
+const PACKET: usize = 1_200;
+const FRAME_MS: u32 = 33;
+
+/// What the path is like, one way.
+#[derive(Clone, Copy)]
+pub struct Link {
+    pub capacity_bps: f64,
+    /// What does not fit in the queue is dropped.
+    pub queue_ms: u32,
+    pub delay_ms: u32,
+    /// Up to so much more or less, packet by packet.
+    pub jitter_ms: u32,
+    pub loss: f64,
+}
+
+/// The link with what is in it.
+pub struct Path {
+    link: Link,
+    pub loss: f64,
+    /// When the queue will be empty, in microseconds.
+    free: f64,
+    seed: u64,
+}
+
+/// The whole of it.
+pub struct Call {
+    pub estimator: Estimator,
+    pub link: Path,
+    pub demand_bps: f64,
+    start: Instant,
+    now_ms: u32,
+    pacer: Pacer,
+    /// Bytes of media that wait for the pacer, and what a frame left of a packet.
+    queue: VecDeque<usize>,
+    left: f64,
+    probe: Option<(Probe, u32, usize, u32)>,
+    /// Arrivals in microseconds, by number that does not wrap.
+    sent: u64,
+    arrivals: BTreeMap<u64, u64>,
+    /// Until when.
+    reported: u64,
+    /// The first number that no report was about.
+    next_reported: u64,
+    feedback_at: u32,
+    feedback: VecDeque<(u32, Vec<u8>)>,
+    estimates: Vec<f64>,
+    queued: Vec<u32>,
+}
+
+impl Path {
+    pub fn set_capacity(&mut self, capacity_bps: f64) {
+        self.link.capacity_bps = capacity_bps;
+    }
+
+    /// When a packet arrives and how long it queued, in microseconds; `None` if it is lost.
+    fn send(&mut self, micros: f64, bytes: usize) -> (f64, Option<u64>) {
+        let queued = (self.free - micros).max(0.0);
+        if queued > f64::from(self.link.queue_ms) * 1e3 {
+            return (queued, None);
+        }
+        self.free = micros + queued + bytes as f64 * 8e6 / self.link.capacity_bps;
+        let jitter = (2.0 * self.random() - 1.0) * f64::from(self.link.jitter_ms);
+        let arrival = self.free + 1e3 * (f64::from(self.link.delay_ms) + jitter);
+        (queued, (self.random() >= self.loss).then_some(arrival as u64))
+    }
+
+    fn random(&mut self) -> f64 {
+        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.seed >> 33) as f64 / (1_u64 << 31) as f64
+    }
+}
+
+impl Call {
+    pub fn new(start: Instant, link: Link, start_bps: u64, seed: u64) -> Self {
+        Self {
+            estimator: Estimator::new(start, start_bps),
+            link: Path { link, loss: link.loss, free: 0.0, seed },
+            demand_bps: 20e6,
+            start,
+            now_ms: 0,
+            pacer: Pacer::new(start, start_bps),
+            queue: VecDeque::new(),
+            left: 0.0,
+            probe: None,
+            sent: 0,
+            arrivals: BTreeMap::new(),
+            reported: 0,
+            next_reported: 0,
+            feedback_at: 50,
+            feedback: VecDeque::new(),
+            estimates: Vec::new(),
+            queued: Vec::new(),
+        }
+    }
+
+    pub fn run(&mut self, ms: u32) {
+        for _ in 0..ms {
+            self.now_ms += 1;
+            self.step(self.start + Duration::from_millis(self.now_ms.into()));
+        }
+    }
+
+    /// Forgets what was measured so far.
+    pub fn reset(&mut self) {
+        self.estimates.clear();
+        self.queued.clear();
+    }
+
+    /// Of all estimates.
+    pub fn mean_estimate(&self) -> f64 {
+        self.estimates.iter().sum::<f64>() / self.estimates.len() as f64
+    }
+
+    /// A quantile of the time that packets queued.
+    pub fn queued_ms(&self, quantile: f64) -> u32 {
+        let mut queued = self.queued.clone();
+        queued.sort_unstable();
+        queued.push(0);
+        queued[(quantile * (queued.len() - 1) as f64) as usize] / 1_000
+    }
+
+    fn step(&mut self, now: Instant) {
+        while let Some((_, body)) = self.feedback.pop_front_if(|(at, _)| *at <= self.now_ms) {
+            self.estimator.handle_feedback(now, &body);
+        }
+        if self.now_ms.is_multiple_of(250) {
+            self.estimator.handle_timeout(now);
+        }
+        self.estimator.set_wanted(self.demand_bps as u64);
+        let estimate = self.estimator.estimate_bps();
+        self.estimates.push(estimate as f64);
+        self.pacer.set_estimate(now, estimate);
+        if self.now_ms.is_multiple_of(FRAME_MS) {
+            let rate = (estimate as f64).min(self.demand_bps);
+            self.left += rate / 8.0 * f64::from(FRAME_MS) / 1e3;
+            while self.left > 0.0 {
+                self.queue.push_back(PACKET);
+                self.left -= PACKET as f64;
+            }
+        }
+        if let Some(probe) = self.estimator.poll_probe(now) {
+            self.probe = Some((probe, self.now_ms, 0, 0));
+        }
+        while let Some(&bytes) = self.queue.front()
+            && self.pacer.take(now, bytes)
+        {
+            self.queue.pop_front();
+            self.send(now, bytes);
+        }
+        while let Some((probe, began, sent, _)) = self.probe
+            && sent as f64 <= probe.bitrate_bps as f64 / 8e3 * f64::from(self.now_ms - began)
+        {
+            self.send(now, (probe.bytes / 5).min(PACKET));
+        }
+        if self.now_ms >= self.feedback_at {
+            self.report();
+            self.feedback_at = self.now_ms + 50 + (50.0 * self.link.random()) as u32;
+        }
+    }
+
+    fn send(&mut self, now: Instant, bytes: usize) {
+        let cluster = self.probe.map_or(0, |(probe, ..)| probe.cluster);
+        if let Some((probe, _, sent, packets)) = &mut self.probe {
+            *sent += bytes;
+            *packets += 1;
+            if *sent >= probe.bytes && *packets >= probe.packets {
+                self.probe = None;
+            }
+        }
+        let number = self.estimator.push(now, bytes, cluster);
+        assert_eq!(number, self.sent as u16);
+        let (queued, arrival) = self.link.send(f64::from(self.now_ms) * 1e3, bytes);
+        self.queued.push(queued as u32);
+        self.arrivals.extend(arrival.map(|arrival| (self.sent, arrival)));
+        self.sent += 1;
+    }
+
+    /// Reports what came since the last report, once more what came before in between, and loses the report as often
+    /// as packets are lost.
+    fn report(&mut self) {
+        let now = u64::from(self.now_ms) * 1_000;
+        let came: Vec<_> = self.arrivals.iter().filter(|(_, at)| (self.reported..now).contains(*at)).collect();
+        let (Some(&(&first, _)), Some(&(&last, _))) = (came.first(), came.last()) else { return };
+        let first = first.min(self.next_reported);
+        self.next_reported = self.next_reported.max(last + 1);
+        let count = last - first + 1;
+        let reference = came.iter().map(|(_, at)| **at).min().unwrap_or(0) / 64_000;
+        let mut body = vec![];
+        body.extend((first as u16).to_be_bytes());
+        body.extend((count as u16).to_be_bytes());
+        body.extend(&(reference as u32).to_be_bytes()[1..]);
+        body.push(0);
+        let arrival = |number: u64| self.arrivals.get(&number).copied().filter(|at| *at < now);
+        let numbers: Vec<_> = (first..=last).collect();
+        for chunk in numbers.chunks(7) {
+            let symbols = |bits, (at, number): (usize, &u64)| {
+                bits | if arrival(*number).is_some() { 2 << (12 - 2 * at) } else { 0 }
+            };
+            body.extend(chunk.iter().enumerate().fold(0xc000_u16, symbols).to_be_bytes());
+        }
+        let mut time = reference * 256;
+        for at in numbers.iter().filter_map(|number| arrival(*number)) {
+            body.extend(((at / 250) as i64 - time as i64).clamp(-32_768, 32_767).to_be_bytes()[6..].iter());
+            time = at / 250;
+        }
+        self.reported = now;
+        self.arrivals = self.arrivals.split_off(&last.saturating_sub(500));
+        if self.link.random() >= self.link.loss {
+            self.feedback.push_back((self.now_ms + self.link.link.delay_ms, body));
+        }
+    }
+}
