@@ -38,14 +38,9 @@ const LIMITED: f64 = 0.7;
 /// A lower rate shows in the feedback a round trip later, and this: the feedback's own interval.
 const FEEDBACK: Duration = Duration::from_millis(100);
 
-/// A queue that stands, in milliseconds: what a call notices. Lower yields to the bursts of others, higher is heard.
+/// Milliseconds of queue, met by all packets, at which the estimate grows no more. Lower gives way to the bursts of
+/// others, higher is heard.
 const STANDING_MS: f64 = 50.0;
-
-/// How soon such a queue must have shrunk after the rate was lowered, and to which share; else it is not ours, and
-/// after so many attempts lowering the rate more would only give way to others.
-const SHRINKS: Duration = Duration::from_secs(1);
-const SHRUNK: f64 = 0.9;
-const ATTEMPTS: u32 = 2;
 
 /// Silence while packets are sent, besides two round trips, after which the estimate is halved, and again. Shorter
 /// takes a feedback that was lost for an outage; longer floods a path that is gone.
@@ -62,8 +57,6 @@ pub struct Estimator {
     history: History,
     trend: Trend,
     queue: Queue,
-    /// When the rate was last lowered for a queue that stands, how long that was, and how often it did not help.
-    stood: Option<(Instant, f64, u32)>,
     loss: Loss,
     prober: Prober,
     /// Of what feedback speaks of, by when it was sent, and of what came, by when it came.
@@ -89,7 +82,6 @@ impl Estimator {
             history: History::new(now),
             trend: Trend::default(),
             queue: Queue::default(),
-            stood: None,
             loss: Loss::default(),
             prober: Prober::new(now),
             sent: Meter::default(),
@@ -205,10 +197,6 @@ impl Estimator {
         let (Some(sent), Some(received)) = (self.sent.rate_bps(), self.received.rate_bps()) else {
             return;
         };
-        let standing = self.queue.standing_ms();
-        if standing <= STANDING_MS {
-            self.stood = None;
-        }
         // What the last change brought is not seen yet.
         if self.lowered.is_some_and(|lowered| now < lowered + self.round_trip() + FEEDBACK) {
             return;
@@ -221,29 +209,13 @@ impl Estimator {
             Usage::Over => self.on_over(now, sent, received),
             // What was too much drains: a higher rate now would keep the queue.
             Usage::Under => {}
-            Usage::Normal if standing > STANDING_MS => self.on_standing(now, standing, sent, received),
-            Usage::Normal if self.loss.is_high() => {}
+            Usage::Normal if self.queue.standing_ms() > STANDING_MS || self.loss.is_high() => {}
             Usage::Normal => {
                 let limit = self.limit.filter(|limit| (self.estimate / limit - 1.0).abs() < NEAR);
                 let growth = if limit.is_some() { GROWTH_NEAR_LIMIT } else { GROWTH };
                 let grown = self.estimate * (1.0 + growth * elapsed);
                 self.set(grown.min(BEYOND_SENT * sent).max(self.estimate));
             }
-        }
-    }
-
-    fn on_standing(&mut self, now: Instant, standing: f64, sent: f64, received: f64) {
-        let attempts = match self.stood {
-            Some((since, ..)) if now < since + self.round_trip() + SHRINKS => return,
-            Some((_, stood, attempts)) if standing > SHRUNK * stood => attempts + 1,
-            _ => 0,
-        };
-        if attempts < ATTEMPTS {
-            self.stood = Some((now, standing, attempts));
-            self.on_over(now, sent, received);
-        } else {
-            self.stood = None;
-            self.queue.forget();
         }
     }
 
@@ -341,6 +313,35 @@ mod tests {
             let reached = call.reaches(2e6, 5_000);
             assert!(reached.is_some(), "{} with jitter {jitter_ms}, {seed}", call.estimator.estimate_bps());
         }
+    }
+
+    #[test]
+    fn a_bad_moment_while_little_is_sent_does_not_take_all() {
+        let mut call = call(LINK, 11);
+        call.demand_bps = 150e3;
+        call.run(20_000);
+        // For a second, others fill the queue.
+        for step in 1..=20 {
+            call.path.set_delay(25 + 20 * step);
+            call.run(50);
+        }
+        call.path.set_delay(25);
+        call.run(5_000);
+        let estimate = call.estimator.estimate_bps();
+        assert!((300_000..1_000_000).contains(&estimate), "it was seen, and is little: {estimate}");
+    }
+
+    #[test]
+    fn what_a_lost_message_was_about_counts() {
+        let mut call = call(Link { loss: 0.09, ..LINK }, 11);
+        call.demand_bps = 400e3;
+        call.run(5_000);
+        let rates = (0..30_000).filter_map(|_| {
+            call.run(1);
+            call.estimator.sent.rate_bps()
+        });
+        let (count, sum) = rates.fold((0.0, 0.0), |(count, sum), rate| (count + 1.0, sum + rate));
+        assert!((0.97..1.03).contains(&(sum / count / 400e3)), "{}", sum / count);
     }
 
     #[test]
