@@ -6,6 +6,7 @@
 
 mod chromium;
 mod devtools;
+mod layers;
 mod page;
 mod program;
 mod scratch;

@@ -47,6 +47,19 @@ struct Media {
     plays: bool,
 }
 
+/// What has come of an element's picture.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Video {
+    /// Decoded pictures; of those such as can be decoded without another; and what came but was not shown.
+    pub frames: u64,
+    pub keyframes: u64,
+    pub dropped: u64,
+    /// Pauses three times as long as usual, and 150 ms longer.
+    pub freezes: u64,
+    /// Requests for a keyframe (RFC 4585 section 6.3.1).
+    pub plis: u64,
+}
+
 #[derive(Debug, Deserialize)]
 pub struct Line {
     pub text: String,
@@ -61,9 +74,7 @@ impl Page {
         page.call("Page.addScriptToEvaluateOnNewDocument", json!({ "source": format!("{PROBE}\n{script}") }));
         // Each window believes that it is the one in front.
         page.call("Emulation.setFocusEmulationEnabled", json!({ "enabled": true }));
-        let (width, height) = SIZE;
-        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
-        page.call("Emulation.setDeviceMetricsOverride", metrics);
+        page.resizes(SIZE.0, SIZE.1);
         let opened = page.call("Page.navigate", json!({ "url": url }));
         assert!(opened["errorText"].is_null(), "{url}: {opened}");
         page.until("the page is loaded", "document.readyState === 'complete' && location.href !== 'about:blank'");
@@ -94,6 +105,12 @@ impl Page {
         self.press(selector);
         self.eval::<Value>(&format!("document.querySelector({selector:?}).select()"));
         self.call("Input.insertText", json!({ "text": text }));
+    }
+
+    /// Gives its window another size, in CSS pixels.
+    pub fn resizes(&mut self, width: u32, height: u32) {
+        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        self.call("Emulation.setDeviceMetricsOverride", metrics);
     }
 
     /// Fills in the form and joins.
@@ -168,6 +185,17 @@ impl Page {
             let heard = now.plays && now.time > since.time + 0.5 && now.energy > since.energy + AUDIBLE;
             (seen || !picture) && (heard || !sound)
         });
+    }
+
+    /// Waits until pictures of so many lines come.
+    pub fn gets_lines_of(&mut self, name: &str, lines: u32) {
+        let look = format!("probe.video({}).then(({{ lines }}) => lines === {lines})", tile(name));
+        self.until(&format!("{name} comes in {lines} lines"), &look);
+    }
+
+    /// What has come of the element's picture until now.
+    pub fn video(&mut self, element: &str) -> Video {
+        self.eval(&format!("probe.video({element})"))
     }
 
     /// Waits until no picture of the tile came for a second, while sound goes on.
