@@ -61,7 +61,8 @@ pub fn check_answer(sdp: &str, offered: usize) -> Result<(), SdpRefusal> {
 ///
 /// What browsers make of it, found by trying:
 /// - Chromium takes the layers if the line's transceiver was made by this offer and its track is attached after
-///   `setRemoteDescription`, by `replaceTrack`. A page that called `addTrack` before sends one layer without name.
+///   `setRemoteDescription`, by `replaceTrack`. A track of a page that called `addTrack` before is not sent at all:
+///   Chromium gives a line with layers a transceiver of its own.
 pub fn with_simulcast(offer: &str, mids: &[Mid]) -> String {
     let mut asking = String::with_capacity(offer.len() + 100 * mids.len());
     for section in sections(offer) {

@@ -198,6 +198,11 @@ impl Page {
         self.eval(&format!("probe.video({element})"))
     }
 
+    /// The names of the layers in which it sends its pictures; one without a name for a picture without layers.
+    pub fn sent_layers(&mut self) -> Vec<Option<String>> {
+        self.eval("probe.layers()")
+    }
+
     /// Waits until no picture of the tile came for a second, while sound goes on.
     pub fn gets_no_picture_of(&mut self, name: &str) {
         let mut first: Option<Media> = None;

@@ -42,6 +42,10 @@
       };
     },
 
+    // What is sent of the own pictures.
+    layers: async () => (await stats('outbound-rtp')).filter(({ kind, framesEncoded }) => kind === 'video' && framesEncoded)
+      .map(({ rid }) => rid || null).sort(),
+
     chat: () => [...document.querySelectorAll('#chat-log .line')].map((line) => ({
       who: line.querySelector('.who').textContent,
       text: line.querySelector('.text').textContent,

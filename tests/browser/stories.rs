@@ -44,19 +44,6 @@ pub fn turn() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The product's page, and beside it one that knows only the six messages that never change.
-pub fn folder_with_plain_page() -> Scratch {
-    let www = Scratch::new("www");
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let product =
-        fs::read_dir(here.join("www")).expect("the product has a page").map(|file| file.expect("it is read").path());
-    let plain = ["plain.html", "plain.js"].map(|file| here.join("tests/browser").join(file));
-    for file in product.chain(plain) {
-        fs::copy(&file, www.path().join(file.file_name().expect("a file has a name"))).expect("it is copied");
-    }
-    www
-}
-
 #[test]
 fn two_pages_meet_talk_part_and_meet_again() {
     let _turn = turn();
@@ -253,7 +240,14 @@ fn a_call_comes_back_after_the_server_was_away() {
 fn a_page_that_knows_only_six_messages_takes_part() {
     let _turn = turn();
     let Some(mut chromium) = Chromium::start() else { return };
-    let www = folder_with_plain_page();
+    let www = Scratch::new("www");
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let product =
+        fs::read_dir(here.join("www")).expect("the product has a page").map(|file| file.expect("it is read").path());
+    let plain = ["plain.html", "plain.js"].map(|file| here.join("tests/browser").join(file));
+    for file in product.chain(plain) {
+        fs::copy(&file, www.path().join(file.file_name().expect("a file has a name"))).expect("it is copied");
+    }
     let server = Program::start(&["--www", www.path().to_str().expect("the build folder's path is UTF-8")]);
     let link = format!("{}plain.html", server.url);
 
