@@ -42,9 +42,9 @@
       };
     },
 
-    // What is sent of the own pictures.
-    layers: async () => (await stats('outbound-rtp')).filter(({ kind, framesEncoded }) => kind === 'video' && framesEncoded)
-      .map(({ rid }) => rid || null).sort(),
+    // Pictures that were encoded, by the name of their layer.
+    sent: async () => Object.fromEntries((await stats('outbound-rtp')).filter(({ kind }) => kind === 'video')
+      .map(({ rid, framesEncoded }) => [rid ?? '', framesEncoded ?? 0])),
 
     chat: () => [...document.querySelectorAll('#chat-log .line')].map((line) => ({
       who: line.querySelector('.who').textContent,
