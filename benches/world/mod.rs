@@ -351,7 +351,7 @@ impl World {
                         let mut one = Datagrams::default();
                         one.push(Route { remote: self.server_addr, local: client.addr }, &transmit.contents);
                         let start = Instant::now();
-                        if self.is_measured {
+                        if self.is_measured && client.reports {
                             input_counted(&mut self.server, self.now, &one);
                         } else {
                             input(&mut self.server, self.now, &one);
