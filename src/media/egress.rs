@@ -19,6 +19,10 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 /// one for a second, lower begins with a worse picture.
 const START_BPS: u64 = 1_000_000;
 
+/// Below this, sound is sent without redundancy: three voices with it take 300 kbit/s. Lower crowds pictures out, higher
+/// takes the redundancy from those whose Wi-Fi loses packets.
+const NARROW_BPS: u64 = 800_000;
+
 /// Time between two packets of a probe, or two handfuls. Shorter is more even, and wakes the loop more often.
 const PADDING_INTERVAL: Duration = Duration::from_millis(3);
 
@@ -49,6 +53,7 @@ pub struct Egress {
     pub pacer: Pacer,
     /// The probe that is being sent.
     train: Option<Train>,
+    is_narrow: bool,
 }
 
 /// A probe on its way.
@@ -74,6 +79,7 @@ impl Egress {
             estimator: Estimator::new(now, START_BPS),
             pacer: Pacer::new(now, START_BPS),
             train: None,
+            is_narrow: false,
         }
     }
 
@@ -101,6 +107,18 @@ impl Egress {
             None => 0,
         };
         self.estimator.push(now, bytes, cluster)
+    }
+
+    /// Whether there is room for what must get through and no more.
+    pub fn is_narrow(&self) -> bool {
+        self.is_narrow
+    }
+
+    /// The estimate may have changed.
+    pub fn on_estimate(&mut self, now: Instant) {
+        let estimate_bps = self.estimator.estimate_bps();
+        self.pacer.set_estimate(now, estimate_bps);
+        self.is_narrow = estimate_bps < NARROW_BPS;
     }
 
     /// Begins a probe, if it is time for one.

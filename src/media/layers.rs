@@ -238,6 +238,7 @@ mod tests {
                 can_start: size.is_some(),
             },
             description: Description { temporal, size, ..Description::default() },
+            redundant: None,
             payload: vec![0; 1_250].into(),
             marker: false,
             elements: Elements::default(),

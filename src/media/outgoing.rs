@@ -263,7 +263,13 @@ impl Outgoing {
         // Only a receiver of VP8 takes a gap for a loss.
         let left_out = if packet.codec == Codec::Vp8 { rewritten.left_out } else { 0 };
         let ids = self.numbering.map(packet.description.ids, left_out);
-        let length = packet.payload.len();
+        // Who has no use for what came before, or no room, gets the packet's own frame alone.
+        let red = self.payload_types.red.filter(|_| !egress.is_narrow());
+        let (pt, skipped) = match (packet.redundant, red) {
+            (Some(_), Some(red)) => (red, 0),
+            (own, _) => (pt, own.unwrap_or_default()),
+        };
+        let length = packet.payload.len() - skipped;
         if packet.codec != Codec::Opus {
             let seq_no = rewritten.seq_no as u16;
             let sent = Sent::new(seq_no, rewritten.timestamp, packet.position, ids);
@@ -274,7 +280,8 @@ impl Outgoing {
         self.octets = self.octets.wrapping_add(length as u32);
         self.last = Some((rewritten.timestamp, packet.incoming.captured, packet.incoming.clock_rate));
         self.has_news = true;
-        let header = Header { pt: *pt, marker: packet.marker, ssrc: self.ssrc, timestamp: rewritten.timestamp, ids };
+        let header =
+            Header { pt: *pt, marker: packet.marker, ssrc: self.ssrc, timestamp: rewritten.timestamp, skipped, ids };
         self.seal(now, header, rewritten.seq_no, &[], packet, egress, datagrams);
         if switches { Outcome::Switched } else { Outcome::Sent }
     }
@@ -313,7 +320,7 @@ impl Outgoing {
         let seq_no = self.rtx_seq_no;
         self.rtx_seq_no += 1;
         let ids = sent.ids(packet.description.ids);
-        let header = Header { pt: *pt, marker: packet.marker, ssrc, timestamp: sent.timestamp, ids };
+        let header = Header { pt: *pt, marker: packet.marker, ssrc, timestamp: sent.timestamp, skipped: 0, ids };
         let original = sent.seq_no.to_be_bytes();
         self.seal(now, header, seq_no, &original, packet, egress, datagrams);
         true
@@ -399,7 +406,7 @@ impl Outgoing {
         let buffer = datagrams.buffer();
         let start = buffer.len();
         buffer.reserve(HEADROOM + packet.payload.len() + SRTP_OVERHEAD);
-        let ids = header.ids;
+        let (skipped, ids) = (header.skipped, header.ids);
         let second = u8::from(header.marker) << 7 | header.pt;
         write_head(0, second, seq_no, header.timestamp, header.ssrc, buffer);
         let number;
@@ -427,7 +434,7 @@ impl Outgoing {
         let header = buffer.len() - start;
         buffer.extend_from_slice(prefix);
         let payload = buffer.len();
-        buffer.extend_from_slice(&packet.payload);
+        buffer.extend_from_slice(&packet.payload[skipped..]);
         if is_renumbered {
             codec::patch(packet.codec, &mut buffer[payload..], ids);
         }
@@ -498,6 +505,8 @@ struct Header {
     marker: bool,
     ssrc: u32,
     timestamp: u32,
+    /// Bytes of the payload that are left out at its beginning.
+    skipped: usize,
     ids: codec::Ids,
 }
 
@@ -541,6 +550,7 @@ mod tests {
                 captured: now,
                 can_start: number == 0,
             },
+            redundant: None,
             payload: vec![number as u8; LENGTH].into(),
             marker: number % 4 == 3,
             description: Description::default(),
@@ -673,6 +683,34 @@ mod tests {
         let expected = [1, 2, 3, 4, 5, 6, 9].map(|number| 2_970 * number);
         let expected: Vec<(u16, u32)> = (100..).zip(expected).collect();
         assert_eq!(sent, expected);
+    }
+
+    #[test]
+    fn redundant_sound_goes_whole_to_who_takes_it_and_has_room() {
+        let mut line = Line::new();
+        let sound = |line: &Line, number: u32| {
+            let mut packet = packet(line.now, number);
+            (packet.codec, packet.redundant) = (Codec::Opus, Some(600));
+            packet.incoming.can_start = true;
+            packet
+        };
+        let mut payload_types = PayloadTypes::default();
+        payload_types.insert(Codec::Opus, 111.into(), None);
+        let track = TrackId { publisher: PeerId { slot: 0, generation: 0 }, mid: Mid::from("0") };
+        for (number, red, estimate, expected) in [
+            (0, None, 2_000_000, (111, LENGTH - 600)),
+            (1, Some(63.into()), 2_000_000, (63, LENGTH)),
+            (2, Some(63.into()), 500_000, (111, LENGTH - 600)),
+        ] {
+            payload_types.red = red;
+            line.outgoing.start(track, payload_types, Ids(0));
+            line.egress.estimator.handle_remb(estimate);
+            line.egress.on_estimate(line.now);
+            let packet = sound(&line, number);
+            line.outgoing.forward(line.now, &packet, &mut line.egress, &mut line.datagrams);
+            let length = line.datagrams.iter().last().unwrap().1.len() - 12 - SRTP_OVERHEAD;
+            assert_eq!((line.last().1 & 0x7f, length), expected, "{number}");
+        }
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct Packet {
     pub codec: Codec,
     /// The numbers to be rewritten.
     pub incoming: Incoming,
+    /// Where its own frame begins in the payload, if that carries earlier ones before it (RFC 2198).
+    pub redundant: Option<usize>,
     /// RTP payload; shared by all who get it.
     pub payload: Arc<[u8]>,
     /// RTP marker bit.

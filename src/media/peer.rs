@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
+use str0m::format::PayloadParams;
 use str0m::ice::StunMessage;
 use str0m::media::{Direction, Frequency, KeyframeRequestKind, MediaKind, Mid, Rids};
 use str0m::net::{Protocol, Receive};
@@ -491,6 +492,7 @@ impl Peer {
         for params in self.rtc.codec_config().params() {
             if media.remote_pts().contains(&params.pt()) {
                 payload_types.insert(params.spec().codec, params.pt(), params.resend());
+                payload_types.red = payload_types.red.or(params.red());
             }
         }
         let accepted = profile.accepted(media.remote_extmap());
@@ -568,8 +570,14 @@ impl Peer {
         }
         let ssrc = packet.header.ssrc;
         let seq_no = *packet.seq_no;
-        let params = self.rtc.codec_config().params();
-        let spec = params.iter().find(|params| params.pt() == packet.header.payload_type)?.spec();
+        let pt = packet.header.payload_type;
+        let takes = |params: &&PayloadParams| params.pt() == pt || params.red() == Some(pt);
+        let params = self.rtc.codec_config().params().iter().find(takes)?;
+        let spec = params.spec();
+        let redundant = match params.pt() == pt {
+            true => None,
+            false => Some(codec::red::primary(&packet.payload)?),
+        };
         let stream = self.stream(ssrc)?;
         let dependency = elements.find(DEPENDENCY_ID);
         let marker = packet.header.marker;
@@ -597,6 +605,7 @@ impl Peer {
             description,
             marker,
             elements,
+            redundant,
             payload: packet.payload,
             position: 0,
         })

@@ -371,7 +371,7 @@ impl Sending {
         }
         if has_estimate {
             self.has_estimate = true;
-            egress.pacer.set_estimate(now, egress.estimator.estimate_bps());
+            egress.on_estimate(now);
         }
         is_sender
     }
