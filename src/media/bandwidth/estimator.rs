@@ -15,12 +15,16 @@ use crate::media::bandwidth::trend::{Trend, Usage};
 const BOUNDS: (f64, f64) = (50e3, 200e6);
 
 /// Share of what arrives that is sent after the queue grew: the rest drains it. Higher drains slower, lower wastes
-/// more each time.
+/// more each time. The least is for queues that are long, and for heavy loss: a moment's must not end it all.
 const LOWERED: f64 = 0.85;
+const LEAST_LOWERED: f64 = 0.7;
+
+/// Seconds in which a queue shall drain, as far as those shares allow.
+const DRAIN_SECS: f64 = 2.0;
 
 /// Growth a second: where the limit is not known, and near the rate at which the queue last grew.
 const GROWTH: f64 = 0.08;
-const GROWTH_NEAR_LIMIT: f64 = 0.03;
+const GROWTH_NEAR_LIMIT: f64 = 0.04;
 
 /// Rates within this share of the last limit are near it.
 const NEAR: f64 = 0.15;
@@ -34,14 +38,9 @@ const LIMITED: f64 = 0.7;
 /// A lower rate shows in the feedback a round trip later, and this: the feedback's own interval.
 const FEEDBACK: Duration = Duration::from_millis(100);
 
-/// A queue that stands, in milliseconds: what a call notices. Lower yields to the bursts of others, higher is heard.
-const STANDING_MS: f64 = 70.0;
-
-/// How soon such a queue must have shrunk after the rate was lowered, and to which share; else it is not ours, and
-/// after so many attempts lowering the rate more would only give way to others.
-const DRAINS: Duration = Duration::from_secs(1);
-const DRAINED: f64 = 0.9;
-const DRAIN_ATTEMPTS: u32 = 2;
+/// Milliseconds of queue, met by all packets, at which the estimate grows no more. Lower gives way to the bursts of
+/// others, higher is heard.
+const STANDING_MS: f64 = 50.0;
 
 /// Silence while packets are sent, besides two round trips, after which the estimate is halved, and again. Shorter
 /// takes a feedback that was lost for an outage; longer floods a path that is gone.
@@ -58,8 +57,6 @@ pub struct Estimator {
     history: History,
     trend: Trend,
     queue: Queue,
-    /// When the rate was last lowered for a queue that stands, how long that was, and how often it did not help.
-    stood: Option<(Instant, f64, u32)>,
     loss: Loss,
     prober: Prober,
     /// Of what feedback speaks of, by when it was sent, and of what came, by when it came.
@@ -71,8 +68,8 @@ pub struct Estimator {
     updated: Instant,
     lowered: Option<Instant>,
     round_trip: Option<Duration>,
-    /// The first packet since the last feedback.
-    unheard: Option<Instant>,
+    /// When the first and the last packet were sent since the last feedback.
+    unheard: Option<(Instant, Instant)>,
     has_feedback: bool,
 }
 
@@ -85,7 +82,6 @@ impl Estimator {
             history: History::new(now),
             trend: Trend::default(),
             queue: Queue::default(),
-            stood: None,
             loss: Loss::default(),
             prober: Prober::new(now),
             sent: Meter::default(),
@@ -102,7 +98,7 @@ impl Estimator {
     /// Counts a packet of so many bytes that is being sent, as part of a probe or of none (0), and gives its
     /// transport-wide sequence number.
     pub fn push(&mut self, now: Instant, bytes: usize, cluster: u8) -> u16 {
-        self.unheard.get_or_insert(now);
+        self.unheard = Some((self.unheard.map_or(now, |(first, _)| first), now));
         self.history.push(now, bytes, cluster)
     }
 
@@ -118,15 +114,17 @@ impl Estimator {
         let skipped = self.history.skipped(&feedback);
         let mut last = None;
         for packet in self.history.acknowledge(feedback) {
-            self.loss.push(&packet);
             self.prober.push(&packet);
+            // A train is faster than the estimate on purpose: its losses and its queue say nothing of that.
+            if packet.cluster == 0 {
+                self.loss.push(&packet);
+            }
             if !packet.was_lost {
                 self.sent.push(packet.sent, packet.bytes);
             }
             let Some(received) = packet.received else { continue };
             self.received.push(received, packet.bytes);
             self.queue.push(packet.sent, received);
-            // A train is faster than the estimate on purpose: its queue is no trend.
             if packet.cluster == 0 {
                 self.trend.push(packet.sent, received);
             }
@@ -140,8 +138,8 @@ impl Estimator {
         }
         self.on_round_trip(Duration::from_micros(micros.wrapping_sub(last_sent).into()));
         (self.unheard, self.has_feedback) = (None, true);
+        self.loss.settle();
         self.on_usage(now);
-        self.on_loss(now);
         let found = self.prober.poll_result(now, self.round_trip(), self.estimate);
         if let Some(found) = found.filter(|_| self.trend.usage() != Usage::Over && !self.loss.is_high()) {
             self.set(found);
@@ -158,11 +156,13 @@ impl Estimator {
         }
     }
 
-    /// Lowers the estimate if packets are sent and nothing is heard; to be called a few times a second while packets
-    /// are sent.
+    /// Lowers the estimate if packets were sent for a while and nothing is heard; to be called a few times a second
+    /// while packets are sent.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.unheard.is_some_and(|since| now >= since + SILENCE + 2 * self.round_trip()) {
-            self.unheard = Some(now);
+        if let Some((first, last)) = self.unheard
+            && last >= first + SILENCE + 2 * self.round_trip()
+        {
+            self.unheard = None;
             self.lower(now, self.estimate / 2.0);
         }
     }
@@ -197,19 +197,19 @@ impl Estimator {
         let (Some(sent), Some(received)) = (self.sent.rate_bps(), self.received.rate_bps()) else {
             return;
         };
-        let standing = self.queue.standing_ms();
         // What the last change brought is not seen yet.
-        let settles = self.lowered.is_some_and(|lowered| now < lowered + self.round_trip() + FEEDBACK);
-        if standing <= STANDING_MS {
-            self.stood = None;
+        if self.lowered.is_some_and(|lowered| now < lowered + self.round_trip() + FEEDBACK) {
+            return;
+        }
+        if let Some(share) = self.loss.excess() {
+            self.on_lost(now, share);
+            return;
         }
         match self.trend.usage() {
-            _ if settles => {}
             Usage::Over => self.on_over(now, sent, received),
             // What was too much drains: a higher rate now would keep the queue.
             Usage::Under => {}
-            Usage::Normal if standing > STANDING_MS => self.on_standing(now, standing, sent, received),
-            Usage::Normal if self.loss.is_high() => {}
+            Usage::Normal if self.queue.standing_ms() > STANDING_MS || self.loss.is_high() => {}
             Usage::Normal => {
                 let limit = self.limit.filter(|limit| (self.estimate / limit - 1.0).abs() < NEAR);
                 let growth = if limit.is_some() { GROWTH_NEAR_LIMIT } else { GROWTH };
@@ -219,34 +219,20 @@ impl Estimator {
         }
     }
 
-    fn on_standing(&mut self, now: Instant, standing: f64, sent: f64, received: f64) {
-        let attempts = match self.stood {
-            Some((since, ..)) if now < since + self.round_trip() + DRAINS => return,
-            Some((_, stood, attempts)) if standing > DRAINED * stood => attempts + 1,
-            _ => 0,
-        };
-        if attempts < DRAIN_ATTEMPTS {
-            self.stood = Some((now, standing, attempts));
-            self.on_over(now, sent, received);
-        } else {
-            self.stood = None;
-            self.queue.forget();
-        }
-    }
-
     fn on_over(&mut self, now: Instant, sent: f64, received: f64) {
         // Little that is sent tells little of the path: then step by step, or a moment's jitter ends it all.
         let carried = if sent < LIMITED * self.estimate { received.max(self.estimate) } else { received };
-        if LOWERED * carried < self.estimate {
+        let share = (1.0 - self.queue.standing_ms() / 1e3 / DRAIN_SECS).clamp(LEAST_LOWERED, LOWERED);
+        if share * carried < self.estimate {
             self.limit = Some(carried);
-            self.lower(now, LOWERED * carried);
+            self.lower(now, share * carried);
         }
     }
 
-    fn on_loss(&mut self, now: Instant) {
-        if let Some(share) = self.loss.excess() {
-            self.lower(now, self.estimate * (1.0 - share / 2.0));
-        }
+    fn on_lost(&mut self, now: Instant, share: f64) {
+        let carried = self.estimate * (1.0 - share).max(LEAST_LOWERED);
+        self.limit = Some(carried);
+        self.lower(now, carried);
     }
 
     fn lower(&mut self, now: Instant, bps: f64) {
@@ -266,111 +252,168 @@ mod tests {
     use super::*;
     use crate::media::bandwidth::link::{Call, Link};
 
-    const FAST: Link = Link { capacity_bps: 3e6, queue_ms: 300, delay_ms: 25, jitter_ms: 0, loss: 0.0 };
+    const LINK: Link = Link { capacity_bps: 3e6, queue_ms: 300, delay_ms: 25, jitter_ms: 0, loss: 0.0 };
 
-    fn call(link: Link) -> Call {
-        Call::new(Instant::now(), link, 1_000_000, 11)
+    const SEEDS: [u64; 3] = [11, 12, 13];
+
+    fn call(link: Link, seed: u64) -> Call {
+        Call::new(Instant::now(), link, 1_000_000, seed)
     }
 
     #[test]
     fn the_estimate_finds_the_capacity_and_keeps_the_queue_short() {
-        let mut failed = Vec::new();
-        for capacity_bps in [300e3, 1e6, 2.5e6, 8e6] {
-            for loss in [0.0, 0.02, 0.05, 0.10] {
-                let mut call = call(Link { capacity_bps, loss, ..FAST });
-                let mut found = None;
-                for second in 1..=15 {
-                    call.run(1_000);
-                    if call.estimator.estimate_bps() as f64 >= 0.8 * capacity_bps {
-                        found.get_or_insert(second);
-                    }
+        for (loss, least) in [(0.0, 0.8), (0.02, 0.8), (0.05, 0.8), (0.10, 0.7)] {
+            for capacity_bps in [300e3, 1e6, 2.5e6, 8e6] {
+                let (mut shares, mut delays) = (0.0, 0);
+                for seed in SEEDS {
+                    let mut call = call(Link { capacity_bps, loss, ..LINK }, seed);
+                    assert!(call.reaches(0.8 * capacity_bps, 15_000).is_some(), "{capacity_bps}, {loss} lost, {seed}");
+                    call.run(15_000);
+                    call.reset();
+                    call.run(30_000);
+                    let (share, delay) = (call.mean_estimate() / capacity_bps, call.queued_ms(0.95));
+                    let is_near = share > least - 0.05 && share < 1.05 && delay < 150;
+                    assert!(is_near, "{capacity_bps}, {loss} lost, {seed}: {share}, {delay} ms");
+                    (shares, delays) = (shares + share, delays + delay);
                 }
-                call.reset();
-                call.run(30_000);
-                let (share, delay) = (call.mean_estimate() / capacity_bps, call.queued_ms(0.95));
-                println!(
-                    "{:>5} kbit/s, {:>2.0} % lost: {:>3.0} % of it, p95 {delay:>3} ms, found after {found:?} s",
-                    capacity_bps / 1e3,
-                    loss * 100.0,
-                    share * 100.0
-                );
-                if loss < 0.1 && (found.is_none() || share < 0.8) || share > 1.2 || delay >= 100 {
-                    failed.push((capacity_bps, loss, share, delay));
-                }
+                let (share, delay) = (shares / SEEDS.len() as f64, delays / SEEDS.len() as u32);
+                assert!(share >= least && delay < 100, "{capacity_bps}, {loss} lost: {share}, {delay} ms");
             }
         }
-        assert_eq!(failed, []);
     }
 
     #[test]
     fn a_drop_is_followed_within_two_seconds_and_its_end_within_fifteen() {
         for loss in [0.0, 0.02, 0.05] {
-            for lasts in [5_000, 10_000, 20_000, 33_000] {
-                let mut call = call(Link { loss, ..FAST });
-                call.run(20_000);
-                call.link.set_capacity(500e3);
-                call.run(2_000);
-                let estimate = call.estimator.estimate_bps();
-                assert!(estimate < 500_000, "{estimate} with {loss} lost");
-                call.run(lasts - 2_000);
-                call.link.set_capacity(3e6);
-                let back = (1..=15).find(|_| {
-                    call.run(1_000);
-                    call.estimator.estimate_bps() >= 2_400_000
-                });
-                println!("{loss} lost, after {lasts} ms: back in {back:?} s");
-                assert!(back.is_some(), "{loss} lost, after {lasts} ms: {}", call.estimator.estimate_bps());
+            for lasts in [5_000, 12_000, 33_000] {
+                for seed in SEEDS {
+                    let mut call = call(Link { loss, ..LINK }, seed);
+                    call.run(20_000);
+                    call.set_capacity(500e3);
+                    call.run(2_000);
+                    let estimate = call.estimator.estimate_bps();
+                    assert!(estimate < 500_000, "{estimate} with {loss} lost, {seed}");
+                    call.run(lasts);
+                    call.set_capacity(3e6);
+                    let back = call.reaches(2.4e6, 15_000);
+                    assert!(back.is_some(), "{loss} lost, after {lasts} ms, {seed}: {}", call.estimator.estimate_bps());
+                }
             }
         }
     }
 
     #[test]
     fn what_little_is_sent_does_not_limit_what_is_wanted_later() {
-        for jitter_ms in [0, 10] {
-            let mut call = call(Link { jitter_ms, ..FAST });
+        for (jitter_ms, seed) in [(0, 11), (0, 12), (10, 11), (10, 12)] {
+            let mut call = call(Link { jitter_ms, ..LINK }, seed);
             call.demand_bps = 150e3;
             call.run(30_000);
-            let idle = call.estimator.estimate_bps();
-            assert!((500_000..=1_000_000).contains(&idle), "{idle} with jitter {jitter_ms}");
+            assert_eq!(call.estimator.estimate_bps(), 1_000_000, "nothing shows that it is less, or more");
             call.demand_bps = 2.5e6;
-            let reached = (1..=50).find(|_| {
-                call.run(100);
-                call.estimator.estimate_bps() >= 2_000_000
-            });
-            println!("jitter {jitter_ms}: 2 Mbit/s after {reached:?} tenths");
-            assert!(reached.is_some(), "{} with jitter {jitter_ms}", call.estimator.estimate_bps());
+            let reached = call.reaches(2e6, 5_000);
+            assert!(reached.is_some(), "{} with jitter {jitter_ms}, {seed}", call.estimator.estimate_bps());
         }
     }
 
     #[test]
+    fn a_bad_moment_while_little_is_sent_does_not_take_all() {
+        let mut call = call(LINK, 11);
+        call.demand_bps = 150e3;
+        call.run(20_000);
+        // For a second, others fill the queue.
+        for step in 1..=20 {
+            call.path.set_delay(25 + 20 * step);
+            call.run(50);
+        }
+        call.path.set_delay(25);
+        call.run(5_000);
+        let estimate = call.estimator.estimate_bps();
+        assert!((300_000..1_000_000).contains(&estimate), "it was seen, and is little: {estimate}");
+    }
+
+    #[test]
+    fn what_a_lost_message_was_about_counts() {
+        let mut call = call(Link { loss: 0.09, ..LINK }, 11);
+        call.demand_bps = 400e3;
+        call.run(5_000);
+        let rates = (0..30_000).filter_map(|_| {
+            call.run(1);
+            call.estimator.sent.rate_bps()
+        });
+        let (count, sum) = rates.fold((0.0, 0.0), |(count, sum), rate| (count + 1.0, sum + rate));
+        assert!((0.97..1.03).contains(&(sum / count / 400e3)), "{}", sum / count);
+    }
+
+    #[test]
     fn jitter_does_not_make_it_collapse() {
-        for capacity_bps in [1e6, 2.5e6, 8e6] {
-            let mut call = call(Link { capacity_bps, jitter_ms: 10, ..FAST });
+        for (jitter_ms, capacity_bps) in [(10, 1e6), (10, 2.5e6), (10, 8e6), (30, 2.5e6)] {
+            let mut call = call(Link { capacity_bps, jitter_ms, ..LINK }, 11);
             call.run(15_000);
             call.reset();
             call.run(30_000);
             let (share, delay) = (call.mean_estimate() / capacity_bps, call.queued_ms(0.95));
-            println!("jitter, {capacity_bps}: {share:.2}, p95 {delay} ms");
-            assert!((0.7..1.2).contains(&share) && delay < 150, "{capacity_bps}: {share}, {delay} ms");
+            assert!((0.75..1.05).contains(&share) && delay < 150, "{jitter_ms}, {capacity_bps}: {share}, {delay} ms");
+        }
+    }
+
+    #[test]
+    fn a_queue_that_was_full_from_the_start_is_drained_and_a_longer_way_is_not_taken_for_one() {
+        let mut call = call(Link { capacity_bps: 300e3, queue_ms: 1_000, ..LINK }, 11);
+        call.run(10_000);
+        call.reset();
+        call.run(5_000);
+        assert!(call.queued_ms(0.5) < 50, "{}", call.queued_ms(0.5));
+        let mut call = self::call(LINK, 11);
+        call.run(15_000);
+        call.path.set_delay(200);
+        call.run(10_000);
+        call.reset();
+        call.run(10_000);
+        assert!(call.mean_estimate() > 2.2e6, "{}", call.mean_estimate());
+    }
+
+    #[test]
+    fn a_short_queue_is_not_flooded() {
+        for capacity_bps in [1e6, 2.5e6, 8e6] {
+            let mut call = call(Link { capacity_bps, queue_ms: 40, ..LINK }, 11);
+            call.run(15_000);
+            call.reset();
+            call.run(30_000);
+            let share = call.mean_estimate() / capacity_bps;
+            assert!((0.8..1.12).contains(&share), "{capacity_bps}: {share}");
         }
     }
 
     #[test]
     fn loss_beyond_wifi_lowers_it_and_silence_ends_it() {
-        let mut call = call(Link { loss: 0.3, ..FAST });
+        let mut call = call(Link { loss: 0.3, ..LINK }, 11);
         call.run(20_000);
         let estimate = call.estimator.estimate_bps();
         assert!(estimate < 500_000, "{estimate}");
-        let mut call = self::call(FAST);
+        let mut call = self::call(LINK, 11);
         call.run(10_000);
-        call.link.loss = 1.0;
+        call.path.loss = 1.0;
         call.run(8_000);
         let estimate = call.estimator.estimate_bps();
         assert!(estimate < 300_000, "{estimate}");
-        call.link.loss = 0.0;
-        call.run(15_000);
-        let estimate = call.estimator.estimate_bps();
-        assert!(estimate > 2_400_000, "{estimate}");
+        call.path.loss = 0.0;
+        assert!(call.reaches(2.4e6, 15_000).is_some(), "{}", call.estimator.estimate_bps());
+    }
+
+    #[test]
+    fn a_pause_is_no_silence() {
+        // Packets each 100 ms for so long, then nothing.
+        for (millis, expected) in [(1_400, 1_000_000), (1_500, 500_000), (3_000, 250_000)] {
+            let mut now = Instant::now();
+            let mut estimator = Estimator::new(now, 1_000_000);
+            for _ in 0..millis / 100 {
+                now += Duration::from_millis(100);
+                estimator.push(now, 1_200, 0);
+                estimator.handle_timeout(now);
+            }
+            (0..9).for_each(|second| estimator.handle_timeout(now + Duration::from_secs(second)));
+            assert_eq!(estimator.estimate_bps(), expected, "{millis}");
+        }
     }
 
     #[test]

@@ -153,7 +153,7 @@ mod tests {
         let next = 200_000_u32;
         let sent = |number: u32| (50_000 * u64::from(number)) as u32;
         for (name, back, found) in
-            [("next", 0, false), ("last", 1, true), ("oldest", 2_048, true), ("older", 2_049, false)]
+            [("next", 0, false), ("older", 2_049, false), ("last", 1, true), ("oldest", 2_048, true)]
         {
             let number = next - back;
             let expected = Acknowledged {

@@ -35,7 +35,7 @@ pub struct Path {
 /// The whole of it.
 pub struct Call {
     pub estimator: Estimator,
-    pub link: Path,
+    pub path: Path,
     pub demand_bps: f64,
     start: Instant,
     now_ms: u32,
@@ -58,8 +58,8 @@ pub struct Call {
 }
 
 impl Path {
-    pub fn set_capacity(&mut self, capacity_bps: f64) {
-        self.link.capacity_bps = capacity_bps;
+    pub fn set_delay(&mut self, delay_ms: u32) {
+        self.link.delay_ms = delay_ms;
     }
 
     /// When a packet arrives and how long it queued, in microseconds; `None` if it is lost.
@@ -84,7 +84,7 @@ impl Call {
     pub fn new(start: Instant, link: Link, start_bps: u64, seed: u64) -> Self {
         Self {
             estimator: Estimator::new(start, start_bps),
-            link: Path { link, loss: link.loss, free: 0.0, seed },
+            path: Path { link, loss: link.loss, free: 0.0, seed },
             demand_bps: 20e6,
             start,
             now_ms: 0,
@@ -108,6 +108,22 @@ impl Call {
             self.now_ms += 1;
             self.step(self.start + Duration::from_millis(self.now_ms.into()));
         }
+    }
+
+    /// Changes the capacity; what is queued leaves at the new one.
+    pub fn set_capacity(&mut self, capacity_bps: f64) {
+        let now = f64::from(self.now_ms) * 1e3;
+        let queued = (self.path.free - now).max(0.0);
+        self.path.free = now + queued * self.path.link.capacity_bps / capacity_bps;
+        self.path.link.capacity_bps = capacity_bps;
+    }
+
+    /// Runs until the estimate is so much, at most so long; says how long it took.
+    pub fn reaches(&mut self, bps: f64, most_ms: u32) -> Option<u32> {
+        (1..=most_ms).find(|_| {
+            self.run(1);
+            self.estimator.estimate_bps() as f64 >= bps
+        })
     }
 
     /// Forgets what was measured so far.
@@ -142,7 +158,10 @@ impl Call {
         self.pacer.set_estimate(now, estimate);
         if self.now_ms.is_multiple_of(FRAME_MS) {
             let rate = (estimate as f64).min(self.demand_bps);
-            self.left += rate / 8.0 * f64::from(FRAME_MS) / 1e3;
+            // Frames are of different sizes, and one in 300 is a keyframe.
+            let size = 0.7 + 0.6 * self.path.random();
+            let times = if self.now_ms.is_multiple_of(300 * FRAME_MS) { 4.0 } else { size };
+            self.left += times * rate / 8.0 * f64::from(FRAME_MS) / 1e3;
             while self.left > 0.0 {
                 self.queue.push_back(PACKET);
                 self.left -= PACKET as f64;
@@ -164,7 +183,7 @@ impl Call {
         }
         if self.now_ms >= self.feedback_at {
             self.report();
-            self.feedback_at = self.now_ms + 50 + (50.0 * self.link.random()) as u32;
+            self.feedback_at = self.now_ms + 50 + (50.0 * self.path.random()) as u32;
         }
     }
 
@@ -179,7 +198,7 @@ impl Call {
         }
         let number = self.estimator.push(now, bytes, cluster);
         assert_eq!(number, self.sent as u16);
-        let (queued, arrival) = self.link.send(f64::from(self.now_ms) * 1e3, bytes);
+        let (queued, arrival) = self.path.send(f64::from(self.now_ms) * 1e3, bytes);
         self.queued.push(queued as u32);
         self.arrivals.extend(arrival.map(|arrival| (self.sent, arrival)));
         self.sent += 1;
@@ -215,8 +234,8 @@ impl Call {
         }
         self.reported = now;
         self.arrivals = self.arrivals.split_off(&last.saturating_sub(500));
-        if self.link.random() >= self.link.loss {
-            self.feedback.push_back((self.now_ms + self.link.link.delay_ms, body));
+        if self.path.random() >= self.path.loss {
+            self.feedback.push_back((self.now_ms + self.path.link.delay_ms, body));
         }
     }
 }

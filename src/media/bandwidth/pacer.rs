@@ -94,7 +94,9 @@ mod tests {
             // What the burst left of a packet counts as well.
             let bps = 8.0 * 1_200.0 * 100.0 / (now - start).as_secs_f64();
             assert!((bps / estimate_bps as f64 / 2.5 - 1.0).abs() < 0.01, "{estimate_bps}: {bps}");
-            assert_eq!(pacer.next_release(now + Duration::from_secs(9), 1_200), now + Duration::from_secs(9));
+            let later = now + Duration::from_secs(9);
+            assert_eq!(pacer.next_release(later, 1_200), later);
+            assert_eq!((0..).take_while(|_| pacer.take(later, 1_200)).count(), at_once, "{estimate_bps}");
         }
     }
 

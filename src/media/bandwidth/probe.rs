@@ -15,7 +15,7 @@ const MARGIN: f64 = 1.2;
 
 /// Time between trains: at first, and at most while they show nothing. Shorter finds capacity sooner, and costs a
 /// hundredth of it.
-const INTERVALS: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(8));
+const INTERVALS: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(6));
 
 /// No train so soon after the rate was lowered. Shorter measures the queue that drains; longer, and a path at its
 /// limit, where that happens every few seconds, is never probed.
@@ -116,6 +116,10 @@ impl Prober {
             return;
         };
         let bytes = u32::from(packet.bytes);
+        if packet.was_lost {
+            train.lost = train.lost.saturating_sub(1);
+            train.bytes_lost = train.bytes_lost.saturating_sub(bytes);
+        }
         match packet.received {
             None => {
                 train.lost += 1;
@@ -254,12 +258,12 @@ mod tests {
             failures.extend(prober.poll(secs(second), 1e6, 2e6).map(|probe| (second, probe.cluster)));
         }
         // The first was given up after a second.
-        assert_eq!(failures, [(7, 2), (16, 3), (25, 4), (34, 5)]);
+        assert_eq!(failures, [(5, 2), (12, 3), (19, 4), (26, 5), (33, 6)]);
         prober.on_lowered(secs(40));
         assert_eq!(prober.poll(secs(41), 1e6, 2e6), None);
         prober.poll(secs(43), 1e6, 2e6).unwrap();
         for number in 0..10 {
-            let (sent, cluster) = (3_000 * number, 6);
+            let (sent, cluster) = (3_000 * number, 7);
             prober.push(&Acknowledged { sent, received: Some(sent), was_lost: false, bytes: 750, cluster });
         }
         assert!(prober.poll_result(secs(43), RTT, 1e6).is_some());

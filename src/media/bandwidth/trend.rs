@@ -1,15 +1,16 @@
 //! The trend of the delay: whether a queue on the path grows, from how the distances between packets change on the
 //! way (draft-ietf-rmcat-gcc-02 section 5; the slope of a fitted line takes the place of its Kalman filter).
 
-/// Packets sent within this time are one group: the sender's own bursts say nothing of the path.
-const GROUP_MICROS: i32 = 5_000;
+/// Packets sent within this time are one group, as a frame is that leaves at its pace: how they follow each other says
+/// more of the sender than of the path. Shorter, the line spans less time where much is sent; longer, it lags.
+const GROUP_MICROS: i32 = 20_000;
 
 /// Groups that the line is fitted to: two thirds of a second of frames. Fewer take jitter for a queue, more see a
 /// queue late.
 const POINTS: usize = 20;
 
 /// Share of a new delay in the smoothed one that is fitted.
-const SMOOTHING: f64 = 0.1;
+const SMOOTHING: f64 = 0.2;
 
 /// Growth that is too much, in milliseconds of queue a second: to begin with, and its bounds.
 const THRESHOLD: f64 = 50.0;
