@@ -13,6 +13,8 @@ const PACKETS: usize = 2_048;
 pub struct History {
     /// Where the send times count from.
     base: Instant,
+    /// The last send time, as given and as counted: packets leave many at a time.
+    last: (Instant, u32),
     /// Number of the next packet.
     next: u16,
     /// Number of the first packet that no message was about yet.
@@ -58,18 +60,21 @@ pub struct Acknowledged {
 impl History {
     /// An empty history, which has not allocated.
     pub fn new(now: Instant) -> Self {
-        Self { base: now, next: 0, unheard: 0, packets: Vec::new() }
+        Self { base: now, last: (now, 0), next: 0, unheard: 0, packets: Vec::new() }
     }
 
-    /// Remembers a packet that is being sent, and gives its number. Some 40 instructions.
+    /// Remembers a packet that is being sent, and gives its number.
     pub fn push(&mut self, now: Instant, bytes: usize, cluster: u8) -> u16 {
         if self.packets.is_empty() {
             self.packets = vec![Sent::default(); PACKETS];
         }
+        if now != self.last.0 {
+            self.last = (now, self.micros(now));
+        }
         let seq_no = self.next;
         self.next = seq_no.wrapping_add(1);
         let bytes = bytes.min(usize::from(u16::MAX)) as u16;
-        let sent = Sent { sent: self.micros(now), bytes, cluster, fate: Fate::InFlight };
+        let sent = Sent { sent: self.last.1, bytes, cluster, fate: Fate::InFlight };
         self.packets[usize::from(seq_no) % PACKETS] = sent;
         seq_no
     }

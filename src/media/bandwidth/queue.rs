@@ -35,6 +35,11 @@ impl Queue {
         self.base.push(sent, delay, BASE_MICROS);
     }
 
+    /// Takes the queue that stands for part of the path.
+    pub fn forget(&mut self) {
+        (self.base.this, self.base.before) = (self.recent.least(), None);
+    }
+
     /// Milliseconds of queue that even the quickest packet met.
     pub fn standing_ms(&self) -> f64 {
         match (self.recent.least(), self.base.least()) {
@@ -81,5 +86,19 @@ mod tests {
             }
             assert_eq!((standing[299], standing[600], standing[3_900]), (0, expected, 0), "{name}");
         }
+    }
+
+    #[test]
+    fn a_queue_can_be_taken_for_the_path() {
+        let mut queue = Queue::default();
+        queue.push(0, 50_000);
+        (1..100).for_each(|number| queue.push(10_000 * number, 10_000 * number + 150_000));
+        assert_eq!(queue.standing_ms(), 100.0);
+        queue.forget();
+        assert_eq!(queue.standing_ms(), 0.0);
+        queue.push(1_000_000, 1_120_000);
+        assert_eq!(queue.standing_ms(), 0.0);
+        (102..200).for_each(|number| queue.push(10_000 * number, 10_000 * number + 150_000));
+        assert_eq!(queue.standing_ms(), 30.0);
     }
 }
