@@ -17,7 +17,7 @@ use crate::media::keyframe::Reason;
 use crate::media::layers::{LAYERS, TEMPORAL_LAYERS};
 use crate::media::negotiation::TrackId;
 use crate::media::numbering::Numbering;
-use crate::media::packet::Packet;
+use crate::media::packet::{Packet, WIRE_OVERHEAD};
 use crate::media::profile::{DEPENDENCY_ID, MID_ID, PayloadTypes, TRANSPORT_CC_ID};
 use crate::media::rtcp::SenderReport;
 use crate::media::srtp::SRTP_OVERHEAD;
@@ -25,10 +25,6 @@ use crate::media::srtp::SRTP_OVERHEAD;
 /// Packets that are remembered, as numbers, to answer NACKs: more than a second at 2.5 Mbit/s, and 8 KB for each
 /// video subscription.
 const REMEMBERED: usize = 512;
-
-/// Bytes that a packet has on the wire beside its payload, about: IP, UDP, RTP and the tag. Without them, small
-/// packets would be sent again for nothing.
-const WIRE_OVERHEAD: usize = 70;
 
 /// Retransmissions may be one part in this many of what is sent, so that a storm of NACKs can't amplify. At 10 %
 /// loss both ways an honest receiver needs 12 to 20 %, since requests and repairs are lost too: less turns that
@@ -268,7 +264,7 @@ impl Outgoing {
             let seq_no = rewritten.seq_no as u16;
             let sent = Sent::new(seq_no, rewritten.timestamp, packet.position, ids);
             self.remember(sent);
-            self.rtx_allowance = (self.rtx_allowance + wire_bytes(packet) / RTX_PART).min(RTX_SAVED);
+            self.rtx_allowance = (self.rtx_allowance + packet.wire_bytes() / RTX_PART).min(RTX_SAVED);
         }
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(length as u32);
@@ -288,7 +284,7 @@ impl Outgoing {
         egress: &mut Egress,
         datagrams: &mut Datagrams,
     ) -> bool {
-        let Some(left) = self.rtx_allowance.checked_sub(wire_bytes(packet)) else {
+        let Some(left) = self.rtx_allowance.checked_sub(packet.wire_bytes()) else {
             return false;
         };
         let is_sent = self.pad(now, sent, packet, egress, datagrams);
@@ -409,7 +405,7 @@ impl Outgoing {
             own.push((MID_ID, &self.mid_value));
         }
         if self.accepted.contains(TRANSPORT_CC_ID) {
-            number = egress.number(now, wire_bytes(packet)).to_be_bytes();
+            number = egress.number(now, packet.wire_bytes()).to_be_bytes();
             own.push((TRANSPORT_CC_ID, &number));
         }
         let is_renumbered = ids != packet.description.ids;
@@ -484,11 +480,6 @@ fn write_head(flags: u8, second: u8, seq_no: u64, timestamp: u32, ssrc: u32, buf
     head[4..8].copy_from_slice(&timestamp.to_be_bytes());
     head[8..12].copy_from_slice(&ssrc.to_be_bytes());
     buffer.extend_from_slice(&head);
-}
-
-/// Bytes of a packet on the wire, about.
-pub fn wire_bytes(packet: &Packet) -> usize {
-    packet.payload.len() + packet.elements.len() + WIRE_OVERHEAD
 }
 
 /// What differs between a packet and its repair.
@@ -623,7 +614,7 @@ mod tests {
                 resent += usize::from(line.resend((100 + number as u16).wrapping_sub(back)));
             }
         }
-        let bytes = wire_bytes(&packet(line.now, 0));
+        let bytes = packet(line.now, 0).wire_bytes();
         let share = (1_000 * bytes / RTX_PART + RTX_SAVED) / bytes;
         assert!((share - 2..=share).contains(&resent), "{resent} of {share}");
     }

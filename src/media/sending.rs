@@ -15,7 +15,7 @@ use crate::media::fault::PeerError;
 use crate::media::forward::FIRST_SEQ_NO_LIMIT;
 use crate::media::keyframe::Reason;
 use crate::media::negotiation::TrackId;
-use crate::media::outgoing::{Outcome, Outgoing, Sent, wire_bytes};
+use crate::media::outgoing::{Outcome, Outgoing, Sent};
 use crate::media::packet::Packet;
 use crate::media::profile::Profile;
 use crate::media::rtcp::{self, Feedback};
@@ -175,7 +175,7 @@ impl Sending {
         let is_paced = self.is_estimated && !overdue;
         let mut rest = packets.len();
         for packet in packets {
-            if is_paced && packet.codec != Codec::Opus && !egress.pacer.take(now, wire_bytes(packet)) {
+            if is_paced && packet.codec != Codec::Opus && !egress.pacer.take(now, packet.wire_bytes()) {
                 forwarded.held = rest;
                 forwarded.skipped -= rest as u64;
                 break;
