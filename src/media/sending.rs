@@ -76,7 +76,7 @@ pub struct Forwarded {
     pub skipped: u64,
     /// The subscriber waits for a keyframe of this layer: to begin, or to change to it.
     pub awaits_keyframe: Option<(u8, Reason)>,
-    /// It is sent another layer than before.
+    /// It is sent another layer than before, or none.
     pub switched: bool,
     /// The subscriber has not negotiated the codec; said once per subscription.
     pub cannot_decode: bool,
@@ -184,6 +184,7 @@ impl Sending {
             match outgoing.forward(now, packet, egress, datagrams) {
                 Outcome::Sent => forwarded.sent += 1,
                 Outcome::Switched => (forwarded.sent, forwarded.switched) = (forwarded.sent + 1, true),
+                Outcome::Ended => forwarded.switched = true,
                 Outcome::CannotDecode(first) => forwarded.cannot_decode |= first,
                 Outcome::AwaitsKeyframe => forwarded.awaits_keyframe = outgoing.awaited(),
                 Outcome::NotSelected | Outcome::Old => {}
