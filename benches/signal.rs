@@ -107,7 +107,7 @@ fn room(size: usize, visits: u64) -> Value {
 fn filled(size: usize, publishing: bool) -> World {
     let mut world = World::new();
     for _ in 0..size {
-        world.join("r", publishing, false);
+        world.join("r", publishing, false, false);
         settle(&mut world);
     }
     assert_eq!(world.server.stats().offers, size as u64, "everybody got an offer");

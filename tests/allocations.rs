@@ -42,22 +42,27 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Allocations while packets are taken, and while they are forwarded.
-fn allocations(watchers: usize) -> [u64; 2] {
+/// Allocations while packets are taken, and while they are forwarded, to watchers whose paths are estimated or not.
+fn allocations(watchers: usize, estimated: bool) -> [u64; 2] {
     let mut world = World::new();
-    let publisher = world.join("r", true, false);
+    let publisher = world.join("r", true, false, false);
     for watcher in 0..watchers {
-        world.join("r", false, watcher == 0);
+        world.join("r", false, watcher == 0 || estimated, estimated);
     }
     world.run(Duration::from_secs(2));
     let frame = |world: &mut World, key| {
-        world.now += Duration::from_millis(33);
+        if estimated {
+            // Somebody has to tell what came.
+            world.run(Duration::from_millis(33));
+        } else {
+            world.now += Duration::from_millis(33);
+        }
         let batch = world.frame(publisher, key);
         world.serve(&batch);
         world.deliver();
     };
     // A history of a second and a half, and every ring, reach their size.
-    for number in 0..60 {
+    for number in 0..if estimated { 200 } else { 60 } {
         frame(&mut world, number == 0);
     }
     let arrived = |world: &World| world.clients.iter().map(|client| client.arrived).sum::<u64>();
@@ -68,17 +73,20 @@ fn allocations(watchers: usize) -> [u64; 2] {
         frame(&mut world, false);
     }
     world.is_measured = false;
-    assert_eq!(arrived(&world) - before, (FRAMES * FRAME_PACKETS * watchers) as u64, "everything arrived");
+    let came = arrived(&world) - before;
+    let expected = (FRAMES * FRAME_PACKETS * watchers) as u64;
+    // Probes come as well where ways are estimated.
+    assert!(came == expected || estimated && came > expected, "everything arrived");
     let sampled = world.clients.iter().find(|client| client.sampled).expect("one is");
-    assert_eq!(sampled.decrypted, sampled.arrived, "and can be decrypted");
+    assert!(sampled.decrypted == sampled.arrived || estimated, "and can be decrypted");
     assert!(ALLOCATIONS[IDLE].load(Ordering::Relaxed) > 0, "allocations are counted");
     [TAKING, GIVING].map(|stage| ALLOCATIONS[stage].load(Ordering::Relaxed))
 }
 
 #[test]
 fn a_forwarded_packet_allocates_nothing() {
-    let [taking_for_3, giving_to_3] = allocations(3);
-    let [taking_for_60, giving_to_60] = allocations(60);
+    let [taking_for_3, giving_to_3] = allocations(3, false);
+    let [taking_for_60, giving_to_60] = allocations(60, false);
     // A buffer may still grow once in thousands of packets.
     for (giving, watchers) in [(giving_to_3, 3), (giving_to_60, 60)] {
         let packets = (FRAMES * FRAME_PACKETS * watchers) as u64;
@@ -89,4 +97,8 @@ fn a_forwarded_packet_allocates_nothing() {
     assert!(difference * 50 <= taking_for_3, "{taking_for_3} for 3 subscribers, {taking_for_60} for 60");
     let per_packet = taking_for_3 as f64 / (FRAMES * FRAME_PACKETS) as f64;
     assert!(per_packet < 4.0, "{per_packet} allocations for a packet that is taken");
+    let [_, giving_to_estimated] = allocations(20, true);
+    let packets = (FRAMES * FRAME_PACKETS * 20) as u64;
+    // Time passes there, and the timers of ICE and reports allocate some times a second.
+    assert!(giving_to_estimated * 20 <= packets, "{giving_to_estimated} allocations where ways are estimated");
 }

@@ -57,8 +57,11 @@ pub struct Client {
     pub decrypted: u64,
     /// Keyframes it was asked for.
     pub keyframe_requests: u64,
+    wants_keyframe: bool,
     /// Its datagrams are decrypted; a sample is, for speed.
     pub sampled: bool,
+    /// It tells when each packet came (transport-wide congestion control).
+    pub reports: bool,
 }
 
 /// Server, clients, time.
@@ -114,7 +117,7 @@ impl World {
     }
 
     /// Somebody joins.
-    pub fn join(&mut self, room: &str, publishes: bool, sampled: bool) -> usize {
+    pub fn join(&mut self, room: &str, publishes: bool, sampled: bool, reports: bool) -> usize {
         let index = self.clients.len();
         let addr = SocketAddr::from(([198, 51, (index / 250) as u8, (index % 250) as u8 + 1], 40_000));
         let mut rtc =
@@ -134,7 +137,9 @@ impl World {
             arrived: 0,
             decrypted: 0,
             keyframe_requests: 0,
+            wants_keyframe: false,
             sampled,
+            reports,
         });
         self.by_addr.insert(addr, index);
         let remote = SocketAddr::from(([127, 0, 0, 1], 1_024));
@@ -169,9 +174,10 @@ impl World {
         }
     }
 
-    /// The sealed datagrams of one video frame of a client.
+    /// The sealed datagrams of one video frame of a client, of a keyframe also where one was asked for.
     pub fn frame(&mut self, index: usize, keyframe: bool) -> Datagrams {
         let client = &mut self.clients[index];
+        let keyframe = std::mem::take(&mut client.wants_keyframe) || keyframe;
         let mid = client.video.expect("it publishes");
         let ssrc = client.rtc.direct_api().stream_tx_by_mid(mid, None).expect("a stream").ssrc();
         let mut datagrams = Datagrams::default();
@@ -310,6 +316,10 @@ impl World {
         if !client.publishes {
             answer = answer.replace("a=sendonly", "a=inactive");
         }
+        if !client.reports {
+            let kept = answer.split_inclusive('\n').filter(|line| !line.contains("transport-wide-cc-extensions"));
+            answer = kept.collect();
+        }
         client.video = sections(sdp).find(|(kind, section)| *kind == "video" && section.contains("a=recvonly")).map(
             |(_, section)| {
                 let mid = section.lines().find_map(|line| line.strip_prefix("a=mid:")).expect("a mid");
@@ -338,18 +348,22 @@ impl World {
                 }
                 str0m::Output::Transmit(transmit) => {
                     if transmit.destination == self.server_addr {
-                        self.server.handle_input(
-                            self.now,
-                            Input::Datagram {
-                                source: client.addr,
-                                destination: self.server_addr,
-                                contents: &transmit.contents,
-                            },
-                        );
+                        let mut one = Datagrams::default();
+                        one.push(Route { remote: self.server_addr, local: client.addr }, &transmit.contents);
+                        let start = Instant::now();
+                        if self.is_measured && client.reports {
+                            input_counted(&mut self.server, self.now, &one);
+                        } else {
+                            input(&mut self.server, self.now, &one);
+                        }
+                        self.spent += start.elapsed();
                     }
                 }
                 str0m::Output::Event(Event::RtpPacket(_)) => client.decrypted += 1,
-                str0m::Output::Event(Event::KeyframeRequest(_)) => client.keyframe_requests += 1,
+                str0m::Output::Event(Event::KeyframeRequest(_)) => {
+                    client.keyframe_requests += 1;
+                    client.wants_keyframe = true;
+                }
                 str0m::Output::Event(_) => {}
             }
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use crate::media::allocation::{self, Grade};
-use crate::media::keyframe::KeyframeBudget;
+use crate::media::keyframe::{KeyframeBudget, Reason};
 use crate::media::packet::Packet;
 use crate::media::sdp::RIDS;
 
@@ -26,6 +26,11 @@ const SILENCE: Duration = Duration::from_millis(600);
 /// elsewhere, longer burns the publisher's uplink and battery.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Least time between two requests for keyframes of a track, of whatever layers: Chromium drops what comes within
+/// 300 ms after another (libwebrtc, `EncoderRtcpFeedback`), and one that was dropped is repeated only after
+/// `keyframe::SPACING`. Shorter loses requests to jitter, longer makes who waits for the second layer wait.
+const REQUEST_SPACING: Duration = Duration::from_millis(330);
+
 /// Lines of the layers where no packet tells them.
 const ASSUMED_HEIGHTS: [u16; LAYERS] = [180, 360, 720];
 
@@ -42,6 +47,8 @@ pub struct Layers {
     /// That, or what is known of them, has changed since it was last asked.
     changed: bool,
     looked_at: Option<Instant>,
+    /// When a keyframe of any layer was last asked for.
+    requested_at: Option<Instant>,
     /// How many layers, from the smallest, the publisher was last told that anybody wants, and since when fewer are.
     told: Option<u8>,
     fewer_since: Option<Instant>,
@@ -137,9 +144,17 @@ impl Layers {
         (0..=layer).rev().find(comes).or_else(|| (layer..LAYERS as u8).find(comes)).unwrap_or(layer)
     }
 
-    /// The keyframe budget of a layer.
-    pub fn keyframes(&mut self, layer: u8) -> &mut KeyframeBudget {
-        &mut self.layers[usize::from(layer)].keyframes
+    /// Somebody needs a keyframe of a layer.
+    pub fn request_keyframe(&mut self, layer: u8, reason: Reason) {
+        self.layers[usize::from(layer)].keyframes.request_keyframe(reason);
+    }
+
+    /// Whether a keyframe of a layer is to be asked for now, and why; if so it counts as asked for.
+    pub fn poll_request(&mut self, now: Instant, layer: u8) -> Option<Reason> {
+        self.requested_at.is_none_or(|last| now >= last + REQUEST_SPACING).then_some(())?;
+        let reason = self.layers[usize::from(layer)].keyframes.poll_request(now)?;
+        self.requested_at = Some(now);
+        Some(reason)
     }
 
     /// How many layers, from the smallest, a tile of so many device pixels can use; all, if the page does not tell.
@@ -278,6 +293,28 @@ mod tests {
         let grades = layers.grades();
         let kbps = |grade: &Grade| (grade.layer, grade.temporal, (grade.bitrate_bps + 2_000) / 5_000 * 5);
         assert_eq!(grades.iter().map(kbps).collect::<Vec<_>>(), [(0, 0, 100), (0, 1, 200), (0, 2, 400), (1, 2, 200)]);
+    }
+
+    #[test]
+    fn requests_for_two_layers_keep_a_distance_that_no_browser_drops() {
+        let start = Instant::now();
+        let mut layers = Layers::default();
+        let mut sent = Vec::new();
+        for ms in 0..2_000 {
+            let now = start + Duration::from_millis(ms);
+            match ms {
+                0 => layers.request_keyframe(0, Reason::Switch),
+                270 | 1_500 => layers.request_keyframe(2, Reason::Switch),
+                _ => {}
+            }
+            for layer in 0..LAYERS as u8 {
+                if layers.poll_request(now, layer).is_some() {
+                    sent.push((ms, layer));
+                    layers.handle_packet(now, &packet(now, layer, 0, Some((320, 180))));
+                }
+            }
+        }
+        assert_eq!(sent, [(0, 0), (330, 2), (1_500, 2)]);
     }
 
     #[test]

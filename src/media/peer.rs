@@ -495,7 +495,7 @@ impl Peer {
         }
         let accepted = profile.accepted(media.remote_extmap());
         outgoing.start(track, payload_types, accepted);
-        self.sending.is_estimated |= accepted.contains(TRANSPORT_CC_ID);
+        self.sending.is_acknowledged |= accepted.contains(TRANSPORT_CC_ID);
     }
 
     /// Whether STUN is a check that shows this peer's password (RFC 8445 section 7.3). str0m would make a candidate pair

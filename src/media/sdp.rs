@@ -57,8 +57,13 @@ pub fn check_answer(sdp: &str, offered: usize) -> Result<(), SdpRefusal> {
 /// The offer that asks for simulcast layers on the lines of `mids`, where it does not yet.
 ///
 /// What browsers make of it, found by trying:
-/// - Chromium takes the layers if the line's transceiver was made by this offer and its track is attached after
-///   `setRemoteDescription`, by `replaceTrack`. A page that called `addTrack` before sends one layer without name.
+/// - Chromium 156 takes the layers if the line's transceiver was made by this offer and its track is attached after
+///   `setRemoteDescription`, by `replaceTrack`. A track of a page that called `addTrack` before is not sent at all:
+///   Chromium gives a line with layers a transceiver of its own. A request for a keyframe of one layer makes one of
+///   each, and requests within 300 ms after another, of whatever layer, are dropped.
+/// - Firefox 153 takes them in both ways, and answers with them already while it has no track. It counts as sent of the
+///   smallest layer up to ten times what its pictures need: the rest is padding.
+/// - Both stop encoding a layer that `setParameters` makes inactive, and begin it again with a keyframe.
 pub fn with_simulcast(offer: &str, mids: &[Mid]) -> String {
     let mut asking = String::with_capacity(offer.len() + 100 * mids.len());
     for section in sections(offer) {

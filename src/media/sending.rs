@@ -53,8 +53,10 @@ pub struct Sending {
     pub egress: Option<Egress>,
     /// Media may flow: the transport is connected.
     pub is_open: bool,
-    /// The peer tells what comes, or what it believes of the path, so that there is an estimate.
-    pub is_estimated: bool,
+    /// The peer tells when each packet came.
+    pub is_acknowledged: bool,
+    /// The peer tells what it believes that the path carries.
+    has_bandwidth: bool,
     /// Something was heard of it.
     has_estimate: bool,
     /// The estimate that was spent last.
@@ -172,7 +174,7 @@ impl Sending {
             return forwarded;
         }
         let was_waiting = outgoing.is_waiting();
-        let is_paced = self.is_estimated && !overdue;
+        let is_paced = self.is_acknowledged && !overdue;
         let mut rest = packets.len();
         for packet in packets {
             if is_paced && packet.codec != Codec::Opus && !egress.pacer.take(now, packet.wire_bytes()) {
@@ -197,6 +199,15 @@ impl Sending {
         forwarded
     }
 
+    /// Begins a probe of the path, if it is time for one.
+    pub fn start_probe(&mut self, now: Instant) {
+        if self.is_acknowledged
+            && let Some(egress) = &mut self.egress
+        {
+            egress.start_probe(now);
+        }
+    }
+
     /// When the next packet that was held may leave.
     pub fn next_release(&mut self, now: Instant) -> Option<Instant> {
         Some(self.egress.as_mut()?.pacer.next_release(now, LARGE_PACKET))
@@ -204,7 +215,10 @@ impl Sending {
 
     /// What can be spent on media, in bits a second; `None` if the peer tells nothing of it.
     pub fn available_bps(&self) -> Option<u64> {
-        self.egress.as_ref().filter(|_| self.is_estimated).map(|egress| egress.estimator.estimate_bps())
+        self.egress
+            .as_ref()
+            .filter(|_| self.is_acknowledged || self.has_bandwidth)
+            .map(|egress| egress.estimator.estimate_bps())
     }
 
     /// So much was spent; with `wanted_bps` it would be all that can be used.
@@ -333,7 +347,7 @@ impl Sending {
                     }
                     Feedback::Bandwidth(bps) => {
                         egress.estimator.handle_remb(bps);
-                        has_estimate = true;
+                        (self.has_bandwidth, has_estimate) = (true, true);
                     }
                     _ => {}
                 }
@@ -357,7 +371,7 @@ impl Sending {
             egress.handle_reference(now, reference);
         }
         if has_estimate {
-            (self.is_estimated, self.has_estimate) = (true, true);
+            self.has_estimate = true;
             egress.pacer.set_estimate(now, egress.estimator.estimate_bps());
         }
         is_sender

@@ -96,7 +96,7 @@ impl Server {
                     tell_wanted = track.layers.want(self.now, wanted).then_some(wanted);
                 }
                 has_changed = track.layers.take_changed();
-                request = track.layers.keyframes(layer).poll_request(self.now);
+                request = track.layers.poll_request(self.now, layer);
             }
             let subscribers = std::mem::take(&mut track.subscribers);
             let track = TrackId { publisher, mid };
@@ -277,9 +277,8 @@ impl Server {
             return;
         }
         let layer = published.layers.nearest(layer);
-        let keyframes = published.layers.keyframes(layer);
-        keyframes.request_keyframe(reason);
-        if let Some(reason) = keyframes.poll_request(now) {
+        published.layers.request_keyframe(layer, reason);
+        if let Some(reason) = published.layers.poll_request(now, layer) {
             member.peer.request_keyframe(track.mid, layer);
             self.stats.keyframe_requests[reason as usize] += 1;
             self.mark_dirty(track.publisher);

@@ -56,11 +56,8 @@ impl Server {
     /// The estimate of a member's path may have changed, or have been spent: probes it, if it is time to.
     pub(super) fn probe(&mut self, id: PeerId) {
         let now = self.now;
-        let Some(sending) = self.member_mut(id).map(|member| &mut member.peer.sending) else {
-            return;
-        };
-        if let Some(egress) = &mut sending.egress {
-            egress.start_probe(now);
+        if let Some(member) = self.member_mut(id) {
+            member.peer.sending.start_probe(now);
         }
         self.fill_probe(id);
     }

@@ -3,7 +3,7 @@
 //! The server always offers, the client answers. A client that knows only `offer`, `answer`, `candidate` and
 //! `chat` works; it ignores the rest. The WebSocket is at `{prefix}/websocket` (alias `{prefix}/ws`), with the
 //! query parameters `room` (default `default`), `name` (alias `username`), `resume`, and `simulcast=1` from a client
-//! that can send a camera in layers.
+//! that can send a camera in layers, and attaches it to the line that is offered for it.
 //!
 //! # Client to server
 //!

@@ -1,17 +1,15 @@
 //! One headless Chromium with an empty profile; each page that it opens is a window and a storage of its own.
 
-use std::env;
 use std::fs;
-use std::io::Write;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::devtools::DevTools;
 use crate::page::Page;
+use crate::remote::Remote;
 use crate::scratch::Scratch;
-use crate::{poll, wait_for_exit};
+use crate::tab::Tab;
+use crate::{find_browser, poll, wait_for_exit};
 
 /// Why each flag is there:
 const FLAGS: [&str; 17] = [
@@ -45,20 +43,14 @@ const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 pub struct Chromium {
     process: Child,
     port: u16,
-    devtools: DevTools,
+    remote: Remote,
     _profile: Scratch, // after the process, which writes in it
 }
 
 impl Chromium {
     /// Gives nothing, and says so, where this machine has no Chromium.
     pub fn start() -> Option<Self> {
-        let Some(program) = program() else {
-            let words = "no Chromium (chromium, chromium-browser or google-chrome on PATH, or AQ_CHROMIUM)";
-            assert!(env::var_os("AQ_REQUIRE_CHROMIUM").is_none_or(|value| value != "1"), "{words}");
-            // Not by a macro: the harness would keep the line of a test that passes to itself.
-            let _ = writeln!(std::io::stderr(), "skipped: {words}");
-            return None;
-        };
+        let program = find_browser("CHROMIUM", &NAMES)?;
         let profile = Scratch::new("chromium");
         let mut process = Command::new(program)
             .args(FLAGS)
@@ -74,10 +66,10 @@ impl Chromium {
                 fs::read_to_string(profile.path().join("DevToolsActivePort")).map_err(|error| error.to_string())?;
             let (port, path) = text.split_once('\n').ok_or("half a DevToolsActivePort")?;
             let port = port.parse().map_err(|_| format!("port {port}"))?;
-            Ok((port, DevTools::connect(port, path.trim())?))
+            Ok((port, Remote::connect(port, path.trim())?))
         });
         match opened {
-            Ok((port, devtools)) => Some(Self { process, port, devtools, _profile: profile }),
+            Ok((port, remote)) => Some(Self { process, port, remote, _profile: profile }),
             Err(last) => {
                 let _ = process.kill();
                 let _ = process.wait();
@@ -98,36 +90,27 @@ impl Chromium {
             json!({ "url": "about:blank", "browserContextId": context["browserContextId"], "newWindow": true }),
         );
         let target = target["targetId"].as_str().expect("a target has an id").to_owned();
-        let devtools = DevTools::connect(self.port, &format!("/devtools/page/{target}")).expect("a page has DevTools");
-        Page::new(devtools, target, url, script)
+        let remote = Remote::connect(self.port, &format!("/devtools/page/{target}")).expect("a page has DevTools");
+        Page::open(Tab::in_chromium(remote, target), url, script)
     }
 
     /// Closes the page's tab as its user would.
     pub fn close(&mut self, page: Page) {
-        self.call("Target.closeTarget", json!({ "targetId": page.target }));
+        self.call("Target.closeTarget", json!({ "targetId": page.id() }));
     }
 
     fn call(&mut self, method: &str, params: Value) -> Value {
-        self.devtools.call(method, params).expect("the browser does as told")
+        self.remote.call(method, params).expect("the browser does as told")
     }
 }
 
 impl Drop for Chromium {
     fn drop(&mut self) {
         // Its helpers go with it when it ends by itself; a kill would leave them to find out.
-        let asked = self.devtools.call("Browser.close", json!({}));
+        let asked = self.remote.call("Browser.close", json!({}));
         if asked.is_err() || wait_for_exit(&mut self.process).is_err() {
             let _ = self.process.kill();
             let _ = self.process.wait();
         }
     }
-}
-
-fn program() -> Option<PathBuf> {
-    if let Some(program) = env::var_os("AQ_CHROMIUM") {
-        return Some(program.into());
-    }
-    let path = env::var_os("PATH")?;
-    let places: Vec<PathBuf> = env::split_paths(&path).collect();
-    NAMES.iter().flat_map(|name| places.iter().map(move |place| place.join(name))).find(|file| file.is_file())
 }

@@ -1,5 +1,6 @@
 //! One page of a browser: what its user does, and what its user sees and hears.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use data_encoding::BASE64;
@@ -7,8 +8,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::devtools::DevTools;
 use crate::poll;
+use crate::tab::Tab;
 
 /// `window.probe`: what the tests look at.
 const PROBE: &str = include_str!("probe.js");
@@ -27,8 +28,7 @@ const SILENT: f64 = 1e-6;
 const SILENCE_S: f64 = 2.5;
 
 pub struct Page {
-    pub target: String,
-    devtools: DevTools,
+    tab: Tab,
 }
 
 /// What an element plays.
@@ -47,6 +47,19 @@ struct Media {
     plays: bool,
 }
 
+/// What has come of an element's picture.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Video {
+    /// Decoded pictures; of those such as can be decoded without another; and what came but was not shown.
+    pub frames: u64,
+    pub keyframes: u64,
+    pub dropped: u64,
+    /// Pauses three times as long as usual, and 150 ms longer.
+    pub freezes: u64,
+    /// Requests for a keyframe (RFC 4585 section 6.3.1).
+    pub plis: u64,
+}
+
 #[derive(Debug, Deserialize)]
 pub struct Line {
     pub text: String,
@@ -54,20 +67,19 @@ pub struct Line {
 }
 
 impl Page {
-    pub fn new(devtools: DevTools, target: String, url: &str, script: &str) -> Self {
-        let mut page = Self { target, devtools };
-        page.call("Page.enable", json!({}));
-        page.call("Runtime.enable", json!({}));
-        page.call("Page.addScriptToEvaluateOnNewDocument", json!({ "source": format!("{PROBE}\n{script}") }));
-        // Each window believes that it is the one in front.
-        page.call("Emulation.setFocusEmulationEnabled", json!({ "enabled": true }));
-        let (width, height) = SIZE;
-        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
-        page.call("Emulation.setDeviceMetricsOverride", metrics);
-        let opened = page.call("Page.navigate", json!({ "url": url }));
-        assert!(opened["errorText"].is_null(), "{url}: {opened}");
+    /// Opens a page in which `script` runs before the page's own.
+    pub fn open(tab: Tab, url: &str, script: &str) -> Self {
+        let mut page = Self { tab };
+        page.tab.prepare(&format!("{PROBE}\n{script}"));
+        page.resizes(SIZE.0, SIZE.1);
+        page.tab.navigate(url);
         page.until("the page is loaded", "document.readyState === 'complete' && location.href !== 'about:blank'");
         page
+    }
+
+    /// What its browser calls it.
+    pub fn id(&self) -> &str {
+        &self.tab.id
     }
 
     // What its user does
@@ -79,21 +91,23 @@ impl Page {
                 const element = document.querySelector({selector:?});
                 const {{ x, y, width, height }} = element.getBoundingClientRect();
                 const [left, top] = [x + width / 2, y + height / 2];
-                return element.contains(document.elementFromPoint(left, top)) ? {{ left, top }} : null;
+                return element.contains(document.elementFromPoint(left, top)) ? [left, top] : null;
             }})()"
         );
         let place = self.until(&format!("{selector} can be pressed"), &place);
-        for kind in ["mousePressed", "mouseReleased"] {
-            let event =
-                json!({ "type": kind, "x": place["left"], "y": place["top"], "button": "left", "clickCount": 1 });
-            self.call("Input.dispatchMouseEvent", event);
-        }
+        let [x, y] = serde_json::from_value(place).expect("a place is two numbers");
+        self.tab.press(x, y);
     }
 
     pub fn types(&mut self, selector: &str, text: &str) {
         self.press(selector);
         self.eval::<Value>(&format!("document.querySelector({selector:?}).select()"));
-        self.call("Input.insertText", json!({ "text": text }));
+        self.tab.insert(text);
+    }
+
+    /// Gives its window another size, in CSS pixels.
+    pub fn resizes(&mut self, width: u32, height: u32) {
+        self.tab.resize(width, height);
     }
 
     /// Fills in the form and joins.
@@ -120,15 +134,13 @@ impl Page {
 
     /// Its renderer dies: no script of the page runs any more.
     pub fn crashes(mut self) {
-        self.devtools.send("Page.crash", json!({})).expect("the browser listens");
+        self.tab.crash();
     }
 
     /// Writes what is seen to a PNG file.
     pub fn takes_picture(&mut self, file: &std::path::Path) {
-        let picture = self.call("Page.captureScreenshot", json!({ "format": "png" }));
-        let picture = picture["data"].as_str().expect("a picture has data").as_bytes();
-        std::fs::write(file, BASE64.decode(picture).expect("the picture is base64"))
-            .expect("the picture's place is writable");
+        let picture = BASE64.decode(self.tab.picture().as_bytes()).expect("the picture is base64");
+        std::fs::write(file, picture).expect("the picture's place is writable");
     }
 
     // What its user sees and hears
@@ -168,6 +180,40 @@ impl Page {
             let heard = now.plays && now.time > since.time + 0.5 && now.energy > since.energy + AUDIBLE;
             (seen || !picture) && (heard || !sound)
         });
+    }
+
+    /// Waits until pictures of so many lines come.
+    pub fn gets_lines_of(&mut self, name: &str, lines: u32) {
+        let look = format!("probe.video({}).then(({{ lines }}) => lines === {lines})", tile(name));
+        self.until(&format!("{name} comes in {lines} lines"), &look);
+    }
+
+    /// What has come of the element's picture until now.
+    pub fn video(&mut self, element: &str) -> Video {
+        self.eval(&format!("probe.video({element})"))
+    }
+
+    /// Waits until it sends its pictures in exactly these layers, in the order of their names; without layers the name
+    /// is empty.
+    pub fn sends_layers(&mut self, names: &[&str]) {
+        let mut first: Option<BTreeMap<String, u64>> = None;
+        let start = Instant::now();
+        let found = poll(|| {
+            let now = self.tab.evaluate("probe.sent()")?;
+            let now: BTreeMap<String, u64> = serde_json::from_value(now).map_err(|error| error.to_string())?;
+            let since = first.get_or_insert_with(|| now.clone());
+            let more = |name: &str| now.get(name).copied().unwrap_or(0) - since.get(name).copied().unwrap_or(0);
+            let is_still = now.keys().all(|name| names.contains(&&**name) || more(name) == 0);
+            if is_still && names.iter().all(|name| more(name) > 5) {
+                return Ok(());
+            }
+            let seen = format!("{since:?}, {now:?}");
+            if !is_still {
+                first = Some(now);
+            }
+            Err(seen)
+        });
+        found.unwrap_or_else(|last| self.fail(&format!("it sends {names:?}"), &last, start));
     }
 
     /// Waits until no picture of the tile came for a second, while sound goes on.
@@ -230,7 +276,7 @@ impl Page {
     /// Waits until the expression is true in the page's eyes; gives its value.
     pub fn until(&mut self, what: &str, look: &str) -> Value {
         let start = Instant::now();
-        let found = poll(|| match self.evaluate(look)? {
+        let found = poll(|| match self.tab.evaluate(look)? {
             value if is_true(&value) => Ok(value),
             value => Err(value.to_string()),
         });
@@ -241,6 +287,7 @@ impl Page {
     pub fn eval<T: DeserializeOwned>(&mut self, expression: &str) -> T {
         let start = Instant::now();
         let value = self
+            .tab
             .evaluate(expression)
             .and_then(|value| serde_json::from_value(value).map_err(|error| error.to_string()));
         value.unwrap_or_else(|last| self.fail(expression, &last, start))
@@ -249,14 +296,14 @@ impl Page {
     /// The page ran into nothing that its author did not foresee, and nothing written in it was run.
     pub fn is_sound(&mut self) {
         assert!(!self.eval::<bool>("'hacked' in window"), "markup was run");
-        let errors: Vec<_> = self.devtools.events.iter().filter(|event| is_error(event)).map(words).collect();
+        let errors: Vec<_> = self.tab.said().into_iter().filter(|said| said.is_error).collect();
         assert!(errors.is_empty(), "errors in the page: {errors:#?}");
     }
 
     fn watch(&mut self, what: &str, element: &str, mut good: impl FnMut(Media) -> bool) {
         let start = Instant::now();
         let found = poll(|| {
-            let value = self.evaluate(&format!("probe.media({element})"))?;
+            let value = self.tab.evaluate(&format!("probe.media({element})"))?;
             let text = value.to_string();
             let now: Option<Media> = serde_json::from_value(value).map_err(|error| error.to_string())?;
             now.is_some_and(&mut good).then_some(()).ok_or(text)
@@ -264,22 +311,9 @@ impl Page {
         found.unwrap_or_else(|last| self.fail(what, &last, start));
     }
 
-    fn evaluate(&mut self, expression: &str) -> Result<Value, String> {
-        let params = json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
-        let mut answer = self.devtools.call("Runtime.evaluate", params)?;
-        match &answer["exceptionDetails"] {
-            Value::Null => Ok(answer["result"]["value"].take()),
-            thrown => Err(format!("{} {}", thrown["text"], thrown["exception"]["description"])),
-        }
-    }
-
-    fn call(&mut self, method: &str, params: Value) -> Value {
-        self.devtools.call(method, params).expect("the page does as told")
-    }
-
     fn fail(&mut self, what: &str, last: &str, start: Instant) -> ! {
-        let state = self.evaluate("probe.state()").unwrap_or_else(|error| json!(error));
-        let said: Vec<_> = self.devtools.events.iter().filter(|event| is_words(event)).map(words).collect();
+        let state = self.tab.evaluate("probe.state()").unwrap_or_else(|error| json!(error));
+        let said = self.tab.said();
         panic!("not within {:?}: {what}\nlast: {last}\nthe page: {state:#}\nits console: {said:#?}", start.elapsed());
     }
 }
@@ -296,24 +330,4 @@ pub fn screen(name: &str) -> String {
 
 fn is_true(value: &Value) -> bool {
     !matches!(value, Value::Null | Value::Bool(false)) && *value != json!(0) && *value != json!("")
-}
-
-fn is_words(event: &Value) -> bool {
-    event["method"] == "Runtime.consoleAPICalled" || is_error(event)
-}
-
-fn is_error(event: &Value) -> bool {
-    let thrown = event["method"] == "Runtime.exceptionThrown";
-    let console = event["method"] == "Runtime.consoleAPICalled" && event["params"]["type"] == "error";
-    thrown || console
-}
-
-fn words(event: &Value) -> String {
-    let thrown = &event["params"]["exceptionDetails"];
-    let said = event["params"]["args"].as_array().into_iter().flatten();
-    let said = said.map(|arg| arg["value"].as_str().or(arg["description"].as_str()).unwrap_or_default());
-    match thrown["exception"]["description"].as_str().or(thrown["text"].as_str()) {
-        Some(words) => words.to_owned(),
-        None => said.collect::<Vec<_>>().join(" "),
-    }
 }

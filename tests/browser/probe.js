@@ -2,7 +2,8 @@
 {
   const $ = (selector) => document.querySelector(selector);
   const pc = () => window.aq?.pc ?? window.pc ?? null;
-  const received = async () => [...(await pc()?.getStats() ?? new Map()).values()].filter(({ type }) => type === 'inbound-rtp');
+  const stats = async (wanted) => [...(await pc()?.getStats() ?? new Map()).values()].filter(({ type }) => type === wanted);
+  const received = () => stats('inbound-rtp');
 
   window.probe = {
     tile: (name) => [...document.querySelectorAll('.tile:not(.self, .screen)')].find((tile) => tile.dataset.name === name) ?? null,
@@ -15,8 +16,8 @@
       const video = element?.matches('video') ? element : element?.querySelector('video');
       if (!video) return null;
       const tracks = (video.srcObject?.getTracks() ?? []).map(({ id }) => id);
-      const stats = (await received()).filter(({ trackIdentifier }) => tracks.includes(trackIdentifier));
-      const sum = (field) => stats.reduce((total, entry) => total + (entry[field] ?? 0), 0);
+      const entries = (await received()).filter(({ trackIdentifier }) => tracks.includes(trackIdentifier));
+      const sum = (field) => entries.reduce((total, entry) => total + (entry[field] ?? 0), 0);
       return {
         time: video.currentTime,
         width: video.videoWidth,
@@ -26,6 +27,24 @@
         plays: !video.paused && !video.muted,
       };
     },
+
+    // What came of the picture that an element shows.
+    async video(element) {
+      const [track] = element?.querySelector('video').srcObject?.getVideoTracks() ?? [];
+      const entry = (await received()).find(({ trackIdentifier }) => trackIdentifier === track?.id) ?? {};
+      return {
+        lines: entry.frameHeight ?? 0,
+        frames: entry.framesDecoded ?? 0,
+        keyframes: entry.keyFramesDecoded ?? 0,
+        dropped: entry.framesDropped ?? 0,
+        freezes: entry.freezeCount ?? 0,
+        plis: entry.pliCount ?? 0,
+      };
+    },
+
+    // Pictures that were encoded, by the name of their layer.
+    sent: async () => Object.fromEntries((await stats('outbound-rtp')).filter(({ kind }) => kind === 'video')
+      .map(({ rid, framesEncoded }) => [rid ?? '', framesEncoded ?? 0])),
 
     chat: () => [...document.querySelectorAll('#chat-log .line')].map((line) => ({
       who: line.querySelector('.who').textContent,

@@ -1,8 +1,9 @@
-//! One connection to Chromium's DevTools: a command goes out, its answer comes back.
+//! One connection to a browser's remote control: a command goes out, its answer comes back.
 //!
-//! The protocol is JSON over a WebSocket (<https://chromedevtools.github.io/devtools-protocol/>). The crates that
-//! drive it generate types for all of it, thousands of them, and refuse an event that a newer Chromium added; these
-//! tests need a dozen commands.
+//! Chromium's DevTools (<https://chromedevtools.github.io/devtools-protocol/>) and Firefox's WebDriver BiDi
+//! (<https://w3c.github.io/webdriver-bidi/>) put the same JSON around different commands. The crates that drive them
+//! generate types for all of it, thousands of them, and refuse an event that a newer browser added; these tests need a
+//! dozen commands.
 
 use std::net::TcpStream;
 use std::time::Duration;
@@ -13,14 +14,14 @@ use tungstenite::{Message, WebSocket};
 /// A browser that answers no command for so long hangs; it is far above what a loaded machine needs.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub struct DevTools {
+pub struct Remote {
     socket: WebSocket<TcpStream>,
     last_id: u64,
     /// What came unasked since the start, such as console lines.
     pub events: Vec<Value>,
 }
 
-impl DevTools {
+impl Remote {
     pub fn connect(port: u16, path: &str) -> Result<Self, String> {
         let stream = TcpStream::connect(("127.0.0.1", port)).map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
@@ -44,10 +45,8 @@ impl DevTools {
             if value["id"].is_null() {
                 self.events.push(value);
             } else if value["id"] == id {
-                return match &value["error"] {
-                    Value::Null => Ok(value["result"].take()),
-                    error => Err(format!("{method}: {error}")),
-                };
+                let is_refused = !value["error"].is_null();
+                return if is_refused { Err(format!("{method}: {value}")) } else { Ok(value["result"].take()) };
             }
         }
     }

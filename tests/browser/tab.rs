@@ -1,0 +1,159 @@
+//! One tab of a browser, told what to do in the words of whichever browser it is.
+
+use serde_json::{Value, json};
+
+use crate::firefox::Firefox;
+use crate::remote::Remote;
+
+pub struct Tab {
+    /// Target of Chromium, browsing context of Firefox.
+    pub id: String,
+    remote: Remote,
+    /// Of a tab of Firefox, which ends with it.
+    firefox: Option<Firefox>,
+}
+
+/// A line of the console, or an exception that nobody caught.
+#[derive(Debug)]
+pub struct Said {
+    pub is_error: bool,
+    #[expect(dead_code, reason = "it is printed")]
+    pub words: String,
+}
+
+impl Tab {
+    pub fn in_chromium(remote: Remote, id: String) -> Self {
+        Self { id, remote, firefox: None }
+    }
+
+    pub fn in_firefox(remote: Remote, id: String, firefox: Firefox) -> Self {
+        Self { id, remote, firefox: Some(firefox) }
+    }
+
+    /// From here on `script` runs in each page before the page's own.
+    pub fn prepare(&mut self, script: &str) {
+        if self.firefox.is_some() {
+            self.call("session.subscribe", json!({ "events": ["log.entryAdded"] }));
+            self.call("script.addPreloadScript", json!({ "functionDeclaration": format!("() => {{ {script} }}") }));
+            return;
+        }
+        self.call("Page.enable", json!({}));
+        self.call("Runtime.enable", json!({}));
+        self.call("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script }));
+        // Each window believes that it is the one in front.
+        self.call("Emulation.setFocusEmulationEnabled", json!({ "enabled": true }));
+    }
+
+    pub fn navigate(&mut self, url: &str) {
+        if self.firefox.is_some() {
+            self.call("browsingContext.navigate", json!({ "context": self.id, "url": url, "wait": "none" }));
+            return;
+        }
+        let opened = self.call("Page.navigate", json!({ "url": url }));
+        assert!(opened["errorText"].is_null(), "{url}: {opened}");
+    }
+
+    /// Gives the window a size in CSS pixels.
+    pub fn resize(&mut self, width: u32, height: u32) {
+        if self.firefox.is_some() {
+            let viewport = json!({ "width": width, "height": height });
+            self.call("browsingContext.setViewport", json!({ "context": self.id, "viewport": viewport }));
+            return;
+        }
+        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        self.call("Emulation.setDeviceMetricsOverride", metrics);
+    }
+
+    /// Presses the mouse there, and lets it go.
+    pub fn press(&mut self, x: f64, y: f64) {
+        if self.firefox.is_some() {
+            let actions = json!([
+                { "type": "pointerMove", "x": x.round(), "y": y.round() },
+                { "type": "pointerDown", "button": 0 },
+                { "type": "pointerUp", "button": 0 },
+            ]);
+            let source = json!({ "type": "pointer", "id": "mouse", "actions": actions });
+            self.call("input.performActions", json!({ "context": self.id, "actions": [source] }));
+            return;
+        }
+        for kind in ["mousePressed", "mouseReleased"] {
+            let event = json!({ "type": kind, "x": x, "y": y, "button": "left", "clickCount": 1 });
+            self.call("Input.dispatchMouseEvent", event);
+        }
+    }
+
+    /// Types a text; Chromium only.
+    pub fn insert(&mut self, text: &str) {
+        self.call("Input.insertText", json!({ "text": text }));
+    }
+
+    /// Ends its renderer; Chromium only.
+    pub fn crash(&mut self) {
+        self.remote.send("Page.crash", json!({})).expect("the browser listens");
+    }
+
+    /// What is seen, as a PNG in base64; Chromium only.
+    pub fn picture(&mut self) -> String {
+        let picture = self.call("Page.captureScreenshot", json!({ "format": "png" }));
+        picture["data"].as_str().expect("a picture has data").to_owned()
+    }
+
+    /// The value of an expression, or of what it promises.
+    pub fn evaluate(&mut self, expression: &str) -> Result<Value, String> {
+        if self.firefox.is_some() {
+            // As text: its own form for a value names the type of each part.
+            let expression = format!("(async () => JSON.stringify(await ({expression})))()");
+            let target = json!({ "context": self.id });
+            let params = json!({ "expression": expression, "awaitPromise": true, "target": target });
+            let answer = self.remote.call("script.evaluate", params)?;
+            return match answer["result"]["value"].as_str() {
+                Some(text) => serde_json::from_str(text).map_err(|error| error.to_string()),
+                None if answer["type"] == "success" => Ok(Value::Null),
+                None => Err(answer["exceptionDetails"]["text"].to_string()),
+            };
+        }
+        let params = json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
+        let mut answer = self.remote.call("Runtime.evaluate", params)?;
+        match &answer["exceptionDetails"] {
+            Value::Null => Ok(answer["result"]["value"].take()),
+            thrown => Err(format!("{} {}", thrown["text"], thrown["exception"]["description"])),
+        }
+    }
+
+    /// What the page has said since it was opened.
+    pub fn said(&self) -> Vec<Said> {
+        self.remote.events.iter().filter_map(Said::of).collect()
+    }
+
+    fn call(&mut self, method: &str, params: Value) -> Value {
+        self.remote.call(method, params).expect("the page does as told")
+    }
+}
+
+impl Drop for Tab {
+    fn drop(&mut self) {
+        if self.firefox.is_some() {
+            let _ = self.remote.call("browser.close", json!({}));
+        }
+    }
+}
+
+impl Said {
+    fn of(event: &Value) -> Option<Self> {
+        let params = &event["params"];
+        let (is_error, words) = match event["method"].as_str()? {
+            "log.entryAdded" => (params["level"] == "error", params["text"].as_str()?.to_owned()),
+            "Runtime.consoleAPICalled" => {
+                let args = params["args"].as_array().into_iter().flatten();
+                let words = args.map(|arg| arg["value"].as_str().or(arg["description"].as_str()).unwrap_or_default());
+                (params["type"] == "error", words.collect::<Vec<_>>().join(" "))
+            }
+            "Runtime.exceptionThrown" => {
+                let thrown = &params["exceptionDetails"];
+                (true, thrown["exception"]["description"].as_str().or(thrown["text"].as_str())?.to_owned())
+            }
+            _ => return None,
+        };
+        Some(Self { is_error, words })
+    }
+}
