@@ -6,7 +6,7 @@
 //!
 //! A step down is taken at once, since a queue grows from the first packet that is too much. A step up waits until
 //! there is more than it needs. The walk is over one fixed order of steps, and a step that was refused has to fit with
-//! headroom to come back: so an estimate that sways by less than the headroom moves nothing to and fro.
+//! headroom to come back: so an estimate that sways by less than the headroom moves no layer to and fro.
 
 use std::cmp::Reverse;
 
@@ -16,6 +16,10 @@ use smallvec::SmallVec;
 /// so an estimate or a bitrate may sway by 8 % around any value. Less flaps, and each switch costs a keyframe; more
 /// leaves more unused.
 const HEADROOM: u64 = 5;
+
+/// The same of a step that only adds pictures to a layer that is sent already. It costs no keyframe, so it may come
+/// and go: more leaves unused what would make a thinned picture smooth, less follows each sway.
+const HEADROOM_OF_PICTURES: u64 = 20;
 
 /// A grade is enough for a tile with at least this part of its lines. Less looks blurred; more sends what is scaled
 /// away again: a tile of 300 lines gets 360 and not 720, which costs three times as much.
@@ -56,7 +60,7 @@ pub struct Wish<'a> {
     pub grades: &'a [Grade],
     /// Device pixels of the tile from top to bottom, 0 if it is not seen; `None` if the page does not tell.
     pub height: Option<u32>,
-    /// Higher is more important; the highest of all is on stage.
+    /// Higher is more important; the highest of all is on stage, where a screen is only if that is not 0.
     pub priority: u32,
     /// Text: resolution matters more than motion. Always on stage.
     pub is_screen: bool,
@@ -132,6 +136,9 @@ pub fn allocate(available_bps: Option<u64>, audio_bps: u64, wishes: &[Wish], gra
     }
     if are_all_seen {
         let top = claims.iter().map(|claim| claim.wish.priority).max();
+        let has_screen = claims.iter().any(|claim| claim.wish.is_screen);
+        // Beside a screen, tiles that are all alike are thumbnails.
+        let top = top.filter(|top| *top > 0 || !has_screen);
         let is_on_stage = |claim: &Claim| claim.wish.is_screen || Some(claim.wish.priority) == top;
         climb_in_turns(&mut claims, &mut budget, |claim, next| is_on_stage(claim) && next.height <= STAGE_HEIGHT);
         climb_in_turns(&mut claims, &mut budget, |_, _| true);
@@ -172,10 +179,10 @@ struct Budget {
 }
 
 impl Budget {
-    /// Spends it if it fits; `excess` is how many times the bound it may then be.
-    fn spend(&mut self, extra_bps: u64, is_kept: bool, excess: u64) -> bool {
+    /// Spends it if it fits and leaves over one part in `headroom`; `excess` is how many times the bound it may then be.
+    fn spend(&mut self, extra_bps: u64, headroom: Option<u64>, excess: u64) -> bool {
         let spent_bps = self.spent_bps + extra_bps;
-        let needed_bps = if is_kept { spent_bps } else { spent_bps + spent_bps.div_ceil(HEADROOM) };
+        let needed_bps = spent_bps + headroom.map_or(0, |part| spent_bps.div_ceil(part));
         let fits = needed_bps <= self.bound_bps.saturating_mul(excess);
         if fits {
             self.spent_bps = spent_bps;
@@ -210,8 +217,15 @@ impl<'a> Claim<'a> {
             return false;
         };
         let extra_bps = self.cost_bps(next) - self.granted.map_or(0, |granted| self.cost_bps(granted));
-        let is_kept = self.wish.current.is_some_and(|current| next <= current);
-        let fits = budget.spend(extra_bps, is_kept, excess);
+        let grades = self.wish.grades;
+        let headroom = match self.wish.current {
+            Some(current) if next <= current => None,
+            Some(current) if grades.get(current).is_some_and(|grade| grade.layer == grades[next].layer) => {
+                Some(HEADROOM_OF_PICTURES)
+            }
+            _ => Some(HEADROOM),
+        };
+        let fits = budget.spend(extra_bps, headroom, excess);
         if fits {
             self.granted = Some(next);
         }
@@ -410,6 +424,9 @@ mod tests {
             (2_020, &[tile(CAMERA, 150), screen(SCREEN)], &[0, 2]),
             (820, &[stage(720), screen(SCREEN)], &[0, 0]),
             (1_240, &[stage(720), screen(SCREEN)], &[1, 0]),
+            // Who has no priority is not beside it.
+            (1_300, &[tile(CAMERA, 720), screen(SCREEN)], &[0, 1]),
+            (2_440, &[tile(CAMERA, 720), screen(SCREEN)], &[1, 2]),
             (9_000, &[screen(LAYERED_SCREEN)], &[4]),
             (1_120, &[screen(LAYERED_SCREEN)], &[3]),
             (640, &[screen(LAYERED_SCREEN)], &[2]),
@@ -540,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_flaps_while_an_estimate_sways() {
+    fn no_layer_flaps_while_an_estimate_sways() {
         let mut rng = StdRng::seed_from_u64(2);
         let mut grants = Vec::new();
         for round in 0..2_000 {
@@ -551,16 +568,21 @@ mod tests {
                 let available = middle / 100 * if turn < 20 { rng.random_range(92..=108) } else { [92, 108][turn % 2] };
                 allocate(Some(available), 0, &wishes, &mut grants);
                 for ((wish, grant), changes) in wishes.iter_mut().zip(&grants).zip(&mut changes) {
-                    *changes += u32::from(turn >= 20 && wish.current != grant.grade);
+                    let layer = |grade: Option<usize>| grade.map(|grade| wish.grades[grade].layer);
+                    *changes += u32::from(turn >= 20 && layer(wish.current) != layer(grant.grade));
                     wish.current = grant.grade;
                 }
             }
             // What settles first decides what others have, so some settle late; then nothing moves.
             assert!(changes.iter().all(|changes| *changes <= 2), "{round}: {changes:?} with {middle} for {wishes:?}");
-            let before: Vec<_> = grants.clone();
+            let layers = |grants: &[Grant]| -> Vec<_> {
+                let layers = grants.iter().zip(&wishes).map(|(grant, wish)| Some(wish.grades[grant.grade?].layer));
+                layers.collect()
+            };
+            let before = layers(&grants);
             for available in [middle / 100 * 92, middle / 100 * 108] {
                 allocate(Some(available), 0, &wishes, &mut grants);
-                assert_eq!(grants, before, "{round}: it has settled");
+                assert_eq!(layers(&grants), before, "{round}: it has settled");
             }
         }
     }

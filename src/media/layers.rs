@@ -76,7 +76,9 @@ impl Layers {
         self.seen |= bit;
         let layer = &mut self.layers[usize::from(packet.layer)];
         layer.came_at = Some(now);
-        layer.bytes[usize::from(packet.description.temporal).min(TEMPORAL_LAYERS - 1)] += packet.payload.len() as u32;
+        let temporal = usize::from(packet.description.temporal).min(TEMPORAL_LAYERS - 1);
+        // Of what an estimate is about: small packets are mostly headers.
+        layer.bytes[temporal] += packet.wire_bytes() as u32;
         if packet.incoming.can_start {
             layer.keyframes.handle_keyframe();
             layer.keyframe = packet.incoming.timestamp;
@@ -222,6 +224,7 @@ mod tests {
     use crate::media::elements::Elements;
     use crate::media::forward::Incoming;
 
+    /// 1,250 bytes on the wire.
     fn packet(now: Instant, layer: u8, temporal: u8, size: Option<(u16, u16)>) -> Packet {
         let size = size.and_then(|(width, height)| Size::new(width, height));
         Packet {
@@ -239,7 +242,7 @@ mod tests {
             },
             description: Description { temporal, size, ..Description::default() },
             redundant: None,
-            payload: vec![0; 1_250].into(),
+            payload: vec![0; 1_180].into(),
             marker: false,
             elements: Elements::default(),
             position: 0,

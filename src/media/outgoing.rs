@@ -17,7 +17,7 @@ use crate::media::keyframe::Reason;
 use crate::media::layers::{LAYERS, TEMPORAL_LAYERS};
 use crate::media::negotiation::TrackId;
 use crate::media::numbering::Numbering;
-use crate::media::packet::Packet;
+use crate::media::packet::{Packet, WIRE_OVERHEAD};
 use crate::media::profile::{DEPENDENCY_ID, MID_ID, PayloadTypes, TRANSPORT_CC_ID};
 use crate::media::rtcp::SenderReport;
 use crate::media::srtp::SRTP_OVERHEAD;
@@ -25,10 +25,6 @@ use crate::media::srtp::SRTP_OVERHEAD;
 /// Packets that are remembered, as numbers, to answer NACKs: more than a second at 2.5 Mbit/s, and 8 KB for each
 /// video subscription.
 const REMEMBERED: usize = 512;
-
-/// Bytes that a packet has on the wire beside its payload, about: IP, UDP, RTP and the tag. Without them, small
-/// packets would be sent again for nothing.
-const WIRE_OVERHEAD: usize = 70;
 
 /// Retransmissions may be one part in this many of what is sent, so that a storm of NACKs can't amplify. At 10 %
 /// loss both ways an honest receiver needs 12 to 20 %, since requests and repairs are lost too: less turns that
@@ -68,6 +64,8 @@ pub struct Outgoing {
     /// The layer that is being sent.
     layer: u8,
     forward: Forward,
+    /// The picture that was sent last, by layer and the publisher's timestamp, if its end is still to come.
+    unfinished: Option<(u8, u32)>,
     numbering: Numbering,
     /// Number of the next retransmission; like the stream's own it only grows.
     rtx_seq_no: u64,
@@ -127,8 +125,10 @@ pub enum Outcome {
     Sent,
     /// The subscriber does not take this codec; `true` the first time.
     CannotDecode(bool),
-    /// It leaves, and from here on another layer is sent than before.
+    /// It leaves, and from here on another layer is sent than before, or none.
     Switched,
+    /// It belongs to nothing that is selected, and neither does what comes now.
+    Ended,
     /// Nothing, or nothing of this layer, can be sent before a keyframe of it.
     AwaitsKeyframe,
     /// It belongs to what was not selected.
@@ -151,6 +151,7 @@ impl Outgoing {
             target: Some(Selection::BEST),
             layer: 0,
             forward: Forward::new(first[0]),
+            unfinished: None,
             numbering: Numbering::default(),
             rtx_seq_no: u64::from(first[1]),
             payload_types: PayloadTypes::default(),
@@ -180,9 +181,10 @@ impl Outgoing {
         self.pause();
     }
 
-    /// Selects what is sent. Another layer is sent from its next keyframe on, and the old one until then.
+    /// Selects what is sent. Another layer is sent from its next keyframe on, and the old one until then; where nothing
+    /// more is to be sent, a picture that has begun goes on to its end.
     pub fn select(&mut self, selection: Option<Selection>) {
-        if selection.is_none() {
+        if selection.is_none() && self.unfinished.is_none() {
             self.pause();
         }
         self.target = selection;
@@ -201,7 +203,7 @@ impl Outgoing {
     /// The layers of which it needs every packet, as bits.
     pub fn layers(&self) -> u8 {
         let Some(target) = self.selected() else {
-            return 0;
+            return self.unfinished.filter(|_| !self.is_waiting()).map_or(0, |(layer, _)| 1 << layer);
         };
         // A smaller picture at once is better than the right one later.
         if self.is_waiting() { (2 << target.layer) - 1 } else { 1 << target.layer | 1 << self.layer }
@@ -243,9 +245,14 @@ impl Outgoing {
         let Some(pt) = self.payload_types.find(packet.codec) else {
             return Outcome::CannotDecode(!std::mem::replace(&mut self.told_cannot_decode, true));
         };
-        let Some(target) = self.target.filter(|_| self.layers() & 1 << packet.layer != 0) else {
+        if self.layers() & 1 << packet.layer == 0 {
             return Outcome::NotSelected;
-        };
+        }
+        let picture = (packet.layer, packet.incoming.timestamp);
+        if self.target.is_none() && self.unfinished != Some(picture) {
+            self.pause();
+            return Outcome::Ended;
+        }
         let switches = self.is_waiting() || packet.layer != self.layer;
         if switches {
             if !packet.incoming.can_start {
@@ -253,7 +260,8 @@ impl Outgoing {
             }
             self.forward.pause();
         }
-        let Some(rewritten) = self.forward.rewrite(&packet.incoming, &packet.description, target.temporal) else {
+        let limit = self.target.map_or(u8::MAX, |target| target.temporal);
+        let Some(rewritten) = self.forward.rewrite(&packet.incoming, &packet.description, limit) else {
             return if self.is_waiting() { Outcome::AwaitsKeyframe } else { Outcome::Old };
         };
         self.layer = packet.layer;
@@ -271,10 +279,13 @@ impl Outgoing {
         };
         let length = packet.payload.len() - skipped;
         if packet.codec != Codec::Opus {
+            if rewritten.seq_no + 1 == self.forward.next_seq_no() {
+                self.unfinished = Some(picture).filter(|_| !packet.marker);
+            }
             let seq_no = rewritten.seq_no as u16;
             let sent = Sent::new(seq_no, rewritten.timestamp, packet.position, ids);
             self.remember(sent);
-            self.rtx_allowance = (self.rtx_allowance + wire_bytes(packet) / RTX_PART).min(RTX_SAVED);
+            self.rtx_allowance = (self.rtx_allowance + packet.wire_bytes() / RTX_PART).min(RTX_SAVED);
         }
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(length as u32);
@@ -283,6 +294,10 @@ impl Outgoing {
         let header =
             Header { pt: *pt, marker: packet.marker, ssrc: self.ssrc, timestamp: rewritten.timestamp, skipped, ids };
         self.seal(now, header, rewritten.seq_no, &[], packet, egress, datagrams);
+        if self.target.is_none() && self.unfinished.is_none() {
+            self.pause();
+            return Outcome::Switched;
+        }
         if switches { Outcome::Switched } else { Outcome::Sent }
     }
 
@@ -295,7 +310,7 @@ impl Outgoing {
         egress: &mut Egress,
         datagrams: &mut Datagrams,
     ) -> bool {
-        let Some(left) = self.rtx_allowance.checked_sub(wire_bytes(packet)) else {
+        let Some(left) = self.rtx_allowance.checked_sub(packet.wire_bytes()) else {
             return false;
         };
         let is_sent = self.pad(now, sent, packet, egress, datagrams);
@@ -416,7 +431,7 @@ impl Outgoing {
             own.push((MID_ID, &self.mid_value));
         }
         if self.accepted.contains(TRANSPORT_CC_ID) {
-            number = egress.number(now, wire_bytes(packet)).to_be_bytes();
+            number = egress.number(now, packet.wire_bytes()).to_be_bytes();
             own.push((TRANSPORT_CC_ID, &number));
         }
         let is_renumbered = ids != packet.description.ids;
@@ -491,11 +506,6 @@ fn write_head(flags: u8, second: u8, seq_no: u64, timestamp: u32, ssrc: u32, buf
     head[4..8].copy_from_slice(&timestamp.to_be_bytes());
     head[8..12].copy_from_slice(&ssrc.to_be_bytes());
     buffer.extend_from_slice(&head);
-}
-
-/// Bytes of a packet on the wire, about.
-pub fn wire_bytes(packet: &Packet) -> usize {
-    packet.payload.len() + packet.elements.len() + WIRE_OVERHEAD
 }
 
 /// What differs between a packet and its repair.
@@ -633,22 +643,25 @@ mod tests {
                 resent += usize::from(line.resend((100 + number as u16).wrapping_sub(back)));
             }
         }
-        let bytes = wire_bytes(&packet(line.now, 0));
+        let bytes = packet(line.now, 0).wire_bytes();
         let share = (1_000 * bytes / RTX_PART + RTX_SAVED) / bytes;
         assert!((share - 2..=share).contains(&resent), "{resent} of {share}");
     }
 
     #[test]
     fn another_layer_begins_at_its_keyframe_and_the_old_one_goes_on_until_then() {
-        use Outcome::{AwaitsKeyframe, NotSelected, Sent, Switched};
+        use Outcome::{AwaitsKeyframe, Ended, NotSelected, Sent, Switched};
         let mut line = Line::new();
         let of = |line: &Line, layer: u8, number: u64, can_start: bool| {
             let mut packet = packet(line.now + Duration::from_millis(33 * number), 0);
             packet.layer = layer;
             packet.incoming.ssrc = u32::from(layer);
             packet.incoming.seq_no = 1_000 * u64::from(layer) + number;
-            packet.incoming.timestamp = 77 * u32::from(layer) + 2_970 * number as u32;
+            // One picture has three packets, and another one no end.
+            let picture = if (10..=12).contains(&number) { 10 } else { number as u32 };
+            packet.incoming.timestamp = 77 * u32::from(layer) + 2_970 * picture;
             packet.incoming.can_start = can_start;
+            packet.marker = ![10, 11, 13].contains(&number);
             packet
         };
         let selection = |layer| Some(Selection { layer, temporal: 2 });
@@ -669,6 +682,11 @@ mod tests {
             (None, (0, 7, true), NotSelected, 0),
             (selection(0), (0, 8, false), AwaitsKeyframe, 0b001),
             (selection(0), (0, 9, true), Switched, 0b001),
+            (selection(0), (0, 10, false), Sent, 0b001),
+            (None, (0, 11, false), Sent, 0b001),
+            (None, (0, 12, false), Switched, 0),
+            (selection(0), (0, 13, true), Switched, 0b001),
+            (None, (0, 14, false), Ended, 0),
         ];
         let mut sent = Vec::new();
         for (step, (selected, (layer, number, can_start), outcome, layers)) in script.into_iter().enumerate() {
@@ -680,7 +698,7 @@ mod tests {
                 sent.push((line.last().2, line.last().3));
             }
         }
-        let expected = [1, 2, 3, 4, 5, 6, 9].map(|number| 2_970 * number);
+        let expected = [1, 2, 3, 4, 5, 6, 9, 10, 10, 10, 13].map(|number| 2_970 * number);
         let expected: Vec<(u16, u32)> = (100..).zip(expected).collect();
         assert_eq!(sent, expected);
     }

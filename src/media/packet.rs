@@ -9,6 +9,10 @@ use crate::media::codec::Description;
 use crate::media::elements::Elements;
 use crate::media::forward::Incoming;
 
+/// Bytes that a packet has on the wire beside its payload and elements, about: IP, UDP, RTP and the tag. Without them,
+/// small packets would be sent again for nothing, and more of them than a path carries.
+pub const WIRE_OVERHEAD: usize = 70;
+
 /// One packet.
 #[derive(Clone, Debug)]
 pub struct Packet {
@@ -32,4 +36,11 @@ pub struct Packet {
     pub elements: Elements,
     /// Its position in the track's history.
     pub position: u32,
+}
+
+impl Packet {
+    /// Bytes on the wire, about.
+    pub fn wire_bytes(&self) -> usize {
+        self.payload.len() + self.elements.len() + WIRE_OVERHEAD
+    }
 }

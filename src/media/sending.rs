@@ -15,7 +15,7 @@ use crate::media::fault::PeerError;
 use crate::media::forward::FIRST_SEQ_NO_LIMIT;
 use crate::media::keyframe::Reason;
 use crate::media::negotiation::TrackId;
-use crate::media::outgoing::{Outcome, Outgoing, Sent, wire_bytes};
+use crate::media::outgoing::{Outcome, Outgoing, Sent};
 use crate::media::packet::Packet;
 use crate::media::profile::Profile;
 use crate::media::rtcp::{self, Feedback};
@@ -78,7 +78,7 @@ pub struct Forwarded {
     pub skipped: u64,
     /// The subscriber waits for a keyframe of this layer: to begin, or to change to it.
     pub awaits_keyframe: Option<(u8, Reason)>,
-    /// It is sent another layer than before.
+    /// It is sent another layer than before, or none.
     pub switched: bool,
     /// The subscriber has not negotiated the codec; said once per subscription.
     pub cannot_decode: bool,
@@ -177,7 +177,7 @@ impl Sending {
         let is_paced = self.is_acknowledged && !overdue;
         let mut rest = packets.len();
         for packet in packets {
-            if is_paced && packet.codec != Codec::Opus && !egress.pacer.take(now, wire_bytes(packet)) {
+            if is_paced && packet.codec != Codec::Opus && !egress.pacer.take(now, packet.wire_bytes()) {
                 forwarded.held = rest;
                 forwarded.skipped -= rest as u64;
                 break;
@@ -186,6 +186,7 @@ impl Sending {
             match outgoing.forward(now, packet, egress, datagrams) {
                 Outcome::Sent => forwarded.sent += 1,
                 Outcome::Switched => (forwarded.sent, forwarded.switched) = (forwarded.sent + 1, true),
+                Outcome::Ended => forwarded.switched = true,
                 Outcome::CannotDecode(first) => forwarded.cannot_decode |= first,
                 Outcome::AwaitsKeyframe => forwarded.awaits_keyframe = outgoing.awaited(),
                 Outcome::NotSelected | Outcome::Old => {}

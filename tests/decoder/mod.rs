@@ -10,7 +10,7 @@
 #![allow(dead_code, reason = "each who includes it uses a part of it")]
 
 mod av1;
-mod body;
+pub mod body;
 pub mod encoder;
 mod h264;
 mod vp8;
@@ -154,7 +154,8 @@ impl Decoder {
     }
 
     fn start_frame(&mut self, packet: &Packet, found: Found) -> Result<(), String> {
-        if self.is_in_frame {
+        // What has no end is forgotten at a keyframe, and is waited for at any other frame.
+        if self.is_in_frame && !found.is_key {
             return Err("the frame before has no end".into());
         }
         match self.picture {
@@ -162,7 +163,7 @@ impl Decoder {
             Some((timestamp, true)) if packet.timestamp.wrapping_sub(timestamp) as i32 <= 0 => {
                 return Err(format!("its timestamp does not go forward from {timestamp}"));
             }
-            Some((timestamp, false)) if packet.timestamp != timestamp && !self.is_after_loss => {
+            Some((timestamp, false)) if packet.timestamp != timestamp && !self.is_after_loss && !found.is_key => {
                 return Err("the picture before has no marker".into());
             }
             Some((timestamp, false))

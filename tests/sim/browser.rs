@@ -351,7 +351,7 @@ impl Browser {
         self.streams.entry(ssrc).or_default().handle_packet(&packet, stamp, ids, interval);
         let watched =
             self.watched.entry((stamp.publisher, stamp.source)).or_insert_with(|| Watched::new(now, is_audio));
-        watched.handle_packet(now, ssrc, &stamp, ids);
+        watched.handle_packet(now, &packet, &stamp, ids);
         let mid = mid.to_string();
         self.arrivals.push(Arrival { at: now, mid, stamp });
         if let Some(packets) = &mut self.packets {

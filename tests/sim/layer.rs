@@ -37,10 +37,11 @@ const LOADS: [Load; 3] = [
 ];
 
 impl Load {
-    /// Of a publication that has no layers.
-    pub fn alone(rate: Rate) -> Self {
+    /// Of a publication that has no layers. Screens are sent with temporal ones.
+    pub fn alone(source: Source, rate: Rate) -> Self {
         let Rate { key_packets, delta_packets, filler, .. } = rate;
-        Self { height: 480, key_packets, delta_packets, filler: (0, filler), is_layered: false }
+        let (height, is_layered) = if source == Source::Screen { (1_080, true) } else { (480, false) };
+        Self { height, key_packets, delta_packets, filler: (0, filler), is_layered }
     }
 }
 

@@ -1,7 +1,5 @@
 //! Cameras that are sent in layers, and which of them everybody gets.
 
-use serde_json::json;
-
 use crate::media::Camera;
 use crate::network::Path;
 use crate::sim::Sim;
@@ -10,14 +8,6 @@ use crate::story::{millis, secs};
 /// Packets of each layer of somebody's camera so far.
 fn sent(sim: &Sim, publisher: &str) -> Vec<u64> {
     sim.publication(publisher, Camera).layers.iter().map(|layer| layer.sent_packets).collect()
-}
-
-fn show(sim: &mut Sim, viewer: &str, publisher: &str, height: u32) {
-    let id = sim.browser(publisher).page.id.clone();
-    let line = sim.browser(viewer).page.received().find(|track| track.id == id && track.source == Camera);
-    let mid = line.expect("a line").mid.to_string();
-    let view = json!({"mid": mid, "width": height * 16 / 9, "height": height});
-    sim.say(viewer, &json!({"event": "view", "views": [view]}));
 }
 
 #[test]
@@ -50,7 +40,7 @@ fn a_tile_gets_the_layer_of_its_size_without_a_freeze() {
     sim.run(secs(4));
     for (height, layer) in [(180, 0), (720, 2), (360, 1), (100, 0), (300, 1), (1_080, 2)] {
         let asked = sim.publication("ann", Camera).keyframe_requests.len();
-        show(&mut sim, "bob", "ann", height);
+        sim.show("bob", "ann", height);
         sim.run(millis(1_500));
         assert_eq!(sim.layer_seen("bob", "ann"), Some(layer), "{height} lines");
         assert_eq!(sim.layer_seen("cat", "ann"), Some(2), "cat's tile is the same");
@@ -71,7 +61,7 @@ fn layers_that_nobody_wants_are_not_sent_until_somebody_does() {
     sim.join_with_layers("ann");
     sim.join("bob");
     sim.run(secs(4));
-    show(&mut sim, "bob", "ann", 180);
+    sim.show("bob", "ann", 180);
     sim.run(secs(6));
     let (_, told) = sim.browser("ann").page.layers_told.last().expect("ann is told");
     assert_eq!(told, &["q"]);
@@ -79,7 +69,7 @@ fn layers_that_nobody_wants_are_not_sent_until_somebody_does() {
     sim.run(secs(2));
     let after = sent(&sim, "ann");
     assert!(after[0] >= before[0] + 60 && after[1..] == before[1..], "{before:?}, then {after:?}");
-    show(&mut sim, "bob", "ann", 720);
+    sim.show("bob", "ann", 720);
     sim.run(millis(1_000));
     assert_eq!(sim.layer_seen("bob", "ann"), Some(2), "it is switched on again");
     sim.run(secs(3));
@@ -98,7 +88,7 @@ fn layers_are_switched_where_packets_get_lost_and_come_late() {
     }
     sim.run(secs(5));
     for round in 0..20 {
-        show(&mut sim, "bob", "ann", [180, 720, 360][round % 3]);
+        sim.show("bob", "ann", [180, 720, 360][round % 3]);
         sim.run(millis(1_300));
     }
     let watched = sim.watched("bob", "ann", Camera).expect("seen");

@@ -13,6 +13,9 @@
 
 mod answering;
 mod browser;
+#[path = "../decoder/mod.rs"]
+mod decoder;
+mod decoding;
 mod layer;
 mod media;
 mod network;
@@ -22,18 +25,24 @@ mod sdp;
 mod sim;
 mod story;
 mod tap;
+mod tile;
 mod websocket;
 
 mod capacity;
 mod chat;
+mod drop;
 mod faults;
 mod forwarding;
 mod found;
+mod grid;
 mod joining;
 mod layers;
 mod negotiation;
 mod plans;
 mod returning;
+mod screen;
 mod speaking;
+mod storm;
+mod thinning;
 mod timing;
 mod viewing;

@@ -76,6 +76,9 @@ impl Rate {
         filler: 1_000,
     };
 
+    /// The same with sound as small as it is, for paths where it matters.
+    pub const LEAN: Rate = Rate { filler: 60, ..Rate::BROWSER };
+
     /// Enough to see what happens: for many people, or many plans.
     pub const SPARSE: Rate = Rate {
         audio: Duration::from_millis(100),
@@ -237,7 +240,7 @@ impl Publication {
             rate,
             wanted: true,
             mid: None,
-            layers: vec![Layer::alone(Load::alone(rate), start)],
+            layers: vec![Layer::alone(Load::alone(source, rate), start)],
             frame: 0,
             keyframe_requests: Vec::new(),
             captured: Vec::new(),

@@ -135,6 +135,8 @@ pub struct Bottleneck {
     pub passages: Vec<Passage>,
     /// Datagrams that found the queue full.
     pub dropped: u64,
+    /// What came, with its bits, whatever became of it; only while there is a capacity.
+    pub offered: Vec<(Instant, u64)>,
     idle_at: Option<Instant>,
 }
 
@@ -156,13 +158,14 @@ impl Bottleneck {
             self.idle_at = None;
             return Some(now);
         };
+        let bits = (bytes + IP_UDP_BYTES) as u64 * 8;
+        self.offered.push((now, bits));
         let begin = self.idle_at.map_or(now, |idle| idle.max(now));
         let waited = begin - now;
         if waited > path.queue {
             self.dropped += 1;
             return None;
         }
-        let bits = (bytes + IP_UDP_BYTES) as u64 * 8;
         let left_at = begin + Duration::from_nanos(bits * 1_000_000_000 / capacity);
         self.idle_at = Some(left_at);
         self.passages.push(Passage { left_at, waited, bits });
@@ -180,6 +183,13 @@ impl Bottleneck {
     pub fn goodput_bps(&self, when: Range<Instant>) -> u64 {
         let micros = (when.end - when.start).as_micros() as u64;
         self.during(when).map(|passage| passage.bits).sum::<u64>() * 1_000_000 / micros
+    }
+
+    /// Bits a second that came.
+    pub fn offered_bps(&self, when: Range<Instant>) -> u64 {
+        let micros = (when.end - when.start).as_micros() as u64;
+        let offered = self.offered.iter().filter(|(at, _)| when.contains(at));
+        offered.map(|(_, bits)| bits).sum::<u64>() * 1_000_000 / micros
     }
 
     fn during(&self, when: Range<Instant>) -> impl Iterator<Item = &Passage> {

@@ -28,6 +28,9 @@ const REFERENCES: usize = 16;
 /// How far apart the pictures of two SSRCs are counted, so that they never mix.
 const NEXT_STREAM: u64 = 1 << 20;
 
+/// Bytes that a packet has on the wire beside its payload, about: IP, UDP, RTP with extensions, and the tag.
+const WIRE_OVERHEAD: usize = 76;
+
 /// One received SSRC.
 #[derive(Default)]
 pub struct Stream {
@@ -143,6 +146,10 @@ pub struct Watched {
     pub layers: Vec<(Instant, u8)>,
     /// Pictures shown, by temporal layer.
     pub temporal: [u64; 3],
+    /// What was shown or played, and when.
+    pub seen: Vec<(Instant, Stamp)>,
+    /// Packets as they came, with their bytes on the wire, about.
+    pub came: Vec<(Instant, usize)>,
     /// The decoder's requests.
     pub keyframe_requests: u32,
     is_audio: bool,
@@ -179,6 +186,8 @@ impl Watched {
             longest_gap: Duration::ZERO,
             layers: Vec::new(),
             temporal: [0; 3],
+            seen: Vec::new(),
+            came: Vec::new(),
             keyframe_requests: 0,
             is_audio,
             next_picture: None,
@@ -190,11 +199,13 @@ impl Watched {
         }
     }
 
-    pub fn handle_packet(&mut self, now: Instant, ssrc: u32, stamp: &Stamp, ids: PictureIds) {
+    pub fn handle_packet(&mut self, now: Instant, packet: &RtpPacket, stamp: &Stamp, ids: PictureIds) {
+        let ssrc = *packet.header.ssrc;
         self.ssrc = ssrc;
         self.packets += 1;
+        self.came.push((now, packet.payload.len() + WIRE_OVERHEAD));
         if self.is_audio {
-            return self.show(now);
+            return self.show(now, stamp);
         }
         let picture = self.extend(ssrc, ids.picture_id);
         if self.next_picture.is_some_and(|next| picture < next) {
@@ -211,7 +222,7 @@ impl Watched {
             self.next_picture = Some(picture + 1);
             self.blocked_since = now;
             self.decode(now, &shown.stamp);
-            self.show(now);
+            self.show(now, &shown.stamp);
         }
     }
 
@@ -263,8 +274,9 @@ impl Watched {
         }
     }
 
-    fn show(&mut self, now: Instant) {
+    fn show(&mut self, now: Instant, stamp: &Stamp) {
         self.shown += 1;
+        self.seen.push((now, *stamp));
         self.first_shown_at.get_or_insert(now);
         if let Some(last) = self.last_shown_at.replace(now) {
             self.longest_gap = self.longest_gap.max(now - last);

@@ -163,6 +163,11 @@ impl Sim {
         self.links[self.tag(name)].down.bottleneck.goodput_bps(since..self.now)
     }
 
+    /// Bits a second that were sent to somebody since then, where they are narrowed.
+    pub fn offered(&self, name: &str, since: Instant) -> u64 {
+        self.links[self.tag(name)].down.bottleneck.offered_bps(since..self.now)
+    }
+
     /// Waits until the server has taken what somebody publishes, and lets its numbers begin at `seq_no`.
     pub fn begin_at(&mut self, name: &str, source: Source, seq_no: u64) {
         while self.publication(name, source).mid.is_none() {

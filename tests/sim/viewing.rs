@@ -6,13 +6,6 @@ use crate::media::{Camera, Microphone};
 use crate::sim::Sim;
 use crate::story::{millis, secs};
 
-fn view(sim: &mut Sim, viewer: &str, publisher: &str, width: u32, height: u32) {
-    let id = sim.browser(publisher).page.id.clone();
-    let line = sim.browser(viewer).page.received().find(|track| track.id == id && track.source == Camera);
-    let mid = line.expect("a line").mid.to_string();
-    sim.say(viewer, &json!({"event": "view", "views": [{"mid": mid, "width": width, "height": height}]}));
-}
-
 #[test]
 fn video_that_is_not_shown_is_not_sent_and_comes_back_with_a_keyframe() {
     let mut sim = Sim::new(400);
@@ -22,7 +15,7 @@ fn video_that_is_not_shown_is_not_sent_and_comes_back_with_a_keyframe() {
     sim.run(secs(3));
     let came = |sim: &Sim, from: &str, source| sim.counts("bob", from, source).1;
     for round in 0..3 {
-        view(&mut sim, "bob", "ann", 0, 0);
+        sim.show("bob", "ann", 0);
         sim.run(millis(300));
         let before = [came(&sim, "ann", Camera), came(&sim, "ann", Microphone), came(&sim, "cat", Camera)];
         let others = sim.counts("cat", "ann", Camera).1;
@@ -32,7 +25,7 @@ fn video_that_is_not_shown_is_not_sent_and_comes_back_with_a_keyframe() {
         assert!(came(&sim, "cat", Camera) > before[2] + 50, "others' video goes on");
         assert!(sim.counts("cat", "ann", Camera).1 > others + 50, "to others it goes on");
         let asked = sim.publication("ann", Camera).keyframe_requests.len();
-        view(&mut sim, "bob", "ann", 640, 360);
+        sim.show("bob", "ann", 360);
         sim.run(millis(300));
         assert!(sim.sees("bob", "ann"), "back within 300 ms in round {round}");
         assert_eq!(sim.publication("ann", Camera).keyframe_requests.len(), asked + 1, "one request");
@@ -60,7 +53,7 @@ fn a_view_of_what_is_not_there_or_can_not_be_paused_changes_nothing() {
     sim.assert_complete("main");
     assert!(sim.browser("bob").page.errors.is_empty());
     // Who pauses, leaves and comes back sees everything.
-    view(&mut sim, "bob", "ann", 0, 0);
+    sim.show("bob", "ann", 0);
     sim.run(secs(1));
     sim.leave("bob");
     sim.run(secs(1));
@@ -76,7 +69,7 @@ fn a_line_that_carries_somebody_else_is_shown_until_it_is_told_otherwise() {
         sim.join(name);
     }
     sim.run(secs(3));
-    view(&mut sim, "bob", "ann", 0, 0);
+    sim.show("bob", "ann", 0);
     sim.run(secs(1));
     sim.leave("ann");
     sim.run(secs(1));

@@ -1,0 +1,38 @@
+//! What a decoder as strict as a browser's says of all that one browser received.
+
+use std::collections::BTreeMap;
+
+use str0m::format::Codec;
+
+use crate::decoder::body::Body;
+use crate::decoder::{Decoder, Packet};
+use crate::media::Stamp;
+use crate::sim::Sim;
+
+impl Sim {
+    /// Feeds what came to somebody since `packets` were kept to a decoder for each SSRC, and panics if one refuses
+    /// something. Returns the decoders.
+    pub fn assert_decodable(&self, name: &str) -> Vec<Decoder> {
+        let packets = self.browser(name).packets.as_ref().expect("a browser that keeps its packets");
+        let videos = packets.iter().filter(|(stamp, _)| !stamp.source.is_audio());
+        let mut streams = BTreeMap::<(u32, u64), _>::new();
+        streams.extend(videos.map(|kept| ((*kept.1.header.ssrc, *kept.1.seq_no), kept)));
+        let mut decoders = BTreeMap::<u32, Decoder>::new();
+        for ((ssrc, seq_no), (stamp, packet)) in streams {
+            let mut payload = packet.payload.to_vec();
+            body(stamp).into_iter().for_each(|body| body.write(&mut payload));
+            let decoder = decoders.entry(ssrc).or_insert_with(|| Decoder::new(Codec::Vp8));
+            let (timestamp, marker) = (packet.header.timestamp, packet.header.marker);
+            let packet = Packet { seq_no, timestamp, marker, payload: &payload, dependency: None };
+            decoder.handle(&packet).unwrap_or_else(|reason| panic!("{name}, {stamp:?}: {reason}"));
+        }
+        decoders.into_values().collect()
+    }
+}
+
+/// What the first packet of a picture says of it.
+fn body(stamp: &Stamp) -> Option<Body> {
+    let stream = stamp.publisher << 4 | (stamp.source as u32) << 2 | u32::from(stamp.layer);
+    let references = (!stamp.keyframe).then(|| stamp.frame - u32::from(stamp.reference));
+    (stamp.index == 0).then(|| Body { stream, frame: stamp.frame, references: references.into_iter().collect() })
+}

@@ -1,0 +1,52 @@
+//! A path that becomes much narrower in the middle of a call, and wide again.
+
+use crate::media::{Microphone, Rate};
+use crate::sim::{Sim, World};
+use crate::story::{millis, secs};
+
+const CAMERAS: [&str; 5] = ["ann", "ben", "cal", "dot", "eva"];
+
+/// Two of them are heard.
+const SOUNDS: [&str; 2] = ["ann", "ben"];
+
+#[test]
+fn a_path_that_drops_is_followed_down_and_up() {
+    let mut sim = Sim::with(World { rate: Rate::LEAN, ..World::new(710) });
+    sim.join_looking_away(&CAMERAS);
+    CAMERAS[SOUNDS.len()..].iter().for_each(|name| sim.unpublish(name, Microphone));
+    sim.watch("bob");
+    sim.browser_mut("bob").packets = Some(Vec::new());
+    sim.narrow("bob", 3_000_000);
+    sim.run(millis(400));
+    CAMERAS.iter().for_each(|name| sim.show("bob", name, 360));
+    sim.run(secs(12));
+    let dropped = sim.now;
+    sim.narrow("bob", 500_000);
+    sim.run(secs(2));
+    let followed = sim.now;
+    sim.run(secs(1));
+    let sent = sim.offered("bob", followed);
+    assert!(sent < 500_000, "{sent} bit/s are sent 2 s after the drop");
+    sim.run(secs(12));
+    let (sent, waited) = (sim.offered("bob", followed), sim.queueing("bob", followed));
+    assert!((200_000..500_000).contains(&sent) && waited < millis(120), "{sent} bit/s, {waited:?}");
+    for name in SOUNDS {
+        let silence = sim.longest_gap("bob", name, Microphone, dropped);
+        assert!(silence < millis(400), "{name} is not heard for {silence:?}");
+    }
+    let seen = CAMERAS.iter().filter(|name| sim.sees("bob", name)).count();
+    assert!(seen >= 2, "{seen} cameras are seen at 500 kbit/s");
+    let widened = sim.now;
+    sim.narrow("bob", 3_000_000);
+    let back = (1..=15).find(|_| {
+        let since = sim.now;
+        sim.run(secs(1));
+        sim.received("bob", since) >= 2_400_000
+    });
+    assert!(back.is_some(), "{} bit/s in 15 s", sim.received("bob", widened));
+    sim.run(secs(3));
+    for name in CAMERAS {
+        assert!(sim.sees("bob", name), "{name} is not seen where there is room");
+    }
+    sim.assert_decodable("bob");
+}

@@ -1,0 +1,79 @@
+//! Many who come at once: what it costs the one publisher, and when they see something.
+
+use std::time::{Duration, Instant};
+
+use crate::media::{Camera, Rate};
+use crate::network::Path;
+use crate::sim::{Sim, World};
+use crate::story::{millis, secs};
+
+const WATCHERS: usize = 200;
+
+/// A publisher with three layers, and a room that is large enough.
+fn publisher(seed: u64) -> Sim {
+    let path = Path { latency: millis(25), ..Path::GOOD };
+    let rate = Rate { audio: millis(200), video: millis(50), ..Rate::LEAN };
+    let mut world = World { rate, path, ..World::new(seed) };
+    world.config.limits.max_room_size = 2 * WATCHERS;
+    let mut sim = Sim::with(world);
+    sim.join_with_layers("ann");
+    sim.run(secs(2));
+    sim
+}
+
+/// Lets watchers come within that time, with tiles of all sizes. Returns when the first came, and of each how long it
+/// took from its connection to its first picture.
+fn storm(sim: &mut Sim, within: Duration) -> (Instant, Vec<Duration>) {
+    let began = sim.now;
+    let names: Vec<String> = (0..WATCHERS).map(|number| format!("w{number}")).collect();
+    for (number, name) in names.iter().enumerate() {
+        sim.run(began + within * number as u32 / WATCHERS as u32 - sim.now);
+        sim.watch(name);
+    }
+    let heights = [180, 360, 720];
+    let mut told = 0;
+    while sim.now < began + within + millis(1_500) {
+        sim.run(millis(10));
+        // Each tells its size as soon as it has a line.
+        while told < WATCHERS && sim.browser(&names[told]).page.received().next().is_some() {
+            sim.show(&names[told], "ann", heights[told % heights.len()]);
+            told += 1;
+        }
+    }
+    let waits = names.iter().map(|name| {
+        let connected = sim.browser(name).connected_at.expect("connected");
+        let watched = sim.watched(name, "ann", Camera).expect("something came");
+        watched.first_shown_at.expect("shown").saturating_duration_since(connected)
+    });
+    let mut waits: Vec<_> = waits.collect();
+    waits.sort_unstable();
+    (began, waits)
+}
+
+/// How often each layer was asked for in the worst second.
+fn asked(sim: &Sim) -> Vec<usize> {
+    let layers = sim.publication("ann", Camera).layers.iter();
+    let worst = layers.map(|layer| {
+        let requests = &layer.keyframe_requests;
+        let in_second = |from: &Instant| requests.iter().filter(|at| (*from..*from + secs(1)).contains(*at)).count();
+        requests.iter().map(in_second).max().unwrap_or(0)
+    });
+    worst.collect()
+}
+
+#[test]
+fn two_hundred_who_come_in_a_second_cost_three_keyframes_a_layer() {
+    let mut sim = publisher(730);
+    let (began, waits) = storm(&mut sim, secs(1));
+    assert!(!sim.keyframe_requests("ann", Camera, began).is_empty(), "somebody has to ask");
+    assert!(asked(&sim).iter().all(|count| *count <= 3), "{:?}", asked(&sim));
+    assert!(waits[WATCHERS * 95 / 100] < millis(800), "{waits:?}");
+}
+
+#[test]
+fn two_hundred_who_come_at_one_moment_see_something_at_once() {
+    let mut sim = publisher(731);
+    let (_, waits) = storm(&mut sim, millis(50));
+    assert!(asked(&sim).iter().all(|count| *count <= 3), "{:?}", asked(&sim));
+    assert!(waits[WATCHERS * 95 / 100] < millis(300), "{waits:?}");
+}
