@@ -109,7 +109,7 @@ impl Room {
     /// Somebody goes.
     pub fn leave(&mut self, peer: PeerId) {
         self.members.retain(|member| *member != peer);
-        self.speakers.remove(peer);
+        self.speakers.forget(peer);
     }
 
     /// Adds a line to the chat, and forgets the oldest above `keep`.
