@@ -1,5 +1,6 @@
 //! A room is a conference: who is in it, what they publish, and the chat. It decides, and names only ids.
 
+pub mod seats;
 pub mod speakers;
 
 use std::collections::VecDeque;
