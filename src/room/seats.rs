@@ -114,6 +114,11 @@ impl Seats {
         }
     }
 
+    /// A track ended: what was told of its line ends with it.
+    pub fn end_line(&mut self, peer: PeerId, source: Source) {
+        self.shown.retain(|shown| (shown.peer, shown.source) != (peer, source) || shown.is_lasting);
+    }
+
     /// Somebody left.
     pub fn forget(&mut self, peer: PeerId) {
         self.seated.retain(|seat| seat.peer != peer);
@@ -207,6 +212,12 @@ mod tests {
         slots
     }
 
+    /// What the page tells: of whom, lines, priority.
+    type Told<'a> = &'a [(u32, u32, u32)];
+
+    /// A name, who is there, what the page tells, how many seats there are, and who gets them.
+    type Row<'a> = (&'a str, Vec<Person>, Told<'a>, usize, &'a [u32]);
+
     #[test]
     fn who_gets_the_seats() {
         let screen = |slot: usize, mut people: Vec<Person>| {
@@ -217,8 +228,7 @@ mod tests {
             people[slot].has_picture = false;
             people
         };
-        type Told<'a> = &'a [(u32, u32, u32)];
-        let table: [(&str, Vec<Person>, Told, usize, &[u32]); 13] = [
+        let table: [Row; 13] = [
             ("nobody is there", people(0, &[], 0), &[], 3, &[]),
             ("there are seats for all", people(3, &[], 0), &[], 3, &[0, 1, 2]),
             ("who came first", people(5, &[], 0), &[], 3, &[0, 1, 2]),
@@ -255,7 +265,7 @@ mod tests {
 
     /// A step of a story: when, who spoke (the latest first) and how many of them are heard, what the page tells, who
     /// loses their seat, who gets one.
-    type Step<'a> = (u64, &'a [u32], usize, &'a [(u32, u32, u32)], &'a [u32], &'a [u32]);
+    type Step<'a> = (u64, &'a [u32], usize, Told<'a>, &'a [u32], &'a [u32]);
 
     fn play(name: &str, story: &[Step]) {
         let start = Instant::now();

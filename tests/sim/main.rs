@@ -34,6 +34,7 @@ mod layers;
 mod negotiation;
 mod plans;
 mod returning;
+mod seats;
 mod speaking;
 mod timing;
 mod viewing;
