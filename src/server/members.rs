@@ -326,6 +326,7 @@ impl Server {
                 chat_bytes: CHAT_BYTES,
                 name_chars: NAME_CHARS,
                 room_peers: self.config.limits.max_room_size,
+                last_n: self.config.limits.last_n,
             },
             version: env!("CARGO_PKG_VERSION"),
         }

@@ -24,7 +24,7 @@
 //!
 //! | event | example |
 //! | --- | --- |
-//! | `welcome` | `{"event":"welcome","id":"k3v9x0q2","room":"default","name":"Ann","resume":"...","participants":[{"id":"b7","name":"Bob","muted":["camera"]}],"limits":{"chat_bytes":4096,"name_chars":64,"room_peers":100},"version":"0.1.0"}`: the first message |
+//! | `welcome` | `{"event":"welcome","id":"k3v9x0q2","room":"default","name":"Ann","resume":"...","participants":[{"id":"b7","name":"Bob","muted":["camera"]}],"limits":{"chat_bytes":4096,"name_chars":64,"room_peers":100,"last_n":16},"version":"0.1.0"}`: the first message |
 //! | `history` | `{"event":"history","lines":[{"message":"hi","time":"14:30:45","from":"b7","name":"Bob","id":17}]}`: the last chat lines, if there are any |
 //! | `tracks` | `{"event":"tracks","tracks":[{"mid":"0","id":"b7","kind":"video","source":"camera","muted":false}]}`: what each m-line carries; `"own":true` marks lines to send on. Before each offer it describes that offer; without one it says that lines of the last offer carry somebody else from now on, or nobody |
 //! | `offer` | `{"event":"offer","data":"{\"type\":\"offer\",\"sdp\":\"v=0...\"}"}` |
@@ -303,6 +303,8 @@ pub struct Limits {
     pub name_chars: usize,
     /// Participants of a room.
     pub room_peers: usize,
+    /// Others whose tracks one participant gets at once; 0 for no limit.
+    pub last_n: usize,
 }
 
 /// `data` of `offer` and `answer`.
@@ -448,7 +450,7 @@ mod tests {
                 name: "Ann",
                 resume: "...",
                 participants: vec![Participant { id: "b7", name: "Bob", muted: &[Source::Camera] }],
-                limits: Limits { chat_bytes: 4096, name_chars: 64, room_peers: 100 },
+                limits: Limits { chat_bytes: 4096, name_chars: 64, room_peers: 100, last_n: 16 },
                 version: "0.1.0",
             },
             ServerMessage::History { lines: vec![line(17)] },
