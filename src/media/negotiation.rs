@@ -503,10 +503,10 @@ impl Line {
         }
     }
 
-    /// The track that the latest offer describes on this line.
+    /// The track that the line carries by the latest offer or exchange, unless that is over.
     pub fn carries(&self) -> Option<TrackId> {
         match self.role {
-            Role::Subscribe { described, .. } if !self.dead => described,
+            Role::Subscribe { wanted, described, .. } if !self.dead && wanted == described => described,
             _ => None,
         }
     }
@@ -749,6 +749,27 @@ mod tests {
         assert_eq!(peer.negotiation.exchange(), [(4, track(4, "a")), (5, track(4, "v"))]);
         assert_eq!(peer.offer(), []);
         assert_eq!(peer.negotiation.lines.len(), 6);
+    }
+
+    #[test]
+    fn nobody_is_on_two_lines() {
+        let mut peer = Peer::new();
+        peer.subscribe(1);
+        peer.round();
+        peer.subscribe(2);
+        peer.offer();
+        for publisher in [1, 2] {
+            for mid in ["a", "v"] {
+                peer.negotiation.vacate(peer.now, track(publisher, mid));
+            }
+        }
+        assert_eq!(peer.carried(), [], "whatever the offer says that is out");
+        peer.subscribe(2);
+        assert_eq!(peer.negotiation.exchange().len(), 2);
+        assert_eq!(peer.carried(), [track(2, "a"), track(2, "v")]);
+        assert_eq!(peer.answer(), []);
+        peer.round();
+        assert_eq!(peer.carried(), [track(2, "a"), track(2, "v")]);
     }
 
     #[test]

@@ -58,8 +58,9 @@ impl Browser {
     /// An offer came: looks at it, and remembers to answer.
     pub fn on_offer(&mut self, now: Instant, offer: String) {
         assert!(self.pending_offer.is_none(), "an offer while another is out");
+        // Who comes to a line without an offer may need one more.
         assert!(
-            self.page.offers <= self.changes + 1,
+            self.page.offers <= self.changes + self.page.exchanges + 1,
             "{} offers to {} for {} changes",
             self.page.offers,
             self.name,
