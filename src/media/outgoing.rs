@@ -175,9 +175,10 @@ impl Outgoing {
         (self.view, self.target, self.told_cannot_decode) = (View::default(), Some(Selection::BEST), false);
     }
 
-    /// Sends nothing more.
+    /// Sends nothing more, nor again what was sent: where the packets of another track are kept would be looked for it.
     pub fn stop(&mut self) {
         self.track = None;
+        self.remembered.clear();
         self.pause();
     }
 

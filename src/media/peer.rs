@@ -253,6 +253,15 @@ impl Peer {
         Ok(agreed)
     }
 
+    /// Lets live lines that nobody needs carry tracks that wait: which, and what. See `Negotiation::exchange`.
+    pub fn exchange(&mut self, profile: &Profile) -> Vec<(usize, TrackId)> {
+        let exchanged = self.negotiation.exchange();
+        for (line, track) in &exchanged {
+            self.start_forwarding(*line, *track, profile);
+        }
+        exchanged
+    }
+
     /// Takes one datagram that the demultiplexer found to be this peer's. `route` is the way back to its source,
     /// `announced` the candidate that stands for its destination. Says whether an authenticated check has just
     /// validated its source address.

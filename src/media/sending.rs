@@ -15,7 +15,7 @@ use crate::media::fault::PeerError;
 use crate::media::forward::FIRST_SEQ_NO_LIMIT;
 use crate::media::keyframe::Reason;
 use crate::media::negotiation::TrackId;
-use crate::media::outgoing::{Outcome, Outgoing, Sent};
+use crate::media::outgoing::{Outcome, Outgoing, Sent, View};
 use crate::media::packet::Packet;
 use crate::media::profile::Profile;
 use crate::media::rtcp::{self, Feedback};
@@ -296,6 +296,14 @@ impl Sending {
             return false;
         };
         outgoing.resend(now, sent, packet, egress, datagrams)
+    }
+
+    /// The subscriber shows that much of a track, on whatever line it is.
+    pub fn set_view(&mut self, track: TrackId, view: View) {
+        let mut lines = self.lines.iter_mut().flatten();
+        if let Some(outgoing) = lines.find(|outgoing| outgoing.track == Some(track)) {
+            outgoing.view = view;
+        }
     }
 
     /// Stops what is sent on a line, at once.

@@ -58,6 +58,9 @@ pub struct Speakers {
     is_limited: bool,
     told: Vec<PeerId>,
     next_look: Option<Instant>,
+    /// Who had a place, the latest first. Who is muted has still spoken.
+    turns: Vec<PeerId>,
+    has_turned: bool,
 }
 
 #[derive(Debug)]
@@ -112,6 +115,17 @@ impl Speakers {
         }
     }
 
+    /// Somebody left.
+    pub fn forget(&mut self, peer: PeerId) {
+        self.remove(peer);
+        self.turns.retain(|other| *other != peer);
+    }
+
+    /// Whether somebody has got a place since it was last asked.
+    pub fn take_turn(&mut self) -> bool {
+        std::mem::take(&mut self.has_turned)
+    }
+
     /// Looks, not too often, whether others speak now than those who were told last. If so they count as told.
     pub fn poll_change(&mut self, now: Instant) -> bool {
         if self.next_look.is_some_and(|next| now < next) {
@@ -151,6 +165,16 @@ impl Speakers {
     /// Who speaks now, or spoke last.
     pub fn dominant(&self) -> Option<PeerId> {
         self.dominant
+    }
+
+    /// Whether somebody has a place among those who are heard.
+    pub fn is_heard(&self, peer: PeerId) -> bool {
+        self.speakers.iter().any(|speaker| speaker.peer == peer && speaker.place.is_some())
+    }
+
+    /// Who had a place among those who are heard, the latest first.
+    pub fn turns(&self) -> &[PeerId] {
+        &self.turns
     }
 
     /// Whether the speaker changes to the one who was just heard.
@@ -198,9 +222,17 @@ impl Speakers {
                 return false;
             };
             self.speakers[quietest].place = None;
+            self.note_turn(self.speakers[quietest].peer);
         }
         self.speakers[index].place = Some(now);
+        self.note_turn(self.speakers[index].peer);
+        self.has_turned = true;
         true
+    }
+
+    fn note_turn(&mut self, peer: PeerId) {
+        self.turns.retain(|other| *other != peer);
+        self.turns.insert(0, peer);
     }
 }
 
@@ -381,8 +413,15 @@ mod tests {
         // What comes after a break is another stretch.
         let now = start + Duration::from_millis(4_840);
         assert_eq!(speakers.handle_level(now, peer(1), 30, Some(3)), Some(1));
+        assert_eq!(speakers.turns(), [4, 0, 3, 2, 1].map(peer), "who lost a place had it until then");
+        assert!(speakers.is_heard(peer(4)) && !speakers.is_heard(peer(0)));
         speakers.remove(peer(3));
+        assert!(speakers.take_turn() && !speakers.take_turn());
         assert_eq!(speakers.handle_level(now, peer(0), 30, Some(3)), Some(2));
+        assert!(speakers.take_turn() && !speakers.is_heard(peer(3)));
+        assert_eq!(speakers.turns(), [0, 4, 3, 2, 1].map(peer), "who is muted had one");
+        speakers.forget(peer(3));
+        assert_eq!(speakers.turns(), [0, 4, 2, 1].map(peer));
         assert_eq!(speakers.handle_level(now, peer(2), 80, None), Some(2), "everybody is heard in a small room");
     }
 

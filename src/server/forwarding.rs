@@ -143,13 +143,17 @@ impl Server {
         let (Some(Source::Microphone), Some(room)) = (track.map(|track| track.source), room) else {
             return true;
         };
-        let limits = &self.config.limits;
-        let places = (room.members().len() > limits.loudest_above).then_some(limits.loudest);
+        let places = self.config.limits.places(room.members().len());
         let epoch = room.speakers.handle_level(self.now, *publisher, level, places);
         if room.speakers.poll_change(self.now) {
             self.speaking.push(member.participant.room.clone());
         }
         packet.incoming.epoch = epoch.unwrap_or_default();
+        // This packet is already for those who had no line for it.
+        if room.speakers.take_turn() {
+            let name = member.participant.room.clone();
+            self.seat_room(&name);
+        }
         epoch.is_some()
     }
 

@@ -30,21 +30,6 @@ struct Candidate {
 }
 
 impl Server {
-    /// A member tells what it shows: video that nobody looks at is not sent, and costs nothing while it is not.
-    pub(super) fn on_view(&mut self, id: PeerId, views: &[signal::View]) {
-        let Some(member) = self.member_mut(id) else {
-            return;
-        };
-        for view in views {
-            if let Some(line) = member.peer.video_line(Mid::from(view.mid.as_str()))
-                && let Some(outgoing) = member.peer.sending.line_mut(line)
-            {
-                outgoing.view = View { width: view.width, height: view.height, priority: view.priority };
-            }
-        }
-        self.queue_allocation(id);
-    }
-
     /// What a member is sent has to be looked at again.
     pub(super) fn queue_allocation(&mut self, id: PeerId) {
         if let Some(member) = self.member_mut(id)

@@ -41,6 +41,7 @@ mod negotiation;
 mod plans;
 mod returning;
 mod screen;
+mod seats;
 mod speaking;
 mod storm;
 mod thinning;
