@@ -43,6 +43,8 @@ mod returning;
 mod screen;
 mod speaking;
 mod storm;
+mod switches;
 mod thinning;
 mod timing;
 mod viewing;
+mod wishes;
