@@ -129,6 +129,13 @@ impl Layers {
         let is_due = wanted > told || wanted < told && now >= *self.fewer_since.get_or_insert(now) + PATIENCE;
         if is_due {
             (self.told, self.fewer_since) = (Some(wanted), None);
+            // Those that are asked for again are as good as there: who waited for their first packets to choose them
+            // would miss the keyframe that they begin with.
+            for index in (told..wanted).filter(|index| self.seen & 1 << index != 0) {
+                self.active |= 1 << index;
+                self.changed = true;
+                self.layers[usize::from(index)].came_at = Some(now);
+            }
         }
         is_due
     }
@@ -284,6 +291,25 @@ mod tests {
         assert_eq!(of(&layers).len(), 2);
         assert_eq!(play(&mut layers, start, 9_000..9_300, &[(2, 0)]), [9_000]);
         assert_eq!(layers.nearest(1), 2, "and only that");
+    }
+
+    #[test]
+    fn layers_that_are_asked_for_again_are_counted_on_for_a_while() {
+        let start = Instant::now();
+        let mut layers = Layers::default();
+        let indices = |layers: &Layers| layers.grades().iter().map(|grade| grade.layer).collect::<Vec<_>>();
+        play(&mut layers, start, 0..1_000, &[(0, 0), (1, 0)]);
+        for ms in [1_000, 4_000] {
+            layers.want(start + Duration::from_millis(ms), 1);
+        }
+        play(&mut layers, start, 1_000..5_000, &[(0, 0)]);
+        assert_eq!(indices(&layers), [0]);
+        assert!(layers.want(start + Duration::from_millis(5_000), 3));
+        assert!(layers.take_changed());
+        assert_eq!(indices(&layers), [0, 1], "the third never came");
+        let gone = play(&mut layers, start, 5_000..7_000, &[(0, 0)]);
+        assert!(gone.len() == 1 && (5_600..6_000).contains(&gone[0]), "{gone:?}");
+        assert_eq!(indices(&layers), [0]);
     }
 
     #[test]

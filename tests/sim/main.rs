@@ -44,6 +44,8 @@ mod screen;
 mod seats;
 mod speaking;
 mod storm;
+mod switches;
 mod thinning;
 mod timing;
 mod viewing;
+mod wishes;

@@ -1,0 +1,65 @@
+//! Hundreds of switches between layers, and a decoder that lets nothing pass.
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::decoder::Decoder;
+use crate::media::{Camera, Microphone, Rate};
+use crate::network::Path;
+use crate::sim::{Sim, World};
+use crate::story::{millis, secs};
+
+const VIEWERS: [&str; 10] = ["bob", "cat", "dan", "eli", "fay", "gil", "hal", "ivy", "jon", "kim"];
+const HEIGHTS: [u32; 3] = [180, 360, 720];
+
+/// Viewers change the size of their tile at random until so many switches came of it. Returns their decoders.
+fn switch(seed: u64, path: Path, switches: usize) -> (Sim, Vec<Decoder>) {
+    let mut sim = Sim::with(World { rate: Rate::LEAN, ..World::new(seed) });
+    let mut rng = StdRng::seed_from_u64(seed);
+    sim.join_with_layers("ann");
+    sim.run(secs(1));
+    sim.unpublish("ann", Microphone);
+    for name in VIEWERS {
+        sim.watch(name);
+        sim.browser_mut(name).packets = Some(Vec::new());
+    }
+    sim.run(secs(3));
+    ["ann"].iter().chain(&VIEWERS).for_each(|name| sim.set_path(name, path));
+    let count = |sim: &Sim| -> usize {
+        let watched = VIEWERS.map(|name| sim.watched(name, "ann", Camera).expect("seen"));
+        watched.iter().map(|watched| watched.layers.len() - 1).sum()
+    };
+    while count(&sim) < switches {
+        assert!(sim.elapsed() < secs(120), "{} switches in two minutes", count(&sim));
+        let viewer = VIEWERS[rng.random_range(0..VIEWERS.len())];
+        sim.show(viewer, "ann", HEIGHTS[rng.random_range(0..HEIGHTS.len())]);
+        sim.run(millis(rng.random_range(0..60)));
+    }
+    sim.run(secs(1));
+    let decoders = VIEWERS.iter().flat_map(|name| sim.assert_decodable(name)).collect();
+    (sim, decoders)
+}
+
+#[test]
+fn five_hundred_switches_break_no_picture() {
+    let (sim, decoders) = switch(760, Path::GOOD, 500);
+    let seen: usize = decoders.iter().map(|decoder| decoder.switches).sum();
+    assert!(seen >= 500, "{seen} switches");
+    for name in VIEWERS {
+        let watched = sim.watched(name, "ann", Camera).expect("seen");
+        assert!(watched.longest_gap < millis(150), "{name} stood still for {:?}", watched.longest_gap);
+        assert_eq!(watched.keyframe_requests, 0, "{name}'s decoder had to ask");
+    }
+    sim.assert_no_gaps();
+}
+
+#[test]
+fn five_hundred_switches_break_no_picture_where_packets_get_lost_and_come_late() {
+    let (sim, decoders) = switch(761, Path::GOOD.with_loss(0.02).with_disorder(0.02), 500);
+    let seen: usize = decoders.iter().map(|decoder| decoder.switches).sum();
+    assert!(seen >= 490, "{seen} switches");
+    for name in VIEWERS {
+        let watched = sim.watched(name, "ann", Camera).expect("seen");
+        assert!(watched.longest_gap < millis(600), "{name} stood still for {:?}", watched.longest_gap);
+    }
+}

@@ -1,0 +1,63 @@
+//! Layers that are sent because somebody wants them, and no others.
+
+use crate::media::{Camera, Microphone};
+use crate::sim::Sim;
+use crate::story::{millis, secs};
+
+/// Packets of each layer of ann's camera since an earlier count.
+fn sent_since(sim: &Sim, before: &[u64]) -> Vec<u64> {
+    sent(sim).iter().zip(before).map(|(now, before)| now - before).collect()
+}
+
+fn sent(sim: &Sim) -> Vec<u64> {
+    sim.publication("ann", Camera).layers.iter().map(|layer| layer.sent_packets).collect()
+}
+
+#[test]
+fn a_layer_that_nobody_watches_goes_off_and_is_back_as_soon_as_it_is_wanted() {
+    let mut sim = Sim::new(770);
+    sim.join_with_layers("ann");
+    sim.watch("bob");
+    sim.watch("cat");
+    sim.run(secs(4));
+    // What they show, which layers are asked for then, and what bob sees.
+    let stages: [(u32, u32, &[&str], Option<u8>); 6] = [
+        (180, 0, &["q"], Some(0)),
+        (0, 0, &[], None),
+        (720, 0, &["q", "h", "f"], Some(2)),
+        (180, 360, &["q", "h"], Some(0)),
+        (0, 180, &["q"], None),
+        (360, 180, &["q", "h"], Some(1)),
+    ];
+    for (of_bob, of_cat, wanted, seen) in stages {
+        let since = sim.now;
+        sim.show("bob", "ann", of_bob);
+        sim.show("cat", "ann", of_cat);
+        sim.run(millis(300));
+        if let Some(layer) = seen {
+            let first = sim.seen_since("bob", "ann", Camera, since + sim.path.latency).first();
+            assert!(first.is_some(), "a tile of {of_bob} lines is still dark after 300 ms");
+            sim.run(millis(700));
+            assert_eq!(sim.layer_seen("bob", "ann"), Some(layer), "{of_bob} lines, after a second");
+            let told = sim.quality("bob", "ann", Camera).expect("told");
+            assert_eq!(told["rid"], ["q", "h", "f"][usize::from(layer)]);
+            assert!(told["limit"] == "none" || told["limit"] == "view", "{told}");
+        } else {
+            let told = sim.quality("bob", "ann", Camera).expect("told");
+            assert!(told["sent"] == false && told["limit"] == "view", "{told}");
+        }
+        sim.run(secs(5));
+        let (_, told) = sim.browser("ann").page.layers_told.last().expect("ann is told");
+        assert_eq!(told, wanted, "bob shows {of_bob} lines, cat {of_cat}");
+        let before = sent(&sim);
+        sim.run(secs(1));
+        let sent = sent_since(&sim, &before);
+        for (index, sent) in sent.iter().enumerate() {
+            assert_eq!(*sent > 0, index < wanted.len(), "{sent:?} packets of layer {index} with {wanted:?}");
+        }
+        assert_eq!(sim.sees("bob", "ann"), seen.is_some());
+    }
+    assert!(sim.hears("bob", "ann") && sim.hears("cat", "ann"), "sound has no layers");
+    assert!(sim.longest_gap("bob", "ann", Microphone, sim.now - secs(20)) < millis(60));
+    sim.assert_no_gaps();
+}
