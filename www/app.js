@@ -183,6 +183,12 @@ const handlers = {
   offer({ data }) {
     call?.handleOffer(data);
   },
+  quality({ tracks = [] }) {
+    for (const { mid, sent, limit } of tracks) {
+      const line = lines.find((other) => other.mid === mid);
+      if (line) tiles.setQuality(line.id, line.source, sent, limit);
+    }
+  },
   layers(message) {
     call?.handleLayers(message);
   },

@@ -6,6 +6,8 @@ import { icon, setIcon } from './icons.js';
 const NARROWEST = 132;
 const GAP = 10;
 
+const TOO_SLOW = 'Your connection is too slow for this picture.';
+
 export class Tiles {
   // root holds #stage and #grid; blocked() tells that the browser refuses sound without a click, changed() that
   // another tile is large.
@@ -154,6 +156,12 @@ export class Tiles {
     tile?.note(words);
   }
 
+  // What the server sends of a picture, and what it is limited by.
+  setQuality(id, source, sent, limit) {
+    const tile = (source === 'screen' ? this.screens : this.people).get(id);
+    tile?.setSlow(limit === 'bandwidth', sent);
+  }
+
   // After a click of the user the browser lets sound out.
   hear() {
     for (const tile of [...this.people.values(), ...this.screens.values()]) tile.hear();
@@ -283,7 +291,7 @@ class Tile {
   setSilent(silent) {
     this.silent = silent;
     this.element.classList.toggle('silent', silent);
-    const shown = this.label.querySelector('.icon');
+    const shown = this.label.querySelector(':scope > .icon');
     if (silent && !shown) this.label.prepend(icon('mic-off'));
     if (!silent) shown?.remove();
     const words = this.nameText.textContent;
@@ -295,6 +303,21 @@ class Tile {
     this.noteText.hidden = !words;
   }
 
+  // Our connection carries no better picture, or none.
+  setSlow(slow, sent) {
+    const shown = this.label.querySelector('.slow');
+    if (slow && !shown) {
+      const mark = document.createElement('span');
+      mark.className = 'slow';
+      mark.title = 'Your connection is too slow for a sharper picture';
+      mark.append(icon('slow'));
+      this.label.append(mark);
+    }
+    if (!slow) shown?.remove();
+    const words = slow && !sent ? TOO_SLOW : '';
+    if (words || this.noteText.textContent === TOO_SLOW) this.note(words);
+  }
+
   keepOnly(audio, video) {
     this.setTracks(this.audio === audio ? audio : null, this.video === video ? video : null);
   }
@@ -302,6 +325,7 @@ class Tile {
   setTracks(audio, video) {
     if (this.audio === audio && this.video === video) return;
     if (this.video && this.video !== video) this.video.onmute = this.video.onunmute = null;
+    if (!video) this.setSlow(false, true);
     this.audio = audio;
     this.video = video;
     if (video && !this.isOwn) video.onmute = video.onunmute = () => this.play();

@@ -210,6 +210,11 @@ impl Outgoing {
         if self.is_waiting() { (2 << target.layer) - 1 } else { 1 << target.layer | 1 << self.layer }
     }
 
+    /// Bytes that went out on it, with those of the path; wraps.
+    pub fn sent_bytes(&self) -> u32 {
+        self.octets.wrapping_add(self.packets.wrapping_mul(WIRE_OVERHEAD as u32))
+    }
+
     /// Whether it carries sound.
     pub fn is_audio(&self) -> bool {
         self.track.is_some() && self.payload_types.find(Codec::Opus).is_some()

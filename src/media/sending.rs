@@ -33,6 +33,12 @@ const MAX_REQUESTS: usize = 256;
 /// An estimate that has changed by less than one part in this many is the same.
 const ESTIMATE_STEP: u64 = 25;
 
+/// Time over which sound is measured. Longer is steadier, and knows a talk later.
+const SOUND_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What one voice takes: Opus at its usual rate, with headers.
+const VOICE_BPS: u64 = 50_000;
+
 /// How long what did not fit is left out before it is tried again with the same estimate: meanwhile the others may send
 /// less.
 const ALLOCATION_INTERVAL: Duration = Duration::from_secs(1);
@@ -63,8 +69,19 @@ pub struct Sending {
     allocated_bps: u64,
     /// It was not enough: when it is looked at again.
     next_allocation: Option<Instant>,
+    /// What sound took when it was last measured.
+    sound: Option<Sound>,
     /// What the peer asked for: by line, a packet that it has not got, or else a keyframe.
     requests: Vec<(usize, Option<Sent>)>,
+}
+
+/// A measurement of sound.
+#[derive(Clone, Copy)]
+struct Sound {
+    since: Instant,
+    /// Bytes of all lines by then.
+    bytes: u32,
+    rate_bps: u64,
 }
 
 /// What became of packets for one subscriber.
@@ -235,9 +252,28 @@ impl Sending {
         std::mem::take(&mut self.has_estimate)
     }
 
-    /// How many lines carry sound.
-    pub fn sounds(&self) -> usize {
-        self.lines().filter(|outgoing| outgoing.is_audio()).count()
+    /// What sound takes, in bits a second: as it was measured, and never less than two voices do, since who is silent
+    /// may speak.
+    pub fn sound_bps(&mut self, now: Instant) -> u64 {
+        let sounds = || self.lines.iter().flatten().filter(|outgoing| outgoing.is_audio());
+        let bytes = sounds().map(Outgoing::sent_bytes).fold(0, u32::wrapping_add);
+        let voices = VOICE_BPS * sounds().count().min(2) as u64;
+        if voices == 0 {
+            self.sound = None;
+            return 0;
+        }
+        let Sound { since, bytes: before, rate_bps } = self.sound.unwrap_or(Sound { since: now, bytes, rate_bps: 0 });
+        let elapsed = now.saturating_duration_since(since);
+        let is_due = elapsed >= SOUND_INTERVAL;
+        // A line that carries somebody else counts anew.
+        let difference = bytes.wrapping_sub(before) as i32;
+        let rate_bps = match is_due && difference >= 0 {
+            true => (8.0 * f64::from(difference) / elapsed.as_secs_f64()) as u64,
+            false => rate_bps,
+        };
+        let (since, bytes) = if is_due { (now, bytes) } else { (since, before) };
+        self.sound = Some(Sound { since, bytes, rate_bps });
+        rate_bps.max(voices)
     }
 
     /// Whether the estimate is another than that which was spent last, or what others send may have become less.
@@ -420,8 +456,14 @@ mod tests {
     use std::net::SocketAddr;
 
     use str0m::crypto::dtls::SrtpProfile;
+    use str0m::media::Frequency;
 
     use super::*;
+    use crate::id::PeerId;
+    use crate::media::codec::Description;
+    use crate::media::elements::{Elements, Ids};
+    use crate::media::forward::Incoming;
+    use crate::media::profile::PayloadTypes;
     use crate::media::srtp::{Exported, Srtp};
 
     fn route(port: u16) -> Route {
@@ -454,6 +496,60 @@ mod tests {
         }
         sending.is_open = false;
         assert!(!sending.has_way(at(60)));
+    }
+
+    #[test]
+    fn sound_is_set_aside_as_it_was_measured() {
+        let start = Instant::now();
+        let mut sending = sending(start);
+        assert_eq!(sending.sound_bps(start), 0, "nobody is heard");
+        let mut payload_types = PayloadTypes::default();
+        payload_types.insert(Codec::Opus, 111.into(), None);
+        let track = TrackId { publisher: PeerId { slot: 0, generation: 0 }, mid: Mid::from("0") };
+        let mut names = Names::new([1; 32]);
+        for line in 0..3 {
+            sending.add_line(line, Mid::from(["1", "2", "3"][line]), 10 + line as u32, None, &mut names).unwrap();
+            sending.line_mut(line).unwrap().start(track, payload_types, Ids(0));
+        }
+        assert_eq!(sending.sound_bps(start), 2 * VOICE_BPS, "two may speak at once");
+        let mut datagrams = Datagrams::default();
+        for (from, payload, expected) in [(0, 180, 300_000), (1_000, 10, 2 * VOICE_BPS)] {
+            for number in 0..50 {
+                let now = start + Duration::from_millis(from + 20 * number);
+                for line in 0..3 {
+                    let seq_no = from + number;
+                    let packet = Packet { payload: vec![1; payload].into(), ..sound(now, line as u32, seq_no) };
+                    sending.forward(now, line, track, std::iter::once(&packet), false, &mut datagrams);
+                }
+                assert!(sending.sound_bps(now) >= 2 * VOICE_BPS);
+            }
+            assert_eq!(sending.sound_bps(start + Duration::from_millis(from + 1_000)), expected);
+        }
+        (0..3).for_each(|line| sending.stop(line));
+        assert_eq!(sending.sound_bps(start + Duration::from_secs(9)), 0);
+    }
+
+    fn sound(now: Instant, ssrc: u32, seq_no: u64) -> Packet {
+        Packet {
+            mid: Mid::from("0"),
+            layer: 0,
+            codec: Codec::Opus,
+            incoming: Incoming {
+                ssrc,
+                epoch: 0,
+                seq_no,
+                timestamp: 960 * seq_no as u32,
+                clock_rate: Frequency::FORTY_EIGHT_KHZ,
+                captured: now,
+                can_start: true,
+            },
+            description: Description::default(),
+            redundant: None,
+            payload: [].into(),
+            marker: false,
+            elements: Elements::default(),
+            position: 0,
+        }
     }
 
     #[test]

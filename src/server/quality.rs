@@ -10,13 +10,9 @@ use crate::media::layers::{LAYERS, TEMPORAL_LAYERS};
 use crate::media::negotiation::TrackId;
 use crate::media::outgoing::{Selection, View};
 use crate::media::sdp::RIDS;
-use crate::media::sending::Sending;
 use crate::room::Subscriber;
 use crate::track::{Kind, Source};
 use crate::web::signal::{self, ServerMessage};
-
-/// What is set aside for each microphone that is heard: Opus at its usual rate, with headers and some redundancy.
-const AUDIO_BPS: u64 = 50_000;
 
 /// One line of a member that carries video.
 struct Candidate {
@@ -58,10 +54,11 @@ impl Server {
         let candidates = self.candidates(id);
         let wishes: SmallVec<[Wish; 16]> = candidates.iter().map(Candidate::wish).collect();
         let mut grants = Vec::new();
-        let sending = self.member(id).map(|member| &member.peer.sending);
-        let available_bps = sending.and_then(Sending::available_bps);
-        let audio_bps = AUDIO_BPS * sending.map_or(0, Sending::sounds) as u64;
-        let totals = allocation::allocate(available_bps, audio_bps, &wishes, &mut grants);
+        let Some(sending) = self.member_mut(id).map(|member| &mut member.peer.sending) else {
+            return;
+        };
+        let (available_bps, sound_bps) = (sending.available_bps(), sending.sound_bps(now));
+        let totals = allocation::allocate(available_bps, sound_bps, &wishes, &mut grants);
         let mut told = Vec::new();
         for (candidate, grant) in candidates.iter().zip(&grants) {
             let Some(outgoing) = self.member_mut(id).and_then(|member| member.peer.sending.line_mut(candidate.line))
