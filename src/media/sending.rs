@@ -230,6 +230,13 @@ impl Sending {
         Some(self.egress.as_mut()?.pacer.next_release(now, LARGE_PACKET))
     }
 
+    /// Whether the peer turns out not to tell when packets come, though it has agreed to: then nothing is known of its
+    /// path.
+    pub fn poll_ignored(&mut self) -> bool {
+        let is_ignored = self.egress.as_ref().is_some_and(|egress| egress.estimator.is_ignored());
+        is_ignored && std::mem::take(&mut self.is_acknowledged)
+    }
+
     /// What can be spent on media, in bits a second; `None` if the peer tells nothing of it.
     pub fn available_bps(&self) -> Option<u64> {
         self.egress
@@ -387,7 +394,7 @@ impl Sending {
                     Feedback::Reference(told) => reference = Some(told),
                     Feedback::Arrivals(body) => {
                         egress.estimator.handle_feedback(now, body);
-                        has_estimate = true;
+                        (self.is_acknowledged, has_estimate) = (true, true);
                     }
                     Feedback::Bandwidth(bps) => {
                         egress.estimator.handle_remb(bps);
@@ -496,6 +503,23 @@ mod tests {
         }
         sending.is_open = false;
         assert!(!sending.has_way(at(60)));
+    }
+
+    #[test]
+    fn who_agreed_to_tell_what_comes_and_does_not_is_not_held_to_a_guess() {
+        let start = Instant::now();
+        let mut sending = sending(start);
+        sending.is_acknowledged = true;
+        let mut given_up = Vec::new();
+        for ms in (0..5_000).step_by(20) {
+            let now = start + Duration::from_millis(ms);
+            sending.egress.as_mut().unwrap().number(now, 1_200);
+            if sending.poll_ignored() {
+                given_up.push(ms);
+            }
+            assert_eq!(sending.available_bps().is_some(), given_up.is_empty(), "{ms}");
+        }
+        assert!(given_up.len() == 1 && (1_000..2_000).contains(&given_up[0]), "{given_up:?}");
     }
 
     #[test]

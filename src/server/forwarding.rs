@@ -215,7 +215,7 @@ impl Server {
         });
         queue.clear();
         member.queue = queue;
-        let is_held = !member.held.is_empty();
+        let (is_held, is_ignored) = (!member.held.is_empty(), member.peer.sending.poll_ignored());
         if let Err(error) = result {
             return self.failed_sending(id, error);
         }
@@ -224,6 +224,9 @@ impl Server {
         }
         if is_held {
             self.schedule_pace(id);
+        }
+        if is_ignored {
+            self.queue_allocation(id);
         }
     }
 
