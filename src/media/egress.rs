@@ -6,9 +6,9 @@ use crate::datagrams::{Datagrams, Route};
 use crate::media::bandwidth::estimator::Estimator;
 use crate::media::bandwidth::pacer::Pacer;
 use crate::media::bandwidth::probe::Probe;
-use crate::media::outgoing::Outgoing;
-use crate::media::profile::Profile;
-use crate::media::rtcp::{ANSWER_BYTES, HEAD_BYTES, Reference, SENDER_REPORT_BYTES, write_answer, write_head};
+use crate::media::rtcp::{
+    ANSWER_BYTES, HEAD_BYTES, Reference, SENDER_REPORT_BYTES, SenderReport, write_answer, write_head,
+};
 use crate::media::srtp::Srtp;
 
 /// Time between two reports on a stream that is being sent. Shorter lets sound and picture find each other sooner,
@@ -169,21 +169,14 @@ impl Egress {
         self.next_report = self.next_report.min(now);
     }
 
-    /// Reports on what was sent since the last time, when it is time. It needs no timer: who is sent nothing needs
+    /// Sends reports on what was sent since the last time, when it is time. It needs no timer: who is sent nothing needs
     /// no report.
-    pub fn report<'a>(
-        &mut self,
-        now: Instant,
-        profile: &Profile,
-        outgoing: impl Iterator<Item = &'a mut Outgoing>,
-        datagrams: &mut Datagrams,
-    ) {
+    pub fn report(&mut self, now: Instant, reports: impl Iterator<Item = SenderReport>, datagrams: &mut Datagrams) {
         if now < self.next_report {
             return;
         }
         self.next_report = now + REPORT_INTERVAL;
-        let wall = ntp(profile.unix(now));
-        let mut reports = outgoing.filter_map(|outgoing| outgoing.poll_report(now, wall)).peekable();
+        let mut reports = reports.peekable();
         while reports.peek().is_some() {
             let buffer = datagrams.buffer();
             let start = buffer.len();
@@ -200,7 +193,7 @@ impl Egress {
 }
 
 /// Wall time as NTP has it: seconds in the upper half, fractions below.
-fn ntp(unix: Duration) -> u64 {
+pub fn ntp(unix: Duration) -> u64 {
     let fraction = (u64::from(unix.subsec_nanos()) << 32) / 1_000_000_000;
     (unix.as_secs() + NTP_UNIX) << 32 | fraction
 }

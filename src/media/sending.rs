@@ -10,7 +10,7 @@ use str0m::media::Mid;
 use crate::datagrams::{Datagrams, Route};
 use crate::id::Names;
 use crate::media::addresses::Addresses;
-use crate::media::egress::Egress;
+use crate::media::egress::{self, Egress};
 use crate::media::fault::PeerError;
 use crate::media::forward::FIRST_SEQ_NO_LIMIT;
 use crate::media::keyframe::Reason;
@@ -319,7 +319,9 @@ impl Sending {
             && let Some(egress) = &mut self.egress
         {
             egress.estimator.handle_timeout(now);
-            egress.report(now, profile, self.lines.iter_mut().flatten(), datagrams);
+            let lines = self.lines.iter_mut().flatten();
+            let reports = lines.filter_map(|outgoing| outgoing.poll_report(now, egress::ntp(profile.unix(now))));
+            egress.report(now, reports, datagrams);
         }
     }
 
