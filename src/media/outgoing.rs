@@ -610,6 +610,25 @@ mod tests {
     }
 
     #[test]
+    fn a_line_goes_on_with_another_track_and_repairs_nothing_of_the_one_before() {
+        let mut line = Line::new();
+        for number in 0..4 {
+            line.forward(number);
+        }
+        assert!(line.resend(103));
+        let track = TrackId { publisher: PeerId { slot: 1, generation: 0 }, mid: Mid::from("1") };
+        let (payload_types, accepted) = (line.outgoing.payload_types, line.outgoing.accepted);
+        line.outgoing.stop();
+        line.outgoing.start(track, payload_types, accepted);
+        assert_eq!(line.forward(1), Outcome::AwaitsKeyframe);
+        assert!(!line.resend(103), "where that packet was, there is one of the other track");
+        assert_eq!(line.forward(0), Outcome::Switched);
+        assert_eq!((line.last().2, line.last().4), (104, 7));
+        assert!(line.resend(104) && !line.resend(103));
+        assert_eq!(line.last().2, 202 - 1, "the repair's numbers go on too");
+    }
+
+    #[test]
     fn a_packet_and_its_repair_have_their_own_numbers_and_one_time() {
         let mut line = Line::new();
         assert_eq!(line.forward(1), Outcome::AwaitsKeyframe);

@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
+use crate::bucket::Bucket;
 use crate::id::PeerId;
 use crate::media::outgoing::View;
 use crate::track::Source;
@@ -14,6 +15,14 @@ use crate::track::Source;
 /// How long a seat is kept at least, unless somebody is heard who has none: each exchange costs a keyframe, and a face
 /// that goes at once was not worth its coming. Longer follows a page that is scrolled more slowly.
 pub const STAY: Duration = Duration::from_secs(2);
+
+/// Exchanges a second, and at once, whoever is heard: each is told to the page, and microphones that click in turn could
+/// make any number of them. Fewer lose first words in a heated talk, more let noise fill the wires.
+const EXCHANGES: f64 = 5.0;
+const EXCHANGE_BURST: f64 = 15.0;
+
+/// When it looks again after too many.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// From this priority on the page has pinned somebody: pages tell 1 of what they just show.
 const PINNED: u32 = 2;
@@ -43,10 +52,11 @@ pub struct Moves {
 }
 
 /// The seats of one subscriber.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Seats {
     seated: Vec<Seat>,
     shown: Vec<Shown>,
+    exchanges: Bucket,
     is_full: bool,
     next_look: Option<Instant>,
 }
@@ -72,6 +82,12 @@ struct Shown {
 type Claim = (bool, u32, bool, bool, bool, Reverse<usize>);
 
 impl Seats {
+    /// Seats that nobody has.
+    pub fn new(now: Instant) -> Self {
+        let exchanges = Bucket::new(now, EXCHANGES, EXCHANGE_BURST);
+        Self { seated: Vec::new(), shown: Vec::new(), exchanges, is_full: false, next_look: None }
+    }
+
     /// Seats as many of `people`, who stand in the order of joining, as there are seats; `own` is the subscriber.
     pub fn settle(&mut self, now: Instant, own: PeerId, limit: usize, people: &[Person]) -> Moves {
         let mut moves = Moves::default();
@@ -90,10 +106,11 @@ impl Seats {
                 // Everybody with a better claim is seated by now.
                 let weaker = claims[index + 1..].iter().rev().filter(|(_, other)| is_seated(self, other));
                 let weaker: Vec<_> = weaker.filter(|(other, _)| is_worth(claim, other)).collect();
-                let Some(loser) = weaker.iter().find(|(_, other)| person.is_heard || self.may_go(now, other.peer))
-                else {
+                let loser = weaker.iter().find(|(_, other)| person.is_heard || self.may_go(now, other.peer));
+                let Some(loser) = loser.filter(|_| self.exchanges.take(now)) else {
                     let free_at = weaker.iter().filter_map(|(_, other)| self.free_at(other.peer)).min();
-                    self.next_look = self.next_look.into_iter().chain(free_at).min();
+                    let look_at = if loser.is_some() { Some(now + PAUSE) } else { free_at };
+                    self.next_look = self.next_look.into_iter().chain(look_at).min();
                     continue;
                 };
                 moves.off.push(loser.1.peer);
@@ -244,7 +261,7 @@ mod tests {
             ("who has a picture", dark(0, people(5, &[0, 4], 0)), &[], 2, &[1, 4]),
         ];
         for (name, people, told, limit, expected) in table {
-            let mut seats = Seats::default();
+            let mut seats = Seats::new(Instant::now());
             for (slot, height, priority) in told {
                 seats.show(peer(*slot), Source::Camera, view(*height, *priority), true);
             }
@@ -257,7 +274,7 @@ mod tests {
 
     #[test]
     fn nobody_has_a_seat_in_front_of_themselves() {
-        let mut seats = Seats::default();
+        let mut seats = Seats::new(Instant::now());
         let moves = seats.settle(Instant::now(), peer(1), 2, &people(3, &[1], 1));
         assert_eq!(moves.on, [peer(0), peer(2)]);
         assert!(!seats.is_full());
@@ -269,7 +286,7 @@ mod tests {
 
     fn play(name: &str, story: &[Step]) {
         let start = Instant::now();
-        let mut seats = Seats::default();
+        let mut seats = Seats::new(Instant::now());
         for (index, (ms, turns, heard, told, off, on)) in story.iter().enumerate() {
             for (slot, height, priority) in *told {
                 seats.show(peer(*slot), Source::Camera, view(*height, *priority), true);
@@ -330,7 +347,7 @@ mod tests {
     #[test]
     fn it_looks_again_when_a_seat_may_be_taken_and_a_free_one_is_taken_at_once() {
         let start = Instant::now();
-        let mut seats = Seats::default();
+        let mut seats = Seats::new(Instant::now());
         seats.settle(start, OWN, 2, &people(4, &[], 0));
         assert_eq!(seats.next_look(), None, "everybody has the same claim");
         seats.show(peer(3), Source::Camera, view(90, 2), true);
@@ -343,9 +360,28 @@ mod tests {
     }
 
     #[test]
+    fn microphones_that_click_in_turn_do_not_fill_the_wires() {
+        let start = Instant::now();
+        let mut seats = Seats::new(start);
+        let mut exchanges = 0;
+        for click in 0..500 {
+            let now = start + Duration::from_millis(20 * click);
+            let turns = [0, 1, 2].map(|before| (click + 9 - before) as u32 % 9);
+            exchanges += seats.settle(now, OWN, 4, &people(9, &turns, 3)).off.len();
+            assert!(seats.seated.len() == 4 && seats.next_look().is_none_or(|at| at > now));
+        }
+        assert!((50..=66).contains(&exchanges), "{exchanges} in ten seconds");
+        // Who is heard still when it is over gets a seat.
+        let heard = people(9, &[5, 6, 7], 3);
+        seats.settle(seats.next_look().expect("somebody waits"), OWN, 4, &heard);
+        seats.settle(start + Duration::from_secs(11), OWN, 4, &heard);
+        assert!([5, 6, 7].iter().all(|slot| seats.has(peer(*slot))));
+    }
+
+    #[test]
     fn what_was_told_of_a_line_ends_with_it_and_what_was_told_of_a_person_stays() {
         let start = Instant::now();
-        let mut seats = Seats::default();
+        let mut seats = Seats::new(Instant::now());
         seats.settle(start, OWN, 2, &people(4, &[], 0));
         seats.show(peer(0), Source::Camera, view(0, 1), false);
         seats.show(peer(1), Source::Camera, view(0, 1), true);

@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::bucket::Bucket;
 use crate::id::PeerId;
 
 /// Decibels by which speech stands out from noise. Less takes noise for speech, more clips quiet voices.
@@ -48,6 +49,11 @@ const TELL_INTERVAL: Duration = Duration::from_millis(200);
 /// For how long one who has just begun can't lose their place to a louder one.
 const IMMUNITY: Duration = Duration::from_secs(1);
 
+/// New places a second, and at once, that anybody is told of. Each makes work for everybody in the room; those who begin
+/// at one moment are all to be heard.
+const TURNS: f64 = 50.0;
+const TURNS_BURST: f64 = 10.0;
+
 /// The microphones of one room.
 #[derive(Debug, Default)]
 pub struct Speakers {
@@ -61,6 +67,7 @@ pub struct Speakers {
     /// Who had a place, the latest first. Who is muted has still spoken.
     turns: Vec<PeerId>,
     has_turned: bool,
+    looks: Option<Bucket>,
 }
 
 #[derive(Debug)]
@@ -121,9 +128,10 @@ impl Speakers {
         self.turns.retain(|other| *other != peer);
     }
 
-    /// Whether somebody has got a place since it was last asked.
-    pub fn take_turn(&mut self) -> bool {
-        std::mem::take(&mut self.has_turned)
+    /// Whether somebody has got a place since it was last asked. Not too often: the next packet of anybody asks again.
+    pub fn poll_turn(&mut self, now: Instant) -> bool {
+        let looks = self.looks.get_or_insert_with(|| Bucket::new(now, TURNS, TURNS_BURST));
+        self.has_turned && looks.take(now) && std::mem::take(&mut self.has_turned)
     }
 
     /// Looks, not too often, whether others speak now than those who were told last. If so they count as told.
@@ -416,13 +424,26 @@ mod tests {
         assert_eq!(speakers.turns(), [4, 0, 3, 2, 1].map(peer), "who lost a place had it until then");
         assert!(speakers.is_heard(peer(4)) && !speakers.is_heard(peer(0)));
         speakers.remove(peer(3));
-        assert!(speakers.take_turn() && !speakers.take_turn());
+        assert!(speakers.poll_turn(now) && !speakers.poll_turn(now));
         assert_eq!(speakers.handle_level(now, peer(0), 30, Some(3)), Some(2));
-        assert!(speakers.take_turn() && !speakers.is_heard(peer(3)));
+        assert!(speakers.poll_turn(now) && !speakers.is_heard(peer(3)));
         assert_eq!(speakers.turns(), [0, 4, 3, 2, 1].map(peer), "who is muted had one");
         speakers.forget(peer(3));
         assert_eq!(speakers.turns(), [0, 4, 2, 1].map(peer));
         assert_eq!(speakers.handle_level(now, peer(2), 80, None), Some(2), "everybody is heard in a small room");
+    }
+
+    #[test]
+    fn places_that_change_with_each_packet_make_no_work_with_each() {
+        let start = Instant::now();
+        let mut speakers = Speakers::default();
+        let mut turns = 0;
+        for click in 0..2_000 {
+            let now = start + Duration::from_millis(click);
+            speakers.handle_level(now, peer(click as u32 % 400), 10, Some(1));
+            turns += u32::from(speakers.poll_turn(now));
+        }
+        assert!((90..=111).contains(&turns), "{turns} in two seconds");
     }
 
     #[test]

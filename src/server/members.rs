@@ -66,7 +66,7 @@ impl Server {
             participant,
             conn,
             peer,
-            seats: Seats::default(),
+            seats: Seats::new(now),
             queue: Vec::new(),
             held: VecDeque::new(),
             padded: 0,

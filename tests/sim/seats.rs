@@ -118,6 +118,37 @@ fn in_a_room_of_thirty_who_speaks_is_on_a_line_at_once_and_without_an_offer() {
 }
 
 #[test]
+fn who_is_on_a_line_is_told_before_anything_comes_however_much_leaves_at_once() {
+    let mut sim = limited(608);
+    sim.rate = Rate { audio: millis(20), filler: 1_200, ..Rate::SPARSE };
+    // What leaves first comes first.
+    sim.path.jitter = millis(0);
+    let names: Vec<String> = (0..50).map(|number| format!("p{number}")).collect();
+    for name in &names {
+        sim.join(name);
+        voice(&mut sim, name, SILENCE);
+        sim.run(millis(20));
+    }
+    sim.run(secs(2));
+    for speakers in [["p20", "p21", "p22"], ["p23", "p24", "p25"], ["p26", "p27", "p28"]] {
+        // All first words and all pictures come with one batch: more than is handed out at a time.
+        let at = sim.now + millis(50);
+        for name in &names {
+            sim.publication_mut(name, Camera).next_at = at;
+            sim.publication_mut(name, Microphone).next_at = at;
+        }
+        speakers.iter().for_each(|speaker| voice(&mut sim, speaker, SPEECH));
+        sim.run(AT_ONCE);
+        for name in &names {
+            let mut others = speakers.iter().filter(|speaker| *speaker != name);
+            assert!(others.all(|speaker| sim.hears(name, speaker)), "{name}");
+        }
+        speakers.iter().for_each(|speaker| voice(&mut sim, speaker, SILENCE));
+        sim.run(millis(700));
+    }
+}
+
+#[test]
 fn who_is_asked_for_comes_and_who_is_pinned_stays() {
     let (mut sim, names) = room(601, 12);
     let before = offers(&sim, &names);
