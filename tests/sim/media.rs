@@ -223,6 +223,8 @@ pub struct Publication {
     pub mid: Option<Mid>,
     /// One, or those of simulcast, the smallest first.
     pub layers: Vec<Layer>,
+    /// One request makes a keyframe of every layer, as in Chromium.
+    pub keys_all: bool,
     /// Of the next frame; all before it were sent.
     pub frame: u32,
     /// When keyframes were asked for, of any layer.
@@ -247,6 +249,7 @@ impl Publication {
             wanted: true,
             mid: None,
             layers: vec![Layer::alone(Load::alone(source, rate), start)],
+            keys_all: false,
             frame: 0,
             keyframe_requests: Vec::new(),
             captured: Vec::new(),
@@ -289,6 +292,8 @@ impl Publication {
         let layer = self.layers.iter_mut().find(|layer| layer.rid == rid).expect("a layer that is sent");
         layer.want_keyframe = true;
         layer.keyframe_requests.push(now);
+        let keys_all = self.keys_all;
+        self.layers.iter_mut().for_each(|layer| layer.want_keyframe |= keys_all && layer.is_active);
     }
 
     /// Switches layers off that are not wanted, and on again those that are.
