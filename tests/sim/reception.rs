@@ -70,11 +70,13 @@ impl Stream {
         assert_eq!(packet.header.marker, is_marked(&stamp), "marker of {stamp:?}");
         let step = timestamp_step(stamp.source, interval).wrapping_mul(stamp.frame);
         let base = packet.header.timestamp.wrapping_sub(step);
+        // All of the layer between may be what is missing.
+        let is_missing = self.missing() > 0;
         let bases = self.timestamp_bases.entry((stamp.publisher, stamp.source)).or_default();
         if !bases.contains(&(stamp.layer, base)) {
             let is_switch = bases.last().is_none_or(|(_, last)| {
                 let drift = (base.wrapping_sub(*last) as i32).unsigned_abs();
-                self.layer != stamp.layer && drift <= SWITCH_DRIFT
+                (self.layer != stamp.layer || is_missing) && drift <= SWITCH_DRIFT
             });
             assert!(is_switch, "the timestamp of {stamp:?} does not advance as it was sent: {base}, {bases:?}");
             bases.push((stamp.layer, base));
