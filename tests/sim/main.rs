@@ -39,6 +39,7 @@ mod joining;
 mod layers;
 mod negotiation;
 mod plans;
+mod quality;
 mod returning;
 mod screen;
 mod seats;

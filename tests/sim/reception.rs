@@ -71,6 +71,8 @@ impl Stream {
         assert_eq!(packet.header.marker, is_marked(&stamp), "marker of {stamp:?}");
         let step = timestamp_step(stamp.source, interval).wrapping_mul(stamp.frame);
         let base = packet.header.timestamp.wrapping_sub(step);
+        // All of the layer between may be what is missing.
+        let is_missing = self.missing() > 0;
         let bases = self.timestamp_bases.entry((stamp.publisher, stamp.source)).or_default();
         if !bases.contains(&(stamp.layer, base)) {
             let others = self.of != Some((stamp.publisher, stamp.source));
@@ -78,7 +80,7 @@ impl Stream {
                 let drift = base.wrapping_sub(*last) as i32;
                 let is_near = drift.unsigned_abs() <= SWITCH_DRIFT;
                 // The simulated publisher's clock stands still while it sends nothing, the line's goes on.
-                self.layer != stamp.layer && is_near || others && (is_near || drift > 0)
+                (self.layer != stamp.layer || is_missing) && is_near || others && (is_near || drift > 0)
             });
             assert!(is_switch, "the timestamp of {stamp:?} does not advance as it was sent: {base}, {bases:?}");
             bases.push((stamp.layer, base));
