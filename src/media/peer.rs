@@ -47,6 +47,10 @@ const MAX_SSRCS: usize = 32;
 /// Ethernet frame less IP, UDP, RTP, the name of the line, an original sequence number and the SRTP tag).
 const MAX_PAYLOAD: usize = 1_400;
 
+/// Extended sequence numbers: an SRTP packet's index has 48 bits (RFC 3711 section 3.3.1). What falls behind number 0 is
+/// almost 2^64 to str0m, and would be forwarded under numbers that were used before.
+const SEQ_NO_LIMIT: u64 = 1 << 48;
+
 /// Lines that one peer may reject for good; they stay in every later offer.
 const MAX_DEAD_LINES: usize = 64;
 
@@ -574,11 +578,11 @@ impl Peer {
             egress.take_route(route);
         }
         // One that is nothing but padding goes through as well: dropped, it would be a loss to everybody.
-        if packet.payload.len() + elements.len() > MAX_PAYLOAD {
+        let seq_no = *packet.seq_no;
+        if packet.payload.len() + elements.len() > MAX_PAYLOAD || seq_no >= SEQ_NO_LIMIT {
             return None;
         }
         let ssrc = packet.header.ssrc;
-        let seq_no = *packet.seq_no;
         let pt = packet.header.payload_type;
         let takes = |params: &&PayloadParams| params.pt() == pt || params.red() == Some(pt);
         let params = self.rtc.codec_config().params().iter().find(takes)?;
