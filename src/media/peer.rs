@@ -30,7 +30,7 @@ use crate::media::fault::PeerError;
 use crate::media::forward::Incoming;
 use crate::media::negotiation::{Agreed, Answered, Change, Negotiation, TrackId};
 use crate::media::outgoing::Sent;
-use crate::media::packet::Packet;
+use crate::media::packet::{MAX_PAYLOAD, Packet};
 use crate::media::profile::{DEPENDENCY_ID, MEDIA_IDS, PayloadTypes, Profile, TRANSPORT_CC_ID};
 use crate::media::rtcp;
 use crate::media::sdp::{RIDS, SdpRefusal, check_answer, with_simulcast, without_candidates};
@@ -42,10 +42,6 @@ use crate::track::Source;
 
 /// SSRCs that one peer may send, repair streams not counted. More are dropped.
 const MAX_SSRCS: usize = 32;
-
-/// Bytes of RTP payload and header extension elements that are forwarded: what is larger does not fit the path (an
-/// Ethernet frame less IP, UDP, RTP, the name of the line, an original sequence number and the SRTP tag).
-const MAX_PAYLOAD: usize = 1_400;
 
 /// Extended sequence numbers: an SRTP packet's index has 48 bits (RFC 3711 section 3.3.1). What falls behind number 0 is
 /// almost 2^64 to str0m, and would be forwarded under numbers that were used before.
