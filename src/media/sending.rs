@@ -177,13 +177,19 @@ impl Sending {
         let is_paced = self.is_acknowledged && !overdue;
         let mut rest = packets.len();
         for packet in packets {
-            if is_paced && packet.codec != Codec::Opus && !egress.pacer.take(now, packet.wire_bytes()) {
+            let (waits, bytes) = (is_paced && packet.codec != Codec::Opus, packet.wire_bytes());
+            if waits && !egress.pacer.may_leave(now, bytes) {
                 forwarded.held = rest;
                 forwarded.skipped -= rest as u64;
                 break;
             }
             rest -= 1;
-            match outgoing.forward(now, packet, egress, datagrams) {
+            let outcome = outgoing.forward(now, packet, egress, datagrams);
+            // What is left out takes no room from what is not.
+            if waits && matches!(outcome, Outcome::Sent | Outcome::Switched) {
+                egress.pacer.take(now, bytes);
+            }
+            match outcome {
                 Outcome::Sent => forwarded.sent += 1,
                 Outcome::Switched => (forwarded.sent, forwarded.switched) = (forwarded.sent + 1, true),
                 Outcome::Ended => forwarded.switched = true,
@@ -510,6 +516,20 @@ mod tests {
             assert_eq!((forwarded.sent, forwarded.held), (1, 0), "{seq_no}");
         }
         assert!(now > start + Duration::from_millis(200), "they were held");
+    }
+
+    #[test]
+    fn what_is_not_sent_takes_no_room_from_what_is() {
+        let now = Instant::now();
+        let (mut sending, mut datagrams) = (video(now), Datagrams::default());
+        let mut forward = |codec, seq_no| {
+            let packet = packet(now, codec, seq_no);
+            sending.forward(now, 0, track(), [&packet].into_iter(), false, &mut datagrams)
+        };
+        for seq_no in 0..100 {
+            assert_eq!(forward(Codec::Vp9, seq_no).held, 0);
+        }
+        assert_eq!((0..100).take_while(|seq_no| forward(Codec::Vp8, *seq_no).sent == 1).count(), 8, "a burst");
     }
 
     #[test]
