@@ -30,7 +30,7 @@ use crate::media::fault::PeerError;
 use crate::media::forward::Incoming;
 use crate::media::negotiation::{Agreed, Answered, Change, Negotiation, TrackId};
 use crate::media::outgoing::Sent;
-use crate::media::packet::Packet;
+use crate::media::packet::{MAX_PAYLOAD, Packet};
 use crate::media::profile::{DEPENDENCY_ID, MEDIA_IDS, PayloadTypes, Profile, TRANSPORT_CC_ID};
 use crate::media::rtcp;
 use crate::media::sdp::{RIDS, SdpRefusal, check_answer, with_simulcast, without_candidates};
@@ -43,9 +43,9 @@ use crate::track::Source;
 /// SSRCs that one peer may send, repair streams not counted. More are dropped.
 const MAX_SSRCS: usize = 32;
 
-/// Bytes of RTP payload and header extension elements that are forwarded: what is larger does not fit the path (an
-/// Ethernet frame less IP, UDP, RTP, the name of the line, an original sequence number and the SRTP tag).
-const MAX_PAYLOAD: usize = 1_400;
+/// Extended sequence numbers: an SRTP packet's index has 48 bits (RFC 3711 section 3.3.1). What falls behind number 0 is
+/// almost 2^64 to str0m, and would be forwarded under numbers that were used before.
+const SEQ_NO_LIMIT: u64 = 1 << 48;
 
 /// Lines that one peer may reject for good; they stay in every later offer.
 const MAX_DEAD_LINES: usize = 64;
@@ -574,11 +574,11 @@ impl Peer {
             egress.take_route(route);
         }
         // One that is nothing but padding goes through as well: dropped, it would be a loss to everybody.
-        if packet.payload.len() + elements.len() > MAX_PAYLOAD {
+        let seq_no = *packet.seq_no;
+        if packet.payload.len() + elements.len() > MAX_PAYLOAD || seq_no >= SEQ_NO_LIMIT {
             return None;
         }
         let ssrc = packet.header.ssrc;
-        let seq_no = *packet.seq_no;
         let pt = packet.header.payload_type;
         let takes = |params: &&PayloadParams| params.pt() == pt || params.red() == Some(pt);
         let params = self.rtc.codec_config().params().iter().find(takes)?;

@@ -16,7 +16,7 @@ use crate::media::forward::FIRST_SEQ_NO_LIMIT;
 use crate::media::keyframe::Reason;
 use crate::media::negotiation::TrackId;
 use crate::media::outgoing::{Outcome, Outgoing, Sent, View};
-use crate::media::packet::Packet;
+use crate::media::packet::{MAX_PAYLOAD, Packet, WIRE_OVERHEAD};
 use crate::media::profile::Profile;
 use crate::media::rtcp::{self, Feedback};
 
@@ -43,8 +43,8 @@ const VOICE_BPS: u64 = 50_000;
 /// less.
 const ALLOCATION_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Bytes of a packet that fills the path's largest.
-const LARGE_PACKET: usize = 1_250;
+/// Bytes of the largest packet: what is held may be one, and who comes back for it too early comes back at once.
+const LARGEST_PACKET: usize = MAX_PAYLOAD + WIRE_OVERHEAD;
 
 /// What one peer is sent.
 #[derive(Default)]
@@ -194,13 +194,19 @@ impl Sending {
         let is_paced = self.is_acknowledged && !overdue;
         let mut rest = packets.len();
         for packet in packets {
-            if is_paced && packet.codec != Codec::Opus && !egress.pacer.take(now, packet.wire_bytes()) {
+            let (waits, bytes) = (is_paced && packet.codec != Codec::Opus, packet.wire_bytes());
+            if waits && !egress.pacer.may_leave(now, bytes) {
                 forwarded.held = rest;
                 forwarded.skipped -= rest as u64;
                 break;
             }
             rest -= 1;
-            match outgoing.forward(now, packet, egress, datagrams) {
+            let outcome = outgoing.forward(now, packet, egress, datagrams);
+            // What is left out takes no room from what is not.
+            if waits && matches!(outcome, Outcome::Sent | Outcome::Switched) {
+                egress.pacer.take(now, bytes);
+            }
+            match outcome {
                 Outcome::Sent => forwarded.sent += 1,
                 Outcome::Switched => (forwarded.sent, forwarded.switched) = (forwarded.sent + 1, true),
                 Outcome::Ended => forwarded.switched = true,
@@ -227,7 +233,7 @@ impl Sending {
 
     /// When the next packet that was held may leave.
     pub fn next_release(&mut self, now: Instant) -> Option<Instant> {
-        Some(self.egress.as_mut()?.pacer.next_release(now, LARGE_PACKET))
+        Some(self.egress.as_mut()?.pacer.next_release(now, LARGEST_PACKET))
     }
 
     /// Whether the peer turns out not to tell when packets come, though it has agreed to: then nothing is known of its
@@ -505,6 +511,70 @@ mod tests {
         }
         sending.is_open = false;
         assert!(!sending.has_way(at(60)));
+    }
+
+    /// One line of VP8 to somebody who acknowledges what comes.
+    fn video(now: Instant) -> Sending {
+        let mut sending = sending(now);
+        sending.add_line(0, Mid::from("1"), 7, Some(8), &mut Names::new([1; 32])).unwrap();
+        let mut payload_types = PayloadTypes::default();
+        payload_types.insert(Codec::Vp8, 96.into(), Some(97.into()));
+        sending.line_mut(0).unwrap().start(track(), payload_types, Ids(0));
+        sending.is_acknowledged = true;
+        sending
+    }
+
+    fn track() -> TrackId {
+        TrackId { publisher: PeerId { slot: 0, generation: 0 }, mid: Mid::from("0") }
+    }
+
+    /// As large as a packet can be.
+    fn packet(now: Instant, codec: Codec, seq_no: u64) -> Packet {
+        let clock_rate = Frequency::NINETY_KHZ;
+        Packet {
+            mid: Mid::from("0"),
+            layer: 0,
+            codec,
+            incoming: Incoming { ssrc: 1, epoch: 0, seq_no, timestamp: 0, clock_rate, captured: now, can_start: true },
+            redundant: None,
+            payload: vec![0; MAX_PAYLOAD].into(),
+            marker: false,
+            description: Description::default(),
+            elements: Elements::default(),
+            position: 0,
+        }
+    }
+
+    #[test]
+    fn whoever_comes_back_when_what_is_held_may_leave_does_not_come_back_for_nothing() {
+        let start = Instant::now();
+        let (mut sending, mut datagrams) = (video(start), Datagrams::default());
+        let mut now = start;
+        for seq_no in 0..100 {
+            let packet = packet(now, Codec::Vp8, seq_no);
+            let mut forward = |now| sending.forward(now, 0, track(), [&packet].into_iter(), false, &mut datagrams);
+            if forward(now).held == 0 {
+                continue;
+            }
+            now = sending.next_release(now).unwrap();
+            let forwarded = sending.forward(now, 0, track(), [&packet].into_iter(), false, &mut datagrams);
+            assert_eq!((forwarded.sent, forwarded.held), (1, 0), "{seq_no}");
+        }
+        assert!(now > start + Duration::from_millis(200), "they were held");
+    }
+
+    #[test]
+    fn what_is_not_sent_takes_no_room_from_what_is() {
+        let now = Instant::now();
+        let (mut sending, mut datagrams) = (video(now), Datagrams::default());
+        let mut forward = |codec, seq_no| {
+            let packet = packet(now, codec, seq_no);
+            sending.forward(now, 0, track(), [&packet].into_iter(), false, &mut datagrams)
+        };
+        for seq_no in 0..100 {
+            assert_eq!(forward(Codec::Vp9, seq_no).held, 0);
+        }
+        assert_eq!((0..100).take_while(|seq_no| forward(Codec::Vp8, *seq_no).sent == 1).count(), 8, "a burst");
     }
 
     #[test]

@@ -133,8 +133,9 @@ impl Server {
             None if layers == 0 => {}
             None => subscribers.push(Subscriber { peer: id, line, layers, wanted }),
         }
-        // Of fewer it is told after a while, when it still sends them.
-        let tells = published.layers.want(now, wanted.max(published.layers.told()));
+        // Of fewer it is told after a while, when it still sends them: what one of its subscribers needs says nothing of
+        // how long the others have needed no more.
+        let tells = wanted > published.layers.told() && published.layers.want(now, wanted);
         if tells {
             self.tell_wanted(track, wanted);
         }
