@@ -6,6 +6,10 @@ import { icon, setIcon } from './icons.js';
 const NARROWEST = 132;
 const GAP = 10;
 
+// Tracks that have shown somebody: a line changes hands. What came so soon after may still be of the former.
+const SHOWN = new WeakSet();
+const IN_FLIGHT_MS = 100;
+
 const TOO_SLOW = 'Your connection is too slow for this picture.';
 
 export class Tiles {
@@ -353,18 +357,23 @@ class Tile {
     this.start();
   }
 
-  // Takes the placeholder away with the first frame, not before: an element shows black until then.
+  // Takes the placeholder away with the first frame, not before: an element shows black until then, or the last frame
+  // of whom its track showed before.
   showPicture(track) {
     this.element.classList.remove('has-video');
     this.awaited = track;
     if (!track) return;
-    const shown = () => {
+    const from = SHOWN.has(track) ? performance.now() + IN_FLIGHT_MS : 0;
+    SHOWN.add(track);
+    const { picture } = this;
+    const shown = (now, { receiveTime = now } = {}) => {
       if (this.awaited !== track) return;
+      if (receiveTime < from) return picture.requestVideoFrameCallback(shown);
       this.element.classList.add('has-video');
       this.note('');
     };
-    if (this.picture.requestVideoFrameCallback) this.picture.requestVideoFrameCallback(shown);
-    else this.picture.addEventListener('timeupdate', shown, { once: true });
+    if (picture.requestVideoFrameCallback) picture.requestVideoFrameCallback(shown);
+    else picture.addEventListener('timeupdate', () => shown(Infinity), { once: true });
   }
 
   start() {
