@@ -45,6 +45,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Time between two looks at who speaks, and so the least between two changes that are told.
 const TELL_INTERVAL: Duration = Duration::from_millis(200);
 
+/// Time between two turns that others are seated for, since each is a look at the seats of the whole room: four who
+/// take turns with each packet could ask for thousands. Longer cuts the first word of who begins right after another.
+const TURN_INTERVAL: Duration = Duration::from_millis(100);
+
 /// For how long one who has just begun can't lose their place to a louder one.
 const IMMUNITY: Duration = Duration::from_secs(1);
 
@@ -61,6 +65,7 @@ pub struct Speakers {
     /// Who had a place, the latest first. Who is muted has still spoken.
     turns: Vec<PeerId>,
     has_turned: bool,
+    turned_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -121,9 +126,14 @@ impl Speakers {
         self.turns.retain(|other| *other != peer);
     }
 
-    /// Whether somebody has got a place since it was last asked.
-    pub fn take_turn(&mut self) -> bool {
-        std::mem::take(&mut self.has_turned)
+    /// Whether somebody has got a place since it was last so; not too often. It is to be asked with each packet.
+    pub fn take_turn(&mut self, now: Instant) -> bool {
+        let is_early = self.turned_at.is_some_and(|last| now < last + TURN_INTERVAL);
+        if is_early || !std::mem::take(&mut self.has_turned) {
+            return false;
+        }
+        self.turned_at = Some(now);
+        true
     }
 
     /// Looks, not too often, whether others speak now than those who were told last. If so they count as told.
@@ -416,13 +426,30 @@ mod tests {
         assert_eq!(speakers.turns(), [4, 0, 3, 2, 1].map(peer), "who lost a place had it until then");
         assert!(speakers.is_heard(peer(4)) && !speakers.is_heard(peer(0)));
         speakers.remove(peer(3));
-        assert!(speakers.take_turn() && !speakers.take_turn());
+        assert!(speakers.take_turn(now) && !speakers.take_turn(now));
         assert_eq!(speakers.handle_level(now, peer(0), 30, Some(3)), Some(2));
-        assert!(speakers.take_turn() && !speakers.is_heard(peer(3)));
+        assert!(!speakers.take_turn(now) && speakers.take_turn(now + TURN_INTERVAL));
+        assert!(!speakers.is_heard(peer(3)));
         assert_eq!(speakers.turns(), [0, 4, 3, 2, 1].map(peer), "who is muted had one");
         speakers.forget(peer(3));
         assert_eq!(speakers.turns(), [0, 4, 2, 1].map(peer));
         assert_eq!(speakers.handle_level(now, peer(2), 80, None), Some(2), "everybody is heard in a small room");
+    }
+
+    #[test]
+    fn who_take_turns_with_each_packet_move_seats_ten_times_a_second() {
+        let start = Instant::now();
+        let mut speakers = Speakers::default();
+        let mut moves = 0;
+        for ms in 0..1_000 {
+            let now = start + Duration::from_millis(ms);
+            for slot in 0..8 {
+                let level = if ms % 8 == u64::from(slot) { 0 } else { 127 };
+                speakers.handle_level(now, peer(slot), level, Some(1));
+                moves += u32::from(speakers.take_turn(now));
+            }
+        }
+        assert_eq!(moves, 10);
     }
 
     #[test]

@@ -150,7 +150,7 @@ impl Server {
         }
         packet.incoming.epoch = epoch.unwrap_or_default();
         // This packet is already for those who had no line for it.
-        if room.speakers.take_turn() {
+        if room.speakers.take_turn(self.now) {
             let name = member.participant.room.clone();
             self.seat_room(&name);
         }

@@ -112,7 +112,7 @@ impl Server {
             }
             self.schedule(other);
         }
-        self.seat_room(&room);
+        self.queue_seating(room);
     }
 
     /// Wakes the member when its peer wants to be.
@@ -160,7 +160,7 @@ impl Server {
                 self.schedule(other);
             }
         }
-        self.seat_room(&room);
+        self.queue_seating(room);
     }
 
     /// What each m-line carries, by the last offer and what was exchanged since.

@@ -15,8 +15,16 @@ use crate::track::{Kind, Source};
 use crate::web::signal::{self, Viewed};
 
 impl Server {
-    /// Somebody publishes, speaks, or goes: everybody in the room may get others than before.
+    /// Somebody publishes, or goes: it is looked at once, whatever else the same messages change.
+    pub(super) fn queue_seating(&mut self, room: String) {
+        if !self.seatings.contains(&room) {
+            self.seatings.push(room);
+        }
+    }
+
+    /// Everybody in the room may get others than before.
     pub(super) fn seat_room(&mut self, room: &str) {
+        self.stats.seatings += 1;
         let people = self.people(room);
         let members: Vec<PeerId> = self.others(room).collect();
         for id in members {
