@@ -130,9 +130,7 @@ impl Server {
             Agreed::Subscribed { line, track } => self.start_line(id, line, track),
             Agreed::Refused { track } => {
                 debug!("{id} does not take the track {:?} of {}", track.mid, track.publisher);
-                if let Some(published) = self.published(track) {
-                    published.subscribers.retain(|subscriber| subscriber.peer != id);
-                }
+                self.stop_track(id, track);
             }
         }
     }
