@@ -171,6 +171,8 @@ pub struct Server {
     batch: Vec<(PeerId, Packet)>,
     /// Members for whom something of the batch is queued.
     receivers: VecDeque<PeerId>,
+    /// Rooms in which others may get a seat than before.
+    seatings: Vec<String>,
     /// Tracks of which other layers come than before.
     changed: Vec<TrackId>,
     /// Members for whom it is to be decided again what they are sent.
@@ -285,6 +287,7 @@ impl Server {
             packets: Vec::new(),
             batch: Vec::new(),
             receivers: VecDeque::new(),
+            seatings: Vec::new(),
             changed: Vec::new(),
             allocations: VecDeque::new(),
             speaking: Vec::new(),
@@ -385,6 +388,8 @@ impl Server {
             self.phase = Phase::Working;
         } else if let Some((peer, error)) = self.failed.pop_front() {
             self.on_failed(peer, &error);
+        } else if let Some(room) = self.seatings.pop() {
+            self.seat_room(&room);
         } else if let Some(conn) = self.announced.pop_front() {
             self.on_touched(conn);
         } else if let Some(peer) = self.receivers.pop_front() {

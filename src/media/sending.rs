@@ -357,11 +357,10 @@ impl Sending {
         }
     }
 
-    /// Stops what is sent on a line, at once.
-    pub fn stop(&mut self, line: usize) {
-        if let Some(outgoing) = self.line_mut(line) {
-            outgoing.stop();
-        }
+    /// Stops a track at once, on whatever line it is.
+    pub fn stop(&mut self, track: TrackId) {
+        let lines = self.lines.iter_mut().flatten().filter(|outgoing| outgoing.track == Some(track));
+        lines.for_each(Outgoing::stop);
     }
 
     /// The lines that carry video now.
@@ -621,7 +620,7 @@ mod tests {
             }
             assert_eq!(sending.sound_bps(start + Duration::from_millis(from + 1_000)), expected);
         }
-        (0..3).for_each(|line| sending.stop(line));
+        sending.stop(track);
         assert_eq!(sending.sound_bps(start + Duration::from_secs(9)), 0);
     }
 

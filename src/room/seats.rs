@@ -5,6 +5,7 @@
 //! claim of a better kind takes a seat away, not one that is a little better of the same kind.
 
 use std::cmp::Reverse;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::bucket::Bucket;
@@ -96,25 +97,34 @@ impl Seats {
             people.iter().filter(|person| person.peer != own).map(|person| (self.claim(person), person)).collect();
         // Stable: of equals who came first.
         claims.sort_by_key(|(claim, _)| Reverse(*claim));
-        let is_seated = |seats: &Self, person: &Person| seats.seated.iter().any(|seat| seat.peer == person.peer);
+        // Those who had a seat before, from the best claim to the weakest: who gets one now has a better one than they.
+        let mut losers: VecDeque<(usize, Claim, PeerId)> = VecDeque::new();
+        losers.extend(
+            claims
+                .iter()
+                .enumerate()
+                .filter(|(_, (_, person))| self.has(person.peer))
+                .map(|(index, (claim, person))| (index, *claim, person.peer)),
+        );
         self.next_look = None;
         for (index, (claim, person)) in claims.iter().enumerate() {
-            if is_seated(self, person) {
+            if losers.front().is_some_and(|(of, ..)| *of == index) {
+                losers.pop_front();
                 continue;
             }
             if self.seated.len() >= limit {
-                // Everybody with a better claim is seated by now.
-                let weaker = claims[index + 1..].iter().rev().filter(|(_, other)| is_seated(self, other));
-                let weaker: Vec<_> = weaker.filter(|(other, _)| is_worth(claim, other)).collect();
-                let loser = weaker.iter().find(|(_, other)| person.is_heard || self.may_go(now, other.peer));
-                let Some(loser) = loser.filter(|_| self.exchanges.take(now)) else {
-                    let free_at = weaker.iter().filter_map(|(_, other)| self.free_at(other.peer)).min();
+                let weaker = losers.iter().rev().take_while(|(_, other, _)| is_worth(claim, other));
+                let may_go = |(_, _, other): &&(usize, Claim, PeerId)| person.is_heard || self.may_go(now, *other);
+                let loser = weaker.clone().find(may_go).copied();
+                let Some((of, _, loser)) = loser.filter(|_| self.exchanges.take(now)) else {
+                    let free_at = weaker.filter_map(|(_, _, other)| self.free_at(*other)).min();
                     let look_at = if loser.is_some() { Some(now + PAUSE) } else { free_at };
                     self.next_look = self.next_look.into_iter().chain(look_at).min();
                     continue;
                 };
-                moves.off.push(loser.1.peer);
-                self.unseat(loser.1.peer);
+                losers.retain(|(other, ..)| *other != of);
+                moves.off.push(loser);
+                self.unseat(loser);
             }
             moves.on.push(person.peer);
             self.seated.push(Seat { peer: person.peer, since: now });

@@ -244,7 +244,7 @@ impl Server {
             let (room, who) = (member.participant.room.clone(), member.participant.id.clone());
             self.broadcast(&room, Some(id), &ServerMessage::Mute { id: &who, source, muted });
             if source == Source::Camera {
-                self.seat_room(&room);
+                self.queue_seating(room.clone());
             }
             if source == Source::Microphone
                 && muted

@@ -112,7 +112,7 @@ impl Server {
             }
             self.schedule(other);
         }
-        self.seat_room(&room);
+        self.queue_seating(room);
     }
 
     /// Wakes the member when its peer wants to be.
@@ -130,9 +130,7 @@ impl Server {
             Agreed::Subscribed { line, track } => self.start_line(id, line, track),
             Agreed::Refused { track } => {
                 debug!("{id} does not take the track {:?} of {}", track.mid, track.publisher);
-                if let Some(published) = self.published(track) {
-                    published.subscribers.retain(|subscriber| subscriber.peer != id);
-                }
+                self.stop_track(id, track);
             }
         }
     }
@@ -160,7 +158,7 @@ impl Server {
                 self.schedule(other);
             }
         }
-        self.seat_room(&room);
+        self.queue_seating(room);
     }
 
     /// What each m-line carries, by the last offer and what was exchanged since.

@@ -15,8 +15,16 @@ use crate::track::{Kind, Source};
 use crate::web::signal::{self, Viewed};
 
 impl Server {
-    /// Somebody publishes, speaks, or goes: everybody in the room may get others than before.
+    /// Somebody publishes, or goes: it is looked at once, whatever else the same messages change.
+    pub(super) fn queue_seating(&mut self, room: String) {
+        if !self.seatings.contains(&room) {
+            self.seatings.push(room);
+        }
+    }
+
+    /// Everybody in the room may get others than before.
     pub(super) fn seat_room(&mut self, room: &str) {
+        self.stats.seatings += 1;
         let people = self.people(room);
         let members: Vec<PeerId> = self.others(room).collect();
         for id in members {
@@ -74,13 +82,18 @@ impl Server {
             return;
         };
         // Where somebody waits, the line is for them.
-        let negotiation = &mut member.peer.negotiation;
-        let line = match member.seats.is_full() {
-            true => negotiation.vacate(now, track),
-            false => negotiation.unsubscribe(now, track),
+        match member.seats.is_full() {
+            true => member.peer.negotiation.vacate(now, track),
+            false => member.peer.negotiation.unsubscribe(now, track),
         };
-        if let Some(line) = line {
-            member.peer.sending.stop(line);
+        self.stop_track(id, track);
+    }
+
+    /// Nothing of a track leaves to a member from now on, nor what was held of it.
+    pub(super) fn stop_track(&mut self, id: PeerId, track: TrackId) {
+        if let Some(member) = self.member_mut(id) {
+            member.peer.sending.stop(track);
+            member.held.retain(|held| held.track != track);
         }
         if let Some(published) = self.published(track) {
             published.subscribers.retain(|subscriber| subscriber.peer != id);

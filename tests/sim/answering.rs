@@ -52,6 +52,8 @@ pub enum Answering {
     /// Twice the same.
     Twice,
     Never,
+    /// Takes no picture.
+    Blind,
 }
 
 impl Browser {
@@ -196,6 +198,10 @@ impl Browser {
                 });
                 rest + &held_back
             }
+            Answering::Blind => sdp::edit(&answer, |line, section| {
+                let is_picture = line.kind == "video" && line.direction == "recvonly";
+                Some(if is_picture { sdp::with_direction(section, "inactive") } else { section.to_owned() })
+            }),
             Answering::Properly | Answering::Twice | Answering::Never => answer,
         };
         let data = json!({"type": "answer", "sdp": answer}).to_string();

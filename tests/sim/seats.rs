@@ -319,3 +319,17 @@ fn everybody_talking_at_once_starves_nobody_of_what_is_heard() {
     assert_eq!(offers(&sim, &names), offers_before);
     assert_seated(&sim, &names);
 }
+
+#[test]
+fn who_changes_much_at_once_moves_the_seats_once() {
+    let (mut sim, names) = room(608, 12);
+    let before = sim.server.stats().seatings;
+    for number in 0..50 {
+        sim.say("p3", &json!({"event": "mute", "source": "camera", "muted": number % 2 == 0}));
+    }
+    sim.run(secs(1));
+    let seatings = sim.server.stats().seatings - before;
+    assert!((1..10).contains(&seatings), "{seatings}");
+    assert!(sim.browser("p3").page.errors.is_empty());
+    assert_seated(&sim, &names);
+}
