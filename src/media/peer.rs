@@ -292,7 +292,7 @@ impl Peer {
             }
         } else if rtcp::is_rtcp(contents) {
             // Opening it twice costs more than anything else that a mere watcher makes the server do.
-            let is_of_sender = self.sending.handle_rtcp(now, route, contents);
+            let is_of_sender = self.sending.handle_rtcp(now, route, contents, &mut self.allowance);
             let is_for_receiver = is_of_sender && !self.incoming.is_empty();
             if self.sending.egress.is_some() && !is_for_receiver {
                 return Ok(None);

@@ -10,6 +10,7 @@ use str0m::media::Mid;
 use crate::datagrams::{Datagrams, Route};
 use crate::id::Names;
 use crate::media::addresses::Addresses;
+use crate::media::allowance::Allowance;
 use crate::media::egress::{self, Egress};
 use crate::media::fault::PeerError;
 use crate::media::forward::FIRST_SEQ_NO_LIMIT;
@@ -26,6 +27,9 @@ const MAX_USED_SSRCS: usize = 10_000;
 
 /// What one datagram of feedback may speak of: each costs a look at the lines.
 const MAX_FEEDBACK: usize = 128;
+
+/// Messages on arrivals that one datagram of feedback may have: each of 20 bytes may state thousands of them.
+const MAX_ARRIVALS: usize = 4;
 
 /// Packets and keyframes that one datagram of feedback may ask for. Who has lost more asks again.
 const MAX_REQUESTS: usize = 256;
@@ -378,14 +382,19 @@ impl Sending {
     }
 
     /// Takes RTCP of the peer that came this way. Says whether it may concern what the peer sends, too.
-    pub fn handle_rtcp(&mut self, now: Instant, route: Route, contents: &[u8]) -> bool {
+    pub fn handle_rtcp(&mut self, now: Instant, route: Route, contents: &[u8], allowance: &mut Allowance) -> bool {
         let Some(egress) = &mut self.egress else {
             return true;
         };
         let Some(compound) = egress.open_rtcp(route, contents) else {
             return false;
         };
-        let (mut reference, mut has_estimate, mut count) = (None, false, 0);
+        // Nobody else can use it up.
+        if !allowance.take_feedback(now) {
+            egress.close_rtcp(compound);
+            return false;
+        }
+        let (mut reference, mut has_estimate, mut count, mut arrivals) = (None, false, 0, 0);
         let is_sender = rtcp::read(&compound, |feedback| {
             count += 1;
             if count > MAX_FEEDBACK {
@@ -399,7 +408,9 @@ impl Sending {
             let Some((line, outgoing)) = found else {
                 match feedback {
                     Feedback::Reference(told) => reference = Some(told),
+                    Feedback::Arrivals(_) if arrivals >= MAX_ARRIVALS => {}
                     Feedback::Arrivals(body) => {
+                        arrivals += 1;
                         egress.estimator.handle_feedback(now, body);
                         (self.is_acknowledged, has_estimate) = (true, true);
                     }
@@ -645,6 +656,30 @@ mod tests {
             elements: Elements::default(),
             position: 0,
         }
+    }
+
+    #[test]
+    fn a_flood_of_feedback_is_taken_as_far_as_a_browser_may_need_it() {
+        let start = Instant::now();
+        let mut sending = video(start);
+        let exported = Exported { profile: SrtpProfile::AEAD_AES_256_GCM, material: vec![3; 88], is_client: true };
+        let (mut theirs, mut allowance) = (Srtp::new(&exported).unwrap(), Allowance::new(start, 1, 1));
+        let mut asked = 0;
+        for micros in (0..2_000_000).step_by(200) {
+            let (now, mut pli) = (start + Duration::from_micros(micros), vec![0x81, 206, 0, 2]);
+            pli.extend([9, 7].iter().flat_map(|ssrc: &u32| ssrc.to_be_bytes()));
+            theirs.seal_rtcp(&mut pli, 0);
+            sending.handle_rtcp(now, route(1), &pli, &mut allowance);
+            asked += sending.take_requests().count() as u64;
+        }
+        assert!((1_000..=2_001).contains(&asked), "{asked}");
+        assert_eq!(allowance.take_excess(), 10_000 - asked);
+        // What is not authentic takes nothing from it.
+        let later = start + Duration::from_secs(9);
+        for _ in 0..5_000 {
+            sending.handle_rtcp(later, route(1), &[0x81, 206, 0, 2, 0, 0, 0, 9], &mut allowance);
+        }
+        assert_eq!(allowance.take_excess(), 0);
     }
 
     #[test]
