@@ -266,7 +266,9 @@ impl Outgoing {
             }
             self.forward.pause();
         }
-        let limit = self.target.map_or(u8::MAX, |target| target.temporal);
+        // Those that are not told apart count as the highest.
+        let limited = self.target.filter(|target| target.temporal < Selection::BEST.temporal);
+        let limit = limited.map_or(u8::MAX, |target| target.temporal);
         let Some(rewritten) = self.forward.rewrite(&packet.incoming, &packet.description, limit) else {
             return if self.is_waiting() { Outcome::AwaitsKeyframe } else { Outcome::Old };
         };
@@ -726,6 +728,17 @@ mod tests {
         let expected = [1, 2, 3, 4, 5, 6, 9, 10, 10, 10, 13].map(|number| 2_970 * number);
         let expected: Vec<(u16, u32)> = (100..).zip(expected).collect();
         assert_eq!(sent, expected);
+    }
+
+    #[test]
+    fn whoever_gets_all_temporal_layers_gets_those_that_are_not_told_apart() {
+        let mut line = Line::new();
+        let outcomes = [0, 3, 2, 7].map(|temporal| {
+            let mut packet = packet(line.now, u32::from(temporal));
+            packet.description.temporal = temporal;
+            line.outgoing.forward(line.now, &packet, &mut line.egress, &mut line.datagrams)
+        });
+        assert_eq!(outcomes, [Outcome::Switched, Outcome::Sent, Outcome::Sent, Outcome::Sent]);
     }
 
     #[test]
