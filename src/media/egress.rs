@@ -15,9 +15,9 @@ use crate::media::srtp::Srtp;
 /// longer costs less for each subscriber.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What a path is believed to carry before anything is known of it: some thumbnails. Higher fills the queue of a slow
-/// one for a second, lower begins with a worse picture.
-const START_BPS: u64 = 1_000_000;
+/// What a path is believed to carry before anything is known of it: some thumbnails, or two pictures without layers.
+/// Higher fills the queue of a slow one for a second, lower begins with a worse picture.
+const START_BPS: u64 = 1_500_000;
 
 /// Below this, sound is sent without redundancy: three voices with it take 300 kbit/s. Lower crowds pictures out, higher
 /// takes the redundancy from those whose Wi-Fi loses packets.
