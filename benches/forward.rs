@@ -19,8 +19,8 @@ use world::{AT_WORK, FRAME_PACKETS, IDLE, World};
 /// Frames before counting begins: the first starts every subscription with a keyframe, then buffers reach their size.
 const WARM_UP: usize = 40;
 
-/// The same where paths are estimated: until they are known to carry everything.
-const WARM_UP_ESTIMATED: usize = 150;
+/// The same where paths are estimated: until they are known to carry one video, and many.
+const WARM_UP_ESTIMATED: [usize; 2] = [60, 150];
 
 /// Time between two frames of a publisher.
 const FRAME_INTERVAL: Duration = Duration::from_millis(33);
@@ -118,7 +118,10 @@ fn run(shape: &Shape, frames: usize) -> (u64, f64, f64) {
         }
     }
     world.run(Duration::from_secs(2));
-    let warm_up = if shape.estimated { WARM_UP_ESTIMATED } else { WARM_UP };
+    let warm_up = match shape.estimated {
+        true => WARM_UP_ESTIMATED[usize::from(shape.publishers > 1)],
+        false => WARM_UP,
+    };
     let spacing = FRAME_INTERVAL / sending.len() as u32;
     for turn in 0..warm_up + frames {
         if turn == warm_up {

@@ -137,9 +137,26 @@ pub struct Limits {
     /// Rooms with more participants than this are large
     #[arg(long, env, value_name = "N", default_value = "6", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub loudest_above: usize,
+    /// Others whose sound and picture one participant gets at once; 0 for no limit
+    #[arg(long, env, value_name = "N", default_value = "16", allow_negative_numbers = true, value_parser = limit(0..=MAX_LIMIT))]
+    pub last_n: usize,
     /// Chat lines that a room keeps for who comes later; 0 keeps none
     #[arg(long, env, value_name = "N", default_value = "50", allow_negative_numbers = true, value_parser = limit(0..=MAX_CHAT_HISTORY))]
     pub chat_history: usize,
+}
+
+impl Limits {
+    /// How many others are sent to one participant at most.
+    pub fn seats(&self) -> usize {
+        if self.last_n == 0 { usize::MAX } else { self.last_n }
+    }
+
+    /// How many microphones are heard in a room of so many participants, if not all. Never more than are sent to
+    /// everybody: who is heard takes the seat of somebody who is not.
+    pub fn places(&self, participants: usize) -> Option<usize> {
+        let is_large = participants > self.loudest_above.min(self.seats().saturating_add(1));
+        is_large.then_some(self.loudest.min(self.seats()))
+    }
 }
 
 /// Why there is no [`Config`].
@@ -522,6 +539,7 @@ mod tests {
                 max_publish_packets: 2_000,
                 loudest: 3,
                 loudest_above: 6,
+                last_n: 16,
                 chat_history: 50,
             },
         };
@@ -560,6 +578,7 @@ mod tests {
             ("max-publish-packets", "MAX_PUBLISH_PACKETS", "300", |c| c.limits.max_publish_packets = 300),
             ("loudest", "LOUDEST", "5", |c| c.limits.loudest = 5),
             ("loudest-above", "LOUDEST_ABOVE", "20", |c| c.limits.loudest_above = 20),
+            ("last-n", "LAST_N", "0", |c| c.limits.last_n = 0),
             ("chat-history", "CHAT_HISTORY", "0", |c| c.limits.chat_history = 0),
         ];
         for (flag, variable, value, change) in changes {
@@ -583,6 +602,23 @@ mod tests {
             changes.iter().map(|(flag, variable, ..)| (format!("--{flag}"), variable.to_string())).collect();
         for setting in settings(&Flags::command()) {
             assert!(setting.0.starts_with("--tls-") || tested.contains(&setting), "{setting:?} is not tested");
+        }
+    }
+
+    #[test]
+    fn in_a_large_room_not_everybody_is_heard() {
+        for (line, participants, places) in [
+            ("", 6, None),
+            ("", 7, Some(3)),
+            ("--last-n 4", 5, None),
+            ("--last-n 4", 6, Some(3)),
+            ("--last-n 2", 4, Some(2)),
+            ("--last-n 0 --loudest 5 --loudest-above 20", 20, None),
+            ("--last-n 0 --loudest 5 --loudest-above 20", 21, Some(5)),
+            ("--loudest-above 20", 17, None),
+            ("--loudest-above 20", 18, Some(3)),
+        ] {
+            assert_eq!(config("", line).limits.places(participants), places, "{line} {participants}");
         }
     }
 
@@ -680,6 +716,7 @@ mod tests {
             ("MAX_ROOMS=0", "", "--max-rooms (MAX_ROOMS): \"0\": write a whole number from 1 to 1000000".into()),
             ("", "--max-participants x", "--max-participants (MAX_PARTICIPANTS): \"x\": write a whole number from 1 to 1000000".into()),
             ("", "--max-room-size=-5", "--max-room-size (MAX_ROOM_SIZE): \"-5\": write a whole number from 1 to 1000000".into()),
+            ("", "--last-n all", "--last-n (LAST_N): \"all\": write a whole number from 0 to 1000000".into()),
             ("", "--chat-history 1001", "--chat-history (CHAT_HISTORY): \"1001\": write a whole number from 0 to 1000".into()),
             ("", "--adr :1", "unexpected argument '--adr' found; did you mean --addr?".into()),
             ("", "-adr :1", "unexpected argument '--adr' found; did you mean --addr?".into()),

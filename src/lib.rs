@@ -13,7 +13,7 @@
 //! | 5 | [`io`] | TCP, TLS, UDP in batches, interfaces, the log, the `--www` folder |
 //! | 4 | [`server`] | inputs, outputs, dispatch: where the planes meet |
 //! | 3 | [`timers`] | deadlines, one entry for each who waits |
-//! | 2 | [`room`] | who is there, what they publish, chat: pure |
+//! | 2 | [`room`], [`room::seats`] | who is there, what they publish, chat; whom a subscriber gets: pure |
 //! | 2 | [`web::conn`], [`media::peer`] | one TCP connection; one `Rtc` |
 //! | 1 | [`room::speakers`] | who speaks, who is heard: pure |
 //! | 1 | [`web`], [`media`] | HTTP, WebSocket, signaling; ICE demultiplexing, negotiation, RTP rewriting: pure |

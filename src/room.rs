@@ -1,5 +1,6 @@
 //! A room is a conference: who is in it, what they publish, and the chat. It decides, and names only ids.
 
+pub mod seats;
 pub mod speakers;
 
 use std::collections::VecDeque;
@@ -109,7 +110,7 @@ impl Room {
     /// Somebody goes.
     pub fn leave(&mut self, peer: PeerId) {
         self.members.retain(|member| *member != peer);
-        self.speakers.remove(peer);
+        self.speakers.forget(peer);
     }
 
     /// Adds a line to the chat, and forgets the oldest above `keep`.

@@ -13,6 +13,7 @@ mod offers;
 mod pacing;
 mod quality;
 mod requests;
+mod seating;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -32,6 +33,7 @@ use crate::media::negotiation::TrackId;
 use crate::media::packet::Packet;
 use crate::media::peer::{Peer, PeerEvent};
 use crate::media::profile::Profile;
+use crate::room::seats::Seats;
 use crate::room::{Participant, Room};
 use crate::stats::Stats;
 use crate::timers::{Timers, Waiter};
@@ -169,6 +171,8 @@ pub struct Server {
     batch: Vec<(PeerId, Packet)>,
     /// Members for whom something of the batch is queued.
     receivers: VecDeque<PeerId>,
+    /// Rooms in which others may get a seat than before.
+    seatings: Vec<String>,
     /// Tracks of which other layers come than before.
     changed: Vec<TrackId>,
     /// Members for whom it is to be decided again what they are sent.
@@ -179,6 +183,8 @@ pub struct Server {
     dirty: VecDeque<PeerId>,
     /// Members whose next offer is due; one SDP operation a turn.
     offers: VecDeque<PeerId>,
+    /// Connections of members who are told what their lines carry from now on, before it comes.
+    announced: VecDeque<ConnId>,
     /// Connections with something to write, or with another deadline.
     touched: VecDeque<ConnId>,
     peer_events: Vec<PeerEvent>,
@@ -220,6 +226,8 @@ struct Member {
     participant: Participant,
     conn: ConnId,
     peer: Peer,
+    /// Whose tracks this member is sent.
+    seats: Seats,
     /// What of the batch goes to this member.
     queue: Vec<Queued>,
     /// Video that may not leave yet.
@@ -279,11 +287,13 @@ impl Server {
             packets: Vec::new(),
             batch: Vec::new(),
             receivers: VecDeque::new(),
+            seatings: Vec::new(),
             changed: Vec::new(),
             allocations: VecDeque::new(),
             speaking: Vec::new(),
             dirty: VecDeque::new(),
             offers: VecDeque::new(),
+            announced: VecDeque::new(),
             touched: VecDeque::new(),
             peer_events: Vec::new(),
             datagrams: Datagrams::default(),
@@ -378,6 +388,10 @@ impl Server {
             self.phase = Phase::Working;
         } else if let Some((peer, error)) = self.failed.pop_front() {
             self.on_failed(peer, &error);
+        } else if let Some(room) = self.seatings.pop() {
+            self.seat_room(&room);
+        } else if let Some(conn) = self.announced.pop_front() {
+            self.on_touched(conn);
         } else if let Some(peer) = self.receivers.pop_front() {
             self.on_receiver(peer);
         } else if let Some(peer) = self.dirty.pop_front() {
@@ -413,6 +427,7 @@ impl Server {
                 }
             }
             Waiter::Pace(peer) => self.receivers.push_back(peer),
+            Waiter::Seats(peer) => self.seat_member(peer),
             Waiter::Server => {
                 // Whoever has not taken leave by now is cut off.
                 self.conns.clear();

@@ -29,6 +29,10 @@ pub struct Stats {
     pub keyframe_requests: [u64; 4],
     /// Offers sent.
     pub offers: u64,
+    /// Times that it was decided again who of a room is sent to whom.
+    pub seatings: u64,
+    /// Lines that changed hands without an offer.
+    pub exchanges: u64,
     /// Chat lines accepted.
     pub chat_lines: u64,
     /// Peers that were closed for a fault of theirs.

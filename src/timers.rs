@@ -20,6 +20,8 @@ pub enum Waiter {
     Peer(PeerId),
     /// What is held back for a peer: paced packets, and a probe.
     Pace(PeerId),
+    /// Somebody who may get another's seat at a subscriber.
+    Seats(PeerId),
     /// The server itself: the end of a drain.
     Server,
 }

@@ -25,7 +25,7 @@ let local = null;
 let lines = []; // what each mid of the others carries, with its track
 let told = new Map(); // source -> the muted that the server knows of us
 
-const tiles = new Tiles($('tiles'), { blocked: () => { $('btn-hear').hidden = false; } });
+const tiles = new Tiles($('tiles'), { blocked: () => { $('btn-hear').hidden = false; }, changed: () => view.show(tiles.shown()) });
 const view = new View((message) => signaling?.send(message) ?? false);
 const chat = new Chat({ panel: $('chat'), log: $('chat-log'), form: $('chat-form'), input: $('chat-input') }, {
   send: (text) => signaling?.send({ event: 'chat', data: text }) ?? false,
@@ -80,6 +80,7 @@ function leave(words = '') {
   lines = [];
   participants.clear();
   tiles.close();
+  view.show(tiles.shown());
   chat.open(false);
   chat.reset();
   $('btn-hear').hidden = true;
@@ -130,9 +131,10 @@ const handlers = {
     tiles.own.rename(name || 'You');
     participants.clear();
     for (const other of others) remember(other);
+    tiles.lastN = limits.last_n ?? 0;
     tiles.setPeople(participants);
     lines = [];
-    tiles.show(lines, participants);
+    showTiles();
     tiles.setSpeaking(new Set(), false);
     // With the old identity the server may keep what it knew of us: then nothing counts as told.
     told = new Map(again ? [] : [['microphone', false], ['camera', false], ['screen', false]]);
@@ -152,7 +154,7 @@ const handlers = {
     if (person.id === me?.id) return;
     remember(person);
     tiles.add(participants.get(person.id));
-    tiles.show(lines, participants);
+    showTiles();
     say(`${participants.get(person.id).name} joined`);
     showRoom();
   },
@@ -161,6 +163,7 @@ const handlers = {
     if (!person) return;
     participants.delete(id);
     tiles.remove(id);
+    showTiles();
     say(`${person.name} left`);
     showRoom();
   },
@@ -180,6 +183,12 @@ const handlers = {
   offer({ data }) {
     call?.handleOffer(data);
   },
+  quality({ tracks = [] }) {
+    for (const { mid, sent, limit } of tracks) {
+      const line = lines.find((other) => other.mid === mid);
+      if (line) tiles.setQuality(line.id, line.source, sent, limit);
+    }
+  },
   layers(message) {
     call?.handleLayers(message);
   },
@@ -189,7 +198,7 @@ const handlers = {
   mute({ id, source, muted }) {
     setMuted(id, source, muted);
     if (muted) tiles.note(id, source, '');
-    tiles.show(lines, participants);
+    showTiles();
   },
   speaking({ ids = [] }) {
     tiles.setSpeaking(new Set(ids), ids.includes(me?.id));
@@ -222,11 +231,9 @@ function setMuted(id, source, muted) {
 function newCall() {
   view.forget();
   return new Call(local.tracks, (message) => signaling?.send(message), {
-    lines(list, agreed) {
+    lines(list) {
       lines = list;
-      tiles.show(lines, participants);
-      // Before the answer the server sends nothing on a new line that could be left out.
-      if (agreed) view.show(tiles.shownBy(lines));
+      showTiles();
     },
     attached(source) {
       if (source === 'microphone') tellMuted(source, !local.microphoneOn);
@@ -258,7 +265,7 @@ function onLost(words) {
   }
   // No picture is better than one that stands still.
   lines = [];
-  tiles.show(lines, participants, true);
+  showTiles(true);
   banner(words);
   setState('reconnecting');
 }
@@ -270,6 +277,12 @@ function setState(state) {
   for (const field of ['name', 'room', 'with-mic', 'with-camera']) $(field).disabled = state !== 'form';
   $('btn-join').textContent = state === 'joining' ? 'Cancel' : 'Join';
   if (state === 'form') document.title = TITLE;
+}
+
+// lines as they are now, and who is there.
+function showTiles(away = false) {
+  tiles.show(lines, participants, away);
+  view.show(tiles.shown());
 }
 
 function showRoom() {

@@ -8,7 +8,7 @@ import { Encodings } from './encodings.js';
 
 export class Call {
   // local: the own tracks, "source kind" -> MediaStreamTrack; read at each offer, owned by the caller.
-  // send(message); on: lines(list, agreed), attached(source), connected(), failed(), problem(error)
+  // send(message); on: lines(list), attached(source), connected(), failed(), problem(error)
   constructor(local, send, on) {
     this.local = local;
     this.send = send;
@@ -95,7 +95,7 @@ export class Call {
     await pc.setLocalDescription(await pc.createAnswer());
     this.send({ event: 'answer', data: JSON.stringify(pc.localDescription) });
     for (const mid of this.own.values()) await this.encode(this.transceiver(mid));
-    this.showLines(true);
+    this.showLines();
     for (const source of attached) this.on.attached(source);
     if (this.answered) return;
     this.answered = true;
@@ -130,10 +130,10 @@ export class Call {
   }
 
   // Tells what each line of the others carries, with the receiver's track once there is one.
-  showLines(agreed = false) {
+  showLines() {
     if (this.closed) return;
     this.on.lines(this.lines.filter((line) => !line.own).map((line) => (
-      { ...line, track: this.transceiver(line.mid)?.receiver.track ?? null })), agreed);
+      { ...line, track: this.transceiver(line.mid)?.receiver.track ?? null })));
   }
 
   transceiver(mid) {

@@ -1,4 +1,4 @@
-// The grid: one tile for each participant, a larger one for each shared screen.
+// The grid: one tile for each participant, a larger one for each shared screen and for who is pinned.
 
 import { icon, setIcon } from './icons.js';
 
@@ -6,13 +6,23 @@ import { icon, setIcon } from './icons.js';
 const NARROWEST = 132;
 const GAP = 10;
 
+// Tracks that have shown somebody: a line changes hands. What came so soon after may still be of the former.
+const SHOWN = new WeakSet();
+const IN_FLIGHT_MS = 100;
+
+const TOO_SLOW = 'Your connection is too slow for this picture.';
+
 export class Tiles {
-  // root holds #stage and #grid; blocked() tells that the browser refuses sound without a click.
-  constructor(root, { blocked }) {
+  // root holds #stage and #grid; blocked() tells that the browser refuses sound without a click, changed() that
+  // another tile is large.
+  constructor(root, { blocked, changed }) {
     this.root = root;
     this.stage = root.querySelector('#stage');
     this.grid = root.querySelector('#grid');
     this.blocked = blocked;
+    this.changed = changed;
+    this.lastN = 0; // how many others the server sends at once; 0 for all
+    this.pinned = null; // participant id
     this.people = new Map(); // participant id -> Tile
     this.screens = new Map(); // participant id -> Tile
     this.own = null;
@@ -30,7 +40,7 @@ export class Tiles {
     for (const tile of [...this.people.values(), ...this.screens.values(), this.own, this.ownScreen]) tile?.remove();
     this.people.clear();
     this.screens.clear();
-    this.own = this.ownScreen = null;
+    this.own = this.ownScreen = this.pinned = null;
   }
 
   // Shows exactly these people; those who were there keep their tile.
@@ -46,13 +56,29 @@ export class Tiles {
       known.note('');
       return known.rename(name);
     }
-    const tile = new Tile({ id, name, blocked: this.blocked });
+    const tile = new Tile({ id, name, blocked: this.blocked, pin: () => this.pin(this.pinned === id ? null : id) });
     this.people.set(id, tile);
     this.grid.insertBefore(tile.element, this.own?.element ?? null);
     this.layout();
   }
 
+  // One at a time, beside the screens; null for none.
+  pin(id) {
+    const focused = document.activeElement;
+    const before = this.people.get(this.pinned);
+    this.pinned = this.people.has(id) ? id : null;
+    const tile = this.people.get(this.pinned);
+    if (before) this.grid.insertBefore(before.element, this.own?.element ?? null);
+    if (tile) this.stage.append(tile.element);
+    before?.setPinned(false);
+    tile?.setPinned(true);
+    focused?.focus(); // whoever is moved loses it
+    this.layout();
+    this.changed();
+  }
+
   remove(id) {
+    if (this.pinned === id) this.pinned = null;
     for (const tiles of [this.people, this.screens]) {
       tiles.get(id)?.remove();
       tiles.delete(id);
@@ -90,21 +116,21 @@ export class Tiles {
     }
     for (const [tile, audio, video] of wanted) tile.keepOnly(audio, video);
     for (const [tile, audio, video] of wanted) tile.setTracks(audio, video);
+    const sent = new Set(lines.map((line) => line.id));
     for (const [id, tile] of this.people) {
       const speaks = lines.some((line) => line.id === id && line.source === 'microphone');
-      // While the connection is away nobody has switched anything off.
-      tile.setSilent((!speaks && !away) || people.get(id).muted.has('microphone'));
+      // While the connection is away nobody has switched anything off, and who waits for a line may have a microphone.
+      const isUnknown = away || (this.lastN > 0 && sent.size >= this.lastN && !sent.has(id));
+      tile.setSilent((!speaks && !isUnknown) || people.get(id).muted.has('microphone'));
     }
     this.layout();
   }
 
-  // The tile that shows each video line.
-  shownBy(lines) {
+  // The tiles of the others, by "id source".
+  shown() {
     const shown = new Map();
-    for (const { mid, id, source, kind } of lines) {
-      const tile = (source === 'screen' ? this.screens : this.people).get(id);
-      if (kind === 'video' && tile) shown.set(mid, tile.element);
-    }
+    for (const [id, tile] of this.people) shown.set(`${id} camera`, tile.element);
+    for (const [id, tile] of this.screens) shown.set(`${id} screen`, tile.element);
     return shown;
   }
 
@@ -132,6 +158,12 @@ export class Tiles {
   note(id, source, words) {
     const tile = (source === 'screen' && this.screens.get(id)) || this.people.get(id);
     tile?.note(words);
+  }
+
+  // What the server sends of a picture, and what it is limited by.
+  setQuality(id, source, sent, limit) {
+    const tile = (source === 'screen' ? this.screens : this.people).get(id);
+    tile?.setSlow(limit === 'bandwidth', sent);
   }
 
   // After a click of the user the browser lets sound out.
@@ -195,7 +227,7 @@ class Tile {
   stream = null;
   silent = false;
 
-  constructor({ id, name, own = false, screen = false, blocked = () => {} }) {
+  constructor({ id, name, own = false, screen = false, blocked = () => {}, pin = null }) {
     this.isOwn = own;
     this.isScreen = screen;
     this.blocked = blocked;
@@ -220,17 +252,28 @@ class Tile {
     this.noteText.hidden = true;
     element.append(this.picture, this.face, this.noteText, this.label);
 
-    if (screen) {
-      const expand = document.createElement('button');
-      expand.type = 'button';
-      expand.className = 'expand';
-      expand.title = 'Full screen';
-      expand.setAttribute('aria-label', 'Full screen');
-      setIcon(expand, 'expand');
-      expand.onclick = () => (document.fullscreenElement ? document.exitFullscreen() : element.requestFullscreen?.());
-      if (element.requestFullscreen) element.append(expand);
+    if (screen && element.requestFullscreen) {
+      const full = () => (document.fullscreenElement ? document.exitFullscreen() : element.requestFullscreen());
+      setWords(this.addButton('expand', full), 'Full screen');
     }
+    if (pin) this.pinButton = this.addButton('pin', pin);
     this.rename(name);
+  }
+
+  addButton(shows, press) {
+    const button = document.createElement('button');
+    button.type = 'button';
+    button.className = 'corner';
+    setIcon(button, shows);
+    button.onclick = press;
+    this.element.append(button);
+    return button;
+  }
+
+  setPinned(pinned) {
+    this.element.classList.toggle('pinned', pinned);
+    this.rename(this.name);
+    if (this.stream) this.start(); // it was moved, which may stop what plays
   }
 
   rename(name) {
@@ -239,6 +282,8 @@ class Tile {
     const words = this.isOwn ? (this.isScreen ? name : `${name} (you)`) : this.isScreen ? `${name}’s screen` : name;
     this.nameText.textContent = words;
     this.setSilent(this.silent);
+    // It says what a press does.
+    if (this.pinButton) setWords(this.pinButton, `${this.element.classList.contains('pinned') ? 'Unpin' : 'Pin'} ${name}`);
     this.face.replaceChildren();
     if (this.isScreen) return this.face.append(icon('screen'));
     const circle = document.createElement('span');
@@ -250,7 +295,7 @@ class Tile {
   setSilent(silent) {
     this.silent = silent;
     this.element.classList.toggle('silent', silent);
-    const shown = this.label.querySelector('.icon');
+    const shown = this.label.querySelector(':scope > .icon');
     if (silent && !shown) this.label.prepend(icon('mic-off'));
     if (!silent) shown?.remove();
     const words = this.nameText.textContent;
@@ -262,6 +307,21 @@ class Tile {
     this.noteText.hidden = !words;
   }
 
+  // Our connection carries no better picture, or none.
+  setSlow(slow, sent) {
+    const shown = this.label.querySelector('.slow');
+    if (slow && !shown) {
+      const mark = document.createElement('span');
+      mark.className = 'slow';
+      mark.title = 'Your connection is too slow for a sharper picture';
+      mark.append(icon('slow'));
+      this.label.append(mark);
+    }
+    if (!slow) shown?.remove();
+    const words = slow && !sent ? TOO_SLOW : '';
+    if (words || this.noteText.textContent === TOO_SLOW) this.note(words);
+  }
+
   keepOnly(audio, video) {
     this.setTracks(this.audio === audio ? audio : null, this.video === video ? video : null);
   }
@@ -269,6 +329,7 @@ class Tile {
   setTracks(audio, video) {
     if (this.audio === audio && this.video === video) return;
     if (this.video && this.video !== video) this.video.onmute = this.video.onunmute = null;
+    if (!video) this.setSlow(false, true);
     this.audio = audio;
     this.video = video;
     if (video && !this.isOwn) video.onmute = video.onunmute = () => this.play();
@@ -296,18 +357,23 @@ class Tile {
     this.start();
   }
 
-  // Takes the placeholder away with the first frame, not before: an element shows black until then.
+  // Takes the placeholder away with the first frame, not before: an element shows black until then, or the last frame
+  // of whom its track showed before.
   showPicture(track) {
     this.element.classList.remove('has-video');
     this.awaited = track;
     if (!track) return;
-    const shown = () => {
+    const from = SHOWN.has(track) ? performance.now() + IN_FLIGHT_MS : 0;
+    SHOWN.add(track);
+    const { picture } = this;
+    const shown = (now, { receiveTime = now } = {}) => {
       if (this.awaited !== track) return;
+      if (receiveTime < from) return picture.requestVideoFrameCallback(shown);
       this.element.classList.add('has-video');
       this.note('');
     };
-    if (this.picture.requestVideoFrameCallback) this.picture.requestVideoFrameCallback(shown);
-    else this.picture.addEventListener('timeupdate', shown, { once: true });
+    if (picture.requestVideoFrameCallback) picture.requestVideoFrameCallback(shown);
+    else picture.addEventListener('timeupdate', () => shown(Infinity), { once: true });
   }
 
   start() {
@@ -330,6 +396,11 @@ class Tile {
     this.setTracks(null, null);
     this.element.remove();
   }
+}
+
+function setWords(button, words) {
+  button.title = words;
+  button.setAttribute('aria-label', words);
 }
 
 function initials(name) {

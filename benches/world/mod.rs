@@ -97,6 +97,7 @@ impl World {
         let mut config = Config::default();
         config.limits.max_room_size = 5_000;
         config.limits.max_pending = 5_000;
+        config.limits.last_n = 0;
         let setup = Setup {
             config,
             assets: Assets::embedded(),

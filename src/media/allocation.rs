@@ -38,7 +38,7 @@ const FIRST_EXCESS: u64 = 2;
 const ASSUMED_BPS: [u64; 3] = [150_000, 500_000, 1_700_000];
 
 /// The same of a track that has one layer only, which grows from little to anything.
-const ASSUMED_ALONE_BPS: u64 = 500_000;
+const ASSUMED_ALONE_BPS: u64 = 200_000;
 
 /// One way in which a track can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

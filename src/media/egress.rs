@@ -6,18 +6,22 @@ use crate::datagrams::{Datagrams, Route};
 use crate::media::bandwidth::estimator::Estimator;
 use crate::media::bandwidth::pacer::Pacer;
 use crate::media::bandwidth::probe::Probe;
-use crate::media::outgoing::Outgoing;
-use crate::media::profile::Profile;
-use crate::media::rtcp::{ANSWER_BYTES, HEAD_BYTES, Reference, SENDER_REPORT_BYTES, write_answer, write_head};
+use crate::media::rtcp::{
+    ANSWER_BYTES, HEAD_BYTES, Reference, SENDER_REPORT_BYTES, SenderReport, write_answer, write_head,
+};
 use crate::media::srtp::Srtp;
 
 /// Time between two reports on a stream that is being sent. Shorter lets sound and picture find each other sooner,
 /// longer costs less for each subscriber.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What a path is believed to carry before anything is known of it: some thumbnails. Higher fills the queue of a slow
-/// one for a second, lower begins with a worse picture.
-const START_BPS: u64 = 1_000_000;
+/// What a path is believed to carry before anything is known of it: some thumbnails, or two pictures without layers.
+/// Higher fills the queue of a slow one for a second, lower begins with a worse picture.
+const START_BPS: u64 = 1_500_000;
+
+/// Below this, sound is sent without redundancy: three voices with it take 300 kbit/s. Lower crowds pictures out, higher
+/// takes the redundancy from those whose Wi-Fi loses packets.
+const NARROW_BPS: u64 = 800_000;
 
 /// Time between two packets of a probe, or two handfuls. Shorter is more even, and wakes the loop more often.
 const PADDING_INTERVAL: Duration = Duration::from_millis(3);
@@ -49,6 +53,7 @@ pub struct Egress {
     pub pacer: Pacer,
     /// The probe that is being sent.
     train: Option<Train>,
+    is_narrow: bool,
 }
 
 /// A probe on its way.
@@ -74,6 +79,7 @@ impl Egress {
             estimator: Estimator::new(now, START_BPS),
             pacer: Pacer::new(now, START_BPS),
             train: None,
+            is_narrow: false,
         }
     }
 
@@ -101,6 +107,18 @@ impl Egress {
             None => 0,
         };
         self.estimator.push(now, bytes, cluster)
+    }
+
+    /// Whether there is room for what must get through and no more.
+    pub fn is_narrow(&self) -> bool {
+        self.is_narrow
+    }
+
+    /// The estimate may have changed.
+    pub fn on_estimate(&mut self, now: Instant) {
+        let estimate_bps = self.estimator.estimate_bps();
+        self.pacer.set_estimate(now, estimate_bps);
+        self.is_narrow = estimate_bps < NARROW_BPS;
     }
 
     /// Begins a probe, if it is time for one.
@@ -151,21 +169,14 @@ impl Egress {
         self.next_report = self.next_report.min(now);
     }
 
-    /// Reports on what was sent since the last time, when it is time. It needs no timer: who is sent nothing needs
+    /// Sends reports on what was sent since the last time, when it is time. It needs no timer: who is sent nothing needs
     /// no report.
-    pub fn report<'a>(
-        &mut self,
-        now: Instant,
-        profile: &Profile,
-        outgoing: impl Iterator<Item = &'a mut Outgoing>,
-        datagrams: &mut Datagrams,
-    ) {
+    pub fn report(&mut self, now: Instant, reports: impl Iterator<Item = SenderReport>, datagrams: &mut Datagrams) {
         if now < self.next_report {
             return;
         }
         self.next_report = now + REPORT_INTERVAL;
-        let wall = ntp(profile.unix(now));
-        let mut reports = outgoing.filter_map(|outgoing| outgoing.poll_report(now, wall)).peekable();
+        let mut reports = reports.peekable();
         while reports.peek().is_some() {
             let buffer = datagrams.buffer();
             let start = buffer.len();
@@ -182,7 +193,7 @@ impl Egress {
 }
 
 /// Wall time as NTP has it: seconds in the upper half, fractions below.
-fn ntp(unix: Duration) -> u64 {
+pub fn ntp(unix: Duration) -> u64 {
     let fraction = (u64::from(unix.subsec_nanos()) << 32) / 1_000_000_000;
     (unix.as_secs() + NTP_UNIX) << 32 | fraction
 }

@@ -195,10 +195,9 @@ impl Forward {
             return;
         }
         self.left_out.push_back(Run { first: seq_no, end: seq_no + 1, packets, pictures });
-        if self.left_out.len() > RUNS
-            && let Some(oldest) = self.left_out.pop_front()
-        {
-            self.known_from = oldest.end;
+        if self.left_out.len() > RUNS && self.left_out.pop_front().is_some() {
+            // What comes before all runs that are remembered would be counted as if nothing had been left out.
+            self.known_from = self.left_out[0].first;
         }
     }
 
@@ -422,6 +421,26 @@ mod tests {
         assert_eq!(late, [Some((1, 0)), Some((3, 2))]);
         let again = layered(&mut forward, &[((2, 1, 1, false), 2), ((4, 1, 0, false), 2), ((5, 1, 2, false), 2)]);
         assert_eq!(again, [None, None, None], "what was left out stays so");
+    }
+
+    #[test]
+    fn what_comes_late_from_behind_what_is_remembered_gets_no_number_at_all() {
+        let mut forward = Forward::new(0);
+        let last = 2 * RUNS as u64 + 40;
+        let picture = |seq_no: u64| ((seq_no, 1, (seq_no % 2) as u8, false), 0);
+        let mut used = HashSet::new();
+        // Every second picture is left out, and of the others every sixth is lost.
+        let is_lost = |seq_no: &u64| seq_no % 12 == 4;
+        let came: Vec<_> = (0..last).filter(|seq_no| !is_lost(seq_no)).map(picture).collect();
+        used.extend(layered(&mut forward, &came).into_iter().flatten().map(|(seq_no, _)| seq_no));
+        let mut late = Vec::new();
+        for seq_no in (0..last).filter(is_lost) {
+            if let Some((out, _)) = layered(&mut forward, &[picture(seq_no)])[0] {
+                assert!(used.insert(out), "{seq_no} goes out as {out}, as another one did");
+                late.push(seq_no);
+            }
+        }
+        assert!(!late.is_empty() && late[0] > 10, "{late:?}");
     }
 
     #[test]

@@ -84,6 +84,7 @@ mod tests {
             layer: 0,
             codec: Codec::Vp8,
             incoming: Incoming { ssrc: 1, epoch: 0, seq_no, timestamp: 0, clock_rate, captured, can_start: false },
+            redundant: None,
             payload: [0; 10].into(),
             marker: false,
             description: Description::default(),

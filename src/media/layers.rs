@@ -31,6 +31,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// `keyframe::SPACING`. Shorter loses requests to jitter, longer makes who waits for the second layer wait.
 const REQUEST_SPACING: Duration = Duration::from_millis(330);
 
+/// A keyframe counts as if it came over so many looks: a shared screen begins with one of 100 KB, for which cameras would
+/// have to go that the link carries well. More believes less of a publisher that sends nothing but keyframes, for longer.
+const KEYFRAME_LOOKS: u32 = 8;
+
 /// Lines of the layers where no packet tells them.
 const ASSUMED_HEIGHTS: [u16; LAYERS] = [180, 360, 720];
 
@@ -64,7 +68,9 @@ struct Layer {
     /// Bits a second, by temporal layer.
     rates: [f64; TEMPORAL_LAYERS],
     /// RTP time of the last keyframe.
-    keyframe: u32,
+    keyframe: Option<u32>,
+    /// Bytes of keyframes that are still to be spread over the time to come.
+    keyed: u32,
 }
 
 impl Layers {
@@ -78,13 +84,16 @@ impl Layers {
         layer.came_at = Some(now);
         let temporal = usize::from(packet.description.temporal).min(TEMPORAL_LAYERS - 1);
         // Of what an estimate is about: small packets are mostly headers.
-        layer.bytes[temporal] += packet.wire_bytes() as u32;
+        let bytes = packet.wire_bytes() as u32;
         if packet.incoming.can_start {
             layer.keyframes.handle_keyframe();
-            layer.keyframe = packet.incoming.timestamp;
+            layer.keyframe = Some(packet.incoming.timestamp);
         }
-        if packet.incoming.timestamp == layer.keyframe {
+        if layer.keyframe == Some(packet.incoming.timestamp) {
             layer.keyframes.handle_bytes(packet.incoming.can_start, packet.payload.len());
+            layer.keyed += bytes;
+        } else {
+            layer.bytes[temporal] += bytes;
         }
         if let Some(size) = packet.description.size {
             layer.height = size.height.get();
@@ -211,6 +220,9 @@ impl Layer {
     fn measure(&mut self, elapsed: Duration) -> bool {
         let is_first = self.rates.iter().all(|rate| *rate == 0.0);
         let weight = if is_first { 1.0 } else { WEIGHT };
+        let share = self.keyed / KEYFRAME_LOOKS;
+        self.keyed -= share;
+        self.bytes[0] += share;
         for (rate, bytes) in self.rates.iter_mut().zip(&mut self.bytes) {
             let now = 8.0 * f64::from(std::mem::take(bytes)) / elapsed.as_secs_f64();
             *rate += (now - *rate) * weight;
@@ -248,6 +260,7 @@ mod tests {
                 can_start: size.is_some(),
             },
             description: Description { temporal, size, ..Description::default() },
+            redundant: None,
             payload: vec![0; 1_180].into(),
             marker: false,
             elements: Elements::default(),
@@ -341,6 +354,35 @@ mod tests {
             }
         }
         assert_eq!(sent, [(0, 0), (330, 2), (1_500, 2)]);
+    }
+
+    #[test]
+    fn a_keyframe_is_spread_and_keyframes_alone_count_in_full() {
+        let start = Instant::now();
+        let kbps = |layers: &Layers| layers.grades().last().expect("it comes").bitrate_bps / 1_000;
+        let mut layers = Layers::default();
+        // 100 KB at once, then 1,250 bytes each 100 ms.
+        let key = packet(start, 0, 0, Some((640, 360)));
+        (0..80).for_each(|_| layers.handle_packet(start, &key));
+        let mut highest = 0;
+        for number in 1..60 {
+            let now = start + Duration::from_millis(100 * number);
+            let mut packet = packet(now, 0, 0, None);
+            packet.incoming.timestamp = number as u32 + 1;
+            layers.handle_packet(now, &packet);
+            layers.look(now);
+            highest = highest.max(kbps(&layers));
+        }
+        assert!((300..600).contains(&highest) && kbps(&layers) < 160, "{highest}, then {}", kbps(&layers));
+        let mut layers = Layers::default();
+        for number in 0..150 {
+            let now = start + Duration::from_millis(100 * number);
+            let mut packet = packet(now, 0, 0, Some((640, 360)));
+            packet.incoming.timestamp = number as u32;
+            layers.handle_packet(now, &packet);
+            layers.look(now);
+        }
+        assert!((90..=105).contains(&kbps(&layers)), "{}", kbps(&layers));
     }
 
     #[test]

@@ -5,6 +5,9 @@
 //! difference, so any number of changes that come while an offer is out cost one more. m-lines are grouped in
 //! sets that share an msid; a set carries one publisher at a time and is reused when both sides have agreed
 //! that it is parked (inactive), so that the SDP does not grow for ever (RFC 8829 section 5.2.2).
+//!
+//! Where more people publish than there are sets, those who wait take over lines that are live, without an offer: the
+//! line, its SSRC and its numbers go on, and carry somebody else.
 
 use std::time::{Duration, Instant};
 
@@ -153,6 +156,8 @@ pub struct Negotiation {
     pending_since: Option<Instant>,
     /// The first change that no offer carries yet.
     changed_at: Option<Instant>,
+    /// Lines carry something else without an offer.
+    has_exchanged: bool,
 }
 
 impl Negotiation {
@@ -217,6 +222,49 @@ impl Negotiation {
         Some(line)
     }
 
+    /// The line of a track is no longer needed, but stays live for somebody else: no offer parks it. Returns its index.
+    pub fn vacate(&mut self, now: Instant, track: TrackId) -> Option<usize> {
+        let line = self.unsubscribe(now, track)?;
+        let is_live = self.lines[line].is_live();
+        // While an offer speaks of it, the next has to say that it is over.
+        if let Role::Subscribe { described, .. } = &mut self.lines[line].role
+            && is_live
+        {
+            *described = None;
+            self.has_exchanged = true;
+        }
+        Some(line)
+    }
+
+    /// Puts tracks that wait on live lines that nobody needs, and gives the indices of those lines. A set goes to the
+    /// publisher who can use most of it; what finds no line in it goes on waiting for the next offer.
+    pub fn exchange(&mut self) -> Vec<(usize, TrackId)> {
+        self.free_sets();
+        let mut exchanged = Vec::new();
+        let waiting = std::mem::take(&mut self.waiting);
+        for (track, kind) in &waiting {
+            let set = self.own_set(track.publisher).or_else(|| self.live_set(track.publisher, &waiting));
+            let is_of_set = |line: &Line| set.is_some_and(|set| line.is_of(set));
+            let fits = |line: &Line| line.kind == *kind && is_of_set(line) && line.is_vacant();
+            let Some(index) = self.lines.iter().position(fits) else {
+                self.waiting.push((*track, *kind));
+                continue;
+            };
+            if let Role::Subscribe { set, wanted, described } = &mut self.lines[index].role {
+                (*wanted, *described) = (Some(*track), Some(*track));
+                self.sets[*set] = Some(track.publisher);
+            }
+            exchanged.push((index, *track));
+        }
+        self.has_exchanged |= !exchanged.is_empty();
+        exchanged
+    }
+
+    /// Whether lines carry something else than was told with the last offer, since it was last asked.
+    pub fn take_exchanged(&mut self) -> bool {
+        std::mem::take(&mut self.has_exchanged)
+    }
+
     /// When the next offer should be built; `None` if nothing changed or an offer is out.
     pub fn offer_due(&self) -> Option<Instant> {
         if self.pending_since.is_some() {
@@ -268,6 +316,7 @@ impl Negotiation {
         }
         if !changes.is_empty() {
             self.pending_since = Some(now);
+            self.has_exchanged = false;
         }
         changes
     }
@@ -387,7 +436,7 @@ impl Negotiation {
     /// The set for a publisher's tracks: its own, else one that is parked, else a new one. `None` while one is
     /// on its way to be parked: waiting for it costs a round trip, a new one would stay for ever.
     fn set_for(&mut self, publisher: PeerId) -> Option<usize> {
-        if let Some(own) = self.sets.iter().position(|owner| *owner == Some(publisher)) {
+        if let Some(own) = self.own_set(publisher) {
             return Some(own);
         }
         let free = (0..self.sets.len()).filter(|set| self.sets[*set].is_none());
@@ -407,6 +456,24 @@ impl Negotiation {
         }
         self.sets.push(None);
         Some(self.sets.len() - 1)
+    }
+
+    fn own_set(&self, publisher: PeerId) -> Option<usize> {
+        self.sets.iter().position(|owner| *owner == Some(publisher))
+    }
+
+    /// The free set whose live lines can carry most of what a publisher has waiting.
+    fn live_set(&self, publisher: PeerId, waiting: &[(TrackId, MediaKind)]) -> Option<usize> {
+        let fits = |set: &usize| {
+            let of_kind = |kind: MediaKind| {
+                let of_set = self.lines.iter().filter(|line| line.is_of(*set) && line.is_vacant());
+                let wants = waiting.iter().filter(|(track, of)| track.publisher == publisher && *of == kind);
+                of_set.filter(|line| line.kind == kind).count().min(wants.count())
+            };
+            of_kind(MediaKind::Audio) + of_kind(MediaKind::Video)
+        };
+        let free = (0..self.sets.len()).filter(|set| self.sets[*set].is_none() && fits(set) > 0);
+        free.min_by_key(|set| std::cmp::Reverse(fits(set)))
     }
 }
 
@@ -436,10 +503,10 @@ impl Line {
         }
     }
 
-    /// The track that the latest offer describes on this line.
+    /// The track that the line carries by the latest offer or exchange, unless that is over.
     pub fn carries(&self) -> Option<TrackId> {
         match self.role {
-            Role::Subscribe { described, .. } if !self.dead => described,
+            Role::Subscribe { wanted, described, .. } if !self.dead && wanted == described => described,
             _ => None,
         }
     }
@@ -454,6 +521,16 @@ impl Line {
 
     fn is_of(&self, of: usize) -> bool {
         matches!(self.role, Role::Subscribe { set, .. } if set == of)
+    }
+
+    /// Both sides agreed that the server sends on it, and no offer that is out changes that.
+    fn is_live(&self) -> bool {
+        self.answered && self.accepted && !self.dead
+    }
+
+    /// It is live, and what it carried is not wanted any more.
+    fn is_vacant(&self) -> bool {
+        self.is_live() && matches!(self.role, Role::Subscribe { wanted: None, .. })
     }
 
     /// Both sides agree that it carries nothing.
@@ -607,6 +684,92 @@ mod tests {
         for change in changes {
             assert!(matches!(change, Change::Direct { direction: Direction::SendOnly, fresh_ssrc: true, .. }));
         }
+    }
+
+    /// Who is on which line after an exchange, and how many changes the next offer has.
+    fn exchanged(peer: &mut Peer, off: u32, on: &[(u32, &str, MediaKind)]) -> (Vec<(usize, TrackId)>, usize) {
+        for mid in ["a", "v"] {
+            peer.negotiation.vacate(peer.now, track(off, mid));
+        }
+        for (publisher, mid, kind) in on {
+            peer.negotiation.subscribe(peer.now, track(*publisher, mid), *kind);
+        }
+        let exchanged = peer.negotiation.exchange();
+        (exchanged, peer.offer().len())
+    }
+
+    #[test]
+    fn lines_change_hands_without_an_offer() {
+        use MediaKind::{Audio, Video};
+        let mut peer = Peer::new();
+        peer.subscribe(1);
+        peer.subscribe(2);
+        peer.round();
+        let carried = |peer: &Peer| peer.carried().iter().map(|track| track.publisher.slot).collect::<Vec<_>>();
+        let (placed, offered) = exchanged(&mut peer, 1, &[(3, "a", Audio), (3, "v", Video)]);
+        assert_eq!(placed, [(2, track(3, "a")), (3, track(3, "v"))]);
+        assert!(peer.negotiation.take_exchanged() && !peer.negotiation.take_exchanged());
+        assert_eq!((offered, carried(&peer)), (0, vec![3, 3, 2, 2]));
+        // Who has only a voice leaves the other line live, for whoever has a picture again.
+        let (placed, offered) = exchanged(&mut peer, 2, &[(4, "a", Audio)]);
+        assert_eq!((placed, offered, carried(&peer)), (vec![(4, track(4, "a"))], 0, vec![3, 3, 4]));
+        let (placed, offered) = exchanged(&mut peer, 4, &[(5, "v", Video)]);
+        assert_eq!((placed, offered, carried(&peer)), (vec![(5, track(5, "v"))], 0, vec![3, 3, 5]));
+        // One more line is offered, in the same set.
+        let (placed, offered) = exchanged(&mut peer, 5, &[(6, "a", Audio), (6, "v", Video), (6, "s", Video)]);
+        assert_eq!((placed.len(), offered), (2, 1));
+        assert_eq!(peer.answer(), [Agreed::Subscribed { line: 6, track: track(6, "s") }]);
+        assert_eq!((peer.negotiation.lines.len(), peer.negotiation.sets.len()), (7, 2));
+        // Of two free sets the one that fits.
+        peer.negotiation.vacate(peer.now, track(3, "a"));
+        peer.negotiation.vacate(peer.now, track(3, "v"));
+        peer.negotiation.vacate(peer.now, track(6, "s"));
+        let (placed, offered) = exchanged(&mut peer, 6, &[(7, "a", Audio), (7, "s", Video), (7, "v", Video)]);
+        assert_eq!((placed.iter().map(|(line, _)| *line).collect::<Vec<_>>(), offered), (vec![4, 5, 6], 0));
+    }
+
+    #[test]
+    fn a_line_that_an_offer_speaks_of_is_exchanged_once_it_is_answered() {
+        let mut peer = Peer::new();
+        peer.subscribe(1);
+        peer.round();
+        peer.subscribe(2);
+        assert_eq!(peer.offer().len(), 2);
+        // The lines of 1 can go to somebody else meanwhile, those of 2 can't.
+        peer.negotiation.vacate(peer.now, track(2, "a"));
+        peer.negotiation.vacate(peer.now, track(2, "v"));
+        peer.subscribe(3);
+        assert_eq!(peer.negotiation.exchange(), []);
+        peer.negotiation.vacate(peer.now, track(1, "a"));
+        peer.negotiation.vacate(peer.now, track(1, "v"));
+        assert_eq!(peer.negotiation.exchange(), [(2, track(3, "a")), (3, track(3, "v"))]);
+        peer.subscribe(4);
+        assert_eq!(peer.negotiation.exchange(), []);
+        assert_eq!(peer.answer(), [], "what is no longer wanted does not start");
+        assert_eq!(peer.negotiation.exchange(), [(4, track(4, "a")), (5, track(4, "v"))]);
+        assert_eq!(peer.offer(), []);
+        assert_eq!(peer.negotiation.lines.len(), 6);
+    }
+
+    #[test]
+    fn nobody_is_on_two_lines() {
+        let mut peer = Peer::new();
+        peer.subscribe(1);
+        peer.round();
+        peer.subscribe(2);
+        peer.offer();
+        for publisher in [1, 2] {
+            for mid in ["a", "v"] {
+                peer.negotiation.vacate(peer.now, track(publisher, mid));
+            }
+        }
+        assert_eq!(peer.carried(), [], "whatever the offer says that is out");
+        peer.subscribe(2);
+        assert_eq!(peer.negotiation.exchange().len(), 2);
+        assert_eq!(peer.carried(), [track(2, "a"), track(2, "v")]);
+        assert_eq!(peer.answer(), []);
+        peer.round();
+        assert_eq!(peer.carried(), [track(2, "a"), track(2, "v")]);
     }
 
     #[test]

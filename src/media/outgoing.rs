@@ -175,9 +175,10 @@ impl Outgoing {
         (self.view, self.target, self.told_cannot_decode) = (View::default(), Some(Selection::BEST), false);
     }
 
-    /// Sends nothing more.
+    /// Sends nothing more, nor again what was sent: where the packets of another track are kept would be looked for it.
     pub fn stop(&mut self) {
         self.track = None;
+        self.remembered.clear();
         self.pause();
     }
 
@@ -207,6 +208,11 @@ impl Outgoing {
         };
         // A smaller picture at once is better than the right one later.
         if self.is_waiting() { (2 << target.layer) - 1 } else { 1 << target.layer | 1 << self.layer }
+    }
+
+    /// Bytes that went out on it, with those of the path; wraps.
+    pub fn sent_bytes(&self) -> u32 {
+        self.octets.wrapping_add(self.packets.wrapping_mul(WIRE_OVERHEAD as u32))
     }
 
     /// Whether it carries sound.
@@ -260,7 +266,9 @@ impl Outgoing {
             }
             self.forward.pause();
         }
-        let limit = self.target.map_or(u8::MAX, |target| target.temporal);
+        // Those that are not told apart count as the highest.
+        let limited = self.target.filter(|target| target.temporal < Selection::BEST.temporal);
+        let limit = limited.map_or(u8::MAX, |target| target.temporal);
         let Some(rewritten) = self.forward.rewrite(&packet.incoming, &packet.description, limit) else {
             return if self.is_waiting() { Outcome::AwaitsKeyframe } else { Outcome::Old };
         };
@@ -271,7 +279,13 @@ impl Outgoing {
         // Only a receiver of VP8 takes a gap for a loss.
         let left_out = if packet.codec == Codec::Vp8 { rewritten.left_out } else { 0 };
         let ids = self.numbering.map(packet.description.ids, left_out);
-        let length = packet.payload.len();
+        // Who has no use for what came before, or no room, gets the packet's own frame alone.
+        let red = self.payload_types.red.filter(|_| !egress.is_narrow());
+        let (pt, skipped) = match (packet.redundant, red) {
+            (Some(_), Some(red)) => (red, 0),
+            (own, _) => (pt, own.unwrap_or_default()),
+        };
+        let length = packet.payload.len() - skipped;
         if packet.codec != Codec::Opus {
             if rewritten.seq_no + 1 == self.forward.next_seq_no() {
                 self.unfinished = Some(picture).filter(|_| !packet.marker);
@@ -285,7 +299,8 @@ impl Outgoing {
         self.octets = self.octets.wrapping_add(length as u32);
         self.last = Some((rewritten.timestamp, packet.incoming.captured, packet.incoming.clock_rate));
         self.has_news = true;
-        let header = Header { pt: *pt, marker: packet.marker, ssrc: self.ssrc, timestamp: rewritten.timestamp, ids };
+        let header =
+            Header { pt: *pt, marker: packet.marker, ssrc: self.ssrc, timestamp: rewritten.timestamp, skipped, ids };
         self.seal(now, header, rewritten.seq_no, &[], packet, egress, datagrams);
         if self.target.is_none() && self.unfinished.is_none() {
             self.pause();
@@ -328,7 +343,7 @@ impl Outgoing {
         let seq_no = self.rtx_seq_no;
         self.rtx_seq_no += 1;
         let ids = sent.ids(packet.description.ids);
-        let header = Header { pt: *pt, marker: packet.marker, ssrc, timestamp: sent.timestamp, ids };
+        let header = Header { pt: *pt, marker: packet.marker, ssrc, timestamp: sent.timestamp, skipped: 0, ids };
         let original = sent.seq_no.to_be_bytes();
         self.seal(now, header, seq_no, &original, packet, egress, datagrams);
         true
@@ -414,7 +429,7 @@ impl Outgoing {
         let buffer = datagrams.buffer();
         let start = buffer.len();
         buffer.reserve(HEADROOM + packet.payload.len() + SRTP_OVERHEAD);
-        let ids = header.ids;
+        let (skipped, ids) = (header.skipped, header.ids);
         let second = u8::from(header.marker) << 7 | header.pt;
         write_head(0, second, seq_no, header.timestamp, header.ssrc, buffer);
         let number;
@@ -442,7 +457,7 @@ impl Outgoing {
         let header = buffer.len() - start;
         buffer.extend_from_slice(prefix);
         let payload = buffer.len();
-        buffer.extend_from_slice(&packet.payload);
+        buffer.extend_from_slice(&packet.payload[skipped..]);
         if is_renumbered {
             codec::patch(packet.codec, &mut buffer[payload..], ids);
         }
@@ -508,6 +523,8 @@ struct Header {
     marker: bool,
     ssrc: u32,
     timestamp: u32,
+    /// Bytes of the payload that are left out at its beginning.
+    skipped: usize,
     ids: codec::Ids,
 }
 
@@ -551,6 +568,7 @@ mod tests {
                 captured: now,
                 can_start: number == 0,
             },
+            redundant: None,
             payload: vec![number as u8; LENGTH].into(),
             marker: number % 4 == 3,
             description: Description::default(),
@@ -591,6 +609,25 @@ mod tests {
             let word = |at: usize| u32::from_be_bytes(contents[at..at + 4].try_into().unwrap());
             (contents[0], contents[1], word(0) as u16, word(4), word(8))
         }
+    }
+
+    #[test]
+    fn a_line_goes_on_with_another_track_and_repairs_nothing_of_the_one_before() {
+        let mut line = Line::new();
+        for number in 0..4 {
+            line.forward(number);
+        }
+        assert!(line.resend(103));
+        let track = TrackId { publisher: PeerId { slot: 1, generation: 0 }, mid: Mid::from("1") };
+        let (payload_types, accepted) = (line.outgoing.payload_types, line.outgoing.accepted);
+        line.outgoing.stop();
+        line.outgoing.start(track, payload_types, accepted);
+        assert_eq!(line.forward(1), Outcome::AwaitsKeyframe);
+        assert!(!line.resend(103), "where that packet was, there is one of the other track");
+        assert_eq!(line.forward(0), Outcome::Switched);
+        assert_eq!((line.last().2, line.last().4), (104, 7));
+        assert!(line.resend(104) && !line.resend(103));
+        assert_eq!(line.last().2, 202 - 1, "the repair's numbers go on too");
     }
 
     #[test]
@@ -691,6 +728,45 @@ mod tests {
         let expected = [1, 2, 3, 4, 5, 6, 9, 10, 10, 10, 13].map(|number| 2_970 * number);
         let expected: Vec<(u16, u32)> = (100..).zip(expected).collect();
         assert_eq!(sent, expected);
+    }
+
+    #[test]
+    fn whoever_gets_all_temporal_layers_gets_those_that_are_not_told_apart() {
+        let mut line = Line::new();
+        let outcomes = [0, 3, 2, 7].map(|temporal| {
+            let mut packet = packet(line.now, u32::from(temporal));
+            packet.description.temporal = temporal;
+            line.outgoing.forward(line.now, &packet, &mut line.egress, &mut line.datagrams)
+        });
+        assert_eq!(outcomes, [Outcome::Switched, Outcome::Sent, Outcome::Sent, Outcome::Sent]);
+    }
+
+    #[test]
+    fn redundant_sound_goes_whole_to_who_takes_it_and_has_room() {
+        let mut line = Line::new();
+        let sound = |line: &Line, number: u32| {
+            let mut packet = packet(line.now, number);
+            (packet.codec, packet.redundant) = (Codec::Opus, Some(600));
+            packet.incoming.can_start = true;
+            packet
+        };
+        let mut payload_types = PayloadTypes::default();
+        payload_types.insert(Codec::Opus, 111.into(), None);
+        let track = TrackId { publisher: PeerId { slot: 0, generation: 0 }, mid: Mid::from("0") };
+        for (number, red, estimate, expected) in [
+            (0, None, 2_000_000, (111, LENGTH - 600)),
+            (1, Some(63.into()), 2_000_000, (63, LENGTH)),
+            (2, Some(63.into()), 500_000, (111, LENGTH - 600)),
+        ] {
+            payload_types.red = red;
+            line.outgoing.start(track, payload_types, Ids(0));
+            line.egress.estimator.handle_remb(estimate);
+            line.egress.on_estimate(line.now);
+            let packet = sound(&line, number);
+            line.outgoing.forward(line.now, &packet, &mut line.egress, &mut line.datagrams);
+            let length = line.datagrams.iter().last().unwrap().1.len() - 12 - SRTP_OVERHEAD;
+            assert_eq!((line.last().1 & 0x7f, length), expected, "{number}");
+        }
     }
 
     #[test]

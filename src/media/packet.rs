@@ -13,6 +13,10 @@ use crate::media::forward::Incoming;
 /// small packets would be sent again for nothing, and more of them than a path carries.
 pub const WIRE_OVERHEAD: usize = 70;
 
+/// Bytes of RTP payload and header extension elements that are forwarded: what is larger does not fit the path (an
+/// Ethernet frame less IP, UDP, RTP, the name of the line, an original sequence number and the SRTP tag).
+pub const MAX_PAYLOAD: usize = 1_400;
+
 /// One packet.
 #[derive(Clone, Debug)]
 pub struct Packet {
@@ -24,6 +28,8 @@ pub struct Packet {
     pub codec: Codec,
     /// The numbers to be rewritten.
     pub incoming: Incoming,
+    /// Where its own frame begins in the payload, if that carries earlier ones before it (RFC 2198).
+    pub redundant: Option<usize>,
     /// RTP payload; shared by all who get it.
     pub payload: Arc<[u8]>,
     /// RTP marker bit.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
+use str0m::format::PayloadParams;
 use str0m::ice::StunMessage;
 use str0m::media::{Direction, Frequency, KeyframeRequestKind, MediaKind, Mid, Rids};
 use str0m::net::{Protocol, Receive};
@@ -29,7 +30,7 @@ use crate::media::fault::PeerError;
 use crate::media::forward::Incoming;
 use crate::media::negotiation::{Agreed, Answered, Change, Negotiation, TrackId};
 use crate::media::outgoing::Sent;
-use crate::media::packet::Packet;
+use crate::media::packet::{MAX_PAYLOAD, Packet};
 use crate::media::profile::{DEPENDENCY_ID, MEDIA_IDS, PayloadTypes, Profile, TRANSPORT_CC_ID};
 use crate::media::rtcp;
 use crate::media::sdp::{RIDS, SdpRefusal, check_answer, with_simulcast, without_candidates};
@@ -42,9 +43,9 @@ use crate::track::Source;
 /// SSRCs that one peer may send, repair streams not counted. More are dropped.
 const MAX_SSRCS: usize = 32;
 
-/// Bytes of RTP payload and header extension elements that are forwarded: what is larger does not fit the path (an
-/// Ethernet frame less IP, UDP, RTP, the name of the line, an original sequence number and the SRTP tag).
-const MAX_PAYLOAD: usize = 1_400;
+/// Extended sequence numbers: an SRTP packet's index has 48 bits (RFC 3711 section 3.3.1). What falls behind number 0 is
+/// almost 2^64 to str0m, and would be forwarded under numbers that were used before.
+const SEQ_NO_LIMIT: u64 = 1 << 48;
 
 /// Lines that one peer may reject for good; they stay in every later offer.
 const MAX_DEAD_LINES: usize = 64;
@@ -252,6 +253,15 @@ impl Peer {
         Ok(agreed)
     }
 
+    /// Lets live lines that nobody needs carry tracks that wait: which, and what. See `Negotiation::exchange`.
+    pub fn exchange(&mut self, profile: &Profile) -> Vec<(usize, TrackId)> {
+        let exchanged = self.negotiation.exchange();
+        for (line, track) in &exchanged {
+            self.start_forwarding(*line, *track, profile);
+        }
+        exchanged
+    }
+
     /// Takes one datagram that the demultiplexer found to be this peer's. `route` is the way back to its source,
     /// `announced` the candidate that stands for its destination. Says whether an authenticated check has just
     /// validated its source address.
@@ -282,7 +292,7 @@ impl Peer {
             }
         } else if rtcp::is_rtcp(contents) {
             // Opening it twice costs more than anything else that a mere watcher makes the server do.
-            let is_of_sender = self.sending.handle_rtcp(now, route, contents);
+            let is_of_sender = self.sending.handle_rtcp(now, route, contents, &mut self.allowance);
             let is_for_receiver = is_of_sender && !self.incoming.is_empty();
             if self.sending.egress.is_some() && !is_for_receiver {
                 return Ok(None);
@@ -491,6 +501,7 @@ impl Peer {
         for params in self.rtc.codec_config().params() {
             if media.remote_pts().contains(&params.pt()) {
                 payload_types.insert(params.spec().codec, params.pt(), params.resend());
+                payload_types.red = payload_types.red.or(params.red());
             }
         }
         let accepted = profile.accepted(media.remote_extmap());
@@ -563,13 +574,19 @@ impl Peer {
             egress.take_route(route);
         }
         // One that is nothing but padding goes through as well: dropped, it would be a loss to everybody.
-        if packet.payload.len() + elements.len() > MAX_PAYLOAD {
+        let seq_no = *packet.seq_no;
+        if packet.payload.len() + elements.len() > MAX_PAYLOAD || seq_no >= SEQ_NO_LIMIT {
             return None;
         }
         let ssrc = packet.header.ssrc;
-        let seq_no = *packet.seq_no;
-        let params = self.rtc.codec_config().params();
-        let spec = params.iter().find(|params| params.pt() == packet.header.payload_type)?.spec();
+        let pt = packet.header.payload_type;
+        let takes = |params: &&PayloadParams| params.pt() == pt || params.red() == Some(pt);
+        let params = self.rtc.codec_config().params().iter().find(takes)?;
+        let spec = params.spec();
+        let redundant = match params.pt() == pt {
+            true => None,
+            false => Some(codec::red::primary(&packet.payload)?),
+        };
         let stream = self.stream(ssrc)?;
         let dependency = elements.find(DEPENDENCY_ID);
         let marker = packet.header.marker;
@@ -597,6 +614,7 @@ impl Peer {
             description,
             marker,
             elements,
+            redundant,
             payload: packet.payload,
             position: 0,
         })

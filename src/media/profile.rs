@@ -71,7 +71,7 @@ impl Profile {
             .set_rtcp_report_interval_video(RTCP_INTERVAL_VIDEO)
             .set_extension_map(extensions())
             .clear_codecs()
-            .enable_opus(true, false);
+            .enable_opus(true, true);
         let certificate = provider.dtls_provider.generate_certificate();
         config = config.set_dtls_cert(certificate.expect("the crypto library makes P-256 keys"));
         for (index, codec) in codecs.iter().enumerate() {
@@ -135,29 +135,33 @@ impl Profile {
 /// The codecs that a peer agreed to receive on a line, each with its payload type and that of its repair; small and
 /// dense, since it is asked for each packet.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct PayloadTypes([Option<(Pt, Option<Pt>)>; 5]);
+pub struct PayloadTypes {
+    codecs: [Option<(Pt, Option<Pt>)>; 5],
+    /// That of redundant audio (RFC 2198), if the peer takes it.
+    pub red: Option<Pt>,
+}
 
 impl PayloadTypes {
     /// Adds a codec.
     pub fn insert(&mut self, codec: Codec, pt: Pt, rtx: Option<Pt>) {
         if let Some(index) = index_of(codec) {
-            self.0[index].get_or_insert((pt, rtx));
+            self.codecs[index].get_or_insert((pt, rtx));
         }
     }
 
     /// The payload type for a codec, if the peer takes it.
     pub fn find(&self, codec: Codec) -> Option<Pt> {
-        self.0[index_of(codec)?].map(|(pt, _)| pt)
+        self.codecs[index_of(codec)?].map(|(pt, _)| pt)
     }
 
     /// A payload type for repair of anything, if the peer takes one.
     pub fn any_rtx(&self) -> Option<Pt> {
-        self.0.iter().flatten().find_map(|(_, rtx)| *rtx)
+        self.codecs.iter().flatten().find_map(|(_, rtx)| *rtx)
     }
 
     /// The payload type for the repair of a codec, if the peer takes it.
     pub fn find_rtx(&self, codec: Codec) -> Option<Pt> {
-        self.0[index_of(codec)?]?.1
+        self.codecs[index_of(codec)?]?.1
     }
 }
 

@@ -10,13 +10,14 @@ use str0m::media::Mid;
 use crate::datagrams::{Datagrams, Route};
 use crate::id::Names;
 use crate::media::addresses::Addresses;
-use crate::media::egress::Egress;
+use crate::media::allowance::Allowance;
+use crate::media::egress::{self, Egress};
 use crate::media::fault::PeerError;
 use crate::media::forward::FIRST_SEQ_NO_LIMIT;
 use crate::media::keyframe::Reason;
 use crate::media::negotiation::TrackId;
-use crate::media::outgoing::{Outcome, Outgoing, Sent};
-use crate::media::packet::Packet;
+use crate::media::outgoing::{Outcome, Outgoing, Sent, View};
+use crate::media::packet::{MAX_PAYLOAD, Packet, WIRE_OVERHEAD};
 use crate::media::profile::Profile;
 use crate::media::rtcp::{self, Feedback};
 
@@ -27,18 +28,27 @@ const MAX_USED_SSRCS: usize = 10_000;
 /// What one datagram of feedback may speak of: each costs a look at the lines.
 const MAX_FEEDBACK: usize = 128;
 
+/// Messages on arrivals that one datagram of feedback may have: each of 20 bytes may state thousands of them.
+const MAX_ARRIVALS: usize = 4;
+
 /// Packets and keyframes that one datagram of feedback may ask for. Who has lost more asks again.
 const MAX_REQUESTS: usize = 256;
 
 /// An estimate that has changed by less than one part in this many is the same.
 const ESTIMATE_STEP: u64 = 25;
 
+/// Time over which sound is measured. Longer is steadier, and knows a talk later.
+const SOUND_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What one voice takes: Opus at its usual rate, with headers.
+const VOICE_BPS: u64 = 50_000;
+
 /// How long what did not fit is left out before it is tried again with the same estimate: meanwhile the others may send
 /// less.
 const ALLOCATION_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Bytes of a packet that fills the path's largest.
-const LARGE_PACKET: usize = 1_250;
+/// Bytes of the largest packet: what is held may be one, and who comes back for it too early comes back at once.
+const LARGEST_PACKET: usize = MAX_PAYLOAD + WIRE_OVERHEAD;
 
 /// What one peer is sent.
 #[derive(Default)]
@@ -63,8 +73,19 @@ pub struct Sending {
     allocated_bps: u64,
     /// It was not enough: when it is looked at again.
     next_allocation: Option<Instant>,
+    /// What sound took when it was last measured.
+    sound: Option<Sound>,
     /// What the peer asked for: by line, a packet that it has not got, or else a keyframe.
     requests: Vec<(usize, Option<Sent>)>,
+}
+
+/// A measurement of sound.
+#[derive(Clone, Copy)]
+struct Sound {
+    since: Instant,
+    /// Bytes of all lines by then.
+    bytes: u32,
+    rate_bps: u64,
 }
 
 /// What became of packets for one subscriber.
@@ -177,13 +198,19 @@ impl Sending {
         let is_paced = self.is_acknowledged && !overdue;
         let mut rest = packets.len();
         for packet in packets {
-            if is_paced && packet.codec != Codec::Opus && !egress.pacer.take(now, packet.wire_bytes()) {
+            let (waits, bytes) = (is_paced && packet.codec != Codec::Opus, packet.wire_bytes());
+            if waits && !egress.pacer.may_leave(now, bytes) {
                 forwarded.held = rest;
                 forwarded.skipped -= rest as u64;
                 break;
             }
             rest -= 1;
-            match outgoing.forward(now, packet, egress, datagrams) {
+            let outcome = outgoing.forward(now, packet, egress, datagrams);
+            // What is left out takes no room from what is not.
+            if waits && matches!(outcome, Outcome::Sent | Outcome::Switched) {
+                egress.pacer.take(now, bytes);
+            }
+            match outcome {
                 Outcome::Sent => forwarded.sent += 1,
                 Outcome::Switched => (forwarded.sent, forwarded.switched) = (forwarded.sent + 1, true),
                 Outcome::Ended => forwarded.switched = true,
@@ -210,7 +237,14 @@ impl Sending {
 
     /// When the next packet that was held may leave.
     pub fn next_release(&mut self, now: Instant) -> Option<Instant> {
-        Some(self.egress.as_mut()?.pacer.next_release(now, LARGE_PACKET))
+        Some(self.egress.as_mut()?.pacer.next_release(now, LARGEST_PACKET))
+    }
+
+    /// Whether the peer turns out not to tell when packets come, though it has agreed to: then nothing is known of its
+    /// path.
+    pub fn poll_ignored(&mut self) -> bool {
+        let is_ignored = self.egress.as_ref().is_some_and(|egress| egress.estimator.is_ignored());
+        is_ignored && std::mem::take(&mut self.is_acknowledged)
     }
 
     /// What can be spent on media, in bits a second; `None` if the peer tells nothing of it.
@@ -235,9 +269,28 @@ impl Sending {
         std::mem::take(&mut self.has_estimate)
     }
 
-    /// How many lines carry sound.
-    pub fn sounds(&self) -> usize {
-        self.lines().filter(|outgoing| outgoing.is_audio()).count()
+    /// What sound takes, in bits a second: as it was measured, and never less than two voices do, since who is silent
+    /// may speak.
+    pub fn sound_bps(&mut self, now: Instant) -> u64 {
+        let sounds = || self.lines.iter().flatten().filter(|outgoing| outgoing.is_audio());
+        let bytes = sounds().map(Outgoing::sent_bytes).fold(0, u32::wrapping_add);
+        let voices = VOICE_BPS * sounds().count().min(2) as u64;
+        if voices == 0 {
+            self.sound = None;
+            return 0;
+        }
+        let Sound { since, bytes: before, rate_bps } = self.sound.unwrap_or(Sound { since: now, bytes, rate_bps: 0 });
+        let elapsed = now.saturating_duration_since(since);
+        let is_due = elapsed >= SOUND_INTERVAL;
+        // A line that carries somebody else counts anew.
+        let difference = bytes.wrapping_sub(before) as i32;
+        let rate_bps = match is_due && difference >= 0 {
+            true => (8.0 * f64::from(difference) / elapsed.as_secs_f64()) as u64,
+            false => rate_bps,
+        };
+        let (since, bytes) = if is_due { (now, bytes) } else { (since, before) };
+        self.sound = Some(Sound { since, bytes, rate_bps });
+        rate_bps.max(voices)
     }
 
     /// Whether the estimate is another than that which was spent last, or what others send may have become less.
@@ -276,7 +329,9 @@ impl Sending {
             && let Some(egress) = &mut self.egress
         {
             egress.estimator.handle_timeout(now);
-            egress.report(now, profile, self.lines.iter_mut().flatten(), datagrams);
+            let lines = self.lines.iter_mut().flatten();
+            let reports = lines.filter_map(|outgoing| outgoing.poll_report(now, egress::ntp(profile.unix(now))));
+            egress.report(now, reports, datagrams);
         }
     }
 
@@ -298,11 +353,18 @@ impl Sending {
         outgoing.resend(now, sent, packet, egress, datagrams)
     }
 
-    /// Stops what is sent on a line, at once.
-    pub fn stop(&mut self, line: usize) {
-        if let Some(outgoing) = self.line_mut(line) {
-            outgoing.stop();
+    /// The subscriber shows that much of a track, on whatever line it is.
+    pub fn set_view(&mut self, track: TrackId, view: View) {
+        let mut lines = self.lines.iter_mut().flatten();
+        if let Some(outgoing) = lines.find(|outgoing| outgoing.track == Some(track)) {
+            outgoing.view = view;
         }
+    }
+
+    /// Stops a track at once, on whatever line it is.
+    pub fn stop(&mut self, track: TrackId) {
+        let lines = self.lines.iter_mut().flatten().filter(|outgoing| outgoing.track == Some(track));
+        lines.for_each(Outgoing::stop);
     }
 
     /// The lines that carry video now.
@@ -320,14 +382,19 @@ impl Sending {
     }
 
     /// Takes RTCP of the peer that came this way. Says whether it may concern what the peer sends, too.
-    pub fn handle_rtcp(&mut self, now: Instant, route: Route, contents: &[u8]) -> bool {
+    pub fn handle_rtcp(&mut self, now: Instant, route: Route, contents: &[u8], allowance: &mut Allowance) -> bool {
         let Some(egress) = &mut self.egress else {
             return true;
         };
         let Some(compound) = egress.open_rtcp(route, contents) else {
             return false;
         };
-        let (mut reference, mut has_estimate, mut count) = (None, false, 0);
+        // Nobody else can use it up.
+        if !allowance.take_feedback(now) {
+            egress.close_rtcp(compound);
+            return false;
+        }
+        let (mut reference, mut has_estimate, mut count, mut arrivals) = (None, false, 0, 0);
         let is_sender = rtcp::read(&compound, |feedback| {
             count += 1;
             if count > MAX_FEEDBACK {
@@ -341,9 +408,11 @@ impl Sending {
             let Some((line, outgoing)) = found else {
                 match feedback {
                     Feedback::Reference(told) => reference = Some(told),
+                    Feedback::Arrivals(_) if arrivals >= MAX_ARRIVALS => {}
                     Feedback::Arrivals(body) => {
+                        arrivals += 1;
                         egress.estimator.handle_feedback(now, body);
-                        has_estimate = true;
+                        (self.is_acknowledged, has_estimate) = (true, true);
                     }
                     Feedback::Bandwidth(bps) => {
                         egress.estimator.handle_remb(bps);
@@ -372,7 +441,7 @@ impl Sending {
         }
         if has_estimate {
             self.has_estimate = true;
-            egress.pacer.set_estimate(now, egress.estimator.estimate_bps());
+            egress.on_estimate(now);
         }
         is_sender
     }
@@ -412,8 +481,14 @@ mod tests {
     use std::net::SocketAddr;
 
     use str0m::crypto::dtls::SrtpProfile;
+    use str0m::media::Frequency;
 
     use super::*;
+    use crate::id::PeerId;
+    use crate::media::codec::Description;
+    use crate::media::elements::{Elements, Ids};
+    use crate::media::forward::Incoming;
+    use crate::media::profile::PayloadTypes;
     use crate::media::srtp::{Exported, Srtp};
 
     fn route(port: u16) -> Route {
@@ -446,6 +521,165 @@ mod tests {
         }
         sending.is_open = false;
         assert!(!sending.has_way(at(60)));
+    }
+
+    /// One line of VP8 to somebody who acknowledges what comes.
+    fn video(now: Instant) -> Sending {
+        let mut sending = sending(now);
+        sending.add_line(0, Mid::from("1"), 7, Some(8), &mut Names::new([1; 32])).unwrap();
+        let mut payload_types = PayloadTypes::default();
+        payload_types.insert(Codec::Vp8, 96.into(), Some(97.into()));
+        sending.line_mut(0).unwrap().start(track(), payload_types, Ids(0));
+        sending.is_acknowledged = true;
+        sending
+    }
+
+    fn track() -> TrackId {
+        TrackId { publisher: PeerId { slot: 0, generation: 0 }, mid: Mid::from("0") }
+    }
+
+    /// As large as a packet can be.
+    fn packet(now: Instant, codec: Codec, seq_no: u64) -> Packet {
+        let clock_rate = Frequency::NINETY_KHZ;
+        Packet {
+            mid: Mid::from("0"),
+            layer: 0,
+            codec,
+            incoming: Incoming { ssrc: 1, epoch: 0, seq_no, timestamp: 0, clock_rate, captured: now, can_start: true },
+            redundant: None,
+            payload: vec![0; MAX_PAYLOAD].into(),
+            marker: false,
+            description: Description::default(),
+            elements: Elements::default(),
+            position: 0,
+        }
+    }
+
+    #[test]
+    fn whoever_comes_back_when_what_is_held_may_leave_does_not_come_back_for_nothing() {
+        let start = Instant::now();
+        let (mut sending, mut datagrams) = (video(start), Datagrams::default());
+        let mut now = start;
+        for seq_no in 0..100 {
+            let packet = packet(now, Codec::Vp8, seq_no);
+            let mut forward = |now| sending.forward(now, 0, track(), [&packet].into_iter(), false, &mut datagrams);
+            if forward(now).held == 0 {
+                continue;
+            }
+            now = sending.next_release(now).unwrap();
+            let forwarded = sending.forward(now, 0, track(), [&packet].into_iter(), false, &mut datagrams);
+            assert_eq!((forwarded.sent, forwarded.held), (1, 0), "{seq_no}");
+        }
+        assert!(now > start + Duration::from_millis(200), "they were held");
+    }
+
+    #[test]
+    fn what_is_not_sent_takes_no_room_from_what_is() {
+        let now = Instant::now();
+        let (mut sending, mut datagrams) = (video(now), Datagrams::default());
+        let mut forward = |codec, seq_no| {
+            let packet = packet(now, codec, seq_no);
+            sending.forward(now, 0, track(), [&packet].into_iter(), false, &mut datagrams)
+        };
+        for seq_no in 0..100 {
+            assert_eq!(forward(Codec::Vp9, seq_no).held, 0);
+        }
+        assert_eq!((0..100).take_while(|seq_no| forward(Codec::Vp8, *seq_no).sent == 1).count(), 8, "a burst");
+    }
+
+    #[test]
+    fn who_agreed_to_tell_what_comes_and_does_not_is_not_held_to_a_guess() {
+        let start = Instant::now();
+        let mut sending = sending(start);
+        sending.is_acknowledged = true;
+        let mut given_up = Vec::new();
+        for ms in (0..5_000).step_by(20) {
+            let now = start + Duration::from_millis(ms);
+            sending.egress.as_mut().unwrap().number(now, 1_200);
+            if sending.poll_ignored() {
+                given_up.push(ms);
+            }
+            assert_eq!(sending.available_bps().is_some(), given_up.is_empty(), "{ms}");
+        }
+        assert!(given_up.len() == 1 && (1_000..2_000).contains(&given_up[0]), "{given_up:?}");
+    }
+
+    #[test]
+    fn sound_is_set_aside_as_it_was_measured() {
+        let start = Instant::now();
+        let mut sending = sending(start);
+        assert_eq!(sending.sound_bps(start), 0, "nobody is heard");
+        let mut payload_types = PayloadTypes::default();
+        payload_types.insert(Codec::Opus, 111.into(), None);
+        let track = TrackId { publisher: PeerId { slot: 0, generation: 0 }, mid: Mid::from("0") };
+        let mut names = Names::new([1; 32]);
+        for line in 0..3 {
+            sending.add_line(line, Mid::from(["1", "2", "3"][line]), 10 + line as u32, None, &mut names).unwrap();
+            sending.line_mut(line).unwrap().start(track, payload_types, Ids(0));
+        }
+        assert_eq!(sending.sound_bps(start), 2 * VOICE_BPS, "two may speak at once");
+        let mut datagrams = Datagrams::default();
+        for (from, payload, expected) in [(0, 180, 300_000), (1_000, 10, 2 * VOICE_BPS)] {
+            for number in 0..50 {
+                let now = start + Duration::from_millis(from + 20 * number);
+                for line in 0..3 {
+                    let seq_no = from + number;
+                    let packet = Packet { payload: vec![1; payload].into(), ..sound(now, line as u32, seq_no) };
+                    sending.forward(now, line, track, std::iter::once(&packet), false, &mut datagrams);
+                }
+                assert!(sending.sound_bps(now) >= 2 * VOICE_BPS);
+            }
+            assert_eq!(sending.sound_bps(start + Duration::from_millis(from + 1_000)), expected);
+        }
+        sending.stop(track);
+        assert_eq!(sending.sound_bps(start + Duration::from_secs(9)), 0);
+    }
+
+    fn sound(now: Instant, ssrc: u32, seq_no: u64) -> Packet {
+        Packet {
+            mid: Mid::from("0"),
+            layer: 0,
+            codec: Codec::Opus,
+            incoming: Incoming {
+                ssrc,
+                epoch: 0,
+                seq_no,
+                timestamp: 960 * seq_no as u32,
+                clock_rate: Frequency::FORTY_EIGHT_KHZ,
+                captured: now,
+                can_start: true,
+            },
+            description: Description::default(),
+            redundant: None,
+            payload: [].into(),
+            marker: false,
+            elements: Elements::default(),
+            position: 0,
+        }
+    }
+
+    #[test]
+    fn a_flood_of_feedback_is_taken_as_far_as_a_browser_may_need_it() {
+        let start = Instant::now();
+        let mut sending = video(start);
+        let exported = Exported { profile: SrtpProfile::AEAD_AES_256_GCM, material: vec![3; 88], is_client: true };
+        let (mut theirs, mut allowance) = (Srtp::new(&exported).unwrap(), Allowance::new(start, 1, 1));
+        let mut asked = 0;
+        for micros in (0..2_000_000).step_by(200) {
+            let (now, mut pli) = (start + Duration::from_micros(micros), vec![0x81, 206, 0, 2]);
+            pli.extend([9, 7].iter().flat_map(|ssrc: &u32| ssrc.to_be_bytes()));
+            theirs.seal_rtcp(&mut pli, 0);
+            sending.handle_rtcp(now, route(1), &pli, &mut allowance);
+            asked += sending.take_requests().count() as u64;
+        }
+        assert!((1_000..=2_001).contains(&asked), "{asked}");
+        assert_eq!(allowance.take_excess(), 10_000 - asked);
+        // What is not authentic takes nothing from it.
+        let later = start + Duration::from_secs(9);
+        for _ in 0..5_000 {
+            sending.handle_rtcp(later, route(1), &[0x81, 206, 0, 2, 0, 0, 0, 9], &mut allowance);
+        }
+        assert_eq!(allowance.take_excess(), 0);
     }
 
     #[test]

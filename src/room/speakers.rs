@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::bucket::Bucket;
 use crate::id::PeerId;
 
 /// Decibels by which speech stands out from noise. Less takes noise for speech, more clips quiet voices.
@@ -48,6 +49,11 @@ const TELL_INTERVAL: Duration = Duration::from_millis(200);
 /// For how long one who has just begun can't lose their place to a louder one.
 const IMMUNITY: Duration = Duration::from_secs(1);
 
+/// New places a second, and at once, that anybody is told of. Each makes work for everybody in the room; those who begin
+/// at one moment are all to be heard.
+const TURNS: f64 = 50.0;
+const TURNS_BURST: f64 = 10.0;
+
 /// The microphones of one room.
 #[derive(Debug, Default)]
 pub struct Speakers {
@@ -58,6 +64,10 @@ pub struct Speakers {
     is_limited: bool,
     told: Vec<PeerId>,
     next_look: Option<Instant>,
+    /// Who had a place, the latest first. Who is muted has still spoken.
+    turns: Vec<PeerId>,
+    has_turned: bool,
+    looks: Option<Bucket>,
 }
 
 #[derive(Debug)]
@@ -112,6 +122,18 @@ impl Speakers {
         }
     }
 
+    /// Somebody left.
+    pub fn forget(&mut self, peer: PeerId) {
+        self.remove(peer);
+        self.turns.retain(|other| *other != peer);
+    }
+
+    /// Whether somebody has got a place since it was last asked. Not too often: the next packet of anybody asks again.
+    pub fn poll_turn(&mut self, now: Instant) -> bool {
+        let looks = self.looks.get_or_insert_with(|| Bucket::new(now, TURNS, TURNS_BURST));
+        self.has_turned && looks.take(now) && std::mem::take(&mut self.has_turned)
+    }
+
     /// Looks, not too often, whether others speak now than those who were told last. If so they count as told.
     pub fn poll_change(&mut self, now: Instant) -> bool {
         if self.next_look.is_some_and(|next| now < next) {
@@ -151,6 +173,16 @@ impl Speakers {
     /// Who speaks now, or spoke last.
     pub fn dominant(&self) -> Option<PeerId> {
         self.dominant
+    }
+
+    /// Whether somebody has a place among those who are heard.
+    pub fn is_heard(&self, peer: PeerId) -> bool {
+        self.speakers.iter().any(|speaker| speaker.peer == peer && speaker.place.is_some())
+    }
+
+    /// Who had a place among those who are heard, the latest first.
+    pub fn turns(&self) -> &[PeerId] {
+        &self.turns
     }
 
     /// Whether the speaker changes to the one who was just heard.
@@ -198,9 +230,17 @@ impl Speakers {
                 return false;
             };
             self.speakers[quietest].place = None;
+            self.note_turn(self.speakers[quietest].peer);
         }
         self.speakers[index].place = Some(now);
+        self.note_turn(self.speakers[index].peer);
+        self.has_turned = true;
         true
+    }
+
+    fn note_turn(&mut self, peer: PeerId) {
+        self.turns.retain(|other| *other != peer);
+        self.turns.insert(0, peer);
     }
 }
 
@@ -381,9 +421,29 @@ mod tests {
         // What comes after a break is another stretch.
         let now = start + Duration::from_millis(4_840);
         assert_eq!(speakers.handle_level(now, peer(1), 30, Some(3)), Some(1));
+        assert_eq!(speakers.turns(), [4, 0, 3, 2, 1].map(peer), "who lost a place had it until then");
+        assert!(speakers.is_heard(peer(4)) && !speakers.is_heard(peer(0)));
         speakers.remove(peer(3));
+        assert!(speakers.poll_turn(now) && !speakers.poll_turn(now));
         assert_eq!(speakers.handle_level(now, peer(0), 30, Some(3)), Some(2));
+        assert!(speakers.poll_turn(now) && !speakers.is_heard(peer(3)));
+        assert_eq!(speakers.turns(), [0, 4, 3, 2, 1].map(peer), "who is muted had one");
+        speakers.forget(peer(3));
+        assert_eq!(speakers.turns(), [0, 4, 2, 1].map(peer));
         assert_eq!(speakers.handle_level(now, peer(2), 80, None), Some(2), "everybody is heard in a small room");
+    }
+
+    #[test]
+    fn places_that_change_with_each_packet_make_no_work_with_each() {
+        let start = Instant::now();
+        let mut speakers = Speakers::default();
+        let mut turns = 0;
+        for click in 0..2_000 {
+            let now = start + Duration::from_millis(click);
+            speakers.handle_level(now, peer(click as u32 % 400), 10, Some(1));
+            turns += u32::from(speakers.poll_turn(now));
+        }
+        assert!((90..=111).contains(&turns), "{turns} in two seconds");
     }
 
     #[test]

@@ -143,13 +143,17 @@ impl Server {
         let (Some(Source::Microphone), Some(room)) = (track.map(|track| track.source), room) else {
             return true;
         };
-        let limits = &self.config.limits;
-        let places = (room.members().len() > limits.loudest_above).then_some(limits.loudest);
+        let places = self.config.limits.places(room.members().len());
         let epoch = room.speakers.handle_level(self.now, *publisher, level, places);
         if room.speakers.poll_change(self.now) {
             self.speaking.push(member.participant.room.clone());
         }
         packet.incoming.epoch = epoch.unwrap_or_default();
+        // This packet is already for those who had no line for it.
+        if room.speakers.poll_turn(self.now) {
+            let name = member.participant.room.clone();
+            self.seat_room(&name);
+        }
         epoch.is_some()
     }
 
@@ -211,7 +215,7 @@ impl Server {
         });
         queue.clear();
         member.queue = queue;
-        let is_held = !member.held.is_empty();
+        let (is_held, is_ignored) = (!member.held.is_empty(), member.peer.sending.poll_ignored());
         if let Err(error) = result {
             return self.failed_sending(id, error);
         }
@@ -220,6 +224,9 @@ impl Server {
         }
         if is_held {
             self.schedule_pace(id);
+        }
+        if is_ignored {
+            self.queue_allocation(id);
         }
     }
 

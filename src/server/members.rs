@@ -14,6 +14,7 @@ use crate::media::allowance::Allowance;
 use crate::media::fault::PeerError;
 use crate::media::negotiation::TrackId;
 use crate::media::peer::Peer;
+use crate::room::seats::Seats;
 use crate::room::{CHAT_BYTES, NAME_CHARS, Participant};
 use crate::timers::Waiter;
 use crate::track::{Kind, Source};
@@ -61,15 +62,11 @@ impl Server {
         peer.negotiation.publish(now, MediaKind::Audio, Source::Microphone);
         peer.negotiation.publish(now, MediaKind::Video, Source::Camera);
         let others: Vec<PeerId> = self.others(&admission.room).collect();
-        for other in &others {
-            for (track, kind) in self.tracks_of(*other) {
-                peer.negotiation.subscribe(now, track, kind);
-            }
-        }
         let id = self.insert(Member {
             participant,
             conn,
             peer,
+            seats: Seats::new(now),
             queue: Vec::new(),
             held: VecDeque::new(),
             padded: 0,
@@ -85,6 +82,12 @@ impl Server {
         self.with_conn(conn, |now, conn| conn.upgrade(now));
         self.greet(id, &others);
         self.rooms.entry(admission.room.clone()).or_default().join(id);
+        for other in others.into_iter().filter(|_| resumed) {
+            if let (Some(other), Some(old)) = (self.member_mut(other), admission.replaces) {
+                other.seats.replace(old, id);
+            }
+        }
+        self.seat_member(id);
         let member = self.member(id).expect("inserted above");
         let (name, who) = (member.participant.name.clone(), member.participant.id.clone());
         info!("{id} {name:?} joined room {:?}{}", admission.room, if resumed { " again" } else { "" });
@@ -109,6 +112,11 @@ impl Server {
             self.rooms.remove(&participant.room);
         }
         info!("{id} {:?} left room {:?}: {reason}", participant.name, participant.room);
+        for other in self.others(&participant.room).collect::<Vec<_>>() {
+            if let Some(other) = self.member_mut(other) {
+                other.seats.forget(id);
+            }
+        }
         let (id, name) = (&participant.id, &participant.name);
         self.broadcast(&participant.room, None, &ServerMessage::Left { id, name });
     }
@@ -235,6 +243,9 @@ impl Server {
         if member.participant.mute(source, muted) {
             let (room, who) = (member.participant.room.clone(), member.participant.id.clone());
             self.broadcast(&room, Some(id), &ServerMessage::Mute { id: &who, source, muted });
+            if source == Source::Camera {
+                self.queue_seating(room.clone());
+            }
             if source == Source::Microphone
                 && muted
                 && let Some(room_of) = self.rooms.get_mut(&room)
@@ -315,6 +326,7 @@ impl Server {
                 chat_bytes: CHAT_BYTES,
                 name_chars: NAME_CHARS,
                 room_peers: self.config.limits.max_room_size,
+                last_n: self.config.limits.last_n,
             },
             version: env!("CARGO_PKG_VERSION"),
         }
@@ -379,6 +391,7 @@ impl Server {
         }
         self.timers.cancel(Waiter::Peer(id));
         self.timers.cancel(Waiter::Pace(id));
+        self.timers.cancel(Waiter::Seats(id));
         let name = &member.participant.room;
         if let Some(room) = self.rooms.get_mut(name) {
             room.leave(id);

@@ -55,6 +55,9 @@ impl Server {
                 for agreed in agreed {
                     self.on_agreed(id, agreed);
                 }
+                if self.member(id).is_some_and(|member| member.seats.is_full()) {
+                    self.exchange(id);
+                }
                 self.mark_dirty(id);
             }
             Err(error) => self.failed.push_back((id, error)),
@@ -92,7 +95,6 @@ impl Server {
 
     /// Ends a track for everybody who gets it or was going to.
     pub(super) fn end_track(&mut self, track: TrackId) {
-        let now = self.now;
         let Some(publisher) = self.member_mut(track.publisher) else {
             return;
         };
@@ -100,18 +102,17 @@ impl Server {
         let Some(index) = tracks.iter().position(|published| published.mid == track.mid) else {
             return;
         };
-        tracks.remove(index);
+        let source = tracks.remove(index).source;
         let room = publisher.participant.room.clone();
         let others: Vec<PeerId> = self.others(&room).filter(|other| *other != track.publisher).collect();
         for other in others {
-            let Some(member) = self.member_mut(other) else {
-                continue;
-            };
-            if let Some(line) = member.peer.negotiation.unsubscribe(now, track) {
-                member.peer.sending.stop(line);
+            self.drop_track(other, track);
+            if let Some(member) = self.member_mut(other) {
+                member.seats.end_line(track.publisher, source);
             }
             self.schedule(other);
         }
+        self.queue_seating(room);
     }
 
     /// Wakes the member when its peer wants to be.
@@ -126,15 +127,10 @@ impl Server {
         match agreed {
             Agreed::Publishing { mid, kind, source } => self.start_track(id, mid, kind, source),
             Agreed::NotPublishing { mid } => self.end_track(TrackId { publisher: id, mid }),
-            Agreed::Subscribed { line, track } => {
-                self.update_subscription(id, line, track);
-                self.queue_allocation(id);
-            }
+            Agreed::Subscribed { line, track } => self.start_line(id, line, track),
             Agreed::Refused { track } => {
                 debug!("{id} does not take the track {:?} of {}", track.mid, track.publisher);
-                if let Some(published) = self.published(track) {
-                    published.subscribers.retain(|subscriber| subscriber.peer != id);
-                }
+                self.stop_track(id, track);
             }
         }
     }
@@ -156,16 +152,17 @@ impl Server {
         info!("{id} publishes {published:?} of {source:?} in room {room:?}");
         let others: Vec<PeerId> = self.others(&room).filter(|other| *other != id).collect();
         for other in others {
-            if let Some(member) = self.member_mut(other) {
+            if let Some(member) = self.member_mut(other).filter(|member| member.seats.has(id)) {
                 let track = TrackId { publisher: id, mid };
                 member.peer.negotiation.subscribe(now, track, kind);
                 self.schedule(other);
             }
         }
+        self.queue_seating(room);
     }
 
-    /// What each m-line of the offer that was just built carries.
-    fn described_tracks(&self, id: PeerId) -> ServerMessage<'_> {
+    /// What each m-line carries, by the last offer and what was exchanged since.
+    pub(super) fn described_tracks(&self, id: PeerId) -> ServerMessage<'_> {
         let member = self.member(id);
         let lines = member.into_iter().flat_map(|member| member.peer.negotiation.lines());
         let tracks = lines.filter_map(|line| {

@@ -10,13 +10,9 @@ use crate::media::layers::{LAYERS, TEMPORAL_LAYERS};
 use crate::media::negotiation::TrackId;
 use crate::media::outgoing::{Selection, View};
 use crate::media::sdp::RIDS;
-use crate::media::sending::Sending;
 use crate::room::Subscriber;
 use crate::track::{Kind, Source};
 use crate::web::signal::{self, ServerMessage};
-
-/// What is set aside for each microphone that is heard: Opus at its usual rate, with headers and some redundancy.
-const AUDIO_BPS: u64 = 50_000;
 
 /// One line of a member that carries video.
 struct Candidate {
@@ -30,21 +26,6 @@ struct Candidate {
 }
 
 impl Server {
-    /// A member tells what it shows: video that nobody looks at is not sent, and costs nothing while it is not.
-    pub(super) fn on_view(&mut self, id: PeerId, views: &[signal::View]) {
-        let Some(member) = self.member_mut(id) else {
-            return;
-        };
-        for view in views {
-            if let Some(line) = member.peer.video_line(Mid::from(view.mid.as_str()))
-                && let Some(outgoing) = member.peer.sending.line_mut(line)
-            {
-                outgoing.view = View { width: view.width, height: view.height, priority: view.priority };
-            }
-        }
-        self.queue_allocation(id);
-    }
-
     /// What a member is sent has to be looked at again.
     pub(super) fn queue_allocation(&mut self, id: PeerId) {
         if let Some(member) = self.member_mut(id)
@@ -73,10 +54,11 @@ impl Server {
         let candidates = self.candidates(id);
         let wishes: SmallVec<[Wish; 16]> = candidates.iter().map(Candidate::wish).collect();
         let mut grants = Vec::new();
-        let sending = self.member(id).map(|member| &member.peer.sending);
-        let available_bps = sending.and_then(Sending::available_bps);
-        let audio_bps = AUDIO_BPS * sending.map_or(0, Sending::sounds) as u64;
-        let totals = allocation::allocate(available_bps, audio_bps, &wishes, &mut grants);
+        let Some(sending) = self.member_mut(id).map(|member| &mut member.peer.sending) else {
+            return;
+        };
+        let (available_bps, sound_bps) = (sending.available_bps(), sending.sound_bps(now));
+        let totals = allocation::allocate(available_bps, sound_bps, &wishes, &mut grants);
         let mut told = Vec::new();
         for (candidate, grant) in candidates.iter().zip(&grants) {
             let Some(outgoing) = self.member_mut(id).and_then(|member| member.peer.sending.line_mut(candidate.line))
@@ -151,8 +133,9 @@ impl Server {
             None if layers == 0 => {}
             None => subscribers.push(Subscriber { peer: id, line, layers, wanted }),
         }
-        // Of fewer it is told after a while, when it still sends them.
-        let tells = published.layers.want(now, wanted.max(published.layers.told()));
+        // Of fewer it is told after a while, when it still sends them: what one of its subscribers needs says nothing of
+        // how long the others have needed no more.
+        let tells = wanted > published.layers.told() && published.layers.want(now, wanted);
         if tells {
             self.tell_wanted(track, wanted);
         }

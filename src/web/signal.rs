@@ -16,6 +16,7 @@
 //! | `unpublish` | `{"event":"unpublish","kind":"video","source":"screen"}`, optionally with the `mid` |
 //! | `mute` | `{"event":"mute","source":"microphone","muted":true}`: tell the others |
 //! | `view` | `{"event":"view","views":[{"mid":"2","width":640,"height":360,"priority":1}]}`: what the page shows of a line, in device pixels; 0 x 0 pauses its video; lines that are not named stay as they are, and a line that carries somebody else is shown until it is named again |
+//! | `view` | `{"event":"view","views":[{"id":"b7","source":"camera","width":640,"height":360,"priority":2}]}`: the same of a person, on whatever line they are, and the wish to have them on one: where there are fewer lines than people, those with a `priority` of 2 and more come before all but who speaks, and those who are shown before the others |
 //!
 //! Candidates are accepted and not needed: the server is ICE-lite and learns addresses from checks (RFC 8445).
 //!
@@ -23,9 +24,9 @@
 //!
 //! | event | example |
 //! | --- | --- |
-//! | `welcome` | `{"event":"welcome","id":"k3v9x0q2","room":"default","name":"Ann","resume":"...","participants":[{"id":"b7","name":"Bob","muted":["camera"]}],"limits":{"chat_bytes":4096,"name_chars":64,"room_peers":100},"version":"0.1.0"}`: the first message |
+//! | `welcome` | `{"event":"welcome","id":"k3v9x0q2","room":"default","name":"Ann","resume":"...","participants":[{"id":"b7","name":"Bob","muted":["camera"]}],"limits":{"chat_bytes":4096,"name_chars":64,"room_peers":100,"last_n":16},"version":"0.1.0"}`: the first message |
 //! | `history` | `{"event":"history","lines":[{"message":"hi","time":"14:30:45","from":"b7","name":"Bob","id":17}]}`: the last chat lines, if there are any |
-//! | `tracks` | `{"event":"tracks","tracks":[{"mid":"0","id":"b7","kind":"video","source":"camera","muted":false}]}`: what each m-line of the offer that follows carries; `"own":true` marks lines to send on |
+//! | `tracks` | `{"event":"tracks","tracks":[{"mid":"0","id":"b7","kind":"video","source":"camera","muted":false}]}`: what each m-line carries; `"own":true` marks lines to send on. Before each offer it describes that offer; without one it says that lines of the last offer carry somebody else from now on, or nobody |
 //! | `offer` | `{"event":"offer","data":"{\"type\":\"offer\",\"sdp\":\"v=0...\"}"}` |
 //! | `chat` | `{"event":"chat","message":"hi","time":"14:30:45","from":"b7","name":"Bob","id":18}` |
 //! | `joined`, `left` | `{"event":"joined","id":"b7","name":"Bob"}` |
@@ -40,7 +41,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::track::{Kind, Source};
 
-/// Lines that one `view` may name: more than anybody receives.
+/// Lines and people that one `view` may name: more than anybody receives.
 const MAX_VIEWS: usize = 512;
 
 /// What a client says.
@@ -74,9 +75,9 @@ pub enum ClientMessage {
         /// Which, where there are several.
         mid: Option<String>,
     },
-    /// What the page shows of some lines.
+    /// What the page shows of some lines or people.
     View {
-        /// One for each line that has changed.
+        /// One for each that has changed.
         views: Vec<View>,
     },
     /// Tells the others.
@@ -88,11 +89,12 @@ pub enum ClientMessage {
     },
 }
 
-/// What the page shows of one line.
+/// What the page shows of one line, or of one person.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub struct View {
-    /// The m-line.
-    pub mid: String,
+    /// Of what.
+    #[serde(flatten)]
+    pub of: Viewed,
     /// Device pixels; 0 if it is not seen.
     pub width: u32,
     /// The same.
@@ -100,6 +102,24 @@ pub struct View {
     /// Higher is more important.
     #[serde(default)]
     pub priority: u32,
+}
+
+/// What a page shows something of.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Viewed {
+    /// A line, as long as it carries whom it carries.
+    Line {
+        /// The m-line.
+        mid: String,
+    },
+    /// A person, whether they are on a line or not.
+    Person {
+        /// The participant.
+        id: String,
+        /// Camera or screen.
+        source: Source,
+    },
 }
 
 /// Why a frame is no message.
@@ -283,6 +303,8 @@ pub struct Limits {
     pub name_chars: usize,
     /// Participants of a room.
     pub room_peers: usize,
+    /// Others whose tracks one participant gets at once; 0 for no limit.
+    pub last_n: usize,
 }
 
 /// `data` of `offer` and `answer`.
@@ -399,6 +421,8 @@ mod tests {
     #[test]
     fn documented_client_messages_are_understood() {
         let (kind, source, mid) = (Kind::Video, Source::Screen, None);
+        let view = |of, priority| View { of, width: 640, height: 360, priority };
+        let bob = Viewed::Person { id: "b7".to_owned(), source: Source::Camera };
         let expected = [
             ClientMessage::Answer { sdp: "v=0...".to_owned() },
             ClientMessage::Candidate,
@@ -406,7 +430,8 @@ mod tests {
             ClientMessage::Publish { kind, source },
             ClientMessage::Unpublish { kind, source, mid },
             ClientMessage::Mute { source: Source::Microphone, muted: true },
-            ClientMessage::View { views: vec![View { mid: "2".to_owned(), width: 640, height: 360, priority: 1 }] },
+            ClientMessage::View { views: vec![view(Viewed::Line { mid: "2".to_owned() }, 1)] },
+            ClientMessage::View { views: vec![view(bob, 2)] },
         ];
         let examples = documented("//! # Client to server");
         assert_eq!(examples.len(), expected.len());
@@ -425,7 +450,7 @@ mod tests {
                 name: "Ann",
                 resume: "...",
                 participants: vec![Participant { id: "b7", name: "Bob", muted: &[Source::Camera] }],
-                limits: Limits { chat_bytes: 4096, name_chars: 64, room_peers: 100 },
+                limits: Limits { chat_bytes: 4096, name_chars: 64, room_peers: 100, last_n: 16 },
                 version: "0.1.0",
             },
             ServerMessage::History { lines: vec![line(17)] },
@@ -475,6 +500,8 @@ mod tests {
             "{\"event\":\"mute\",\"source\":\"camera\"}",
             "{\"event\":\"view\"}",
             "{\"event\":\"view\",\"views\":[{\"mid\":\"1\",\"width\":-1,\"height\":0}]}",
+            "{\"event\":\"view\",\"views\":[{\"id\":\"b7\",\"width\":1,\"height\":1}]}",
+            "{\"event\":\"view\",\"views\":[{\"width\":1,\"height\":1}]}",
             &deep,
         ] {
             let parsed = ClientMessage::parse(text);

@@ -314,3 +314,34 @@ fn the_others_see_what_is_switched_off_and_on() {
         page.is_sound();
     }
 }
+
+#[test]
+fn who_is_pinned_is_large_and_is_sent_where_not_everybody_is() {
+    let _turn = turn();
+    let Some(mut chromium) = Chromium::start() else { return };
+    // The devices beep in turn, so one of the two is always somebody else.
+    let server = Program::start(&["--last-n", "2", "--loudest", "1"]);
+    let mut ann = chromium.open(&server.link("garden", "Ann"));
+    let names = ["Bob", "Cleo", "Dan"];
+    let others = names.map(|name| chromium.open(&server.link("garden", name)));
+    ann.has_tiles_of(&names);
+    let mut lines = 0;
+    for name in names {
+        ann.press(&format!("#grid .tile[data-name={name}] .corner"));
+        let large = "[...document.querySelectorAll('#stage .tile')].map(({ dataset }) => dataset.name).join()";
+        ann.until(&format!("{name} alone is large"), &format!("{large} === '{name}'"));
+        ann.plays(&tile(name), true, false);
+        lines = lines.max(ann.transceivers());
+    }
+    if let Some(file) = env::var_os("AQ_SCREENSHOT_PINNED") {
+        ann.takes_picture(Path::new(&file));
+    }
+    assert!(lines <= 2 + 2 * 2, "{lines} lines");
+    ann.has_tiles_of(&names);
+    ann.press("#stage .pinned .corner");
+    ann.until("nobody is large", "document.querySelector('#stage').hidden");
+    ann.has_tiles_of(&names);
+    for mut page in others.into_iter().chain([ann]) {
+        page.is_sound();
+    }
+}

@@ -30,6 +30,7 @@ fn what_cannot_work_is_one_line_that_names_the_setting() {
         (&["--addr", "nowhere"][..], &[][..], "--addr (SERVER_ADDR)"),
         (&[], &[("SERVER_ADDR", "nowhere")], "--addr (SERVER_ADDR)"),
         (&["--max-rooms=many"], &[], "--max-rooms (MAX_ROOMS)"),
+        (&["--last-n", "all"], &[], "--last-n (LAST_N)"),
         (&["--adr", ":1"], &[], "--adr"),
         (&["surplus"], &[], "surplus"),
         (&["--addr", &taken_addr], &[], "--addr (SERVER_ADDR)"),

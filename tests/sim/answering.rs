@@ -52,14 +52,17 @@ pub enum Answering {
     /// Twice the same.
     Twice,
     Never,
+    /// Takes no picture.
+    Blind,
 }
 
 impl Browser {
     /// An offer came: looks at it, and remembers to answer.
     pub fn on_offer(&mut self, now: Instant, offer: String) {
         assert!(self.pending_offer.is_none(), "an offer while another is out");
+        // Who comes to a line without an offer may need one more.
         assert!(
-            self.page.offers <= self.changes + 1,
+            self.page.offers <= self.changes + self.page.exchanges + 1,
             "{} offers to {} for {} changes",
             self.page.offers,
             self.name,
@@ -94,6 +97,8 @@ impl Browser {
         for line in lines {
             let track = self.page.tracks.iter().find(|track| track.mid == line.mid);
             match line.direction {
+                // Who came to a line without an offer may need fewer than the one before.
+                "sendonly" if self.page.exchanges > 0 && track.is_none() => {}
                 "sendonly" => {
                     assert!(track.is_some_and(|track| !track.own && track.kind == line.kind), "{line:?}: {track:?}")
                 }
@@ -193,6 +198,10 @@ impl Browser {
                 });
                 rest + &held_back
             }
+            Answering::Blind => sdp::edit(&answer, |line, section| {
+                let is_picture = line.kind == "video" && line.direction == "recvonly";
+                Some(if is_picture { sdp::with_direction(section, "inactive") } else { section.to_owned() })
+            }),
             Answering::Properly | Answering::Twice | Answering::Never => answer,
         };
         let data = json!({"type": "answer", "sdp": answer}).to_string();

@@ -348,7 +348,12 @@ impl Browser {
         assert_eq!(stamp.source.is_audio(), is_audio);
         self.check_header(&packet, &stamp);
         let interval = if is_audio { self.rate.audio } else { self.rate.video };
-        self.streams.entry(ssrc).or_default().handle_packet(&packet, stamp, ids, interval);
+        let stream = self.streams.entry(ssrc).or_default();
+        let before = stream.carries();
+        stream.handle_packet(&packet, stamp, ids, interval);
+        if let Some(before) = before.filter(|before| Some(*before) != stream.carries()) {
+            self.watched.get_mut(&before).expect("it came").cut(now);
+        }
         let watched =
             self.watched.entry((stamp.publisher, stamp.source)).or_insert_with(|| Watched::new(now, is_audio));
         watched.handle_packet(now, &packet, &stamp, ids);

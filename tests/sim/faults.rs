@@ -217,3 +217,20 @@ fn a_flood_of_valid_checks_is_answered_so_far_and_costs_the_call_nothing() {
     sim.assert_complete("main");
     assert!(sim.browser("ann").page.left.is_empty());
 }
+
+#[test]
+fn numbers_from_before_the_first_end_nobody_elses_call() {
+    let mut sim = Sim::new(307);
+    sim.join("ann");
+    sim.begin_at("ann", Camera, 0);
+    sim.join("bob");
+    sim.run(secs(1));
+    let sent = sim.publication("ann", Camera).layers[0].seq_no;
+    assert!((10..7_000).contains(&sent), "{sent}");
+    // More than half of the number space ahead is behind: in 64 bits, almost at their end.
+    sim.publication_mut("ann", Camera).layers[0].seq_no = 0u64.wrapping_sub(25_536);
+    sim.run(secs(2));
+    assert_eq!(sim.live("main"), ["ann", "bob"]);
+    assert!(sim.hears("bob", "ann"));
+    assert_eq!(sim.server.stats().peers_failed, 0);
+}

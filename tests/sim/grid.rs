@@ -61,6 +61,9 @@ fn nine_cameras_share_a_slow_link_and_nobody_else_notices() {
     assert!(told < 20, "bob is told {told} times");
     for name in PEOPLE {
         assert!(sim.longest_gap("zoe", name, Camera, settled) < millis(100));
-        assert_eq!(sim.quality("zoe", name, Camera).expect("told")["limit"], "view");
+        let told = sim.quality("zoe", name, Camera).expect("told");
+        assert!(told["rid"] == "h" && told["limit"] == "none", "{told}");
+        let (_, wanted) = sim.browser(name).page.layers_told.last().expect("told");
+        assert_eq!(wanted, &["q", "h"], "nobody can use the largest, and bob's path does not keep it on");
     }
 }

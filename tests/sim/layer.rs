@@ -51,6 +51,8 @@ pub struct Frame {
     pub publisher: u32,
     pub source: Source,
     pub number: u32,
+    /// Of sound.
+    pub level: u8,
     pub at: Instant,
     pub captured: SystemTime,
     /// RTP time since the first frame.
@@ -151,6 +153,7 @@ impl Layer {
             temporal,
             sync,
             reference: if keyframe || is_audio { 0 } else { before },
+            level: frame.level,
             height: if is_audio { 0 } else { self.load.height },
         }
     }

@@ -42,6 +42,7 @@ mod plans;
 mod quality;
 mod returning;
 mod screen;
+mod seats;
 mod speaking;
 mod storm;
 mod switches;

@@ -13,8 +13,8 @@ const DESCRIPTOR: usize = 6;
 
 const MAGIC: &[u8; 4] = b"SIM!";
 
-/// Magic, publisher, source, frame, index, count, flags, layer, temporal, reference, height, filler length.
-const BODY: usize = 4 + 4 + 1 + 4 + 1 + 1 + 1 + 1 + 1 + 1 + 2 + 2;
+/// Magic, publisher, source, frame, index, count, flags, layer, temporal, reference, level, height, filler length.
+const BODY: usize = 4 + 4 + 1 + 4 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 2 + 2;
 
 /// What a published stream shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,6 +109,8 @@ pub struct Stamp {
     pub sync: bool,
     /// How many pictures before is the one that this is decoded from; 0 for none.
     pub reference: u8,
+    /// Of sound, in decibels below the loudest.
+    pub level: u8,
     /// Lines of the picture.
     pub height: u16,
 }
@@ -146,7 +148,7 @@ impl Stamp {
         payload.push(self.source as u8);
         payload.extend(self.frame.to_be_bytes());
         let flags = u8::from(self.keyframe) | u8::from(self.sync) << 1;
-        payload.extend([self.index, self.count, flags, self.layer, self.temporal, self.reference]);
+        payload.extend([self.index, self.count, flags, self.layer, self.temporal, self.reference, self.level]);
         payload.extend(self.height.to_be_bytes());
         payload.extend(filler.to_be_bytes());
         payload.extend((0..filler).map(|at| self.filler_byte(at)));
@@ -180,9 +182,10 @@ impl Stamp {
             layer: body[12],
             temporal: body[13],
             reference: body[14],
-            height: u16::from_be_bytes([body[15], body[16]]),
+            level: body[15],
+            height: u16::from_be_bytes([body[16], body[17]]),
         };
-        let filler = u16::from_be_bytes([body[17], body[18]]);
+        let filler = u16::from_be_bytes([body[18], body[19]]);
         assert_eq!(payload, stamp.payload(ids, filler), "{stamp:?} was altered on its way");
         (stamp, ids)
     }
@@ -191,7 +194,7 @@ impl Stamp {
     pub fn extensions(&self, captured: SystemTime) -> ExtensionValues {
         let mut values = ExtensionValues::default();
         if self.source.is_audio() {
-            values.audio_level = Some(-((self.frame % 100) as i8));
+            values.audio_level = Some(-(self.level as i8));
             values.voice_activity = Some(self.frame.is_multiple_of(3));
         } else {
             let turns =
@@ -220,6 +223,8 @@ pub struct Publication {
     pub mid: Option<Mid>,
     /// One, or those of simulcast, the smallest first.
     pub layers: Vec<Layer>,
+    /// One request makes a keyframe of every layer, as in Chromium.
+    pub keys_all: bool,
     /// Of the next frame; all before it were sent.
     pub frame: u32,
     /// When keyframes were asked for, of any layer.
@@ -227,6 +232,9 @@ pub struct Publication {
     /// For each frame: captured when.
     pub captured: Vec<Instant>,
     pub next_at: Instant,
+    /// How loud the microphone is, in decibels below the loudest; else it falls, again and again, from the loudest to
+    /// nothing.
+    pub level: Option<u8>,
     last_mid: Option<Mid>,
     start: u32,
 }
@@ -241,10 +249,12 @@ impl Publication {
             wanted: true,
             mid: None,
             layers: vec![Layer::alone(Load::alone(source, rate), start)],
+            keys_all: false,
             frame: 0,
             keyframe_requests: Vec::new(),
             captured: Vec::new(),
             next_at: now + Duration::from_micros(u64::from(mix % 20_000)),
+            level: None,
             last_mid: None,
             start,
         }
@@ -282,6 +292,8 @@ impl Publication {
         let layer = self.layers.iter_mut().find(|layer| layer.rid == rid).expect("a layer that is sent");
         layer.want_keyframe = true;
         layer.keyframe_requests.push(now);
+        let keys_all = self.keys_all;
+        self.layers.iter_mut().for_each(|layer| layer.want_keyframe |= keys_all && layer.is_active);
     }
 
     /// Switches layers off that are not wanted, and on again those that are.
@@ -307,7 +319,8 @@ impl Publication {
             self.next_at += self.interval();
             let elapsed = timestamp_step(self.source, self.interval()).wrapping_mul(self.frame);
             let (source, number) = (self.source, self.frame);
-            let frame = Frame { publisher, source, number, at, captured: captured(at), elapsed };
+            let level = if source.is_audio() { self.level.unwrap_or((number % 100) as u8) } else { 0 };
+            let frame = Frame { publisher, source, number, level, at, captured: captured(at), elapsed };
             for layer in self.layers.iter_mut().filter(|layer| layer.is_active) {
                 let stream = direct.stream_tx_by_mid(mid, layer.rid).expect("a line that sends has a stream");
                 layer.send(&frame, pt, stream);

@@ -209,3 +209,21 @@ fn an_answer_that_nobody_asked_for_harms_nobody_else() {
     assert_undisturbed(&sim, "unexpected-answer");
     sim.assert_complete("main");
 }
+
+#[test]
+fn who_takes_no_picture_any_more_gets_none() {
+    let mut sim = Sim::new(151);
+    sim.join("ann");
+    sim.join("bob");
+    sim.run(secs(3));
+    assert!(sim.sees("bob", "ann"));
+    sim.browser_mut("bob").habits.answering = Answering::Blind;
+    sim.publish("ann", Screen);
+    sim.run(secs(2));
+    let before = sim.counts("bob", "ann", Camera);
+    sim.show("bob", "ann", 360);
+    sim.run(secs(3));
+    let (sent, came) = sim.counts("bob", "ann", Camera);
+    assert!(sent > before.0 && came == before.1, "{} came after all", came - before.1);
+    assert!(sim.hears("bob", "ann"));
+}

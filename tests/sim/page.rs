@@ -41,7 +41,10 @@ pub struct Page {
     pub left: Vec<(Instant, String, String)>,
     /// Offers that came.
     pub offers: u32,
-    awaits_offer: bool,
+    /// Times that `tracks` came without one.
+    pub exchanges: u32,
+    /// The last message was `tracks`.
+    is_described: bool,
 }
 
 /// What one m-line carries.
@@ -73,7 +76,9 @@ impl Page {
         if self.id.is_empty() {
             assert_eq!(event, "welcome", "the first message");
         }
-        assert!(!self.awaits_offer || event == "offer", "{event} between tracks and its offer");
+        let was_described = std::mem::replace(&mut self.is_described, event == "tracks");
+        assert!(event != "offer" || was_described, "tracks come directly before the offer");
+        self.exchanges += u32::from(was_described && event != "offer");
         match event.as_str() {
             "welcome" => self.on_welcome(now, &message),
             "history" => {
@@ -155,7 +160,6 @@ impl Page {
             assert!(track.own || self.tracks.iter().filter(same).count() == 1, "a track on two lines");
         }
         self.announced.push((now, self.tracks.clone()));
-        self.awaits_offer = true;
     }
 
     fn on_layers(&mut self, now: Instant, message: &Value) {
@@ -168,8 +172,6 @@ impl Page {
     }
 
     fn on_offer(&mut self, message: &Value) -> String {
-        assert!(self.awaits_offer, "tracks come directly before the offer");
-        self.awaits_offer = false;
         self.offers += 1;
         let data: Value =
             serde_json::from_str(message["data"].as_str().expect("JSON text in a string")).expect("a description");

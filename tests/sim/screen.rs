@@ -26,7 +26,7 @@ fn a_screen_gives_up_motion_and_no_tile_gets_more_before_it() {
     PEOPLE.iter().for_each(|name| sim.show("bob", name, 360));
     sim.view("bob", "ann", Screen, 1_080, 0);
     // Of 75, 75 and 150 pictures in ten seconds.
-    for (capacity, [middle, highest]) in [(700_000, [0..77, 0..15]), (1_600_000, [60..77, 0..152])] {
+    for (capacity, [middle, highest]) in [(700_000, [0..77, 0..10]), (1_600_000, [60..77, 0..152])] {
         sim.narrow("bob", capacity);
         sim.run(secs(10));
         let settled = sim.now;

@@ -316,6 +316,36 @@ impl Sim {
         }
     }
 
+    /// Everybody in the room gets all that so many others publish, if there are so many, and who those are is what they
+    /// are told. Sound comes of those who speak only.
+    pub fn assert_limited(&self, room: &str, last_n: usize) {
+        let names = self.live(room);
+        for viewer in &names {
+            let others = names.iter().filter(|name| *name != viewer).map(|name| self.browser(name));
+            let published = |browser: &Browser| -> Vec<Source> {
+                let wanted = browser.publications.values().filter(|publication| publication.wanted);
+                wanted.map(|publication| publication.source).collect()
+            };
+            let publishing: Vec<&Browser> = others.filter(|browser| !published(browser).is_empty()).collect();
+            let mut count = 0;
+            for other in &publishing {
+                let told = self.browser(viewer).page.received().filter(|track| track.id == other.page.id);
+                let mut told: Vec<Source> = told.map(|track| track.source).collect();
+                told.sort();
+                let is_seated = !told.is_empty();
+                count += usize::from(is_seated);
+                assert!(!is_seated || told == published(other), "{viewer} has {told:?} of {}", other.name);
+                for source in published(other).into_iter().filter(|source| !source.is_audio()) {
+                    let gets = self.gets(viewer, &other.name, source);
+                    assert_eq!(gets, is_seated, "whether {viewer} gets {}'s {source:?}", other.name);
+                }
+            }
+            let received = self.browser(viewer).page.received();
+            assert!(received.into_iter().all(|track| publishing.iter().any(|other| other.page.id == track.id)));
+            assert_eq!(count, last_n.min(publishing.len()), "how many are sent to {viewer}");
+        }
+    }
+
     /// On a network that loses nothing, nothing is missing in any stream, as sealed and as received, and every
     /// video starts where a decoder can.
     pub fn assert_no_gaps(&self) {

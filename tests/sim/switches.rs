@@ -19,6 +19,7 @@ fn switch(seed: u64, path: Path, switches: usize) -> (Sim, Vec<Decoder>) {
     sim.join_with_layers("ann");
     sim.run(secs(1));
     sim.unpublish("ann", Microphone);
+    sim.publication_mut("ann", Camera).keys_all = true;
     for name in VIEWERS {
         sim.watch(name);
         sim.browser_mut(name).packets = Some(Vec::new());

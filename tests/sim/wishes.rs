@@ -62,3 +62,17 @@ fn a_layer_that_nobody_watches_goes_off_and_is_back_as_soon_as_it_is_wanted() {
     assert!(sim.longest_gap("bob", "ann", Microphone, sim.now - secs(20)) < millis(60));
     sim.assert_no_gaps();
 }
+
+#[test]
+fn who_tells_again_and_again_what_it_shows_keeps_no_layer_on() {
+    let mut sim = Sim::new(771);
+    sim.join_with_layers("ann");
+    sim.watch("bob");
+    sim.run(secs(4));
+    for height in [180, 181].into_iter().cycle().take(10) {
+        sim.show("bob", "ann", height);
+        sim.run(millis(500));
+    }
+    let (_, told) = sim.browser("ann").page.layers_told.last().expect("ann is told");
+    assert_eq!(told, &["q"]);
+}

@@ -165,12 +165,15 @@ impl Estimator {
     /// Lowers the estimate if packets were sent for a while and nothing is heard; to be called a few times a second
     /// while packets are sent.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if let Some((first, last)) = self.unheard
-            && last >= first + SILENCE + 2 * self.round_trip()
-        {
+        if self.has_feedback && self.is_unheard() {
             self.unheard = None;
             self.lower(now, self.estimate / 2.0);
         }
+    }
+
+    /// Packets were sent for a while, and no message ever came: the receiver has agreed to tell, and does not.
+    pub fn is_ignored(&self) -> bool {
+        !self.has_feedback && self.is_unheard()
     }
 
     /// A train of packets that shall be sent now, to learn whether the path carries more; to be asked after
@@ -188,6 +191,10 @@ impl Estimator {
     /// is part of it.
     pub fn round_trip(&self) -> Duration {
         self.round_trip.unwrap_or(ROUND_TRIP)
+    }
+
+    fn is_unheard(&self) -> bool {
+        self.unheard.is_some_and(|(first, last)| last >= first + SILENCE + 2 * self.round_trip())
     }
 
     fn on_round_trip(&mut self, sample: Duration) {
@@ -437,7 +444,7 @@ mod tests {
         // Packets each 100 ms for so long, then nothing.
         for (millis, expected) in [(1_400, 1_000_000), (1_500, 500_000), (3_000, 250_000)] {
             let mut now = Instant::now();
-            let mut estimator = Estimator::new(now, 1_000_000);
+            let mut estimator = Estimator { has_feedback: true, ..Estimator::new(now, 1_000_000) };
             for _ in 0..millis / 100 {
                 now += Duration::from_millis(100);
                 estimator.push(now, 1_200, 0);

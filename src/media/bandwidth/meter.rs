@@ -39,21 +39,33 @@ impl Meter {
         }
         let back = usize::try_from(-since).unwrap_or(0);
         if back < BINS {
-            self.bins[(self.newest + BINS - back) % BINS] += u32::from(bytes);
+            let bin = &mut self.bins[(self.newest + BINS - back) % BINS];
+            // A receiver may say for hours that all came at one time.
+            *bin = bin.saturating_add(bytes.into());
         }
     }
 
     /// Bits a second, once there is enough to tell.
     pub fn rate_bps(&self) -> Option<f64> {
-        let bytes: u32 = self.bins.iter().sum::<u32>() - self.bins[self.newest];
+        let bytes: u64 = self.bins.iter().map(|bytes| u64::from(*bytes)).sum();
+        let bytes = bytes - u64::from(self.bins[self.newest]);
         let seconds = (self.full << BIN_BITS) as f64 / 1e6;
-        (self.full >= ENOUGH).then(|| f64::from(bytes) * 8.0 / seconds)
+        (self.full >= ENOUGH).then(|| bytes as f64 * 8.0 / seconds)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn however_much_comes_at_one_time_it_is_counted() {
+        let mut meter = Meter::default();
+        for bin in 0..=ENOUGH as u32 {
+            (0..100_000).for_each(|_| meter.push(bin << BIN_BITS, u16::MAX));
+        }
+        assert!(meter.rate_bps().is_some_and(|rate| rate > 1e11));
+    }
 
     #[test]
     fn a_rate_is_that_of_the_last_half_second() {

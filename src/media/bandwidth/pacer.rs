@@ -38,10 +38,15 @@ impl Pacer {
         self.burst = (self.rate * BURST.as_secs_f64()).max(BURST_BYTES);
     }
 
+    /// Whether a packet of so many bytes may leave now.
+    pub fn may_leave(&mut self, now: Instant, bytes: usize) -> bool {
+        self.fill(now);
+        self.tokens >= self.needed(bytes)
+    }
+
     /// Whether a packet of so many bytes may leave now; if so it is counted.
     pub fn take(&mut self, now: Instant, bytes: usize) -> bool {
-        self.fill(now);
-        let may_leave = self.tokens >= self.needed(bytes);
+        let may_leave = self.may_leave(now, bytes);
         if may_leave {
             self.tokens -= bytes as f64;
         }
