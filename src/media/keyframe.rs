@@ -32,6 +32,13 @@ pub enum Reason {
     Pli,
 }
 
+impl Reason {
+    /// Whoever waits has a picture meanwhile.
+    pub fn can_wait(self) -> bool {
+        self == Reason::Switch
+    }
+}
+
 /// Merges what subscribers want of one layer.
 #[derive(Debug, Default)]
 pub struct KeyframeBudget {
@@ -44,9 +51,11 @@ pub struct KeyframeBudget {
 }
 
 impl KeyframeBudget {
-    /// Somebody needs a keyframe.
+    /// Somebody needs a keyframe. Of several reasons the first is told, but for one that can wait.
     pub fn request_keyframe(&mut self, reason: Reason) {
-        self.wanted.get_or_insert(reason);
+        if self.wanted.is_none_or(Reason::can_wait) {
+            self.wanted = Some(reason);
+        }
     }
 
     /// A keyframe arrived: nobody waits any more.
@@ -64,12 +73,16 @@ impl KeyframeBudget {
         self.rate_bps = rate_bps;
     }
 
+    /// Whether a request may be sent now, and why.
+    pub fn due(&self, now: Instant) -> Option<Reason> {
+        self.wanted.filter(|_| self.last_request.is_none_or(|last| now >= last + self.spacing()))
+    }
+
     /// Whether a request is to be sent now, and why; if so it counts as sent.
     pub fn poll_request(&mut self, now: Instant) -> Option<Reason> {
-        let wanted = self.wanted?;
-        let spaced = self.last_request.is_none_or(|last| now >= last + self.spacing());
-        spaced.then(|| self.last_request = Some(now))?;
-        Some(wanted)
+        let due = self.due(now)?;
+        self.last_request = Some(now);
+        Some(due)
     }
 
     fn spacing(&self) -> Duration {

@@ -165,12 +165,22 @@ impl Layers {
         self.layers[usize::from(layer)].keyframes.request_keyframe(reason);
     }
 
-    /// Whether a keyframe of a layer is to be asked for now, and why; if so it counts as asked for.
-    pub fn poll_request(&mut self, now: Instant, layer: u8) -> Option<Reason> {
+    /// The layer of which a keyframe is to be asked for now, and why; if so it counts as asked for.
+    ///
+    /// Those who have no picture come before those who want another one. Of several layers it is the smallest, with
+    /// which everybody can begin.
+    pub fn poll_request(&mut self, now: Instant) -> Option<(u8, Reason)> {
         self.requested_at.is_none_or(|last| now >= last + REQUEST_SPACING).then_some(())?;
+        // What does not come is not waited for, unless nothing comes.
+        let comes = |layer: &u8| self.active == 0 || self.active & 1 << layer != 0;
+        let due = (0..LAYERS as u8).filter(comes).filter_map(|layer| {
+            let reason = self.layers[usize::from(layer)].keyframes.due(now)?;
+            Some((reason.can_wait(), layer))
+        });
+        let (_, layer) = due.min()?;
         let reason = self.layers[usize::from(layer)].keyframes.poll_request(now)?;
         self.requested_at = Some(now);
-        Some(reason)
+        Some((layer, reason))
     }
 
     /// How many layers, from the smallest, a tile of so many device pixels can use; all, if the page does not tell.
@@ -338,6 +348,7 @@ mod tests {
     fn requests_for_two_layers_keep_a_distance_that_no_browser_drops() {
         let start = Instant::now();
         let mut layers = Layers::default();
+        play(&mut layers, start, 0..1, &[(0, 0), (2, 0)]);
         let mut sent = Vec::new();
         for ms in 0..2_000 {
             let now = start + Duration::from_millis(ms);
@@ -346,14 +357,42 @@ mod tests {
                 270 | 1_500 => layers.request_keyframe(2, Reason::Switch),
                 _ => {}
             }
-            for layer in 0..LAYERS as u8 {
-                if layers.poll_request(now, layer).is_some() {
-                    sent.push((ms, layer));
-                    layers.handle_packet(now, &packet(now, layer, 0, Some((320, 180))));
-                }
+            if let Some((layer, _)) = layers.poll_request(now) {
+                sent.push((ms, layer));
+                layers.handle_packet(now, &packet(now, layer, 0, Some((320, 180))));
             }
         }
         assert_eq!(sent, [(0, 0), (330, 2), (1_500, 2)]);
+    }
+
+    #[test]
+    fn who_has_no_picture_is_asked_for_first_and_the_smallest_layer_is_for_all() {
+        let start = Instant::now();
+        let mut layers = Layers::default();
+        play(&mut layers, start, 0..1_000, &[(0, 0), (1, 0), (2, 0)]);
+        let mut sent = Vec::new();
+        for ms in 1_000..3_000 {
+            let now = start + Duration::from_millis(ms);
+            // Somebody comes each 50 ms until two seconds are over.
+            if ms < 2_000 && ms % 50 == 0 {
+                layers.request_keyframe(2, Reason::Switch);
+                layers.request_keyframe((ms / 50 % 2) as u8, Reason::Join);
+            }
+            if let Some((layer, reason)) = layers.poll_request(now) {
+                sent.push((ms, layer, reason));
+                layers.handle_packet(now, &packet(now, layer, 0, Some((320, 180))));
+            }
+        }
+        use Reason::{Join, Switch};
+        let expected = [
+            (1_000, 0, Join),
+            (1_330, 1, Join),
+            (1_660, 0, Join),
+            (1_990, 1, Join),
+            (2_320, 0, Join),
+            (2_650, 2, Switch),
+        ];
+        assert_eq!(sent, expected);
     }
 
     #[test]

@@ -96,11 +96,11 @@ impl Server {
                     tell_wanted = track.layers.want(self.now, wanted).then_some(wanted);
                 }
                 has_changed = track.layers.take_changed();
-                request = track.layers.poll_request(self.now, layer);
+                request = track.layers.poll_request(self.now);
             }
             let subscribers = std::mem::take(&mut track.subscribers);
             let track = TrackId { publisher, mid };
-            if let Some(reason) = request {
+            if let Some((layer, reason)) = request {
                 member.peer.request_keyframe(mid, layer);
                 self.stats.keyframe_requests[reason as usize] += 1;
                 self.mark_dirty(publisher);
@@ -285,7 +285,7 @@ impl Server {
         }
         let layer = published.layers.nearest(layer);
         published.layers.request_keyframe(layer, reason);
-        if let Some(reason) = published.layers.poll_request(now, layer) {
+        if let Some((layer, reason)) = published.layers.poll_request(now) {
             member.peer.request_keyframe(track.mid, layer);
             self.stats.keyframe_requests[reason as usize] += 1;
             self.mark_dirty(track.publisher);

@@ -38,6 +38,8 @@ impl State {
             }
             single => types.push(single),
         }
+        // What has no end is forgotten at a keyframe.
+        self.is_in_fragments &= first == 28 || !starts_frame || !types.contains(&7);
         if first != 28 && self.is_in_fragments {
             return Err("a fragment without its last".into());
         }

@@ -9,6 +9,7 @@ use str0m::change::SdpOffer;
 use str0m::media::{Mid, Rid};
 
 use crate::browser::Browser;
+use crate::encoding::Encoding;
 use crate::media::{Camera, Microphone, Screen, Source};
 use crate::page::Track;
 use crate::sdp::{self, Line};
@@ -25,6 +26,8 @@ pub struct Habits {
     pub is_old: bool,
     /// Decodes H.264 and nothing else.
     pub h264_only: bool,
+    /// Sends its camera in another codec than VP8.
+    pub encoding: Option<Encoding>,
     /// Says that it can send its camera in layers, and does if it is asked to.
     pub simulcast: bool,
     /// Its candidates come one by one after the answer, not in it.

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use str0m::format::Codec;
+use str0m::rtp::RtpPacket;
 
 use crate::decoder::body::Body;
 use crate::decoder::{Decoder, Packet};
+use crate::encoding::Dependency;
 use crate::media::Stamp;
 use crate::sim::Sim;
 
@@ -15,19 +17,33 @@ impl Sim {
     pub fn assert_decodable(&self, name: &str) -> Vec<Decoder> {
         let packets = self.browser(name).packets.as_ref().expect("a browser that keeps its packets");
         let videos = packets.iter().filter(|(stamp, _)| !stamp.source.is_audio());
-        let mut streams = BTreeMap::<(u32, u64), _>::new();
-        streams.extend(videos.map(|kept| ((*kept.1.header.ssrc, *kept.1.seq_no), kept)));
-        let mut decoders = BTreeMap::<u32, Decoder>::new();
-        for ((ssrc, seq_no), (stamp, packet)) in streams {
+        let with_bodies = videos.map(|(stamp, packet)| {
             let mut payload = packet.payload.to_vec();
             body(stamp).into_iter().for_each(|body| body.write(&mut payload));
-            let decoder = decoders.entry(ssrc).or_insert_with(|| Decoder::new(Codec::Vp8));
-            let (timestamp, marker) = (packet.header.timestamp, packet.header.marker);
-            let packet = Packet { seq_no, timestamp, marker, payload: &payload, dependency: None };
-            decoder.handle(&packet).unwrap_or_else(|reason| panic!("{name}, {stamp:?}: {reason}"));
-        }
-        decoders.into_values().collect()
+            (packet, payload)
+        });
+        decode(name, Codec::Vp8, with_bodies)
     }
+
+    /// The same of another codec than VP8, of what is in `encoded`.
+    pub fn assert_encoded_decodable(&self, name: &str, codec: Codec) -> Vec<Decoder> {
+        let packets = self.browser(name).encoded.as_ref().expect("a browser that expects it");
+        decode(name, codec, packets.iter().map(|packet| (packet, packet.payload.to_vec())))
+    }
+}
+
+fn decode<'a>(name: &str, codec: Codec, packets: impl Iterator<Item = (&'a RtpPacket, Vec<u8>)>) -> Vec<Decoder> {
+    let mut streams = BTreeMap::<(u32, u64), _>::new();
+    streams.extend(packets.map(|kept| ((*kept.0.header.ssrc, *kept.0.seq_no), kept)));
+    let mut decoders = BTreeMap::<u32, Decoder>::new();
+    for ((ssrc, seq_no), (packet, payload)) in streams {
+        let decoder = decoders.entry(ssrc).or_insert_with(|| Decoder::new(codec));
+        let dependency = packet.header.ext_vals.user_values.get().map(|Dependency(value)| value.as_slice());
+        let (timestamp, marker) = (packet.header.timestamp, packet.header.marker);
+        let packet = Packet { seq_no, timestamp, marker, payload: &payload, dependency };
+        decoder.handle(&packet).unwrap_or_else(|reason| panic!("{name}: {reason}"));
+    }
+    decoders.into_values().collect()
 }
 
 /// What the first packet of a picture says of it.

@@ -19,7 +19,11 @@ fn a_path_that_drops_is_followed_down_and_up() {
     sim.narrow("bob", 3_000_000);
     sim.run(millis(400));
     CAMERAS.iter().for_each(|name| sim.show("bob", name, 360));
-    sim.run(secs(12));
+    sim.run(secs(6));
+    let settled = sim.now;
+    sim.run(secs(6));
+    let before = sim.received("bob", settled);
+    assert!(before >= 1_800_000, "{before} bit/s of 3 Mbit/s");
     let dropped = sim.now;
     sim.narrow("bob", 500_000);
     sim.run(secs(2));
@@ -29,7 +33,7 @@ fn a_path_that_drops_is_followed_down_and_up() {
     assert!(sent < 500_000, "{sent} bit/s are sent 2 s after the drop");
     sim.run(secs(12));
     let (sent, waited) = (sim.offered("bob", followed), sim.queueing("bob", followed));
-    assert!((200_000..500_000).contains(&sent) && waited < millis(120), "{sent} bit/s, {waited:?}");
+    assert!((200_000..500_000).contains(&sent) && waited < millis(170), "{sent} bit/s, {waited:?}");
     for name in SOUNDS {
         let silence = sim.longest_gap("bob", name, Microphone, dropped);
         assert!(silence < millis(400), "{name} is not heard for {silence:?}");
@@ -41,7 +45,7 @@ fn a_path_that_drops_is_followed_down_and_up() {
     let back = (1..=15).find(|_| {
         let since = sim.now;
         sim.run(secs(1));
-        sim.received("bob", since) >= 2_400_000
+        sim.received("bob", since) >= before * 4 / 5
     });
     assert!(back.is_some(), "{} bit/s in 15 s", sim.received("bob", widened));
     sim.run(secs(3));

@@ -3,8 +3,10 @@
 use std::time::{Instant, SystemTime};
 
 use str0m::media::{Pt, Rid};
-use str0m::rtp::{RtpWrite, StreamTx};
+use str0m::rtp::{ExtensionValues, RtpWrite, StreamTx};
 
+use crate::decoder::encoder::Encoder;
+use crate::encoding::Dependency;
 use crate::media::{PictureIds, Rate, Source, Stamp, is_marked};
 
 /// Temporal layers of pictures in simulcast, as browsers send them (L1T3): for each how many pictures before it is the
@@ -70,6 +72,8 @@ pub struct Layer {
     /// When keyframes of it were asked for.
     pub keyframe_requests: Vec<Instant>,
     pub sent_packets: u64,
+    /// Makes its pictures, if they are not of VP8.
+    pub encoder: Option<Encoder>,
     index: u8,
     load: Load,
     /// Of the first frame.
@@ -101,6 +105,7 @@ impl Layer {
             want_keyframe: true,
             keyframe_requests: Vec::new(),
             sent_packets: 0,
+            encoder: None,
             index,
             load,
             timestamp: mix,
@@ -111,6 +116,9 @@ impl Layer {
 
     /// Sends one frame, whatever it is a layer of.
     pub fn send(&mut self, frame: &Frame, pt: Pt, stream: &mut StreamTx) {
+        if self.encoder.is_some() {
+            return self.send_encoded(frame, pt, stream);
+        }
         let stamp = self.next_stamp(frame);
         let (least, more) = self.load.filler;
         for index in 0..stamp.count {
@@ -123,6 +131,24 @@ impl Layer {
                 .ext_vals(stamp.extensions(frame.captured))
                 .nackable(!frame.source.is_audio());
             stream.write_rtp(write);
+            self.seq_no += 1;
+            self.sent_packets += 1;
+        }
+    }
+
+    fn send_encoded(&mut self, frame: &Frame, pt: Pt, stream: &mut StreamTx) {
+        let encoder = self.encoder.as_mut().expect("whoever calls has looked");
+        if std::mem::take(&mut self.want_keyframe) {
+            encoder.request_keyframe();
+        }
+        for sent in encoder.encode() {
+            let mut values = ExtensionValues::default();
+            if let Some(dependency) = sent.dependency {
+                values.user_values.set(Dependency(dependency));
+            }
+            let timestamp = self.timestamp.wrapping_add(frame.elapsed);
+            let write = RtpWrite::new(pt, self.seq_no.into(), timestamp, frame.at, sent.payload);
+            stream.write_rtp(write.marker(sent.marker).ext_vals(values).nackable(true));
             self.seq_no += 1;
             self.sent_packets += 1;
         }

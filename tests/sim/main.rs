@@ -16,6 +16,7 @@ mod browser;
 #[path = "../decoder/mod.rs"]
 mod decoder;
 mod decoding;
+mod encoding;
 mod layer;
 mod media;
 mod network;

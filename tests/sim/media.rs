@@ -6,6 +6,7 @@ use str0m::change::DirectApi;
 use str0m::media::{MediaTime, Mid, Pt, Rid};
 use str0m::rtp::{AbsCaptureTime, ExtensionValues, VideoOrientation};
 
+use crate::encoding::Encoding;
 use crate::layer::{Frame, Layer, Load};
 
 /// Length of the VP8 payload descriptor that `Stamp::payload` writes (RFC 7741 section 4.2, every field present).
@@ -219,6 +220,8 @@ pub struct Publication {
     pub rate: Rate,
     /// The page shows it as published.
     pub wanted: bool,
+    /// Its codec, if that is not VP8.
+    pub encoding: Option<Encoding>,
     /// The m-line; `None` while the server has not offered one.
     pub mid: Option<Mid>,
     /// One, or those of simulcast, the smallest first.
@@ -247,6 +250,7 @@ impl Publication {
             source,
             rate,
             wanted: true,
+            encoding: None,
             mid: None,
             layers: vec![Layer::alone(Load::alone(source, rate), start)],
             keys_all: false,
@@ -276,7 +280,10 @@ impl Publication {
         if mid.is_some() && !rids.is_empty() && self.layers[0].rid.is_none() {
             self.layers = Layer::simulcast(rids, self.start);
         }
-        for layer in &mut self.layers {
+        for (index, layer) in self.layers.iter_mut().enumerate() {
+            if let Some(encoding) = self.encoding {
+                layer.encoder.get_or_insert_with(|| encoding.encoder(index, self.start));
+            }
             layer.want_keyframe = true;
             // A new SSRC starts without rollovers, and the same one may never go back.
             if mid.is_some() && self.last_mid != mid {

@@ -14,7 +14,7 @@ const HEAD: &str = "\
 # What somebody gets who watches four cameras, one on 720 lines and three on 360, in 10 seconds from the 8th on: packets
 # lost at random each way, in percent; what the path carries, in kbit/s; what came of media; how long 95 % waited in the
 # path's queue, in milliseconds; how often a picture stood for more than 200 ms; how many lines the pictures had.
-# Held by tests/sim/quality.rs, which `AQ_UPDATE=1 cargo test --test sim quality` lets write it anew.
+# Held by tests/sim/quality.rs; `AQ_UPDATE=1 cargo test --test sim quality` writes it anew, the middle of five runs.
 loss capacity goodput waited freezes lines
 ";
 
@@ -69,14 +69,31 @@ impl Row {
         }
     }
 
-    /// Whether it is the same but for what comes from the order of str0m's maps and the lengths of handshakes: seen in
-    /// some runs, half as much as is let pass.
+    /// The middle of each figure in so many runs.
+    fn median(loss: u32, capacity: u64, times: usize) -> Self {
+        let rows: Vec<_> = (0..times).map(|_| Self::measure(loss, capacity)).collect();
+        let middle = |figure: fn(&Row) -> u64| {
+            let mut figures: Vec<_> = rows.iter().map(figure).collect();
+            figures.sort_unstable();
+            figures[times / 2]
+        };
+        Self {
+            loss,
+            capacity,
+            goodput: middle(|row| row.goodput),
+            waited: middle(|row| row.waited),
+            freezes: middle(|row| row.freezes),
+            lines: middle(|row| row.lines),
+        }
+    }
+
+    /// Whether it is the same but for what the order of str0m's maps and the lengths of handshakes make of it.
     fn is_near(&self, held: &Self) -> bool {
         let is_near = |one: u64, other: u64, most: u64| one.abs_diff(other) <= most;
         (self.loss, self.capacity) == (held.loss, held.capacity)
             && is_near(self.goodput, held.goodput, held.goodput / 5)
-            && is_near(self.waited, held.waited, 130)
-            && is_near(self.freezes, held.freezes, 6 + held.freezes / 2)
+            && is_near(self.waited, held.waited, 90)
+            && is_near(self.freezes, held.freezes, 8 + held.freezes / 2)
             && is_near(self.lines, held.lines, held.lines / 12)
     }
 
@@ -94,20 +111,39 @@ impl Row {
     }
 }
 
+/// Measures some of the rows of the table, each so many times, and gives of each figure what is in the middle.
+fn measure(which: &[(u32, u64)], times: usize) -> Vec<Row> {
+    std::thread::scope(|scope| {
+        let rows = which.iter().map(|(loss, capacity)| scope.spawn(move || Row::median(*loss, *capacity, times)));
+        let rows: Vec<_> = rows.collect();
+        rows.into_iter().map(|row| row.join().expect("what is true of any simulation holds")).collect()
+    })
+}
+
 #[test]
 fn paths_carry_what_the_table_says() {
-    let rows: Vec<Row> = std::thread::scope(|scope| {
-        let threads = LOSSES.map(|loss| scope.spawn(move || CAPACITIES.map(|capacity| Row::measure(loss, capacity))));
-        threads.into_iter().flat_map(|thread| thread.join().expect("nothing fails")).collect()
-    });
-    let mut measured = String::from(HEAD);
-    rows.iter().for_each(|row| row.write(&mut measured));
+    let paths = LOSSES.iter().flat_map(|loss| CAPACITIES.iter().map(|capacity| (*loss, *capacity)));
+    let paths: Vec<_> = paths.collect();
+    let write = |rows: &[Row]| {
+        let mut text = String::from(HEAD);
+        rows.iter().for_each(|row| row.write(&mut text));
+        text
+    };
     if std::env::var_os("AQ_UPDATE").is_some() {
-        return std::fs::write(FILE, measured).expect("the file can be written");
+        return std::fs::write(FILE, write(&measure(&paths, 5))).expect("the file can be written");
     }
     let text = std::fs::read_to_string(FILE).expect("the file is there");
     let lines = text.lines().filter(|line| line.trim_start().starts_with(|first: char| first.is_ascii_digit()));
-    let expected: Vec<Row> = lines.map(Row::read).collect();
-    let holds = expected.len() == rows.len() && expected.iter().zip(&rows).all(|(held, row)| row.is_near(held));
-    assert!(holds, "{FILE} says\n{text}\nand measured is\n{measured}\n`AQ_UPDATE=1` takes it as it is");
+    let held: Vec<Row> = lines.map(Row::read).collect();
+    assert_eq!(held.iter().map(|row| (row.loss, row.capacity)).collect::<Vec<_>>(), paths, "the rows of {FILE}");
+    let mut rows = measure(&paths, 1);
+    let is_off = |row: &Row| held.iter().all(|held| !row.is_near(held));
+    let off: Vec<_> = rows.iter().filter(|row| is_off(row)).map(|row| (row.loss, row.capacity)).collect();
+    // One run may be unlucky.
+    for again in measure(&off, 3) {
+        let row = rows.iter_mut().find(|row| (row.loss, row.capacity) == (again.loss, again.capacity));
+        *row.expect("it was measured before") = again;
+    }
+    let off: Vec<_> = rows.iter().filter(|row| is_off(row)).collect();
+    assert!(off.is_empty(), "{FILE} says\n{text}\nand measured is\n{}\n`AQ_UPDATE=1` takes it as it is", write(&rows));
 }

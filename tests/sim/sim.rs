@@ -232,6 +232,7 @@ impl Sim {
             sources: vec![Microphone, Camera],
             is_old: false,
             h264_only: false,
+            encoding: None,
             simulcast: false,
             trickles: tag.is_multiple_of(3),
             answer_delay: Duration::from_millis(15),

@@ -26,19 +26,19 @@ fn publisher(seed: u64) -> Sim {
 fn storm(sim: &mut Sim, within: Duration) -> (Instant, Vec<Duration>) {
     let began = sim.now;
     let names: Vec<String> = (0..WATCHERS).map(|number| format!("w{number}")).collect();
-    for (number, name) in names.iter().enumerate() {
-        sim.run(began + within * number as u32 / WATCHERS as u32 - sim.now);
-        sim.watch(name);
-    }
     let heights = [180, 360, 720];
-    let mut told = 0;
+    let (mut came, mut told) = (0, 0);
     while sim.now < began + within + millis(1_500) {
-        sim.run(millis(10));
+        while came < WATCHERS && sim.now >= began + within * came as u32 / WATCHERS as u32 {
+            sim.watch(&names[came]);
+            came += 1;
+        }
         // Each tells its size as soon as it has a line.
-        while told < WATCHERS && sim.browser(&names[told]).page.received().next().is_some() {
+        while told < came && sim.browser(&names[told]).page.received().next().is_some() {
             sim.show(&names[told], "ann", heights[told % heights.len()]);
             told += 1;
         }
+        sim.run(millis(5));
     }
     let waits = names.iter().map(|name| {
         let connected = sim.browser(name).connected_at.expect("connected");

@@ -2,8 +2,11 @@
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use str0m::format::Codec;
 
 use crate::decoder::Decoder;
+use crate::decoder::encoder::Mode;
+use crate::encoding::Encoding;
 use crate::media::{Camera, Microphone, Rate};
 use crate::network::Path;
 use crate::sim::{Sim, World};
@@ -62,5 +65,37 @@ fn five_hundred_switches_break_no_picture_where_packets_get_lost_and_come_late()
     for name in VIEWERS {
         let watched = sim.watched(name, "ann", Camera).expect("seen");
         assert!(watched.longest_gap < millis(600), "{name} stood still for {:?}", watched.longest_gap);
+    }
+}
+
+#[test]
+fn switches_break_no_picture_of_any_codec() {
+    let encodings = [(Codec::Vp9, Mode::Vp9L1T3), (Codec::Av1, Mode::Av1L1T3), (Codec::H264, Mode::H264)];
+    for (codec, mode) in encodings {
+        for path in [Path::GOOD, Path::GOOD.with_loss(0.02).with_disorder(0.02)] {
+            let mut sim = Sim::new(762);
+            let mut rng = StdRng::seed_from_u64(762);
+            sim.join_as("ann", |habits| {
+                (habits.simulcast, habits.encoding) = (true, Some(Encoding { codec, mode }));
+                habits.sources = vec![Camera];
+            });
+            for name in VIEWERS {
+                sim.watch(name);
+                sim.browser_mut(name).encoded = Some(Vec::new());
+            }
+            sim.run(secs(3));
+            ["ann"].iter().chain(&VIEWERS).for_each(|name| sim.set_path(name, path));
+            let end = sim.now + secs(30);
+            while sim.now < end {
+                let viewer = VIEWERS[rng.random_range(0..VIEWERS.len())];
+                sim.show(viewer, "ann", HEIGHTS[rng.random_range(0..HEIGHTS.len())]);
+                sim.run(millis(rng.random_range(0..100)));
+            }
+            let decoders: Vec<_> = VIEWERS.iter().flat_map(|name| sim.assert_encoded_decodable(name, codec)).collect();
+            let switches: usize = decoders.iter().map(|decoder| decoder.switches).sum();
+            let pictures = decoders.iter().map(|decoder| decoder.frames.iter().sum::<usize>()).min();
+            assert!(decoders.len() == VIEWERS.len() && switches > 100, "{switches} switches of {codec:?}");
+            assert!(pictures > Some(700), "{pictures:?} pictures of {codec:?} in 33 s");
+        }
     }
 }

@@ -1,0 +1,64 @@
+//! Cameras in another codec than VP8. Their pictures are those of `decoder::encoder`; who gets them keeps them for a
+//! decoder.
+
+use str0m::format::Codec;
+use str0m::rtp::{Extension, ExtensionSerializer, ExtensionValues};
+
+use crate::decoder::encoder::{Encoder, Mode};
+
+const DEPENDENCY_DESCRIPTOR: &str =
+    "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
+
+/// A codec, and what its encoder makes of pictures.
+#[derive(Clone, Copy, Debug)]
+pub struct Encoding {
+    pub codec: Codec,
+    pub mode: Mode,
+}
+
+impl Encoding {
+    /// The encoder of one layer; `start` spreads its numbers.
+    pub fn encoder(self, layer: usize, start: u32) -> Encoder {
+        let mix = start.wrapping_add(layer as u32).wrapping_mul(2_654_435_761);
+        Encoder::new(self.mode, 1 + layer as u32, (mix >> 17) as u16)
+    }
+}
+
+/// The value of a dependency descriptor's element.
+#[derive(Clone, Debug)]
+pub struct Dependency(pub Vec<u8>);
+
+/// The element, which str0m does not know, as it is on the wire.
+pub fn dependency() -> Extension {
+    Extension::with_serializer(DEPENDENCY_DESCRIPTOR, Raw)
+}
+
+#[derive(Debug)]
+struct Raw;
+
+impl ExtensionSerializer for Raw {
+    fn write_to(&self, buffer: &mut [u8], values: &ExtensionValues) -> usize {
+        let Some(Dependency(value)) = values.user_values.get() else {
+            return 0;
+        };
+        buffer[..value.len()].copy_from_slice(value);
+        value.len()
+    }
+
+    fn parse_value(&self, value: &[u8], values: &mut ExtensionValues) -> bool {
+        values.user_values.set(Dependency(value.to_vec()));
+        true
+    }
+
+    fn is_video(&self) -> bool {
+        true
+    }
+
+    fn is_audio(&self) -> bool {
+        false
+    }
+
+    fn requires_two_byte_form(&self, values: &ExtensionValues) -> bool {
+        values.user_values.get::<Dependency>().is_some_and(|Dependency(value)| value.len() > 16)
+    }
+}
