@@ -66,7 +66,9 @@ impl Server {
                 continue;
             };
             let quality = candidate.quality(grant);
-            if outgoing.quality.replace(quality) != Some(quality) {
+            // Of what has never come there is nothing to tell.
+            let is_known = !candidate.grades.is_empty() || outgoing.quality.is_some();
+            if is_known && outgoing.quality.replace(quality) != Some(quality) {
                 told.push((outgoing.mid, quality));
             }
             let selection = candidate.selection(grant);
