@@ -145,15 +145,21 @@ fn run(shape: &Shape, frames: usize) -> (u64, f64, f64) {
     }
     let receivers = shape.publishers + shape.watchers - 1;
     let expected = (frames * FRAME_PACKETS * sending.len() * receivers) as u64;
+    let nanos = world.spent.as_nanos() as f64 / expected as f64;
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed) as f64 / expected as f64;
+    world.is_measured = false;
+    if shape.estimated {
+        // The last may still wait for their pace.
+        world.run(Duration::from_millis(200));
+    }
     let arrived: u64 = world.clients.iter().map(|client| client.arrived).sum();
     let decrypted: u64 = world.clients.iter().map(|client| client.decrypted).sum();
-    // Where paths are estimated, some packets are sent again.
-    assert_eq!(if shape.estimated { decrypted } else { arrived }, expected, "everything arrived");
+    // Where paths are estimated, some packets are sent again, and some of the warm-up waited for their pace.
+    let is_complete = if shape.estimated { decrypted >= expected } else { arrived == expected };
+    assert!(is_complete, "everything arrived: {arrived} and {decrypted} of {expected}");
     for client in world.clients.iter().filter(|client| client.sampled && !shape.estimated) {
         assert_eq!(client.decrypted, client.arrived, "and can be decrypted");
     }
-    let nanos = world.spent.as_nanos() as f64 / expected as f64;
-    let allocations = ALLOCATIONS.load(Ordering::Relaxed) as f64 / expected as f64;
     (expected, nanos, allocations)
 }
 
