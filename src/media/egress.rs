@@ -129,6 +129,11 @@ impl Egress {
         }
     }
 
+    /// Whether a probe is on its way.
+    pub fn is_probing(&self) -> bool {
+        self.train.is_some()
+    }
+
     /// Whether the probe needs a packet more by now; what was sent meanwhile counts.
     pub fn needs_padding(&mut self, now: Instant) -> bool {
         let Some(Train { probe, started, bytes, packets }) = self.train else {

@@ -235,6 +235,11 @@ impl Sending {
         }
     }
 
+    /// Whether a probe is on its way.
+    pub fn is_probing(&self) -> bool {
+        self.egress.as_ref().is_some_and(Egress::is_probing)
+    }
+
     /// When the next packet that was held may leave.
     pub fn next_release(&mut self, now: Instant) -> Option<Instant> {
         Some(self.egress.as_mut()?.pacer.next_release(now, LARGEST_PACKET))

@@ -182,7 +182,10 @@ impl Server {
 
     /// Sends what is queued for a member.
     pub(super) fn on_receiver(&mut self, id: PeerId) {
-        self.release(id);
+        // Most have nothing that waits.
+        if self.member(id).is_some_and(|member| !member.held.is_empty() || member.peer.sending.is_probing()) {
+            self.release(id);
+        }
         let slot = &mut self.slots[id.slot as usize];
         let Some(member) = slot.member.as_deref_mut().filter(|_| slot.generation == id.generation) else {
             return;
