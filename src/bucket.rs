@@ -17,6 +17,11 @@ impl Bucket {
         Self { tokens: burst, filled: now, rate, burst }
     }
 
+    /// Changes what it gives; no more is left in it than fits.
+    pub fn resize(&mut self, rate: f64, burst: f64) {
+        (self.rate, self.burst) = (rate, burst);
+    }
+
     /// Takes one; false if there is none.
     pub fn take(&mut self, now: Instant) -> bool {
         self.take_many(now, 1.0)
@@ -51,5 +56,8 @@ mod tests {
         assert_eq!(taken(&mut bucket, 60_000), 20);
         let later = start + Duration::from_millis(61_000);
         assert!(!bucket.take_many(later, 10.5) && bucket.take_many(later, 10.0) && !bucket.take(later));
+        bucket.resize(100.0, 5.0);
+        assert_eq!(taken(&mut bucket, 62_000), 5);
+        assert_eq!(taken(&mut bucket, 62_030), 3);
     }
 }

@@ -50,6 +50,9 @@ pub struct Rewritten {
     pub left_out: u16,
     /// The source begins with this packet.
     pub starts: bool,
+    /// Its picture was left out, but its number was kept for it: it goes out without contents, or a receiver would wait
+    /// for it.
+    pub is_empty: bool,
 }
 
 /// The source that is being forwarded, and how its numbers map.
@@ -72,6 +75,8 @@ struct Run {
     /// Packets and pictures left out up to its end, since the source began.
     packets: u64,
     pictures: u16,
+    /// Of its first picture and its last.
+    timestamps: (u32, u32),
 }
 
 /// One outgoing SSRC.
@@ -140,21 +145,26 @@ impl Forward {
         if is_new && let Some(source) = &mut self.source {
             source.highest = packet.seq_no;
         }
+        let mut is_empty = false;
         let (packets, pictures) = if is_new {
             let before = self.picture;
             if self.leaves_out(packet.timestamp, description, limit) {
-                self.leave_out(packet.seq_no, self.picture != before);
+                self.leave_out(packet, self.picture != before);
                 return None;
             }
             self.left_out.back().map_or((0, 0), |run| (run.packets, run.pictures))
-        } else if packet.seq_no < self.known_from || description.temporal > self.temporal.min(limit) {
-            // Nobody would miss it but a picture that is not sent either.
+        } else if packet.seq_no < self.known_from {
             return None;
         } else {
-            let before = self.left_out.iter().rfind(|run| run.first <= packet.seq_no);
+            let next = self.left_out.partition_point(|run| run.first <= packet.seq_no);
+            let before = next.checked_sub(1).and_then(|index| self.left_out.get(index));
             if before.is_some_and(|run| packet.seq_no < run.end) {
                 return None;
             }
+            let is_of = |timestamp: Option<u32>| timestamp == Some(packet.timestamp);
+            is_empty = description.temporal > self.temporal.min(limit)
+                || is_of(before.map(|run| run.timestamps.1))
+                || is_of(self.left_out.get(next).map(|run| run.timestamps.0));
             before.map_or((0, 0), |run| (run.packets, run.pictures))
         };
         let seq_no = source.first_out + since_start - packets;
@@ -163,7 +173,7 @@ impl Forward {
             self.next_seq_no = seq_no + 1;
             self.last_sent = Some((packet.captured, timestamp));
         }
-        Some(Rewritten { seq_no, timestamp, left_out: pictures, starts })
+        Some(Rewritten { seq_no, timestamp, left_out: pictures, starts, is_empty })
     }
 
     /// Whether the picture that a packet belongs to is left out: decided with its first packet that comes, so that
@@ -186,15 +196,17 @@ impl Forward {
         is_left_out
     }
 
-    fn leave_out(&mut self, seq_no: u64, is_new_picture: bool) {
+    fn leave_out(&mut self, packet: &Incoming, is_new_picture: bool) {
+        let (seq_no, timestamp) = (packet.seq_no, packet.timestamp);
         let last = self.left_out.back_mut();
         let (packets, pictures) = last.as_ref().map_or((0, 0), |run| (run.packets, run.pictures));
         let (packets, pictures) = (packets + 1, pictures.wrapping_add(u16::from(is_new_picture)));
         if let Some(run) = last.filter(|run| run.end == seq_no) {
-            (run.end, run.packets, run.pictures) = (seq_no + 1, packets, pictures);
+            (run.end, run.packets, run.pictures, run.timestamps.1) = (seq_no + 1, packets, pictures, timestamp);
             return;
         }
-        self.left_out.push_back(Run { first: seq_no, end: seq_no + 1, packets, pictures });
+        let timestamps = (timestamp, timestamp);
+        self.left_out.push_back(Run { first: seq_no, end: seq_no + 1, packets, pictures, timestamps });
         if self.left_out.len() > RUNS && self.left_out.pop_front().is_some() {
             // What comes before all runs that are remembered would be counted as if nothing had been left out.
             self.known_from = self.left_out[0].first;
@@ -419,8 +431,31 @@ mod tests {
         assert_eq!(out, [Some((0, 0)), None, Some((2, 1)), None, Some((4, 2))]);
         let late = layered(&mut forward, &[((1, 1, 0, false), 0), ((5, 1, 0, false), 0)]);
         assert_eq!(late, [Some((1, 0)), Some((3, 2))]);
-        let again = layered(&mut forward, &[((2, 1, 1, false), 2), ((4, 1, 0, false), 2), ((5, 1, 2, false), 2)]);
-        assert_eq!(again, [None, None, None], "what was left out stays so");
+        let again = layered(&mut forward, &[((2, 1, 1, false), 2), ((4, 1, 0, false), 2)]);
+        assert_eq!(again, [None, None], "what was left out stays so");
+    }
+
+    #[test]
+    fn what_comes_late_of_a_picture_that_was_left_out_goes_without_contents() {
+        let upper = Description { temporal: 2, ..Description::default() };
+        let lower = Description::default();
+        // Sequence number, picture, limit; of a picture of the highest layer or of the lowest.
+        let late = |limit, late: u64| {
+            let mut forward = Forward::new(0);
+            for (seq_no, timestamp, description) in [(0, 0, &lower), (2, 1, &upper), (4, 2, &lower)] {
+                forward.rewrite(&packet(1, seq_no, timestamp, seq_no == 0), description, limit);
+            }
+            let rewritten = forward.rewrite(&packet(1, late, 1, false), &upper, 2).expect("its number was kept");
+            (rewritten.seq_no, rewritten.is_empty)
+        };
+        assert_eq!([late(0, 1), late(0, 3)], [(1, true), (2, true)], "before and behind what was seen of it");
+        assert_eq!([late(2, 1), late(2, 3)], [(1, false), (3, false)], "nothing was left out");
+        let mut forward = Forward::new(0);
+        for (seq_no, description) in [(0, &lower), (2, &lower)] {
+            forward.rewrite(&packet(1, seq_no, seq_no as u32, seq_no == 0), description, 2);
+        }
+        let whole = forward.rewrite(&packet(1, 1, 1, false), &upper, 0).expect("its number was kept");
+        assert!(whole.is_empty, "none of it is sent");
     }
 
     #[test]

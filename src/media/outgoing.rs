@@ -8,7 +8,7 @@ use str0m::format::Codec;
 use str0m::media::{Frequency, Mid};
 
 use crate::datagrams::Datagrams;
-use crate::media::allocation::Quality;
+use crate::media::allocation::{Limit, Quality};
 use crate::media::codec::{self, PictureId};
 use crate::media::egress::Egress;
 use crate::media::elements::{Elements, Ids};
@@ -266,12 +266,14 @@ impl Outgoing {
             }
             self.forward.pause();
         }
-        // Those that are not told apart count as the highest.
-        let limited = self.target.filter(|target| target.temporal < Selection::BEST.temporal);
-        let limit = limited.map_or(u8::MAX, |target| target.temporal);
+        let limit = self.limit(packet.layer);
         let Some(rewritten) = self.forward.rewrite(&packet.incoming, &packet.description, limit) else {
             return if self.is_waiting() { Outcome::AwaitsKeyframe } else { Outcome::Old };
         };
+        if rewritten.is_empty {
+            self.write_padding(now, *pt, self.ssrc, rewritten.timestamp, rewritten.seq_no, 1, egress, datagrams);
+            return Outcome::NotSelected;
+        }
         self.layer = packet.layer;
         if rewritten.starts {
             self.numbering.start();
@@ -321,7 +323,7 @@ impl Outgoing {
         let Some(left) = self.rtx_allowance.checked_sub(packet.wire_bytes()) else {
             return false;
         };
-        let is_sent = self.pad(now, sent, packet, egress, datagrams);
+        let is_sent = egress.take_repair(now, packet.wire_bytes()) && self.pad(now, sent, packet, egress, datagrams);
         if is_sent {
             self.rtx_allowance = left;
         }
@@ -357,20 +359,8 @@ impl Outgoing {
         };
         let seq_no = self.rtx_seq_no;
         self.rtx_seq_no += 1;
-        let buffer = datagrams.buffer();
-        let start = buffer.len();
         let timestamp = self.last.map_or(0, |(timestamp, ..)| timestamp);
-        write_head(HAS_PADDING, *pt, seq_no, timestamp, ssrc, buffer);
-        if self.accepted.contains(TRANSPORT_CC_ID) {
-            let number = egress.number(now, usize::from(PADDING_BYTES) + WIRE_OVERHEAD).to_be_bytes();
-            Elements::default().write(self.accepted, &[(TRANSPORT_CC_ID, &number)], buffer);
-            buffer[start] |= HAS_EXTENSIONS;
-        }
-        let header = buffer.len() - start;
-        buffer.resize(buffer.len() + usize::from(PADDING_BYTES) - 1, 0);
-        buffer.push(PADDING_BYTES);
-        egress.srtp.seal_rtp(buffer, start, header, seq_no);
-        datagrams.finish(egress.route);
+        self.write_padding(now, *pt, ssrc, timestamp, seq_no, PADDING_BYTES, egress, datagrams);
         true
     }
 
@@ -405,6 +395,22 @@ impl Outgoing {
         })
     }
 
+    /// The highest temporal layer that is sent of a layer.
+    fn limit(&self, layer: u8) -> u8 {
+        match self.target {
+            // What the path does not carry is thinned until the smaller layer's keyframe is here.
+            Some(target) if target.layer < layer && self.is_short() => 0,
+            Some(target) if target.temporal < Selection::BEST.temporal => target.temporal,
+            // Those that are not told apart count as the highest.
+            _ => u8::MAX,
+        }
+    }
+
+    /// Whether the path carries no more.
+    fn is_short(&self) -> bool {
+        self.quality.is_some_and(|quality| quality.limit == Limit::Bandwidth)
+    }
+
     fn remember(&mut self, sent: Sent) {
         if self.remembered.is_empty() {
             // Numbers that belong in another place each: nobody finds them.
@@ -412,6 +418,34 @@ impl Outgoing {
             self.remembered.extend((0..REMEMBERED).map(nothing));
         }
         self.remembered[usize::from(sent.seq_no) % REMEMBERED] = sent;
+    }
+
+    /// Appends a sealed packet of nothing but so many bytes of padding.
+    #[allow(clippy::too_many_arguments, reason = "what a packet without contents still has, and where it goes")]
+    fn write_padding(
+        &self,
+        now: Instant,
+        pt: u8,
+        ssrc: u32,
+        timestamp: u32,
+        seq_no: u64,
+        bytes: u8,
+        egress: &mut Egress,
+        datagrams: &mut Datagrams,
+    ) {
+        let buffer = datagrams.buffer();
+        let start = buffer.len();
+        write_head(HAS_PADDING, pt, seq_no, timestamp, ssrc, buffer);
+        if self.accepted.contains(TRANSPORT_CC_ID) {
+            let number = egress.number(now, usize::from(bytes) + WIRE_OVERHEAD).to_be_bytes();
+            Elements::default().write(self.accepted, &[(TRANSPORT_CC_ID, &number)], buffer);
+            buffer[start] |= HAS_EXTENSIONS;
+        }
+        let header = buffer.len() - start;
+        buffer.resize(buffer.len() + usize::from(bytes) - 1, 0);
+        buffer.push(bytes);
+        egress.srtp.seal_rtp(buffer, start, header, seq_no);
+        datagrams.finish(egress.route);
     }
 
     /// Appends the sealed packet to the buffer (RFC 3550 section 5.1).

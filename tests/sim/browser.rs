@@ -352,6 +352,9 @@ impl Browser {
         assert!(packet.header.ext_vals.mid.is_none_or(|said| said == mid), "a mid that is not the receiver's");
         let line = self.lines.iter().find(|line| *line.mid == *mid).expect("a line of the last offer");
         let is_audio = line.kind == "audio";
+        if packet.payload.is_empty() && !is_audio && self.encoded.is_none() {
+            return self.streams.entry(ssrc).or_default().handle_empty(*packet.seq_no);
+        }
         if let Some(encoded) = self.encoded.as_mut().filter(|_| !is_audio) {
             return encoded.push(packet);
         }

@@ -100,6 +100,14 @@ impl Stream {
         }
     }
 
+    /// A packet without contents: its number is taken, and nothing is missing there.
+    pub fn handle_empty(&mut self, seq_no: u64) {
+        assert!(self.packets > 0, "nothing to begin with");
+        assert!(!self.neighbours.contains_key(&seq_no), "sequence number {seq_no} twice");
+        self.last = self.last.max(seq_no);
+        self.packets += 1;
+    }
+
     /// What its latest packet is of.
     pub fn carries(&self) -> Option<(u32, Source)> {
         self.of

@@ -17,10 +17,27 @@ const BOUNDS: (f64, f64) = (50e3, 200e6);
 /// Share of what arrives that is sent after the queue grew: the rest drains it. Higher drains slower, lower wastes
 /// more each time. The least is for queues that are long, and for heavy loss: a moment's must not end it all.
 const LOWERED: f64 = 0.85;
-const LEAST_LOWERED: f64 = 0.7;
+const LEAST_LOWERED: f64 = 0.6;
 
 /// Seconds in which a queue shall drain, as far as those shares allow.
-const DRAIN_SECS: f64 = 2.0;
+const DRAIN_SECS: f64 = 0.8;
+
+/// What one cut leaves of the estimate at least: a path that was silent for half a second carries more than nothing.
+/// Lower takes a hole in the arrivals for the end of the path, higher needs more cuts to follow a drop.
+const LEAST_LEFT: f64 = 0.35;
+
+/// What is left at least of what arrives, where more is sent than the estimate allows and the queue stands: keyframes
+/// and repair come on top of what is granted, and only less of that makes room for them.
+const LEAST_OF_CARRIED: f64 = 0.5;
+
+/// A queue grew, but some packet of the last moment met less of it than this, what was sent came but for this share, and
+/// the path is known to carry more: then it was a burst. Wider takes a drop for one, narrower cuts for each keyframe.
+const BURST_MS: f64 = 10.0;
+const BURST_CAME: f64 = 0.85;
+const BELOW_LIMIT: f64 = 0.95;
+
+/// More than this share of the estimate is sent: it is not followed.
+const EXCEEDED: f64 = 1.1;
 
 /// Growth a second: where the limit is not known, and near the rate at which the queue last grew.
 const GROWTH: f64 = 0.08;
@@ -71,6 +88,8 @@ pub struct Estimator {
     received: Meter,
     /// What arrived when the queue last grew.
     limit: Option<f64>,
+    /// What the estimate is again when that queue has drained.
+    drained: Option<f64>,
     /// When the estimate was last changed by the trend, and lowered.
     updated: Instant,
     lowered: Option<Instant>,
@@ -95,6 +114,7 @@ impl Estimator {
             sent: Meter::default(),
             received: Meter::default(),
             limit: None,
+            drained: None,
             updated: now,
             lowered: None,
             round_trip: None,
@@ -219,16 +239,24 @@ impl Estimator {
             return;
         }
         if let Some(share) = self.loss.excess() {
-            self.on_lost(now, share);
-            return;
+            // A queue that stands is full, and what comes out of it is what the path carries.
+            return if standing > STANDING_MS {
+                self.on_over(now, sent, received);
+            } else {
+                self.on_lost(now, share, received);
+            };
         }
         match self.trend.usage() {
+            Usage::Over if self.is_burst(standing, sent, received) => {}
             Usage::Over => self.on_over(now, sent, received),
             // What was too much drains: a higher rate now would keep the queue.
             Usage::Under => {}
             Usage::Normal if standing > STANDING_MS => self.on_standing(now, standing, sent, received),
             Usage::Normal if self.loss.is_high() => {}
             Usage::Normal => {
+                if let Some(drained) = self.drained.take() {
+                    self.set(drained.max(self.estimate));
+                }
                 let limit = self.limit.filter(|limit| (self.estimate / limit - 1.0).abs() < NEAR);
                 let growth = if limit.is_some() { GROWTH_NEAR_LIMIT } else { GROWTH };
                 let grown = self.estimate * (1.0 + growth * elapsed);
@@ -238,6 +266,10 @@ impl Estimator {
     }
 
     fn on_standing(&mut self, now: Instant, standing: f64, sent: f64, received: f64) {
+        // What stands is ours for sure.
+        if sent > EXCEEDED * self.estimate {
+            return self.on_over(now, sent, received);
+        }
         let attempts = match self.stood {
             Some((since, ..)) if now < since + self.round_trip() + SHRINKS => return,
             Some((_, stood, attempts)) if standing > SHRUNK * stood => attempts + 1,
@@ -252,20 +284,39 @@ impl Estimator {
         }
     }
 
-    fn on_over(&mut self, now: Instant, sent: f64, received: f64) {
-        // Little that is sent tells little of the path: then step by step, or a moment's jitter ends it all.
-        let carried = if sent < LIMITED * self.estimate { received.max(self.estimate) } else { received };
-        let share = (1.0 - self.queue.standing_ms() / 1e3 / DRAIN_SECS).clamp(LEAST_LOWERED, LOWERED);
-        if share * carried < self.estimate {
-            self.limit = Some(carried);
-            self.lower(now, share * carried);
-        }
+    fn is_burst(&self, standing: f64, sent: f64, received: f64) -> bool {
+        let is_below = self.limit.is_some_and(|limit| self.estimate < BELOW_LIMIT * limit);
+        is_below && standing < BURST_MS && received > BURST_CAME * sent
     }
 
-    fn on_lost(&mut self, now: Instant, share: f64) {
-        let carried = self.estimate * (1.0 - share).max(LEAST_LOWERED);
-        self.limit = Some(carried);
-        self.lower(now, carried);
+    fn on_over(&mut self, now: Instant, sent: f64, received: f64) {
+        let standing = self.queue.standing_ms();
+        // Little that is sent, or a burst that came, tells little of the path: then step by step, or a moment's jitter
+        // ends it all.
+        let is_burst = standing < BURST_MS && received > BURST_CAME * sent;
+        let is_vague = is_burst || sent < LIMITED * self.estimate;
+        let share_that_came = if is_burst { 1.0 } else { (received / sent.max(1.0)).clamp(LEAST_OF_CARRIED, 1.0) };
+        let carried = if is_vague { received.max(share_that_came * self.estimate) } else { received };
+        let share = (1.0 - standing / 1e3 / DRAIN_SECS).clamp(LEAST_LOWERED, LOWERED);
+        let lowered = if share * carried < self.estimate {
+            share * carried
+        } else if standing > STANDING_MS && sent > self.estimate {
+            (share * self.estimate).max(LEAST_OF_CARRIED * carried).min(self.estimate)
+        } else {
+            return;
+        };
+        self.limit = self.limit.filter(|_| is_vague).or(Some(received));
+        self.drained = Some(LOWERED * carried);
+        self.lower(now, lowered.max(LEAST_LEFT * self.estimate));
+    }
+
+    fn on_lost(&mut self, now: Instant, share: f64, received: f64) {
+        // What comes is carried, whatever share of all that was sent it is.
+        let carried = (self.estimate * (1.0 - share).max(LEAST_LOWERED)).max(LOWERED * received);
+        if carried < self.estimate {
+            self.limit = Some(carried);
+            self.lower(now, carried);
+        }
     }
 
     fn lower(&mut self, now: Instant, bps: f64) {
@@ -376,6 +427,45 @@ mod tests {
         });
         let (count, sum) = rates.fold((0.0, 0.0), |(count, sum), rate| (count + 1.0, sum + rate));
         assert!((0.97..1.03).contains(&(sum / count / 400e3)), "{}", sum / count);
+    }
+
+    #[test]
+    fn a_hole_in_the_arrivals_does_not_end_it_all() {
+        let start = Instant::now();
+        let mut estimator = Estimator { estimate: 1e6, queue: Queue::default(), ..Estimator::new(start, 1_000_000) };
+        estimator.on_over(start, 1e6, 0.0);
+        assert_eq!(estimator.estimate_bps(), 350_000);
+    }
+
+    #[test]
+    fn a_burst_below_what_the_path_carries_is_no_queue() {
+        let limited = |limit| Estimator { limit, ..Estimator::new(Instant::now(), 400_000) };
+        for (name, limit, standing, sent, received, expected) in [
+            ("a burst", Some(500e3), 2.0, 400e3, 380e3, true),
+            ("nothing is known", None, 2.0, 400e3, 380e3, false),
+            ("at the limit", Some(410e3), 2.0, 400e3, 380e3, false),
+            ("it stands", Some(500e3), 30.0, 400e3, 380e3, false),
+            ("less comes than is sent", Some(500e3), 2.0, 400e3, 300e3, false),
+        ] {
+            assert_eq!(limited(limit).is_burst(standing, sent, received), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn who_sends_more_than_the_estimate_is_lowered_until_the_queue_is_gone() {
+        let start = Instant::now();
+        let mut estimator = Estimator::new(start, 430_000);
+        // 150 ms that all packets of the last moment met.
+        (0..60).for_each(|ms| estimator.queue.push(20_000 * ms, 20_000 * ms + if ms < 30 { 0 } else { 150_000 }));
+        let mut steps = Vec::new();
+        for cut in 0..4 {
+            estimator.on_standing(start + Duration::from_secs(cut), 150.0, 600e3, 500e3);
+            steps.push(estimator.estimate_bps() / 1_000);
+        }
+        assert_eq!(steps, [406, 330, 268, 250], "to half of what comes");
+        estimator.on_standing(start + Duration::from_secs(4), 150.0, 260e3, 500e3);
+        assert_eq!(estimator.estimate_bps(), 250_000, "it is followed now");
+        assert_eq!(estimator.drained, Some(425e3));
     }
 
     #[test]

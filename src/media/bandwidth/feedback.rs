@@ -24,6 +24,8 @@ const LARGE_DELTA: u16 = 2;
 /// clock, modulo 2^32. It ends where the message contradicts itself; what came before counts.
 #[derive(Clone, Debug)]
 pub struct Feedback<'a> {
+    /// Which message of the receiver it is; wraps.
+    pub count: u8,
     seq_no: u16,
     left: u16,
     /// Arrival of the last packet that came.
@@ -48,7 +50,7 @@ impl<'a> Feedback<'a> {
     /// Reads the head of a message, from the bytes after the SSRCs of sender and media; `None` if its statuses are
     /// not all there.
     pub fn new(body: &'a [u8]) -> Option<Self> {
-        let (&[a, b, c, d, e, f, g, _count], rest) = body.split_first_chunk::<8>()?;
+        let (&[a, b, c, d, e, f, g, message], rest) = body.split_first_chunk::<8>()?;
         let count = u16::from_be_bytes([c, d]);
         let mut stated = 0;
         let mut length = 0;
@@ -58,6 +60,7 @@ impl<'a> Feedback<'a> {
         }
         let (chunks, deltas) = rest.split_at(length);
         Some(Self {
+            count: message,
             seq_no: u16::from_be_bytes([a, b]),
             left: count.min(STATUSES),
             time: u32::from_be_bytes([0, e, f, g]).wrapping_mul(REFERENCE_MICROS),

@@ -19,6 +19,8 @@ pub struct History {
     next: u16,
     /// Number of the first packet that no message was about yet.
     unheard: u16,
+    /// Which message would be the next.
+    next_message: u8,
     /// Nothing until the first packet, then all of the ring.
     packets: Vec<Sent>,
 }
@@ -60,7 +62,7 @@ pub struct Acknowledged {
 impl History {
     /// An empty history, which has not allocated.
     pub fn new(now: Instant) -> Self {
-        Self { base: now, last: (now, 0), next: 0, unheard: 0, packets: Vec::new() }
+        Self { base: now, last: (now, 0), next: 0, unheard: 0, next_message: 0, packets: Vec::new() }
     }
 
     /// Remembers a packet that is being sent, and gives its number.
@@ -81,6 +83,7 @@ impl History {
 
     /// The packets of a message with news of them: each is received once, and lost at most once before.
     pub fn acknowledge(&mut self, feedback: Feedback<'_>) -> impl Iterator<Item = Acknowledged> {
+        self.next_message = feedback.count.wrapping_add(1);
         feedback.filter_map(|(seq_no, received)| {
             let age = self.next.wrapping_sub(1).wrapping_sub(seq_no);
             if usize::from(age) >= self.packets.len() {
@@ -101,11 +104,13 @@ impl History {
         })
     }
 
-    /// The packets before a message of which no message spoke, as first number and count: the one that would have
-    /// was lost. To be asked before the message is acknowledged.
+    /// The packets before a message of which no message spoke, as first number and count, if one that would have was
+    /// lost. To be asked before the message is acknowledged.
     pub fn skipped(&self, feedback: &Feedback<'_>) -> (u16, u16) {
         let count = feedback.seq_no().wrapping_sub(self.unheard);
         let is_past = count <= self.next.wrapping_sub(self.unheard) && usize::from(count) < PACKETS;
+        // Without a message between them, they were lost themselves.
+        let is_past = is_past && feedback.count != self.next_message;
         (self.unheard, if is_past { count } else { 0 })
     }
 
@@ -197,7 +202,10 @@ mod tests {
         }
         acknowledge(&mut history, &message(2, 1, true));
         acknowledge(&mut history, &message(65_530, 1, true));
-        assert_eq!(history.skipped(&Feedback::new(&message(4, 1, true)).unwrap()), (3, 1));
+        let mut body = message(4, 1, true);
+        assert_eq!(history.skipped(&Feedback::new(&body).unwrap()), (3, 1));
+        body[7] = 1;
+        assert_eq!(history.skipped(&Feedback::new(&body).unwrap()), (3, 0), "no message is missing");
     }
 
     #[test]

@@ -52,6 +52,7 @@ pub struct Call {
     /// The first number that no report was about.
     next_reported: u64,
     feedback_at: u32,
+    messages: u8,
     feedback: VecDeque<(u32, Vec<u8>)>,
     estimates: Vec<f64>,
     queued: Vec<u32>,
@@ -97,6 +98,7 @@ impl Call {
             reported: 0,
             next_reported: 0,
             feedback_at: 50,
+            messages: 0,
             feedback: VecDeque::new(),
             estimates: Vec::new(),
             queued: Vec::new(),
@@ -218,7 +220,8 @@ impl Call {
         body.extend((first as u16).to_be_bytes());
         body.extend((count as u16).to_be_bytes());
         body.extend(&(reference as u32).to_be_bytes()[1..]);
-        body.push(0);
+        body.push(self.messages);
+        self.messages = self.messages.wrapping_add(1);
         let arrival = |number: u64| self.arrivals.get(&number).copied().filter(|at| *at < now);
         let numbers: Vec<_> = (first..=last).collect();
         for chunk in numbers.chunks(7) {
