@@ -15,10 +15,14 @@ pub struct Wall {
 }
 
 impl Wall {
+    /// Time since 1970-01-01 00:00 UTC at `now`.
+    pub fn unix_at(&self, now: Instant) -> Duration {
+        self.unix + now.saturating_duration_since(self.at)
+    }
+
     /// Local time of day at `now`, as `HH:MM:SS`.
     pub fn time_of_day(&self, now: Instant) -> String {
-        let unix = self.unix + now.saturating_duration_since(self.at);
-        let local = unix.as_secs() as i64 + i64::from(self.utc_offset_secs);
+        let local = self.unix_at(now).as_secs() as i64 + i64::from(self.utc_offset_secs);
         let second = local.rem_euclid(86_400);
         format!("{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)
     }

@@ -24,6 +24,8 @@ const MAX_LIMIT: usize = 1_000_000;
 /// The most chat lines that a room keeps: each late joiner is sent them all at once, so higher costs a burst
 /// for every join.
 const MAX_CHAT_HISTORY: usize = 1_000;
+/// Bytes of a secret for tokens: HS256 needs as many as its hash has (RFC 7518 section 3.2).
+const SECRET_BYTES: usize = 32;
 /// Where state goes when neither systemd nor a home folder says so.
 const FALLBACK_STATE_DIR: &str = "/var/lib/aq-server";
 
@@ -56,6 +58,10 @@ pub struct Config {
     /// Origins whose pages may connect, beside the server's own: `*` for any, else lower case as browsers
     /// write it (`https://example.org`, no default port, no trailing slash).
     pub allowed_origins: Vec<String>,
+    /// What tokens are signed with; without it no tokens are asked for.
+    pub token_secret: Option<Secret>,
+    /// The file that holds it instead.
+    pub token_secret_file: Option<PathBuf>,
     /// The folder whose files replace the embedded page.
     pub www: Option<PathBuf>,
     /// The least severe lines that are logged.
@@ -72,6 +78,10 @@ pub struct PublicIp {
     /// Announced beside the interface addresses of its family, not instead of them.
     pub beside: bool,
 }
+
+/// What tokens are signed with: at least 32 bytes. It shows itself to nobody, in no log and no error.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
 
 /// A video codec that the server can offer, in one profile each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -206,6 +216,33 @@ impl Default for Config {
     }
 }
 
+impl Secret {
+    /// Takes the bytes as they are.
+    ///
+    /// # Errors
+    /// They are too few. The text says how to make better ones, and nothing of these.
+    pub fn new(bytes: &[u8]) -> Result<Self, String> {
+        match bytes.len() {
+            SECRET_BYTES.. => Ok(Self(bytes.to_vec())),
+            length => Err(format!(
+                "{length} bytes are too short for a secret: {SECRET_BYTES} and more make one (RFC 7518 section 3.2), \
+                 as of: openssl rand -base64 32"
+            )),
+        }
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
 impl VideoCodec {
     /// Every codec, in the order that is offered by default.
     pub const ALL: [VideoCodec; 4] = [VideoCodec::Vp8, VideoCodec::H264, VideoCodec::Vp9, VideoCodec::Av1];
@@ -308,6 +345,13 @@ struct Flags {
     #[arg(long = "allow-origin", env = "ALLOWED_ORIGINS", value_name = "ORIGIN", value_parser = parse_origin)]
     #[arg(value_delimiter = ',', help_heading = PAGE, verbatim_doc_comment)]
     allowed_origins: Vec<String>,
+    /// Lets in only who has a token, signed with this secret of 32 bytes and more (README: Tokens).
+    /// Others on this machine see flags (ps): the file or the variable keeps it
+    #[arg(long, env, value_name = "SECRET", help_heading = PAGE, verbatim_doc_comment)]
+    token_secret: Option<String>,
+    /// The same with the secret in a file, whose last line may end or not
+    #[arg(long, env, value_name = "FILE", help_heading = PAGE)]
+    token_secret_file: Option<PathBuf>,
     /// Folder with a page of your own, served instead of the one inside the program
     #[arg(long, env = "WWW_DIR", value_name = "DIR", help_heading = PAGE)]
     www: Option<PathBuf>,
@@ -336,6 +380,18 @@ impl Flags {
             (None, Some(_), None) => return Err("--tls-cert (TLS_CERT) needs --tls-key (TLS_KEY)".to_owned()),
             (None, None, Some(_)) => return Err("--tls-key (TLS_KEY) needs --tls-cert (TLS_CERT)".to_owned()),
         };
+        let token_secret = match (&self.token_secret, &self.token_secret_file) {
+            (Some(_), Some(_)) => {
+                return Err("--token-secret (TOKEN_SECRET) and --token-secret-file (TOKEN_SECRET_FILE) say the same: \
+                            leave one out"
+                    .to_owned());
+            }
+            (Some(secret), None) => {
+                let secret = Secret::new(secret.as_bytes());
+                Some(secret.map_err(|why| format!("--token-secret (TOKEN_SECRET): {why}"))?)
+            }
+            (None, _) => None,
+        };
         Ok(Config {
             addr: self.addr,
             prefix: self.prefix,
@@ -345,6 +401,8 @@ impl Flags {
             tls,
             state_dir: self.state_dir.unwrap_or_else(|| default_state_dir(variable)),
             allowed_origins: self.allowed_origins,
+            token_secret,
+            token_secret_file: self.token_secret_file,
             www: self.www,
             log_level: self.log_level,
             limits: self.limits,
@@ -526,6 +584,8 @@ mod tests {
             tls: Tls::Off,
             state_dir: "/var/lib/aq-server".into(),
             allowed_origins: vec![],
+            token_secret: None,
+            token_secret_file: None,
             www: None,
             log_level: LevelFilter::Info,
             limits: Limits {
@@ -566,6 +626,10 @@ mod tests {
             ("allow-origin", "ALLOWED_ORIGINS", "https://a.org,http://b:81", |c| {
                 c.allowed_origins = vec!["https://a.org".into(), "http://b:81".into()];
             }),
+            ("token-secret", "TOKEN_SECRET", "0123456789abcdef0123456789abcdef", |c| {
+                c.token_secret = Some(Secret::new(b"0123456789abcdef0123456789abcdef").unwrap());
+            }),
+            ("token-secret-file", "TOKEN_SECRET_FILE", "/f", |c| c.token_secret_file = Some("/f".into())),
             ("www", "WWW_DIR", "/w", |c| c.www = Some("/w".into())),
             ("log-level", "LOG_LEVEL", "debug", |c| c.log_level = LevelFilter::Debug),
             ("max-rooms", "MAX_ROOMS", "7", |c| c.limits.max_rooms = 7),
@@ -688,6 +752,12 @@ mod tests {
         let addr = "write :8080, 192.0.2.1:8080 or [2001:db8::1]:8080";
         let prefix = "a path of letters, digits and -._~ between slashes, as /conference";
         let origin = "write a scheme and a host without path, as https://example.org, or *";
+        let short = |length| {
+            format!(
+                "--token-secret (TOKEN_SECRET): {length} bytes are too short for a secret: 32 and more make one \
+                 (RFC 7518 section 3.2), as of: openssl rand -base64 32"
+            )
+        };
         let codecs = "not a video codec; choose from vp8,h264,vp9,av1";
         for (variables, line, expected) in [
             ("", "--addr 8080", format!("--addr (SERVER_ADDR): \"8080\": no port; {addr}")),
@@ -712,6 +782,9 @@ mod tests {
             ("", "--allow-origin example.org", format!("--allow-origin (ALLOWED_ORIGINS): \"example.org\": {origin}")),
             ("", "--allow-origin https://a/b", format!("--allow-origin (ALLOWED_ORIGINS): \"https://a/b\": {origin}")),
             ("", "--allow-origin https://", format!("--allow-origin (ALLOWED_ORIGINS): \"https://\": {origin}")),
+            ("", "--token-secret hunter2", short("7")),
+            ("TOKEN_SECRET=0123456789abcdef0123456789abcde", "", short("31")),
+            ("TOKEN_SECRET=x", "--token-secret-file f", "--token-secret (TOKEN_SECRET) and --token-secret-file (TOKEN_SECRET_FILE) say the same: leave one out".into()),
             ("LOG_LEVEL=loud", "", "--log-level (LOG_LEVEL): \"loud\": choose from error, warn, info, debug, trace, off".into()),
             ("MAX_ROOMS=0", "", "--max-rooms (MAX_ROOMS): \"0\": write a whole number from 1 to 1000000".into()),
             ("", "--max-participants x", "--max-participants (MAX_PARTICIPANTS): \"x\": write a whole number from 1 to 1000000".into()),
@@ -726,6 +799,17 @@ mod tests {
         ] {
             assert_eq!(invalid(variables, line), expected, "{variables} {line}");
         }
+    }
+
+    #[test]
+    fn a_secret_is_shown_to_nobody() {
+        let secret = "correct horse battery staple, and more";
+        let shown = format!("{:?}", Secret::new(secret.as_bytes()).unwrap());
+        assert_eq!(shown, "Secret");
+        let args = ["aq-server", "--token-secret", secret, "--help"].into_iter().map(OsString::from);
+        let variable = |name: &str| (name == "TOKEN_SECRET").then(|| secret.into());
+        let Err(ParseError::Asked(help)) = Config::parse(args, variable) else { panic!("no help") };
+        assert!(!help.contains("horse"), "{help}");
     }
 
     #[test]

@@ -16,7 +16,7 @@
 //! | 2 | [`room`], [`room::seats`] | who is there, what they publish, chat; whom a subscriber gets: pure |
 //! | 2 | [`web::conn`], [`media::peer`] | one TCP connection; one `Rtc` |
 //! | 1 | [`room::speakers`] | who speaks, who is heard: pure |
-//! | 1 | [`web`], [`media`] | HTTP, WebSocket, signaling; ICE demultiplexing, negotiation, RTP rewriting: pure |
+//! | 1 | [`web`], [`media`] | HTTP, WebSocket, signaling, tokens; ICE demultiplexing, negotiation, RTP rewriting: pure |
 //! | 0 | [`bucket`], [`config`], [`clock`], [`datagrams`], [`id`], [`stats`], [`track`] | words that all share |
 //!
 //! # A packet

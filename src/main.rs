@@ -3,10 +3,11 @@
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use aq_server::config::{Config, ParseError};
+use aq_server::config::{Config, ParseError, Secret};
 use aq_server::io::reactor::Reactor;
 use aq_server::io::tls::TlsAcceptor;
 use aq_server::io::udp::Udp;
@@ -38,7 +39,12 @@ fn fail(error: impl Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn run(config: Config) -> Result<(), String> {
+fn run(mut config: Config) -> Result<(), String> {
+    if let Some(file) = &config.token_secret_file {
+        let secret = read_secret(file);
+        config.token_secret =
+            Some(secret.map_err(|why| format!("--token-secret-file (TOKEN_SECRET_FILE) {}: {why}", file.display()))?);
+    }
     let tls = TlsAcceptor::open(&config).map_err(|error| error.to_string())?;
     let (www, assets) = match &config.www {
         Some(folder) => {
@@ -76,6 +82,10 @@ fn run(config: Config) -> Result<(), String> {
     let _ = std::io::stdout().write_all(welcome.as_bytes());
     let announced: Vec<_> = candidates.iter().map(ToString::to_string).collect();
     info!("media on UDP {}, announced as {}", udp.local_addr(), announced.join(" "));
+    match config.token_secret {
+        Some(_) => info!("whoever joins needs a token"),
+        None => info!("open to everybody who reaches it; --token-secret-file (TOKEN_SECRET_FILE) asks for tokens"),
+    }
 
     let now = Instant::now();
     let wall = wall(now);
@@ -83,6 +93,13 @@ fn run(config: Config) -> Result<(), String> {
     let mut reactor = Reactor::new(Server::new(now, setup), listener, udp, tls, www)
         .map_err(|error| format!("the system refuses what the loop needs: {error}"))?;
     reactor.run().map_err(|error| format!("the loop can't go on: {error}"))
+}
+
+/// The secret is all of the file but the end of its last line, which editors and `echo` add.
+fn read_secret(file: &Path) -> Result<Secret, String> {
+    let bytes = std::fs::read(file).map_err(|error| format!("the file can't be read: {error}"))?;
+    let end = bytes.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
+    Secret::new(&bytes[..end])
 }
 
 /// What the system says, and what to do about it.

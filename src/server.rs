@@ -39,6 +39,7 @@ use crate::stats::Stats;
 use crate::timers::{Timers, Waiter};
 use crate::web::assets::Assets;
 use crate::web::conn::{Conn, ConnEvent};
+use crate::web::token::{Grant, Key};
 
 /// Bytes of datagrams that are handed out at a time. Fewer cost more system calls; more leave the processor's
 /// second cache before they are sent, and let the first subscribers of a packet wait for the last.
@@ -144,6 +145,8 @@ pub struct Server {
     candidates: Vec<SocketAddr>,
     profile: Profile,
     names: Names,
+    /// What tokens are opened with, where they are asked for.
+    key: Option<Key>,
     wall: Wall,
     started: Instant,
     now: Instant,
@@ -224,6 +227,8 @@ struct Slot {
 /// One participant with connection and peer.
 struct Member {
     participant: Participant,
+    /// What the token says.
+    grant: Grant,
     conn: ConnId,
     peer: Peer,
     /// Whose tracks this member is sent.
@@ -264,6 +269,7 @@ impl Server {
     pub fn new(now: Instant, setup: Setup) -> Self {
         Self {
             profile: Profile::new(&setup.config.codecs, &setup.candidates, setup.wall),
+            key: setup.config.token_secret.as_ref().map(Key::new),
             config: setup.config,
             assets: setup.assets,
             candidates: setup.candidates,

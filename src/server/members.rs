@@ -59,11 +59,14 @@ impl Server {
             participant.muted = old.muted;
         }
         let mut peer = Peer::new(now, &self.profile, self.allowance(), admission.simulcast, &mut self.names);
-        peer.negotiation.publish(now, MediaKind::Audio, Source::Microphone);
-        peer.negotiation.publish(now, MediaKind::Video, Source::Camera);
+        if admission.grant.rights.publish {
+            peer.negotiation.publish(now, MediaKind::Audio, Source::Microphone);
+            peer.negotiation.publish(now, MediaKind::Video, Source::Camera);
+        }
         let others: Vec<PeerId> = self.others(&admission.room).collect();
         let id = self.insert(Member {
             participant,
+            grant: admission.grant,
             conn,
             peer,
             seats: Seats::new(now),
@@ -321,6 +324,7 @@ impl Server {
             room: &own.room,
             name: &own.name,
             resume: &own.resume,
+            rights: member.grant.rights,
             participants: participants.collect(),
             limits: signal::Limits {
                 chat_bytes: CHAT_BYTES,

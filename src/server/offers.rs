@@ -69,7 +69,9 @@ impl Server {
         let Some(member) = self.member_mut(id) else {
             return;
         };
-        if member.peer.negotiation.publish(now, media_kind(kind), source) {
+        if !member.grant.rights.publish {
+            self.refuse(id, "forbidden", "You may watch and listen here, and send nothing.", false);
+        } else if member.peer.negotiation.publish(now, media_kind(kind), source) {
             self.schedule(id);
         } else {
             self.refuse(id, "track-limit", "You already send as many streams as one person may.", false);

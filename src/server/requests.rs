@@ -5,11 +5,12 @@ use std::time::Duration;
 use log::debug;
 use serde_json::json;
 
-use super::Server;
+use super::{Member, Server};
 use crate::id::{ConnId, PeerId};
 use crate::room::{NAME_CHARS, ROOM_CHARS, clean_name};
 use crate::web::http::{Request, Response};
 use crate::web::origin;
+use crate::web::token::Grant;
 
 /// What is asked of a client that comes at a bad time.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -18,6 +19,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 pub(super) struct Admission {
     pub(super) room: String,
     pub(super) name: String,
+    /// What the token says.
+    pub(super) grant: Grant,
     /// The client can send simulcast layers.
     pub(super) simulcast: bool,
     /// The member whom this one replaces.
@@ -99,14 +102,17 @@ impl Server {
         let Some(room) = clean_name(room, ROOM_CHARS + 1).filter(|room| room.chars().count() <= ROOM_CHARS) else {
             return refuse(400, "bad-room", "A room's name has 1 to 128 visible characters.");
         };
-        let name = request.param("name").or_else(|| request.param("username")).unwrap_or_default();
-        let name = clean_name(name, NAME_CHARS).unwrap_or_else(|| "Guest".to_owned());
+        let grant = self.open_token(id, &room, request.param("token"))?;
+        let asked = request.param("name").or_else(|| request.param("username")).unwrap_or_default();
+        let name = grant.name.as_deref().and_then(|name| clean_name(name, NAME_CHARS));
+        let name = name.or_else(|| clean_name(asked, NAME_CHARS)).unwrap_or_else(|| "Guest".to_owned());
+        let is_same = |member: &Member| member.participant.room == room && member.grant.identity == grant.identity;
         let replaces = request
             .param("resume")
             .and_then(|secret| self.resumes.get(secret).copied())
-            .filter(|peer| self.member(*peer).is_some_and(|member| member.participant.room == room));
+            .filter(|peer| self.member(*peer).is_some_and(is_same));
         let simulcast = request.param("simulcast") == Some("1");
-        let admission = Admission { room, name, simulcast, replaces };
+        let admission = Admission { room, name, grant, simulcast, replaces };
         if replaces.is_some() {
             return Ok(admission);
         }
@@ -122,6 +128,18 @@ impl Server {
             }
             _ => Ok(admission),
         }
+    }
+
+    /// What the token grants. Of one that is bad the client learns no more than that; the cause is for the host.
+    fn open_token(&self, id: ConnId, room: &str, token: Option<&str>) -> Result<Grant, Refusal> {
+        let Some(key) = &self.key else {
+            return Ok(Grant::OPEN);
+        };
+        key.open(self.wall.unix_at(self.now), room, token).map_err(|why| {
+            debug!("conn {}: its token for room {room:?} is refused: {why}", id.0);
+            let message = "This room is for invited people: ask the host for a new link.";
+            Refusal { status: 401, code: "unauthorized", message }
+        })
     }
 }
 
@@ -140,7 +158,11 @@ impl Refusal {
             "message": self.message,
             "retry": retry,
         });
-        let response = Response::json(self.status, &body.to_string());
+        let mut response = Response::json(self.status, &body.to_string());
+        if self.status == 401 {
+            // RFC 9110 section 11.6.1 demands it; no browser asks its user for this one.
+            response = response.with_header("WWW-Authenticate", "Bearer".to_owned());
+        }
         if retry { response.with_header("Retry-After", RETRY_AFTER.as_secs().to_string()) } else { response }
     }
 }

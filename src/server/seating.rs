@@ -136,6 +136,7 @@ impl Server {
         let Some(member) = self.member_mut(id) else {
             return;
         };
+        let people = if member.grant.rights.subscribe { people } else { &[] };
         let was_full = member.seats.is_full();
         let Moves { off, on } = member.seats.settle(now, id, limit, people);
         let (is_full, next_look) = (was_full || member.seats.is_full(), member.seats.next_look());

@@ -4,4 +4,5 @@ pub mod conn;
 pub mod http;
 pub mod origin;
 pub mod signal;
+pub mod token;
 pub mod websocket;

@@ -2,8 +2,10 @@
 //!
 //! The server always offers, the client answers. A client that knows only `offer`, `answer`, `candidate` and
 //! `chat` works; it ignores the rest. The WebSocket is at `{prefix}/websocket` (alias `{prefix}/ws`), with the
-//! query parameters `room` (default `default`), `name` (alias `username`), `resume`, and `simulcast=1` from a client
-//! that can send a camera in layers, and attaches it to the line that is offered for it.
+//! query parameters `room` (default `default`), `name` (alias `username`), `resume`, `token` where the server asks for
+//! one (see [`token`](crate::web::token)), and `simulcast=1` from a client that can send a camera in layers, and attaches
+//! it to the line that is offered for it. A refusal comes as HTTP status and the `error` as its body; since browsers keep
+//! both from pages, `{prefix}/check` answers a plain GET with the same parameters alike, or with 200.
 //!
 //! # Client to server
 //!
@@ -24,7 +26,7 @@
 //!
 //! | event | example |
 //! | --- | --- |
-//! | `welcome` | `{"event":"welcome","id":"k3v9x0q2","room":"default","name":"Ann","resume":"...","participants":[{"id":"b7","name":"Bob","muted":["camera"]}],"limits":{"chat_bytes":4096,"name_chars":64,"room_peers":100,"last_n":16},"version":"0.1.0"}`: the first message |
+//! | `welcome` | `{"event":"welcome","id":"k3v9x0q2","room":"default","name":"Ann","resume":"...","rights":{"publish":true,"subscribe":true,"moderate":false},"participants":[{"id":"b7","name":"Bob","muted":["camera"]}],"limits":{"chat_bytes":4096,"name_chars":64,"room_peers":100,"last_n":16},"version":"0.1.0"}`: the first message |
 //! | `history` | `{"event":"history","lines":[{"message":"hi","time":"14:30:45","from":"b7","name":"Bob","id":17}]}`: the last chat lines, if there are any |
 //! | `tracks` | `{"event":"tracks","tracks":[{"mid":"0","id":"b7","kind":"video","source":"camera","muted":false}]}`: what each m-line carries; `"own":true` marks lines to send on. Before each offer it describes that offer; without one it says that lines of the last offer carry somebody else from now on, or nobody |
 //! | `offer` | `{"event":"offer","data":"{\"type\":\"offer\",\"sdp\":\"v=0...\"}"}` |
@@ -40,6 +42,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::track::{Kind, Source};
+use crate::web::token::Rights;
 
 /// Lines and people that one `view` may name: more than anybody receives.
 const MAX_VIEWS: usize = 512;
@@ -145,6 +148,8 @@ pub enum ServerMessage<'a> {
         name: &'a str,
         /// The secret with which a later connection replaces this one.
         resume: &'a str,
+        /// What the participant may do.
+        rights: Rights,
         /// Who is there already.
         participants: Vec<Participant<'a>>,
         /// What the server allows.
@@ -449,6 +454,7 @@ mod tests {
                 room: "default",
                 name: "Ann",
                 resume: "...",
+                rights: Rights { publish: true, subscribe: true, moderate: false },
                 participants: vec![Participant { id: "b7", name: "Bob", muted: &[Source::Camera] }],
                 limits: Limits { chat_bytes: 4096, name_chars: 64, room_peers: 100, last_n: 16 },
                 version: "0.1.0",

@@ -43,6 +43,9 @@ fn what_cannot_work_is_one_line_that_names_the_setting() {
         (&["--addr", free, "--www", "/nowhere"], &[], "--www (WWW_DIR)"),
         (&["--addr", free], &[("WWW_DIR", "/nowhere")], "--www (WWW_DIR)"),
         (&["--addr", free, "--www", "/dev/null"], &[], "--www (WWW_DIR)"),
+        (&["--addr", free], &[("TOKEN_SECRET", "short")], "--token-secret (TOKEN_SECRET)"),
+        (&["--addr", free, "--token-secret-file", "/nowhere"], &[], "--token-secret-file (TOKEN_SECRET_FILE)"),
+        (&["--addr", free], &[("TOKEN_SECRET_FILE", "/dev/null")], "--token-secret-file (TOKEN_SECRET_FILE)"),
         (&["--tls-cert", "/nowhere"], &[], "--tls-key (TLS_KEY)"),
     ] {
         let ended = run(args, env);

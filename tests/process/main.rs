@@ -7,6 +7,8 @@ mod client;
 mod folder;
 mod http;
 mod process;
+#[path = "../token/mod.rs"]
+mod token;
 mod wire;
 
 mod flags;
@@ -17,3 +19,4 @@ mod origin;
 mod page;
 mod shutdown;
 mod tls;
+mod tokens;

@@ -27,6 +27,8 @@ mod sim;
 mod story;
 mod tap;
 mod tile;
+#[path = "../token/mod.rs"]
+mod token;
 mod websocket;
 
 mod capacity;
@@ -49,5 +51,6 @@ mod storm;
 mod switches;
 mod thinning;
 mod timing;
+mod tokens;
 mod viewing;
 mod wishes;

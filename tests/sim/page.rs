@@ -18,6 +18,8 @@ pub struct Page {
     pub name: String,
     /// The secret that a later connection may come with.
     pub resume: String,
+    /// What it may do.
+    pub rights: Value,
     /// The others, by id, with their names.
     pub participants: BTreeMap<String, String>,
     /// What the last `tracks` said.
@@ -134,6 +136,7 @@ impl Page {
         self.id = text_of(message, "id");
         self.name = text_of(message, "name");
         self.resume = text_of(message, "resume");
+        self.rights = message["rights"].clone();
         assert!(self.resume.len() >= 20, "a secret of at least 100 bits");
         for participant in message["participants"].as_array().expect("participants") {
             let (id, name) = (text_of(participant, "id"), text_of(participant, "name"));
