@@ -28,11 +28,20 @@ pub const NAME_CHARS: usize = 64;
 /// Characters of a room's name.
 pub const ROOM_CHARS: usize = 128;
 
-/// One conference.
+/// Identities, or secrets, that a room remembers of those who are no longer in it. Of more the oldest are forgotten.
+const REMEMBERED: usize = 1_000;
+
+/// One conference. It ends, with all that it remembers, when nobody is in it.
 #[derive(Default)]
 pub struct Room {
     /// In the order of joining.
     members: Vec<PeerId>,
+    is_locked: bool,
+    /// Identities of those who were removed.
+    removed: VecDeque<String>,
+    /// Secrets of those who have left since it was locked, but were not removed: a lock is no reason to lose people to a
+    /// bad network.
+    returning: VecDeque<String>,
     /// Who speaks.
     pub speakers: Speakers,
     history: VecDeque<ChatLine>,
@@ -66,6 +75,8 @@ pub struct Participant {
     pub room: String,
     /// What they muted.
     pub muted: Vec<Source>,
+    /// A moderator muted the microphone, and it was not unmuted since.
+    pub is_silenced: bool,
     /// What they publish.
     pub tracks: Vec<Track>,
     /// Chat lines they may write now.
@@ -113,6 +124,32 @@ impl Room {
         self.speakers.forget(peer);
     }
 
+    /// Lets nobody in any more, or everybody again.
+    pub fn set_locked(&mut self, locked: bool) {
+        self.is_locked = locked;
+        self.returning.clear();
+    }
+
+    /// Somebody who left may come back, with this secret, if the room is locked.
+    pub fn expect_back(&mut self, resume: &str) {
+        if self.is_locked {
+            remember(&mut self.returning, resume);
+        }
+    }
+
+    /// Somebody is back: the secret is used up.
+    pub fn take_returning(&mut self, resume: &str) {
+        self.returning.retain(|other| other != resume);
+    }
+
+    /// Somebody was removed, and may not come back: with neither this secret nor this identity.
+    pub fn turn_away(&mut self, resume: &str, identity: Option<&str>) {
+        self.take_returning(resume);
+        if let Some(identity) = identity.filter(|identity| !self.is_removed(identity)) {
+            remember(&mut self.removed, identity);
+        }
+    }
+
     /// Adds a line to the chat, and forgets the oldest above `keep`.
     pub fn chat(&mut self, from: &Participant, message: String, time: String, keep: usize) -> ChatLine {
         let line = ChatLine { id: self.next_line, message, time, from: from.id.clone(), name: from.name.clone() };
@@ -127,6 +164,21 @@ impl Room {
     /// Everybody, in the order of joining.
     pub fn members(&self) -> &[PeerId] {
         &self.members
+    }
+
+    /// Whether only moderators and who was in may come.
+    pub fn is_locked(&self) -> bool {
+        self.is_locked
+    }
+
+    /// Whether somebody of this identity was removed.
+    pub fn is_removed(&self, identity: &str) -> bool {
+        self.removed.iter().any(|removed| removed == identity)
+    }
+
+    /// Whether this is the secret of somebody who may come back.
+    pub fn is_returning(&self, resume: &str) -> bool {
+        self.returning.iter().any(|returning| returning == resume)
     }
 
     /// The last chat lines, oldest first.
@@ -144,6 +196,7 @@ impl Participant {
             resume,
             room,
             muted: Vec::new(),
+            is_silenced: false,
             tracks: Vec::new(),
             chat: Bucket::new(now, CHAT_RATE, CHAT_BURST),
         }
@@ -175,6 +228,13 @@ impl Track {
     /// A stream that nobody gets yet.
     pub fn new(mid: Mid, kind: Kind, source: Source) -> Self {
         Self { mid, kind, source, layers: Layers::default(), history: History::default(), subscribers: Vec::new() }
+    }
+}
+
+fn remember(list: &mut VecDeque<String>, text: &str) {
+    list.push_back(text.to_owned());
+    if list.len() > REMEMBERED {
+        list.pop_front();
     }
 }
 
@@ -214,6 +274,30 @@ mod tests {
         ] {
             assert_eq!(clean_name(given, 10).as_deref(), shown, "{given:?}");
         }
+    }
+
+    #[test]
+    fn who_may_come_back_is_remembered_until_there_are_too_many() {
+        let mut room = Room::default();
+        room.expect_back("of an open room");
+        assert!(!room.is_returning("of an open room"));
+        room.set_locked(true);
+        for number in 0..=REMEMBERED {
+            room.expect_back(&format!("s{number}"));
+            room.turn_away("", Some(&format!("i{number}")));
+            room.turn_away("", Some("again and again"));
+        }
+        for (number, kept) in [(0, false), (1, true), (REMEMBERED, true)] {
+            assert_eq!(room.is_returning(&format!("s{number}")), kept, "{number}");
+        }
+        for (number, kept) in [(0, false), (1, false), (2, true), (REMEMBERED, true)] {
+            assert_eq!(room.is_removed(&format!("i{number}")), kept, "{number}");
+        }
+        room.take_returning("s1");
+        room.turn_away("s2", None);
+        assert!(!room.is_returning("s1") && !room.is_returning("s2") && room.is_returning("s3"));
+        room.set_locked(false);
+        assert!(!room.is_returning("s3") && room.is_removed("i2"));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod forwarding;
 mod members;
+mod moderation;
 mod offers;
 mod pacing;
 mod quality;

@@ -17,7 +17,7 @@ pub struct Stats {
     pub packets_forwarded: u64,
     /// RTP packets that a subscriber did not get: before its first keyframe, older than its start, unknown codec.
     pub packets_skipped: u64,
-    /// RTP packets of microphones that were not among the loudest.
+    /// RTP packets of microphones that were not among the loudest, or muted by a moderator.
     pub packets_quiet: u64,
     /// RTP packets sent again to subscribers that had lost them.
     pub packets_resent: u64,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use log::debug;
 use str0m::format::Codec;
+use str0m::media::Mid;
 
 use super::{Held, Queued, Server};
 use crate::datagrams::Route;
@@ -317,6 +318,7 @@ impl Server {
         let mut events = std::mem::take(&mut self.peer_events);
         for event in events.drain(..) {
             match event {
+                PeerEvent::Packet(packet) if self.is_silenced(id, packet.mid) => self.stats.packets_quiet += 1,
                 PeerEvent::Packet(packet) => self.packets.push((id, packet)),
                 PeerEvent::KeyframeRequest { line } => {
                     if let Some((track, layer)) = self.member(id).and_then(|member| member.peer.sending.forwarded(line))
@@ -332,6 +334,14 @@ impl Server {
         if let Err(error) = drained {
             self.failed_sending(id, error);
         }
+    }
+
+    /// A moderator has muted what comes on this line.
+    fn is_silenced(&self, id: PeerId, mid: Mid) -> bool {
+        let Some(participant) = self.member(id).map(|member| &member.participant) else {
+            return false;
+        };
+        participant.is_silenced && participant.track(mid).is_some_and(|track| track.source == Source::Microphone)
     }
 
     /// Media can flow: whoever sends something to this member is asked for a picture.

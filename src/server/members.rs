@@ -15,7 +15,7 @@ use crate::media::fault::PeerError;
 use crate::media::negotiation::TrackId;
 use crate::media::peer::Peer;
 use crate::room::seats::Seats;
-use crate::room::{CHAT_BYTES, NAME_CHARS, Participant};
+use crate::room::{CHAT_BYTES, NAME_CHARS, Participant, Room};
 use crate::timers::Waiter;
 use crate::track::{Kind, Source};
 use crate::web::signal::{self, BadMessage, ClientMessage, ServerMessage};
@@ -57,6 +57,7 @@ impl Server {
             participant.id = old.id;
             participant.name = old.name;
             participant.muted = old.muted;
+            participant.is_silenced = old.is_silenced;
         }
         let mut peer = Peer::new(now, &self.profile, self.allowance(), admission.simulcast, &mut self.names);
         if admission.grant.rights.publish {
@@ -84,7 +85,11 @@ impl Server {
         }
         self.with_conn(conn, |now, conn| conn.upgrade(now));
         self.greet(id, &others);
-        self.rooms.entry(admission.room.clone()).or_default().join(id);
+        let room = self.rooms.entry(admission.room.clone()).or_default();
+        room.join(id);
+        if let Some(secret) = admission.returns {
+            room.take_returning(&secret);
+        }
         for other in others.into_iter().filter(|_| resumed) {
             if let (Some(other), Some(old)) = (self.member_mut(other), admission.replaces) {
                 other.seats.replace(old, id);
@@ -111,8 +116,11 @@ impl Server {
         let Some(participant) = self.remove(id) else {
             return;
         };
-        if self.rooms.get(&participant.room).is_some_and(|room| room.members().is_empty()) {
-            self.rooms.remove(&participant.room);
+        if let Some(room) = self.rooms.get_mut(&participant.room) {
+            room.expect_back(&participant.resume);
+            if room.members().is_empty() {
+                self.rooms.remove(&participant.room);
+            }
         }
         info!("{id} {:?} left room {:?}: {reason}", participant.name, participant.room);
         for other in self.others(&participant.room).collect::<Vec<_>>() {
@@ -174,6 +182,7 @@ impl Server {
             Ok(ClientMessage::Unpublish { kind, source, mid }) => self.on_unpublish(id, kind, source, mid),
             Ok(ClientMessage::View { views }) => self.on_view(id, &views),
             Ok(ClientMessage::Mute { source, muted }) => self.on_mute(id, source, muted),
+            Ok(ClientMessage::Moderate(moderation)) => self.on_moderate(id, &moderation),
             Err(BadMessage::Malformed(why)) => {
                 self.strike(id, "bad-message", &format!("This message could not be read: {why}"));
             }
@@ -240,12 +249,21 @@ impl Server {
     }
 
     fn on_mute(&mut self, id: PeerId, source: Source, muted: bool) {
+        if let Some(member) = self.member_mut(id) {
+            member.participant.is_silenced &= muted || source != Source::Microphone;
+            self.set_muted(id, source, muted, None);
+        }
+    }
+
+    /// Something is muted or not from now on, by whom it belongs to, who knows, or by a moderator.
+    pub(super) fn set_muted(&mut self, id: PeerId, source: Source, muted: bool, by: Option<&str>) {
         let Some(member) = self.member_mut(id) else {
             return;
         };
         if member.participant.mute(source, muted) {
             let (room, who) = (member.participant.room.clone(), member.participant.id.clone());
-            self.broadcast(&room, Some(id), &ServerMessage::Mute { id: &who, source, muted });
+            let but = by.is_none().then_some(id);
+            self.broadcast(&room, but, &ServerMessage::Mute { id: &who, source, muted, by });
             if source == Source::Camera {
                 self.queue_seating(room.clone());
             }
@@ -283,7 +301,7 @@ impl Server {
     }
 
     /// Tells a member why, and ends its connection.
-    fn dismiss(&mut self, id: PeerId, code: &str, message: &str, retry: bool) {
+    pub(super) fn dismiss(&mut self, id: PeerId, code: &str, message: &str, retry: bool) {
         self.refuse(id, code, message, retry);
         let Some(member) = self.member(id) else {
             return;
@@ -325,6 +343,7 @@ impl Server {
             name: &own.name,
             resume: &own.resume,
             rights: member.grant.rights,
+            locked: self.rooms.get(&own.room).is_some_and(Room::is_locked),
             participants: participants.collect(),
             limits: signal::Limits {
                 chat_bytes: CHAT_BYTES,
@@ -347,7 +366,7 @@ impl Server {
     }
 
     /// One text for many, serialised and framed once.
-    fn broadcast(&mut self, room: &str, but: Option<PeerId>, message: &ServerMessage<'_>) {
+    pub(super) fn broadcast(&mut self, room: &str, but: Option<PeerId>, message: &ServerMessage<'_>) {
         self.broadcast_text(room, but, &message.to_json());
     }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Member, Server};
 use crate::id::{ConnId, PeerId};
-use crate::room::{NAME_CHARS, ROOM_CHARS, clean_name};
+use crate::room::{NAME_CHARS, ROOM_CHARS, Room, clean_name};
 use crate::web::http::{Request, Response};
 use crate::web::origin;
 use crate::web::token::Grant;
@@ -25,6 +25,8 @@ pub(super) struct Admission {
     pub(super) simulcast: bool,
     /// The member whom this one replaces.
     pub(super) replaces: Option<PeerId>,
+    /// The secret of one who left a room that is locked, and was not removed.
+    pub(super) returns: Option<String>,
 }
 
 /// Why somebody may not come in.
@@ -107,17 +109,26 @@ impl Server {
         let name = grant.name.as_deref().and_then(|name| clean_name(name, NAME_CHARS));
         let name = name.or_else(|| clean_name(asked, NAME_CHARS)).unwrap_or_else(|| "Guest".to_owned());
         let is_same = |member: &Member| member.participant.room == room && member.grant.identity == grant.identity;
-        let replaces = request
-            .param("resume")
+        let there = self.rooms.get(&room);
+        if grant.identity.as_ref().is_some_and(|identity| there.is_some_and(|there| there.is_removed(identity))) {
+            return refuse(403, "removed", "A moderator has removed you from this room.");
+        }
+        let resume = request.param("resume");
+        let replaces = resume
             .and_then(|secret| self.resumes.get(secret).copied())
             .filter(|peer| self.member(*peer).is_some_and(is_same));
         let simulcast = request.param("simulcast") == Some("1");
-        let admission = Admission { room, name, grant, simulcast, replaces };
+        let returns = resume.filter(|secret| there.is_some_and(|there| there.is_returning(secret))).map(str::to_owned);
+        let admission = Admission { room, name, grant, simulcast, replaces, returns };
         if replaces.is_some() {
             return Ok(admission);
         }
+        let may_pass = admission.returns.is_some() || admission.grant.rights.moderate;
+        if there.is_some_and(Room::is_locked) && !may_pass {
+            return refuse(403, "locked", "This room is locked: a moderator has to unlock it first.");
+        }
         let limits = &self.config.limits;
-        match self.rooms.get(&admission.room) {
+        match there {
             Some(there) if there.members().len() >= limits.max_room_size => {
                 refuse(503, "room-full", "This room is full.")
             }

@@ -17,6 +17,9 @@
 //! | `publish` | `{"event":"publish","kind":"video","source":"screen"}`: one more m-line to send on, please |
 //! | `unpublish` | `{"event":"unpublish","kind":"video","source":"screen"}`, optionally with the `mid` |
 //! | `mute` | `{"event":"mute","source":"microphone","muted":true}`: tell the others |
+//! | `moderate` | `{"event":"moderate","action":"mute","id":"b7"}`: turns somebody's microphone off; they can turn it on again |
+//! | `moderate` | `{"event":"moderate","action":"remove","id":"b7"}`: they are told `removed` and closed, and don't come back (see [`token`](crate::web::token)) until the room is empty |
+//! | `moderate` | `{"event":"moderate","action":"lock"}`: nobody else comes in but moderators, until `unlock` or the room is empty; who was in comes back with `resume` |
 //! | `view` | `{"event":"view","views":[{"mid":"2","width":640,"height":360,"priority":1}]}`: what the page shows of a line, in device pixels; 0 x 0 pauses its video; lines that are not named stay as they are, and a line that carries somebody else is shown until it is named again |
 //! | `view` | `{"event":"view","views":[{"id":"b7","source":"camera","width":640,"height":360,"priority":2}]}`: the same of a person, on whatever line they are, and the wish to have them on one: where there are fewer lines than people, those with a `priority` of 2 and more come before all but who speaks, and those who are shown before the others |
 //!
@@ -26,13 +29,15 @@
 //!
 //! | event | example |
 //! | --- | --- |
-//! | `welcome` | `{"event":"welcome","id":"k3v9x0q2","room":"default","name":"Ann","resume":"...","rights":{"publish":true,"subscribe":true,"moderate":false},"participants":[{"id":"b7","name":"Bob","muted":["camera"]}],"limits":{"chat_bytes":4096,"name_chars":64,"room_peers":100,"last_n":16},"version":"0.1.0"}`: the first message |
+//! | `welcome` | `{"event":"welcome","id":"k3v9x0q2","room":"default","name":"Ann","resume":"...","rights":{"publish":true,"subscribe":true,"moderate":false},"locked":false,"participants":[{"id":"b7","name":"Bob","muted":["camera"]}],"limits":{"chat_bytes":4096,"name_chars":64,"room_peers":100,"last_n":16},"version":"0.1.0"}`: the first message |
 //! | `history` | `{"event":"history","lines":[{"message":"hi","time":"14:30:45","from":"b7","name":"Bob","id":17}]}`: the last chat lines, if there are any |
 //! | `tracks` | `{"event":"tracks","tracks":[{"mid":"0","id":"b7","kind":"video","source":"camera","muted":false}]}`: what each m-line carries; `"own":true` marks lines to send on. Before each offer it describes that offer; without one it says that lines of the last offer carry somebody else from now on, or nobody |
 //! | `offer` | `{"event":"offer","data":"{\"type\":\"offer\",\"sdp\":\"v=0...\"}"}` |
 //! | `chat` | `{"event":"chat","message":"hi","time":"14:30:45","from":"b7","name":"Bob","id":18}` |
 //! | `joined`, `left` | `{"event":"joined","id":"b7","name":"Bob"}` |
 //! | `mute` | `{"event":"mute","id":"b7","source":"camera","muted":true}` |
+//! | `mute` | `{"event":"mute","id":"b7","source":"microphone","muted":true,"by":"k3v9x0q2"}`: the same by a moderator; whose it is gets it too |
+//! | `lock` | `{"event":"lock","locked":true,"by":"k3v9x0q2"}`: a moderator locks the room, or unlocks it |
 //! | `speaking` | `{"event":"speaking","ids":["b7"]}`: who speaks now, the speaker first, then the loudest; on change, at most five times a second |
 //! | `quality` | `{"event":"quality","tracks":[{"mid":"2","sent":true,"rid":"h","height":360,"limit":"bandwidth"}]}`: what is sent of a received video, and why not a better one: `view` (the page shows no more), `bandwidth` (no more fits), `publisher` (no more comes), or `none` (it is the best); `rid` and `height` where they are known; of each line, on change |
 //! | `layers` | `{"event":"layers","mid":"1","rids":["q","h"]}`: which layers of an own line anybody wants; none, if nobody watches; a picture without layers is wanted if any is |
@@ -90,6 +95,27 @@ pub enum ClientMessage {
         /// Whether it is.
         muted: bool,
     },
+    /// Does something to others, or to the room.
+    Moderate(Moderation),
+}
+
+/// What a moderator wants.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Moderation {
+    /// Turn somebody's microphone off.
+    Mute {
+        /// The participant.
+        id: String,
+    },
+    /// Let somebody go.
+    Remove {
+        /// The participant.
+        id: String,
+    },
+    /// Let nobody else in.
+    Lock,
+    /// Let everybody in again.
+    Unlock,
 }
 
 /// What the page shows of one line, or of one person.
@@ -150,6 +176,8 @@ pub enum ServerMessage<'a> {
         resume: &'a str,
         /// What the participant may do.
         rights: Rights,
+        /// Nobody else comes in.
+        locked: bool,
         /// Who is there already.
         participants: Vec<Participant<'a>>,
         /// What the server allows.
@@ -196,6 +224,16 @@ pub enum ServerMessage<'a> {
         source: Source,
         /// Whether it is muted now.
         muted: bool,
+        /// The moderator who did it, if one did.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<&'a str>,
+    },
+    /// The room is locked or not from now on.
+    Lock {
+        /// Whether it is.
+        locked: bool,
+        /// The moderator who did it.
+        by: &'a str,
     },
     /// Who speaks now.
     Speaking {
@@ -330,6 +368,17 @@ struct Fields {
     muted: Option<bool>,
     mid: Option<String>,
     views: Option<Vec<View>>,
+    action: Option<Action>,
+    id: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Action {
+    Mute,
+    Remove,
+    Lock,
+    Unlock,
 }
 
 impl ClientMessage {
@@ -341,7 +390,9 @@ impl ClientMessage {
         }
         let malformed = |error: serde_json::Error| BadMessage::Malformed(error.to_string());
         let Name { event } = serde_json::from_str(text).map_err(malformed)?;
-        if !["answer", "candidate", "chat", "publish", "unpublish", "mute", "view"].contains(&event.as_str()) {
+        if !["answer", "candidate", "chat", "publish", "unpublish", "mute", "view", "moderate"]
+            .contains(&event.as_str())
+        {
             return Err(BadMessage::UnknownEvent(event));
         }
         let fields: Fields = serde_json::from_str(text).map_err(malformed)?;
@@ -374,6 +425,15 @@ impl ClientMessage {
                 source: fields.source.ok_or_else(|| missing("source"))?,
                 muted: fields.muted.ok_or_else(|| missing("muted"))?,
             }),
+            "moderate" => {
+                let id = || fields.id.ok_or_else(|| missing("id"));
+                Ok(Self::Moderate(match fields.action.ok_or_else(|| missing("action"))? {
+                    Action::Mute => Moderation::Mute { id: id()? },
+                    Action::Remove => Moderation::Remove { id: id()? },
+                    Action::Lock => Moderation::Lock,
+                    Action::Unlock => Moderation::Unlock,
+                }))
+            }
             name => {
                 let kind = fields.kind.ok_or_else(|| missing("kind"))?;
                 let source = fields.source.ok_or_else(|| missing("source"))?;
@@ -435,6 +495,9 @@ mod tests {
             ClientMessage::Publish { kind, source },
             ClientMessage::Unpublish { kind, source, mid },
             ClientMessage::Mute { source: Source::Microphone, muted: true },
+            ClientMessage::Moderate(Moderation::Mute { id: "b7".to_owned() }),
+            ClientMessage::Moderate(Moderation::Remove { id: "b7".to_owned() }),
+            ClientMessage::Moderate(Moderation::Lock),
             ClientMessage::View { views: vec![view(Viewed::Line { mid: "2".to_owned() }, 1)] },
             ClientMessage::View { views: vec![view(bob, 2)] },
         ];
@@ -455,6 +518,7 @@ mod tests {
                 name: "Ann",
                 resume: "...",
                 rights: Rights { publish: true, subscribe: true, moderate: false },
+                locked: false,
                 participants: vec![Participant { id: "b7", name: "Bob", muted: &[Source::Camera] }],
                 limits: Limits { chat_bytes: 4096, name_chars: 64, room_peers: 100, last_n: 16 },
                 version: "0.1.0",
@@ -473,7 +537,9 @@ mod tests {
             ServerMessage::offer("v=0...".to_owned()),
             ServerMessage::Chat(line(18)),
             ServerMessage::Joined { id: "b7", name: "Bob" },
-            ServerMessage::Mute { id: "b7", source: Source::Camera, muted: true },
+            ServerMessage::Mute { id: "b7", source: Source::Camera, muted: true, by: None },
+            ServerMessage::Mute { id: "b7", source: Source::Microphone, muted: true, by: Some("k3v9x0q2") },
+            ServerMessage::Lock { locked: true, by: "k3v9x0q2" },
             ServerMessage::Speaking { ids: vec!["b7"] },
             ServerMessage::Quality {
                 tracks: vec![Quality { mid: "2", sent: true, rid: Some("h"), height: Some(360), limit: "bandwidth" }],
@@ -504,6 +570,10 @@ mod tests {
             "{\"event\":\"answer\",\"data\":\"{\\\"type\\\":\\\"pranswer\\\",\\\"sdp\\\":\\\"\\\"}\"}",
             "{\"event\":\"publish\",\"kind\":\"smell\",\"source\":\"camera\"}",
             "{\"event\":\"mute\",\"source\":\"camera\"}",
+            "{\"event\":\"moderate\"}",
+            "{\"event\":\"moderate\",\"action\":\"mute\"}",
+            "{\"event\":\"moderate\",\"action\":\"remove\",\"id\":7}",
+            "{\"event\":\"moderate\",\"action\":\"promote\",\"id\":\"b7\"}",
             "{\"event\":\"view\"}",
             "{\"event\":\"view\",\"views\":[{\"mid\":\"1\",\"width\":-1,\"height\":0}]}",
             "{\"event\":\"view\",\"views\":[{\"id\":\"b7\",\"width\":1,\"height\":1}]}",

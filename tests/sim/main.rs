@@ -40,6 +40,7 @@ mod found;
 mod grid;
 mod joining;
 mod layers;
+mod moderation;
 mod negotiation;
 mod plans;
 mod quality;

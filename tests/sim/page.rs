@@ -20,6 +20,8 @@ pub struct Page {
     pub resume: String,
     /// What it may do.
     pub rights: Value,
+    /// Whether the room is locked, as told first and then on change, with who did it.
+    pub locked: Vec<(bool, Option<String>)>,
     /// The others, by id, with their names.
     pub participants: BTreeMap<String, String>,
     /// What the last `tracks` said.
@@ -104,6 +106,11 @@ impl Page {
             "candidate" => assert!(self.offers > 0, "a candidate before the first offer: browsers reject it"),
             "chat" => self.on_chat(&message),
             "mute" => self.mutes.push(message),
+            "lock" => {
+                let locked = message["locked"].as_bool().expect("locked");
+                assert_ne!(self.locked.last().map(|(locked, _)| *locked), Some(locked), "told on change");
+                self.locked.push((locked, Some(text_of(&message, "by"))));
+            }
             "speaking" => {
                 let ids = message["ids"].as_array().expect("ids").iter();
                 self.speaking.push((now, ids.map(|id| id.as_str().expect("an id").to_owned()).collect()));
@@ -137,6 +144,7 @@ impl Page {
         self.name = text_of(message, "name");
         self.resume = text_of(message, "resume");
         self.rights = message["rights"].clone();
+        self.locked.push((message["locked"].as_bool().expect("locked"), None));
         assert!(self.resume.len() >= 20, "a secret of at least 100 bits");
         for participant in message["participants"].as_array().expect("participants") {
             let (id, name) = (text_of(participant, "id"), text_of(participant, "name"));

@@ -11,26 +11,28 @@ use crate::token::{SECRET, token};
 /// When simulations begin, in seconds since 1970.
 const START: u64 = 1_000_000_000;
 
-fn guarded(seed: u64) -> Sim {
+/// A server that asks for tokens.
+pub fn guarded(seed: u64) -> Sim {
     let mut world = World { rate: Rate::SPARSE, ..World::new(seed) };
     world.config.token_secret = Some(Secret::new(SECRET.as_bytes()).unwrap());
     Sim::with(world)
 }
 
 /// A token's claims: of an hour, for the room, beside those given.
-fn claims(more: Value) -> Value {
+pub fn claims(more: Value) -> Value {
     let mut claims = json!({"room": "main", "exp": START + 3_600});
     claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     claims
 }
 
 /// Comes with a token of these claims.
-fn invite(sim: &mut Sim, name: &str, more: Value) {
+pub fn invite(sim: &mut Sim, name: &str, more: Value) {
     let query = format!("&token={}", token(&claims(more)));
     sim.join_as(name, |habits| habits.query = query);
 }
 
-fn refused(sim: &Sim, name: &str) -> Option<(u16, Value)> {
+/// Status and body of the refusal.
+pub fn refused(sim: &Sim, name: &str) -> Option<(u16, Value)> {
     let (status, body) = sim.browser(name).closed.as_ref()?;
     Some((*status, serde_json::from_str(body).expect("a refusal is JSON")))
 }

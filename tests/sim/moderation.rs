@@ -1,0 +1,269 @@
+//! Moderators mute, remove and lock, and nobody else does.
+
+use serde_json::{Value, json};
+
+use crate::media::{Camera, Microphone};
+use crate::sim::Sim;
+use crate::story::{millis, secs};
+use crate::token::token;
+use crate::tokens::{claims, guarded, invite, refused};
+
+/// Ann moderates; Bob and Cat are there.
+fn call(seed: u64) -> Sim {
+    let mut sim = guarded(seed);
+    invite(&mut sim, "ann", json!({"sub": "ann", "moderate": true}));
+    invite(&mut sim, "bob", json!({"sub": "bob"}));
+    invite(&mut sim, "cat", json!({}));
+    sim.run(secs(2));
+    sim.assert_complete("main");
+    sim
+}
+
+fn moderate(sim: &mut Sim, who: &str, action: &str, whom: Option<&str>) {
+    let mut message = json!({"event": "moderate", "action": action});
+    if let Some(whom) = whom {
+        message["id"] = json!(sim.browser(whom).page.id);
+    }
+    sim.say(who, &message);
+}
+
+/// Comes again with the secret of an older stay and a token of these claims.
+fn come_back(sim: &mut Sim, name: &str, more: Value) {
+    let secret = sim.browser(name).page.resume.clone();
+    let query = format!("&resume={secret}&token={}", token(&claims(more)));
+    sim.tell_changes(sim.tag(name), 1, secs(1));
+    sim.join_as(name, |habits| habits.query = query);
+}
+
+/// Removes somebody, and makes nothing of it: they are expected to be closed.
+fn remove(sim: &mut Sim, who: &str, whom: &str) {
+    moderate(sim, who, "remove", Some(whom));
+    sim.tell_changes(sim.tag(whom), 1, secs(1));
+    sim.dismissed.insert(whom.to_owned());
+}
+
+fn is_refused(sim: &mut Sim, name: &str, code: &str) {
+    let (status, body) = refused(sim, name).unwrap_or_else(|| panic!("{name} is in"));
+    assert_eq!((status, &body["code"], &body["retry"]), (403, &json!(code), &json!(false)), "{name}");
+    sim.dismissed.insert(name.to_owned());
+}
+
+#[test]
+fn who_has_not_the_right_changes_nothing() {
+    let mut sim = call(910);
+    for (action, whom) in [("mute", Some("cat")), ("remove", Some("cat")), ("lock", None), ("unlock", None)] {
+        moderate(&mut sim, "bob", action, whom);
+    }
+    sim.run(secs(2));
+    assert_eq!(sim.browser("bob").page.error_codes(), ["forbidden"; 4]);
+    for name in ["ann", "bob", "cat"] {
+        let page = &sim.browser(name).page;
+        assert!(page.mutes.is_empty() && page.left.is_empty() && page.locked == [(false, None)], "{name}");
+    }
+    assert!(sim.hears("ann", "cat"));
+    invite(&mut sim, "dan", json!({}));
+    sim.run(secs(2));
+    sim.assert_complete("main");
+}
+
+#[test]
+fn in_an_open_room_nobody_moderates() {
+    let mut sim = Sim::new(911);
+    sim.join("ann");
+    sim.join_as("bob", |habits| habits.query = format!("&token={}", token(&claims(json!({"moderate": true})))));
+    sim.run(secs(1));
+    for name in ["ann", "bob"] {
+        moderate(&mut sim, name, "remove", Some("ann"));
+        moderate(&mut sim, name, "lock", None);
+    }
+    sim.run(secs(1));
+    for name in ["ann", "bob"] {
+        assert_eq!(sim.browser(name).page.error_codes(), ["forbidden"; 2]);
+    }
+    sim.assert_complete("main");
+}
+
+#[test]
+fn who_is_muted_is_not_heard_until_they_say_so() {
+    let mut sim = call(912);
+    let ids = ["ann", "bob"].map(|name| sim.browser(name).page.id.clone());
+    moderate(&mut sim, "ann", "mute", Some("bob"));
+    sim.run(millis(300));
+    let told = json!({"event": "mute", "id": ids[1], "source": "microphone", "muted": true, "by": ids[0]});
+    for name in ["ann", "bob", "cat"] {
+        assert_eq!(sim.browser(name).page.mutes, std::slice::from_ref(&told), "{name}");
+    }
+    // Bob's page does not listen: it goes on to send.
+    let counts = |sim: &Sim| ["ann", "cat"].map(|name| sim.counts(name, "bob", Microphone).1);
+    let before = counts(&sim);
+    sim.run(secs(2));
+    assert_eq!(counts(&sim), before, "nothing of the microphone");
+    assert!(sim.sees("ann", "bob") && sim.hears("ann", "cat") && sim.hears("bob", "ann"), "and all of the rest");
+    let spoke = |sim: &Sim| {
+        sim.browser("ann")
+            .page
+            .speaking
+            .last()
+            .is_some_and(|(_, ids)| ids.contains(&told["id"].as_str().unwrap().to_owned()))
+    };
+    assert!(!spoke(&sim), "nobody is marked as speaking who is not heard");
+    // Neither coming back nor muting it once more makes it heard.
+    come_back(&mut sim, "bob", json!({"sub": "bob"}));
+    sim.run(secs(1));
+    sim.say("bob", &json!({"event": "mute", "source": "microphone", "muted": true}));
+    sim.say("bob", &json!({"event": "mute", "source": "camera", "muted": false}));
+    sim.run(secs(2));
+    assert!(!sim.hears("ann", "bob") && sim.sees("ann", "bob"));
+    sim.say("bob", &json!({"event": "mute", "source": "microphone", "muted": false}));
+    sim.run(secs(1));
+    sim.assert_complete("main");
+    assert_eq!(sim.browser("cat").page.mutes.last().unwrap()["muted"], false);
+}
+
+#[test]
+fn who_is_removed_is_told_so_and_stays_away() {
+    let mut sim = call(913);
+    // Bob is here twice.
+    invite(&mut sim, "phone", json!({"sub": "bob"}));
+    sim.run(secs(1));
+    let secret = sim.browser("bob").page.resume.clone();
+    sim.dismissed.insert("phone".to_owned());
+    sim.tell_changes(sim.tag("phone"), 1, secs(1));
+    remove(&mut sim, "ann", "bob");
+    sim.run(secs(1));
+    for name in ["bob", "phone"] {
+        let browser = sim.browser(name);
+        assert_eq!(browser.closed, Some((1008, "removed".to_owned())), "{name}");
+        assert_eq!(browser.page.error_codes(), ["removed"], "{name}");
+        assert_eq!(browser.page.errors[0].1["retry"], false);
+    }
+    assert_eq!(sim.browser("cat").page.left.len(), 2);
+    sim.assert_complete("main");
+    for (name, query) in [("bob-again", String::new()), ("bob-resuming", format!("&resume={secret}"))] {
+        let query = format!("{query}&token={}", token(&claims(json!({"sub": "bob"}))));
+        sim.join_as(name, |habits| habits.query = query);
+        sim.run(secs(1));
+        is_refused(&mut sim, name, "removed");
+    }
+    // In another room they are somebody like any other.
+    let query = format!("&token={}", token(&json!({"room": "attic", "sub": "bob", "exp": 2_000_000_000})));
+    let mut habits = sim.habits();
+    habits.query = query;
+    sim.arrive("upstairs", "attic", habits);
+    // Without an identity there is nobody to be known again.
+    remove(&mut sim, "ann", "cat");
+    sim.run(secs(1));
+    assert_eq!(sim.browser("upstairs").closed, None);
+    invite(&mut sim, "cat-again", json!({}));
+    sim.run(secs(2));
+    sim.assert_complete("main");
+    // A room that nobody is in remembers nothing.
+    sim.leave("ann");
+    sim.leave("cat-again");
+    sim.run(secs(1));
+    invite(&mut sim, "bob-at-last", json!({"sub": "bob"}));
+    sim.run(secs(1));
+    assert_eq!(sim.browser("bob-at-last").closed, None);
+}
+
+#[test]
+fn nobody_removes_themselves_or_who_is_not_there() {
+    let mut sim = call(914);
+    moderate(&mut sim, "ann", "remove", Some("ann"));
+    for action in ["mute", "remove"] {
+        sim.say("ann", &json!({"event": "moderate", "action": action, "id": "nobody"}));
+    }
+    sim.run(secs(1));
+    assert_eq!(sim.browser("ann").page.error_codes(), ["forbidden", "not-there", "not-there"]);
+    // Who is in another room is not there.
+    let query = format!("&token={}", token(&json!({"room": "attic", "moderate": true, "exp": 2_000_000_000})));
+    let mut habits = sim.habits();
+    habits.query = query;
+    sim.arrive("dan", "attic", habits);
+    sim.run(secs(1));
+    moderate(&mut sim, "dan", "remove", Some("bob"));
+    moderate(&mut sim, "dan", "mute", Some("bob"));
+    moderate(&mut sim, "dan", "lock", None);
+    sim.run(secs(1));
+    assert_eq!(sim.browser("dan").page.error_codes(), ["not-there", "not-there"]);
+    sim.assert_complete("main");
+    assert_eq!(sim.browser("bob").page.locked, [(false, None)]);
+}
+
+#[test]
+fn a_lock_holds() {
+    let mut sim = call(915);
+    let ann = sim.browser("ann").page.id.clone();
+    moderate(&mut sim, "ann", "lock", None);
+    moderate(&mut sim, "ann", "lock", None);
+    sim.run(secs(1));
+    for name in ["ann", "bob", "cat"] {
+        assert_eq!(sim.browser(name).page.locked, [(false, None), (true, Some(ann.clone()))], "{name}");
+    }
+    invite(&mut sim, "dan", json!({}));
+    sim.join_as("eve", |habits| {
+        habits.query = format!("&resume=aaaaaaaaaaaaaaaaaaaaaaaaaa&token={}", token(&claims(json!({}))));
+    });
+    sim.run(secs(1));
+    is_refused(&mut sim, "dan", "locked");
+    is_refused(&mut sim, "eve", "locked");
+    // Moderators come in, and are told.
+    invite(&mut sim, "mod", json!({"moderate": true}));
+    sim.run(secs(1));
+    assert_eq!(sim.browser("mod").page.locked, [(true, None)]);
+    // Who was in comes back: at once, or after the server has noticed.
+    let id = sim.browser("bob").page.id.clone();
+    come_back(&mut sim, "bob", json!({"sub": "bob"}));
+    sim.run(secs(1));
+    assert_eq!(sim.browser("bob").page.id, id);
+    let secret = sim.browser("bob").page.resume.clone();
+    sim.crash("bob");
+    sim.run(secs(2));
+    assert!(sim.learnt_of_leaving("ann", &id).is_some());
+    come_back(&mut sim, "bob", json!({"sub": "bob"}));
+    sim.run(secs(2));
+    sim.assert_complete("main");
+    assert!(sim.sees("mod", "bob"));
+    // A secret lets one in once.
+    let query = format!("&resume={secret}&token={}", token(&claims(json!({}))));
+    sim.join_as("friend", |habits| habits.query = query);
+    sim.run(secs(1));
+    is_refused(&mut sim, "friend", "locked");
+    // Who is removed does not come back, known or not.
+    remove(&mut sim, "ann", "cat");
+    sim.run(secs(1));
+    come_back(&mut sim, "cat", json!({}));
+    sim.run(secs(1));
+    is_refused(&mut sim, "cat", "locked");
+    // It outlives its moderators.
+    sim.leave("ann");
+    sim.leave("mod");
+    sim.run(secs(1));
+    invite(&mut sim, "fay", json!({}));
+    sim.run(secs(1));
+    is_refused(&mut sim, "fay", "locked");
+    invite(&mut sim, "ann", json!({"sub": "ann", "moderate": true}));
+    sim.run(secs(1));
+    moderate(&mut sim, "ann", "unlock", None);
+    sim.run(secs(1));
+    invite(&mut sim, "gil", json!({}));
+    sim.run(secs(2));
+    assert_eq!(sim.browser("gil").page.locked, [(false, None)]);
+    sim.assert_complete("main");
+    assert!(sim.watched("gil", "bob", Camera).is_some());
+}
+
+#[test]
+fn a_lock_ends_with_the_last_who_leaves() {
+    let mut sim = guarded(916);
+    invite(&mut sim, "ann", json!({"moderate": true}));
+    sim.run(secs(1));
+    moderate(&mut sim, "ann", "lock", None);
+    sim.run(secs(1));
+    sim.leave("ann");
+    sim.run(secs(1));
+    invite(&mut sim, "bob", json!({}));
+    sim.run(secs(1));
+    assert_eq!(sim.browser("bob").page.locked, [(false, None)]);
+    assert_eq!(sim.server.sizes()[2], 1);
+}
