@@ -15,17 +15,23 @@ import { View } from './view.js';
 const $ = (id) => document.getElementById(id);
 const TITLE = 'AQ Server';
 const TOAST_MS = 7000;
+// What an older server grants, which says nothing of rights.
+const EVERYBODY = { publish: true, subscribe: true, moderate: false };
 
 const query = new URLSearchParams(location.search);
 const participants = new Map(); // id -> { id, name, muted: Set of sources }
-let me = null; // { id, name, room } of the last welcome
+let me = null; // { id, name, room, rights, locked } of the last welcome
 let signaling = null;
 let call = null;
 let local = null;
 let lines = []; // what each mid of the others carries, with its track
 let told = new Map(); // source -> the muted that the server knows of us
 
-const tiles = new Tiles($('tiles'), { blocked: () => { $('btn-hear').hidden = false; }, changed: () => view.show(tiles.shown()) });
+const tiles = new Tiles($('tiles'), {
+  blocked: () => { $('btn-hear').hidden = false; },
+  changed: () => view.show(tiles.shown()),
+  moderate,
+});
 const view = new View((message) => signaling?.send(message) ?? false);
 const chat = new Chat({ panel: $('chat'), log: $('chat-log'), form: $('chat-form'), input: $('chat-input') }, {
   send: (text) => signaling?.send({ event: 'chat', data: text }) ?? false,
@@ -95,7 +101,7 @@ function leave(words = '') {
 function prefill() {
   $('name').value = query.get('name') ?? query.get('username') ?? stored(localStorage, 'aq.name') ?? '';
   $('room').value = query.get('room') ?? '';
-  if (query.get('token')) store(sessionStorage, 'aq.token', query.get('token'));
+  token();
   if (isInsecure()) return notice(insecureWords());
   try {
     const want = JSON.parse(stored(localStorage, 'aq.want'));
@@ -104,9 +110,12 @@ function prefill() {
   } catch { /* the first visit: both */ }
 }
 
-// The token does not stay in the address, which people pass on; it outlives a reload in the tab's storage.
+// The token comes behind the # of a link, where no server's log sees it. It does not stay in the address, which people
+// pass on; it outlives a reload in the tab's storage.
 function token() {
-  return query.get('token') ?? stored(sessionStorage, 'aq.token');
+  const given = new URLSearchParams(location.hash.slice(1)).get('token') ?? query.get('token');
+  if (given) store(sessionStorage, 'aq.token', given);
+  return given ?? stored(sessionStorage, 'aq.token');
 }
 
 // The address that others can open: the room, and nothing of ours.
@@ -124,10 +133,12 @@ function onMessage(message) {
 }
 
 const handlers = {
-  welcome({ id, room, name, participants: others = [], limits = {} }) {
+  welcome({ id, room, name, rights = EVERYBODY, locked = false, participants: others = [], limits = {} }) {
     const again = me?.id === id;
     if (!me) tiles.open(name);
-    me = { id, room, name };
+    me = { id, room, name, rights, locked };
+    if (!rights.publish) local.close(); // nobody would get it
+    showRights();
     tiles.own.rename(name || 'You');
     participants.clear();
     for (const other of others) remember(other);
@@ -195,10 +206,17 @@ const handlers = {
   candidate({ data }) {
     call?.handleCandidate(data);
   },
-  mute({ id, source, muted }) {
+  mute({ id, source, muted, by }) {
+    if (id === me?.id) return onSilenced(by);
     setMuted(id, source, muted);
     if (muted) tiles.note(id, source, '');
     showTiles();
+  },
+  lock({ locked, by }) {
+    me.locked = locked;
+    showRights();
+    const words = locked ? 'locked the room: nobody else can come in' : 'unlocked the room';
+    if (by !== me.id) toast(`${nameOf(by)} ${words}.`);
   },
   speaking({ ids = [] }) {
     tiles.setSpeaking(new Set(ids), ids.includes(me?.id));
@@ -250,6 +268,22 @@ function newCall() {
   });
 }
 
+// A moderator turned our microphone off: the server passes nothing of it on until it is told that it is on again.
+function onSilenced(by) {
+  told.set('microphone', true);
+  local.silence();
+  toast(`${nameOf(by)} turned your microphone off. You can turn it on again.`);
+}
+
+function moderate(action, id) {
+  if (action === 'remove' && !confirm(`Remove ${nameOf(id)} from the room?`)) return;
+  signaling?.send({ event: 'moderate', action, id });
+}
+
+function nameOf(id) {
+  return participants.get(id)?.name ?? 'A moderator';
+}
+
 // Tells the others, unless the server knows already.
 function tellMuted(source, muted) {
   if (told.get(source) === muted) return;
@@ -291,6 +325,18 @@ function showRoom() {
   $('count').textContent = count === 1 ? 'Only you' : `${count} people`;
   $('alone').hidden = count > 1;
   showUnread(chat.unread);
+}
+
+function showRights() {
+  const { rights, locked } = me;
+  for (const which of ['mic', 'camera']) $(`btn-${which}`).hidden = !rights.publish;
+  $('btn-screen').hidden = !rights.publish || !canShareScreen;
+  document.body.classList.toggle('moderates', rights.moderate);
+  $('locked').hidden = !locked;
+  $('btn-lock').hidden = !rights.moderate;
+  $('btn-lock').title = locked ? 'Unlock the room' : 'Lock the room: nobody else can come in';
+  $('btn-lock').setAttribute('aria-label', $('btn-lock').title);
+  setIcon($('btn-lock'), locked ? 'unlock' : 'lock');
 }
 
 function showOwn() {
@@ -392,12 +438,12 @@ $('join-form').addEventListener('submit', (event) => {
 $('btn-mic').addEventListener('click', () => local?.toggleMicrophone());
 $('btn-camera').addEventListener('click', () => local?.toggleCamera());
 $('btn-screen').addEventListener('click', () => local?.toggleScreen());
-$('btn-screen').hidden = !canShareScreen;
 $('btn-chat').addEventListener('click', () => openChat(!chat.isOpen));
 $('btn-chat-close').addEventListener('click', () => openChat(false));
 $('chat').addEventListener('keydown', (event) => {
   if (event.key === 'Escape') openChat(false);
 });
+$('btn-lock').addEventListener('click', () => signaling?.send({ event: 'moderate', action: me.locked ? 'unlock' : 'lock' }));
 $('btn-leave').addEventListener('click', () => leave());
 $('btn-invite').addEventListener('click', copyInvite);
 $('btn-notice').addEventListener('click', () => notice(''));

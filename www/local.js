@@ -47,6 +47,13 @@ export class Local {
     this.on.show();
   }
 
+  // A moderator turned the microphone off.
+  silence() {
+    const track = this.tracks.get(MICROPHONE);
+    if (track) track.enabled = false;
+    this.on.show();
+  }
+
   // Off stops the device, so that its light goes out.
   async toggleCamera() {
     if (!this.cameraOn) return this.acquire('camera', { camera: true });

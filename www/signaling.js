@@ -108,7 +108,7 @@ export class Signaling {
     // 1008 is "policy": the reason is an error code, which says whether trying again makes sense.
     if (code === 1008 && !(error?.code === reason && error.retry)) {
       const words = error?.code === reason ? error.message : REASONS[reason] ?? `(${reason || 'no reason given'})`;
-      return this.refuse(reason === 'replaced' ? words : `You were removed from the call. ${words}`);
+      return this.refuse(['replaced', 'removed'].includes(reason) ? words : `You were removed from the call. ${words}`);
     }
     this.wait('The connection was lost. Reconnecting…');
   }
@@ -173,7 +173,7 @@ export class Signaling {
     if (name) url.searchParams.set('name', name);
     url.searchParams.set('simulcast', '1');
     if (token) url.searchParams.set('token', token);
-    if (this.resume && file !== 'check') url.searchParams.set('resume', this.resume);
+    if (this.resume) url.searchParams.set('resume', this.resume);
     return url.href;
   }
 }

@@ -14,9 +14,10 @@ const TOO_SLOW = 'Your connection is too slow for this picture.';
 
 export class Tiles {
   // root holds #stage and #grid; blocked() tells that the browser refuses sound without a click, changed() that
-  // another tile is large.
-  constructor(root, { blocked, changed }) {
+  // another tile is large, moderate(action, id) what a moderator wants of somebody.
+  constructor(root, { blocked, changed, moderate }) {
     this.root = root;
+    this.moderate = moderate;
     this.stage = root.querySelector('#stage');
     this.grid = root.querySelector('#grid');
     this.blocked = blocked;
@@ -56,7 +57,8 @@ export class Tiles {
       known.note('');
       return known.rename(name);
     }
-    const tile = new Tile({ id, name, blocked: this.blocked, pin: () => this.pin(this.pinned === id ? null : id) });
+    const pin = () => this.pin(this.pinned === id ? null : id);
+    const tile = new Tile({ id, name, blocked: this.blocked, pin, moderate: (action) => this.moderate(action, id) });
     this.people.set(id, tile);
     this.grid.insertBefore(tile.element, this.own?.element ?? null);
     this.layout();
@@ -227,7 +229,7 @@ class Tile {
   stream = null;
   silent = false;
 
-  constructor({ id, name, own = false, screen = false, blocked = () => {}, pin = null }) {
+  constructor({ id, name, own = false, screen = false, blocked = () => {}, pin = null, moderate = null }) {
     this.isOwn = own;
     this.isScreen = screen;
     this.blocked = blocked;
@@ -257,6 +259,11 @@ class Tile {
       setWords(this.addButton('expand', full), 'Full screen');
     }
     if (pin) this.pinButton = this.addButton('pin', pin);
+    if (moderate) {
+      this.muteButton = this.addButton('mic-off', () => moderate('mute'));
+      this.removeButton = this.addButton('remove', () => moderate('remove'));
+      for (const button of [this.muteButton, this.removeButton]) button.classList.add('moderate');
+    }
     this.rename(name);
   }
 
@@ -284,6 +291,8 @@ class Tile {
     this.setSilent(this.silent);
     // It says what a press does.
     if (this.pinButton) setWords(this.pinButton, `${this.element.classList.contains('pinned') ? 'Unpin' : 'Pin'} ${name}`);
+    if (this.muteButton) setWords(this.muteButton, `Turn off ${name}’s microphone`);
+    if (this.removeButton) setWords(this.removeButton, `Remove ${name} from the room`);
     this.face.replaceChildren();
     if (this.isScreen) return this.face.append(icon('screen'));
     const circle = document.createElement('span');

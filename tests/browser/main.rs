@@ -9,12 +9,15 @@
 mod chromium;
 mod firefox;
 mod layers;
+mod moderation;
 mod page;
 mod program;
 mod remote;
 mod scratch;
 mod stories;
 mod tab;
+#[path = "../token/mod.rs"]
+mod token;
 
 use std::env;
 use std::io::Write;

@@ -1,0 +1,85 @@
+//! Invited people, and what a moderator does with them.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::chromium::Chromium;
+use crate::page::{Page, tile};
+use crate::program::Program;
+use crate::stories::turn;
+use crate::token::{SECRET, token};
+
+/// What a link has behind the name, for somebody with these claims.
+fn invitation(more: Value) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let mut claims = json!({"room": "garden", "exp": now + 600});
+    claims.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+    format!("#token={}", token(&claims))
+}
+
+fn is_told(page: &mut Page, words: &str) {
+    let look = "document.body.dataset.state === 'form' && document.querySelector('#notice').textContent";
+    page.until(&format!("it is told {words:?}"), &format!("({look} || '').includes({words:?})"));
+}
+
+#[test]
+fn a_moderator_mutes_locks_and_removes() {
+    let _turn = turn();
+    let Some(mut chromium) = Chromium::start() else { return };
+    let server = Program::start(&["--token-secret", SECRET]);
+    let link = |name: &str, more: Value| server.link("garden", name) + &invitation(more);
+    let mut ann = chromium.open_with(&link("Ann", json!({"moderate": true})), "window.confirm = () => true;");
+    let mut bob = chromium.open(&format!("{}?room=garden{}", server.url, invitation(json!({"sub": "bob"}))));
+    bob.joins("garden", "Bob");
+    assert!(bob.eval::<bool>("!/token/.test(location.href)"), "the address that is passed on has no token");
+    ann.sees_and_hears("Bob");
+
+    let mut eve = chromium.open(&link("Eve", json!({"publish": false})));
+    eve.sees_and_hears("Ann");
+    eve.until(
+        "it has nothing to send",
+        "['mic', 'camera', 'screen'].every((which) => document.querySelector(`#btn-${which}`).hidden)",
+    );
+    ann.shows_neither_picture_nor_sound_of("Eve");
+    for page in [&mut bob, &mut eve] {
+        page.until("it may not moderate", "document.querySelector('#btn-lock').hidden && getComputedStyle(document.querySelector('.tile .moderate')).display === 'none'");
+    }
+
+    ann.press(".tile[data-name=Bob] .moderate");
+    for page in [&mut ann, &mut eve] {
+        page.until("Bob is shown as silent", &format!("{}.classList.contains('silent')", tile("Bob")));
+    }
+    bob.until("the microphone is off", "document.querySelector('#btn-mic').classList.contains('off')");
+    bob.until(
+        "it is told who did it",
+        "document.querySelector('#toasts').textContent.includes('Ann turned your microphone off')",
+    );
+    bob.press("#btn-mic");
+    ann.until("Bob is no more silent", &format!("!{}.classList.contains('silent')", tile("Bob")));
+    ann.sees_and_hears("Bob");
+
+    ann.press("#btn-lock");
+    for page in [&mut ann, &mut bob, &mut eve] {
+        page.until("it shows the lock", "!document.querySelector('#locked').hidden");
+    }
+    is_told(&mut chromium.open(&link("Cleo", json!({}))), "This room is locked");
+    is_told(&mut chromium.open(&server.link("garden", "Dan")), "This room is for invited people");
+
+    ann.press(".tile[data-name=Bob] .moderate + .moderate");
+    is_told(&mut bob, "A moderator has removed you");
+    ann.has_tiles_of(&["Eve"]);
+    ann.press("#btn-lock");
+    eve.until("the lock is gone", "document.querySelector('#locked').hidden");
+    bob.press("#btn-notice");
+    bob.press("#btn-join");
+    is_told(&mut bob, "A moderator has removed you");
+    let mut cleo = chromium.open(&link("Cleo", json!({})));
+    cleo.sees_and_hears("Ann");
+    for page in [&mut ann, &mut bob, &mut eve, &mut cleo] {
+        page.is_sound();
+    }
+    if let Some(file) = std::env::var_os("AQ_SCREENSHOT_MODERATOR") {
+        ann.takes_picture(std::path::Path::new(&file));
+    }
+}
