@@ -41,6 +41,7 @@ fn a_moderator_mutes_locks_and_removes() {
         "it has nothing to send",
         "['mic', 'camera', 'screen'].every((which) => document.querySelector(`#btn-${which}`).hidden)",
     );
+    eve.until("its devices are off", "Object.keys(aq.local).length === 0");
     ann.shows_neither_picture_nor_sound_of("Eve");
     for page in [&mut bob, &mut eve] {
         page.until("it may not moderate", "document.querySelector('#btn-lock').hidden && getComputedStyle(document.querySelector('.tile .moderate')).display === 'none'");
