@@ -295,10 +295,13 @@ impl<'a> Claim<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
 
     use super::*;
+    use crate::media::inputs;
 
     const fn grade(layer: u8, temporal: u8, kbps: u64, height: u16) -> Grade {
         Grade { layer, temporal, bitrate_bps: kbps * 1_000, height }
@@ -520,39 +523,63 @@ mod tests {
         (0..rng.random_range(0..20)).map(|_| any_wish(rng)).collect()
     }
 
-    #[test]
-    fn what_must_hold_does_for_any_wishes() {
-        let mut rng = StdRng::seed_from_u64(1);
-        let mut grants = Vec::new();
-        for round in 0..20_000 {
-            let mut wishes = any_wishes(&mut rng);
-            let is_fresh = rng.random_bool(0.5);
+    fn any_wish_of(grades: impl Strategy<Value = &'static [Grade]>) -> impl Strategy<Value = Wish<'static>> {
+        let height = prop_oneof![Just(None), Just(Some(0)), (1..1_100_u32).prop_map(Some)];
+        let current = prop_oneof![Just(None), (0..6_usize).prop_map(Some)];
+        let flags = (prop::bool::weighted(0.2), prop::bool::weighted(0.3));
+        (grades, height, 0..3_u32, flags, current).prop_map(
+            |(grades, height, priority, (is_screen, speaks), current)| Wish {
+                grades,
+                height,
+                priority,
+                is_screen,
+                speaks,
+                current,
+            },
+        )
+    }
+
+    fn usual_grades() -> impl Strategy<Value = &'static [Grade]> {
+        prop::sample::select(vec![CAMERA, CAMERA, ALONE, NEW, TEMPORAL, SCREEN, LAYERED_SCREEN, &[]])
+    }
+
+    proptest! {
+        #![proptest_config(inputs(4_000))]
+
+        /// No more is spent than there is, and nobody is left out while somebody gets more than the least.
+        #[test]
+        fn what_must_hold_does_for_any_wishes(
+            wishes in vec(any_wish_of(usual_grades()), 0..20),
+            (available, more) in (0..12_000_000_u64, 0..2_000_000_u64),
+            audio in 0..200_000_u64,
+            is_fresh: bool,
+        ) {
+            let mut wishes = wishes;
             if is_fresh {
                 wishes.iter_mut().for_each(|wish| wish.current = None);
             }
-            let audio = rng.random_range(0..200_000);
-            let available = rng.random_range(0..12_000_000);
+            let mut grants = Vec::new();
             let totals = allocate(Some(available), audio, &wishes, &mut grants);
-            let granted = || grants.iter().zip(&wishes).filter(|(grant, _)| grant.grade.is_some());
-            let is_lowest = granted().all(|(grant, _)| grant.grade == Some(0));
+            let granted = || grants.iter().filter(|grant| grant.grade.is_some());
+            let is_lowest = granted().all(|grant| grant.grade == Some(0));
+            prop_assert!(totals.allocated_bps >= audio, "sound is not bargained for");
             let video = totals.allocated_bps - audio;
             let bound = available.saturating_sub(audio);
             let is_first_alone = granted().count() == 1 && is_lowest && video <= FIRST_EXCESS * bound;
-            assert!(video <= bound || is_first_alone, "{round}: {video} of {bound} for {wishes:?}");
+            prop_assert!(video <= bound || is_first_alone, "{video} of {bound}");
             let somebody_starves = grants.contains(&Grant { grade: None, limit: Limit::Bandwidth });
-            assert!(!somebody_starves || is_lowest, "{round}: {grants:?} for {wishes:?}");
+            prop_assert!(!somebody_starves || is_lowest, "{grants:?}");
             for (grant, wish) in grants.iter().zip(&wishes) {
                 let is_seen = wish.height != Some(0) && !wish.grades.is_empty();
-                assert_eq!(grant.grade.is_none() && grant.limit != Limit::Bandwidth, !is_seen, "{round}: {wish:?}");
+                prop_assert_eq!(grant.grade.is_none() && grant.limit != Limit::Bandwidth, !is_seen);
             }
             // More is worth more. Where something is kept, something better may have displaced it, within the headroom.
-            let more = rng.random_range(0..2_000_000);
             let richer = allocate(Some(available + more), audio, &wishes, &mut grants).allocated_bps - audio;
             let least = if is_fresh { video } else { (video - video / (HEADROOM + 1)).saturating_sub(1) };
-            assert!(richer >= least, "{round}: {richer} for {available} + {more}, {video} without");
+            prop_assert!(richer >= least, "{richer} for {available} + {more}, {video} without");
             let all = allocate(Some(totals.wanted_bps), audio, &wishes, &mut grants);
-            assert!(grants.iter().all(|grant| grant.limit != Limit::Bandwidth), "{round}: the goal is enough");
-            assert_eq!(all, allocate(None, audio, &wishes, &mut grants), "{round}: nothing better without a bound");
+            prop_assert!(grants.iter().all(|grant| grant.limit != Limit::Bandwidth), "the goal is enough");
+            prop_assert_eq!(all, allocate(None, audio, &wishes, &mut grants), "nothing better without a bound");
         }
     }
 

@@ -81,7 +81,13 @@ impl Demux {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::media::inputs;
 
     fn peer(slot: u32) -> PeerId {
         PeerId { slot, generation: 0 }
@@ -110,6 +116,70 @@ mod tests {
         demux.insert_address(ann, peer(1));
         for contents in [&[][..], &[0], &[0; 20], &[1; 64]] {
             assert_eq!(demux.find(ann, contents), Match::Unknown, "{contents:?}");
+        }
+    }
+
+    /// A check that names somebody by ufrag, with a priority and an integrity of zeros (RFC 8445 section 7.1.1).
+    fn request(ufrag: &str) -> Vec<u8> {
+        let name = format!("{ufrag}:us");
+        let padded = name.len().next_multiple_of(4);
+        let mut request = vec![0, 1, 0, (4 + padded + 8 + 24) as u8, 0x21, 0x12, 0xa4, 0x42];
+        request.extend([7; 12]);
+        request.extend([0, 6, 0, name.len() as u8]);
+        request.extend(name.bytes());
+        request.resize(20 + 4 + padded, 0);
+        request.extend([0, 0x24, 0, 4, 0, 0, 0, 0]);
+        request.extend([0, 8, 0, 20]);
+        request.extend([0; 20]);
+        request
+    }
+
+    proptest! {
+        #![proptest_config(inputs(256))]
+
+        /// Whatever comes and goes, everything is found to be of whom it was last given to.
+        #[test]
+        fn any_datagram_is_of_whom_its_address_or_ufrag_is(steps in vec((0..4_u8, 0..4_u8, 0..4_u32), 0..60)) {
+            let mut demux = Demux::default();
+            let (mut addresses, mut ufrags) = (BTreeMap::new(), BTreeMap::new());
+            let address = |index: u8| SocketAddr::from(([192, 0, 2, 1], 5_000 + u16::from(index)));
+            let ufrag = |index: u8| format!("ufrag{index}");
+            for (step, index, slot) in steps {
+                match step {
+                    0 => {
+                        demux.insert_address(address(index), peer(slot));
+                        addresses.insert(index, peer(slot));
+                    }
+                    1 => {
+                        demux.remove_address(address(index), peer(slot));
+                        if addresses.get(&index) == Some(&peer(slot)) {
+                            addresses.remove(&index);
+                        }
+                    }
+                    2 => {
+                        demux.insert_ufrag(&ufrag(index), peer(slot));
+                        ufrags.insert(index, peer(slot));
+                    }
+                    _ => {
+                        demux.remove_ufrag(&ufrag(index));
+                        ufrags.remove(&index);
+                    }
+                }
+                prop_assert_eq!(demux.len(), (addresses.len(), ufrags.len()));
+                for from in 0..4 {
+                    let known = addresses.get(&from).copied();
+                    prop_assert_eq!(demux.holder(address(from)), known);
+                    prop_assert_eq!(demux.find(address(from), &[0x80, 111]), known.map_or(Match::Unknown, Match::Known));
+                    for of in 0..4 {
+                        let expected = match ufrags.get(&of) {
+                            Some(named) if known == Some(*named) => Match::Known(*named),
+                            Some(named) => Match::Claimed(*named),
+                            None => Match::Unknown,
+                        };
+                        prop_assert_eq!(demux.find(address(from), &request(&ufrag(of))), expected);
+                    }
+                }
+            }
         }
     }
 }

@@ -249,7 +249,11 @@ mod tests {
     use std::collections::HashSet;
     use std::time::Duration;
 
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::media::inputs;
 
     fn packet(ssrc: u32, seq_no: u64, timestamp: u32, can_start: bool) -> Incoming {
         let clock_rate = Frequency::NINETY_KHZ;
@@ -292,25 +296,6 @@ mod tests {
         assert_eq!(out(base + 3), expected(103));
         assert_eq!(out(base - 1), None, "older than the start");
         assert_eq!(out(base + 70_000), expected(70_100), "the outgoing counter is extended too");
-    }
-
-    #[test]
-    fn no_number_is_used_twice_whatever_the_source_does() {
-        let mut forward = Forward::new(0);
-        let mut used = HashSet::new();
-        // Two sources whose packets alternate, restarts with the same numbers, a pause.
-        for round in 0..50u64 {
-            for ssrc in [1, 2, 1] {
-                for seq_no in [5, 9, 7] {
-                    let incoming = packet(ssrc, seq_no + 20 * round, 0, true);
-                    if let Some((seq_no, _)) = rewrite(&mut forward, &incoming) {
-                        assert!(used.insert(seq_no), "{round} {ssrc} {seq_no}");
-                    }
-                }
-            }
-            forward.pause();
-        }
-        assert!(used.len() > 100);
     }
 
     #[test]
@@ -478,28 +463,88 @@ mod tests {
         assert!(!late.is_empty() && late[0] > 10, "{late:?}");
     }
 
-    #[test]
-    fn no_number_is_used_twice_by_layers_that_come_and_go_in_any_order() {
-        let mut state = 1u64;
-        let mut dice = move |below: u64| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) % below
-        };
-        for _ in 0..50 {
-            let mut forward = Forward::new(0);
-            let mut used = HashSet::new();
+    /// One step of any story.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Pause,
+        /// A packet of a source, so far from the highest of its numbers, so many milliseconds after the step before.
+        Packet {
+            source: usize,
+            ahead: i64,
+            elapsed: u64,
+            temporal: u8,
+            can_switch_up: bool,
+            can_start: bool,
+            limit: u8,
+        },
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        let ahead = prop_oneof![8 => Just(1), 2 => 2..6_i64, 1 => -80..1_i64];
+        let packet = (0..3_usize, ahead, 0..40_u64, 0..3_u8, any::<bool>(), prop::bool::weighted(0.1), 0..3_u8);
+        prop_oneof![
+            1 => Just(Step::Pause),
+            50 => packet.prop_map(|(source, ahead, elapsed, temporal, can_switch_up, can_start, limit)| {
+                // Mostly of one.
+                let source = source.saturating_sub(1);
+                Step::Packet { source, ahead, elapsed, temporal, can_switch_up, can_start, limit }
+            }),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(inputs(2_048))]
+
+        /// Numbers are used once and have no gap that the sources did not have; time does not go back.
+        #[test]
+        fn any_story_goes_out_as_one_stream(first in 0..FIRST_SEQ_NO_LIMIT, steps in vec(any_step(), 1..400)) {
+            let start = Instant::now();
+            let mut forward = Forward::new(first);
+            // By source: the highest number, and all that came.
+            let mut highest = [70_000_u64, 500];
             let mut came = HashSet::new();
-            for step in 0..2_000u64 {
-                let seq_no = if step == 0 { 0 } else { (step + dice(6)).saturating_sub(dice(200) / 20) };
-                let temporal = [0, 2, 1, 2][seq_no as usize % 4];
-                let description = Description { temporal, can_switch_up: dice(3) == 0, ..Description::default() };
-                let incoming = packet(1, seq_no, seq_no as u32, step == 0);
-                let rewritten = forward.rewrite(&incoming, &description, dice(3) as u8);
-                if let Some(rewritten) = rewritten.filter(|_| came.insert(seq_no)) {
-                    assert!(used.insert(rewritten.seq_no), "{seq_no} at {step}");
+            let mut used = HashSet::new();
+            let mut now = start;
+            let mut last_timestamp: Option<u32> = None;
+            // Numbers that were skipped by what is being forwarded.
+            let (mut gaps, mut running) = (0, None);
+            for step in steps {
+                let Step::Packet { source, ahead, elapsed, temporal, can_switch_up, can_start, limit } = step else {
+                    forward.pause();
+                    continue;
+                };
+                now += Duration::from_millis(elapsed);
+                let before = highest[source];
+                let seq_no = before.saturating_add_signed(ahead);
+                if !came.insert((source, seq_no)) {
+                    continue;
+                }
+                let is_new = seq_no > before;
+                highest[source] = before.max(seq_no);
+                // A picture for each packet.
+                let ticks = 90 * (now - start).as_millis() as u32;
+                let timestamp = [7_u32, u32::MAX - 90_000][source].wrapping_add(ticks);
+                let incoming = packet(source as u32, seq_no, timestamp, can_start && is_new);
+                let incoming = Incoming { captured: now, ..incoming };
+                let description = Description { temporal, can_switch_up, ..Description::default() };
+                let next = forward.next_seq_no();
+                let rewritten = forward.rewrite(&incoming, &description, limit);
+                if rewritten.is_some_and(|rewritten| rewritten.starts) {
+                    running = Some(source);
+                } else if running == Some(source) && is_new && !forward.is_waiting() {
+                    gaps += seq_no - before - 1;
+                }
+                let Some(rewritten) = rewritten else { continue };
+                prop_assert!(used.insert(rewritten.seq_no), "{} twice", rewritten.seq_no);
+                if rewritten.seq_no >= next {
+                    let ahead = |last: u32| rewritten.timestamp.wrapping_sub(last) as i32;
+                    let is_later = last_timestamp.is_none_or(|last| ahead(last) >= 0);
+                    prop_assert!(is_later, "{last_timestamp:?}, then {}", rewritten.timestamp);
+                    last_timestamp = Some(rewritten.timestamp);
                 }
             }
-            assert!(used.len() > 200, "{}", used.len());
+            let missing = forward.next_seq_no() - u64::from(first) - used.len() as u64;
+            prop_assert!(missing <= gaps, "{missing} numbers are missing, {gaps} did not come in order");
         }
     }
 }

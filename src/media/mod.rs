@@ -29,3 +29,10 @@ pub mod wallclock;
 #[cfg(test)]
 #[path = "../../tests/decoder/mod.rs"]
 mod decoder;
+
+/// So many inputs for a test of a property: the same each time, and none kept in files.
+#[cfg(test)]
+fn inputs(cases: u32) -> proptest::test_runner::Config {
+    use proptest::test_runner::{Config, RngSeed};
+    Config { cases, rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..Config::default() }
+}

@@ -542,7 +542,11 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::media::inputs;
 
     struct Peer {
         negotiation: Negotiation,
@@ -819,5 +823,140 @@ mod tests {
         assert_eq!(peer.negotiation.lines.len(), MAX_SENDING_LINES);
         assert!(peer.negotiation.unpublish(peer.now, MediaKind::Video, Source::Camera, None).is_some());
         assert!(peer.negotiation.publish(peer.now, MediaKind::Video, Source::Camera));
+    }
+
+    /// What happens to a peer in any order. Publishers are numbered; `bool` is for video.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Subscribe(u32, bool),
+        Unsubscribe(u32, bool),
+        /// The line goes to whoever waits.
+        Vacate(u32, bool),
+        Exchange,
+        Publish(Source),
+        Unpublish(Source),
+        Offer,
+        /// The bits are of lines that it does not take.
+        Answer(u8),
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        let source = prop::sample::select(vec![Source::Microphone, Source::Camera, Source::Screen]);
+        let refused = prop_oneof![3 => Just(0), 1 => any::<u8>()];
+        prop_oneof![
+            5 => (0..5_u32, any::<bool>()).prop_map(|(of, video)| Step::Subscribe(of, video)),
+            3 => (0..5_u32, any::<bool>()).prop_map(|(of, video)| Step::Unsubscribe(of, video)),
+            2 => (0..5_u32, any::<bool>()).prop_map(|(of, video)| Step::Vacate(of, video)),
+            1 => Just(Step::Exchange),
+            1 => source.clone().prop_map(Step::Publish),
+            1 => source.prop_map(Step::Unpublish),
+            3 => Just(Step::Offer),
+            4 => refused.prop_map(Step::Answer),
+        ]
+    }
+
+    impl Peer {
+        fn answer_but(&mut self, refused: u8) -> Vec<Agreed> {
+            let lines = 0..self.negotiation.lines.len();
+            let offered = lines.filter(|line| self.negotiation.lines[*line].mid.is_some());
+            let answers = offered.map(|line| Answered {
+                line,
+                direction: match &self.negotiation.lines[line].role {
+                    _ if line < 8 && refused & 1 << line != 0 => Direction::Inactive,
+                    Role::Publish { described: true, .. } => Direction::RecvOnly,
+                    Role::Subscribe { described: Some(_), .. } => Direction::SendOnly,
+                    _ => Direction::Inactive,
+                },
+                rejected: false,
+            });
+            let answers: Vec<_> = answers.collect();
+            self.negotiation.handle_answer(self.now, answers.into_iter())
+        }
+
+        fn check(&self) {
+            let negotiation = &self.negotiation;
+            let carried = self.carried();
+            let mut distinct = carried.clone();
+            distinct.sort();
+            distinct.dedup();
+            assert_eq!(distinct.len(), carried.len(), "nobody is on two lines: {carried:?}");
+            for set in 0..negotiation.sets.len() {
+                let of_set = negotiation.lines.iter().filter(|line| line.is_of(set));
+                let mut publishers: Vec<_> = of_set.filter_map(Line::wanted).map(|track| track.publisher).collect();
+                publishers.dedup();
+                assert!(publishers.len() < 2, "a set carries one publisher at a time: {publishers:?}");
+            }
+            assert!(!negotiation.is_pending() || negotiation.offer_due().is_none(), "one offer at a time");
+            assert_eq!(negotiation.is_pending(), negotiation.answer_due().is_some());
+            let sending = negotiation.lines.iter().filter(|line| line.publishes().is_some()).count();
+            assert!(sending <= MAX_SENDING_LINES);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(inputs(2_048))]
+
+        /// Whatever comes in between, everything that is wanted is carried once nothing more happens, and nothing else;
+        /// and there are no more lines than were ever wanted at once.
+        #[test]
+        fn any_series_of_changes_ends_in_what_is_wanted(steps in vec(any_step(), 0..80)) {
+            let mut peer = Peer::new();
+            let mut wanted: Vec<TrackId> = Vec::new();
+            let mut peak = 0;
+            for step in steps {
+                let now = peer.now;
+                let track_of = |of: u32, video: bool| track(of, if video { "v" } else { "a" });
+                match step {
+                    Step::Subscribe(of, video) => {
+                        let kind = if video { MediaKind::Video } else { MediaKind::Audio };
+                        if !wanted.contains(&track_of(of, video)) {
+                            wanted.push(track_of(of, video));
+                            peer.negotiation.subscribe(now, track_of(of, video), kind);
+                        }
+                    }
+                    Step::Unsubscribe(of, video) => {
+                        peer.negotiation.unsubscribe(now, track_of(of, video));
+                        wanted.retain(|track| *track != track_of(of, video));
+                    }
+                    Step::Vacate(of, video) => {
+                        peer.negotiation.vacate(now, track_of(of, video));
+                        wanted.retain(|track| *track != track_of(of, video));
+                    }
+                    Step::Exchange => drop(peer.negotiation.exchange()),
+                    Step::Publish(source) => {
+                        let kind = if source == Source::Microphone { MediaKind::Audio } else { MediaKind::Video };
+                        peer.negotiation.publish(now, kind, source);
+                    }
+                    Step::Unpublish(source) => {
+                        let kind = if source == Source::Microphone { MediaKind::Audio } else { MediaKind::Video };
+                        peer.negotiation.unpublish(now, kind, source, None);
+                    }
+                    Step::Offer if !peer.negotiation.is_pending() => drop(peer.offer()),
+                    Step::Answer(refused) if peer.negotiation.is_pending() => drop(peer.answer_but(refused)),
+                    Step::Offer | Step::Answer(_) => {}
+                }
+                let mut publishers: Vec<_> = wanted.iter().map(|track| track.publisher).collect();
+                publishers.sort();
+                publishers.dedup();
+                peak = peak.max(publishers.len());
+                peer.check();
+            }
+            for _ in 0..8 {
+                if peer.negotiation.is_pending() {
+                    peer.answer();
+                }
+                if peer.negotiation.offer_due().is_some() {
+                    peer.offer();
+                }
+                peer.check();
+            }
+            prop_assert!(!peer.negotiation.is_pending() && peer.negotiation.offer_due().is_none(), "it comes to rest");
+            let mut carried = peer.carried();
+            carried.sort();
+            wanted.sort();
+            prop_assert_eq!(carried, wanted);
+            let receiving = peer.negotiation.lines.iter().filter(|line| line.publishes().is_none()).count();
+            prop_assert!(receiving <= 2 * peak, "{receiving} lines for {peak} publishers");
+        }
     }
 }

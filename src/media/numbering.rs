@@ -67,8 +67,12 @@ impl Counter {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::media::codec::PictureId;
+    use crate::media::inputs;
 
     const fn ids(picture: PictureId, tl0_pic_idx: u8, frame_number: u16) -> Ids {
         Ids { picture: Some(picture), tl0_pic_idx: Some(tl0_pic_idx), frame_number: Some(frame_number) }
@@ -207,35 +211,51 @@ mod tests {
         }
     }
 
-    #[test]
-    fn no_picture_is_numbered_twice_or_left_out_whatever_the_source_leaves_out() {
-        let mut numbering = Numbering::default();
-        let mut expected = 0x7f00;
-        let mut tl0_pic_idx = 0xf0u8;
-        // Each source is two thousand pictures of three temporal layers, of which the lowest one or two are sent.
-        for source in 0..40u16 {
-            numbering.start();
-            let (first, first_tl0) = (source.wrapping_mul(9_001) & 0x7fff, source as u8);
-            let (first, first_tl0) = if source == 0 { (expected, tl0_pic_idx) } else { (first, first_tl0) };
-            let mut dropped = 0;
-            for picture in 0..2_000u16 {
-                let is_sent = picture.is_multiple_of(if source.is_multiple_of(2) { 4 } else { 2 });
-                if !is_sent {
-                    dropped += 1;
-                    continue;
+    /// Picture id, TL0PICIDX and frame number.
+    type Numbers = (u16, u8, u16);
+
+    fn after((picture, tl0_pic_idx, frame): Numbers, by: Numbers) -> Numbers {
+        (picture.wrapping_add(by.0) & 0x7fff, tl0_pic_idx.wrapping_add(by.1), frame.wrapping_add(by.2))
+    }
+
+    /// The first numbers of a source, then for each picture whether it goes out, and which of those before it comes
+    /// again, late.
+    fn any_source() -> impl Strategy<Value = (Numbers, Vec<(bool, usize)>)> {
+        let picture = (prop::bool::weighted(0.6), prop_oneof![5 => Just(0), 1 => 1..4_usize]);
+        ((0..0x8000_u16, any::<u8>(), any::<u16>()), vec(picture, 1..100))
+    }
+
+    proptest! {
+        #![proptest_config(inputs(512))]
+
+        /// Pictures that go out are numbered one by one, over every change of the source, whatever is left out; the
+        /// other numbers keep their distances.
+        #[test]
+        fn any_sources_go_out_as_one_stream_of_pictures(sources in vec(any_source(), 1..20)) {
+            let all = |(picture, tl0_pic_idx, frame): Numbers| ids(PictureId::Long(picture), tl0_pic_idx, frame);
+            let mut numbering = Numbering::default();
+            let mut highest: Option<Numbers> = None;
+            for (first, pictures) in sources {
+                numbering.start();
+                let first_out = highest.map_or(first, |highest| after(highest, (1, 1, 1)));
+                let mut sent = Vec::new();
+                for (picture, (is_sent, late)) in (0..).zip(pictures) {
+                    // A source begins with a picture that goes out.
+                    if !is_sent && picture > 0 {
+                        continue;
+                    }
+                    let (count, tl0) = (sent.len() as u16, (picture / 4) as u8);
+                    let incoming = all(after(first, (picture, tl0, picture)));
+                    let dropped = picture - count;
+                    let out = after(first_out, (count, tl0, picture));
+                    prop_assert_eq!(numbering.map(incoming, dropped), all(out));
+                    highest = Some(out);
+                    sent.push((incoming, dropped, out));
+                    if let Some((incoming, dropped, out)) = sent.iter().rev().nth(late) {
+                        prop_assert_eq!(numbering.map(*incoming, *dropped), all(*out), "late, in its place");
+                    }
                 }
-                let incoming = Ids {
-                    picture: Some(PictureId::Long(first.wrapping_add(picture) & 0x7fff)),
-                    tl0_pic_idx: Some(first_tl0.wrapping_add((picture / 4) as u8)),
-                    frame_number: None,
-                };
-                let out = numbering.map(incoming, dropped);
-                assert_eq!(out.picture, Some(PictureId::Long(expected)), "source {source}, picture {picture}");
-                expected = (expected + 1) & 0x7fff;
-                let index = tl0_pic_idx.wrapping_add((picture / 4) as u8);
-                assert_eq!(out.tl0_pic_idx, Some(index), "source {source}, picture {picture}");
             }
-            tl0_pic_idx = tl0_pic_idx.wrapping_add((2_000u16 / 4) as u8);
         }
     }
 }
