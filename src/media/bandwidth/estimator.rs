@@ -199,7 +199,7 @@ impl Estimator {
     /// A train of packets that shall be sent now, to learn whether the path carries more; to be asked after
     /// feedback and when more is wanted.
     pub fn poll_probe(&mut self, now: Instant) -> Option<Probe> {
-        self.prober.poll(now, self.estimate, self.wanted)
+        self.prober.poll(now, self.estimate, self.wanted, self.limit)
     }
 
     /// Bits a second that the path carries, headers of all layers that were pushed included.
@@ -336,7 +336,7 @@ mod tests {
     use super::*;
     use crate::media::bandwidth::link::{Call, Link};
 
-    const LINK: Link = Link { capacity_bps: 3e6, queue_ms: 300, delay_ms: 25, jitter_ms: 0, loss: 0.0 };
+    const LINK: Link = Link { capacity_bps: 3e6, queue_ms: 300, delay_ms: 25, jitter_ms: 0, loss: 0.0, bucket: 0 };
 
     const SEEDS: [u64; 3] = [11, 12, 13];
 
@@ -499,6 +499,21 @@ mod tests {
         call.reset();
         call.run(10_000);
         assert!(call.mean_estimate() > 2.2e6, "{}", call.mean_estimate());
+    }
+
+    #[test]
+    fn a_path_that_lets_bursts_pass_is_not_taken_for_a_wider_one() {
+        for (capacity_bps, bucket) in [(700e3, 5_000), (2e6, 10_000)] {
+            let mut call = call(Link { capacity_bps, bucket, queue_ms: 200, ..LINK }, 11);
+            call.run(15_000);
+            call.reset();
+            let beyond = (0..60_000).filter(|_| {
+                call.run(1);
+                call.estimator.estimate_bps() as f64 > 1.2 * capacity_bps
+            });
+            let (beyond, share) = (beyond.count(), call.mean_estimate() / capacity_bps);
+            assert!(share > 0.8 && beyond < 2_000, "{capacity_bps}, {bucket}: {share}, {beyond} ms beyond");
+        }
     }
 
     #[test]

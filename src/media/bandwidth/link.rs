@@ -21,6 +21,8 @@ pub struct Link {
     /// Up to so much more or less, packet by packet.
     pub jitter_ms: u32,
     pub loss: f64,
+    /// Bytes that pass at once after a pause, as a token bucket lets them.
+    pub bucket: usize,
 }
 
 /// The link with what is in it.
@@ -65,13 +67,16 @@ impl Path {
 
     /// When a packet arrives and how long it queued, in microseconds; `None` if it is lost.
     fn send(&mut self, micros: f64, bytes: usize) -> (f64, Option<u64>) {
+        // The bucket is full when the line has been free for so long.
+        let bucket = self.link.bucket as f64 * 8e6 / self.link.capacity_bps;
+        self.free = self.free.max(micros - bucket);
         let queued = (self.free - micros).max(0.0);
         if queued > f64::from(self.link.queue_ms) * 1e3 {
             return (queued, None);
         }
-        self.free = micros + queued + bytes as f64 * 8e6 / self.link.capacity_bps;
+        self.free += bytes as f64 * 8e6 / self.link.capacity_bps;
         let jitter = (2.0 * self.random() - 1.0) * f64::from(self.link.jitter_ms);
-        let arrival = self.free + 1e3 * (f64::from(self.link.delay_ms) + jitter);
+        let arrival = self.free.max(micros) + 1e3 * (f64::from(self.link.delay_ms) + jitter);
         (queued, (self.random() >= self.loss).then_some(arrival as u64))
     }
 

@@ -7,8 +7,14 @@ use crate::media::bandwidth::history::Acknowledged;
 /// How long a train is. Longer is measured better and fills queues more: at twice the capacity, by as much as this.
 const DURATION: Duration = Duration::from_millis(30);
 
-/// Rate of a train over the estimate: with 2, a path of 3 Mbit/s is found from 500 kbit/s in three steps.
+/// The same beyond what the path was last known to carry, where only the second half counts: what shapes a path lets a
+/// burst of some kilobytes pass at once, and a short train shows nothing else. Longer fills queues more.
+const LONG_DURATION: Duration = Duration::from_millis(100);
+
+/// Rate of a train over the estimate: with 2, a path of 3 Mbit/s is found from 500 kbit/s in three steps. A long one
+/// would fill the queue at that.
 const STEP: f64 = 2.0;
+const LONG_STEP: f64 = 1.5;
 
 /// Rate of a train over what is wanted: as much as the measurement may err.
 const MARGIN: f64 = 1.2;
@@ -68,6 +74,8 @@ pub struct Prober {
 struct Train {
     started: Instant,
     probe: Probe,
+    /// Bytes that came before it is measured.
+    skipped: u32,
     came: u32,
     lost: u32,
     bytes_came: u32,
@@ -95,18 +103,30 @@ impl Prober {
         Self { cluster: 0, train: None, due: now, interval: INTERVALS.0 }
     }
 
-    /// A train, if one is due and more is wanted than the estimate.
-    pub fn poll(&mut self, now: Instant, estimate_bps: f64, wanted_bps: f64) -> Option<Probe> {
+    /// A train, if one is due and more is wanted than the estimate. `limit_bps` is what the path was last known to carry.
+    pub fn poll(&mut self, now: Instant, estimate_bps: f64, wanted_bps: f64, limit_bps: Option<f64>) -> Option<Probe> {
         if self.train.is_some() || now < self.due || wanted_bps <= estimate_bps {
             return None;
         }
         self.cluster = self.cluster % u8::MAX + 1;
-        let bitrate = (STEP * estimate_bps).min(MARGIN * wanted_bps);
-        let bytes = (bitrate / 8.0 * DURATION.as_secs_f64()) as usize;
+        let is_beyond = limit_bps.is_some_and(|limit| STEP * estimate_bps > limit);
+        let (step, duration) = if is_beyond { (LONG_STEP, LONG_DURATION) } else { (STEP, DURATION) };
+        let bitrate = (step * estimate_bps).min(MARGIN * wanted_bps);
+        let bytes = (bitrate / 8.0 * duration.as_secs_f64()) as usize;
+        let skipped = if is_beyond { bytes as u32 / 2 } else { 0 };
         let probe = Probe { cluster: self.cluster, bitrate_bps: bitrate as u64, bytes, packets: PACKETS };
         let (sent, received) = (Line::default(), Line::default());
-        self.train =
-            Some(Train { started: now, probe, came: 0, lost: 0, bytes_came: 0, bytes_lost: 0, sent, received });
+        self.train = Some(Train {
+            started: now,
+            probe,
+            skipped,
+            came: 0,
+            lost: 0,
+            bytes_came: 0,
+            bytes_lost: 0,
+            sent,
+            received,
+        });
         Some(probe)
     }
 
@@ -126,8 +146,10 @@ impl Prober {
                 train.bytes_lost += bytes;
             }
             Some(received) => {
-                train.sent.push(train.bytes_came, packet.sent);
-                train.received.push(train.bytes_came, received);
+                if train.bytes_came >= train.skipped {
+                    train.sent.push(train.bytes_came, packet.sent);
+                    train.received.push(train.bytes_came, received);
+                }
                 train.came += 1;
                 train.bytes_came += bytes;
             }
@@ -139,7 +161,7 @@ impl Prober {
         let train = self.train?;
         let Probe { bytes, packets, .. } = train.probe;
         let is_through = (train.bytes_came + train.bytes_lost) as usize >= bytes && train.came + train.lost >= packets;
-        if !is_through && now < train.started + DURATION + round_trip + PATIENCE {
+        if !is_through && now < train.started + LONG_DURATION + round_trip + PATIENCE {
             return None;
         }
         self.train = None;
@@ -215,7 +237,7 @@ mod tests {
     fn result(spacing: u32, lost: &[u32]) -> Option<u32> {
         let start = Instant::now();
         let mut prober = Prober::new(start);
-        let probe = prober.poll(start, 1e6, 1e9).unwrap();
+        let probe = prober.poll(start, 1e6, 1e9, None).unwrap();
         assert_eq!(probe, Probe { cluster: 1, bitrate_bps: 2_000_000, bytes: 7_500, packets: 5 });
         for number in 0..10 {
             assert_eq!(prober.poll_result(start, RTT, 1e6), None, "not yet");
@@ -249,24 +271,24 @@ mod tests {
         let start = Instant::now();
         let secs = |secs| start + Duration::from_secs(secs);
         let mut prober = Prober::new(start);
-        assert_eq!(prober.poll(start, 1e6, 1e6), None, "no more is wanted");
-        assert_eq!(prober.poll(start, 1e6, 1.2e6).unwrap().bitrate_bps, 1_440_000, "no faster than is wanted");
-        assert_eq!(prober.poll(start, 1e6, 2e6), None, "one at a time");
+        assert_eq!(prober.poll(start, 1e6, 1e6, None), None, "no more is wanted");
+        assert_eq!(prober.poll(start, 1e6, 1.2e6, None).unwrap().bitrate_bps, 1_440_000, "no faster than is wanted");
+        assert_eq!(prober.poll(start, 1e6, 2e6, None), None, "one at a time");
         let mut failures = Vec::new();
         for second in 1..40 {
             prober.poll_result(secs(second), RTT, 1e6);
-            failures.extend(prober.poll(secs(second), 1e6, 2e6).map(|probe| (second, probe.cluster)));
+            failures.extend(prober.poll(secs(second), 1e6, 2e6, None).map(|probe| (second, probe.cluster)));
         }
         // The first was given up after a second.
         assert_eq!(failures, [(5, 2), (12, 3), (19, 4), (26, 5), (33, 6)]);
         prober.on_lowered(secs(40));
-        assert_eq!(prober.poll(secs(41), 1e6, 2e6), None);
-        prober.poll(secs(43), 1e6, 2e6).unwrap();
+        assert_eq!(prober.poll(secs(41), 1e6, 2e6, None), None);
+        prober.poll(secs(43), 1e6, 2e6, None).unwrap();
         for number in 0..10 {
             let (sent, cluster) = (3_000 * number, 7);
             prober.push(&Acknowledged { sent, received: Some(sent), was_lost: false, bytes: 750, cluster });
         }
         assert!(prober.poll_result(secs(43), RTT, 1e6).is_some());
-        assert!(prober.poll(secs(43), 1.9e6, 4e6).is_some(), "it shall go on");
+        assert!(prober.poll(secs(43), 1.9e6, 4e6, None).is_some(), "it shall go on");
     }
 }
