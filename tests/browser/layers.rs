@@ -1,6 +1,8 @@
 //! Simulcast between real browsers: each viewer gets the layer that its tile can use, and never a picture that stands
 //! still while it changes.
 
+use std::collections::BTreeMap;
+
 use crate::chromium::Chromium;
 use crate::firefox::Firefox;
 use crate::page::{Page, tile};
@@ -50,6 +52,10 @@ fn layers_that_nobody_watches_are_not_sent() {
     let mut bob = chromium.open(&server.link("garden", "Bob"));
     ann.sees_and_hears("Bob");
     sends_what_is_watched(&mut bob, "Bob", &mut ann);
+    for page in [&mut ann, &mut bob] {
+        let modes: BTreeMap<String, String> = page.eval("probe.modes()");
+        assert!(!modes.is_empty() && modes.values().all(|mode| mode == "L1T3"), "pictures can be left out: {modes:?}");
+    }
     ann.is_sound();
     bob.is_sound();
 }

@@ -46,6 +46,10 @@
     sent: async () => Object.fromEntries((await stats('outbound-rtp')).filter(({ kind }) => kind === 'video')
       .map(({ rid, framesEncoded }) => [rid ?? '', framesEncoded ?? 0])),
 
+    // How its pictures build on each other, by the name of the layer; of those that are encoded.
+    modes: async () => Object.fromEntries((await stats('outbound-rtp')).filter(({ kind, active }) => kind === 'video' && active)
+      .map(({ rid, scalabilityMode }) => [rid ?? '', scalabilityMode ?? ''])),
+
     chat: () => [...document.querySelectorAll('#chat-log .line')].map((line) => ({
       who: line.querySelector('.who').textContent,
       text: line.querySelector('.text').textContent,

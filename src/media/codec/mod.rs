@@ -100,6 +100,11 @@ pub fn describe(
         description.ids.frame_number = Some(dependency.frame_number);
         description.opens = description.opens.max(dependency.opens);
         description.size = description.size.or(dependency.size);
+        // With a descriptor beside it, browsers send the payload's own without ids and layers (libwebrtc,
+        // `MinimizeDescriptor`); H.264 has none.
+        if let (Codec::Vp8 | Codec::H264, Some(layer)) = (codec, dependency.layer) {
+            description.temporal = description.temporal.max(layer.temporal);
+        }
     }
     description
 }
@@ -238,6 +243,24 @@ mod tests {
             let mut payload = [0x90, 0xe0, 0x92, 0x34, 0x17, 0x60, 0x31];
             patch(codec, &mut payload, Ids { picture: picture(1), tl0_pic_idx: Some(1), frame_number: Some(1) });
             assert_eq!(payload, [0x90, 0xe0, 0x92, 0x34, 0x17, 0x60, 0x31], "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn where_the_payload_tells_no_layer_the_descriptor_does() {
+        // One spatial and three temporal layers (AV1 RTP payload specification, appendix A.6.2.1), first template 5.
+        let key = [
+            0x85, 0x12, 0x34, 0x80, 0xa2, 0x14, 0xea, 0xa8, 0x60, 0x41, 0x4d, 0x14, 0x10, 0x20, 0x84, 0x27, 0x02, 0x7f,
+            0x01, 0x67,
+        ];
+        for (codec, payload) in [(Codec::Vp8, [0x10, 0x31]), (Codec::H264, [0x41, 0x9a])] {
+            let mut structure = Structure::default();
+            let mut temporal =
+                |element: &[u8]| describe(codec, false, &payload, Some(element), &mut structure).temporal;
+            assert_eq!(temporal(&[0x88, 0x12, 0x35]), 0, "{codec:?}: no template is known");
+            assert_eq!(temporal(&key), 0, "{codec:?}");
+            let templates = [5, 6, 7, 8, 9].map(|id| temporal(&[0x80 | id, 0x12, 0x35]));
+            assert_eq!(templates, [0, 0, 1, 2, 2], "{codec:?}");
         }
     }
 
