@@ -9,6 +9,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser};
@@ -18,12 +19,15 @@ const LISTEN: &str = "Listening";
 const MEDIA: &str = "Media";
 const TLS: &str = "HTTPS";
 const PAGE: &str = "Page, access and logs";
+const END: &str = "Restart";
 
 /// The most that a limit may be set to: higher is a typing error, and sums of limits stay far from overflow.
 const MAX_LIMIT: usize = 1_000_000;
 /// The most chat lines that a room keeps: each late joiner is sent them all at once, so higher costs a burst
 /// for every join.
 const MAX_CHAT_HISTORY: usize = 1_000;
+/// The longest drain, in seconds: a day. Higher is a typing error.
+const MAX_DRAIN: usize = 86_400;
 /// Bytes of a secret for tokens: HS256 needs as many as its hash has (RFC 7518 section 3.2).
 const SECRET_BYTES: usize = 32;
 /// Where state goes when neither systemd nor a home folder says so.
@@ -66,6 +70,10 @@ pub struct Config {
     pub www: Option<PathBuf>,
     /// The least severe lines that are logged.
     pub log_level: LevelFilter,
+    /// How long calls go on after SIGTERM.
+    pub drain: Duration,
+    /// Where pages go then: the URL of another server's page, which ends in a slash.
+    pub drain_url: Option<String>,
     /// How far clients can make the server grow.
     pub limits: Limits,
 }
@@ -359,6 +367,14 @@ struct Flags {
     #[arg(long, env, value_name = "LEVEL", default_value = "info", value_parser = parse_log_level)]
     #[arg(help_heading = PAGE)]
     log_level: LevelFilter,
+    /// After SIGTERM nobody new comes in, everybody is told, and calls go on for so many seconds; then
+    /// they are closed. A second SIGTERM ends at once
+    #[arg(long, env, value_name = "SECONDS", default_value = "3", allow_negative_numbers = true)]
+    #[arg(value_parser = limit(0..=MAX_DRAIN), help_heading = END, verbatim_doc_comment)]
+    drain: usize,
+    /// Page of another server, to which pages move during that time; without it they come back here
+    #[arg(long, env, value_name = "URL", value_parser = parse_drain_url, help_heading = END)]
+    drain_url: Option<String>,
     #[command(flatten)]
     limits: Limits,
 }
@@ -405,6 +421,8 @@ impl Flags {
             token_secret_file: self.token_secret_file,
             www: self.www,
             log_level: self.log_level,
+            drain: Duration::from_secs(self.drain as u64),
+            drain_url: self.drain_url,
             limits: self.limits,
         })
     }
@@ -524,6 +542,19 @@ fn parse_origin(text: &str) -> Result<String, String> {
     Ok(default_port.unwrap_or(&origin).to_owned())
 }
 
+/// Pages find the WebSocket beside it, as beside their own.
+fn parse_drain_url(text: &str) -> Result<String, String> {
+    let url = text.trim();
+    let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#\"\\<>".contains(&byte);
+    let rest = ["https://", "http://"].into_iter().find_map(|scheme| url.strip_prefix(scheme));
+    match rest {
+        Some(rest) if !rest.is_empty() && !rest.starts_with('/') && rest.bytes().all(plain) => {
+            Ok(format!("{}/", url.trim_end_matches('/')))
+        }
+        _ => Err("write the address of a page, as https://b.example.org/aq_server/".to_owned()),
+    }
+}
+
 fn parse_log_level(text: &str) -> Result<LevelFilter, String> {
     text.parse().map_err(|_| "choose from error, warn, info, debug, trace, off".to_owned())
 }
@@ -588,6 +619,8 @@ mod tests {
             token_secret_file: None,
             www: None,
             log_level: LevelFilter::Info,
+            drain: Duration::from_secs(3),
+            drain_url: None,
             limits: Limits {
                 max_rooms: 1_000,
                 max_participants: 10_000,
@@ -632,6 +665,8 @@ mod tests {
             ("token-secret-file", "TOKEN_SECRET_FILE", "/f", |c| c.token_secret_file = Some("/f".into())),
             ("www", "WWW_DIR", "/w", |c| c.www = Some("/w".into())),
             ("log-level", "LOG_LEVEL", "debug", |c| c.log_level = LevelFilter::Debug),
+            ("drain", "DRAIN", "0", |c| c.drain = Duration::ZERO),
+            ("drain-url", "DRAIN_URL", "https://b.org/x", |c| c.drain_url = Some("https://b.org/x/".into())),
             ("max-rooms", "MAX_ROOMS", "7", |c| c.limits.max_rooms = 7),
             ("max-participants", "MAX_PARTICIPANTS", "7", |c| c.limits.max_participants = 7),
             ("max-room-size", "MAX_ROOM_SIZE", "7", |c| c.limits.max_room_size = 7),
@@ -751,6 +786,7 @@ mod tests {
     fn bad_values_are_refused_in_one_line_that_names_the_setting() {
         let addr = "write :8080, 192.0.2.1:8080 or [2001:db8::1]:8080";
         let prefix = "a path of letters, digits and -._~ between slashes, as /conference";
+        let there = "write the address of a page, as https://b.example.org/aq_server/";
         let origin = "write a scheme and a host without path, as https://example.org, or *";
         let short = |length| {
             format!(
@@ -787,6 +823,11 @@ mod tests {
             ("TOKEN_SECRET=x", "--token-secret-file f", "--token-secret (TOKEN_SECRET) and --token-secret-file (TOKEN_SECRET_FILE) say the same: leave one out".into()),
             ("LOG_LEVEL=loud", "", "--log-level (LOG_LEVEL): \"loud\": choose from error, warn, info, debug, trace, off".into()),
             ("MAX_ROOMS=0", "", "--max-rooms (MAX_ROOMS): \"0\": write a whole number from 1 to 1000000".into()),
+            ("", "--drain 1.5", "--drain (DRAIN): \"1.5\": write a whole number from 0 to 86400".into()),
+            ("", "--drain-url b.org", format!("--drain-url (DRAIN_URL): \"b.org\": {there}")),
+            ("", "--drain-url wss://b.org/", format!("--drain-url (DRAIN_URL): \"wss://b.org/\": {there}")),
+            ("", "--drain-url https:///a", format!("--drain-url (DRAIN_URL): \"https:///a\": {there}")),
+            ("", "--drain-url https://b.org/?a", format!("--drain-url (DRAIN_URL): \"https://b.org/?a\": {there}")),
             ("", "--max-participants x", "--max-participants (MAX_PARTICIPANTS): \"x\": write a whole number from 1 to 1000000".into()),
             ("", "--max-room-size=-5", "--max-room-size (MAX_ROOM_SIZE): \"-5\": write a whole number from 1 to 1000000".into()),
             ("", "--last-n all", "--last-n (LAST_N): \"all\": write a whole number from 0 to 1000000".into()),

@@ -50,8 +50,9 @@ const DATAGRAM_BYTES: usize = 128 * 1024;
 /// are dropped, so that a flood takes little of the core; who joins meanwhile asks again.
 const STRANGER_CHECKS: f64 = 10_000.0;
 
-/// How long a shutdown may take to tell everybody. The process manager's patience is the upper bound.
-const DRAIN: Duration = Duration::from_millis(2_500);
+/// How long connections have at the end of a drain to say goodbye. Longer takes from the calls, shorter cuts off who is
+/// far away.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 /// What a server is made from.
 pub struct Setup {
@@ -163,7 +164,7 @@ pub struct Server {
     /// STUN of those who have not shown a password from where they are: it has to be verified.
     strangers: Bucket,
     timers: Timers,
-    draining: Option<Instant>,
+    draining: Option<Drain>,
     /// Members whose media is not connected yet.
     pending_members: usize,
 
@@ -198,6 +199,15 @@ pub struct Server {
     datagrams_out: bool,
     outputs: VecDeque<Output<'static>>,
     phase: Phase,
+}
+
+/// The end of a server, whose calls go on for a while.
+#[derive(Clone, Copy)]
+struct Drain {
+    /// When the process ends, whoever is still there.
+    ends: Instant,
+    /// That is now.
+    is_over: bool,
 }
 
 /// How far the server is with what the inputs caused.
@@ -413,7 +423,7 @@ impl Server {
         } else if let Some(conn) = self.touched.pop_front() {
             self.on_touched(conn);
         } else {
-            if self.draining.is_some() && self.conns.is_empty() {
+            if self.draining.is_some_and(|drain| drain.is_over || self.conns.is_empty()) {
                 self.outputs.push_back(Output::Exit);
             }
             self.phase = Phase::Settled;
@@ -435,11 +445,7 @@ impl Server {
             }
             Waiter::Pace(peer) => self.receivers.push_back(peer),
             Waiter::Seats(peer) => self.seat_member(peer),
-            Waiter::Server => {
-                // Whoever has not taken leave by now is cut off.
-                self.conns.clear();
-                self.outputs.push_back(Output::Exit);
-            }
+            Waiter::Server => self.on_drained(),
         }
     }
 
@@ -448,7 +454,7 @@ impl Server {
         let addr = remote.ip().to_canonical();
         let same_addr = self.conns_by_addr.entry(addr).or_default();
         let crowded = !addr.is_loopback() && *same_addr >= limits.max_conns_per_addr;
-        if crowded || self.conns.len() >= limits.max_conns || self.draining.is_some() {
+        if crowded || self.conns.len() >= limits.max_conns {
             self.stats.conns_refused += 1;
             if *same_addr == 0 {
                 self.conns_by_addr.remove(&addr);
@@ -475,10 +481,25 @@ impl Server {
             self.outputs.push_back(Output::Exit);
             return;
         }
+        let ends = self.now + self.config.drain;
+        let closes = ends - GOODBYE.min(self.config.drain / 2);
         info!("shutting down: {} participants are told", self.member_ids().count());
-        self.draining = Some(self.now);
-        self.timers.set(Waiter::Server, self.now + DRAIN);
-        self.tell_closing();
+        self.draining = Some(Drain { ends, is_over: false });
+        self.tell_closing(ends);
+        self.timers.set(Waiter::Server, closes);
+    }
+
+    /// The time of a drain is up: for the calls, then for whoever has not taken leave.
+    fn on_drained(&mut self) {
+        let Some(drain) = &mut self.draining else {
+            return;
+        };
+        drain.is_over = self.now >= drain.ends;
+        let ends = drain.ends;
+        if !drain.is_over {
+            self.timers.set(Waiter::Server, ends);
+        }
+        self.close_all();
     }
 
     /// Lets a connection do something, and looks later at what came of it.

@@ -14,12 +14,15 @@ const UPGRADE_TIMEOUT_MS = 10_000;
 // A Retry-After beyond this is cut: nobody watches a page for longer.
 const RETRY_AFTER_LAST_MS = 60_000;
 
+// A lower one lets everybody knock on a server that has just started at once; a higher one lets people wait.
+const CLOSING_SPREAD_MS = 1500;
+
 export class Signaling {
   // on: opened(), message(object), lost(words, delay_ms), refused(words)
   constructor({ room, name, token }, on) {
     this.query = { room, name, token };
     this.on = on;
-    this.base = new URL('websocket', document.baseURI);
+    this.home = this.base = new URL('websocket', document.baseURI);
     this.resume = null;
     this.attempt = 0;
     this.socket = null;
@@ -92,13 +95,14 @@ export class Signaling {
     this.on.message(message);
   }
 
-  // The server drains: calls go on until it closes, and everybody comes back spread over a moment.
+  // The server drains: calls go on until it closes, or until we go elsewhere, and everybody comes back spread over a
+  // moment. However long the drain was, that moment is short: nobody is in a call during it.
   onClosing({ retry_ms: retry = 1000, url }) {
     const there = url && successor(url);
     if (there) this.base = there;
     this.clearTimer();
     this.planned = true;
-    this.timer = setTimeout(() => this.connect(), retry * (1 + Math.random() / 2));
+    this.timer = setTimeout(() => this.connect(), retry + Math.random() * CLOSING_SPREAD_MS);
   }
 
   onClose({ code, reason }) {
@@ -117,9 +121,12 @@ export class Signaling {
   async onFailedUpgrade() {
     this.drop();
     const asked = this.asked = {};
+    const url = this.url('check');
+    // A successor that does not let us in is none.
+    this.base = this.home;
     let response, error = {};
     try {
-      response = await fetch(this.url('check'), { cache: 'no-store', signal: AbortSignal.timeout?.(UPGRADE_TIMEOUT_MS) });
+      response = await fetch(url, { cache: 'no-store', signal: AbortSignal.timeout?.(UPGRADE_TIMEOUT_MS) });
       error = await response.json().catch(() => ({}));
     } catch { /* no answer at all: the network or the server is away */ }
     if (this.ended || this.asked !== asked) return;
@@ -190,7 +197,8 @@ function retryAfter(response) {
   return Math.min(RETRY_AFTER_LAST_MS, Math.max(0, seconds * 1000));
 }
 
-// Where `closing` sends us. Anywhere but the same host it must be encrypted: the resume secret goes there.
+// Where `closing` sends us: never from a page that came encrypted to a server that is not, and anywhere but on
+// the same host it must be encrypted, since the token goes there.
 function successor(text) {
   let url;
   try {
@@ -198,7 +206,7 @@ function successor(text) {
   } catch {
     return null;
   }
-  const secure = ['https:', 'wss:'].includes(url.protocol);
-  const plain = ['http:', 'ws:'].includes(url.protocol);
-  return secure || (plain && url.host === location.host) ? url : null;
+  const secure = url.protocol === 'https:';
+  const plain = url.protocol === 'http:' && location.protocol === 'http:' && url.hostname === location.hostname;
+  return secure || plain ? url : null;
 }

@@ -1,7 +1,7 @@
 //! Members: joining, leaving, and what they say to each other.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
 use str0m::media::MediaKind;
@@ -37,8 +37,8 @@ const ID_CHARS: usize = 10;
 const GOING_AWAY: u16 = 1001;
 const POLICY: u16 = 1008;
 
-/// What a page waits before it comes back after a restart.
-const RETRY_MS: u32 = 1_000;
+/// How long a restart is believed to take. Less lets pages come too early, and wait; more leaves them alone for longer.
+pub(super) const RESTART: Duration = Duration::from_secs(1);
 
 impl Server {
     /// Lets somebody in: answers the upgrade, greets, tells the others, and asks for the first offer.
@@ -148,15 +148,26 @@ impl Server {
         self.dismiss(id, code, error.message(), retry);
     }
 
+    /// Tells everybody when and where to go: elsewhere soon, or here when it is over. Who is not in a call is let go.
+    pub(super) fn tell_closing(&mut self, ends: Instant) {
+        let url = self.config.drain_url.as_deref();
+        let retry = if url.is_some() { RESTART } else { ends + RESTART - self.now };
+        let closing = ServerMessage::Closing { reason: "shutdown", retry_ms: retry.as_millis() as u64, url };
+        let frame = encode_text(&closing.to_json());
+        let conns: Vec<(ConnId, bool)> = self.conns.iter().map(|(id, entry)| (*id, entry.member.is_some())).collect();
+        for (id, is_member) in conns {
+            self.with_conn(id, |now, conn| match is_member {
+                true => conn.send_encoded(now, &frame),
+                false => conn.close(now, GOING_AWAY, "shutdown"),
+            });
+        }
+    }
+
     /// Says goodbye to everybody.
-    pub(super) fn tell_closing(&mut self) {
-        let frame = encode_text(&ServerMessage::Closing { reason: "shutdown", retry_ms: RETRY_MS }.to_json());
+    pub(super) fn close_all(&mut self) {
         let conns: Vec<ConnId> = self.conns.keys().copied().collect();
         for id in conns {
-            self.with_conn(id, |now, conn| {
-                conn.send_encoded(now, &frame);
-                conn.close(now, GOING_AWAY, "shutdown");
-            });
+            self.with_conn(id, |now, conn| conn.close(now, GOING_AWAY, "shutdown"));
         }
     }
 

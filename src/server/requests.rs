@@ -1,10 +1,11 @@
 //! HTTP requests: the page, health, `check`, and who may come in.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::debug;
 use serde_json::json;
 
+use super::members::RESTART;
 use super::{Member, Server};
 use crate::id::{ConnId, PeerId};
 use crate::room::{NAME_CHARS, ROOM_CHARS, Room, clean_name};
@@ -34,6 +35,8 @@ struct Refusal {
     status: u16,
     code: &'static str,
     message: &'static str,
+    /// When trying again makes sense, if it ever does.
+    retry_after: Option<Duration>,
 }
 
 impl Server {
@@ -49,7 +52,13 @@ impl Server {
                 Err(refusal) => refusal.response(),
             },
         };
-        self.with_conn(id, |now, conn| conn.respond(now, response));
+        let is_draining = self.draining.is_some();
+        self.with_conn(id, |now, conn| {
+            conn.respond(now, response);
+            if is_draining {
+                conn.close(now, 0, "shutdown");
+            }
+        });
     }
 
     fn route(&self, request: &Request) -> Route {
@@ -89,7 +98,7 @@ impl Server {
     }
 
     fn admit(&self, id: ConnId, request: &Request) -> Result<Admission, Refusal> {
-        let refuse = |status, code, message| Err(Refusal { status, code, message });
+        let refuse = |status, code, message| Err(Refusal::new(status, code, message));
         let secure = self.conns.get(&id).is_some_and(|entry| entry.conn.is_secure());
         let allowed = &self.config.allowed_origins;
         if !origin::allowed(request.origin.as_deref(), request.host.as_deref(), secure, allowed) {
@@ -97,8 +106,9 @@ impl Server {
             let message = "This page's origin may not use this server; its host can allow it with --allow-origin.";
             return refuse(403, "origin", message);
         }
-        if self.draining.is_some() {
-            return refuse(503, "closing", "The server is being restarted.");
+        if let Some(drain) = self.draining {
+            let refusal = Refusal::new(503, "closing", "The server is being restarted.");
+            return Err(refusal.until(self.now, drain.ends + RESTART));
         }
         let room = request.param("room").filter(|room| !room.is_empty()).unwrap_or("default");
         let Some(room) = clean_name(room, ROOM_CHARS + 1).filter(|room| room.chars().count() <= ROOM_CHARS) else {
@@ -149,7 +159,7 @@ impl Server {
         key.open(self.wall.unix_at(self.now), room, token).map_err(|why| {
             debug!("conn {}: its token for room {room:?} is refused: {why}", id.0);
             let message = "This room is for invited people: ask the host for a new link.";
-            Refusal { status: 401, code: "unauthorized", message }
+            Refusal::new(401, "unauthorized", message)
         })
     }
 }
@@ -161,19 +171,31 @@ enum Route {
 }
 
 impl Refusal {
+    fn new(status: u16, code: &'static str, message: &'static str) -> Self {
+        let retry_after = matches!(status, 429 | 503).then_some(RETRY_AFTER);
+        Self { status, code, message, retry_after }
+    }
+
+    /// It is over then.
+    fn until(self, now: Instant, end: Instant) -> Self {
+        Self { retry_after: Some(end.saturating_duration_since(now)), ..self }
+    }
+
     fn response(&self) -> Response {
-        let retry = matches!(self.status, 429 | 503);
         let body = json!({
             "event": "error",
             "code": self.code,
             "message": self.message,
-            "retry": retry,
+            "retry": self.retry_after.is_some(),
         });
         let mut response = Response::json(self.status, &body.to_string());
         if self.status == 401 {
             // RFC 9110 section 11.6.1 demands it; no browser asks its user for this one.
             response = response.with_header("WWW-Authenticate", "Bearer".to_owned());
         }
-        if retry { response.with_header("Retry-After", RETRY_AFTER.as_secs().to_string()) } else { response }
+        match self.retry_after {
+            Some(after) => response.with_header("Retry-After", after.as_secs_f64().ceil().to_string()),
+            None => response,
+        }
     }
 }

@@ -42,7 +42,8 @@
 //! | `quality` | `{"event":"quality","tracks":[{"mid":"2","sent":true,"rid":"h","height":360,"limit":"bandwidth"}]}`: what is sent of a received video, and why not a better one: `view` (the page shows no more), `bandwidth` (no more fits), `publisher` (no more comes), or `none` (it is the best); `rid` and `height` where they are known; of each line, on change |
 //! | `layers` | `{"event":"layers","mid":"1","rids":["q","h"]}`: which layers of an own line anybody wants; none, if nobody watches; a picture without layers is wanted if any is |
 //! | `error` | `{"event":"error","code":"chat-too-long","message":"A chat line may have 4096 bytes.","retry":true}`; `retry` says whether trying again makes sense; `id` and `source` name a track where the error is about one |
-//! | `closing` | `{"event":"closing","reason":"shutdown","retry_ms":1000}`: reconnect then |
+//! | `closing` | `{"event":"closing","reason":"shutdown","retry_ms":4000}`: calls go on until the server closes; reconnect then |
+//! | `closing` | `{"event":"closing","reason":"shutdown","retry_ms":1000,"url":"https://b.example.org/aq_server/"}`: reconnect then, beside that page |
 
 use serde::{Deserialize, Serialize};
 
@@ -272,7 +273,10 @@ pub enum ServerMessage<'a> {
         /// Why.
         reason: &'a str,
         /// When to reconnect.
-        retry_ms: u32,
+        retry_ms: u64,
+        /// Where, if not here.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        url: Option<&'a str>,
     },
 }
 
@@ -546,7 +550,12 @@ mod tests {
             },
             ServerMessage::Layers { mid: "1", rids: &["q", "h"] },
             ServerMessage::error("chat-too-long", "A chat line may have 4096 bytes.", true),
-            ServerMessage::Closing { reason: "shutdown", retry_ms: 1000 },
+            ServerMessage::Closing { reason: "shutdown", retry_ms: 4000, url: None },
+            ServerMessage::Closing {
+                reason: "shutdown",
+                retry_ms: 1000,
+                url: Some("https://b.example.org/aq_server/"),
+            },
         ];
         let examples = documented("//! # Server to client");
         assert_eq!(examples.len(), sent.len());

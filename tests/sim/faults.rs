@@ -145,17 +145,51 @@ fn a_shutdown_tells_everybody_and_ends() {
     sim.vanish("mute");
     let at = sim.now;
     sim.shut_down();
+    sim.dismissed.insert("late".to_owned());
+    sim.join("late");
+    sim.run(millis(2_400));
+    for (one, other) in [("ann", "bob"), ("bob", "ann")] {
+        assert!(sim.sees(one, other) && sim.hears(one, other), "the call goes on");
+        assert!(sim.watched(one, other, Microphone).expect("heard").longest_gap < millis(300));
+    }
+    let (status, body) = sim.browser("late").closed.clone().expect("refused");
+    assert_eq!((status, body.contains("\"closing\"")), (503, true), "{body}");
+    assert!(!sim.exited && sim.browser("ann").is_live());
     while !sim.exited {
         sim.run(millis(10));
-        assert!(sim.now - at < secs(3), "still there after 3 s");
+        assert!(sim.now - at <= secs(3), "still there after 3 s");
     }
     sim.run(millis(100));
     for name in ["ann", "bob"] {
         let browser = sim.browser(name);
         assert_eq!(browser.page.closing.len(), 1);
-        assert!(browser.page.closing[0]["retry_ms"].is_u64() && browser.page.closing[0]["reason"] == "shutdown");
+        assert!(browser.page.closing[0]["retry_ms"] == 4_000 && browser.page.closing[0]["reason"] == "shutdown");
         assert_eq!(browser.closed.as_ref().map(|(code, _)| *code), Some(1001));
     }
+}
+
+#[test]
+fn a_drain_ends_when_everybody_has_gone() {
+    let mut world = World { rate: Rate::SPARSE, ..World::new(151) };
+    world.config.drain = secs(3_600);
+    world.config.drain_url = Some("https://b.example.org/aq_server/".to_owned());
+    let mut sim = Sim::with(world);
+    sim.join("ann");
+    sim.join("bob");
+    sim.run(secs(2));
+    sim.shut_down();
+    sim.run(secs(60));
+    sim.assert_complete("main");
+    for name in ["ann", "bob"] {
+        let closing = &sim.browser(name).page.closing[0];
+        assert!(closing["retry_ms"] == 1_000 && closing["url"] == "https://b.example.org/aq_server/", "{closing}");
+    }
+    sim.leave("ann");
+    sim.run(secs(1));
+    assert!(!sim.exited && sim.browser("bob").is_live());
+    sim.leave("bob");
+    sim.run(secs(1));
+    assert!(sim.exited);
 }
 
 #[test]
