@@ -17,7 +17,7 @@
 //! | 2 | [`web::conn`], [`media::peer`] | one TCP connection; one `Rtc` |
 //! | 1 | [`room::speakers`] | who speaks, who is heard: pure |
 //! | 1 | [`web`], [`media`] | HTTP, WebSocket, signaling, tokens; ICE demultiplexing, negotiation, RTP rewriting: pure |
-//! | 0 | [`bucket`], [`config`], [`clock`], [`datagrams`], [`id`], [`stats`], [`track`] | words that all share |
+//! | 0 | [`bucket`], [`config`], [`clock`], [`datagrams`], [`faults`], [`id`], [`stats`], [`track`] | words that all share |
 //!
 //! # A packet
 //!
@@ -79,6 +79,7 @@ pub mod bucket;
 pub mod clock;
 pub mod config;
 pub mod datagrams;
+pub mod faults;
 pub mod id;
 pub mod io;
 pub mod media;

@@ -27,6 +27,7 @@ use crate::bucket::Bucket;
 use crate::clock::Wall;
 use crate::config::Config;
 use crate::datagrams::Datagrams;
+use crate::faults::Faults;
 use crate::id::{ConnId, Names, PeerId};
 use crate::media::demux::Demux;
 use crate::media::fault::PeerError;
@@ -168,6 +169,8 @@ pub struct Server {
     /// Members whose media is not connected yet.
     pending_members: usize,
 
+    /// Where peers fail, and why.
+    faults: Faults,
     /// Peers that failed, to be ended.
     failed: VecDeque<(PeerId, PeerError)>,
     /// Packets that wait to be given to subscribers, with their publisher.
@@ -300,6 +303,7 @@ impl Server {
             timers: Timers::default(),
             draining: None,
             pending_members: 0,
+            faults: Faults::default(),
             failed: VecDeque::new(),
             packets: Vec::new(),
             batch: Vec::new(),

@@ -10,6 +10,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("bucket", 0),
     ("clock", 0),
     ("datagrams", 0),
+    ("faults", 0),
     ("id", 0),
     ("stats", 0),
     ("track", 0),

@@ -58,6 +58,14 @@ impl PeerError {
         }
     }
 
+    /// Whether it is no everyday end of a call: a bug, or something that no browser does.
+    pub fn is_fault(&self) -> bool {
+        match self {
+            Self::BadAnswer(_) | Self::UnexpectedAnswer | Self::NoSrtp | Self::Engine(_) | Self::Bug(_) => true,
+            Self::AnswerTimeout | Self::MediaTimeout(_) | Self::Closed | Self::UsedUp => false,
+        }
+    }
+
     /// The stable code that the peer is told.
     pub fn code(&self) -> &'static str {
         match self {

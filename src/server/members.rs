@@ -134,15 +134,27 @@ impl Server {
 
     /// A peer can't go on: it is told why, and ends; nobody else notices more than that.
     pub(super) fn on_failed(&mut self, id: PeerId, error: &PeerError) {
+        let now = self.now;
         let Some(member) = self.member(id) else {
             return;
         };
-        let room = &member.participant.room;
+        let (room, conn) = (member.participant.room.clone(), member.conn);
         match error {
-            PeerError::Bug(_) => error!("{id} in room {room:?} ends: {error}"),
+            PeerError::Bug(why) => match self.faults.handle_cause(now, why) {
+                Some(0) => error!("{id} in room {room:?} ends: {error}"),
+                Some(untold) => error!("{id} in room {room:?} ends, as {untold} others since the last time: {error}"),
+                None => {}
+            },
             _ => debug!("{id} in room {room:?} ends: {error}"),
         }
         self.stats.peers_failed += 1;
+        // Behind a proxy of this machine everybody has its address.
+        let addr = self.conns.get(&conn).map(|entry| entry.conn.remote().ip()).filter(|addr| !addr.is_loopback());
+        if let Some(addr) = addr.filter(|_| error.is_fault())
+            && self.faults.handle_fault(now, addr)
+        {
+            warn!("nobody new comes in from {addr} for a while: too many faults, the last: {}", error.code());
+        }
         let code = error.code();
         let retry = !matches!(error, PeerError::BadAnswer(_) | PeerError::UnexpectedAnswer);
         self.dismiss(id, code, error.message(), retry);

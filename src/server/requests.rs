@@ -133,6 +133,11 @@ impl Server {
         if replaces.is_some() {
             return Ok(admission);
         }
+        let addr = self.conns.get(&id).map(|entry| entry.conn.remote().ip());
+        if let Some(until) = addr.and_then(|addr| self.faults.refused_until(self.now, addr)) {
+            let message = "Too many calls from your network have failed: try again in a minute.";
+            return Err(Refusal::new(429, "too-many-faults", message).until(self.now, until));
+        }
         let may_pass = admission.returns.is_some() || admission.grant.rights.moderate;
         if there.is_some_and(Room::is_locked) && !may_pass {
             return refuse(403, "locked", "This room is locked: a moderator has to unlock it first.");

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use crate::answering::Answering;
 use crate::media::{Camera, Microphone, Rate};
 use crate::network::Path;
-use crate::sim::{Sim, World};
+use crate::sim::{Sim, World, addr};
 use crate::story::{millis, secs};
 
 /// The stated bound for somebody who vanishes without a goodbye.
@@ -166,6 +167,46 @@ fn a_shutdown_tells_everybody_and_ends() {
         assert!(browser.page.closing[0]["retry_ms"] == 4_000 && browser.page.closing[0]["reason"] == "shutdown");
         assert_eq!(browser.closed.as_ref().map(|(code, _)| *code), Some(1001));
     }
+}
+
+#[test]
+fn a_place_with_too_many_faults_gets_no_new_peers_for_a_while() {
+    let mut sim = sparse(152);
+    sim.join("ann");
+    sim.join("bob");
+    sim.run(secs(2));
+    let bad = addr("203.0.113.9:40000");
+    let since = sim.now;
+    let join = |sim: &mut Sim, name: &str, answering| {
+        sim.dismissed.insert(name.to_owned());
+        sim.join_as(name, |habits| (habits.answering, habits.addrs) = (answering, vec![bad]));
+    };
+    for number in 0..11 {
+        let name = format!("eve{number}");
+        join(&mut sim, &name, [Answering::Garbage, Answering::Swapped, Answering::MissingLine][number % 3]);
+        sim.run(secs(1));
+        assert_eq!(sim.browser(&name).page.error_codes(), ["bad-answer"], "{name}");
+    }
+    for name in ["eve11", "friend"] {
+        join(&mut sim, name, Answering::Properly);
+        sim.run(secs(1));
+        let (status, body) = sim.browser(name).closed.clone().expect("refused");
+        assert_eq!((status, body.contains("\"too-many-faults\"")), (429, true), "{body}");
+    }
+    sim.join("cat");
+    sim.run(secs(2));
+    sim.assert_complete("main");
+    for (one, other) in [("ann", "bob"), ("bob", "ann")] {
+        for source in [Microphone, Camera] {
+            let gap = sim.gaps(one, other, source, since).max().expect("it went on");
+            assert!(gap < millis(200), "{one} waited {gap:?} for {other}'s {source:?}");
+        }
+    }
+    assert_eq!(sim.server.stats().peers_failed, 11);
+    sim.run(secs(60));
+    sim.join_as("dot", |habits| habits.addrs = vec![addr("203.0.113.9:41000")]);
+    sim.run(secs(2));
+    assert!(sim.sees("ann", "dot"), "a minute later it is forgotten");
 }
 
 #[test]

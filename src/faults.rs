@@ -1,0 +1,199 @@
+//! Faults of peers, counted by where they come from and by what they are: a place from which too many come gets no new
+//! peers for a while, and a cause that repeats itself does not fill the log.
+//!
+//! A cause alone refuses nobody: whoever found out how to bring it about could lock out everybody else.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+use crate::bucket::Bucket;
+
+/// Faults of one place, or lines about one cause, in a minute. Fewer punish who has an old browser and
+/// tries again, more let a place go on for longer.
+const FAULTS: usize = 10;
+
+/// The minute; and how long a place is refused after its last fault too many, and a cause is silent that was told too
+/// often.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// Places and causes that are known at once; of more the one that was seen longest ago is forgotten. More cost memory,
+/// fewer let who has many addresses be forgotten sooner.
+const MAX_PLACES: usize = 4_096;
+const MAX_CAUSES: usize = 64;
+
+/// Characters of a cause that tell it from others.
+const CAUSE_CHARS: usize = 100;
+
+/// What was counted lately.
+#[derive(Debug, Default)]
+pub struct Faults {
+    places: BTreeMap<IpAddr, Place>,
+    causes: BTreeMap<String, Cause>,
+}
+
+#[derive(Debug)]
+struct Place {
+    /// When the last ones were, the oldest first.
+    faults: VecDeque<Instant>,
+    last: Instant,
+    refused_until: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Cause {
+    lines: Bucket,
+    last: Instant,
+    silent_until: Option<Instant>,
+    untold: u64,
+}
+
+impl Faults {
+    /// A peer at this address ended by a fault. Says whether its place is refused from now on, and was not before.
+    pub fn handle_fault(&mut self, now: Instant, addr: IpAddr) -> bool {
+        let place = entry(
+            &mut self.places,
+            place_of(addr),
+            MAX_PLACES,
+            |place| place.last,
+            || Place { faults: VecDeque::new(), last: now, refused_until: None },
+        );
+        place.last = now;
+        let oldest = if place.faults.len() < FAULTS { None } else { place.faults.pop_front() };
+        place.faults.push_back(now);
+        if oldest.is_none_or(|oldest| now >= oldest + PAUSE) {
+            return false;
+        }
+        let was_refused = place.refused_until.replace(now + PAUSE).is_some_and(|until| now < until);
+        !was_refused
+    }
+
+    /// Something went wrong that is to be told. Says whether now, and how often it was not told since the last time.
+    pub fn handle_cause(&mut self, now: Instant, cause: &str) -> Option<u64> {
+        // Indices and lengths make no other cause.
+        let name = cause.chars().filter(|char| !char.is_ascii_digit()).take(CAUSE_CHARS).collect();
+        let cause = entry(
+            &mut self.causes,
+            name,
+            MAX_CAUSES,
+            |cause| cause.last,
+            || Cause {
+                lines: Bucket::new(now, FAULTS as f64 / PAUSE.as_secs_f64(), FAULTS as f64),
+                last: now,
+                silent_until: None,
+                untold: 0,
+            },
+        );
+        cause.last = now;
+        if cause.silent_until.is_some_and(|until| now < until) || !cause.lines.take(now) {
+            cause.silent_until.get_or_insert(now + PAUSE);
+            cause.untold += 1;
+            return None;
+        }
+        cause.silent_until = None;
+        Some(std::mem::take(&mut cause.untold))
+    }
+
+    /// Until when nobody new comes in from this address, if so.
+    pub fn refused_until(&self, now: Instant, addr: IpAddr) -> Option<Instant> {
+        self.places.get(&place_of(addr))?.refused_until.filter(|until| now < *until)
+    }
+}
+
+/// What one person has all of: an IPv4 address, or a network of 64 bits (RFC 6177 section 2).
+fn place_of(addr: IpAddr) -> IpAddr {
+    match addr.to_canonical() {
+        IpAddr::V6(addr) => Ipv6Addr::from_bits(addr.to_bits() >> 64 << 64).into(),
+        addr => addr,
+    }
+}
+
+/// The entry of a key; a new one takes the place of the oldest where there are too many.
+fn entry<K: Ord + Clone, V>(
+    map: &mut BTreeMap<K, V>,
+    key: K,
+    limit: usize,
+    last: impl Fn(&V) -> Instant,
+    new: impl FnOnce() -> V,
+) -> &mut V {
+    if map.len() >= limit && !map.contains_key(&key) {
+        let oldest = map.iter().min_by_key(|(_, value)| last(value)).map(|(key, _)| key.clone());
+        oldest.and_then(|key| map.remove(&key));
+    }
+    map.entry(key).or_insert_with(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_place_with_more_than_ten_faults_a_minute_is_refused_for_a_minute() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut faults = Faults::default();
+        let (bad, good) = (addr("192.0.2.1"), addr("192.0.2.2"));
+        for _ in 0..10 {
+            assert!(!faults.handle_fault(start, bad));
+        }
+        assert_eq!(faults.refused_until(start, bad), None);
+        assert!(faults.handle_fault(at(1), bad), "it is told once");
+        assert!(!faults.handle_fault(at(2), addr("::ffff:192.0.2.1")), "the same address");
+        assert_eq!(faults.refused_until(at(3), bad), Some(at(62)));
+        assert_eq!(faults.refused_until(at(3), good), None);
+        assert_eq!(faults.refused_until(at(62), bad), None);
+        assert!(!faults.handle_fault(at(63), bad), "a minute later it may have some again");
+        // One in ten seconds is nobody who does it on purpose.
+        for seconds in (0..600).step_by(6) {
+            assert!(!faults.handle_fault(at(seconds), good));
+        }
+    }
+
+    #[test]
+    fn a_network_of_64_bits_is_one_place() {
+        let now = Instant::now();
+        let mut faults = Faults::default();
+        let told = (0..12).filter(|host| faults.handle_fault(now, addr(&format!("2001:db8:0:1::{host}"))));
+        assert_eq!(told.count(), 1);
+        assert!(faults.refused_until(now, addr("2001:db8:0:1:ffff::")).is_some());
+        assert!(faults.refused_until(now, addr("2001:db8:0:2::1")).is_none());
+    }
+
+    #[test]
+    fn a_cause_is_told_ten_times_and_then_once_a_minute() {
+        let start = Instant::now();
+        let mut faults = Faults::default();
+        let told: Vec<(u64, u64)> = (0..300)
+            .filter_map(|second| {
+                let cause = format!("index {second} of 7");
+                let now = start + Duration::from_secs(second);
+                Some((second, faults.handle_cause(now, &cause)?))
+            })
+            .collect();
+        let often = told.iter().filter(|(second, _)| *second < 12).count();
+        assert!((10..=12).contains(&often), "{told:?}");
+        assert!(told.len() < 60, "{told:?}");
+        assert!(told.iter().any(|(_, untold)| *untold >= 59), "{told:?}");
+        let untold: u64 = told.iter().map(|(_, untold)| untold).sum();
+        assert!(told.len() as u64 + untold >= 300 - 61, "nothing is left out: {told:?}");
+        assert_eq!(faults.handle_cause(start, "another"), Some(0));
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let start = Instant::now();
+        let mut faults = Faults::default();
+        for number in 0..5_000u32 {
+            let now = start + Duration::from_millis(number.into());
+            faults.handle_fault(now, IpAddr::from(number.to_be_bytes()));
+            faults.handle_cause(now, &"x".repeat(number as usize % 200));
+        }
+        assert_eq!((faults.places.len(), faults.causes.len()), (MAX_PLACES, MAX_CAUSES));
+        assert!(faults.places.contains_key(&addr("0.0.19.135")), "the last is there");
+        assert!(!faults.places.contains_key(&addr("0.0.0.0")), "the first is not");
+    }
+}
