@@ -16,8 +16,9 @@
 //! | 2 | [`room`], [`room::seats`] | who is there, what they publish, chat; whom a subscriber gets: pure |
 //! | 2 | [`web::conn`], [`media::peer`] | one TCP connection; one `Rtc` |
 //! | 1 | [`room::speakers`] | who speaks, who is heard: pure |
+//! | 1 | [`faults`] | from where too many faults come |
 //! | 1 | [`web`], [`media`] | HTTP, WebSocket, signaling, tokens; ICE demultiplexing, negotiation, RTP rewriting: pure |
-//! | 0 | [`bucket`], [`config`], [`clock`], [`datagrams`], [`faults`], [`id`], [`stats`], [`track`] | words that all share |
+//! | 0 | [`bucket`], [`config`], [`clock`], [`datagrams`], [`id`], [`load`], [`stats`], [`track`] | words that all share |
 //!
 //! # A packet
 //!
@@ -41,6 +42,9 @@
 //! is not queued for a subscriber at all. [`media::outgoing`] changes layers at a keyframe, within one SSRC whose numbers
 //! and picture ids go on ([`media::numbering`]). Where more people publish than there are lines,
 //! [`room::seats`] decides who is on them.
+//!
+//! Where the loop has too much to do, [`load`] says what is given up: the loop tells how busy it was, and allocations
+//! have less to grant.
 //!
 //! # A message
 //!
@@ -82,6 +86,7 @@ pub mod datagrams;
 pub mod faults;
 pub mod id;
 pub mod io;
+pub mod load;
 pub mod media;
 pub mod room;
 pub mod server;

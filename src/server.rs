@@ -15,6 +15,7 @@ mod pacing;
 mod quality;
 mod requests;
 mod seating;
+mod shedding;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -29,6 +30,7 @@ use crate::config::Config;
 use crate::datagrams::Datagrams;
 use crate::faults::Faults;
 use crate::id::{ConnId, Names, PeerId};
+use crate::load::Load;
 use crate::media::demux::Demux;
 use crate::media::fault::PeerError;
 use crate::media::negotiation::TrackId;
@@ -116,6 +118,11 @@ pub enum Input<'a> {
     },
     /// Time has passed.
     Timeout,
+    /// How busy the loop is: for which share of the time since it last told it was not asleep.
+    Load {
+        /// From 0 to 1.
+        share: f64,
+    },
     /// Tell everybody and finish.
     Shutdown,
 }
@@ -169,6 +176,9 @@ pub struct Server {
     /// Members whose media is not connected yet.
     pending_members: usize,
 
+    load: Load,
+    /// Index of the slot from which on members are to be allocated what the load allows.
+    reallocating: Option<usize>,
     /// Where peers fail, and why.
     faults: Faults,
     /// Peers that failed, to be ended.
@@ -303,6 +313,8 @@ impl Server {
             timers: Timers::default(),
             draining: None,
             pending_members: 0,
+            load: Load::new(now),
+            reallocating: None,
             faults: Faults::default(),
             failed: VecDeque::new(),
             packets: Vec::new(),
@@ -337,6 +349,7 @@ impl Server {
             Input::Gone { conn } => self.on_gone(conn),
             Input::Datagram { source, destination, contents } => self.on_datagram(source, destination, contents),
             Input::Timeout => {}
+            Input::Load { share } => self.on_load(share),
             Input::Shutdown => self.on_shutdown(),
         }
     }
@@ -357,7 +370,8 @@ impl Server {
 
     /// When `Input::Timeout` is due.
     pub fn next_timeout(&self) -> Option<Instant> {
-        if self.phase == Phase::Settled && self.offers.is_empty() { self.timers.next_timeout() } else { Some(self.now) }
+        let is_done = self.phase == Phase::Settled && self.offers.is_empty() && self.reallocating.is_none();
+        if is_done { self.timers.next_timeout() } else { Some(self.now) }
     }
 
     /// The loop read the wall clock again.
@@ -406,6 +420,7 @@ impl Server {
             if let Some(peer) = self.offers.pop_front() {
                 self.on_offer(peer);
             }
+            self.reallocate();
             self.phase = Phase::Working;
         } else if let Some((peer, error)) = self.failed.pop_front() {
             self.on_failed(peer, &error);

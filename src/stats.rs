@@ -39,6 +39,8 @@ pub struct Stats {
     pub peers_failed: u64,
     /// Messages refused with an `error`.
     pub messages_refused: u64,
+    /// Times that something was given up for the load, or came back.
+    pub stages: u64,
     /// Connections refused.
     pub conns_refused: u64,
 }

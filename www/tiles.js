@@ -10,7 +10,17 @@ const GAP = 10;
 const SHOWN = new WeakSet();
 const IN_FLIGHT_MS = 100;
 
-const TOO_SLOW = 'Your connection is too slow for this picture.';
+// Why a picture is worse than its tile could be, by the `limit` of `quality`, where it is worth a mark.
+const SLOW = {
+  bandwidth: {
+    title: 'Your connection is too slow for a sharper picture',
+    words: 'Your connection is too slow for this picture.',
+  },
+  server: {
+    title: 'The server has too much to do for a sharper picture',
+    words: 'The server has too much to do for this picture.',
+  },
+};
 
 export class Tiles {
   // root holds #stage and #grid; blocked() tells that the browser refuses sound without a click, changed() that
@@ -165,7 +175,7 @@ export class Tiles {
   // What the server sends of a picture, and what it is limited by.
   setQuality(id, source, sent, limit) {
     const tile = (source === 'screen' ? this.screens : this.people).get(id);
-    tile?.setSlow(limit === 'bandwidth', sent);
+    tile?.setSlow(SLOW[limit], sent);
   }
 
   // After a click of the user the browser lets sound out.
@@ -316,19 +326,20 @@ class Tile {
     this.noteText.hidden = !words;
   }
 
-  // Our connection carries no better picture, or none.
+  // Our connection carries no better picture, or none, or the server does not.
   setSlow(slow, sent) {
     const shown = this.label.querySelector('.slow');
     if (slow && !shown) {
       const mark = document.createElement('span');
       mark.className = 'slow';
-      mark.title = 'Your connection is too slow for a sharper picture';
       mark.append(icon('slow'));
       this.label.append(mark);
     }
     if (!slow) shown?.remove();
-    const words = slow && !sent ? TOO_SLOW : '';
-    if (words || this.noteText.textContent === TOO_SLOW) this.note(words);
+    else this.label.querySelector('.slow').title = slow.title;
+    const words = slow && !sent ? slow.words : '';
+    const isOurs = Object.values(SLOW).some(({ words }) => words === this.noteText.textContent);
+    if (words || isOurs) this.note(words);
   }
 
   keepOnly(audio, video) {
@@ -338,7 +349,7 @@ class Tile {
   setTracks(audio, video) {
     if (this.audio === audio && this.video === video) return;
     if (this.video && this.video !== video) this.video.onmute = this.video.onunmute = null;
-    if (!video) this.setSlow(false, true);
+    if (!video) this.setSlow(null, true);
     this.audio = audio;
     this.video = video;
     if (video && !this.isOwn) video.onmute = video.onunmute = () => this.play();

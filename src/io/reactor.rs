@@ -33,6 +33,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// How often the wall clock and the folder of `--www` are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
+/// Over how long the loop looks at how busy it is. Shorter takes one large batch for a load, longer notices later.
+const LOAD_WINDOW: Duration = Duration::from_millis(250);
+
 /// The loop and everything it owns.
 pub struct Reactor {
     poll: Poll,
@@ -52,6 +55,9 @@ pub struct Reactor {
     next_accept_warning: Instant,
     udp_readable: bool,
     housekeeping: Instant,
+    /// Since when, and for how much of the time since then the loop was asleep.
+    load_since: Instant,
+    asleep: Duration,
     buffer: Vec<u8>,
 }
 
@@ -101,6 +107,8 @@ impl Reactor {
             next_accept_warning: Instant::now(),
             udp_readable: false,
             housekeeping: Instant::now(),
+            load_since: Instant::now(),
+            asleep: Duration::ZERO,
             buffer: Vec::new(),
         })
     }
@@ -113,12 +121,14 @@ impl Reactor {
         let mut events = Events::with_capacity(1024);
         loop {
             // Sleep, unless something is left over from the last turn.
-            let timeout = self.timeout(Instant::now());
-            match self.poll.poll(&mut events, timeout) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                result => result?,
-            }
+            let asleep_at = Instant::now();
+            let polled = self.poll.poll(&mut events, self.timeout(asleep_at));
             let now = Instant::now();
+            self.asleep += now - asleep_at;
+            match polled {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                polled => polled?,
+            }
 
             // What the system says.
             for event in &events {
@@ -148,6 +158,7 @@ impl Reactor {
             self.read_conns(now);
             self.receive(now)?;
             self.keep_house(now);
+            self.tell_load(now);
             self.server.handle_input(now, Input::Timeout);
 
             // What the server makes of it.
@@ -279,6 +290,17 @@ impl Reactor {
             Some(Ok(Some(assets))) => self.server.set_assets(assets),
             Some(Err(error)) => warn!("the folder of --www can't be read, its last state is served: {error}"),
             Some(Ok(None)) | None => {}
+        }
+    }
+
+    /// Tells the server how busy the loop was. What counts is the time outside of the poll, not that of the processor:
+    /// who has to share the core can't do more either, and would never seem to reach its end.
+    fn tell_load(&mut self, now: Instant) {
+        let elapsed = now - self.load_since;
+        if elapsed >= LOAD_WINDOW {
+            let share = 1.0 - self.asleep.as_secs_f64() / elapsed.as_secs_f64();
+            self.server.handle_input(now, Input::Load { share: share.clamp(0.0, 1.0) });
+            (self.load_since, self.asleep) = (now, Duration::ZERO);
         }
     }
 

@@ -66,8 +66,23 @@ pub struct Wish<'a> {
     pub is_screen: bool,
     /// Somebody is heard with it.
     pub speaks: bool,
+    /// What the server can do for it.
+    pub means: Means,
+    /// There are layers of which the publisher was told that nobody wants them.
+    pub has_more: bool,
     /// The grade that was granted last.
     pub current: Option<usize>,
+}
+
+/// What the server can do for one track of a subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Means {
+    /// Whatever is wanted.
+    All,
+    /// The smallest layer of a camera; of a screen, which has to be read, the fewest pictures.
+    Least,
+    /// Not send it.
+    Nothing,
 }
 
 /// Why nothing better is sent.
@@ -81,6 +96,8 @@ pub enum Limit {
     Bandwidth,
     /// The view could use more than the publisher sends.
     Publisher,
+    /// The server has too much to do.
+    Server,
 }
 
 /// What a subscriber gets of one track.
@@ -121,8 +138,12 @@ pub struct Totals {
 pub fn allocate(available_bps: Option<u64>, audio_bps: u64, wishes: &[Wish], grants: &mut Vec<Grant>) -> Totals {
     grants.clear();
     grants.extend(wishes.iter().map(|wish| {
-        let is_hidden = wish.height == Some(0);
-        Grant { grade: None, limit: if is_hidden { Limit::View } else { Limit::Publisher } }
+        let limit = match (wish.height, wish.means) {
+            (Some(0), _) => Limit::View,
+            (_, Means::Nothing) => Limit::Server,
+            _ => Limit::Publisher,
+        };
+        Grant { grade: None, limit }
     }));
     let mut claims: SmallVec<[Claim; 32]> = SmallVec::new();
     claims.extend(wishes.iter().enumerate().filter_map(|(index, wish)| Claim::new(index, wish)));
@@ -200,14 +221,27 @@ struct Claim<'a> {
     index: usize,
     wish: &'a Wish<'a>,
     best: usize,
+    /// The view could use a better one than the server has means for.
+    is_cut: bool,
     granted: Option<usize>,
 }
 
 impl<'a> Claim<'a> {
     fn new(index: usize, wish: &'a Wish<'a>) -> Option<Self> {
-        let last = wish.grades.len().checked_sub(1).filter(|_| wish.height != Some(0))?;
-        let mut claim = Self { index, wish, best: last, granted: None };
+        let is_sent = wish.height != Some(0) && wish.means != Means::Nothing;
+        let last = wish.grades.len().checked_sub(1).filter(|_| is_sent)?;
+        let mut claim = Self { index, wish, best: last, is_cut: false, granted: None };
         claim.best = (0..last).find(|at| claim.ends_layer(*at) && claim.is_enough(*at)).unwrap_or(last);
+        if wish.means == Means::Least {
+            let layer = if wish.is_screen { wish.grades[claim.best].layer } else { wish.grades[0].layer };
+            let is_least = |at: &usize| match wish.is_screen {
+                true => wish.grades[*at].layer == layer,
+                false => claim.ends_layer(*at),
+            };
+            let least = (0..=claim.best).find(is_least).unwrap_or(claim.best);
+            claim.is_cut = least < claim.best;
+            claim.best = least;
+        }
         Some(claim)
     }
 
@@ -286,7 +320,11 @@ impl<'a> Claim<'a> {
         let is_told = self.wish.height.is_some() && self.wish.grades[self.best].height > 0;
         match self.granted == Some(self.best) {
             false => Limit::Bandwidth,
+            true if self.is_cut => Limit::Server,
             true if !is_last => Limit::View,
+            true if self.wish.means == Means::Least && self.wish.has_more && !self.is_enough(self.best) => {
+                Limit::Server
+            }
             true if is_told && !self.is_enough(self.best) => Limit::Publisher,
             true => Limit::None,
         }
@@ -328,7 +366,16 @@ mod tests {
     ];
 
     fn tile(grades: &[Grade], height: u32) -> Wish<'_> {
-        Wish { grades, height: Some(height), priority: 0, is_screen: false, speaks: false, current: None }
+        Wish {
+            grades,
+            height: Some(height),
+            priority: 0,
+            is_screen: false,
+            speaks: false,
+            means: Means::All,
+            has_more: false,
+            current: None,
+        }
     }
 
     fn screen(grades: &[Grade]) -> Wish<'_> {
@@ -478,6 +525,41 @@ mod tests {
     }
 
     #[test]
+    fn what_the_server_has_no_means_for_is_not_granted() {
+        let with = |wish: Wish<'static>, means| Wish { means, ..wish };
+        let cases: &[(Wish, Means, i32, Limit)] = &[
+            (tile(CAMERA, 720), Means::All, 2, Limit::None),
+            (tile(CAMERA, 720), Means::Least, 0, Limit::Server),
+            (tile(CAMERA, 150), Means::Least, 0, Limit::View),
+            (tile(TEMPORAL, 720), Means::Least, 2, Limit::Server),
+            (tile(ALONE, 720), Means::Least, 0, Limit::None),
+            (screen(SCREEN), Means::Least, 0, Limit::Server),
+            (screen(LAYERED_SCREEN), Means::Least, 2, Limit::Server),
+            (tile(CAMERA, 720), Means::Nothing, -1, Limit::Server),
+            (Wish { has_more: true, ..tile(&CAMERA[..1], 720) }, Means::Least, 0, Limit::Server),
+            (Wish { has_more: true, ..tile(&CAMERA[..1], 150) }, Means::Least, 0, Limit::None),
+            (tile(&CAMERA[..1], 720), Means::Least, 0, Limit::Publisher),
+            (tile(CAMERA, 0), Means::Nothing, -1, Limit::View),
+            (tile(&[], 720), Means::Nothing, -1, Limit::Server),
+        ];
+        let mut grants = Vec::new();
+        for (wish, means, grade, limit) in cases {
+            let wishes = [with(*wish, *means), tile(CAMERA, 360)];
+            let totals = allocate(Some(9_000_000), 0, &wishes, &mut grants);
+            let grant = Grant { grade: usize::try_from(*grade).ok(), limit: *limit };
+            assert_eq!(grants[0], grant, "{wish:?} {means:?}");
+            assert_eq!(grants[1].grade, Some(1), "nobody else loses anything");
+            // What is not granted is no goal of probing.
+            let spent =
+                grants.iter().zip(&wishes).filter_map(|(grant, wish)| Some(wish.grades[grant.grade?].bitrate_bps));
+            assert_eq!(totals.wanted_bps, spent.clone().sum::<u64>() + spent.sum::<u64>().div_ceil(HEADROOM));
+        }
+        // Too little bandwidth is the nearer cause.
+        allocate(Some(100_000), 40_000, &[tile(CAMERA, 100), with(tile(CAMERA, 720), Means::Least)], &mut grants);
+        assert_eq!(grants[1].limit, Limit::Bandwidth);
+    }
+
+    #[test]
     fn a_step_up_waits_for_headroom_and_a_step_down_does_not() {
         let two = |current| [kept(stage(720), current), kept(tile(CAMERA, 150), 0)];
         let cases: &[(u64, usize, i32)] = &[
@@ -518,6 +600,8 @@ mod tests {
             priority: rng.random_range(0..3),
             is_screen: rng.random_bool(0.2),
             speaks: rng.random_bool(0.3),
+            means: Means::All,
+            has_more: false,
             current: [None, Some(0), Some(1), Some(2), Some(5)][rng.random_range(0..5)],
         };
         (0..rng.random_range(0..20)).map(|_| any_wish(rng)).collect()
@@ -526,14 +610,17 @@ mod tests {
     fn any_wish_of(grades: impl Strategy<Value = &'static [Grade]>) -> impl Strategy<Value = Wish<'static>> {
         let height = prop_oneof![Just(None), Just(Some(0)), (1..1_100_u32).prop_map(Some)];
         let current = prop_oneof![Just(None), (0..6_usize).prop_map(Some)];
-        let flags = (prop::bool::weighted(0.2), prop::bool::weighted(0.3));
-        (grades, height, 0..3_u32, flags, current).prop_map(
-            |(grades, height, priority, (is_screen, speaks), current)| Wish {
+        let flags = (prop::bool::weighted(0.2), prop::bool::weighted(0.3), any::<bool>());
+        let means = prop_oneof![3 => Just(Means::All), 1 => Just(Means::Least), 1 => Just(Means::Nothing)];
+        (grades, height, 0..3_u32, flags, means, current).prop_map(
+            |(grades, height, priority, (is_screen, speaks, has_more), means, current)| Wish {
                 grades,
                 height,
                 priority,
                 is_screen,
                 speaks,
+                means,
+                has_more,
                 current,
             },
         )
@@ -570,7 +657,7 @@ mod tests {
             let somebody_starves = grants.contains(&Grant { grade: None, limit: Limit::Bandwidth });
             prop_assert!(!somebody_starves || is_lowest, "{grants:?}");
             for (grant, wish) in grants.iter().zip(&wishes) {
-                let is_seen = wish.height != Some(0) && !wish.grades.is_empty();
+                let is_seen = wish.height != Some(0) && !wish.grades.is_empty() && wish.means != Means::Nothing;
                 prop_assert_eq!(grant.grade.is_none() && grant.limit != Limit::Bandwidth, !is_seen);
             }
             // More is worth more. Where something is kept, something better may have displaced it, within the headroom.

@@ -154,6 +154,11 @@ impl Layers {
         self.told.unwrap_or(LAYERS as u8)
     }
 
+    /// Whether the publisher has layers of which it was told that nobody wants them.
+    pub fn has_more(&self) -> bool {
+        self.seen >> self.told() != 0
+    }
+
     /// The layer that comes in place of another, if that one does not.
     pub fn nearest(&self, layer: u8) -> u8 {
         let comes = |layer: &u8| self.active & 1 << layer != 0;

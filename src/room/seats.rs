@@ -26,7 +26,7 @@ const EXCHANGE_BURST: f64 = 15.0;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// From this priority on the page has pinned somebody: pages tell 1 of what they just show.
-const PINNED: u32 = 2;
+pub const PINNED: u32 = 2;
 
 /// Somebody who publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

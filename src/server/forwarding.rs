@@ -165,6 +165,7 @@ impl Server {
             let ids = speaking.iter().filter_map(|id| self.member(*id)).map(|member| &*member.participant.id);
             let message = ServerMessage::Speaking { ids: ids.collect() }.to_json();
             self.broadcast_text(&name, None, &message);
+            self.reallocate_speakers(&name);
         }
     }
 

@@ -5,7 +5,7 @@ use str0m::media::Mid;
 
 use super::Server;
 use crate::id::PeerId;
-use crate::media::allocation::{self, Grade, Grant, Limit, Quality, Wish};
+use crate::media::allocation::{self, Grade, Grant, Limit, Means, Quality, Wish};
 use crate::media::layers::{LAYERS, TEMPORAL_LAYERS};
 use crate::media::negotiation::TrackId;
 use crate::media::outgoing::{Selection, View};
@@ -21,6 +21,8 @@ struct Candidate {
     view: View,
     is_screen: bool,
     speaks: bool,
+    means: Means,
+    has_more: bool,
     grades: SmallVec<[Grade; LAYERS + TEMPORAL_LAYERS]>,
     selected: Option<Selection>,
 }
@@ -66,8 +68,9 @@ impl Server {
                 continue;
             };
             let quality = candidate.quality(grant);
-            // Of what has never come there is nothing to tell.
-            let is_known = !candidate.grades.is_empty() || outgoing.quality.is_some();
+            // Of what has never come there is nothing to tell, but that it will not.
+            let is_given_up = grant.limit == Limit::Server;
+            let is_known = !candidate.grades.is_empty() || outgoing.quality.is_some() || is_given_up;
             if is_known && outgoing.quality.replace(quality) != Some(quality) {
                 told.push((outgoing.mid, quality));
             }
@@ -105,6 +108,8 @@ impl Server {
                 view: outgoing.view,
                 is_screen: published.source == Source::Screen,
                 speaks: room.is_some_and(|room| room.speakers.told().contains(&track.publisher)),
+                means: self.means(track, outgoing.view.priority),
+                has_more: published.layers.has_more(),
                 grades: published.layers.grades(),
                 selected: outgoing.selected(),
             })
@@ -123,11 +128,16 @@ impl Server {
         let Some(outgoing) = member.peer.sending.line_mut(line).filter(|outgoing| outgoing.track == Some(track)) else {
             return;
         };
-        let (layers, awaited, tile) = (outgoing.layers(), outgoing.awaited(), outgoing.view.tile());
+        let (layers, awaited, view) = (outgoing.layers(), outgoing.awaited(), outgoing.view);
+        let means = self.means(track, view.priority);
         let Some(published) = self.published(track) else {
             return;
         };
-        let wanted = published.layers.usable(tile);
+        let wanted = match (means, published.source) {
+            (Means::All, _) | (Means::Least, Source::Screen) => published.layers.usable(view.tile()),
+            (Means::Least, _) => published.layers.usable(view.tile()).min(1),
+            (Means::Nothing, _) => 0,
+        };
         let subscribers = &mut published.subscribers;
         match subscribers.iter().position(|subscriber| (subscriber.peer, subscriber.line) == (id, line)) {
             Some(index) if layers == 0 => drop(subscribers.remove(index)),
@@ -160,6 +170,7 @@ fn to_message<'a>(mid: &'a Mid, quality: &Quality) -> signal::Quality<'a> {
             Limit::View => "view",
             Limit::Bandwidth => "bandwidth",
             Limit::Publisher => "publisher",
+            Limit::Server => "server",
         },
     }
 }
@@ -172,6 +183,8 @@ impl Candidate {
             priority: self.view.priority,
             is_screen: self.is_screen,
             speaks: self.speaks,
+            means: self.means,
+            has_more: self.has_more,
             current: self.selected.and_then(|selected| {
                 let within = |grade: &Grade| (grade.layer, grade.temporal) <= (selected.layer, selected.temporal);
                 self.grades.iter().rposition(within)
@@ -194,7 +207,9 @@ impl Candidate {
         match grant.grade.map(|grade| self.grades[grade]) {
             Some(Grade { layer, temporal, .. }) => Some(Selection { layer, temporal }),
             // Nothing has come yet: whatever comes first.
-            None if self.grades.is_empty() && self.view.tile() != Some(0) => Some(Selection::BEST),
+            None if self.grades.is_empty() && self.view.tile() != Some(0) && self.means != Means::Nothing => {
+                Some(Selection::BEST)
+            }
             None => None,
         }
     }

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::members::RESTART;
 use super::{Member, Server};
 use crate::id::{ConnId, PeerId};
+use crate::load::Stage;
 use crate::room::{NAME_CHARS, ROOM_CHARS, Room, clean_name};
 use crate::web::http::{Request, Response};
 use crate::web::origin;
@@ -92,6 +93,8 @@ impl Server {
             "version": env!("CARGO_PKG_VERSION"),
             "rooms": self.rooms.len(),
             "participants": self.member_ids().count(),
+            "load_percent": self.load.percent(),
+            "given_up": self.load.stage().name(),
             "uptime_s": (self.now - self.started).as_secs(),
         })
         .to_string()
@@ -141,6 +144,9 @@ impl Server {
         let may_pass = admission.returns.is_some() || admission.grant.rights.moderate;
         if there.is_some_and(Room::is_locked) && !may_pass {
             return refuse(403, "locked", "This room is locked: a moderator has to unlock it first.");
+        }
+        if self.load.stage() == Stage::Joins {
+            return refuse(503, "full", "The server has as much to do as it can: try again in a moment.");
         }
         let limits = &self.config.limits;
         match there {

@@ -39,7 +39,7 @@
 //! | `mute` | `{"event":"mute","id":"b7","source":"microphone","muted":true,"by":"k3v9x0q2"}`: the same by a moderator; whose it is gets it too |
 //! | `lock` | `{"event":"lock","locked":true,"by":"k3v9x0q2"}`: a moderator locks the room, or unlocks it |
 //! | `speaking` | `{"event":"speaking","ids":["b7"]}`: who speaks now, the speaker first, then the loudest; on change, at most five times a second |
-//! | `quality` | `{"event":"quality","tracks":[{"mid":"2","sent":true,"rid":"h","height":360,"limit":"bandwidth"}]}`: what is sent of a received video, and why not a better one: `view` (the page shows no more), `bandwidth` (no more fits), `publisher` (no more comes), or `none` (it is the best); `rid` and `height` where they are known; of each line, on change |
+//! | `quality` | `{"event":"quality","tracks":[{"mid":"2","sent":true,"rid":"h","height":360,"limit":"bandwidth"}]}`: what is sent of a received video, and why not a better one: `view` (the page shows no more), `bandwidth` (no more fits), `server` (it has too much to do), `publisher` (no more comes), or `none` (it is the best); `rid` and `height` where they are known; of each line, on change |
 //! | `layers` | `{"event":"layers","mid":"1","rids":["q","h"]}`: which layers of an own line anybody wants; none, if nobody watches; a picture without layers is wanted if any is |
 //! | `error` | `{"event":"error","code":"chat-too-long","message":"A chat line may have 4096 bytes.","retry":true}`; `retry` says whether trying again makes sense; `id` and `source` name a track where the error is about one |
 //! | `closing` | `{"event":"closing","reason":"shutdown","retry_ms":4000}`: calls go on until the server closes; reconnect then |

@@ -146,7 +146,8 @@ fn health_and_check_answer_json() {
     assert_eq!(health["status"], "ok");
     assert_eq!(health["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!((&health["rooms"], &health["participants"]), (&json!(0), &json!(0)));
-    assert!(health["uptime_s"].is_u64());
+    assert!(health["uptime_s"].is_u64() && health["load_percent"].is_u64());
+    assert_eq!(health["given_up"], "nothing");
 
     let check = get(process.addr(), "/aq_server/check?room=one&name=Ann");
     assert_eq!((check.status, check.json()), (200, json!({"ok": true})));

@@ -47,6 +47,7 @@ mod quality;
 mod returning;
 mod screen;
 mod seats;
+mod shedding;
 mod speaking;
 mod storm;
 mod switches;

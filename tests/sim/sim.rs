@@ -283,6 +283,16 @@ impl Sim {
         }
     }
 
+    /// Lets time pass in which the server's loop is so busy.
+    pub fn run_loaded(&mut self, time: Duration, share: f64) {
+        let end = self.now + time;
+        while self.now < end {
+            self.server.handle_input(self.now, Input::Load { share });
+            self.drain_server();
+            self.run(Duration::from_millis(250).min(end - self.now));
+        }
+    }
+
     /// The process is asked to end.
     pub fn shut_down(&mut self) {
         self.server.handle_input(self.now, Input::Shutdown);

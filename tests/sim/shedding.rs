@@ -1,0 +1,182 @@
+//! A server that has too much to do: what it gives up, in which order, and what it never does.
+
+use std::time::{Duration, Instant};
+
+use crate::media::{Camera, Microphone, Rate, Screen};
+use crate::sim::{Sim, World};
+use crate::story::{millis, secs};
+
+const PEOPLE: [&str; 3] = ["ann", "bob", "cat"];
+
+/// Everybody in the call, and each of the others.
+fn pairs() -> impl Iterator<Item = (&'static str, &'static str)> {
+    PEOPLE
+        .into_iter()
+        .flat_map(|one| PEOPLE.into_iter().filter(move |other| *other != one).map(move |other| (one, other)))
+}
+
+/// Sound went on since then without a gap, and chat comes.
+fn assert_sound_and_chat(sim: &mut Sim, since: Instant) {
+    for (one, other) in pairs() {
+        let gap = sim.longest_gap(one, other, Microphone, since);
+        assert!(gap < millis(100), "{one} waited {gap:?} for {other}'s sound");
+    }
+    let lines = sim.browser("bob").page.chat.len();
+    sim.chat("ann", "still there?");
+    sim.run(millis(100));
+    assert_eq!(sim.browser("bob").page.chat.len(), lines + 1);
+}
+
+/// One speaks, in levels as microphones tell them, and the others don't.
+fn speaks(sim: &mut Sim, speaker: &str) {
+    for name in PEOPLE {
+        sim.publication_mut(name, Microphone).level = Some(if name == speaker { 20 } else { 120 });
+    }
+}
+
+/// Who sees whom.
+fn seen(sim: &Sim) -> Vec<(&'static str, &'static str)> {
+    pairs().filter(|(one, other)| sim.sees(one, other)).collect()
+}
+
+/// What is sent of cameras: the layer, or nothing.
+fn layers(sim: &Sim) -> Vec<Option<u8>> {
+    pairs().map(|(one, other)| sim.sees(one, other).then(|| sim.layer_seen(one, other)).flatten()).collect()
+}
+
+fn limits(sim: &Sim) -> Vec<String> {
+    let limit = |(one, other): (&str, &str)| sim.quality(one, other, Camera).expect("told")["limit"].as_str();
+    pairs().map(|pair| limit(pair).expect("a word").to_owned()).collect()
+}
+
+#[test]
+fn under_load_less_is_done_step_by_step_and_sound_and_chat_go_on() {
+    let mut sim = Sim::new(900);
+    for name in PEOPLE {
+        sim.join_with_layers(name);
+    }
+    sim.run_loaded(secs(1), 0.6);
+    speaks(&mut sim, "bob");
+    sim.run_loaded(secs(5), 0.6);
+    for (one, other) in pairs() {
+        sim.show(one, other, 720);
+    }
+    sim.run_loaded(secs(3), 0.8);
+    assert_eq!(layers(&sim), [Some(2); 6]);
+    assert_eq!(limits(&sim), ["none"; 6]);
+    let since = sim.now;
+
+    // Layers first.
+    sim.run_loaded(secs(1), 1.0);
+    sim.run_loaded(secs(5), 0.75);
+    assert_eq!(layers(&sim), [Some(0); 6]);
+    assert_eq!(limits(&sim), ["server"; 6]);
+    let told = |sim: &Sim, name: &str| sim.browser(name).page.layers_told.last().expect("told").1.clone();
+    assert!(PEOPLE.iter().all(|name| told(&sim, name) == ["q"]), "what nobody gets is not sent to the server");
+    for (one, other) in pairs() {
+        assert!(sim.longest_gap(one, other, Camera, since) < millis(200), "nobody's picture stood");
+    }
+    assert_sound_and_chat(&mut sim, since);
+
+    // Then silent people's video: cat is pinned by ann, and bob spoke last.
+    sim.view("ann", "cat", Camera, 720, 2);
+    sim.run_loaded(secs(1), 1.0);
+    sim.run_loaded(secs(5), 0.75);
+    assert_eq!(seen(&sim), [("ann", "bob"), ("ann", "cat"), ("cat", "bob")]);
+    assert_eq!(limits(&sim), ["server"; 6]);
+    assert_sound_and_chat(&mut sim, since);
+
+    // Then new people, but not those who come back.
+    sim.run_loaded(secs(1), 1.0);
+    sim.dismissed.insert("dot".to_owned());
+    sim.join("dot");
+    sim.resume("bob");
+    sim.run_loaded(secs(3), 0.75);
+    let (status, body) = sim.browser("dot").closed.clone().expect("refused");
+    assert_eq!((status, body.contains("\"full\"")), (503, true), "{body}");
+    assert!(sim.browser("bob").is_live());
+    assert!(sim.hears("ann", "bob") && sim.hears("bob", "ann"));
+
+    // And all of it comes back, the last first.
+    let before = sim.server.stats().stages;
+    sim.run_loaded(secs(12), 0.3);
+    sim.join("eve");
+    sim.run_loaded(secs(40), 0.3);
+    assert_eq!((before, sim.server.stats().stages), (3, 6));
+    assert!(sim.sees("ann", "eve") && sim.hears("ann", "eve"));
+    for (one, other) in pairs() {
+        sim.show(one, other, 720);
+    }
+    sim.run_loaded(secs(4), 0.3);
+    // Who came back has a camera without layers.
+    assert_eq!(layers(&sim), [0, 2, 2, 2, 2, 0].map(Some));
+}
+
+#[test]
+fn whoever_speaks_is_seen_whatever_the_load() {
+    let mut sim = Sim::with(World { rate: Rate::LEAN, ..World::new(903) });
+    for name in PEOPLE {
+        sim.join_with_layers(name);
+    }
+    sim.run(secs(3));
+    speaks(&mut sim, "ann");
+    sim.run_loaded(secs(4), 1.0);
+    sim.run_loaded(secs(4), 0.75);
+    assert_eq!(seen(&sim), [("bob", "ann"), ("cat", "ann")]);
+    for speaker in ["bob", "cat", "ann", "cat"] {
+        let since = sim.now;
+        speaks(&mut sim, speaker);
+        sim.run_loaded(secs(3), 0.75);
+        let expected: Vec<_> = pairs().filter(|(_, other)| *other == speaker).collect();
+        assert_eq!(seen(&sim), expected);
+        for (viewer, _) in expected {
+            let first = sim.seen_since(viewer, speaker, Camera, since)[0].0 - since;
+            assert!(first < millis(1_500), "{viewer} sees {speaker} after {first:?}");
+        }
+    }
+}
+
+#[test]
+fn a_screen_can_be_read_whatever_the_load() {
+    let mut sim = Sim::with(World { rate: Rate::LEAN, ..World::new(901) });
+    sim.join("ann");
+    sim.join("bob");
+    sim.run(secs(2));
+    sim.publish("ann", Screen);
+    sim.run(secs(3));
+    let since = sim.now;
+    sim.run_loaded(secs(10), 1.0);
+    assert!(sim.longest_gap("bob", "ann", Screen, since) < secs(1));
+    sim.run_loaded(secs(5), 1.0);
+    let limit = |sim: &Sim| sim.quality("bob", "ann", Screen).map(|told| told["height"].clone());
+    assert_eq!(limit(&sim), Some(1_080.into()));
+}
+
+#[test]
+fn a_stage_is_brought_to_many_over_some_turns() {
+    let mut sim = Sim::with(World { rate: Rate::SPARSE, ..World::new(902) });
+    let rooms: Vec<String> = (0..20).map(|room| format!("room{room}")).collect();
+    for room in &rooms {
+        for name in ["a", "b", "c", "d"] {
+            sim.join_room(&format!("{name}{room}"), room);
+        }
+    }
+    sim.run_loaded(secs(5), 0.5);
+    let before = sim.server.stats().stages;
+    sim.run_loaded(millis(5_000), 1.0);
+    assert_eq!(sim.server.stats().stages - before, 2);
+    sim.run_loaded(secs(2), 0.8);
+    for room in &rooms {
+        let viewer = format!("a{room}");
+        let others = ["b", "c", "d"].map(|name| format!("{name}{room}"));
+        let seen = others.iter().filter(|other| sim.sees(&viewer, other)).count();
+        assert!(seen <= 1, "{viewer} sees {seen}");
+        assert!(others.iter().all(|other| sim.hears(&viewer, other)), "{viewer} hears everybody");
+    }
+    let gap: Duration = rooms
+        .iter()
+        .map(|room| sim.watched(&format!("a{room}"), &format!("b{room}"), Microphone).expect("heard").longest_gap)
+        .max()
+        .expect("some");
+    assert!(gap < millis(300), "{gap:?}");
+}
