@@ -49,6 +49,11 @@ struct Cause {
 }
 
 impl Faults {
+    /// The most that all of it takes; a tree is half full at least.
+    pub const MAX_BYTES: usize = 2
+        * (MAX_PLACES * (size_of::<(IpAddr, Place)>() + 2 * FAULTS * size_of::<Instant>())
+            + MAX_CAUSES * (size_of::<(String, Cause)>() + 4 * CAUSE_CHARS));
+
     /// A peer at this address ended by a fault. Says whether its place is refused from now on, and was not before.
     pub fn handle_fault(&mut self, now: Instant, addr: IpAddr) -> bool {
         let place = entry(

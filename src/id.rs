@@ -5,6 +5,9 @@ use std::fmt;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
+/// Bytes of the identity that a token may give somebody. Rooms keep those of people who were removed.
+pub const IDENTITY_BYTES: usize = 256;
+
 /// One TCP connection; chosen by the loop, unique in the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub u64);

@@ -10,7 +10,7 @@
 //! | --- | --- | --- |
 //! | 7 | `main` | flags to configuration, sockets, the loop |
 //! | 6 | [`io::reactor`] | the mio loop, as commented phases with one `now` a turn |
-//! | 5 | [`io`] | TCP, TLS, UDP in batches, interfaces, the log, the `--www` folder |
+//! | 5 | [`io`] | TCP, TLS, UDP in batches, interfaces, the log, the `--www` folder, what the machine has |
 //! | 4 | [`server`] | inputs, outputs, dispatch: where the planes meet |
 //! | 3 | [`timers`] | deadlines, one entry for each who waits |
 //! | 2 | [`room`], [`room::seats`] | who is there, what they publish, chat; whom a subscriber gets: pure |

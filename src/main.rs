@@ -9,13 +9,15 @@ use std::time::Instant;
 
 use aq_server::config::{Config, ParseError, Secret};
 use aq_server::io::reactor::Reactor;
+use aq_server::io::tcp::Tcp;
 use aq_server::io::tls::TlsAcceptor;
 use aq_server::io::udp::Udp;
 use aq_server::io::www::Www;
-use aq_server::io::{interfaces, logger, wall};
+use aq_server::io::{interfaces, logger, machine, wall};
+use aq_server::server::bounds::Bounds;
 use aq_server::server::{Server, Setup};
 use aq_server::web::assets::Assets;
-use log::info;
+use log::{info, warn};
 
 fn main() -> ExitCode {
     let config = match Config::parse(std::env::args_os(), |name| std::env::var_os(name)) {
@@ -87,12 +89,43 @@ fn run(mut config: Config) -> Result<(), String> {
         None => info!("open to everybody who reaches it; --token-secret-file (TOKEN_SECRET_FILE) asks for tokens"),
     }
 
+    tell_bounds(&config);
+
     let now = Instant::now();
     let wall = wall(now);
     let setup = Setup { config, assets, candidates, wall, seed };
     let mut reactor = Reactor::new(Server::new(now, setup), listener, udp, tls, www)
         .map_err(|error| format!("the system refuses what the loop needs: {error}"))?;
     reactor.run().map_err(|error| format!("the loop can't go on: {error}"))
+}
+
+/// Says how far clients can make the server grow, and whether the machine has as much.
+fn tell_bounds(config: &Config) {
+    let limits = &config.limits;
+    let bounds = Bounds::new(limits, Tcp::MAX_BYTES);
+    let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
+    info!(
+        "memory in the worst case: {} MB a participant, {} MB a full room, {} MB in all",
+        megabytes(bounds.participant),
+        megabytes(bounds.room),
+        megabytes(bounds.total),
+    );
+    if let Some(memory) = machine::memory().filter(|memory| *memory < bounds.total) {
+        info!(
+            "this machine has {} MB: --max-participants {} (MAX_PARTICIPANTS) would be enough for it, whatever they do",
+            megabytes(memory),
+            bounds.participants_within(memory).max(1),
+        );
+    }
+    let needed = (limits.max_conns + machine::OWN_DESCRIPTORS) as u64;
+    match machine::descriptors() {
+        Some(limit) if limit < needed => warn!(
+            "descriptors: {limit} are allowed (ulimit -n, LimitNOFILE), and {needed} needed for --max-conns {} (MAX_CONNS): \
+             beyond that connections wait",
+            limits.max_conns
+        ),
+        _ => info!("descriptors: {needed} at most"),
+    }
 }
 
 /// The secret is all of the file but the end of its last line, which editors and `echo` add.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use str0m::media::Mid;
 
 use crate::bucket::Bucket;
-use crate::id::PeerId;
+use crate::id::{IDENTITY_BYTES, PeerId};
 use crate::media::history::History;
 use crate::media::layers::Layers;
 use crate::room::speakers::Speakers;
@@ -113,6 +113,13 @@ pub struct Subscriber {
 }
 
 impl Room {
+    /// The most that one takes without its members, who are so many, and whose last `lines` it keeps.
+    pub const fn max_bytes(members: usize, lines: usize) -> usize {
+        let line = size_of::<ChatLine>() + CHAT_BYTES + 4 * NAME_CHARS;
+        let remembered = 2 * REMEMBERED * (size_of::<String>() + IDENTITY_BYTES);
+        size_of::<Self>() + 8 * ROOM_CHARS + members * Speakers::BYTES_EACH + 2 * lines * line + remembered
+    }
+
     /// Somebody comes.
     pub fn join(&mut self, peer: PeerId) {
         self.members.push(peer);
@@ -188,6 +195,12 @@ impl Room {
 }
 
 impl Participant {
+    /// The most that the tracks of one take, whom so many get, beside their packets.
+    pub const fn max_bytes(tracks: usize, subscribers: usize) -> usize {
+        let names = 4 * (NAME_CHARS + ROOM_CHARS) + IDENTITY_BYTES;
+        names + 2 * tracks * (size_of::<Track>() + subscribers * size_of::<Subscriber>())
+    }
+
     /// Somebody who has just come to `room`.
     pub fn new(now: Instant, id: String, name: String, resume: String, room: String) -> Self {
         Self {

@@ -7,6 +7,7 @@
 //! Effects are queued: what ends a peer, what a packet has to do, which peer and which connection has to be
 //! drained. `settle` carries them out in one flat loop. Nothing is called back and nothing recurses.
 
+pub mod bounds;
 mod forwarding;
 mod members;
 mod moderation;

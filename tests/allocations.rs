@@ -10,9 +10,12 @@ mod wire;
 mod world;
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use aq_server::config::{Config, Limits};
+use aq_server::server::bounds::Bounds;
 use world::{AT_WORK, FRAME_PACKETS, GIVING, IDLE, TAKING, World};
 
 /// Four seconds: before anybody's WebSocket is pinged.
@@ -20,21 +23,29 @@ const FRAMES: usize = 120;
 
 struct Counting;
 
+/// Tests of one process share the counters.
+static ALONE: Mutex<()> = Mutex::new(());
+
+static LIVE_BYTES: AtomicI64 = AtomicI64::new(0);
+
 static ALLOCATIONS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 
 // SAFETY: passes everything on to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS[AT_WORK.load(Ordering::Relaxed)].fetch_add(1, Ordering::Relaxed);
+        LIVE_BYTES.fetch_add(layout.size() as i64, Ordering::Relaxed);
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        LIVE_BYTES.fetch_sub(layout.size() as i64, Ordering::Relaxed);
         unsafe { System.dealloc(ptr, layout) }
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS[AT_WORK.load(Ordering::Relaxed)].fetch_add(1, Ordering::Relaxed);
+        LIVE_BYTES.fetch_add(size as i64 - layout.size() as i64, Ordering::Relaxed);
         unsafe { System.realloc(ptr, layout, size) }
     }
 }
@@ -83,8 +94,47 @@ fn allocations(watchers: usize, estimated: bool) -> [u64; 2] {
     [TAKING, GIVING].map(|stage| ALLOCATIONS[stage].load(Ordering::Relaxed))
 }
 
+/// What a server takes for each of so many participants, all in one room, who have sent so many frames each: what is
+/// free when it is gone, less what an empty one takes.
+fn bytes_each(participants: usize, frames: usize) -> u64 {
+    let taken = |participants: usize| {
+        let mut world = World::new();
+        let members: Vec<usize> = (0..participants).map(|_| world.join("r", frames > 0, true, frames > 0)).collect();
+        world.run(Duration::from_secs(3));
+        for number in 0..frames {
+            world.run(Duration::from_millis(33));
+            for member in &members {
+                let batch = world.frame(*member, number == 0);
+                world.serve(&batch);
+            }
+            world.deliver();
+        }
+        let server = world.server;
+        let before = LIVE_BYTES.load(Ordering::Relaxed);
+        drop(server);
+        before - LIVE_BYTES.load(Ordering::Relaxed)
+    };
+    let (empty, full) = (taken(0), taken(participants));
+    assert!(empty > 0 && full > empty, "{empty}, {full}");
+    (full - empty) as u64 / participants as u64
+}
+
+#[test]
+fn a_participant_takes_no_more_than_the_bounds_say() {
+    let _alone = ALONE.lock();
+    let limits = Limits { max_room_size: 9, ..Config::default().limits };
+    let bounds = Bounds::new(&limits, 0);
+    let (idle, sending) = (bytes_each(9, 0), bytes_each(9, 90));
+    println!("{idle} bytes idle, {sending} sending; bound {}", bounds.participant);
+    assert!(idle * 2 < sending, "{idle} bytes for one who does nothing, {sending} for one who sends");
+    // Who sends one picture of 1 Mbit/s to eight others is far from the worst that one can do, but not out of sight.
+    assert!(sending < bounds.participant, "{sending} bytes, and {bounds:?}");
+    assert!(bounds.participant < 40 * sending, "{sending} bytes, and {bounds:?}");
+}
+
 #[test]
 fn a_forwarded_packet_allocates_nothing() {
+    let _alone = ALONE.lock();
     let [taking_for_3, giving_to_3] = allocations(3, false);
     let [taking_for_60, giving_to_60] = allocations(60, false);
     // A buffer may still grow once in thousands of packets.

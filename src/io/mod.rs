@@ -2,6 +2,7 @@
 
 pub mod interfaces;
 pub mod logger;
+pub mod machine;
 pub mod reactor;
 pub mod tcp;
 pub mod tls;

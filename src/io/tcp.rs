@@ -38,6 +38,10 @@ pub struct Tcp {
 }
 
 impl Tcp {
+    /// The most that the kernel and TLS take for one, beside what the server counts. The kernel doubles what it is asked
+    /// for.
+    pub const MAX_BYTES: usize = size_of::<Self>() + 2 * SEND_BUFFER + TlsStream::MAX_BYTES;
+
     /// Takes an accepted socket.
     pub fn new(socket: TcpStream, tls: Option<TlsStream>) -> Self {
         // Both are improvements only; a socket without them works.

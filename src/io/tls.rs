@@ -174,6 +174,9 @@ impl fmt::Display for TlsError {
 impl std::error::Error for TlsError {}
 
 impl TlsStream {
+    /// The most that one takes: what was read, what is to be written, and rustls itself.
+    pub const MAX_BYTES: usize = 2 * (READ_BOUND_BYTES + WRITE_BOUND_BYTES) + 16 * 1024;
+
     /// A connection that waits for its client's first message.
     pub fn new(acceptor: &TlsAcceptor) -> TlsStream {
         let conn = ServerConnection::new(Arc::clone(&acceptor.config));

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::bucket::Bucket;
 use crate::datagrams::{Datagrams, Route};
 use crate::media::bandwidth::estimator::Estimator;
+use crate::media::bandwidth::history::History;
 use crate::media::bandwidth::pacer::Pacer;
 use crate::media::bandwidth::probe::Probe;
 use crate::media::rtcp::{
@@ -37,6 +38,9 @@ const COMPOUND_BYTES: usize = 1_100;
 
 /// Seconds from 1900 to 1970: NTP counts from there (RFC 5905 section 6).
 const NTP_UNIX: u64 = 2_208_988_800;
+
+/// The largest datagram that is read.
+const DATAGRAM_BYTES: usize = 2_048;
 
 /// Where media goes, and what it is sealed with.
 pub struct Egress {
@@ -74,6 +78,9 @@ struct Train {
 }
 
 impl Egress {
+    /// The most that one takes.
+    pub const MAX_BYTES: usize = size_of::<Self>() + History::MAX_BYTES + 2 * DATAGRAM_BYTES;
+
     /// A peer that has just connected.
     pub fn new(now: Instant, srtp: Srtp, route: Route, reporter: u32) -> Self {
         Self {

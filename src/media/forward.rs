@@ -114,6 +114,9 @@ impl Forward {
         }
     }
 
+    /// The most that one takes beside itself.
+    pub const MAX_BYTES: usize = 2 * RUNS * size_of::<Run>();
+
     /// What comes next is another source, or the same after a pause, and has to start afresh. The numbers go on.
     pub fn pause(&mut self) {
         self.is_waiting = true;

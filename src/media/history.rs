@@ -28,6 +28,16 @@ pub struct History {
 }
 
 impl History {
+    /// The most that the histories of so many tracks take, of one who may send so many bytes and packets a second, and
+    /// a second's worth at once.
+    pub fn max_bytes(tracks: usize, bytes_per_second: usize, packets_per_second: usize) -> usize {
+        let worth = |per_second: usize| (AGE + Duration::from_secs(1)).as_millis() as usize * per_second / 1_000;
+        let packets = worth(packets_per_second).min(tracks * PACKETS);
+        // A queue that grows doubles; a shared payload has two counters before it.
+        let entry = 2 * size_of::<(Instant, Packet)>() + 2 * size_of::<usize>();
+        worth(bytes_per_second).min(tracks * BYTES) + packets * entry
+    }
+
     /// A position for a packet that is being sent; afterwards it is pushed.
     pub fn take_position(&mut self) -> u32 {
         let position = self.next;
@@ -69,6 +79,8 @@ impl History {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use str0m::format::Codec;
     use str0m::media::{Frequency, Mid};
 
@@ -117,5 +129,25 @@ mod tests {
         assert_eq!(find(&history, position + 5), None, "of another history");
         history.expire(start + 3 * AGE);
         assert_eq!((find(&history, position), history.bytes), (None, 0));
+    }
+
+    #[test]
+    fn what_is_kept_takes_no_more_than_its_bound() {
+        // Bytes and packets a second, of one track.
+        for (bytes, packets) in [(1_250_000, 2_000), (1_250_000, 1_000), (150_000, 150), (20_000, 1_900)] {
+            let start = Instant::now();
+            let mut history = History::default();
+            let payload: Arc<[u8]> = vec![0; bytes / packets].into();
+            let mut most = 0;
+            for number in 0..4 * packets {
+                let position = history.take_position();
+                let now = start + Duration::from_secs(1) * number as u32 / packets as u32;
+                history.push(now, Packet { payload: payload.clone(), ..packet(number as u64, position) });
+                let shared = history.packets.len() * 2 * size_of::<usize>();
+                most = most.max(history.bytes + shared + history.packets.capacity() * size_of::<(Instant, Packet)>());
+            }
+            let bound = History::max_bytes(1, bytes, packets);
+            assert!(most <= bound && bound < 3 * most, "{most} bytes of {packets} packets, bound {bound}");
+        }
     }
 }

@@ -138,6 +138,9 @@ pub enum Outcome {
 }
 
 impl Outgoing {
+    /// The most that one takes.
+    pub const MAX_BYTES: usize = size_of::<Self>() + Forward::MAX_BYTES + REMEMBERED * size_of::<Sent>();
+
     /// An SSRC on which nothing was ever sent. `first` are the numbers of its first packet and of its first
     /// retransmission, below `FIRST_SEQ_NO_LIMIT`.
     pub fn new(mid: Mid, ssrc: u32, rtx_ssrc: Option<u32>, first: [u32; 2]) -> Self {

@@ -28,7 +28,7 @@ use crate::media::egress::Egress;
 use crate::media::elements::Elements;
 use crate::media::fault::PeerError;
 use crate::media::forward::Incoming;
-use crate::media::negotiation::{Agreed, Answered, Change, Negotiation, TrackId};
+use crate::media::negotiation::{Agreed, Answered, Change, MAX_SENDING_LINES, Negotiation, TrackId};
 use crate::media::outgoing::Sent;
 use crate::media::packet::{MAX_PAYLOAD, Packet};
 use crate::media::profile::{DEPENDENCY_ID, MEDIA_IDS, PayloadTypes, Profile, TRANSPORT_CC_ID};
@@ -58,6 +58,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// How long a peer whose consent checks have stopped (15 s ago, RFC 7675 section 5.1) may take to come back.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What str0m takes for one peer and for each of its m-lines, as measured (`tests/allocations.rs`) and rounded up; with
+/// DTLS that is not finished.
+const ENGINE_BYTES: usize = 128 * 1024;
+const ENGINE_LINE_BYTES: usize = 16 * 1024;
 
 /// One participant's WebRTC endpoint.
 pub struct Peer {
@@ -139,6 +144,13 @@ pub enum PeerEvent {
 }
 
 impl Peer {
+    /// The most that one takes that is sent so many tracks.
+    pub const fn max_bytes(tracks: usize) -> usize {
+        let lines = tracks + MAX_SENDING_LINES + MAX_DEAD_LINES;
+        let engine = ENGINE_BYTES + lines * ENGINE_LINE_BYTES;
+        engine + 2 * MAX_SSRCS * size_of::<Stream>() + Sending::max_bytes(tracks + MAX_DEAD_LINES)
+    }
+
     /// A peer that has not offered anything yet.
     pub fn new(now: Instant, profile: &Profile, allowance: Allowance, simulcast: bool, names: &mut Names) -> Self {
         let creds = IceCreds { ufrag: names.token(12), pass: names.token(26) };

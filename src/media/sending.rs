@@ -113,6 +113,12 @@ impl Forwarded {
 }
 
 impl Sending {
+    /// The most that so many lines take.
+    pub const fn max_bytes(lines: usize) -> usize {
+        let asked = 2 * MAX_REQUESTS * size_of::<(usize, Option<Sent>)>();
+        lines * Outgoing::MAX_BYTES + 2 * MAX_USED_SSRCS * size_of::<u32>() + asked + Egress::MAX_BYTES
+    }
+
     /// Keeps the SSRCs of a line on which the server has never sent.
     ///
     /// # Errors

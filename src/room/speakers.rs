@@ -93,6 +93,9 @@ struct Speaker {
 }
 
 impl Speakers {
+    /// The most that each member adds.
+    pub const BYTES_EACH: usize = 2 * (size_of::<Speaker>() + 2 * size_of::<PeerId>());
+
     /// A microphone told its level, in decibels below the loudest (0 to 127). `places` is how many are heard, if not
     /// all. Says whether the packet is heard: as part of which stretch, since what was held back in between is no
     /// loss.

@@ -18,6 +18,12 @@ const PADDING: u16 = 64;
 /// Packets that a probe may take at once.
 const BURST: usize = 128;
 
+/// The most that is held for one who is sent media of so many, each of whom may send so many packets a second.
+pub(super) const fn held_max_bytes(publishers: usize, packets_per_second: usize) -> usize {
+    let packets = publishers * packets_per_second * PATIENCE.as_millis() as usize / 1_000;
+    2 * packets * size_of::<Held>()
+}
+
 impl Server {
     /// Sends what was held for a member and may leave now, and what its probe needs.
     pub(super) fn release(&mut self, id: PeerId) {

@@ -125,6 +125,12 @@ impl Deref for Transmit {
 }
 
 impl Conn {
+    /// The most that one takes whose messages may have so many bytes: what waits to be written, and a message that is
+    /// gathered, in a buffer that doubles, and then read.
+    pub const fn max_bytes(message_limit: usize) -> usize {
+        size_of::<Self>() + size_of::<WebSocket>() + 2 * MAX_HEAD + MAX_QUEUED + 3 * message_limit
+    }
+
     /// A connection just accepted. `secure` says that its bytes come through TLS.
     pub fn new(now: Instant, remote: SocketAddr, secure: bool) -> Conn {
         Conn {

@@ -28,13 +28,11 @@ use jsonwebtoken::{Algorithm, DecodingKey, TokenData, Validation, decode};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Secret;
+use crate::id::IDENTITY_BYTES;
 
 /// How far the clock of whoever signs may be from ours, in seconds (RFC 7519 section 4.1.4). Less refuses tokens that
 /// were made just now, more lets expired ones live.
 const LEEWAY_S: f64 = 5.0;
-
-/// Bytes of `sub`. Rooms keep those of people who were removed.
-const IDENTITY_BYTES: usize = 256;
 
 /// What tokens are opened with.
 pub struct Key {

@@ -30,3 +30,19 @@ fn who_comes_and_goes_is_logged() {
     let left = process.wait_for_log("left");
     assert!(left.contains("Ann") && !left.contains(&resume), "{left:?}");
 }
+
+#[test]
+fn the_worst_case_is_told_at_the_start() {
+    let process = Process::start(&["--addr", "127.0.0.1:0", "--max-conns", "20", "--max-participants", "10"]);
+    let memory = process.wait_for_log("memory in the worst case");
+    let numbers: Vec<u64> = memory.split([' ', ',']).filter_map(|word| word.parse().ok()).collect();
+    let [each, room, all] = numbers[..] else { panic!("{memory:?}") };
+    assert!(each > 1 && room > 5 * each && room <= all && all < 1_000, "{memory:?}");
+    assert!(process.wait_for_log("descriptors").contains(" 52 at most"));
+
+    let process = Process::start(&["--addr", "127.0.0.1:0", "--max-conns", "1000000", "--max-participants", "1000000"]);
+    process.wait_for_log("would be enough for it");
+    let warning = process.wait_for_log("descriptors");
+    let is_enough = warning.contains("at most");
+    assert!(is_enough || warning.contains("WARN") && warning.contains("--max-conns 1000000"), "{warning:?}");
+}

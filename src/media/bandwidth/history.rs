@@ -60,6 +60,9 @@ pub struct Acknowledged {
 }
 
 impl History {
+    /// The most that one takes beside itself.
+    pub const MAX_BYTES: usize = PACKETS * size_of::<Sent>();
+
     /// An empty history, which has not allocated.
     pub fn new(now: Instant) -> Self {
         Self { base: now, last: (now, 0), next: 0, unheard: 0, next_message: 0, packets: Vec::new() }
