@@ -85,7 +85,7 @@ fn a_call_goes_on_when_its_path_was_too_narrow() {
     assert!((290_000..=310_000).contains(&goodput), "{goodput} bit/s");
     assert!(sim.watched("cat", "ann", Camera).expect("seen").longest_gap < millis(150), "nobody else notices");
     sim.widen("bob");
-    sim.run(secs(3));
+    sim.run(secs(6));
     sim.assert_complete("main");
     let before = sim.counts("bob", "ann", Microphone);
     sim.run(secs(5));
