@@ -45,6 +45,7 @@ use crate::timers::{Timers, Waiter};
 use crate::web::assets::Assets;
 use crate::web::conn::{Conn, ConnEvent};
 use crate::web::token::{Grant, Key};
+use crate::web::websocket::{self, Message};
 
 /// Bytes of datagrams that are handed out at a time. Fewer cost more system calls; more leave the processor's
 /// second cache before they are sent, and let the first subscribers of a packet wait for the last.
@@ -57,6 +58,9 @@ const STRANGER_CHECKS: f64 = 10_000.0;
 /// How long connections have at the end of a drain to say goodbye. Longer takes from the calls, shorter cuts off who is
 /// far away.
 const GOODBYE: Duration = Duration::from_millis(500);
+
+/// The WebSocket close code for data of a kind that is not understood (RFC 6455 section 7.4.1).
+const UNSUPPORTED: u16 = 1003;
 
 /// What a server is made from.
 pub struct Setup {
@@ -483,7 +487,7 @@ impl Server {
             return;
         }
         *same_addr += 1;
-        let conn = Conn::new(self.now, remote, secure);
+        let conn = Conn::new(self.now, remote, secure, websocket::Limits::default());
         let entry = Entry { conn, member: None, touched: false };
         self.conns.insert(id, entry);
         self.touch(id);
@@ -543,7 +547,10 @@ impl Server {
         while let Some(event) = self.conns.get_mut(&id).and_then(|entry| entry.conn.poll_event()) {
             match event {
                 ConnEvent::Request(request) => self.on_request(id, &request),
-                ConnEvent::Message(text) => self.on_message(id, &text),
+                ConnEvent::Message(Message::Text(text)) => self.on_message(id, &text),
+                ConnEvent::Message(Message::Binary(_)) => {
+                    self.with_conn(id, |now, conn| conn.close(now, UNSUPPORTED, "only text is understood"));
+                }
                 ConnEvent::Closed { reason } => self.on_conn_closed(id, reason),
             }
         }

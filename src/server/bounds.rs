@@ -11,6 +11,7 @@ use crate::media::sdp;
 use crate::room::{Participant, Room};
 use crate::server::{DATAGRAM_BYTES, Member, pacing};
 use crate::web::conn::Conn;
+use crate::web::websocket;
 
 /// The program itself, its page, and the buffers of its sockets.
 const OWN_BYTES: usize = 32 << 20;
@@ -34,7 +35,8 @@ impl Bounds {
         let others = limits.max_room_size.min(limits.max_participants) - 1;
         let publishers = others.min(limits.seats());
         let tracks = publishers * MAX_SENDING_LINES;
-        let conn = Conn::max_bytes(sdp::message_limit(tracks + MAX_SENDING_LINES)) + conn_bytes;
+        let message_bytes = sdp::message_limit(tracks + MAX_SENDING_LINES);
+        let conn = Conn::max_bytes(websocket::Limits { message_bytes, ..websocket::Limits::default() }) + conn_bytes;
         let media = History::max_bytes(MAX_SENDING_LINES, limits.max_publish_kbps * 125, limits.max_publish_packets)
             + pacing::held_max_bytes(publishers, limits.max_publish_packets)
             + Peer::max_bytes(tracks);

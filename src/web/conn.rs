@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::web::http::{self, MAX_HEAD, Refusal, Request, Response};
-use crate::web::websocket::{self, WebSocket};
+use crate::web::websocket::{self, Limits, Message, WebSocket};
 
 /// A head must be complete this long after its first byte, the first one this long after accept. Shorter cuts off
 /// phones on bad networks; longer lets silent connections hold their places.
@@ -26,10 +26,6 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long unread input is swallowed after a refusal. Closing with input unread resets the connection, and the
 /// peer might never see why; longer only holds the place of one that goes on sending.
 const LINGER: Duration = Duration::from_millis(500);
-
-/// The most bytes queued for a WebSocket. Lower cuts off peers on bad networks in busy rooms; higher multiplies by the
-/// connections.
-const MAX_QUEUED: usize = 1024 * 1024;
 
 /// The most requests of one connection, so that no peer keeps its place for ever. Fewer would make proxies that reuse connections
 /// open new ones.
@@ -53,7 +49,7 @@ pub struct Conn {
     input: Vec<u8>,
     peer_is_done: bool,
     requests: u32,
-    message_limit: usize,
+    limits: Limits,
     events: VecDeque<ConnEvent>,
     output: VecDeque<Transmit>,
     queued_bytes: usize,
@@ -95,8 +91,8 @@ enum State {
 pub enum ConnEvent {
     /// To be answered with `respond` or `upgrade`; nothing more is parsed before.
     Request(Request),
-    /// A text from the WebSocket.
-    Message(String),
+    /// Something from the WebSocket.
+    Message(Message),
     /// The last event; comes once.
     Closed {
         /// One fixed text for each cause.
@@ -125,14 +121,15 @@ impl Deref for Transmit {
 }
 
 impl Conn {
-    /// The most that one takes whose messages may have so many bytes: what waits to be written, and a message that is
-    /// gathered, in a buffer that doubles, and then read.
-    pub const fn max_bytes(message_limit: usize) -> usize {
-        size_of::<Self>() + size_of::<WebSocket>() + 2 * MAX_HEAD + MAX_QUEUED + 3 * message_limit
+    /// The most that one takes with these limits: what waits to be written, and a message that is gathered, in a buffer
+    /// that doubles, and then read.
+    pub fn max_bytes(limits: Limits) -> usize {
+        let queued = 2 * MAX_HEAD + limits.queued_bytes;
+        size_of::<Self>() + size_of::<WebSocket>() + queued + 3 * limits.message_bytes
     }
 
-    /// A connection just accepted. `secure` says that its bytes come through TLS.
-    pub fn new(now: Instant, remote: SocketAddr, secure: bool) -> Conn {
+    /// A connection just accepted. `secure` says that its bytes come through TLS, `limits` how far its WebSocket may go.
+    pub fn new(now: Instant, remote: SocketAddr, secure: bool, limits: Limits) -> Conn {
         Conn {
             remote,
             secure,
@@ -141,7 +138,7 @@ impl Conn {
             input: Vec::new(),
             peer_is_done: false,
             requests: 0,
-            message_limit: websocket::MESSAGE_LIMIT,
+            limits,
             events: VecDeque::new(),
             output: VecDeque::new(),
             queued_bytes: 0,
@@ -260,7 +257,7 @@ impl Conn {
             return;
         };
         self.queue(now, Transmit::Own(http::switching_protocols(&key)));
-        self.state = State::WebSocket(Box::new(WebSocket::new(now, self.message_limit)));
+        self.state = State::WebSocket(Box::new(WebSocket::new(now, self.limits)));
         // A peer that did not wait for the answer may have sent frames already.
         let early = std::mem::take(&mut self.input);
         self.handle_data(now, &early);
@@ -285,7 +282,7 @@ impl Conn {
 
     /// Changes how long a message from the peer may be, from the next frame on.
     pub fn set_message_limit(&mut self, bytes: usize) {
-        self.message_limit = bytes;
+        self.limits.message_bytes = bytes;
         if let State::WebSocket(socket) = &mut self.state {
             socket.set_message_limit(bytes);
         }
@@ -396,7 +393,7 @@ impl Conn {
         self.queued_bytes += transmit.len();
         self.output.push_back(transmit);
         // A response is one at a time, and as long as the file.
-        if matches!(self.state, State::WebSocket(_)) && self.queued_bytes > MAX_QUEUED {
+        if matches!(self.state, State::WebSocket(_)) && self.queued_bytes > self.limits.queued_bytes {
             self.finish("slow reader");
         }
     }
@@ -406,8 +403,8 @@ impl Conn {
         let State::WebSocket(socket) = &mut self.state else {
             return;
         };
-        while let Some(text) = socket.poll_message() {
-            self.events.push_back(ConnEvent::Message(text));
+        while let Some(message) = socket.poll_message() {
+            self.events.push_back(ConnEvent::Message(message));
         }
         let bytes = socket.poll_transmit();
         let ended = socket.ended();
@@ -488,7 +485,7 @@ mod tests {
     impl Test {
         fn new() -> Test {
             let now = Instant::now();
-            Test { conn: Conn::new(now, "192.0.2.1:5000".parse().unwrap(), false), now }
+            Test { conn: Conn::new(now, "192.0.2.1:5000".parse().unwrap(), false, Limits::default()), now }
         }
 
         fn websocket() -> Test {
@@ -716,12 +713,12 @@ mod tests {
     fn an_unread_response_is_cut_off() {
         let mut t = Test::new();
         t.data(GET);
-        t.respond(&"x".repeat(2 * MAX_QUEUED));
+        t.respond(&"x".repeat(2 * Limits::default().queued_bytes));
         let head = t.conn.poll_transmit().unwrap();
         t.now += millis(9_000);
         t.conn.handle_timeout(t.now);
         t.conn.handle_written(t.now, 1);
-        assert_eq!(t.conn.queued_bytes(), head.len() + 2 * MAX_QUEUED - 1);
+        assert_eq!(t.conn.queued_bytes(), head.len() + 2 * Limits::default().queued_bytes - 1);
         assert_eq!(t.closes(), ("stalled", STALL_TIMEOUT));
     }
 
@@ -742,7 +739,7 @@ mod tests {
         t.conn.send_text(t.now, "not a WebSocket yet");
         t.conn.upgrade(t.now);
         t.data(frame(FIN | TEXT, b"one"));
-        let expected = ["early", "one"].map(|text| ConnEvent::Message(text.to_owned()));
+        let expected = ["early", "one"].map(|text| ConnEvent::Message(Message::Text(text.to_owned())));
         assert_eq!(t.events(), expected);
         assert!(t.read_text().ends_with("\r\n\r\n"), "the answer alone");
 
@@ -784,7 +781,7 @@ mod tests {
     fn closed_by_the_peer() {
         let mut t = Test::websocket();
         t.data([frame(FIN | TEXT, b"bye"), frame(FIN | CLOSE, &1000u16.to_be_bytes())].concat());
-        assert_eq!(t.events(), [ConnEvent::Message("bye".to_owned())]);
+        assert_eq!(t.events(), [ConnEvent::Message(Message::Text("bye".to_owned()))]);
         assert_eq!(peer::parse(&t.read()), [(CLOSE, 1000u16.to_be_bytes().to_vec())]);
         assert_eq!(t.closed(), "closed by peer");
 
@@ -827,7 +824,7 @@ mod tests {
     fn a_slow_reader_is_cut_off() {
         let frame = websocket::encode_text(&"x".repeat(10_000));
         let mut t = Test::websocket();
-        while t.conn.queued_bytes() + frame.len() <= MAX_QUEUED {
+        while t.conn.queued_bytes() + frame.len() <= Limits::default().queued_bytes {
             t.conn.send_encoded(t.now, &frame);
             assert!(!t.conn.is_closed());
         }

@@ -12,22 +12,7 @@ use std::time::{Duration, Instant};
 
 use tungstenite::Error;
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
-use tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
-
-/// The longest message in bytes, until `set_message_limit`. Lower refuses answers to large offers; higher lets
-/// every peer make us buffer that much.
-pub const MESSAGE_LIMIT: usize = 64 * 1024;
-
-/// The most fragments of a message: 64 bytes each at the default limit. Fewer might refuse a peer that cuts finely; more
-/// only cost, since a fragment takes more work than the bytes in it.
-const MAX_FRAGMENTS: u32 = 1024;
-
-/// The time that one frame uses up of a peer's allowance: 50 frames a second. A page sends a few on a join, then
-/// one for each line of chat.
-const FRAME_INTERVAL: Duration = Duration::from_millis(20);
-
-/// How far a peer may be ahead of that: 100 frames at once. Lower cuts off candidates, which come in one burst.
-const FRAME_BURST: Duration = Duration::from_secs(2);
+use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
 /// Shorter finds vanished peers sooner and wakes sleeping phones more often.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
@@ -51,6 +36,7 @@ const MAX_CLOSE_REASON: usize = 123;
 /// The server's end of a WebSocket, after the upgrade.
 #[derive(Debug)]
 pub struct WebSocket {
+    limits: Limits,
     context: WebSocketContext,
     cursor: FrameCursor,
     state: State,
@@ -62,8 +48,36 @@ pub struct WebSocket {
     frames_until: Instant,
     next_ping: Instant,
     unanswered_pings: u32,
-    messages: VecDeque<String>,
+    messages: VecDeque<Message>,
     output: Vec<u8>,
+}
+
+/// How far one peer can go. The defaults are what everybody gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest message in bytes. Lower refuses answers to large offers; higher lets every peer make us buffer that
+    /// much.
+    pub message_bytes: usize,
+    /// The most fragments of a message: 64 bytes each by default. Fewer might refuse a peer that cuts finely; more only
+    /// cost, since a fragment takes more work than the bytes in it.
+    pub fragments: u32,
+    /// The time that one frame uses up of a peer's allowance: 50 frames a second. A page sends a few on a join, then one
+    /// for each line of chat.
+    pub frame_interval: Duration,
+    /// How far a peer may be ahead of that: 100 frames at once. Lower cuts off candidates, which come in one burst.
+    pub frame_burst: Duration,
+    /// The most bytes queued for the peer. Lower cuts off peers on bad networks in busy rooms; higher multiplies by the
+    /// connections.
+    pub queued_bytes: usize,
+}
+
+/// A message from the peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// UTF-8.
+    Text(String),
+    /// Anything.
+    Binary(Vec<u8>),
 }
 
 #[derive(Debug)]
@@ -81,14 +95,15 @@ enum State {
 
 impl WebSocket {
     /// An endpoint whose upgrade was just answered.
-    pub fn new(now: Instant, message_limit: usize) -> WebSocket {
+    pub fn new(now: Instant, limits: Limits) -> WebSocket {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
             .max_write_buffer_size(WRITE_BUFFER)
-            .max_message_size(Some(message_limit))
-            .max_frame_size(Some(message_limit));
+            .max_message_size(Some(limits.message_bytes))
+            .max_frame_size(Some(limits.message_bytes));
         WebSocket {
+            limits,
             context: WebSocketContext::new(Role::Server, Some(config)),
             cursor: FrameCursor::default(),
             state: State::Open,
@@ -147,8 +162,8 @@ impl WebSocket {
         }
     }
 
-    /// The next text from the peer.
-    pub fn poll_message(&mut self) -> Option<String> {
+    /// The next message from the peer.
+    pub fn poll_message(&mut self) -> Option<Message> {
         let message = self.messages.pop_front();
         if message.is_none() {
             self.messages = VecDeque::new();
@@ -156,13 +171,14 @@ impl WebSocket {
         message
     }
 
-    /// Control frames to send: pongs, pings, close. Texts are encoded by the caller.
+    /// Control frames to send: pongs, pings, close. Messages are encoded by the caller.
     pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
         if self.output.is_empty() { None } else { Some(std::mem::take(&mut self.output)) }
     }
 
     /// Changes how long a message may be. It counts for frames that begin after this.
     pub fn set_message_limit(&mut self, bytes: usize) {
+        self.limits.message_bytes = bytes;
         self.context.set_config(|config| {
             config.max_message_size = Some(bytes);
             config.max_frame_size = Some(bytes);
@@ -201,13 +217,13 @@ impl WebSocket {
         if head.is_close() {
             return;
         }
-        self.frames_until = self.frames_until.max(now) + FRAME_INTERVAL;
-        if self.frames_until > now + FRAME_BURST {
+        self.frames_until = self.frames_until.max(now) + self.limits.frame_interval;
+        if self.frames_until > now + self.limits.frame_burst {
             self.start_close(now, CloseCode::Policy, "too-fast", "too many frames");
         } else if head.is_data() {
             self.fragments += 1;
             self.message_bytes = self.message_bytes.saturating_add(head.length);
-            if self.fragments > MAX_FRAGMENTS {
+            if self.fragments > self.limits.fragments {
                 self.start_close(now, CloseCode::Size, "too many fragments", "too many fragments");
             }
         }
@@ -218,23 +234,24 @@ impl WebSocket {
         let mut stream = MemoryStream { input: bytes, output: &mut self.output };
         let error = loop {
             match self.context.read(&mut stream) {
+                Ok(tungstenite::Message::Text(text)) => {
+                    self.messages.push_back(Message::Text(text.as_str().to_owned()));
+                }
+                Ok(tungstenite::Message::Binary(bytes)) => self.messages.push_back(Message::Binary(bytes.into())),
                 // The next read writes the pong, or the reply to the close frame.
-                Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_)) => {}
-                Ok(Message::Text(text)) => self.messages.push_back(text.as_str().to_owned()),
-                Ok(Message::Binary(_)) => break None,
-                Err(error) => break Some(error),
+                Ok(_) => {}
+                Err(error) => break error,
             }
         };
         let (code, reason) = match error {
-            Some(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return,
-            Some(Error::ConnectionClosed) => {
+            Error::Io(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Error::ConnectionClosed => {
                 self.state = State::Ended { reason: "closed by peer" };
                 return;
             }
-            Some(Error::Capacity(_)) => (CloseCode::Size, "message too big"),
-            Some(Error::Utf8(_)) => (CloseCode::Invalid, "bad UTF-8"),
-            Some(_) => (CloseCode::Protocol, "protocol error"),
-            None => (CloseCode::Unsupported, "only text is understood"),
+            Error::Capacity(_) => (CloseCode::Size, "message too big"),
+            Error::Utf8(_) => (CloseCode::Invalid, "bad UTF-8"),
+            _ => (CloseCode::Protocol, "protocol error"),
         };
         self.start_close(now, code, reason, reason);
     }
@@ -261,10 +278,31 @@ impl WebSocket {
     }
 }
 
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes: 64 * 1024,
+            fragments: 1024,
+            frame_interval: Duration::from_millis(20),
+            frame_burst: Duration::from_secs(2),
+            queued_bytes: 1024 * 1024,
+        }
+    }
+}
+
 /// Encodes a text message as one frame, to be queued to any number of connections.
 pub fn encode_text(text: &str) -> Arc<[u8]> {
-    let mut frame = Vec::with_capacity(text.len() + 10);
-    encode(OpCode::Data(Data::Text), text.as_bytes(), &mut frame);
+    encode_data(Data::Text, text.as_bytes())
+}
+
+/// The same of any bytes.
+pub fn encode_binary(bytes: &[u8]) -> Arc<[u8]> {
+    encode_data(Data::Binary, bytes)
+}
+
+fn encode_data(kind: Data, payload: &[u8]) -> Arc<[u8]> {
+    let mut frame = Vec::with_capacity(payload.len() + 10);
+    encode(OpCode::Data(kind), payload, &mut frame);
     frame.into()
 }
 
@@ -469,7 +507,11 @@ mod tests {
     }
 
     fn messages(socket: &mut WebSocket) -> Vec<String> {
-        std::iter::from_fn(|| socket.poll_message()).collect()
+        let texts = std::iter::from_fn(|| socket.poll_message()).map(|message| match message {
+            Message::Text(text) => text,
+            Message::Binary(bytes) => panic!("{bytes:?}"),
+        });
+        texts.collect()
     }
 
     fn sent(socket: &mut WebSocket) -> Vec<(u8, Vec<u8>)> {
@@ -507,7 +549,7 @@ mod tests {
         .concat();
         for cut in [1, 2, 3, 5, 7, 127, 4096, 65_536] {
             let now = Instant::now();
-            let mut socket = WebSocket::new(now, MESSAGE_LIMIT);
+            let mut socket = WebSocket::new(now, Limits::default());
             for piece in stream.chunks(cut) {
                 socket.handle_data(now, piece);
             }
@@ -515,6 +557,14 @@ mod tests {
             assert_eq!(sent(&mut socket), [(PONG, b"between fragments".to_vec())]);
             assert!(socket.is_open());
         }
+    }
+
+    #[test]
+    fn binary_is_no_text() {
+        let now = Instant::now();
+        let mut socket = WebSocket::new(now, Limits::default());
+        socket.handle_data(now, &[frame(BINARY, &[0xff]), frame(FIN | CONTINUATION, &[0])].concat());
+        assert_eq!(socket.poll_message(), Some(Message::Binary(vec![0xff, 0])));
     }
 
     #[test]
@@ -532,8 +582,6 @@ mod tests {
             (1002, "text within a message", [frame(TEXT, b"a"), frame(FIN | TEXT, b"b")].concat()),
             (1002, "close of one byte", frame(FIN | CLOSE, &[3])),
             (1002, "close with a code that must not be sent", frame(FIN | CLOSE, &1005u16.to_be_bytes())),
-            (1003, "binary", frame(FIN | BINARY, b"a")),
-            (1003, "fragmented binary", [frame(BINARY, b"a"), frame(FIN | CONTINUATION, b"b")].concat()),
             (1007, "bad UTF-8", frame(FIN | TEXT, &[0xc3, 0x28])),
             (1007, "surrogate", frame(FIN | TEXT, &[0xed, 0xa0, 0x80])),
             (1007, "cut character", frame(FIN | TEXT, &[0xe2, 0x82])),
@@ -548,7 +596,7 @@ mod tests {
         for (code, name, bytes) in table {
             for cut in [1, bytes.len()] {
                 let now = Instant::now();
-                let mut socket = WebSocket::new(now, MESSAGE_LIMIT);
+                let mut socket = WebSocket::new(now, Limits::default());
                 for piece in bytes.chunks(cut) {
                     socket.handle_data(now, piece);
                 }
@@ -568,14 +616,15 @@ mod tests {
     fn too_big_is_refused_at_the_head() {
         let now = Instant::now();
         let limit = 100_000;
+        let limits = Limits { message_bytes: limit as usize, ..Limits::default() };
         for claimed in [limit + 1, 16 << 20, 1 << 32, 1 << 63, u64::MAX] {
-            let mut socket = WebSocket::new(now, limit as usize);
+            let mut socket = WebSocket::new(now, limits);
             socket.handle_data(now, &head(FIN | TEXT, claimed));
             assert_eq!(close_code(&mut socket), None, "the mask is not here");
             socket.handle_data(now, &[1, 2, 3, 4]);
             assert_eq!(close_code(&mut socket), Some(1009), "{claimed} bytes");
         }
-        let mut socket = WebSocket::new(now, limit as usize);
+        let mut socket = WebSocket::new(now, limits);
         socket.handle_data(now, &frame(TEXT, &vec![b'a'; limit as usize]));
         assert!(socket.is_open());
         socket.handle_data(now, &frame(CONTINUATION, b"a"));
@@ -585,8 +634,8 @@ mod tests {
     #[test]
     fn the_limit_of_a_message_changes() {
         let now = Instant::now();
-        let mut socket = WebSocket::new(now, MESSAGE_LIMIT);
-        let message = vec![b'a'; MESSAGE_LIMIT + 1];
+        let mut socket = WebSocket::new(now, Limits::default());
+        let message = vec![b'a'; Limits::default().message_bytes + 1];
         socket.set_message_limit(message.len());
         // Twice: what a large message allocated was given back, and the limit stayed.
         for _ in 0..2 {
@@ -601,10 +650,10 @@ mod tests {
     #[test]
     fn endless_fragments_are_cut() {
         let mut now = Instant::now();
-        let mut socket = WebSocket::new(now, MESSAGE_LIMIT);
+        let mut socket = WebSocket::new(now, Limits::default());
         socket.handle_data(now, &frame(TEXT, b"a"));
-        for _ in 1..MAX_FRAGMENTS {
-            now += FRAME_INTERVAL;
+        for _ in 1..Limits::default().fragments {
+            now += Limits::default().frame_interval;
             socket.handle_data(now, &frame(CONTINUATION, b""));
         }
         assert!(socket.is_open());
@@ -616,17 +665,17 @@ mod tests {
     fn the_rate_of_frames() {
         for opcode in [FIN | PING, FIN | PONG, FIN | TEXT] {
             let start = Instant::now();
-            let mut socket = WebSocket::new(start, MESSAGE_LIMIT);
+            let mut socket = WebSocket::new(start, Limits::default());
             for _ in 0..100 {
                 socket.handle_data(start, &frame(opcode, b""));
             }
             assert!(socket.is_open(), "a burst of 100");
             // More than a message may have fragments: messages of one frame do not add up.
             for tick in 1..=2000 {
-                socket.handle_data(start + FRAME_INTERVAL * tick, &frame(opcode, b""));
+                socket.handle_data(start + Limits::default().frame_interval * tick, &frame(opcode, b""));
             }
             assert!(socket.is_open(), "50 a second");
-            socket.handle_data(start + FRAME_INTERVAL * 2000, &frame(opcode, b""));
+            socket.handle_data(start + Limits::default().frame_interval * 2000, &frame(opcode, b""));
             assert_eq!(close_code(&mut socket), Some(1008));
         }
     }
@@ -634,7 +683,7 @@ mod tests {
     #[test]
     fn every_ping_has_its_pong() {
         let now = Instant::now();
-        let mut socket = WebSocket::new(now, MESSAGE_LIMIT);
+        let mut socket = WebSocket::new(now, Limits::default());
         let pings: Vec<u8> = (0..10).flat_map(|i| frame(FIN | PING, &[i])).collect();
         socket.handle_data(now, &pings);
         let expected: Vec<_> = (0..10).map(|i| (PONG, vec![i])).collect();
@@ -644,7 +693,7 @@ mod tests {
     #[test]
     fn a_silent_peer_is_gone_within_30_s() {
         let start = Instant::now();
-        let mut socket = WebSocket::new(start, MESSAGE_LIMIT);
+        let mut socket = WebSocket::new(start, Limits::default());
         let (mut now, mut pings) = (start, 0);
         while socket.ended().is_none() {
             now = socket.next_timeout().unwrap();
@@ -654,7 +703,7 @@ mod tests {
         assert_eq!((pings, now - start, socket.ended()), (2, secs(30), Some("peer gone")));
         assert_eq!(socket.next_timeout(), None);
 
-        let mut socket = WebSocket::new(start, MESSAGE_LIMIT);
+        let mut socket = WebSocket::new(start, Limits::default());
         for tick in 1..=100 {
             let now = start + PING_INTERVAL * tick;
             socket.handle_timeout(now);
@@ -668,7 +717,7 @@ mod tests {
     fn closed_by_the_peer() {
         let now = Instant::now();
         for (payload, reply) in [(&[3, 0xe9, b'x'][..], &[3, 0xe9, b'x'][..]), (&[], &[])] {
-            let mut socket = WebSocket::new(now, MESSAGE_LIMIT);
+            let mut socket = WebSocket::new(now, Limits::default());
             let bytes = [frame(FIN | TEXT, b"bye"), frame(FIN | CLOSE, payload), frame(FIN | TEXT, b"late")].concat();
             socket.handle_data(now, &bytes);
             assert_eq!(messages(&mut socket), ["bye"]);
@@ -681,7 +730,7 @@ mod tests {
     fn closed_by_us() {
         let now = Instant::now();
         let reason = "ü".repeat(100);
-        let mut socket = WebSocket::new(now, MESSAGE_LIMIT);
+        let mut socket = WebSocket::new(now, Limits::default());
         socket.close(now, 1008, &reason);
         socket.close(now, 1000, "again");
         let expected = [&1008u16.to_be_bytes()[..], "ü".repeat(61).as_bytes()].concat();
@@ -698,7 +747,7 @@ mod tests {
         assert_eq!(answered.ended(), Some("closed by server"));
         assert_eq!(sent(&mut answered), []);
 
-        let mut ignored = WebSocket::new(now, MESSAGE_LIMIT);
+        let mut ignored = WebSocket::new(now, Limits::default());
         ignored.close(now, 1001, "");
         assert_eq!(ignored.next_timeout(), Some(now + secs(2)));
         ignored.handle_timeout(now + Duration::from_millis(1999));
@@ -711,6 +760,7 @@ mod tests {
     fn encoded_texts() {
         for length in [0, 1, 125, 126, 65_535, 65_536, 200_000] {
             let text = "x".repeat(length);
+            assert_eq!(parse(&encode_binary(text.as_bytes())), [(BINARY, text.clone().into_bytes())]);
             assert_eq!(parse(&encode_text(&text)), [(TEXT, text.into_bytes())]);
         }
     }
