@@ -68,20 +68,13 @@ impl Tcp {
                 false => ReadEnd::Drained,
             });
         }
-        let start = buffer.len();
-        buffer.resize(start + READ_BYTES, 0);
-        let mut filled = start;
-        let end = loop {
-            match self.socket.read(&mut buffer[filled..]) {
-                Ok(0) => break Ok(if filled == buffer.len() { ReadEnd::More } else { ReadEnd::Eof }),
-                Ok(bytes) => filled += bytes,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(ReadEnd::Drained),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break Err(error),
-            }
-        };
-        buffer.truncate(filled);
-        end
+        match (&self.socket).take(READ_BYTES as u64).read_to_end(buffer) {
+            Ok(READ_BYTES) => Ok(ReadEnd::More),
+            Ok(_) => Ok(ReadEnd::Eof),
+            // What came before is in the buffer.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(ReadEnd::Drained),
+            Err(error) => Err(error),
+        }
     }
 
     /// Queues bytes.
