@@ -55,6 +55,9 @@ const DATAGRAM_BYTES: usize = 128 * 1024;
 /// are dropped, so that a flood takes little of the core; who joins meanwhile asks again.
 const STRANGER_CHECKS: f64 = 10_000.0;
 
+/// Lines a second in the log for people who are closed for their faults. More let them fill it.
+const WARNINGS: f64 = 1.0;
+
 /// How long connections have at the end of a drain to say goodbye. Longer takes from the calls, shorter cuts off who is
 /// far away.
 const GOODBYE: Duration = Duration::from_millis(500);
@@ -176,6 +179,8 @@ pub struct Server {
     demux: Demux,
     /// STUN of those who have not shown a password from where they are: it has to be verified.
     strangers: Bucket,
+    /// Warnings of people's faults that may be logged.
+    warnings: Bucket,
     timers: Timers,
     draining: Option<Drain>,
     /// Members whose media is not connected yet.
@@ -315,6 +320,7 @@ impl Server {
             resumes: FxHashMap::default(),
             demux: Demux::default(),
             strangers: Bucket::new(now, STRANGER_CHECKS, STRANGER_CHECKS),
+            warnings: Bucket::new(now, WARNINGS, WARNINGS),
             timers: Timers::default(),
             draining: None,
             pending_members: 0,

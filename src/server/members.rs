@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use log::{debug, error, info, warn};
+use log::{Level, debug, error, info, log, warn};
 use str0m::media::MediaKind;
 
 use super::requests::Admission;
@@ -312,7 +312,9 @@ impl Server {
         if member.strikes.take(now) {
             self.refuse(id, code, message, true);
         } else {
-            warn!("{id}: too many faults, the last: {code}");
+            // Whoever makes faults again and again under new names must not fill the log.
+            let level = if self.warnings.take(now) { Level::Warn } else { Level::Debug };
+            log!(level, "{id}: too many faults, the last: {code}");
             self.dismiss(id, code, message, false);
         }
     }
