@@ -1,8 +1,8 @@
 //! What one core carries: the real process pinned to one core, real sockets, live receivers.
 //!
 //! `cargo bench --bench load` measures the shapes that the README shows; `-- --rooms 40 --size 8 --video-kbps 800`
-//! any other, to plan capacity; `-- --ramp rooms --size 4` finds the highest load that is held. `-- --help` lists
-//! the rest.
+//! any other, to plan capacity; `-- --ramp rooms --size 4` finds the highest load that is held; `-- --soak 600` lets
+//! people come and go, and tells what has grown. `-- --help` lists the rest.
 //!
 //! Beside each cost stand floors of the same machine in the same run, for packets of the same sizes to the same live
 //! receivers: a bare `sendmsg` for each packet without any sealing or logic, and sealing and sending in segmented
@@ -28,6 +28,8 @@ mod ramp;
 mod report;
 #[path = "load/shape.rs"]
 mod shape;
+#[path = "load/soak.rs"]
+mod soak;
 #[path = "load/socket.rs"]
 mod socket;
 #[path = "load/storm.rs"]
@@ -65,6 +67,11 @@ fn main() -> ExitCode {
     }
     if let Some(ramp) = flags.ramp {
         let found = ramp::climb(&flags, ramp, |shape| measure(&flags, shape, false));
+        write_json(&flags, &[found]);
+        return ExitCode::SUCCESS;
+    }
+    if let Some(seconds) = flags.soak {
+        let found = soak::measure(server(&flags), Duration::from_secs(seconds));
         write_json(&flags, &[found]);
         return ExitCode::SUCCESS;
     }

@@ -13,12 +13,16 @@ use str0m::net::Transmit;
 use str0m::rtp::{RtpPacket, RtpWrite, SeqNo};
 use str0m::{Candidate, Event, Input, Output, Rtc};
 
-use crate::shape::AUDIO_BYTES;
-use crate::wire::{frame, sections, take_frame};
+use super::shape::AUDIO_BYTES;
+use super::wire::{frame, sections, take_frame};
 
 /// What the server offers for the codecs that are sent here.
 pub const VIDEO_PT: u8 = 96;
 pub const AUDIO_PT: u8 = 111;
+
+/// The opcode of a ping, and the first byte of its answer.
+const PING: u8 = 9;
+const PONG: u8 = 0x8a;
 
 /// How long a server may leave a full TCP connection unread.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
@@ -116,6 +120,11 @@ impl Client {
             self.greeted = true;
         }
         while let Some((opcode, payload)) = take_frame(&mut self.inbox) {
+            if opcode == PING {
+                let mut answer = frame(&payload);
+                answer[0] = PONG;
+                self.send(&answer);
+            }
             // Who comes into a big room is told to everybody in it: no JSON for that.
             if opcode == 1 && !payload.starts_with(br#"{"event":"joined""#) {
                 self.on_message(&payload, &mut on_chat);
@@ -163,7 +172,10 @@ impl Client {
 
     /// Sends a message.
     pub fn say(&mut self, message: &Value) {
-        let bytes = frame(message.to_string().as_bytes());
+        self.send(&frame(message.to_string().as_bytes()));
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
         let (mut written, begin) = (0, Instant::now());
         while written < bytes.len() {
             match self.tcp.write(&bytes[written..]) {

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::client::{AUDIO_PT, Client, VIDEO_PT};
-use crate::process::Used;
-use crate::socket::{Datagram, Socket, wall_nanos};
+use super::client::{AUDIO_PT, Client, VIDEO_PT};
+use super::process::Used;
+use super::socket::{Datagram, Socket, wall_nanos};
 
 /// The first RTP timestamp of a bench.
 const FIRST_TIMESTAMP: u32 = 1_000;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-use crate::shape::{self, Shape};
+use super::shape::{self, Shape};
 
 /// What one core carries: the real server on one core, live receivers on the others.
 ///
@@ -44,6 +44,9 @@ pub struct Flags {
     /// Find the highest load that is held, of watchers of one publisher or of rooms of --size
     #[arg(long, value_name = "OF")]
     pub ramp: Option<Ramp>,
+    /// Let people come and go for so long, and tell what has grown after the first minute
+    #[arg(long, value_name = "SECONDS", conflicts_with = "ramp", value_parser = at_least(1))]
+    pub soak: Option<u64>,
     /// Fail if a packet costs more than a bare send of it, or a load is not held
     #[arg(long)]
     pub check: bool,

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
-use crate::process::{Used, share_the_servers_core};
-use crate::shape::{AUDIO_BYTES, Shape};
-use crate::socket::Socket;
+use super::process::{Used, share_the_servers_core};
+use super::shape::{AUDIO_BYTES, Shape};
+use super::socket::Socket;
 
 /// RTP header with the extensions that the server writes, and the tag of AES-GCM.
 const HEADER_BYTES: usize = 20;

@@ -13,11 +13,11 @@ use mio::{Events, Interest, Poll, Token};
 use rustc_hash::FxHashMap;
 
 use self::turn::Task;
-use crate::client::{Client, Role};
-use crate::counts::{Counts, Measured, Spent};
-use crate::process::{Server, Used};
-use crate::shape::Shape;
-use crate::socket::Socket;
+use super::client::{Client, Role};
+use super::counts::{Counts, Measured, Spent};
+use super::process::{Server, Used};
+use super::shape::Shape;
+use super::socket::Socket;
 
 /// Participants that are on their way in at once. More make each wait longer, fewer leave the server idle.
 const JOINING: usize = 48;

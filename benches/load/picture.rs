@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::report::Row;
+use super::report::Row;
 
 /// Of the whole, and of the plot in it.
 const SIZE: (f64, f64) = (720.0, 400.0);

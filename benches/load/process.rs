@@ -59,6 +59,12 @@ impl Server {
         line.trim().trim_end_matches(" kB").parse().ok()
     }
 
+    /// Files that it has open.
+    pub fn files(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.pid.expect("it runs here"));
+        fs::read_dir(&path).unwrap_or_else(|error| panic!("{path}: {error}")).count()
+    }
+
     /// Ends it, if it was started here; returns the mean length of the runs that it sent, if it says so.
     pub fn stop(mut self) -> Option<f64> {
         let (mut child, mut log) = (self.child.take()?, self.log.take()?);
@@ -122,6 +128,12 @@ pub fn prepare() {
         }
         _ => eprintln!("There is one core only: server and generator share it, and figures say little."),
     }
+    open_many_files();
+}
+
+/// Lets this process open many files.
+pub fn open_many_files() {
+    let id = std::process::id().to_string();
     if !run("prlimit", &["--pid", &id, &format!("--nofile={FILES}:{FILES}")]) {
         // Without the right to raise the hard limit, up to it.
         run("prlimit", &["--pid", &id, &format!("--nofile={}:", hard_limit_of_files())]);

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::flags::{Flags, Ramp};
-use crate::report::{Row, print_load_heading};
-use crate::shape::Shape;
+use super::flags::{Flags, Ramp};
+use super::report::{Row, print_load_heading};
+use super::shape::Shape;
 
 /// How often a step is measured, if others use the machine.
 const TRIES: u32 = 3;

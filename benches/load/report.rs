@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::counts::{HELD_DELIVERY, Measured};
-use crate::floor::Floors;
-use crate::shape::Shape;
+use super::counts::{HELD_DELIVERY, Measured};
+use super::floor::Floors;
+use super::shape::Shape;
 
 /// Shares of the generator's core above which its own speed may be the limit.
 const BUSY: f64 = 0.9;

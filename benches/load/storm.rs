@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::client::Role;
-use crate::generator::Generator;
-use crate::process::{Server, take_turn};
-use crate::shape::Shape;
+use super::client::Role;
+use super::generator::Generator;
+use super::process::{Server, take_turn};
+use super::shape::Shape;
 
 /// How many come, into rooms of how many, in which time.
 const JOINS: usize = 200;

@@ -12,9 +12,9 @@ use serde_json::json;
 use str0m::Input;
 use str0m::net::{Protocol, Receive, Transmit};
 
+use super::super::shape::{AUDIO, CHAT, FRAME};
+use super::super::socket::Datagram;
 use super::Generator;
-use crate::shape::{AUDIO, CHAT, FRAME};
-use crate::socket::Datagram;
 
 /// Tasks between two looks at a socket. More let its buffer fill.
 const TASKS_AT_ONCE: usize = 8;

@@ -88,6 +88,7 @@ impl Server {
     }
 
     fn health(&self) -> String {
+        let [conns, _, _, resumes, addresses, ufrags, timers] = self.sizes();
         json!({
             "status": if self.draining.is_some() { "closing" } else { "ok" },
             "version": env!("CARGO_PKG_VERSION"),
@@ -96,6 +97,9 @@ impl Server {
             "load_percent": self.load.percent(),
             "given_up": self.load.stage().name(),
             "uptime_s": (self.now - self.started).as_secs(),
+            "sizes": {
+                "conns": conns, "resumes": resumes, "addresses": addresses, "ufrags": ufrags, "timers": timers,
+            },
         })
         .to_string()
     }

@@ -148,6 +148,11 @@ fn health_and_check_answer_json() {
     assert_eq!((&health["rooms"], &health["participants"]), (&json!(0), &json!(0)));
     assert!(health["uptime_s"].is_u64() && health["load_percent"].is_u64());
     assert_eq!(health["given_up"], "nothing");
+    // The one that asks, which may have a timer.
+    assert!(health["sizes"]["timers"].is_u64());
+    for (name, expected) in [("conns", 1), ("resumes", 0), ("addresses", 0), ("ufrags", 0)] {
+        assert_eq!(health["sizes"][name], expected, "{name}");
+    }
 
     let check = get(process.addr(), "/aq_server/check?room=one&name=Ann");
     assert_eq!((check.status, check.json()), (200, json!({"ok": true})));
