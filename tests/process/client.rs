@@ -44,16 +44,23 @@ pub struct Client {
     pub sent: BTreeMap<Kind, Vec<Vec<u8>>>,
     /// Payloads that came, by kind of the m-line they came on.
     pub received: BTreeMap<Kind, Vec<Vec<u8>>>,
+    /// Keyframes that were asked for.
+    pub keyframe_requests: usize,
+    /// The last media packet that left, sealed.
+    pub sealed: Vec<u8>,
     /// Sends media while it is connected.
     pub sends: bool,
+    /// Its socket, for what no browser sends.
+    pub udp: UdpSocket,
+    /// The same for what only its keys can seal.
+    pub rtc: Rtc,
+    /// Media can flow.
+    pub connected: bool,
     name: String,
     socket: WebSocket<Wire>,
-    udp: UdpSocket,
     local: SocketAddr,
-    rtc: Rtc,
     /// The only address of the server that is used.
     server: IpAddr,
-    connected: bool,
     next_packet: Instant,
 }
 
@@ -100,14 +107,16 @@ impl Client {
             sources: BTreeSet::new(),
             sent: BTreeMap::new(),
             received: BTreeMap::new(),
+            keyframe_requests: 0,
+            sealed: Vec::new(),
             sends: true,
+            udp,
+            rtc,
+            connected: false,
             name: name.to_owned(),
             socket,
-            udp,
             local,
-            rtc,
             server,
-            connected: false,
             next_packet: now,
         }
     }
@@ -207,9 +216,17 @@ impl Client {
             match self.rtc.poll_output().expect("what a browser takes") {
                 Output::Timeout(_) => return,
                 Output::Transmit(transmit) => {
+                    // RFC 5761 section 4: RTP, not RTCP.
+                    if let [first, second, ..] = transmit.contents[..]
+                        && first >> 6 == 2
+                        && !(192..224).contains(&second)
+                    {
+                        self.sealed = transmit.contents.to_vec();
+                    }
                     self.udp.send_to(&transmit.contents, transmit.destination).expect("a way to the server");
                 }
                 Output::Event(Event::Connected) => self.connected = true,
+                Output::Event(Event::KeyframeRequest(_)) => self.keyframe_requests += 1,
                 Output::Event(Event::RtpPacket(packet)) => {
                     let stream = self.rtc.direct_api().stream_rx(&packet.header.ssrc).map(|stream| stream.mid());
                     let media = stream.and_then(|mid| self.rtc.media(mid)).expect("a stream on an m-line");
@@ -221,7 +238,8 @@ impl Client {
         }
     }
 
-    fn send_packet(&mut self, now: Instant, kind: Kind) {
+    /// Writes the next packet of a kind; it leaves with the next turn.
+    pub fn send_packet(&mut self, now: Instant, kind: Kind) {
         let Some(mid) = self.own_line(kind) else {
             return;
         };
@@ -248,7 +266,7 @@ impl Client {
     }
 
     /// The m-line for microphone or camera, by `tracks`.
-    fn own_line(&self, kind: Kind) -> Option<Mid> {
+    pub fn own_line(&self, kind: Kind) -> Option<Mid> {
         let kind = if kind == Kind::Audio { "audio" } else { "video" };
         let tracks = self.events("tracks").into_iter().next_back()?["tracks"].as_array()?;
         let own = tracks.iter().find(|track| track["own"] == true && track["kind"] == kind)?;

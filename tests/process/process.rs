@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -73,6 +74,11 @@ impl Process {
         self.port
     }
 
+    /// What the system calls it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The next line on standard output, after the one that says where it listens.
     pub fn next_line(&self) -> Option<String> {
         self.stdout.next()
@@ -93,7 +99,7 @@ impl Process {
 
     /// Sends a signal by name, as `TERM`.
     pub fn signal(&self, name: &str) {
-        let kill = format!("kill -{name} {}", self.child.id());
+        let kill = format!("kill -{name} {}", self.id());
         let status = Command::new("sh").args(["-c", &kill]).status().expect("there is a shell");
         assert!(status.success(), "{kill}");
     }
@@ -154,7 +160,7 @@ fn port(opened: &str) -> u16 {
 }
 
 /// Lines of a pipe, read by a thread so that waiting for one can end.
-struct Lines(Receiver<String>);
+struct Lines(Mutex<Receiver<String>>);
 
 impl Lines {
     fn new(pipe: impl Read + Send + 'static) -> Self {
@@ -168,19 +174,23 @@ impl Lines {
                 }
             }
         });
-        Self(receiver)
+        Self(Mutex::new(receiver))
     }
 
     /// The next line; `None` where the pipe is closed.
     fn next(&self) -> Option<String> {
-        match self.0.recv_timeout(DEADLINE) {
+        match self.receive() {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => panic!("the server says nothing, and does not end"),
         }
     }
 
+    fn receive(&self) -> Result<String, RecvTimeoutError> {
+        self.0.lock().expect("nobody panics while waiting").recv_timeout(DEADLINE)
+    }
+
     fn rest(&self) -> Vec<String> {
-        std::iter::from_fn(|| self.0.recv_timeout(DEADLINE).ok()).collect()
+        std::iter::from_fn(|| self.receive().ok()).collect()
     }
 }
