@@ -16,7 +16,8 @@ const SLOW_REPLY: Duration = Duration::from_secs(2);
 const OFFERED: Duration = Duration::from_secs(5);
 
 impl Target<'_> {
-    fn reply(&self) -> Duration {
+    /// How soon an end has to come.
+    pub fn reply(&self) -> Duration {
         if self.is_strict { REPLY } else { SLOW_REPLY }
     }
 

@@ -31,7 +31,9 @@ fn closed(target: &Target, table: &[(&str, &[u16], Vec<u8>)]) -> Tally {
         for (what, expected, bytes) in table {
             let mut guest = Guest::join(target.process, "frames");
             guest.send(bytes);
+            let at = Instant::now();
             let end = guest.end();
+            assert!(at.elapsed() < target.reply(), "{what}: {:?}", at.elapsed());
             assert!(expected.contains(&end.code), "{what}: {end:?}");
             tally.sent += 1;
             tally.answered += 1;
