@@ -1,6 +1,7 @@
 //! Why a peer has to end, and the fence that keeps its end from everybody else's.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use str0m::RtcError;
 
@@ -29,18 +30,70 @@ pub enum PeerError {
     Bug(String),
 }
 
+/// What is done with a peer behind the fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Site {
+    Datagram,
+    Timeout,
+    Drain,
+    Offer,
+    Answer,
+    Forward,
+    Release,
+    Resend,
+    Padding,
+}
+
+thread_local! {
+    /// Where a test wants a panic, and how often that place is passed before.
+    static ARMED: Cell<Option<(Site, u32)>> = const { Cell::new(None) };
+}
+
 /// Does something with one peer. A panic in it ends that peer alone, not the process with everybody's calls.
 ///
 /// # Errors
 /// Those of `act`, and `PeerError::Bug`: the peer has to end, its state is not to be trusted.
-pub fn guarded<T>(act: impl FnOnce() -> Result<T, PeerError>) -> Result<T, PeerError> {
+pub fn guarded<T>(site: Site, act: impl FnOnce() -> Result<T, PeerError>) -> Result<T, PeerError> {
+    let act = || {
+        pass(site);
+        let done = act();
+        pass(site);
+        done
+    };
     catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| {
         // A handshake that ended in a panic leaves no keys to the next peer.
         dtls::take_exported();
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(PeerError::Bug(text.unwrap_or("no words").to_owned()))
+        Err(PeerError::Bug(format!("{} in {site:?}", text.unwrap_or("a panic"))))
     })
+}
+
+/// Lets this thread panic at a site that it has passed so often: twice for each act there, before and after. `None`
+/// calls that off. Only where debug assertions are on.
+pub fn arm(at: Option<(Site, u32)>) {
+    ARMED.set(at);
+}
+
+/// Where a panic is still to come.
+pub fn armed() -> Option<Site> {
+    ARMED.get().map(|(site, _)| site)
+}
+
+fn pass(site: Site) {
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    match ARMED.get() {
+        Some((at, 0)) if at == site => {
+            ARMED.set(None);
+            // A panic that nobody is told of.
+            resume_unwind(Box::new("as a test wants"));
+        }
+        Some((at, passes)) if at == site => ARMED.set(Some((at, passes - 1))),
+        _ => {}
+    }
 }
 
 impl PeerError {
@@ -107,10 +160,12 @@ mod tests {
         std::panic::set_hook(Box::new(|_| {}));
         let numbers: Vec<u8> = Vec::new();
         let index = numbers.len();
-        let result = guarded(|| Ok(numbers[index]));
+        let result = guarded(Site::Drain, || Ok(numbers[index]));
         std::panic::set_hook(silent);
-        assert!(matches!(result, Err(PeerError::Bug(why)) if why.contains("out of bounds")));
-        assert!(matches!(guarded(|| Ok(1)), Ok(1)));
-        assert!(matches!(guarded::<()>(|| Err(PeerError::AnswerTimeout)), Err(PeerError::AnswerTimeout)));
+        assert!(
+            matches!(result, Err(PeerError::Bug(why)) if why.contains("out of bounds") && why.ends_with("in Drain"))
+        );
+        assert!(matches!(guarded(Site::Drain, || Ok(1)), Ok(1)));
+        assert!(matches!(guarded::<()>(Site::Drain, || Err(PeerError::AnswerTimeout)), Err(PeerError::AnswerTimeout)));
     }
 }

@@ -10,7 +10,7 @@ use super::{Held, Queued, Server};
 use crate::datagrams::Route;
 use crate::id::PeerId;
 use crate::media::demux::Match;
-use crate::media::fault::{PeerError, guarded};
+use crate::media::fault::{PeerError, Site, guarded};
 use crate::media::keyframe::Reason;
 use crate::media::negotiation::TrackId;
 use crate::media::outgoing::Sent;
@@ -46,7 +46,7 @@ impl Server {
             return;
         };
         let route = Route { remote: source, local };
-        let result = guarded(|| member.peer.handle_datagram(now, route, announced, contents));
+        let result = guarded(Site::Datagram, || member.peer.handle_datagram(now, route, announced, contents));
         let excess = member.peer.take_excess();
         let has_estimate = member.peer.sending.take_estimate();
         let needs_allocation = has_estimate && member.peer.sending.needs_allocation(now);
@@ -195,7 +195,7 @@ impl Server {
         let now = self.now;
         let mut queue = std::mem::take(&mut member.queue);
         let mut complaints = Vec::new();
-        let result = guarded(|| {
+        let result = guarded(Site::Forward, || {
             for run in queue.chunk_by(|a, b| (a.line, a.track) == (b.line, b.track)) {
                 let Queued { line, track, .. } = run[0];
                 let packet = |queued: &Queued| &self.batch[queued.packet as usize].1;
@@ -250,7 +250,7 @@ impl Server {
         member.is_dirty = false;
         // A track that has fallen silent keeps nothing.
         member.participant.tracks.iter_mut().for_each(|track| track.history.expire(now));
-        match guarded(|| member.peer.handle_timeout(now)) {
+        match guarded(Site::Timeout, || member.peer.handle_timeout(now)) {
             Ok(()) => self.drain(id),
             Err(error) => self.failed.push_back((id, error)),
         }
@@ -269,7 +269,9 @@ impl Server {
         let Some(member) = slot.member.as_deref_mut() else {
             return;
         };
-        match guarded(|| Ok(member.peer.sending.resend(self.now, line, sent, &packet, &mut self.datagrams))) {
+        match guarded(Site::Resend, || {
+            Ok(member.peer.sending.resend(self.now, line, sent, &packet, &mut self.datagrams))
+        }) {
             Ok(true) => self.stats.packets_resent += 1,
             Ok(false) => self.stats.packets_not_resent += 1,
             Err(error) => self.failed_sending(id, error),
@@ -312,7 +314,7 @@ impl Server {
         let Some(member) = slot.member.as_deref_mut().filter(|_| slot.generation == id.generation) else {
             return;
         };
-        let drained = guarded(|| member.peer.drain(now, &mut self.datagrams, &mut self.peer_events));
+        let drained = guarded(Site::Drain, || member.peer.drain(now, &mut self.datagrams, &mut self.peer_events));
         if let Some(deadline) = member.peer.next_timeout() {
             self.timers.set(Waiter::Peer(id), deadline);
         }

@@ -6,7 +6,7 @@ use str0m::media::{MediaKind, Mid};
 use super::Server;
 use super::members::media_kind;
 use crate::id::PeerId;
-use crate::media::fault::guarded;
+use crate::media::fault::{Site, guarded};
 use crate::media::negotiation::{Agreed, TrackId};
 use crate::media::sdp;
 use crate::room::Track;
@@ -28,7 +28,7 @@ impl Server {
         if member.peer.negotiation.is_pending() {
             return;
         }
-        let offer = match guarded(|| member.peer.build_offer(now, names)) {
+        let offer = match guarded(Site::Offer, || member.peer.build_offer(now, names)) {
             Ok(Some(offer)) => offer,
             Ok(None) => return self.schedule(id),
             Err(error) => return self.failed.push_back((id, error)),
@@ -50,7 +50,7 @@ impl Server {
         let Some(member) = self.slots[id.slot as usize].member.as_deref_mut() else {
             return;
         };
-        match guarded(|| member.peer.handle_answer(now, answer, &self.profile, &mut self.names)) {
+        match guarded(Site::Answer, || member.peer.handle_answer(now, answer, &self.profile, &mut self.names)) {
             Ok(agreed) => {
                 for agreed in agreed {
                     self.on_agreed(id, agreed);

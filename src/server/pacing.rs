@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Held, Server};
 use crate::id::PeerId;
-use crate::media::fault::guarded;
+use crate::media::fault::{Site, guarded};
 use crate::media::negotiation::TrackId;
 use crate::media::sending::Forwarded;
 use crate::timers::Waiter;
@@ -44,7 +44,7 @@ impl Server {
             let one = std::iter::once(&packet);
             let forward =
                 || Ok(member.peer.sending.forward(now, line as usize, track, one, overdue, &mut self.datagrams));
-            let forwarded = match guarded(forward) {
+            let forwarded = match guarded(Site::Release, forward) {
                 Ok(forwarded) => forwarded,
                 Err(error) => return self.failed_sending(id, error),
             };
@@ -132,7 +132,7 @@ impl Server {
         let Some(member) = self.slots[id.slot as usize].member.as_deref_mut() else {
             return false;
         };
-        match guarded(|| Ok(member.peer.sending.pad(now, again, &mut self.datagrams))) {
+        match guarded(Site::Padding, || Ok(member.peer.sending.pad(now, again, &mut self.datagrams))) {
             Ok(is_sent) => {
                 self.stats.packets_padding += u64::from(is_sent);
                 is_sent

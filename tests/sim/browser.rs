@@ -13,12 +13,16 @@ use str0m::rtp::{Extension, RtpPacket, RtpWrite};
 use str0m::{Candidate, Event, Input, Output, Rtc};
 
 use crate::answering::Habits;
+use crate::certificate::certificate;
 use crate::encoding;
 use crate::media::{Publication, Rate, Source, Stamp};
 use crate::page::Page;
 use crate::reception::{Stream, Watched};
 use crate::sdp::Line;
 use crate::websocket::{self, WebSocket};
+
+/// RFC 6455 section 7.4.1: what a browser says of a connection that ended without a close frame.
+pub const NO_CLOSE_FRAME: u16 = 1006;
 
 /// A datagram on its way out.
 pub struct Datagram {
@@ -79,6 +83,7 @@ impl Browser {
     pub fn new(now: Instant, name: &str, room: &str, tag: u32, rate: Rate, habits: Habits) -> Self {
         let mut config = Rtc::builder()
             .set_rtp_mode(true)
+            .set_dtls_cert(certificate())
             .set_rtcp_report_interval_audio(Duration::from_secs(1))
             .set_extension(5, Extension::AbsoluteCaptureTime)
             .set_extension(6, Extension::PlayoutDelay)
@@ -144,9 +149,18 @@ impl Browser {
                 }
                 websocket::Event::Refused(code, text) | websocket::Event::Closed(code, text) => {
                     // Not by its own doing.
-                    self.closed = self.rtc.take().map(|_| (code, text));
+                    if self.rtc.take().is_some() {
+                        assert_eq!(self.closed.replace((code, text)), None, "one reason to close");
+                    }
                 }
             }
+        }
+    }
+
+    /// The server closed the TCP connection.
+    pub fn handle_end(&mut self) {
+        if self.rtc.take().is_some() {
+            self.closed = Some((NO_CLOSE_FRAME, String::new()));
         }
     }
 
@@ -225,12 +239,6 @@ impl Browser {
         self.rtc.is_some()
     }
 
-    /// There is something to send or to receive, and no connection for it yet.
-    pub fn awaits_media(&self) -> bool {
-        let sends = self.publications.values().any(|publication| publication.wanted);
-        self.connected_at.is_none() && (sends || self.page.received().next().is_some())
-    }
-
     pub fn take_bytes(&mut self) -> Option<Vec<u8>> {
         self.socket.take_outbox()
     }
@@ -271,6 +279,21 @@ impl Browser {
         layer.seq_no += 1;
         rtc.handle_input(Input::Timeout(now)).expect("time passes");
         self.drain(now);
+    }
+
+    /// Asks for keyframes of all that comes, which it does not need. Says whether there is something.
+    pub fn storm(&mut self, now: Instant) -> bool {
+        let Some(rtc) = &mut self.rtc else { return false };
+        let mut is_asked = false;
+        for watched in self.watched.values() {
+            if let Some(stream) = rtc.direct_api().stream_rx(&watched.ssrc.into()) {
+                stream.request_keyframe(KeyframeRequestKind::Pli);
+                is_asked = true;
+            }
+        }
+        rtc.handle_input(Input::Timeout(now)).expect("time passes");
+        self.drain(now);
+        is_asked
     }
 
     fn send_media(&mut self, now: Instant, captured: impl Fn(Instant) -> SystemTime) {

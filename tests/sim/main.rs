@@ -7,16 +7,20 @@
 //! come in the order of the protocol (`page`), and that an offer is answered before the next (`answering`). The
 //! tests say what else must come of their story.
 //!
-//! Seeds fix the plans, the networks and the server's names. Not everything: DTLS draws its own random numbers and
-//! str0m's maps have their own order, so datagrams of one instant may differ in length or order from run to run. A
-//! failure of a plan is found again by running its seed some times.
+//! A seed fixes everything but what the cryptographic library draws for itself: two runs of one plan give the same trace
+//! (`plans`, `trace`, `chance`).
 
 mod answering;
+mod attacks;
 mod browser;
+mod certificate;
+mod chance;
 #[path = "../decoder/mod.rs"]
 mod decoder;
 mod decoding;
 mod encoding;
+mod fault;
+mod invariants;
 mod layer;
 mod media;
 mod network;
@@ -29,6 +33,7 @@ mod tap;
 mod tile;
 #[path = "../token/mod.rs"]
 mod token;
+mod trace;
 mod websocket;
 
 mod capacity;

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::fault::{Fault, Fired};
+
 /// Arrivals are rounded up to this, so that packets meet in one receive batch as they do under load.
 const BATCH: Duration = Duration::from_micros(500);
 
@@ -15,6 +17,12 @@ const HELD_BACK: Duration = Duration::from_millis(15);
 
 /// What a lost TCP segment costs: about the shortest retransmission timeout of Linux.
 const TCP_RETRANSMIT: Duration = Duration::from_millis(200);
+
+/// What a datagram of DTLS counts as: its length varies by some bytes, as signatures do.
+const DTLS_BYTES: usize = 600;
+
+/// What takes longer than this is delayed.
+const LONG: Duration = Duration::from_millis(100);
 
 /// Headers of IPv4 and UDP, which a bottleneck carries too.
 const IP_UDP_BYTES: usize = 28;
@@ -75,6 +83,10 @@ pub struct Link {
     /// RTP packets that were lost, the ones sent again included.
     pub lost_rtp: u64,
     pub bottleneck: Bottleneck,
+    /// No datagram passes, whatever the path says.
+    pub is_partitioned: bool,
+    /// What went wrong on it.
+    pub fired: Fired,
     rng: StdRng,
     last_datagram: Option<Instant>,
     last_segment: Option<Instant>,
@@ -87,6 +99,8 @@ impl Link {
             detours: BTreeMap::new(),
             lost_rtp: 0,
             bottleneck: Bottleneck::default(),
+            is_partitioned: false,
+            fired: Fired::default(),
             rng: StdRng::seed_from_u64(seed),
             last_datagram: None,
             last_segment: None,
@@ -95,6 +109,11 @@ impl Link {
 
     /// When a datagram that leaves now arrives: never, once or twice.
     pub fn carry_datagram(&mut self, now: Instant, contents: &[u8]) -> [Option<Instant>; 2] {
+        if self.is_partitioned {
+            self.lost_rtp += u64::from(rtp_header(contents).is_some());
+            self.fired.count(Fault::Partitioned);
+            return [None, None];
+        }
         // The same number of draws for each datagram, so that one decision does not shift the next ones.
         let lost = self.rng.random_bool(self.path.loss);
         let twice = self.rng.random_bool(self.path.duplicate);
@@ -102,14 +121,20 @@ impl Link {
         let delay = self.path.latency + self.path.jitter.mul_f64(self.rng.random_range(0.0..1.0));
         let ssrc = rtp_header(contents).map(|(ssrc, _)| ssrc);
         // What is lost is lost behind the bottleneck: it has taken its turn.
-        let left_at = self.bottleneck.pass(now, &self.path, contents.len());
+        let bytes = if is_dtls(contents) { DTLS_BYTES } else { contents.len() };
+        let left_at = self.bottleneck.pass(now, &self.path, bytes);
         let Some(left_at) = left_at.filter(|_| !lost) else {
             self.lost_rtp += u64::from(ssrc.is_some());
+            self.fired.count(if lost { Fault::Lost } else { Fault::Clogged });
             return [None, None];
         };
         let detour = ssrc.and_then(|ssrc| self.detours.get(&ssrc)).copied();
         let mut at = left_at + delay + detour.unwrap_or_default();
+        if twice {
+            self.fired.count(Fault::Duplicated);
+        }
         if held_back {
+            self.fired.count(Fault::Reordered);
             at += HELD_BACK;
         } else if detour.is_none() {
             at = at.max(self.last_datagram.unwrap_or(at));
@@ -122,6 +147,9 @@ impl Link {
     pub fn carry_segment(&mut self, now: Instant) -> Instant {
         let lost = self.rng.random_bool(self.path.loss);
         let delay = self.path.latency + if lost { TCP_RETRANSMIT } else { Duration::ZERO };
+        if delay > LONG {
+            self.fired.count(Fault::Delayed);
+        }
         let at = (now + delay).max(self.last_segment.unwrap_or(now));
         self.last_segment = Some(at);
         at
@@ -211,4 +239,9 @@ pub fn rtp_header(contents: &[u8]) -> Option<(u32, u16)> {
         let ssrc = u32::from_be_bytes([contents[8], contents[9], contents[10], contents[11]]);
         (ssrc, seq_no)
     })
+}
+
+/// Whether the datagram is DTLS, by RFC 7983 section 7.
+pub fn is_dtls(contents: &[u8]) -> bool {
+    contents.first().is_some_and(|first| (20..64).contains(first))
 }

@@ -1,7 +1,7 @@
 //! The simulation: one server, its browsers, the network between them, and a clock that jumps from event to event.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,14 +13,15 @@ use aq_server::server::{Input, Output, Server, Setup};
 use aq_server::web::assets::Assets;
 
 use crate::answering::{Answering, Habits};
+use crate::attacks::Stranger;
 use crate::browser::{Arrival, Browser};
+use crate::fault::{Fault, Fired};
+use crate::invariants::Invariants;
 use crate::media::{Camera, Microphone, Rate};
-use crate::network::{Link, Path, batch_at};
+use crate::network::{Link, Path, batch_at, rtp_header};
 use crate::page::Track;
 use crate::tap::Tap;
-
-/// Turns of the server at one instant after which it is said to spin. One for each member's offer is fine.
-const MAX_TURNS: u32 = 2_000;
+use crate::trace::Trace;
 
 /// For how long packets may still come when the page has learnt that their line carries nobody, or somebody else,
 /// any more: those that were overtaken on their way.
@@ -29,11 +30,17 @@ const IN_FLIGHT: Duration = Duration::from_millis(60);
 /// The same where packets were lost: repairs take a round trip.
 const IN_REPAIR: Duration = Duration::from_millis(400);
 
+/// The same where a clogged path or a stalled connection lets one overtake the other.
+const IN_TROUBLE: Duration = Duration::from_secs(15);
+
 /// How long it may take until the server knows what a browser did: its latency and two lost segments.
 pub const UNNOTICED: Duration = Duration::from_millis(1_000);
 
 /// What the server's kernel takes for a connection that nobody reads from.
 const SEND_BUFFER: usize = 64 * 1024;
+
+/// Datagrams of one browser that are kept for an attacker to send again.
+const RECENT: usize = 64;
 
 /// The wall clock when a simulation begins: 2001-09-09 01:46:40 UTC.
 const WALL: Duration = Duration::from_secs(1_000_000_000);
@@ -71,11 +78,19 @@ pub struct Sim {
     pub browsers: Vec<Browser>,
     pub tap: Tap,
     pub rate: Rate,
+    /// The server's own addresses.
+    pub candidates: Vec<SocketAddr>,
     /// The path of browsers that join.
     pub path: Path,
     pub exited: bool,
     /// Whom the server is expected to close.
     pub dismissed: BTreeSet<String>,
+    pub invariants: Invariants,
+    pub trace: Trace,
+    /// Faults that happened to what is not on a browser's path.
+    pub fired: Fired,
+    /// Connections that no browser has, by their ids.
+    pub(crate) strangers: BTreeMap<ConnId, Stranger>,
     pub(crate) links: Vec<Links>,
     pub(crate) names: BTreeMap<String, usize>,
     /// The last STUN request of each browser, and where it went.
@@ -84,7 +99,6 @@ pub struct Sim {
     start: Instant,
     queue: BinaryHeap<Reverse<Event>>,
     sequence: u64,
-    turns: (Instant, u32),
     /// Until when the server may not know them yet, and in which room: changes that allow one more offer.
     changes: Vec<(Instant, String, u32)>,
 }
@@ -99,8 +113,26 @@ pub(crate) struct Links {
     pub is_cut: bool,
     /// The reader is too slow.
     pub is_stalled: bool,
+    /// What the browser wrote while its connection stalls.
+    pub up_held: Option<Vec<Kind>>,
+    /// Bytes come one by one.
+    pub up_is_split: bool,
+    pub down_is_split: bool,
+    /// The server's socket refuses its datagrams.
+    pub refuses: bool,
+    /// The next write of the server fails, and the connection with it.
+    pub fails_writing: bool,
+    /// It did: what the server has still to say is not heard.
+    has_failed: bool,
+    /// Whatever the server does to this browser may come of what was done to the network.
+    pub is_troubled: bool,
+    /// The last datagrams that the browser sent.
+    pub recent: VecDeque<(SocketAddr, SocketAddr, Vec<u8>)>,
     /// Bytes in the server's kernel that do not get on.
     unsent: usize,
+    /// What the slow reader has not read, and whether the server closed after it.
+    unread: Vec<u8>,
+    unread_end: bool,
     /// Addresses that a NAT showed to the server instead of the browser's own; only the last is still good.
     pub public: Vec<SocketAddr>,
 }
@@ -111,13 +143,14 @@ struct Event {
     kind: Kind,
 }
 
-enum Kind {
+pub(crate) enum Kind {
     Accepted { tag: usize },
     UpBytes { tag: usize, bytes: Vec<u8> },
     UpEof { tag: usize },
     UpGone { tag: usize },
     UpDatagram { source: SocketAddr, destination: SocketAddr, contents: Vec<u8> },
     DownBytes { tag: usize, bytes: Vec<u8> },
+    DownEnd { tag: usize },
     DownDatagram { tag: usize, source: SocketAddr, destination: SocketAddr, contents: Vec<u8> },
 }
 
@@ -156,7 +189,7 @@ impl Sim {
         let setup = Setup {
             config: world.config,
             assets: Assets::embedded(),
-            candidates: world.candidates,
+            candidates: world.candidates.clone(),
             wall: Wall { at: start, unix: WALL, utc_offset_secs: 3_600 },
             seed,
         };
@@ -166,9 +199,14 @@ impl Sim {
             browsers: Vec::new(),
             tap: Tap::default(),
             rate: world.rate,
+            candidates: world.candidates,
             path: world.path,
             exited: false,
             dismissed: BTreeSet::new(),
+            invariants: Invariants::default(),
+            trace: Trace::default(),
+            fired: Fired::default(),
+            strangers: BTreeMap::new(),
             links: Vec::new(),
             names: BTreeMap::new(),
             checks: BTreeMap::new(),
@@ -176,7 +214,6 @@ impl Sim {
             start,
             queue: BinaryHeap::new(),
             sequence: 0,
-            turns: (start, 0),
             changes: Vec::new(),
         }
     }
@@ -191,7 +228,17 @@ impl Sim {
             is_open: false,
             is_cut: false,
             is_stalled: false,
+            up_held: None,
+            up_is_split: false,
+            down_is_split: false,
+            refuses: false,
+            fails_writing: false,
+            has_failed: false,
+            is_troubled: false,
+            recent: VecDeque::new(),
             unsent: 0,
+            unread: Vec::new(),
+            unread_end: false,
             public: Vec::new(),
         });
         let mut browser = Browser::new(self.now, name, room, tag as u32, self.rate, habits);
@@ -199,8 +246,7 @@ impl Sim {
         browser.changes += unnoticed.map(|(.., changes)| changes).sum::<u32>();
         self.browsers.push(browser);
         self.names.insert(name.to_owned(), tag);
-        let at = self.links[tag].up.carry_segment(self.now);
-        self.push(at, Kind::Accepted { tag });
+        self.push_up(tag, Kind::Accepted { tag });
         self.collect(tag);
         tag
     }
@@ -258,19 +304,23 @@ impl Sim {
         let bytes = browser.take_bytes().filter(|_| !links.is_cut);
         let datagrams = browser.take_datagrams();
         let mut sent = Vec::new();
-        if let Some(bytes) = bytes {
-            sent.push((links.up.carry_segment(now), Kind::UpBytes { tag, bytes }));
-        }
         for datagram in datagrams.into_iter().filter(|_| !links.is_cut) {
             let source = links.public.last().copied().unwrap_or(datagram.source);
             let (destination, contents) = (datagram.destination, datagram.contents);
             if contents.first().is_some_and(|first| *first <= 3) {
                 self.checks.insert(tag, (destination, contents.clone()));
             }
+            links.recent.push_back((source, destination, contents.clone()));
+            if links.recent.len() > RECENT {
+                links.recent.pop_front();
+            }
             for at in links.up.carry_datagram(now, &contents).into_iter().flatten() {
                 let contents = contents.clone();
                 sent.push((at, Kind::UpDatagram { source, destination, contents }));
             }
+        }
+        if let Some(bytes) = bytes {
+            self.push_up(tag, Kind::UpBytes { tag, bytes });
         }
         for (at, kind) in sent {
             self.push(at, kind);
@@ -295,14 +345,39 @@ impl Sim {
 
     /// The process is asked to end.
     pub fn shut_down(&mut self) {
-        self.server.handle_input(self.now, Input::Shutdown);
+        self.give(Input::Shutdown);
         self.drain_server();
     }
 
     /// The TCP connection ends: properly, or with a reset.
     pub(crate) fn hang_up(&mut self, tag: usize, reset: bool) {
-        let at = self.links[tag].up.carry_segment(self.now);
-        self.push(at, if reset { Kind::UpGone { tag } } else { Kind::UpEof { tag } });
+        self.push_up(tag, if reset { Kind::UpGone { tag } } else { Kind::UpEof { tag } });
+    }
+
+    /// What a browser wrote while its connection stalled goes out.
+    pub(crate) fn release_up(&mut self, tag: usize) {
+        for kind in self.links[tag].up_held.take().into_iter().flatten() {
+            self.push_up(tag, kind);
+        }
+    }
+
+    /// A reader that was too slow reads again.
+    pub(crate) fn release_down(&mut self, tag: usize) {
+        let links = &mut self.links[tag];
+        links.is_stalled = false;
+        let (bytes, taken) = (std::mem::take(&mut links.unread), std::mem::take(&mut links.unsent));
+        let rest = bytes.len() - taken;
+        if rest > 0 && links.is_open {
+            self.give(Input::Written { conn: ConnId(tag as u64), bytes: rest });
+            self.drain_server();
+        }
+        if !bytes.is_empty() {
+            let at = self.links[tag].down.carry_segment(self.now);
+            self.push(at, Kind::DownBytes { tag, bytes });
+        }
+        if std::mem::take(&mut self.links[tag].unread_end) {
+            self.on_server_close(tag);
+        }
     }
 
     /// Everybody else in the room may get one more offer for each of `changes`, and so may those who come before
@@ -341,7 +416,7 @@ impl Sim {
     fn step(&mut self) {
         let mut server_due = self.server.next_timeout().is_some_and(|at| at <= self.now);
         if server_due {
-            self.server.handle_input(self.now, Input::Timeout);
+            self.give(Input::Timeout);
         }
         while self.queue.peek().is_some_and(|Reverse(event)| event.at <= self.now) {
             let Reverse(event) = self.queue.pop().expect("looked at above");
@@ -359,6 +434,13 @@ impl Sim {
         }
     }
 
+    /// The server gets an input.
+    pub(crate) fn give(&mut self, input: Input<'_>) {
+        self.trace.handle_input(self.now - self.start, &input);
+        self.invariants.handle_input(&input);
+        self.server.handle_input(self.now, input);
+    }
+
     /// Gives one event to whom it is for; says whether that is the server.
     fn deliver(&mut self, kind: Kind) -> bool {
         let now = self.now;
@@ -367,26 +449,42 @@ impl Sim {
             Kind::Accepted { tag } => {
                 let remote = SocketAddr::new(self.browsers[tag].habits.addrs[0].ip(), 50_000);
                 self.links[tag].is_open = true;
-                self.server.handle_input(now, Input::Accepted { conn: conn(tag), remote, secure: false });
+                self.give(Input::Accepted { conn: conn(tag), remote, secure: false });
+            }
+            Kind::UpBytes { tag, bytes } if self.links[tag].is_open && self.links[tag].up_is_split => {
+                self.fired.count(Fault::SplitUp);
+                for byte in bytes {
+                    if self.links[tag].is_open {
+                        self.give(Input::Data { conn: conn(tag), bytes: &[byte] });
+                        self.drain_server();
+                    }
+                }
             }
             Kind::UpBytes { tag, bytes } if self.links[tag].is_open => {
-                self.server.handle_input(now, Input::Data { conn: conn(tag), bytes: &bytes });
+                self.give(Input::Data { conn: conn(tag), bytes: &bytes });
             }
             Kind::UpEof { tag } if self.links[tag].is_open => {
-                self.server.handle_input(now, Input::Eof { conn: conn(tag) });
+                self.give(Input::Eof { conn: conn(tag) });
             }
             Kind::UpGone { tag } if self.links[tag].is_open => {
                 self.links[tag].is_open = false;
-                self.server.handle_input(now, Input::Gone { conn: conn(tag) });
+                self.give(Input::Gone { conn: conn(tag) });
             }
             Kind::UpBytes { .. } | Kind::UpEof { .. } | Kind::UpGone { .. } => return false,
             Kind::UpDatagram { source, destination, contents } => {
-                self.tap.handle_ingress(source, destination);
-                self.server.handle_input(now, Input::Datagram { source, destination, contents: &contents });
+                self.tap.handle_ingress(source, destination, &contents);
+                self.give(Input::Datagram { source, destination, contents: &contents });
             }
             Kind::DownBytes { tag, bytes } => {
-                self.browsers[tag].handle_bytes(now, &bytes);
+                let size = if self.links[tag].down_is_split { 1 } else { bytes.len() };
+                for bytes in bytes.chunks(size) {
+                    self.browsers[tag].handle_bytes(now, bytes);
+                }
                 self.collect(tag);
+                return false;
+            }
+            Kind::DownEnd { tag } => {
+                self.browsers[tag].handle_end();
                 return false;
             }
             Kind::DownDatagram { tag, source, destination, contents } => {
@@ -398,46 +496,96 @@ impl Sim {
         true
     }
 
-    fn drain_server(&mut self) {
+    pub(crate) fn drain_server(&mut self) {
         let now = self.now;
-        self.turns = if self.turns.0 == now { (now, self.turns.1 + 1) } else { (now, 0) };
-        assert!(self.turns.1 < MAX_TURNS, "the server wants to be woken again and again at one instant");
         loop {
             let mut datagrams = Vec::new();
             match self.server.poll_output() {
-                Some(Output::Data { conn, bytes }) => self.on_server_data(conn, &bytes),
+                Some(Output::Data { conn, bytes }) => {
+                    self.invariants.outputs += 1;
+                    self.trace.handle_data(now - self.start, conn, &bytes);
+                    match self.strangers.get_mut(&conn) {
+                        Some(stranger) => {
+                            stranger.handle_data(&bytes);
+                            self.give(Input::Written { conn, bytes: bytes.len() });
+                        }
+                        None => self.on_server_data(conn, &bytes),
+                    }
+                }
                 Some(Output::Close { conn }) => {
-                    let links = &mut self.links[conn.0 as usize];
-                    assert!(std::mem::take(&mut links.is_open), "a connection is closed once");
+                    self.invariants.outputs += 1;
+                    self.trace.handle_close(now - self.start, conn);
+                    if self.links.get(conn.0 as usize).is_some_and(|links| links.has_failed) {
+                        continue;
+                    }
+                    let links = self.links.get_mut(conn.0 as usize).map(|links| &mut links.is_open);
+                    let is_open = links.or_else(|| Some(&mut self.strangers.get_mut(&conn)?.is_open));
+                    assert!(std::mem::take(is_open.expect("a connection")), "a connection is closed once");
+                    if !self.strangers.contains_key(&conn) {
+                        self.on_server_close(conn.0 as usize);
+                    }
                 }
                 Some(Output::Datagrams(some)) => {
                     datagrams.extend(some.iter().map(|(route, contents)| (route, contents.to_vec())));
                 }
                 Some(Output::Exit) => self.exited = true,
-                None => return,
+                None => break,
             }
             for (route, contents) in datagrams {
+                self.invariants.outputs += 1;
+                self.trace.handle_datagram(now - self.start, route, &contents);
                 self.on_server_datagram(route, &contents);
             }
+        }
+        self.check_turn();
+    }
+
+    fn on_server_close(&mut self, tag: usize) {
+        let links = &mut self.links[tag];
+        if links.is_stalled {
+            links.unread_end = true;
+        } else if !links.is_cut {
+            let at = links.down.carry_segment(self.now);
+            self.push(at, Kind::DownEnd { tag });
         }
     }
 
     fn on_server_data(&mut self, conn: ConnId, bytes: &[u8]) {
         let tag = conn.0 as usize;
         let links = &mut self.links[tag];
+        if links.has_failed {
+            return;
+        }
         assert!(links.is_open, "bytes for a connection that is closed");
         assert!(!bytes.is_empty(), "nothing to write");
+        if std::mem::take(&mut links.fails_writing) {
+            (links.is_open, links.has_failed) = (false, true);
+            self.fired.count(Fault::WriteFailed);
+            self.give(Input::Gone { conn });
+            return self.on_server_close(tag);
+        }
         if links.is_cut || links.is_stalled {
             let taken = bytes.len().min(SEND_BUFFER - links.unsent);
             links.unsent += taken;
+            links.unread.extend_from_slice(bytes);
+            if links.is_stalled {
+                self.fired.count(Fault::StalledDown);
+            }
             if taken > 0 {
-                self.server.handle_input(self.now, Input::Written { conn, bytes: taken });
+                self.give(Input::Written { conn, bytes: taken });
             }
             return;
         }
         let at = links.down.carry_segment(self.now);
+        // The kernel may take any part at a time.
+        let part = if links.down_is_split { bytes.len().div_ceil(7) } else { bytes.len() };
+        if links.down_is_split {
+            self.fired.count(Fault::SplitDown);
+        }
         self.push(at, Kind::DownBytes { tag, bytes: bytes.to_vec() });
-        self.server.handle_input(self.now, Input::Written { conn, bytes: bytes.len() });
+        for part in bytes.chunks(part) {
+            self.give(Input::Written { conn, bytes: part.len() });
+        }
     }
 
     fn on_server_datagram(&mut self, route: Route, contents: &[u8]) {
@@ -448,10 +596,18 @@ impl Sim {
         let tag = (0..self.browsers.len()).find(knows).expect("a datagram to nobody");
         self.tap.handle_egress(tag as u32, source, destination, contents);
         let links = &mut self.links[tag];
+        if links.refuses {
+            links.down.lost_rtp += u64::from(rtp_header(contents).is_some());
+            self.fired.count(Fault::SendRefused);
+            return;
+        }
         let own = match links.public.last() {
             Some(public) if *public == destination => self.browsers[tag].habits.addrs[0],
             // The NAT forgot this address.
-            Some(_) => return,
+            Some(_) => {
+                links.down.lost_rtp += u64::from(rtp_header(contents).is_some());
+                return;
+            }
             None => destination,
         };
         let arrivals = links.down.carry_datagram(self.now, contents);
@@ -462,7 +618,18 @@ impl Sim {
         }
     }
 
-    fn push(&mut self, at: Instant, kind: Kind) {
+    /// What happens to a TCP connection reaches the server in order.
+    fn push_up(&mut self, tag: usize, kind: Kind) {
+        let links = &mut self.links[tag];
+        if let Some(held) = &mut links.up_held {
+            self.fired.count(Fault::StalledUp);
+            return held.push(kind);
+        }
+        let at = links.up.carry_segment(self.now);
+        self.push(at, kind);
+    }
+
+    pub(crate) fn push(&mut self, at: Instant, kind: Kind) {
         self.sequence += 1;
         let at = batch_at(self.start, at);
         self.queue.push(Reverse(Event { at, sequence: self.sequence, kind }));
@@ -476,7 +643,11 @@ impl Sim {
         assert_eq!(receiver.room, publisher.room, "media crossed rooms");
         let publication = publisher.publications.get(&stamp.source).expect("nobody sent this");
         assert!(stamp.frame < publication.frame, "a frame that was not sent yet");
-        let grace = if self.links[tag].down.lost_rtp == 0 { IN_FLIGHT } else { IN_REPAIR };
+        let grace = match &self.links[tag] {
+            links if links.is_troubled => IN_TROUBLE,
+            links if links.down.lost_rtp > 0 => IN_REPAIR,
+            _ => IN_FLIGHT,
+        };
         let mut until = None;
         let named = receiver.page.announced.iter().rev().any(|(since, tracks)| {
             let is_current = until.is_none_or(|until| arrival.at <= until + grace);

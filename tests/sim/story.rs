@@ -184,17 +184,6 @@ impl Sim {
         self.publication_mut(name, source).layers[0].seq_no += u64::from(packets);
     }
 
-    /// Nobody sends media for that time; everything else goes on.
-    pub fn hush(&mut self, time: Duration) {
-        let end = self.now + time;
-        for browser in &mut self.browsers {
-            for publication in browser.publications.values_mut() {
-                publication.next_at = publication.next_at.max(end);
-            }
-        }
-        self.run(time);
-    }
-
     /// From now on the browser's NAT shows another port.
     pub fn rebind(&mut self, name: &str, port: u16) {
         let tag = self.tag(name);

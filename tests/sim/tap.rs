@@ -13,6 +13,17 @@ pub struct Tap {
     pub sealed: BTreeMap<(u32, u32), Sealed>,
     /// Pairs of remote and local address that were used towards the server.
     asked: BTreeSet<(SocketAddr, SocketAddr)>,
+    /// By remote address.
+    remotes: BTreeMap<SocketAddr, Remote>,
+}
+
+/// What passed between the server and one address.
+#[derive(Default)]
+struct Remote {
+    bytes_in: usize,
+    bytes_out: usize,
+    /// The server has answered a check that came from there, which it does only where the check shows the password.
+    is_validated: bool,
 }
 
 /// The packets of one outgoing SSRC.
@@ -21,6 +32,7 @@ pub struct Sealed {
     /// Extended sequence number of the first and the highest packet.
     pub first: u64,
     pub last: u64,
+    pub bytes: usize,
     /// By extended sequence number; a hash of the whole encrypted packet.
     packets: BTreeMap<u64, u64>,
 }
@@ -34,7 +46,8 @@ impl Sealed {
 
 impl Tap {
     /// A datagram reached the server.
-    pub fn handle_ingress(&mut self, source: SocketAddr, destination: SocketAddr) {
+    pub fn handle_ingress(&mut self, source: SocketAddr, destination: SocketAddr, contents: &[u8]) {
+        self.remotes.entry(source).or_default().bytes_in += contents.len();
         self.asked.insert((source, destination));
     }
 
@@ -42,6 +55,15 @@ impl Tap {
     pub fn handle_egress(&mut self, tag: u32, source: SocketAddr, destination: SocketAddr, contents: &[u8]) {
         assert!(self.asked.contains(&(destination, source)), "{source} answers {destination}, which never wrote to it");
         assert!(contents.len() <= 1_472, "a datagram of {} bytes is fragmented", contents.len());
+        let remote = self.remotes.entry(destination).or_default();
+        if !remote.is_validated {
+            // RFC 8489 section 5: a success response of the method Binding.
+            assert!(contents.starts_with(&[1, 1]), "no answer to a check for {destination}, which never passed one");
+            remote.bytes_out += contents.len();
+            let (bytes_in, bytes_out) = (remote.bytes_in, remote.bytes_out);
+            assert!(bytes_out <= bytes_in, "{bytes_out} bytes for {bytes_in} of {destination}");
+            remote.is_validated = true;
+        }
         let Some((ssrc, seq_no)) = rtp_header(contents) else {
             return;
         };
@@ -54,6 +76,7 @@ impl Tap {
         let extended = sealed.last.checked_add_signed(i64::from(ahead)).expect("before the beginning of the stream");
         assert!(extended >= sealed.first, "SSRC {ssrc} went back before its first packet");
         sealed.last = sealed.last.max(extended);
+        sealed.bytes += contents.len();
         let mut hasher = DefaultHasher::new();
         contents.hash(&mut hasher);
         let before = sealed.packets.insert(extended, hasher.finish());

@@ -1,0 +1,85 @@
+//! What is true of the server after every turn, whatever happened: its work is bounded by what it was given, and what it
+//! keeps by who is there.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use aq_server::server::Input;
+
+use crate::sim::Sim;
+
+/// Outputs for one input, for each member and beside.
+const OUTPUTS_EACH: usize = 4;
+const OUTPUTS_MORE: usize = 64;
+
+/// The same for each member that is woken at that instant: a flight of DTLS, reports, what was held back.
+const DUE_EACH: usize = 12;
+
+/// Turns at one instant in which the server had nothing but its own timers, beside one for each member's offer.
+const SPINS: usize = 8;
+
+/// Until when the server has to have noticed that somebody is gone.
+const GONE_WITHIN: Duration = Duration::from_secs(31);
+
+/// Addresses that one peer may have, and deadlines of one member and its connection.
+const ADDRESSES: usize = 8;
+const TIMERS: usize = 4;
+
+/// What is counted to see it.
+#[derive(Default)]
+pub struct Invariants {
+    /// Since the last turn.
+    pub outputs: usize,
+    inputs: usize,
+    is_idle: bool,
+    idle_turns: (Option<Instant>, usize),
+    members: usize,
+    /// When each browser was found to be gone.
+    gone: BTreeMap<usize, Instant>,
+}
+
+impl Invariants {
+    pub fn handle_input(&mut self, input: &Input<'_>) {
+        self.is_idle = matches!(input, Input::Timeout) && (self.inputs == 0 || self.is_idle);
+        self.inputs += 1;
+    }
+}
+
+impl Sim {
+    /// The server has done all that its inputs caused.
+    pub fn check_turn(&mut self) {
+        let now = self.now;
+        let [conns, members, rooms, resumes, addresses, ufrags, timers] = self.server.sizes();
+        let before = std::mem::replace(&mut self.invariants.members, members);
+        let inputs = std::mem::take(&mut self.invariants.inputs).max(1);
+        let outputs = std::mem::take(&mut self.invariants.outputs);
+        // Any number of members may wait for the same instant.
+        let due = if self.invariants.is_idle { DUE_EACH } else { 0 };
+        let most = inputs * (OUTPUTS_EACH * before.max(members) + OUTPUTS_MORE) + due * before.max(members);
+        assert!(outputs <= most, "{outputs} outputs for {inputs} inputs, {members} members");
+
+        let turns = match self.invariants.idle_turns {
+            (Some(at), turns) if at == now => turns + usize::from(self.invariants.is_idle),
+            _ => 0,
+        };
+        self.invariants.idle_turns = (Some(now), turns);
+        assert!(turns <= SPINS + before.max(members), "{turns} turns at one instant for nothing");
+
+        for (tag, browser) in self.browsers.iter().enumerate() {
+            if !browser.is_live() {
+                self.invariants.gone.entry(tag).or_insert(now);
+            }
+        }
+        let gone = self.invariants.gone.values().filter(|at| now > **at + GONE_WITHIN).count();
+        let strangers = self.strangers.values().filter(|stranger| stranger.is_open).count();
+        let most = self.browsers.len() - gone + strangers;
+        assert!(members <= most, "{members} members, {most} may still be there");
+        assert!(conns <= most, "{conns} connections, {most} may still be there");
+        assert!(rooms <= members && resumes == members && ufrags == members, "{:?}", self.server.sizes());
+        assert!(
+            addresses <= ADDRESSES * members && timers <= TIMERS * conns.max(members) + 1,
+            "{:?}",
+            self.server.sizes()
+        );
+    }
+}
