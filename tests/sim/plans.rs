@@ -42,6 +42,9 @@ const REPEATED: u64 = 8;
 /// Bits a second on a clogged path: less than what comes.
 const CLOGGED: u64 = 20_000;
 
+/// The same where layers come, so that the smallest fits.
+const NARROW: u64 = 80_000;
+
 /// How long nothing fails any more before all has to be well.
 const QUIET: Duration = secs(30);
 
@@ -56,6 +59,8 @@ pub struct Plan {
     rooms: usize,
     /// How many others are sent to one at once, if not all.
     last_n: Option<usize>,
+    /// Cameras come in layers.
+    layered: bool,
     /// What may fail in this plan.
     faults: Vec<Fault>,
     /// Whether this plan's network ever loses something.
@@ -151,6 +156,8 @@ impl Plan {
     pub fn new(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut faults: Vec<_> = Fault::ALL.into_iter().filter(|_| rng.random_bool(0.3)).collect();
+        // Only where layers are chosen by what a path carries is anything held back, or a path probed.
+        faults.retain(|fault| ![PanicRelease, PanicPadding].contains(fault));
         // Where nothing is lost nothing may be missing, and where lines change hands without an offer all is timed.
         if rng.random_bool(0.2) {
             faults.retain(|fault| !(Lost..=HalfClosed).contains(fault) && *fault != SendRefused);
@@ -159,16 +166,21 @@ impl Plan {
         if last_n.is_some() {
             faults.clear();
         }
+        let layered = last_n.is_none() && rng.random_bool(0.15);
+        if layered {
+            faults.extend([PanicRelease, PanicPadding]);
+        }
         let mut world = World { rate: RATE, ..World::new(seed) };
         if let Some(last_n) = last_n {
             world.config.limits.last_n = last_n;
         }
-        let breaks = [Lost, Clogged, Partitioned, Rebound, SendRefused];
+        let breaks = [Lost, Clogged, Partitioned, Rebound, SendRefused, PanicRelease, PanicResend, PanicPadding];
         let mut plan = Self {
             sim: Sim::with(world),
             people: rng.random_range(2..=PEOPLE.len()),
             rooms: if last_n.is_some() { 1 } else { rng.random_range(1..=ROOMS.len()) },
             last_n,
+            layered,
             is_lossy: faults.iter().any(|fault| breaks.contains(fault)),
             faults,
             ports: 61_000,
@@ -258,6 +270,7 @@ impl Plan {
         }
         let mut habits = self.sim.habits();
         habits.is_old = old;
+        habits.simulcast = self.layered && !old;
         habits.answer_delay = millis(delay);
         // A screen is never there from the start: a page asks for its line.
         habits.sources = sources;
@@ -283,8 +296,19 @@ impl Plan {
         if let Some(site) = fault.site() {
             // Whom it hits is not known before: everybody may see somebody go.
             self.excuse_all();
-            fault::arm(Some((site, self.rng.random_range(0..20))));
+            let is_rare = fault >= PanicRelease;
+            fault::arm(Some((site, self.rng.random_range(0..if is_rare { 4 } else { 20 }))));
             self.armed = Some(fault);
+            if is_rare {
+                // It takes a bad path and its time to come there.
+                self.excuse(tag);
+                let path = &mut self.sim.links[tag].down.path;
+                match fault {
+                    PanicResend => path.loss = 0.3,
+                    _ => path.capacity = Some(NARROW),
+                }
+                self.sim.run(secs(4));
+            }
             return;
         }
         if fault < Reset || fault == SendRefused || fault == WriteFailed {
