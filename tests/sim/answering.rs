@@ -17,6 +17,10 @@ use crate::sdp::{self, Line};
 /// Packets that a browser keeps to answer NACKs.
 const RTX_PACKETS: usize = 1_024;
 
+/// m-lines of one kind that an offer may have beside those for the most tracks of it that there were: a line is of one
+/// kind for ever.
+const SPARE_LINES: usize = 2;
+
 /// What makes one browser different from another.
 #[derive(Clone, Debug)]
 pub struct Habits {
@@ -82,6 +86,12 @@ impl Browser {
         }
         assert!(lines.len() >= self.lines.len(), "m-lines never go away (RFC 8829 section 5.2.2)");
         self.check_tracks(&lines);
+        for kind in ["audio", "video"] {
+            let tracks = |tracks: &[Track]| tracks.iter().filter(|track| track.kind == kind).count();
+            let peak = self.page.announced.iter().map(|(_, told)| tracks(told)).max().unwrap_or_default();
+            let lines = lines.iter().filter(|line| line.kind == kind).count();
+            assert!(lines <= peak + SPARE_LINES, "{lines} m-lines of {kind}, {peak} tracks at most");
+        }
         let asks = |line: &Line| !line.rids.is_empty();
         assert!(self.habits.simulcast || !lines.iter().any(asks), "{} never said that it has layers", self.name);
         if self.lines.is_empty() && self.wants(Screen) {

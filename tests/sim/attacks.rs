@@ -14,6 +14,9 @@ use crate::sim::{Kind, Sim, addr};
 /// Where the numbers of attackers' connections begin.
 const FIRST_CONN: u64 = 1 << 32;
 
+/// The last attribute of a check, which no integrity covers (RFC 8489 section 14.7).
+const FINGERPRINT_BYTES: usize = 8;
+
 /// The name of whoever attacks as a member.
 pub const MALLORY: &str = "mallory";
 
@@ -83,7 +86,7 @@ impl Sim {
             StrangeCheck => {
                 let Some((_, destination, mut contents)) = check else { return false };
                 // Its integrity is that of another text, or it is no STUN at all.
-                let at = rng.random_range(0..contents.len());
+                let at = rng.random_range(0..contents.len() - FINGERPRINT_BYTES);
                 contents[at] ^= 1 << rng.random_range(0..8);
                 self.send_raw(stranger, destination, contents, 20);
             }

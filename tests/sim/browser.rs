@@ -10,7 +10,7 @@ use str0m::format::Codec;
 use str0m::media::{KeyframeRequestKind, Mid, Pt, SenderFeedback};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{Extension, RtpPacket, RtpWrite};
-use str0m::{Candidate, Event, Input, Output, Rtc};
+use str0m::{Candidate, Event, Input, Output, Rtc, RtcError};
 
 use crate::answering::Habits;
 use crate::certificate::certificate;
@@ -334,7 +334,13 @@ impl Browser {
 
     fn drain(&mut self, now: Instant) {
         while let Some(rtc) = &mut self.rtc {
-            match rtc.poll_output().expect("the server sends what a browser takes") {
+            let output = match rtc.poll_output() {
+                Ok(output) => output,
+                // A handshake that takes too long is the network's fault; the page comes again.
+                Err(RtcError::Dtls(_)) if self.connected_at.is_none() => return self.handle_end(),
+                Err(error) => panic!("the server sends what a browser takes: {error}"),
+            };
+            match output {
                 Output::Timeout(at) => {
                     self.rtc_timeout = at.max(now);
                     break;

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use aq_server::media::fault::{self, Site};
+
 use crate::answering::Answering;
-use crate::media::{Camera, Microphone, Rate};
+use crate::media::{Camera, Microphone, Rate, Screen};
 use crate::network::Path;
 use crate::sim::{Sim, World, addr};
 use crate::story::{millis, secs};
@@ -79,6 +81,48 @@ fn who_answers_but_never_connects_is_told_and_closed() {
     assert_eq!(bob.page.errors[0].1["retry"], true);
     assert!(bob.closed.is_some());
     sim.assert_complete("main");
+}
+
+/// Whatever panics behind the fence of one peer ends that peer: the others go on without a gap.
+#[test]
+fn a_panic_ends_one_and_nobody_else_notices() {
+    let sites = [Site::Datagram, Site::Timeout, Site::Drain, Site::Offer, Site::Answer, Site::Forward, Site::Resend];
+    for (number, site) in sites.into_iter().enumerate() {
+        let mut sim = sparse(160 + number as u64);
+        for name in ["ann", "bob", "cat", "dan"] {
+            sim.join(name);
+        }
+        sim.run(secs(3));
+        if site == Site::Resend {
+            sim.set_path("dan", Path::GOOD.with_loss(0.2));
+        }
+        fault::arm(Some((site, number as u32 % 2)));
+        for name in ["ann", "bob", "cat", "dan"] {
+            sim.dismissed.insert(name.to_owned());
+            for browser in &mut sim.browsers {
+                browser.changes += 1;
+            }
+        }
+        sim.publish("dan", Screen);
+        let at = sim.now;
+        sim.run(secs(4));
+        assert_eq!(fault::armed(), None, "{site:?} was not passed");
+        let ended = sim.browsers.iter().filter(|browser| browser.closed.is_some());
+        let ended: Vec<_> = ended.map(|browser| (browser.name.clone(), browser.page.error_codes())).collect();
+        assert!(matches!(&ended[..], [(_, codes)] if codes[..] == ["internal"]), "{site:?}: {ended:?}");
+        let names = sim.live("main");
+        assert_eq!((names.len(), sim.server.sizes()[1]), (3, 3));
+        for (one, other) in names.iter().flat_map(|one| names.iter().map(move |other| (one, other))) {
+            // Who has a bad path loses something anyway.
+            if one == other || site == Site::Resend && [one, other].contains(&&"dan".to_owned()) {
+                continue;
+            }
+            let seen = sim.watched(one, other, Microphone).expect("heard").seen.iter().map(|(when, _)| *when);
+            let seen: Vec<_> = seen.filter(|when| *when > at).collect();
+            let gap = seen.windows(2).map(|pair| pair[1] - pair[0]).max().expect("more than one");
+            assert!(gap < millis(200), "{one} did not hear {other} for {gap:?} after a panic in {site:?}");
+        }
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use aq_server::server::Input;
 use crate::sim::Sim;
 
 /// Outputs for one input, for each member and beside.
-const OUTPUTS_EACH: usize = 4;
+const OUTPUTS_EACH: usize = 5;
 const OUTPUTS_MORE: usize = 64;
 
 /// The same for each member that is woken at that instant: a flight of DTLS, reports, what was held back.
@@ -31,7 +31,10 @@ pub struct Invariants {
     /// Since the last turn.
     pub outputs: usize,
     inputs: usize,
+    last: String,
     is_idle: bool,
+    /// Somebody was to be woken anyway.
+    is_due: bool,
     idle_turns: (Option<Instant>, usize),
     members: usize,
     /// When each browser was found to be gone.
@@ -39,9 +42,11 @@ pub struct Invariants {
 }
 
 impl Invariants {
-    pub fn handle_input(&mut self, input: &Input<'_>) {
+    pub fn handle_input(&mut self, input: &Input<'_>, is_due: bool) {
+        self.is_due |= is_due;
         self.is_idle = matches!(input, Input::Timeout) && (self.inputs == 0 || self.is_idle);
         self.inputs += 1;
+        self.last = format!("{input:?}").chars().take(60).collect();
     }
 }
 
@@ -54,9 +59,9 @@ impl Sim {
         let inputs = std::mem::take(&mut self.invariants.inputs).max(1);
         let outputs = std::mem::take(&mut self.invariants.outputs);
         // Any number of members may wait for the same instant.
-        let due = if self.invariants.is_idle { DUE_EACH } else { 0 };
+        let due = if std::mem::take(&mut self.invariants.is_due) { DUE_EACH } else { 0 };
         let most = inputs * (OUTPUTS_EACH * before.max(members) + OUTPUTS_MORE) + due * before.max(members);
-        assert!(outputs <= most, "{outputs} outputs for {inputs} inputs, {members} members");
+        assert!(outputs <= most, "{outputs} outputs for {inputs} inputs, {members} members, {}", self.invariants.last);
 
         let turns = match self.invariants.idle_turns {
             (Some(at), turns) if at == now => turns + usize::from(self.invariants.is_idle),

@@ -14,6 +14,9 @@ const DESCRIPTOR: usize = 6;
 
 const MAGIC: &[u8; 4] = b"SIM!";
 
+/// Requests for keyframes of one layer in a second: three by the server's budget, and what a path does to when they come.
+const MAX_REQUESTS: usize = 6;
+
 /// Magic, publisher, source, frame, index, count, flags, layer, temporal, reference, level, height, filler length.
 const BODY: usize = 4 + 4 + 1 + 4 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 2 + 2;
 
@@ -296,6 +299,8 @@ impl Publication {
     /// The server asks for a keyframe of the layer with that name.
     pub fn handle_keyframe_request(&mut self, now: Instant, rid: Option<Rid>) {
         self.keyframe_requests.push(now);
+        let recent = self.keyframe_requests.iter().rev().take_while(|at| now - **at < Duration::from_secs(1)).count();
+        assert!(recent <= MAX_REQUESTS * self.layers.len(), "{recent} requests for keyframes in a second");
         let layer = self.layers.iter_mut().find(|layer| layer.rid == rid).expect("a layer that is sent");
         layer.want_keyframe = true;
         layer.keyframe_requests.push(now);

@@ -45,6 +45,10 @@ const CLOGGED: u64 = 20_000;
 /// The same where layers come, so that the smallest fits.
 const NARROW: u64 = 80_000;
 
+/// Repair is one part in so many of a stream, after so many bytes that are free.
+const REPAIR_PART: usize = 4;
+const REPAIR_SAVED: usize = 64 * 1024;
+
 /// How long nothing fails any more before all has to be well.
 const QUIET: Duration = secs(30);
 
@@ -446,9 +450,32 @@ impl Plan {
         for sealed in self.sim.tap.sealed.values().filter(|_| counts) {
             assert!(sealed.missing() <= lost, "{} numbers skipped, {lost} packets lost", sealed.missing());
         }
+        self.check_streams();
         for browser in &self.sim.browsers {
             let codes = browser.page.error_codes();
             assert!(codes.len() <= 1, "{} was told {codes:?}: one reason is enough", browser.name);
+        }
+    }
+
+    /// Every video begins with a keyframe, if its first packet came, and is repaired within its share.
+    fn check_streams(&self) {
+        for (tag, browser) in self.sim.browsers.iter().enumerate() {
+            let sealed = |ssrc: u32| self.sim.tap.sealed.get(&(tag as u32, ssrc));
+            for (ssrc, stream) in &browser.streams {
+                let Some(first) = stream.first_stamp.filter(|_| sealed(*ssrc).is_some_and(|s| s.first == stream.first))
+                else {
+                    continue;
+                };
+                let is_start = first.source.is_audio() || (first.keyframe && first.index == 0);
+                assert!(is_start, "{} got {first:?} first on {ssrc}", browser.name);
+            }
+            for line in &browser.lines {
+                if let [ssrc, repair] = line.ssrcs[..] {
+                    let bytes = |ssrc| sealed(ssrc).map_or(0, |sealed| sealed.bytes);
+                    let most = bytes(ssrc) / REPAIR_PART + REPAIR_SAVED;
+                    assert!(bytes(repair) <= most, "{} bytes of repair, {most} at most", bytes(repair));
+                }
+            }
         }
     }
 

@@ -437,7 +437,8 @@ impl Sim {
     /// The server gets an input.
     pub(crate) fn give(&mut self, input: Input<'_>) {
         self.trace.handle_input(self.now - self.start, &input);
-        self.invariants.handle_input(&input);
+        let is_due = self.server.next_timeout().is_some_and(|at| at <= self.now);
+        self.invariants.handle_input(&input, is_due);
         self.server.handle_input(self.now, input);
     }
 
