@@ -337,7 +337,7 @@ impl Sim {
     pub fn run_loaded(&mut self, time: Duration, share: f64) {
         let end = self.now + time;
         while self.now < end {
-            self.server.handle_input(self.now, Input::Load { share });
+            self.give(Input::Load { share });
             self.drain_server();
             self.run(Duration::from_millis(250).min(end - self.now));
         }

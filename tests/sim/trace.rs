@@ -40,6 +40,7 @@ impl Trace {
                 self.packet(at, "datagram", (*source, *destination), contents);
             }
             Input::Timeout => self.note(at, "timeout", 0, &[]),
+            Input::Load { share } => self.note(at, "load", 0, &share.to_be_bytes()),
             Input::Shutdown => self.note(at, "shutdown", 0, &[]),
         }
     }
