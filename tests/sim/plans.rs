@@ -351,6 +351,7 @@ impl Plan {
             }
             Vanished => {
                 self.sim.vanish(name);
+                self.broken.insert(tag);
                 self.sim.fired.count(fault);
             }
             // Who was not welcomed yet has no secret to come back with.
@@ -485,6 +486,21 @@ impl Plan {
         let mut lines: BTreeMap<&str, &ChatLine> = BTreeMap::new();
         for line in browsers().flat_map(|browser| &browser.page.chat).filter(|line| line.name != MALLORY) {
             assert_eq!(*lines.entry(&line.message).or_insert(line), line, "a line that is not the same for all");
+        }
+        // A line that nobody got is missed too, where nothing kept it from the server.
+        let panics = self.faults.iter().any(|fault| fault.site().is_some());
+        for (number, (said, tag)) in self.lines.iter().enumerate() {
+            let sender = &self.sim.browsers[*tag];
+            let was_in = sender.page.welcomed_at.is_some_and(|came| came < *said) && sender.room == room;
+            if panics || !was_in || self.broken.contains(tag) {
+                continue;
+            }
+            let others = browsers().filter(|browser| browser.is_live() && browser.page.id != sender.page.id);
+            for browser in others.filter(|browser| browser.page.welcomed_at.is_some_and(|came| came < *said)) {
+                let text = format!("{number} from {}", sender.name);
+                let came = browser.page.chat.iter().any(|line| line.message == text);
+                assert!(came, "{} did not get {text:?}", browser.name);
+            }
         }
         for browser in browsers().filter(|browser| browser.is_live()) {
             let came = browser.page.welcomed_at.expect("everybody was welcomed");
