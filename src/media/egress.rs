@@ -30,6 +30,9 @@ const NARROW_BPS: u64 = 800_000;
 const REPAIR_PART: f64 = 4.0;
 const REPAIR_SAVED_SECS: f64 = 0.25;
 
+/// Bytes that are saved up at least: two packets, or the largest would never be sent again over a slow path.
+const REPAIR_LEAST_SAVED: f64 = 3_000.0;
+
 /// Time between two packets of a probe, or two handfuls. Shorter is more even, and wakes the loop more often.
 const PADDING_INTERVAL: Duration = Duration::from_millis(3);
 
@@ -136,7 +139,7 @@ impl Egress {
         self.pacer.set_estimate(now, estimate_bps);
         self.is_narrow = estimate_bps < NARROW_BPS;
         let rate = estimate_bps as f64 / 8.0 / REPAIR_PART;
-        let burst = rate * REPAIR_SAVED_SECS;
+        let burst = (rate * REPAIR_SAVED_SECS).max(REPAIR_LEAST_SAVED);
         self.repair.get_or_insert(Bucket::new(now, rate, burst)).resize(rate, burst);
     }
 

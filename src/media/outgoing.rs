@@ -807,6 +807,20 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_packet_is_repaired_over_the_slowest_path_and_not_again_and_again() {
+        for (estimate, at_once, in_a_second) in [(50_000, 2, 1), (1_000_000, 5, 5)] {
+            let mut line = Line::new();
+            line.egress.estimator.handle_remb(estimate);
+            line.egress.on_estimate(line.now);
+            let mut taken = |ms| {
+                let now = line.now + Duration::from_millis(ms);
+                (0..100).take_while(|_| line.egress.take_repair(now, 1_400)).count()
+            };
+            assert_eq!((taken(0), taken(1_000)), (at_once, in_a_second), "{estimate}");
+        }
+    }
+
+    #[test]
     fn packets_without_payload_are_forwarded_and_not_repaired_for_nothing() {
         let mut line = Line::new();
         let empty = |line: &Line, number| Packet { payload: [].into(), ..packet(line.now, number) };

@@ -286,14 +286,14 @@ impl Estimator {
 
     fn is_burst(&self, standing: f64, sent: f64, received: f64) -> bool {
         let is_below = self.limit.is_some_and(|limit| self.estimate < BELOW_LIMIT * limit);
-        is_below && standing < BURST_MS && received > BURST_CAME * sent
+        is_below && has_passed(standing, sent, received)
     }
 
     fn on_over(&mut self, now: Instant, sent: f64, received: f64) {
         let standing = self.queue.standing_ms();
         // Little that is sent, or a burst that came, tells little of the path: then step by step, or a moment's jitter
         // ends it all.
-        let is_burst = standing < BURST_MS && received > BURST_CAME * sent;
+        let is_burst = has_passed(standing, sent, received);
         let is_vague = is_burst || sent < LIMITED * self.estimate;
         let share_that_came = if is_burst { 1.0 } else { (received / sent.max(1.0)).clamp(LEAST_OF_CARRIED, 1.0) };
         let carried = if is_vague { received.max(share_that_came * self.estimate) } else { received };
@@ -329,6 +329,11 @@ impl Estimator {
     fn set(&mut self, bps: f64) {
         self.estimate = bps.clamp(BOUNDS.0, BOUNDS.1);
     }
+}
+
+/// Whether what was sent has come, and no queue is left of it.
+fn has_passed(standing: f64, sent: f64, received: f64) -> bool {
+    standing < BURST_MS && received > BURST_CAME * sent
 }
 
 #[cfg(test)]
