@@ -11,6 +11,7 @@
 
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
 use str0m::media::{Direction, MediaKind, Mid};
 
 use crate::id::PeerId;
@@ -399,7 +400,7 @@ impl Negotiation {
     fn place_waiting(&mut self) {
         self.free_sets();
         for (track, kind) in std::mem::take(&mut self.waiting) {
-            let Some(set) = self.set_for(track.publisher) else {
+            let Some(set) = self.set_for(track.publisher, kind) else {
                 self.waiting.push((track, kind));
                 continue;
             };
@@ -433,29 +434,33 @@ impl Negotiation {
         }
     }
 
-    /// The set for a publisher's tracks: its own, else one that is parked, else a new one. `None` while one is
-    /// on its way to be parked: waiting for it costs a round trip, a new one would stay for ever.
-    fn set_for(&mut self, publisher: PeerId) -> Option<usize> {
+    /// The set for a publisher's track: its own, else one that is parked, else one that this offer parks and that has no
+    /// line for the track yet, else a new one. `None` while such a line is on its way to be parked: waiting for it costs
+    /// a round trip, a new one would stay for ever.
+    fn set_for(&mut self, publisher: PeerId, kind: MediaKind) -> Option<usize> {
         if let Some(own) = self.own_set(publisher) {
             return Some(own);
         }
-        let free = (0..self.sets.len()).filter(|set| self.sets[*set].is_none());
-        let mut parking = false;
-        for set in free {
-            let mut usable = self.lines.iter().filter(|line| line.is_of(set) && !line.dead).peekable();
-            if usable.peek().is_none() {
+        let (mut parking, mut is_awaited) = (None, false);
+        for set in (0..self.sets.len()).filter(|set| self.sets[*set].is_none()) {
+            let usable: SmallVec<[&Line; 4]> =
+                self.lines.iter().filter(|line| line.is_of(set) && !line.dead).collect();
+            if usable.is_empty() {
                 continue;
             }
-            if usable.all(|line| line.is_parked()) {
+            if usable.iter().all(|line| line.is_parked()) {
                 return Some(set);
             }
-            parking = true;
+            is_awaited |= usable.iter().any(|line| line.kind == kind);
+            parking.get_or_insert(set);
         }
-        if parking {
+        if is_awaited {
             return None;
         }
-        self.sets.push(None);
-        Some(self.sets.len() - 1)
+        parking.or_else(|| {
+            self.sets.push(None);
+            Some(self.sets.len() - 1)
+        })
     }
 
     fn own_set(&self, publisher: PeerId) -> Option<usize> {
@@ -753,6 +758,23 @@ mod tests {
         assert_eq!(peer.negotiation.exchange(), [(4, track(4, "a")), (5, track(4, "v"))]);
         assert_eq!(peer.offer(), []);
         assert_eq!(peer.negotiation.lines.len(), 6);
+    }
+
+    #[test]
+    fn who_needs_a_line_that_a_set_does_not_have_gets_it_with_the_offer_that_parks_the_others() {
+        use MediaKind::{Audio, Video};
+        let mut peer = Peer::new();
+        peer.negotiation.subscribe(peer.now, track(1, "v"), Video);
+        peer.round();
+        peer.negotiation.unsubscribe(peer.now, track(1, "v"));
+        peer.negotiation.subscribe(peer.now, track(2, "a"), Audio);
+        peer.negotiation.subscribe(peer.now, track(2, "v"), Video);
+        assert_eq!(peer.offer().len(), 2, "one line is parked and one is new");
+        peer.answer();
+        assert_eq!(peer.carried(), [track(2, "a")]);
+        peer.round();
+        assert_eq!(peer.carried(), [track(2, "v"), track(2, "a")]);
+        assert_eq!((peer.negotiation.lines.len(), peer.negotiation.sets.len()), (4, 1));
     }
 
     #[test]

@@ -12,6 +12,11 @@ use str0m::media::Frequency;
 /// Reports that disagree with the clock so far by more than this are a clock that was set, or nonsense.
 const PLAUSIBLE: Duration = Duration::from_secs(10);
 
+/// A packet that seems to have been captured longer ago than this counts as captured when it arrived. libwebrtc's clock
+/// of sound stands still while nothing is sent, so that until its next report all comes from the past by the pause.
+/// Shorter takes the way over a bad network for that, longer has lips out of step for longer.
+const LONGEST_WAY: Duration = Duration::from_secs(1);
+
 /// One track's last sender report.
 #[derive(Clone, Copy, Debug)]
 pub struct Report {
@@ -54,7 +59,7 @@ impl SenderClock {
             .and_then(since_report)
             .and_then(|ntp| self.local(ntp))
             .map(|captured| captured.min(now))
-            .filter(|captured| now - *captured < PLAUSIBLE)
+            .filter(|captured| now - *captured < LONGEST_WAY)
             .unwrap_or(now)
     }
 
@@ -100,5 +105,18 @@ mod tests {
         assert_eq!(clock.captured(later, Some(report), 5, Frequency::NINETY_KHZ), later);
         clock.handle_report(later, SystemTime::UNIX_EPOCH);
         assert_eq!(clock.captured(later, Some(report), 0, Frequency::NINETY_KHZ), later);
+    }
+
+    #[test]
+    fn a_clock_that_stood_still_is_not_believed() {
+        let start = Instant::now();
+        let mut clock = SenderClock::default();
+        clock.handle_report(start, SystemTime::UNIX_EPOCH);
+        let report = Some(Report { ntp: SystemTime::UNIX_EPOCH, timestamp: 0 });
+        for (arrives_ms, way_ms) in [(480, 480), (999, 999), (1_000, 0), (3_000, 0)] {
+            let arrives = start + Duration::from_millis(20 + arrives_ms);
+            let captured = clock.captured(arrives, report, 960, Frequency::FORTY_EIGHT_KHZ);
+            assert_eq!(arrives - captured, Duration::from_millis(way_ms), "{arrives_ms} ms after the report");
+        }
     }
 }

@@ -17,7 +17,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-static TARGET: OnceLock<fn(&[u8])> = OnceLock::new();
+static TARGET: OnceLock<targets::Target> = OnceLock::new();
 
 /// The inputs that the world has taken, which the next may need to fail.
 static SERIES: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
@@ -25,30 +25,35 @@ static SERIES: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 libfuzzer_sys::fuzz_target!(
     init: {
         let name = std::env::var("AQ_FUZZ_TARGET").expect("AQ_FUZZ_TARGET names a target");
-        let found = targets::TARGETS.iter().find(|(other, _)| *other == name);
-        TARGET.set(found.expect("AQ_FUZZ_TARGET is one of targets.rs").1).expect("it is set once");
-        // The hook that is there ends the process.
-        let end = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            write_series(&Path::new("target/fuzz").join(&name).join("series"));
-            end(info);
-        }));
+        let found = targets::TARGETS.into_iter().find(|(other, _)| *other == name);
+        TARGET.set(found.expect("AQ_FUZZ_TARGET is one of targets.rs")).expect("it is set once");
     },
     |data: &[u8]| {
-        let mut series = SERIES.lock().unwrap_or_else(PoisonError::into_inner);
-        if world::AGE.get() == 0 {
-            series.clear();
-        }
-        series.push(data.to_vec());
-        drop(series);
-        (TARGET.get().expect("it is set before the first input"))(data);
+        let (name, target) = TARGET.get().expect("it is set before the first input");
+        remember(name, data);
+        target(data);
     }
 );
 
-fn write_series(folder: &Path) {
-    let _ = fs::remove_dir_all(folder);
-    let _ = fs::create_dir_all(folder);
-    for (number, input) in SERIES.lock().unwrap_or_else(PoisonError::into_inner).iter().enumerate() {
+/// Writes down the inputs of a world before the last of them is played, from the second on: a process that runs out of
+/// memory or time does not come to it any more.
+fn remember(name: &str, data: &[u8]) {
+    let mut series = SERIES.lock().unwrap_or_else(PoisonError::into_inner);
+    if world::AGE.get() == 0 {
+        series.clear();
+    }
+    series.push(data.to_vec());
+    let folder = Path::new("target/fuzz").join(name).join("series");
+    let from = match series.len() {
+        1 => return,
+        2 => {
+            let _ = fs::remove_dir_all(&folder);
+            let _ = fs::create_dir_all(&folder);
+            0
+        }
+        count => count - 1,
+    };
+    for (number, input) in series.iter().enumerate().skip(from) {
         let _ = fs::write(folder.join(format!("{number:02}")), input);
     }
 }

@@ -67,6 +67,7 @@ pub struct World {
     /// Addresses that anything came from.
     heard: BTreeSet<SocketAddr>,
     chat_lines: u64,
+    pub has_exited: bool,
     /// Packets of ann's.
     sent: u32,
 }
@@ -119,6 +120,8 @@ impl Client {
 impl World {
     /// A server with ann and bob in the room `main`. Only with `media` do they connect theirs.
     pub fn take(media: bool) -> Self {
+        // Unless it is kept again.
+        AGE.set(0);
         let kept = KEPT.with_borrow_mut(|kept| kept[usize::from(media)].take());
         kept.unwrap_or_else(|| Self::new(media))
     }
@@ -146,6 +149,7 @@ impl World {
             first_conn: 2,
             heard: BTreeSet::new(),
             chat_lines: 0,
+            has_exited: false,
             sent: 0,
         };
         let answers = if media { Answers::All } else { Answers::Nothing };
@@ -369,7 +373,7 @@ impl World {
             let mut arrived = Vec::new();
             match self.server.poll_output() {
                 None => return,
-                Some(Output::Exit) => {}
+                Some(Output::Exit) => self.has_exited = true,
                 Some(Output::Close { conn }) => {
                     let client = &mut self.clients[index_of(self.first_conn, conn)];
                     assert!(std::mem::take(&mut client.is_open), "a connection is closed once");

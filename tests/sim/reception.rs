@@ -22,6 +22,10 @@ const NEIGHBOURS: usize = 600;
 /// packets arrive and by sender reports.
 const SWITCH_DRIFT: u32 = 9_000;
 
+/// RTP time by which a line may go back against a publisher who comes back to it: the server believes a report for so
+/// long after the publisher paused.
+const PAUSE_DRIFT: u32 = 90_000;
+
 /// Pictures that are remembered as decoded: more than any reference reaches.
 const REFERENCES: usize = 16;
 
@@ -79,8 +83,10 @@ impl Stream {
             let is_switch = bases.last().is_none_or(|(_, last)| {
                 let drift = base.wrapping_sub(*last) as i32;
                 let is_near = drift.unsigned_abs() <= SWITCH_DRIFT;
-                // The simulated publisher's clock stands still while it sends nothing, the line's goes on.
-                (self.layer != stamp.layer || is_missing) && is_near || others && (is_near || drift > 0)
+                // The simulated publisher's clock stands still while it sends nothing, and the line's goes on: by how much
+                // is known within a second until the next report.
+                let is_later = drift > -(PAUSE_DRIFT as i32);
+                (self.layer != stamp.layer || is_missing) && is_near || others && is_later
             });
             assert!(is_switch, "the timestamp of {stamp:?} does not advance as it was sent: {base}, {bases:?}");
             bases.push((stamp.layer, base));
