@@ -15,6 +15,7 @@ use str0m::crypto::dtls::{
 };
 use str0m::crypto::{CryptoError, CryptoProvider, from_feature_flags};
 
+use crate::media::opening::Noting;
 use crate::media::srtp::Exported;
 
 static SHARED: SharedDtls = SharedDtls { config: OnceLock::new() };
@@ -28,9 +29,9 @@ pub fn take_exported() -> Option<Exported> {
     EXPORTED.take()
 }
 
-/// str0m's cryptography, with its DTLS replaced by ours.
+/// str0m's cryptography, with its DTLS replaced by ours, and ciphers that tell what they open.
 pub fn crypto_provider() -> CryptoProvider {
-    CryptoProvider { dtls_provider: &SHARED, ..from_feature_flags() }
+    CryptoProvider { dtls_provider: &SHARED, srtp_provider: &Noting, ..from_feature_flags() }
 }
 
 /// Makes DTLS endpoints that share one configuration.

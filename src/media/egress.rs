@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::bucket::Bucket;
 use crate::datagrams::{Datagrams, Route};
+use crate::media::bandwidth::arrivals::Arrivals;
 use crate::media::bandwidth::estimator::Estimator;
 use crate::media::bandwidth::history::History;
 use crate::media::bandwidth::pacer::Pacer;
@@ -199,6 +200,17 @@ impl Egress {
     /// A stream has just begun: its first report is not to wait for the others'.
     pub fn hasten_report(&mut self, now: Instant) {
         self.next_report = self.next_report.min(now);
+    }
+
+    /// Tells what has come, as far as that is due.
+    pub fn acknowledge(&mut self, now: Instant, arrivals: &mut Arrivals, media: u32, datagrams: &mut Datagrams) {
+        while arrivals.due().is_some_and(|due| due <= now) {
+            let buffer = datagrams.buffer();
+            let start = buffer.len();
+            arrivals.write(now, self.reporter, media, buffer);
+            self.srtp.seal_rtcp(buffer, start);
+            datagrams.finish(self.route);
+        }
     }
 
     /// Sends reports on what was sent since the last time, when it is time. It needs no timer: who is sent nothing needs

@@ -36,14 +36,25 @@ impl Ids {
 pub struct Elements(SmallVec<[u8; 24]>);
 
 impl Elements {
-    /// Takes those of `wanted` out of a packet that str0m has understood.
+    /// Takes those of `wanted` out of a packet that str0m understands.
     pub fn read(packet: &[u8], wanted: Ids) -> Self {
-        let mut elements = Self::default();
-        elements.try_read(packet, wanted);
-        elements
+        Self::read_apart(packet, wanted, 0).0
     }
 
-    fn try_read(&mut self, packet: &[u8], mut wanted: Ids) -> Option<()> {
+    /// The same, and apart from them the value of one more, which is not passed on.
+    pub fn read_apart(packet: &[u8], wanted: Ids, apart: u8) -> (Self, Option<&[u8]>) {
+        let (mut elements, mut found) = (Self::default(), None);
+        elements.try_read(packet, wanted, apart, &mut found);
+        (elements, found)
+    }
+
+    fn try_read<'a>(
+        &mut self,
+        packet: &'a [u8],
+        mut wanted: Ids,
+        apart: u8,
+        found: &mut Option<&'a [u8]>,
+    ) -> Option<()> {
         let first = packet.first()?;
         if first & 0x10 == 0 {
             return None;
@@ -69,6 +80,8 @@ impl Elements {
                 // Each comes once.
                 wanted.0 &= !(1 << id);
                 self.push(id, value);
+            } else if id == apart {
+                *found = found.or(Some(value));
             }
             rest = &after[length..];
         }

@@ -16,6 +16,7 @@ pub mod keyframe;
 pub mod layers;
 pub mod negotiation;
 pub mod numbering;
+pub mod opening;
 pub mod outgoing;
 pub mod packet;
 pub mod peer;

@@ -443,8 +443,7 @@ impl Negotiation {
         }
         let (mut parking, mut is_awaited) = (None, false);
         for set in (0..self.sets.len()).filter(|set| self.sets[*set].is_none()) {
-            let usable: SmallVec<[&Line; 4]> =
-                self.lines.iter().filter(|line| line.is_of(set) && !line.dead).collect();
+            let usable: SmallVec<[&Line; 4]> = self.lines.iter().filter(|line| line.is_of(set) && !line.dead).collect();
             if usable.is_empty() {
                 continue;
             }

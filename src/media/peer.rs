@@ -23,6 +23,7 @@ use crate::datagrams::{Datagrams, Route};
 use crate::id::Names;
 use crate::media::addresses::Validated;
 use crate::media::allowance::Allowance;
+use crate::media::bandwidth::arrivals::Arrivals;
 use crate::media::codec::dependency::Structure;
 use crate::media::egress::Egress;
 use crate::media::elements::Elements;
@@ -37,7 +38,7 @@ use crate::media::sdp::{RIDS, SdpRefusal, check_answer, with_simulcast, without_
 use crate::media::sending::Sending;
 use crate::media::srtp::{Exported, Srtp};
 use crate::media::wallclock::{Report, SenderClock};
-use crate::media::{codec, dtls};
+use crate::media::{codec, dtls, opening};
 use crate::track::Source;
 
 /// SSRCs that one peer may send, repair streams not counted. More are dropped.
@@ -83,6 +84,8 @@ pub struct Peer {
     /// Camera lines that it sends without layers; that stays so, since simulcast can't be added to them later.
     single: Vec<Mid>,
     clock: SenderClock,
+    /// By their transport-wide numbers.
+    arrivals: Arrivals,
     allowance: Allowance,
     /// Where str0m sent its last DTLS packet.
     transport: Option<Route>,
@@ -148,7 +151,7 @@ impl Peer {
     pub const fn max_bytes(tracks: usize) -> usize {
         let lines = tracks + MAX_SENDING_LINES + MAX_DEAD_LINES;
         let engine = ENGINE_BYTES + lines * ENGINE_LINE_BYTES;
-        engine + 2 * MAX_SSRCS * size_of::<Stream>() + Sending::max_bytes(tracks + MAX_DEAD_LINES)
+        engine + Arrivals::MAX_BYTES + 2 * MAX_SSRCS * size_of::<Stream>() + Sending::max_bytes(tracks + MAX_DEAD_LINES)
     }
 
     /// A peer that has not offered anything yet.
@@ -171,6 +174,7 @@ impl Peer {
             simulcast,
             single: Vec::new(),
             clock: SenderClock::default(),
+            arrivals: Arrivals::new(now),
             allowance,
             transport: None,
             exported: None,
@@ -291,7 +295,7 @@ impl Peer {
             return Ok(None);
         };
         let input = Input::Receive(now, receive);
-        let mut validated = None;
+        let (mut validated, mut number) = (None, None);
         if is_stun(contents) {
             // The address that media goes to has its own allowance: nobody can use it up but who is there.
             let is_way = self.sending.egress.as_ref().is_some_and(|egress| egress.route.remote == route.remote);
@@ -313,10 +317,16 @@ impl Peer {
             if is_media(contents) && !self.allowance.take_packet(now, contents.len()) {
                 return Ok(None);
             }
-            self.arrived = (Some(route), Elements::read(contents, MEDIA_IDS));
+            let (elements, apart) = Elements::read_apart(contents, MEDIA_IDS, TRANSPORT_CC_ID);
+            number = apart.and_then(|value| Some(u16::from_be_bytes(value.try_into().ok()?)));
+            self.arrived = (Some(route), elements);
+            opening::take_opened();
         }
         self.rtc.handle_input(input).map_err(PeerError::Engine)?;
         self.collect_keys();
+        if let Some(number) = number.filter(|_| opening::take_opened()) {
+            self.arrivals.handle_packet(now, number);
+        }
         Ok(validated)
     }
 
@@ -380,6 +390,10 @@ impl Peer {
             Some(sent) => PeerEvent::Lost { line, sent },
             None => PeerEvent::KeyframeRequest { line },
         }));
+        if self.arrivals.due().is_some_and(|due| due <= now) {
+            let media = self.incoming.first().map_or(0, |stream| *stream.ssrc);
+            self.sending.acknowledge(now, &mut self.arrivals, media, datagrams);
+        }
         loop {
             let output = self.rtc.poll_output().map_err(PeerError::Engine)?;
             self.collect_keys();
@@ -417,7 +431,8 @@ impl Peer {
             Phase::Lost { since } => Some(since + RECOVERY_TIMEOUT),
             Phase::Signaling | Phase::Connected => None,
         };
-        [self.next_timeout, own, self.negotiation.answer_due(), self.negotiation.offer_due()]
+        let arrivals = self.arrivals.due();
+        [self.next_timeout, own, arrivals, self.negotiation.answer_due(), self.negotiation.offer_due()]
             .into_iter()
             .flatten()
             .min()

@@ -33,6 +33,10 @@ const DEPENDENCY_DESCRIPTOR: &str =
 /// The id of the element that tells how loud a packet is (RFC 6464).
 const AUDIO_LEVEL_ID: u8 = 1;
 
+/// <https://datatracker.ietf.org/doc/html/draft-holmer-rmcat-transport-wide-cc-extensions-01>, under the name that is
+/// in use.
+const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+
 /// The id of the element that numbers the packets of all lines, for the receiver to say when each came
 /// (draft-holmer-rmcat-transport-wide-cc-extensions-01).
 pub const TRANSPORT_CC_ID: u8 = 3;
@@ -184,20 +188,23 @@ fn index_of(codec: Codec) -> Option<usize> {
 fn extensions() -> ExtensionMap {
     let mut map = ExtensionMap::empty();
     map.set(AUDIO_LEVEL_ID, Extension::AudioLevel);
-    map.set(TRANSPORT_CC_ID, Extension::TransportSequenceNumber);
+    map.set(TRANSPORT_CC_ID, Extension::with_serializer(TRANSPORT_CC, Unread { of_audio: true }));
     map.set(MID_ID, Extension::RtpMid);
     map.set(5, Extension::AbsoluteCaptureTime);
     map.set(6, Extension::PlayoutDelay);
-    map.set(DEPENDENCY_ID, Extension::with_serializer(DEPENDENCY_DESCRIPTOR, Unread));
+    map.set(DEPENDENCY_ID, Extension::with_serializer(DEPENDENCY_DESCRIPTOR, Unread { of_audio: false }));
     map.set(10, Extension::RtpStreamId);
     map.set(11, Extension::RepairedRtpStreamId);
     map.set(13, Extension::VideoOrientation);
     map
 }
 
-/// An extension that is negotiated, and passed on without str0m reading it.
+/// An extension of video that is negotiated, and that str0m does not read.
 #[derive(Debug)]
-struct Unread;
+struct Unread {
+    /// And of audio.
+    of_audio: bool,
+}
 
 impl ExtensionSerializer for Unread {
     fn write_to(&self, _: &mut [u8], _: &ExtensionValues) -> usize {
@@ -213,7 +220,7 @@ impl ExtensionSerializer for Unread {
     }
 
     fn is_audio(&self) -> bool {
-        false
+        self.of_audio
     }
 
     fn requires_two_byte_form(&self, _: &ExtensionValues) -> bool {

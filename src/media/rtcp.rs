@@ -9,7 +9,7 @@ use crate::media::bandwidth::feedback::TRANSPORT_WIDE;
 const SENDER_REPORT: u8 = 200;
 const RECEIVER_REPORT: u8 = 201;
 const BYE: u8 = 203;
-const TRANSPORT_FEEDBACK: u8 = 205;
+pub(super) const TRANSPORT_FEEDBACK: u8 = 205;
 const PAYLOAD_FEEDBACK: u8 = 206;
 const EXTENDED_REPORT: u8 = 207;
 

@@ -11,6 +11,7 @@ use crate::datagrams::{Datagrams, Route};
 use crate::id::Names;
 use crate::media::addresses::Addresses;
 use crate::media::allowance::Allowance;
+use crate::media::bandwidth::arrivals::Arrivals;
 use crate::media::egress::{self, Egress};
 use crate::media::fault::PeerError;
 use crate::media::forward::FIRST_SEQ_NO_LIMIT;
@@ -343,6 +344,15 @@ impl Sending {
             let lines = self.lines.iter_mut().flatten();
             let reports = lines.filter_map(|outgoing| outgoing.poll_report(now, egress::ntp(profile.unix(now))));
             egress.report(now, reports, datagrams);
+        }
+    }
+
+    /// Tells what has come from the peer, which sends `media` among others.
+    pub fn acknowledge(&mut self, now: Instant, arrivals: &mut Arrivals, media: u32, datagrams: &mut Datagrams) {
+        if !self.has_way(now) {
+            arrivals.skip();
+        } else if let Some(egress) = &mut self.egress {
+            egress.acknowledge(now, arrivals, media, datagrams);
         }
     }
 

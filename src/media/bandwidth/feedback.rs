@@ -10,15 +10,15 @@ const STATUSES: u16 = 2_048;
 
 /// Microseconds of the unit of the reference time. The time has 24 bits, and 2^24 units are a multiple of 2^32
 /// microseconds: so it wraps where a `u32` does, and differences hold across it.
-const REFERENCE_MICROS: u32 = 64_000;
+pub(super) const REFERENCE_MICROS: u32 = 64_000;
 
 /// Microseconds of the unit of a delta.
-const DELTA_MICROS: u32 = 250;
+pub(super) const DELTA_MICROS: u32 = 250;
 
 /// What a packet's symbol says.
-const NOT_RECEIVED: u16 = 0;
-const SMALL_DELTA: u16 = 1;
-const LARGE_DELTA: u16 = 2;
+pub(super) const NOT_RECEIVED: u16 = 0;
+pub(super) const SMALL_DELTA: u16 = 1;
+pub(super) const LARGE_DELTA: u16 = 2;
 
 /// A message, read status after status: the packet's number, and when it came in microseconds of the receiver's own
 /// clock, modulo 2^32. It ends where the message contradicts itself; what came before counts.

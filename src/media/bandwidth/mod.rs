@@ -1,6 +1,7 @@
 //! The bandwidth towards one subscriber: how much the path carries, estimated where the packets are sent, from what
 //! the receiver says of each (draft-ietf-rmcat-gcc-02).
 
+pub mod arrivals;
 pub mod estimator;
 pub mod feedback;
 pub mod history;
