@@ -34,7 +34,7 @@ use crate::media::outgoing::Sent;
 use crate::media::packet::{MAX_PAYLOAD, Packet};
 use crate::media::profile::{DEPENDENCY_ID, MEDIA_IDS, PayloadTypes, Profile, TRANSPORT_CC_ID};
 use crate::media::rtcp;
-use crate::media::sdp::{RIDS, SdpRefusal, check_answer, with_simulcast, without_candidates};
+use crate::media::sdp::{RIDS, SdpRefusal, check_answer, named, unnamed, with_simulcast, without_candidates};
 use crate::media::sending::Sending;
 use crate::media::srtp::{Exported, Srtp};
 use crate::media::wallclock::{Report, SenderClock};
@@ -229,7 +229,7 @@ impl Peer {
             return Ok(None);
         };
         self.pending = Some(pending);
-        let offer = offer.to_sdp_string();
+        let offer = named(&offer.to_sdp_string());
         Ok(Some(if self.simulcast { with_simulcast(&offer, &self.layered_lines()) } else { offer }))
     }
 
@@ -247,7 +247,7 @@ impl Peer {
         let pending = self.pending.take().ok_or(PeerError::UnexpectedAnswer)?;
         check_answer(sdp, self.offered_lines())
             .map_err(|refusal: SdpRefusal| PeerError::BadAnswer(format!("{refusal:?}")))?;
-        let sdp = without_candidates(sdp);
+        let sdp = unnamed(&without_candidates(sdp));
         let bad = |error: &dyn std::fmt::Display| PeerError::BadAnswer(error.to_string());
         let answer = SdpAnswer::from_sdp_string(&sdp).map_err(|error| bad(&error))?;
         self.rtc.sdp_api().accept_answer(pending, answer).map_err(|error| bad(&error))?;

@@ -16,6 +16,7 @@ use crate::clock::Wall;
 use crate::config::VideoCodec;
 use crate::media::dtls;
 use crate::media::elements::{Elements, Ids};
+use crate::media::sdp::UNREAD_TRANSPORT_CC;
 
 /// Payload types of video and its repair; dynamic ones (RFC 3551 section 6).
 pub const VIDEO_PAYLOAD_TYPES: Range<u8> = 96..104;
@@ -32,10 +33,6 @@ const DEPENDENCY_DESCRIPTOR: &str =
 
 /// The id of the element that tells how loud a packet is (RFC 6464).
 const AUDIO_LEVEL_ID: u8 = 1;
-
-/// <https://datatracker.ietf.org/doc/html/draft-holmer-rmcat-transport-wide-cc-extensions-01>, under the name that is
-/// in use.
-const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 
 /// The id of the element that numbers the packets of all lines, for the receiver to say when each came
 /// (draft-holmer-rmcat-transport-wide-cc-extensions-01).
@@ -188,7 +185,7 @@ fn index_of(codec: Codec) -> Option<usize> {
 fn extensions() -> ExtensionMap {
     let mut map = ExtensionMap::empty();
     map.set(AUDIO_LEVEL_ID, Extension::AudioLevel);
-    map.set(TRANSPORT_CC_ID, Extension::with_serializer(TRANSPORT_CC, Unread { of_audio: true }));
+    map.set(TRANSPORT_CC_ID, Extension::with_serializer(UNREAD_TRANSPORT_CC, Unread { of_audio: true }));
     map.set(MID_ID, Extension::RtpMid);
     map.set(5, Extension::AbsoluteCaptureTime);
     map.set(6, Extension::PlayoutDelay);
@@ -254,7 +251,7 @@ mod tests {
         let mut answered = ExtensionMap::empty();
         answered.set(1, Extension::AudioLevel);
         answered.set(MID_ID, Extension::RtpMid);
-        answered.set(3, Extension::TransportSequenceNumber);
+        answered.set(TRANSPORT_CC_ID, Extension::with_serializer(UNREAD_TRANSPORT_CC, Unread { of_audio: true }));
         answered.set(6, Extension::AbsoluteCaptureTime);
         assert_eq!(profile.accepted(&answered), Ids(1 << 1 | 1 << TRANSPORT_CC_ID | 1 << MID_ID));
     }

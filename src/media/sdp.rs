@@ -80,6 +80,22 @@ pub fn with_simulcast(offer: &str, mids: &[Mid]) -> String {
     asking
 }
 
+/// The element with the transport-wide number of a packet, as SDP calls it.
+const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+
+/// The same for str0m, which would read it under its own name. See `bandwidth::arrivals`.
+pub const UNREAD_TRANSPORT_CC: &str = "unread:transport-wide-cc";
+
+/// An offer of str0m's with the name of what it does not read.
+pub fn named(sdp: &str) -> String {
+    sdp.replace(UNREAD_TRANSPORT_CC, TRANSPORT_CC)
+}
+
+/// An answer for str0m, which is not to read that.
+pub fn unnamed(sdp: &str) -> String {
+    sdp.replace(TRANSPORT_CC, UNREAD_TRANSPORT_CC)
+}
+
 /// The answer without its candidates: addresses are learned from authenticated checks only, so that none is ever sent
 /// to unasked.
 pub fn without_candidates(sdp: &str) -> String {
