@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info};
 use rustc_hash::FxHashMap;
+use str0m::media::Mid;
 
 use crate::bucket::Bucket;
 use crate::clock::Wall;
@@ -271,6 +272,8 @@ struct Member {
     queue: Vec<Queued>,
     /// Video that may not leave yet.
     held: VecDeque<Held>,
+    /// How many layers are wanted of m-lines on which it sends nothing now, as it was last told, if not all.
+    told: BTreeMap<Mid, u8>,
     /// How far back the last packet was that filled a probe.
     padded: u16,
     is_dirty: bool,

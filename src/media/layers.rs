@@ -149,6 +149,12 @@ impl Layers {
         is_due
     }
 
+    /// The publisher was told of an earlier track of the same m-line that so many layers are wanted, and has heard nothing
+    /// else.
+    pub fn resume(&mut self, told: u8) {
+        self.told = Some(told);
+    }
+
     /// How many layers the publisher was last told that anybody wants.
     pub fn told(&self) -> u8 {
         self.told.unwrap_or(LAYERS as u8)

@@ -1,6 +1,6 @@
 //! Members: joining, leaving, and what they say to each other.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use log::{Level, debug, error, info, log, warn};
@@ -73,6 +73,7 @@ impl Server {
             seats: Seats::new(now),
             queue: Vec::new(),
             held: VecDeque::new(),
+            told: BTreeMap::new(),
             padded: 0,
             is_dirty: false,
             offer_queued: false,

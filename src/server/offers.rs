@@ -7,6 +7,7 @@ use super::Server;
 use super::members::media_kind;
 use crate::id::PeerId;
 use crate::media::fault::{Site, guarded};
+use crate::media::layers::LAYERS;
 use crate::media::negotiation::{Agreed, TrackId};
 use crate::media::sdp;
 use crate::room::Track;
@@ -104,7 +105,10 @@ impl Server {
         let Some(index) = tracks.iter().position(|published| published.mid == track.mid) else {
             return;
         };
-        let source = tracks.remove(index).source;
+        let Track { source, layers, .. } = tracks.remove(index);
+        if layers.told() < LAYERS as u8 {
+            publisher.told.insert(track.mid, layers.told());
+        }
         let room = publisher.participant.room.clone();
         let others: Vec<PeerId> = self.others(&room).filter(|other| *other != track.publisher).collect();
         for other in others {
@@ -149,7 +153,11 @@ impl Server {
             MediaKind::Audio => Kind::Audio,
             MediaKind::Video => Kind::Video,
         };
-        member.participant.tracks.push(Track::new(mid, published, source));
+        let mut track = Track::new(mid, published, source);
+        if let Some(told) = member.told.remove(&mid) {
+            track.layers.resume(told);
+        }
+        member.participant.tracks.push(track);
         let room = member.participant.room.clone();
         info!("{id} publishes {published:?} of {source:?} in room {room:?}");
         let others: Vec<PeerId> = self.others(&room).filter(|other| *other != id).collect();

@@ -311,7 +311,7 @@ impl Publication {
     /// Switches layers off that are not wanted, and on again those that are.
     pub fn want_layers(&mut self, rids: &[String]) {
         for layer in &mut self.layers {
-            let is_wanted = layer.rid.is_none_or(|rid| rids.iter().any(|wanted| **wanted == *rid));
+            let is_wanted = layer.rid.map_or(!rids.is_empty(), |rid| rids.iter().any(|wanted| **wanted == *rid));
             layer.want_keyframe |= is_wanted && !layer.is_active;
             layer.is_active = is_wanted;
         }

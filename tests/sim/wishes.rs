@@ -1,6 +1,6 @@
 //! Layers that are sent because somebody wants them, and no others.
 
-use crate::media::{Camera, Microphone};
+use crate::media::{Camera, Microphone, Screen};
 use crate::sim::Sim;
 use crate::story::{millis, secs};
 
@@ -61,6 +61,27 @@ fn a_layer_that_nobody_watches_goes_off_and_is_back_as_soon_as_it_is_wanted() {
     assert!(sim.hears("bob", "ann") && sim.hears("cat", "ann"), "sound has no layers");
     assert!(sim.longest_gap("bob", "ann", Microphone, sim.now - secs(20)) < millis(60));
     sim.assert_no_gaps();
+}
+
+#[test]
+fn what_nobody_watched_is_seen_when_it_is_published_again() {
+    let mut sim = Sim::new(772);
+    sim.join_with_layers("ann");
+    sim.publish("ann", Screen);
+    sim.run(secs(5));
+    let told = sim.browser("ann").page.wanted_layers.values();
+    assert_eq!(told.filter(|rids| rids.is_empty()).count(), 2, "nobody is there");
+    for source in [Camera, Screen] {
+        sim.unpublish("ann", source);
+    }
+    sim.run(secs(1));
+    sim.watch("bob");
+    sim.run(secs(1));
+    for source in [Camera, Screen] {
+        sim.publish("ann", source);
+        sim.run(secs(1));
+        assert!(sim.gets("bob", "ann", source), "{source:?}");
+    }
 }
 
 #[test]
