@@ -42,6 +42,8 @@ pub struct Habits {
     pub answering: Answering,
     /// Its own addresses.
     pub addrs: Vec<SocketAddr>,
+    /// It counts what becomes of its packets.
+    pub has_stats: bool,
     /// Other parameters of the WebSocket's URL.
     pub query: String,
 }

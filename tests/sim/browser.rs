@@ -10,6 +10,7 @@ use str0m::format::Codec;
 use str0m::media::{KeyframeRequestKind, Mid, Pt, SenderFeedback};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{Extension, RtpPacket, RtpWrite};
+use str0m::stats::PeerStats;
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcError};
 
 use crate::answering::Habits;
@@ -51,6 +52,8 @@ pub struct Browser {
     /// By publishing browser and source.
     pub watched: BTreeMap<(u32, Source), Watched>,
     pub sender_reports: Vec<SenderFeedback>,
+    /// What it counts, if it does.
+    pub stats: Vec<PeerStats>,
     /// RTP packets as they came, where a test looks closer.
     pub packets: Option<Vec<(Stamp, RtpPacket)>>,
     /// The same of video in other codecs than VP8, where it is expected; nothing else looks at it then.
@@ -83,6 +86,7 @@ impl Browser {
     pub fn new(now: Instant, name: &str, room: &str, tag: u32, rate: Rate, habits: Habits) -> Self {
         let mut config = Rtc::builder()
             .set_rtp_mode(true)
+            .set_stats_interval(habits.has_stats.then_some(Duration::from_secs(1)))
             .set_dtls_cert(certificate())
             .set_rtcp_report_interval_audio(Duration::from_secs(1))
             .set_extension(5, Extension::AbsoluteCaptureTime)
@@ -116,6 +120,7 @@ impl Browser {
             streams: BTreeMap::new(),
             watched: BTreeMap::new(),
             sender_reports: Vec::new(),
+            stats: Vec::new(),
             packets: None,
             encoded: None,
             lines: Vec::new(),
@@ -371,6 +376,7 @@ impl Browser {
                 }
             }
             Event::SenderFeedback(report) => self.sender_reports.push(report),
+            Event::PeerStats(stats) => self.stats.push(stats),
             _ => {}
         }
     }

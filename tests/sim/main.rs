@@ -10,6 +10,7 @@
 //! A seed fixes everything but what the cryptographic library draws for itself: two runs of one plan give the same trace
 //! (`plans`, `trace`, `chance`).
 
+mod acknowledging;
 mod answering;
 mod attacks;
 mod browser;

@@ -284,6 +284,7 @@ impl Sim {
             answer_delay: Duration::from_millis(15),
             answering: Answering::Properly,
             addrs: vec![addr(&format!("198.51.{}.{}:{}", tag / 200, tag % 200 + 1, 40_000 + tag))],
+            has_stats: false,
             query: String::new(),
         }
     }
