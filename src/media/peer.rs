@@ -409,6 +409,10 @@ impl Peer {
                     if !is_stun(&transmit.contents) {
                         // str0m stays with the pair that was nominated until it is lost.
                         route = self.sending.egress.as_ref().map_or(route, |egress| egress.route);
+                        // Without consent nothing goes there, reports neither (RFC 7675 section 5.1).
+                        if !self.sending.addresses.holds(now, route.remote) {
+                            continue;
+                        }
                         self.transport = Some(route);
                     }
                     datagrams.push(route, &transmit.contents);

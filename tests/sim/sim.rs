@@ -474,7 +474,7 @@ impl Sim {
             }
             Kind::UpBytes { .. } | Kind::UpEof { .. } | Kind::UpGone { .. } => return false,
             Kind::UpDatagram { source, destination, contents } => {
-                self.tap.handle_ingress(source, destination, &contents);
+                self.tap.handle_ingress(self.now, source, destination, &contents);
                 self.give(Input::Datagram { source, destination, contents: &contents });
             }
             Kind::DownBytes { tag, bytes } => {
@@ -596,7 +596,7 @@ impl Sim {
             self.browsers[*tag].habits.addrs.contains(&destination) || self.links[*tag].public.contains(&destination)
         };
         let tag = (0..self.browsers.len()).find(knows).expect("a datagram to nobody");
-        self.tap.handle_egress(tag as u32, source, destination, contents);
+        self.tap.handle_egress(self.now, tag as u32, source, destination, contents);
         let links = &mut self.links[tag];
         if links.refuses {
             links.down.lost_rtp += u64::from(rtp_header(contents).is_some());

@@ -3,8 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use crate::network::rtp_header;
+
+/// How long a check is consent to more than answers (RFC 7675 section 5.1).
+const CONSENT: Duration = Duration::from_secs(15);
 
 /// Everything that the server sent to one address.
 #[derive(Default)]
@@ -24,6 +28,8 @@ struct Remote {
     bytes_out: usize,
     /// The server has answered a check that came from there, which it does only where the check shows the password.
     is_validated: bool,
+    /// When the last check came from there.
+    checked: Option<Instant>,
 }
 
 /// The packets of one outgoing SSRC.
@@ -46,13 +52,24 @@ impl Sealed {
 
 impl Tap {
     /// A datagram reached the server.
-    pub fn handle_ingress(&mut self, source: SocketAddr, destination: SocketAddr, contents: &[u8]) {
-        self.remotes.entry(source).or_default().bytes_in += contents.len();
+    pub fn handle_ingress(&mut self, now: Instant, source: SocketAddr, destination: SocketAddr, contents: &[u8]) {
+        let remote = self.remotes.entry(source).or_default();
+        remote.bytes_in += contents.len();
+        if is_stun(contents) {
+            remote.checked = Some(now);
+        }
         self.asked.insert((source, destination));
     }
 
     /// The server sends a datagram to the browser with this number.
-    pub fn handle_egress(&mut self, tag: u32, source: SocketAddr, destination: SocketAddr, contents: &[u8]) {
+    pub fn handle_egress(
+        &mut self,
+        now: Instant,
+        tag: u32,
+        source: SocketAddr,
+        destination: SocketAddr,
+        contents: &[u8],
+    ) {
         assert!(self.asked.contains(&(destination, source)), "{source} answers {destination}, which never wrote to it");
         assert!(contents.len() <= 1_472, "a datagram of {} bytes is fragmented", contents.len());
         let remote = self.remotes.entry(destination).or_default();
@@ -64,6 +81,8 @@ impl Tap {
             assert!(bytes_out <= bytes_in, "{bytes_out} bytes for {bytes_in} of {destination}");
             remote.is_validated = true;
         }
+        let has_consent = remote.checked.is_some_and(|checked| now <= checked + CONSENT);
+        assert!(has_consent || is_stun(contents), "{destination} gets what it has shown no consent for lately");
         let Some((ssrc, seq_no)) = rtp_header(contents) else {
             return;
         };
@@ -83,4 +102,9 @@ impl Tap {
         // RFC 7714 section 8.2: an index that is used for two packets gives the key away.
         assert!(before.is_none_or(|before| before == hasher.finish()), "SSRC {ssrc}: {extended} was sealed twice");
     }
+}
+
+/// RFC 7983: the first byte of STUN is 0 to 3.
+fn is_stun(contents: &[u8]) -> bool {
+    contents.first().is_some_and(|first| *first <= 3)
 }
