@@ -336,6 +336,68 @@ mod tests {
         }
     }
 
+    /// Numbers of the datagrams of a burst that come.
+    #[cfg(target_os = "linux")]
+    fn numbers(udp: &mut Udp, count: usize) -> Vec<u8> {
+        receive(udp, count).into_iter().map(|(.., contents)| contents[0]).collect()
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_the_system_refuses_is_counted_and_dropped_and_all_else_leaves() {
+        use libc::{
+            EACCES, ECONNREFUSED, EHOSTUNREACH, EINVAL, EMSGSIZE, ENETDOWN, ENETUNREACH, ENOBUFS, ENOMEM, EPERM,
+        };
+        let errors =
+            [EACCES, ECONNREFUSED, EHOSTUNREACH, EINVAL, EMSGSIZE, ENETDOWN, ENETUNREACH, ENOBUFS, ENOMEM, EPERM];
+        for (error, batches) in errors.into_iter().flat_map(|error| [(error, true), (error, false)]) {
+            let (mut sender, mut ann, mut bob) = (bind(), bind(), bind());
+            sender.socket.batches = batches;
+            let segmentation = sender.segmentation;
+            let burst = burst([route(&sender, &ann), route(&sender, &bob)]);
+            let each: Vec<u8> = (0..9).collect();
+            // What goes to one.
+            sender.socket.refusal = Some((Some(ann.local_addr()), error));
+            sender.send(&burst);
+            assert_eq!((sender.counters.dropped, sender.counters.sent), (9, 9), "{error}");
+            assert_eq!(numbers(&mut bob, 9), each, "{error}");
+            // What goes to anybody, for longer than it takes to believe that the kernel can't segment.
+            sender.socket.refusal = Some((None, error));
+            for _ in 0..REFUSED_RUNS {
+                sender.send(&burst);
+            }
+            assert!(sender.flush(), "nothing waits for what is refused");
+            assert_eq!(sender.counters.dropped, 9 + 18 * u64::from(REFUSED_RUNS), "{error}");
+            sender.socket.refusal = None;
+            sender.send(&burst);
+            assert_eq!((numbers(&mut ann, 9), numbers(&mut bob, 9)), (each.clone(), each), "{error}");
+            assert_eq!(sender.segmentation, segmentation, "{error}");
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_finds_the_socket_full_leaves_later_in_order_as_far_as_it_is_kept() {
+        let (mut sender, mut ann, mut bob) = (bind(), bind(), bind());
+        let burst = burst([route(&sender, &ann), route(&sender, &bob)]);
+        sender.socket.refusal = Some((Some(bob.local_addr()), libc::EAGAIN));
+        sender.send(&burst);
+        sender.send(&burst);
+        assert!(!sender.flush());
+        assert_eq!((sender.counters.sent, sender.counters.dropped), (9, 0), "what comes later waits behind");
+        sender.socket.refusal = None;
+        assert!(sender.flush());
+        let twice: Vec<u8> = (0..9).chain(0..9).collect();
+        assert_eq!((numbers(&mut ann, 18), numbers(&mut bob, 18)), (twice.clone(), twice));
+        sender.socket.refusal = Some((None, libc::EAGAIN));
+        for sent in 1..=200 {
+            sender.send(&burst);
+            assert!(sender.pending.len() <= QUEUE);
+            assert_eq!(sender.counters.dropped + sender.pending.len() as u64, 18 * sent);
+        }
+        assert!(sender.counters.dropped > 0);
+    }
+
     #[test]
     fn a_kernel_that_refuses_runs_gets_datagrams_and_nothing_is_lost() {
         let (mut sender, mut ann) = (bind(), bind());

@@ -46,6 +46,9 @@ pub struct Socket {
     room: usize,
     /// Whether the system moves many messages in one call.
     pub batches: bool,
+    /// What goes to this address, or anywhere, fails with this error.
+    #[cfg(all(test, target_os = "linux"))]
+    pub refusal: Option<(Option<SocketAddr>, libc::c_int)>,
 }
 
 /// The head of one message of a batch, as `recvmmsg` and `sendmmsg` have it.
@@ -98,7 +101,15 @@ impl Socket {
         let socket: std::net::UdpSocket = socket.into();
         let local = socket.local_addr()?;
         let socket = UdpSocket::from_std(socket);
-        Ok(Self { socket, local, receive: Receive::new(), room: SMALL_BATCH, batches: cfg!(target_os = "linux") })
+        Ok(Self {
+            socket,
+            local,
+            receive: Receive::new(),
+            room: SMALL_BATCH,
+            batches: cfg!(target_os = "linux"),
+            #[cfg(all(test, target_os = "linux"))]
+            refusal: None,
+        })
     }
 
     /// The bound address.
@@ -120,6 +131,22 @@ impl Socket {
     #[cfg(all(test, target_os = "linux"))]
     pub fn refuse_runs(&self) {
         set_option(&self.socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).expect("Linux has it");
+    }
+
+    /// What comes before the first run that is refused, as `sendmmsg` has it.
+    #[cfg(all(test, target_os = "linux"))]
+    fn unrefused<'a>(
+        &self,
+        runs: impl Iterator<Item = Segments<'a>>,
+    ) -> io::Result<impl Iterator<Item = Segments<'a>>> {
+        let is_refused = |run: &Segments<'_>| {
+            self.refusal.is_some_and(|(remote, _)| remote.is_none_or(|remote| remote == run.route.remote))
+        };
+        let runs: Vec<_> = runs.take_while(|run| !is_refused(run)).collect();
+        match self.refusal {
+            Some((_, error)) if runs.is_empty() => Err(io::Error::from_raw_os_error(error)),
+            _ => Ok(runs.into_iter()),
+        }
     }
 
     /// Takes at most one batch and hands each datagram out. Says whether there may be more.
@@ -182,6 +209,8 @@ impl Socket {
     /// # Errors
     /// The first could not leave.
     pub fn send<'a>(&self, runs: impl Iterator<Item = Segments<'a>>) -> io::Result<usize> {
+        #[cfg(all(test, target_os = "linux"))]
+        let runs = self.unrefused(runs)?;
         let mut messages = [const { MaybeUninit::<Message>::uninit() }; SEND_BATCH];
         let mut names = [const { MaybeUninit::<libc::sockaddr_storage>::uninit() }; SEND_BATCH];
         let mut slices = [const { MaybeUninit::<libc::iovec>::uninit() }; SEND_BATCH];
