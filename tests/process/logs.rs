@@ -1,21 +1,43 @@
 //! The log, and a server without one.
 
+use std::fs::File;
+use std::io;
+use std::process::Stdio;
+
+use serde_json::json;
+
 use crate::client::{Client, exchange, run_until};
 use crate::http::get;
 use crate::process::Process;
 
+/// A pipe that nobody reads any more.
+fn closed() -> Stdio {
+    io::pipe().expect("a pipe").1.into()
+}
+
+/// A disk without room.
+fn full() -> Stdio {
+    File::options().write(true).open("/dev/full").expect("Linux").into()
+}
+
 #[test]
-fn a_server_whose_log_is_closed_still_serves() {
-    let process = Process::start_without_log(&["--addr", "127.0.0.1:0", "--log-level", "debug"]);
-    let mut ann = Client::join_on_loopback(&process, "Ann");
-    let mut bob = Client::join_on_loopback(&process, "Bob");
-    exchange(&mut ann, &mut bob);
-    drop(bob);
-    run_until(&mut [&mut ann], "a goodbye", |clients| clients[0].events("left").len() == 1);
-    assert_eq!(get(process.addr(), "/aq_server/health").json()["participants"], 1);
-    process.signal("TERM");
-    run_until(&mut [&mut ann], "the close", |clients| clients[0].closed.is_some());
-    assert_eq!(process.wait().code, Some(0));
+fn a_server_whose_log_is_closed_or_full_still_serves() {
+    for log in [closed, full] {
+        let process = Process::start_logging_to(log, &["--addr", "127.0.0.1:0", "--log-level", "debug"]);
+        let mut ann = Client::join_on_loopback(&process, "Ann");
+        let mut bob = Client::join_on_loopback(&process, "Bob");
+        exchange(&mut ann, &mut bob);
+        ann.send_json(&json!({"event": "chat", "data": "hello"}));
+        run_until(&mut [&mut ann, &mut bob], "a line", |clients| clients[1].events("chat").len() == 1);
+        // What it refuses it would tell at this level.
+        bob.send_json(&json!({"event": "nonsense"}));
+        drop(bob);
+        run_until(&mut [&mut ann], "a goodbye", |clients| clients[0].events("left").len() == 1);
+        assert_eq!(get(process.addr(), "/aq_server/health").json()["participants"], 1);
+        process.signal("TERM");
+        run_until(&mut [&mut ann], "the close", |clients| clients[0].closed.is_some());
+        assert_eq!(process.wait().code, Some(0));
+    }
 }
 
 #[test]

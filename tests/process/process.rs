@@ -38,29 +38,29 @@ impl Process {
 
     /// The same with environment variables; it gets no others.
     pub fn start_with(args: &[&str], env: &[(&str, &str)]) -> Self {
-        let (mut process, stderr) = Self::open(args, env);
-        process.stderr = Some(Lines::new(stderr));
+        let (mut process, stderr) = Self::open(args, env, Stdio::piped);
+        process.stderr = stderr.map(Lines::new);
         process
     }
 
-    /// The same with nobody at the other end of its log.
-    pub fn start_without_log(args: &[&str]) -> Self {
-        Self::open(args, &[]).0
+    /// The same with its log going elsewhere.
+    pub fn start_logging_to(log: impl Fn() -> Stdio, args: &[&str]) -> Self {
+        Self::open(args, &[], log).0
     }
 
-    fn open(args: &[&str], env: &[(&str, &str)]) -> (Self, ChildStderr) {
+    fn open(args: &[&str], env: &[(&str, &str)], log: impl Fn() -> Stdio) -> (Self, Option<ChildStderr>) {
         for _ in 0..STARTS {
-            let mut child = command(args, env).spawn().expect("the binary starts");
+            let mut child = command(args, env).stderr(log()).spawn().expect("the binary starts");
             let stdout = Lines::new(child.stdout.take().expect("piped"));
-            let stderr = child.stderr.take().expect("piped");
+            let stderr = child.stderr.take();
             let mut process = Self { child, port: 0, stdout, stderr: None };
             if let Some(opened) = process.stdout.next() {
                 process.port = port(&opened);
                 return (process, stderr);
             }
-            let said = Lines::new(stderr).rest();
-            let taken = said.iter().any(|line| line.contains("--media-addr") && line.contains(":0"));
-            assert!(taken, "the server did not start: {said:?}");
+            let said = stderr.map(|stderr| Lines::new(stderr).rest());
+            let is_taken = |line: &String| line.contains("--media-addr") && line.contains(":0");
+            assert!(said.iter().flatten().any(is_taken) || said.is_none(), "the server did not start: {said:?}");
         }
         panic!("no free port was found in {STARTS} attempts");
     }
