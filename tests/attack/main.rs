@@ -13,6 +13,7 @@ mod call;
 #[path = "../process/client.rs"]
 mod client;
 mod datagrams;
+mod feedback;
 mod guest;
 mod heads;
 #[allow(dead_code, reason = "other tests have more uses for it")]
@@ -24,6 +25,7 @@ mod media;
 mod process;
 mod signaling;
 mod system;
+mod transport;
 mod websocket;
 #[allow(dead_code, reason = "other tests have more uses for it")]
 #[path = "../process/wire.rs"]
@@ -113,13 +115,17 @@ const ATTACKS: &[Attack] = &[
     attack("I2 I3", "endless addresses", datagrams::endless_addresses),
     attack("D1", "hellos of strangers", datagrams::hello_flood),
     attack("D2", "endless hello", datagrams::endless_hello),
+    attack("D3", "wrong fingerprint", transport::wrong_fingerprint),
     attack("M1", "bad packets", media::bad_packets),
     attack("M2", "keyframe storm", media::keyframe_storm),
+    attack("M3", "NACK storm", feedback::nack_storm),
+    attack("M4", "nonsense in reports", feedback::nonsense),
     attack("M5", "above rate", media::above_rate),
     attack("M6", "endless streams", media::endless_streams),
     attack("C1 C3 C4", "chat flood", signaling::chat_flood),
     attack("R1", "no descriptors", system::no_descriptors),
-    attack("H2 W4 W7 S6", "patience", system::patience),
+    attack("R2", "sockets that are gone", transport::gone_sockets),
+    attack("H2 I4 W4 W7 S6", "patience", system::patience),
     attack("R4", "frozen", system::frozen),
     attack("-", "nobody", |target| {
         std::thread::sleep(target.time);
@@ -144,14 +150,14 @@ fn a_call_goes_on_under_attack() {
     let (rss, files) = (call.rss_kb(), system::files(&process));
 
     println!(
-        "{:<12} {:<21} {:>8} {:>8} {:>6} {:>7} {:>8} {:>6} {:>7} {:>9} {:>5}",
+        "{:<14} {:<21} {:>8} {:>8} {:>6} {:>7} {:>8} {:>6} {:>7} {:>9} {:>5}",
         "row", "attack", "sent", "answered", "lost", "p99 ms", "longest", "core", "waited", "memory", "files"
     );
     for attack in ATTACKS.iter().filter(|attack| attack.row.contains(&only)) {
         let drops = drops(&process);
         let (tally, noticed) = call.during(target.time, || (attack.run)(&target));
         println!(
-            "{:<12} {:<21} {:>8} {:>8} {:>6} {:>7.2} {:>8.2} {:>5.1}% {:>6.1}% {:>+6} KB {:>+5}",
+            "{:<14} {:<21} {:>8} {:>8} {:>6} {:>7.2} {:>8.2} {:>5.1}% {:>6.1}% {:>+6} KB {:>+5}",
             attack.row,
             attack.what,
             tally.sent,

@@ -9,7 +9,7 @@ use crate::client::{Client, Kind, run_until};
 use crate::{Tally, Target};
 
 /// Somebody who attacks, and somebody who is sent what comes through, both with media.
-fn pair(target: &Target, room: &str) -> (Client, Client) {
+pub fn pair(target: &Target, room: &str) -> (Client, Client) {
     let mut mallory = Client::join_on_loopback(target.process, &format!("Mallory&room={room}"));
     let mut trent = Client::join_on_loopback(target.process, &format!("Trent&room={room}"));
     flows(&mut mallory, &mut trent);
@@ -17,7 +17,7 @@ fn pair(target: &Target, room: &str) -> (Client, Client) {
 }
 
 /// Waits until more of both kinds has come on either side.
-fn flows(mallory: &mut Client, trent: &mut Client) {
+pub fn flows(mallory: &mut Client, trent: &mut Client) {
     let count = |client: &Client| [Kind::Audio, Kind::Video].map(|kind| client.received(kind).len());
     let before = [count(mallory), count(trent)];
     run_until(&mut [mallory, trent], "more media", |clients| {

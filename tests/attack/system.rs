@@ -12,7 +12,7 @@ use crate::guest::Guest;
 use crate::http::get;
 use crate::process::Process;
 use crate::wire::Wire;
-use crate::{Tally, Target};
+use crate::{Tally, Target, transport};
 
 /// How soon the server accepts again after descriptors came free, and serves after it stood still.
 const RESUMED: Duration = Duration::from_secs(3);
@@ -64,15 +64,16 @@ pub fn frozen(target: &Target) -> Tally {
     Tally { sent: 1, answered: 1 }
 }
 
-/// H2, W4, W7, S6: slow heads, silence, unread answers, slow readers, no pongs, no answers; all at once.
+/// H2, I4, W4, W7, S6: slow heads, silence, unread answers, slow readers, no consent, no pongs, no answers; all at once.
 pub fn patience(target: &Target) -> Tally {
     type Waiting = (&'static str, fn(&Target), bool);
-    let all: [Waiting; 7] = [
+    let all: [Waiting; 8] = [
         ("a slow head", slow_head, false),
         ("silence", silence, false),
         ("idle keep-alive", idle, false),
         ("an unread answer", unread_answer, false),
         ("a reader that stops", stopped_reader, false),
+        ("no consent", transport::lost_consent, false),
         ("no pong", no_pong, true),
         ("no answer to an offer", no_answer, true),
     ];

@@ -48,8 +48,14 @@ pub struct Client {
     pub keyframe_requests: usize,
     /// The last media packet that left, sealed.
     pub sealed: Vec<u8>,
+    /// Every datagram that came, and when.
+    pub datagrams: Vec<(Instant, Vec<u8>)>,
     /// Sends media while it is connected.
     pub sends: bool,
+    /// Nothing leaves its UDP socket.
+    pub is_silent: bool,
+    /// What it makes of its answers before they leave.
+    pub amend: fn(String) -> String,
     /// Its socket, for what no browser sends.
     pub udp: UdpSocket,
     /// The same for what only its keys can seal.
@@ -109,7 +115,10 @@ impl Client {
             received: BTreeMap::new(),
             keyframe_requests: 0,
             sealed: Vec::new(),
+            datagrams: Vec::new(),
             sends: true,
+            is_silent: false,
+            amend: |answer| answer,
             udp,
             rtc,
             connected: false,
@@ -196,7 +205,7 @@ impl Client {
         let offer = offer.replace("a=setup:actpass", "a=setup:passive");
         let offer = SdpOffer::from_sdp_string(&offer).expect("an offer that str0m can read");
         let answer = self.rtc.sdp_api().accept_offer(offer).expect("an offer that a browser accepts");
-        let data = json!({"type": "answer", "sdp": answer.to_sdp_string()}).to_string();
+        let data = json!({"type": "answer", "sdp": (self.amend)(answer.to_sdp_string())}).to_string();
         self.send_json(&json!({"event": "answer", "data": data}));
     }
 
@@ -204,6 +213,7 @@ impl Client {
         let mut buffer = [0; 2_000];
         while let Ok((bytes, source)) = self.udp.recv_from(&mut buffer) {
             self.sources.insert(source);
+            self.datagrams.push((Instant::now(), buffer[..bytes].to_vec()));
             let receive = Receive::new(Protocol::Udp, source, self.local, &buffer[..bytes]);
             let receive = receive.expect("the server sends what WebRTC knows");
             self.rtc.handle_input(Input::Receive(Instant::now(), receive)).expect("what a browser takes");
@@ -223,7 +233,9 @@ impl Client {
                     {
                         self.sealed = transmit.contents.to_vec();
                     }
-                    self.udp.send_to(&transmit.contents, transmit.destination).expect("a way to the server");
+                    if !self.is_silent {
+                        self.udp.send_to(&transmit.contents, transmit.destination).expect("a way to the server");
+                    }
                 }
                 Output::Event(Event::Connected) => self.connected = true,
                 Output::Event(Event::KeyframeRequest(_)) => self.keyframe_requests += 1,

@@ -1,0 +1,176 @@
+//! Members whose feedback no browser would give. It is sealed with the keys of their own handshake.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use aq_server::media::dtls;
+use aq_server::media::srtp::Srtp;
+use str0m::{Candidate, Rtc};
+
+use crate::client::{Client, Kind};
+use crate::media::flows;
+use crate::{Tally, Target};
+
+/// Payload types of VP8 and of its retransmissions.
+const VIDEO: u8 = 96;
+const RTX: u8 = 97;
+
+/// Headers of IP and UDP.
+const PATH_BYTES: usize = 28;
+
+/// What is sent again at most: what is saved up, and one part in so many of what is sent.
+const SAVED: usize = 64 * 1024;
+const PART: usize = 4;
+
+/// Numbers that one entry of a NACK asks for, and entries in one that reach as far back as packets are kept.
+const ENTRY: u16 = 17;
+const ENTRIES: u16 = 14;
+
+/// Datagrams of feedback between two looks at what came: about as many as the server takes of one peer.
+const EACH_TURN: usize = 8;
+
+/// SSRCs that nonsense comes from: fewer than are told apart, and not that of the reports which make sense.
+const SENDERS: u32 = 4;
+
+/// Both, with media; the first with its keys.
+fn pair(target: &Target, room: &str, amend: fn(String) -> String) -> (Client, Client, Srtp) {
+    let mut mallory = Client::join_on_loopback(target.process, &format!("Mallory&room={room}"));
+    mallory.amend = amend;
+    // The server's own DTLS hands out what it exported.
+    let builder = Rtc::builder().set_crypto_provider(Arc::new(dtls::crypto_provider()));
+    let builder = builder.set_rtp_mode(true).clear_codecs().enable_opus(true, false).enable_vp8(true);
+    let mut rtc = builder.build(Instant::now());
+    let local = mallory.udp.local_addr().expect("bound");
+    rtc.add_local_candidate(Candidate::host(local, "udp").expect("a usable address"));
+    mallory.rtc = rtc;
+    let mut trent = Client::join_on_loopback(target.process, &format!("Trent&room={room}"));
+    flows(&mut mallory, &mut trent);
+    let keys = dtls::take_exported().and_then(|exported| Srtp::new(&exported)).expect("a handshake");
+    (mallory, trent, keys)
+}
+
+/// Sends a compound packet.
+fn send(target: &Target, client: &Client, keys: &mut Srtp, mut compound: Vec<u8>) {
+    keys.seal_rtcp(&mut compound, 0);
+    client.udp.send_to(&compound, target.process.addr()).expect("a way to the server");
+}
+
+/// SSRC and sequence number of what came last on a payload type.
+fn latest(client: &Client, payload_type: u8) -> Option<(u32, u16)> {
+    let found = client.datagrams.iter().rev().find(|(_, bytes)| is_of(bytes, payload_type));
+    found.map(|(_, bytes)| (word(bytes, 8), u16::from_be_bytes([bytes[2], bytes[3]])))
+}
+
+fn is_of(datagram: &[u8], payload_type: u8) -> bool {
+    datagram.len() >= 12 && datagram[0] >> 6 == 2 && datagram[1] & 0x7f == payload_type
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(bytes[at..at + 4].try_into().expect("4 bytes"))
+}
+
+/// Number and bytes of those that came.
+fn came(client: &Client, counts: impl Fn(&[u8]) -> bool) -> (usize, usize) {
+    let of = client.datagrams.iter().filter(|(_, bytes)| counts(bytes));
+    of.fold((0, 0), |(count, sum), (_, bytes)| (count + 1, sum + bytes.len() + PATH_BYTES))
+}
+
+/// M3: everything that came is said to be lost, over and over.
+pub fn nack_storm(target: &Target) -> Tally {
+    // Who says nothing of its path has no estimate that would hold it back.
+    let amend = |answer: String| {
+        let kept = answer.split_inclusive('\n').filter(|line| !line.contains("transport-wide-cc-extensions"));
+        kept.collect()
+    };
+    let (mut mallory, mut trent, mut keys) = pair(target, "nacks", amend);
+    let (begin, mut tally) = (Instant::now(), Tally::default());
+    while begin.elapsed() < target.time {
+        let (ssrc, last) = latest(&mallory, VIDEO).expect("video flows");
+        let mut nack = vec![0x81, 205, 0, (2 + ENTRIES) as u8];
+        nack.extend(1_u32.to_be_bytes());
+        nack.extend(ssrc.to_be_bytes());
+        for entry in 1..=ENTRIES {
+            nack.extend(last.wrapping_sub(ENTRY * entry - 1).to_be_bytes());
+            nack.extend([0xff; 2]);
+        }
+        for _ in 0..EACH_TURN {
+            send(target, &mallory, &mut keys, nack.clone());
+            tally.sent += u64::from(ENTRIES * ENTRY);
+        }
+        mallory.turn();
+        trent.turn();
+    }
+    flows(&mut mallory, &mut trent);
+    let of = |payload_type| came(&mallory, |bytes| is_of(bytes, payload_type));
+    let ((_, video), (count, again)) = (of(VIDEO), of(RTX));
+    tally.answered = count as u64;
+    // The server counts headers as so many bytes, about.
+    let most = (SAVED + video / PART) * 21 / 20;
+    assert!(again > SAVED / 2, "{again} bytes: it is not repaired at all");
+    assert!(again < most, "{again} bytes were sent again of {video}, for {} packets", tally.sent);
+    tally
+}
+
+/// M4: reports, feedback and blocks of everything that there is, with anything in them.
+pub fn nonsense(target: &Target) -> Tally {
+    let (mut mallory, mut trent, mut keys) = pair(target, "nonsense", |answer| answer);
+    let mut random = fastrand::Rng::with_seed(9);
+    let (begin, mut tally) = (Instant::now(), Tally::default());
+    while begin.elapsed() < target.time {
+        let streams: BTreeSet<u32> = [VIDEO, 111].iter().filter_map(|pt| Some(latest(&mallory, *pt)?.0)).collect();
+        let mut known: Vec<u32> = streams.into_iter().collect();
+        known.extend([word(&mallory.sealed, 8), random.u32(..)]);
+        for _ in 0..EACH_TURN {
+            let mut compound = Vec::new();
+            for _ in 0..random.usize(1..5) {
+                report(&mut random, &known, &mut compound);
+            }
+            send(target, &mallory, &mut keys, compound);
+            tally.sent += 1;
+        }
+        mallory.turn();
+        trent.turn();
+    }
+    for client in [&mallory, &trent] {
+        assert_eq!(client.closed, None, "{:?}", client.events("error"));
+    }
+    // It may have said that its path carries no pictures; sound goes on, and no more comes than was sent.
+    let (said, heard) = (trent.sent(Kind::Audio).len(), mallory.received(Kind::Audio).len());
+    assert!(heard * 10 > said * 9 - 50, "{heard} of {said} packets of sound");
+    let (sent, bytes) = (sent_bytes(&trent), came(&mallory, |_| true).1);
+    assert!(bytes < 2 * sent + SAVED, "{bytes} bytes came of {sent}");
+    flows(&mut mallory, &mut trent);
+    tally.answered = mallory.keyframe_requests as u64;
+    tally
+}
+
+/// Bytes that somebody has sent, about.
+fn sent_bytes(client: &Client) -> usize {
+    let payloads = [Kind::Audio, Kind::Video].into_iter().flat_map(|kind| client.sent(kind));
+    payloads.map(|payload| payload.len() + PATH_BYTES).sum()
+}
+
+/// One packet of RTCP: all types and formats there are, mostly with the length that it says.
+fn report(random: &mut fastrand::Rng, known: &[u32], compound: &mut Vec<u8>) {
+    let start = compound.len();
+    let packet_type = random.u8(199..210);
+    let formats = [0, 1, 4, 11, 15, random.u8(..32)];
+    let count = formats[random.usize(..formats.len())];
+    compound.extend([0x80 | count, packet_type, 0, 0]);
+    compound.extend((1 + random.u32(..SENDERS)).to_be_bytes());
+    for _ in 0..random.usize(..60) {
+        match random.u8(..8) {
+            0 => compound.extend(known[random.usize(..known.len())].to_be_bytes()),
+            1 => compound.extend(b"REMB"),
+            2 => compound.extend([0xff; 4]),
+            3 => compound.extend([0; 4]),
+            // Blocks of extended reports, with a length.
+            4 => compound.extend([random.u8(..9), 0, 0, random.u8(..9)]),
+            _ => compound.extend(random.u32(..).to_be_bytes()),
+        }
+    }
+    let words = ((compound.len() - start) / 4 - 1) as u16;
+    let stated = if random.u8(..8) == 0 { random.u16(..) } else { words };
+    compound[start + 2..start + 4].copy_from_slice(&stated.to_be_bytes());
+}
