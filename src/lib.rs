@@ -17,6 +17,7 @@
 //! | 2 | [`web::conn`], [`media::peer`] | one TCP connection; one `Rtc` |
 //! | 1 | [`room::speakers`] | who speaks, who is heard: pure |
 //! | 1 | [`faults`] | from where too many faults come |
+//! | 1 | [`notices`] | log lines that clients cause |
 //! | 1 | [`web`], [`media`] | HTTP, WebSocket, signaling, tokens; ICE demultiplexing, negotiation, RTP rewriting: pure |
 //! | 0 | [`bucket`], [`config`], [`clock`], [`datagrams`], [`id`], [`load`], [`stats`], [`track`] | words that all share |
 //!
@@ -88,6 +89,7 @@ pub mod id;
 pub mod io;
 pub mod load;
 pub mod media;
+pub mod notices;
 pub mod room;
 pub mod server;
 pub mod stats;

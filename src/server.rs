@@ -39,6 +39,7 @@ use crate::media::negotiation::TrackId;
 use crate::media::packet::Packet;
 use crate::media::peer::{Peer, PeerEvent};
 use crate::media::profile::Profile;
+use crate::notices::Notices;
 use crate::room::seats::Seats;
 use crate::room::{Participant, Room};
 use crate::stats::Stats;
@@ -182,6 +183,10 @@ pub struct Server {
     strangers: Bucket,
     /// Warnings of people's faults that may be logged.
     warnings: Bucket,
+    /// Who comes, who goes, and who sends something.
+    joins: Notices,
+    leaves: Notices,
+    publications: Notices,
     timers: Timers,
     draining: Option<Drain>,
     /// Members whose media is not connected yet.
@@ -324,6 +329,9 @@ impl Server {
             demux: Demux::default(),
             strangers: Bucket::new(now, STRANGER_CHECKS, STRANGER_CHECKS),
             warnings: Bucket::new(now, WARNINGS, WARNINGS),
+            joins: Notices::new(now),
+            leaves: Notices::new(now),
+            publications: Notices::new(now),
             timers: Timers::default(),
             draining: None,
             pending_members: 0,

@@ -15,6 +15,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("stats", 0),
     ("track", 0),
     ("faults", 1),
+    ("notices", 1),
     ("web", 1),
     ("media", 1),
     ("web::conn", 2),

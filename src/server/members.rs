@@ -99,7 +99,10 @@ impl Server {
         self.seat_member(id);
         let member = self.member(id).expect("inserted above");
         let (name, who) = (member.participant.name.clone(), member.participant.id.clone());
-        info!("{id} {name:?} joined room {:?}{}", admission.room, if resumed { " again" } else { "" });
+        if let Some(left_out) = self.joins.take(self.now) {
+            let again = if resumed { " again" } else { "" };
+            info!("{id} {name:?} joined room {:?}{again}{left_out}", admission.room);
+        }
         if !resumed {
             self.broadcast(&admission.room, Some(id), &ServerMessage::Joined { id: &who, name: &name });
         }
@@ -123,7 +126,9 @@ impl Server {
                 self.rooms.remove(&participant.room);
             }
         }
-        info!("{id} {:?} left room {:?}: {reason}", participant.name, participant.room);
+        if let Some(left_out) = self.leaves.take(self.now) {
+            info!("{id} {:?} left room {:?}: {reason}{left_out}", participant.name, participant.room);
+        }
         for other in self.others(&participant.room).collect::<Vec<_>>() {
             if let Some(other) = self.member_mut(other) {
                 other.seats.forget(id);

@@ -159,7 +159,9 @@ impl Server {
         }
         member.participant.tracks.push(track);
         let room = member.participant.room.clone();
-        info!("{id} publishes {published:?} of {source:?} in room {room:?}");
+        if let Some(left_out) = self.publications.take(now) {
+            info!("{id} publishes {published:?} of {source:?} in room {room:?}{left_out}");
+        }
         let others: Vec<PeerId> = self.others(&room).filter(|other| *other != id).collect();
         for other in others {
             if let Some(member) = self.member_mut(other).filter(|member| member.seats.has(id)) {
