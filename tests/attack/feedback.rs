@@ -16,6 +16,9 @@ use crate::{Tally, Target};
 const VIDEO: u8 = 96;
 const RTX: u8 = 97;
 
+/// The element with a transport-wide number, as it is offered.
+const NUMBER: u8 = 3;
+
 /// Headers of IP and UDP.
 const PATH_BYTES: usize = 28;
 
@@ -142,6 +145,32 @@ pub fn nonsense(target: &Target) -> Tally {
     assert!(bytes < 2 * sent + SAVED, "{bytes} bytes came of {sent}");
     flows(&mut mallory, &mut trent);
     tally.answered = mallory.keyframe_requests as u64;
+    tally
+}
+
+/// M4: packets whose transport-wide numbers are behind the first one of all, or far ahead of the last.
+pub fn numbers(target: &Target) -> Tally {
+    let (mut mallory, mut trent, keys) = pair(target, "numbers", |answer| answer);
+    let (begin, mut tally) = (Instant::now(), Tally::default());
+    let steps = [1, 40_000, 4_000, 32_767, 32_769, 65_535];
+    let mut number = 0_u16;
+    while begin.elapsed() < target.time {
+        for _ in 0..EACH_TURN {
+            number = number.wrapping_add(steps[tally.sent as usize % steps.len()]);
+            let [high, low] = number.to_be_bytes();
+            let mut packet = vec![0x90, 111];
+            packet.extend((tally.sent as u16).to_be_bytes());
+            packet.extend([0, 0, 0, 1, 0, 0, 0, 1, 0xbe, 0xde, 0, 1, NUMBER << 4 | 1, high, low, 0]);
+            let header = packet.len();
+            packet.extend([0; 40]);
+            keys.seal_rtp(&mut packet, 0, header, tally.sent);
+            mallory.udp.send_to(&packet, target.process.addr()).expect("a way to the server");
+            tally.sent += 1;
+        }
+        mallory.turn();
+        trent.turn();
+    }
+    flows(&mut mallory, &mut trent);
     tally
 }
 

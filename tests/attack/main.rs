@@ -123,6 +123,7 @@ const ATTACKS: &[Attack] = &[
     attack("M2", "keyframe storm", media::keyframe_storm),
     attack("M3", "NACK storm", feedback::nack_storm),
     attack("M4", "nonsense in reports", feedback::nonsense),
+    attack("M4", "numbers from nowhere", feedback::numbers),
     attack("M5", "above rate", media::above_rate),
     attack("M6", "endless streams", media::endless_streams),
     attack("C1 C3 C4", "chat flood", signaling::chat_flood),
