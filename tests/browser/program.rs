@@ -1,10 +1,22 @@
 //! The real server as a process on a free loopback port.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use crate::wait_for_exit;
+
+/// Connections of a flood at once.
+const FLOODING: usize = 8;
+
+/// Requests without end.
+pub struct Flood {
+    threads: Vec<JoinHandle<()>>,
+    ends: Arc<AtomicBool>,
+}
 
 pub struct Program {
     /// The page's address as the server printed it, with the slash at its end.
@@ -36,6 +48,21 @@ impl Program {
     /// The page's address for somebody who joins without a form.
     pub fn link(&self, room: &str, name: &str) -> String {
         format!("{}?room={room}&name={}&autojoin=1", self.url, percent_encoded(name))
+    }
+
+    /// Asks for more than the server has time for, until what is given back is dropped.
+    pub fn flood(&self) -> Flood {
+        let authority = self.url.split('/').nth(2).expect("a URL has an authority").to_owned();
+        let ends = Arc::new(AtomicBool::new(false));
+        let threads = (0..FLOODING).map(|_| {
+            let (authority, ends) = (authority.clone(), Arc::clone(&ends));
+            thread::spawn(move || {
+                while !ends.load(Ordering::Relaxed) {
+                    let _ = ask(&authority);
+                }
+            })
+        });
+        Flood { threads: threads.collect(), ends }
     }
 
     fn spawn(addr: &str, args: Vec<String>) -> Self {
@@ -79,6 +106,22 @@ impl Program {
     /// What it logged; it has ended or is about to.
     fn log(&mut self) -> String {
         self.log.take().and_then(|log| log.join().ok()).unwrap_or_default()
+    }
+}
+
+/// Asks once.
+fn ask(authority: &str) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect(authority)?;
+    write!(stream, "GET /aq_server/app.js HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n")?;
+    std::io::copy(&mut stream, &mut std::io::sink()).map(drop)
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
     }
 }
 

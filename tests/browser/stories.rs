@@ -237,6 +237,47 @@ fn a_call_comes_back_after_the_server_was_away() {
 }
 
 #[test]
+fn a_call_moves_to_another_server_before_its_own_ends() {
+    let _turn = turn();
+    let Some(mut chromium) = Chromium::start() else { return };
+    let there = Program::start(&["--allow-origin", "*"]);
+    let mut here = Program::start(&["--drain", "20", "--drain-url", &there.url]);
+    let mut ann = chromium.open(&here.link("garden", "Ann"));
+    let mut bob = chromium.open(&here.link("garden", "Bob"));
+    ann.sees_and_hears("Bob");
+    bob.sees_and_hears("Ann");
+    let start = Instant::now();
+    // It ends as soon as everybody has gone.
+    here.stop();
+    assert!(start.elapsed() < Duration::from_secs(19), "after {:?}", start.elapsed());
+    ann.sees_and_hears("Bob");
+    bob.sees_and_hears("Ann");
+    ann.says("Nice here.");
+    bob.finds_line("Ann", "Nice here.");
+    for page in [&mut ann, &mut bob] {
+        page.until("nothing is wrong", "document.querySelector('#banner').hidden");
+    }
+}
+
+#[test]
+fn who_sees_less_since_the_server_is_busy_is_told_so() {
+    let _turn = turn();
+    let Some(mut chromium) = Chromium::start() else { return };
+    let server = Program::start(&[]);
+    let mut ann = chromium.open(&server.link("garden", "Ann"));
+    let mut bob = chromium.open(&server.link("garden", "Bob"));
+    ann.sees_and_hears("Bob");
+    bob.sees_and_hears("Ann");
+    let mark = format!("{}.querySelector('.slow')?.title.startsWith('The server has too much to do')", tile("Bob"));
+    let flood = server.flood();
+    ann.until("a picture is marked", &mark);
+    ann.plays(&tile("Bob"), false, true);
+    drop(flood);
+    ann.until("the mark is gone", &format!("!{mark}"));
+    ann.sees_and_hears("Bob");
+}
+
+#[test]
 fn a_page_that_knows_only_six_messages_takes_part() {
     let _turn = turn();
     let Some(mut chromium) = Chromium::start() else { return };
