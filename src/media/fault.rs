@@ -107,6 +107,10 @@ impl PeerError {
             Self::NoSrtp => "This client did not agree to protect sound and picture (DTLS-SRTP).",
             Self::UsedUp => "This connection has been used for very long: please connect again.",
             Self::MediaTimeout(_) => "Sound and picture could not be connected: UDP may be blocked on the way.",
+            // What str0m says of an answer later than with the answer is that the certificate was another one.
+            Self::Engine(RtcError::Dtls(_) | RtcError::RemoteSdp(_)) => {
+                "Sound and picture could not be encrypted (DTLS), or not for the one whom the answer named."
+            }
             Self::Engine(_) | Self::Bug(_) => "The connection for sound and picture failed.",
         }
     }
@@ -129,6 +133,7 @@ impl PeerError {
             Self::Closed => "media-closed",
             Self::NoSrtp => "no-srtp",
             Self::UsedUp => "used-up",
+            Self::Engine(RtcError::Dtls(_) | RtcError::RemoteSdp(_)) => "dtls-failed",
             Self::Engine(_) | Self::Bug(_) => "internal",
         }
     }

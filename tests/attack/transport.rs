@@ -28,7 +28,7 @@ pub fn wrong_fingerprint(target: &Target) -> Tally {
         let mut mallory = Client::join_on_loopback(target.process, &format!("Mallory&room={room}"));
         mallory.amend = forged;
         run_until(&mut [&mut mallory, &mut trent], "the end", |clients| clients[0].closed.is_some());
-        assert_eq!(mallory.closed, Some((1008, "internal".to_owned())));
+        assert_eq!(mallory.closed, Some((1008, "dtls-failed".to_owned())));
         tally.sent += 1;
         let end = Instant::now() + Duration::from_millis(100);
         while Instant::now() < end {
