@@ -95,8 +95,8 @@ impl Layers {
         } else {
             layer.bytes[temporal] += bytes;
         }
-        if let Some(size) = packet.description.size {
-            layer.height = size.height.get();
+        if packet.description.heights[0] > 0 {
+            layer.height = packet.description.heights[0];
         }
     }
 
@@ -260,13 +260,12 @@ mod tests {
     use str0m::media::{Frequency, Mid};
 
     use super::*;
-    use crate::media::codec::{Description, Size};
+    use crate::media::codec::Description;
     use crate::media::elements::Elements;
     use crate::media::forward::Incoming;
 
     /// 1,250 bytes on the wire.
-    fn packet(now: Instant, layer: u8, temporal: u8, size: Option<(u16, u16)>) -> Packet {
-        let size = size.and_then(|(width, height)| Size::new(width, height));
+    fn packet(now: Instant, layer: u8, temporal: u8, height: u16) -> Packet {
         Packet {
             mid: Mid::from("0"),
             layer,
@@ -278,9 +277,9 @@ mod tests {
                 timestamp: 1,
                 clock_rate: Frequency::NINETY_KHZ,
                 captured: now,
-                can_start: size.is_some(),
+                can_start: height > 0,
             },
-            description: Description { temporal, size, ..Description::default() },
+            description: Description { temporal, heights: [height, 0, 0], ..Description::default() },
             redundant: None,
             payload: vec![0; 1_180].into(),
             marker: false,
@@ -295,7 +294,7 @@ mod tests {
         for ms in millis.step_by(100) {
             let now = start + Duration::from_millis(ms);
             for (layer, temporal) in coming {
-                layers.handle_packet(now, &packet(now, *layer, *temporal, None));
+                layers.handle_packet(now, &packet(now, *layer, *temporal, 0));
             }
             layers.look(now);
             if layers.take_changed() {
@@ -370,7 +369,7 @@ mod tests {
             }
             if let Some((layer, _)) = layers.poll_request(now) {
                 sent.push((ms, layer));
-                layers.handle_packet(now, &packet(now, layer, 0, Some((320, 180))));
+                layers.handle_packet(now, &packet(now, layer, 0, 180));
             }
         }
         assert_eq!(sent, [(0, 0), (330, 2), (1_500, 2)]);
@@ -391,7 +390,7 @@ mod tests {
             }
             if let Some((layer, reason)) = layers.poll_request(now) {
                 sent.push((ms, layer, reason));
-                layers.handle_packet(now, &packet(now, layer, 0, Some((320, 180))));
+                layers.handle_packet(now, &packet(now, layer, 0, 180));
             }
         }
         use Reason::{Join, Switch};
@@ -412,12 +411,12 @@ mod tests {
         let kbps = |layers: &Layers| layers.grades().last().expect("it comes").bitrate_bps / 1_000;
         let mut layers = Layers::default();
         // 100 KB at once, then 1,250 bytes each 100 ms.
-        let key = packet(start, 0, 0, Some((640, 360)));
+        let key = packet(start, 0, 0, 360);
         (0..80).for_each(|_| layers.handle_packet(start, &key));
         let mut highest = 0;
         for number in 1..60 {
             let now = start + Duration::from_millis(100 * number);
-            let mut packet = packet(now, 0, 0, None);
+            let mut packet = packet(now, 0, 0, 0);
             packet.incoming.timestamp = number as u32 + 1;
             layers.handle_packet(now, &packet);
             layers.look(now);
@@ -427,7 +426,7 @@ mod tests {
         let mut layers = Layers::default();
         for number in 0..150 {
             let now = start + Duration::from_millis(100 * number);
-            let mut packet = packet(now, 0, 0, Some((640, 360)));
+            let mut packet = packet(now, 0, 0, 360);
             packet.incoming.timestamp = number as u32;
             layers.handle_packet(now, &packet);
             layers.look(now);
@@ -441,9 +440,9 @@ mod tests {
         let mut layers = Layers::default();
         let usable = |layers: &Layers| [Some(0), Some(90), Some(120), Some(400), None].map(|tile| layers.usable(tile));
         assert_eq!(usable(&layers), [0, 3, 3, 3, 3], "nothing is known yet");
-        layers.handle_packet(start, &packet(start, 1, 0, Some((320, 180))));
+        layers.handle_packet(start, &packet(start, 1, 0, 180));
         assert_eq!(usable(&layers), [0, 1, 1, 3, 3]);
-        layers.handle_packet(start, &packet(start, 0, 0, Some((160, 80))));
+        layers.handle_packet(start, &packet(start, 0, 0, 80));
         assert_eq!(usable(&layers), [0, 1, 2, 3, 3]);
     }
 

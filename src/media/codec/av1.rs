@@ -65,7 +65,7 @@ mod tests {
             has_structure: true,
             layer: Some(Layer::default()),
             opens: 2,
-            size: None,
+            heights: [0; 3],
         };
         // Several units in a frame: only the descriptor knows that the frame goes on.
         let key = describe(&[0x10, 0], Some(&dependency)).unwrap();

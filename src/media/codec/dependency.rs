@@ -4,7 +4,7 @@
 //! A frame names a template; a keyframe brings the templates. Of these is kept what the forwarder asks for, in 280
 //! bytes for each SSRC, and not how frames refer to each other.
 
-use crate::media::codec::Size;
+use crate::media::codec::Heights;
 
 /// The first byte (appendix A.4.1, mandatory_descriptor_fields).
 const STARTS_FRAME: u8 = 0x80;
@@ -68,8 +68,8 @@ pub struct Dependency {
     pub layer: Option<Layer>,
     /// After its frame, all frames of the same spatial layer up to this temporal layer can be decoded.
     pub opens: u8,
-    /// Size of the highest spatial layer.
-    pub size: Option<Size>,
+    /// Lines of the picture on each spatial layer, the lowest first; 0 where it does not tell.
+    pub heights: Heights,
 }
 
 /// Spatial and temporal layer of a frame, or the highest ones of a decode target.
@@ -114,15 +114,15 @@ impl Structure {
             has_structure: false,
             layer: None,
             opens: 0,
-            size: None,
+            heights: Heights::default(),
         };
         let id = first & TEMPLATE_ID;
         if flags & HAS_STRUCTURE != 0 {
             let parsed = Self::parse(&mut bits, dependency.frame_number);
             // On another packet than the first, or without the template of its own frame, it is broken.
             let usable = parsed.filter(|(structure, _)| dependency.starts_frame && structure.find(id).is_some());
-            if let Some((structure, size)) = usable {
-                (dependency.has_structure, dependency.size) = (true, size);
+            if let Some((structure, heights)) = usable {
+                (dependency.has_structure, dependency.heights) = (true, heights);
                 structure.describe(id, flags, &mut bits, &mut dependency);
                 if !self.is_newer_than(dependency.frame_number) {
                     *self = structure;
@@ -167,8 +167,8 @@ impl Structure {
         opened.map(|(layer, _)| layer.temporal).max().unwrap_or(0)
     }
 
-    /// Reads a template dependency structure, and the size of its highest spatial layer.
-    fn parse(bits: &mut Bits, frame_number: u16) -> Option<(Self, Option<Size>)> {
+    /// Reads a template dependency structure, and the lines of its spatial layers.
+    fn parse(bits: &mut Bits, frame_number: u16) -> Option<(Self, Heights)> {
         let mut structure = Self { frame_number, first: bits.read(6)? as u8, ..Self::default() };
         structure.target_count = bits.read(5)? + 1;
         structure.parse_layers(bits)?;
@@ -184,14 +184,15 @@ impl Structure {
             (0..structure.target_count).try_for_each(|_| bits.read_below(chain_count).map(drop))?;
             (0..structure.template_count).try_for_each(|_| bits.read(4 * chain_count).map(drop))?;
         }
-        let mut size = None;
+        let mut heights = Heights::default();
         if bits.read(1)? == 1 {
-            for _ in 0..=structure.templates[structure.template_count - 1].layer.spatial {
-                let [width, height] = [bits.read(16)?, bits.read(16)?].map(|less_one| less_one as u16);
-                size = Size::new(width.wrapping_add(1), height.wrapping_add(1));
+            for layer in 0..=structure.templates[structure.template_count - 1].layer.spatial {
+                let [_, height] = [bits.read(16)?, bits.read(16)?].map(|less_one| less_one as u16);
+                let place = usize::from(layer).min(heights.len() - 1);
+                heights[place] = height.wrapping_add(1);
             }
         }
-        Some((structure, size))
+        Some((structure, heights))
     }
 
     fn parse_layers(&mut self, bits: &mut Bits) -> Option<()> {
@@ -296,15 +297,15 @@ mod tests {
     }
 
     #[test]
-    fn a_keyframe_brings_the_templates_and_the_size() {
-        for (element, starts_frame, ends_frame, frame_number, opens, size) in [
-            (&L1T3[..], true, false, 0x1234, 2, Size::new(640, 360)),
-            (&L2T2_KEY, true, true, 0xffff, 1, Size::new(640, 360)),
-            (&L1T1, true, true, 1, 0, None),
+    fn a_keyframe_brings_the_templates_and_the_sizes() {
+        for (element, starts_frame, ends_frame, frame_number, opens, heights) in [
+            (&L1T3[..], true, false, 0x1234, 2, [360, 0, 0]),
+            (&L2T2_KEY, true, true, 0xffff, 1, [180, 360, 0]),
+            (&L1T1, true, true, 1, 0, [0; 3]),
         ] {
             let layer = Some(Layer::default());
             let expected =
-                Dependency { starts_frame, ends_frame, frame_number, has_structure: true, layer, opens, size };
+                Dependency { starts_frame, ends_frame, frame_number, has_structure: true, layer, opens, heights };
             assert_eq!(Structure::default().read(element), Some(expected), "{element:x?}");
         }
     }
@@ -381,7 +382,7 @@ mod tests {
             element[1..3].copy_from_slice(&[0, 9]);
             let mut structure = known(&L2T2_KEY);
             let dependency = structure.read(&element).unwrap();
-            assert_eq!((dependency.has_structure, dependency.layer, dependency.size), (false, None, None));
+            assert_eq!((dependency.has_structure, dependency.layer, dependency.heights), (false, None, [0; 3]));
             assert_eq!(dependency.frame_number, 9, "{element:x?}");
             assert_eq!(layer(&mut structure, &[3, 0, 10]), Some((1, 1, 0)), "{element:x?}");
         }

@@ -11,14 +11,16 @@ pub mod red;
 pub mod vp8;
 pub mod vp9;
 
-use std::num::NonZeroU16;
-
 use str0m::format::Codec;
 
 use crate::media::codec::dependency::Structure;
 
 /// A temporal layer above all that there are: three bits number them.
 pub const ALL_LAYERS: u8 = 7;
+
+/// Lines of the picture on each spatial layer, the lowest first, 0 where they are not told; layers above these count as
+/// the highest.
+pub type Heights = [u16; 3];
 
 /// What a forwarder needs to know of one packet. Frame means layer frame: with spatial layers there are several of
 /// one timestamp.
@@ -42,8 +44,8 @@ pub struct Description {
     pub opens: u8,
     /// The numbers of its picture.
     pub ids: Ids,
-    /// The size of the picture, of the highest spatial layer, if this packet tells it.
-    pub size: Option<Size>,
+    /// How large the picture is, if this packet tells it.
+    pub heights: Heights,
 }
 
 /// The numbers of a picture that a decoder expects to go on, as far as a packet has them.
@@ -65,15 +67,6 @@ pub enum PictureId {
     Short(u8),
     /// 15 bits.
     Long(u16),
-}
-
-/// Width and height in pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
-    /// Pixels of a line.
-    pub width: NonZeroU16,
-    /// Lines.
-    pub height: NonZeroU16,
 }
 
 /// Reads a packet of a video. `dependency` is the value of the dependency descriptor's element, if it has one,
@@ -99,7 +92,9 @@ pub fn describe(
     if let Some(dependency) = dependency {
         description.ids.frame_number = Some(dependency.frame_number);
         description.opens = description.opens.max(dependency.opens);
-        description.size = description.size.or(dependency.size);
+        if description.heights == Heights::default() {
+            description.heights = dependency.heights;
+        }
         // With a descriptor beside it, browsers send the payload's own without ids and layers (libwebrtc,
         // `MinimizeDescriptor`); H.264 has none.
         if let (Codec::Vp8 | Codec::H264, Some(layer)) = (codec, dependency.layer) {
@@ -181,13 +176,6 @@ impl PictureId {
     }
 }
 
-impl Size {
-    /// None if one of them is 0.
-    pub fn new(width: u16, height: u16) -> Option<Self> {
-        Some(Self { width: NonZeroU16::new(width)?, height: NonZeroU16::new(height)? })
-    }
-}
-
 #[cfg(test)]
 mod story;
 
@@ -266,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_descriptor_adds_what_the_payload_does_not_say() {
-        // A key picture of two spatial layers, 640x360, in which the lower one opens its second temporal layer.
+        // A key picture of two spatial layers, 320x180 and 640x360, in which the lower one opens its second temporal layer.
         let element = [
             0xfe, 0xff, 0xff, 0x87, 0xc3, 0x18, 0x7a, 0xaa, 0x01, 0x00, 0xa0, 0xa0, 0x14, 0x51, 0x41, 0x34, 0x51, 0x80,
             0x21, 0x90, 0x88, 0x8a, 0x19, 0x40, 0x4f, 0xc0, 0x2c, 0xc0, 0x9f, 0xc0, 0x59, 0xc0,
@@ -277,10 +265,10 @@ mod tests {
         ] {
             let mut structure = Structure::default();
             let plain = describe(codec, false, payload, None, &mut structure);
-            assert_eq!((plain.opens, plain.size, plain.ids.frame_number), (0, None, None), "{codec:?}");
+            assert_eq!((plain.opens, plain.heights, plain.ids.frame_number), (0, [0; 3], None), "{codec:?}");
             let described = describe(codec, false, payload, Some(&element), &mut structure);
             let ids = Ids { frame_number: Some(0xffff), ..plain.ids };
-            assert_eq!(described, Description { opens: 1, size: Size::new(640, 360), ids, ..plain }, "{codec:?}");
+            assert_eq!(described, Description { opens: 1, heights: [180, 360, 0], ids, ..plain }, "{codec:?}");
         }
     }
 }

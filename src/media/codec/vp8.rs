@@ -1,9 +1,7 @@
 //! The VP8 payload descriptor (RFC 7741 section 4.2) and the head of the key frame behind it (RFC 6386
 //! section 9.1).
 
-use std::num::NonZeroU16;
-
-use crate::media::codec::{ALL_LAYERS, Description, Ids, PictureId, Size};
+use crate::media::codec::{ALL_LAYERS, Description, Ids, PictureId};
 
 /// First octet: extended control bits follow, start of a partition, its index.
 const EXTENDED: u8 = 0x80;
@@ -91,7 +89,7 @@ pub fn describe(payload: &[u8]) -> Option<Description> {
             tl0_pic_idx: descriptor.tl0_pic_idx.map(|(_, value)| value),
             frame_number: None,
         },
-        size: if starts_keyframe { size(frame) } else { None },
+        heights: [if starts_keyframe { height(frame) } else { 0 }, 0, 0],
     })
 }
 
@@ -108,13 +106,10 @@ pub fn patch(payload: &mut [u8], ids: Ids) {
     }
 }
 
-fn size(frame: &[u8]) -> Option<Size> {
-    let head = frame.first_chunk::<10>()?;
-    if head[3..6] != START_CODE {
-        return None;
-    }
-    let dimension = |at: usize| NonZeroU16::new(u16::from_le_bytes([head[at], head[at + 1]]) & DIMENSION);
-    Some(Size { width: dimension(6)?, height: dimension(8)? })
+/// Lines of the picture; 0 if the keyframe does not tell.
+fn height(frame: &[u8]) -> u16 {
+    let head = frame.first_chunk::<10>().filter(|head| head[3..6] == START_CODE);
+    head.map_or(0, |head| u16::from_le_bytes([head[8], head[9]]) & DIMENSION)
 }
 
 #[cfg(test)]
@@ -137,19 +132,18 @@ mod tests {
             ids: Ids { picture, tl0_pic_idx, frame_number: None },
             ..plain
         };
-        let key = |picture, tl0_pic_idx, size| Description {
+        let key = |picture, tl0_pic_idx, height| Description {
             starts_keyframe: true,
             can_switch_up: true,
             opens: ALL_LAYERS,
             ids: Ids { picture, tl0_pic_idx, frame_number: None },
-            size,
+            heights: [height, 0, 0],
             ..plain
         };
-        let size = Size::new(640, 360);
         let (long, short) = (|id| Some(PictureId::Long(id)), |id| Some(PictureId::Short(id)));
         for (descriptor, frame, expected) in [
             // As Chromium sends it: picture id of 15 bits, TL0PICIDX, TID.
-            (&[0x90, 0xe0, 0x92, 0x34, 0x17, 0x00][..], &KEY[..], key(long(0x1234), Some(0x17), size)),
+            (&[0x90, 0xe0, 0x92, 0x34, 0x17, 0x00][..], &KEY[..], key(long(0x1234), Some(0x17), 360)),
             (&[0x90, 0xe0, 0xff, 0xff, 0xff, 0x80], &[0x31, 0][..], delta(2, false, long(0x7fff), Some(0xff))),
             (&[0x90, 0xe0, 0x80, 0x00, 0x00, 0x60], &[0x31, 0], delta(1, true, long(0), Some(0))),
             // The key index shares the octet; alone it says nothing of layers.
@@ -157,12 +151,12 @@ mod tests {
             (&[0x90, 0x90, 0x05, 0xbe], &[0x31, 0], delta(0, false, short(5), None)),
             (&[0x90, 0x80, 0x7f], &[0x31, 0], delta(0, false, short(0x7f), None)),
             (&[0x90, 0x00], &[0x31, 0], plain),
-            (&[0x10], &KEY, key(None, None, size)),
+            (&[0x10], &KEY, key(None, None, 360)),
             // Scaling bits are not part of the size; without the start code there is none.
-            (&[0x10], &[0, 0, 0, 0x9d, 0x01, 0x2a, 0x80, 0xc2, 0x68, 0x41], key(None, None, size)),
-            (&[0x10], &[0, 0, 0, 0x9d, 0x01, 0x2b, 0x80, 0x02, 0x68, 0x01], key(None, None, None)),
-            (&[0x10], &[0, 0, 0, 0x9d, 0x01, 0x2a, 0, 0, 0x68, 0x01], key(None, None, None)),
-            (&[0x10], &KEY[..9], key(None, None, None)),
+            (&[0x10], &[0, 0, 0, 0x9d, 0x01, 0x2a, 0x80, 0xc2, 0x68, 0x41], key(None, None, 360)),
+            (&[0x10], &[0, 0, 0, 0x9d, 0x01, 0x2b, 0x80, 0x02, 0x68, 0x01], key(None, None, 0)),
+            (&[0x10], &[0, 0, 0, 0x9d, 0x01, 0x2a, 0x80, 0x02, 0, 0], key(None, None, 0)),
+            (&[0x10], &KEY[..9], key(None, None, 0)),
             // Later packets of a frame, in the first partition and in another.
             (&[0x00], &KEY, Description::default()),
             (&[0x11], &KEY, Description::default()),

@@ -6,7 +6,7 @@
 //! `VideoRtpDepacketizerVp9`). Where temporal layers are left out, picture ids keep their gaps: references are
 //! relative, or follow from the place in the group of frames (section 4.2.1).
 
-use crate::media::codec::{ALL_LAYERS, Description, Ids, PictureId, Size};
+use crate::media::codec::{ALL_LAYERS, Description, Heights, Ids, PictureId};
 
 /// First octet.
 const PICTURE_ID: u8 = 0x80;
@@ -37,7 +37,7 @@ struct Descriptor {
     spatial: u8,
     temporal: u8,
     is_switching_up: bool,
-    size: Option<Size>,
+    heights: Heights,
     /// Where the frame's own bytes begin.
     length: usize,
 }
@@ -56,9 +56,9 @@ impl Descriptor {
         }
         if descriptor.flags & SCALABILITY_STRUCTURE != 0 {
             let structure = payload.get(at..)?;
-            let (length, size) = scalability_structure(structure)?;
+            let (length, heights) = scalability_structure(structure)?;
             at += length;
-            descriptor.size = size;
+            descriptor.heights = heights;
         }
         descriptor.length = at;
         Some(descriptor)
@@ -74,7 +74,7 @@ impl Descriptor {
             spatial: 0,
             temporal: 0,
             is_switching_up: false,
-            size: None,
+            heights: Heights::default(),
             length: 0,
         };
         let mut at = 1;
@@ -120,7 +120,7 @@ pub fn describe(payload: &[u8]) -> Option<Description> {
             tl0_pic_idx: descriptor.tl0_pic_idx.map(|(_, value)| value),
             frame_number: None,
         },
-        size: descriptor.size,
+        heights: descriptor.heights,
     })
 }
 
@@ -137,16 +137,18 @@ pub fn patch(payload: &mut [u8], ids: Ids) {
     }
 }
 
-/// How long it is, and the size of the highest spatial layer.
-fn scalability_structure(bytes: &[u8]) -> Option<(usize, Option<Size>)> {
+/// How long it is, and the lines of each spatial layer.
+fn scalability_structure(bytes: &[u8]) -> Option<(usize, Heights)> {
     let first = *bytes.first()?;
     let mut at = 1;
-    let mut size = None;
+    let mut heights = Heights::default();
     if first & HAS_SIZES != 0 {
-        at += 4 * usize::from(first >> 5);
-        let &[w, idth, h, eight] = bytes.get(at..)?.first_chunk()?;
-        size = Size::new(u16::from_be_bytes([w, idth]), u16::from_be_bytes([h, eight]));
-        at += 4;
+        for layer in 0..=usize::from(first >> 5) {
+            let &[_, _, h, eight] = bytes.get(at..)?.first_chunk()?;
+            let place = layer.min(heights.len() - 1);
+            heights[place] = u16::from_be_bytes([h, eight]);
+            at += 4;
+        }
     }
     if first & HAS_GROUP != 0 {
         let pictures = *bytes.get(at)?;
@@ -156,7 +158,7 @@ fn scalability_structure(bytes: &[u8]) -> Option<(usize, Option<Size>)> {
             at += 1 + usize::from(references);
         }
     }
-    Some((at, size))
+    Some((at, heights))
 }
 
 #[cfg(test)]
@@ -185,7 +187,7 @@ mod tests {
             (
                 &[0xaa, 0x92, 0x34, 0x10, 0x07][..],
                 &STRUCTURE[..],
-                Description { ids: ids(long(0x1234), Some(7)), size: Size::new(1_280, 720), starts_frame: true, ..key },
+                Description { ids: ids(long(0x1234), Some(7)), heights: [180, 360, 720], starts_frame: true, ..key },
             ),
             (
                 &[0xac, 0x92, 0x34, 0x13, 0x07],
@@ -225,7 +227,7 @@ mod tests {
             (
                 &[0xda, 0x80, 0x00, 0x03, 0x05, 0x08],
                 &[0x10, 0x02, 0x80, 0x01, 0x68],
-                Description { size: Size::new(640, 360), ids: ids(long(0), None), ..first },
+                Description { heights: [360, 0, 0], ids: ids(long(0), None), ..first },
             ),
             // The end of a key picture; no ids at all.
             (
