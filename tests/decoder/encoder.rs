@@ -3,9 +3,9 @@
 use super::Packet;
 use super::body::Body;
 
-/// Bytes behind the headers of each packet of a frame; every frame has two packets, so that layers end and begin
+/// Bytes behind the headers of each packet of a frame, by spatial layer; every frame has two packets, so that layers end and begin
 /// within a picture.
-const FILLING: usize = 20;
+const FILLING: [usize; 3] = [20; 3];
 
 /// Ticks from picture to picture.
 const INTERVAL: u32 = 3_000;
@@ -40,7 +40,12 @@ pub enum Mode {
     Vp9L1T3,
     /// Flexible; upper spatial layers refer to lower ones in key pictures only.
     Vp9L3T3Key,
+    /// Non-flexible; upper spatial layers refer to lower ones in every picture.
+    Vp9L3T3,
     Av1L1T3,
+    /// As VP9's.
+    Av1L3T3Key,
+    Av1L3T3,
     H264,
 }
 
@@ -58,7 +63,12 @@ pub struct Encoder {
     wants_keyframe: bool,
     /// Bits of the picture id: 15, 7, or none.
     pub picture_bits: u8,
+    /// Bytes behind the headers of each packet, by spatial layer.
+    pub filling: [usize; 3],
+    /// How many of its spatial layers it sends.
+    pub spatial_layers: u32,
     picture: u16,
+    frame_number: u16,
     tl0_pic_idx: u8,
 }
 
@@ -73,6 +83,24 @@ pub struct Sent {
     /// What the source knows of it.
     pub spatial: u8,
     pub temporal: u8,
+}
+
+impl Mode {
+    fn spatial_layers(self) -> u32 {
+        match self {
+            Self::Vp9L3T3Key | Self::Vp9L3T3 | Self::Av1L3T3Key | Self::Av1L3T3 => 3,
+            _ => 1,
+        }
+    }
+
+    /// Upper spatial layers refer to lower ones in every picture.
+    fn is_full(self) -> bool {
+        matches!(self, Self::Vp9L3T3 | Self::Av1L3T3)
+    }
+
+    fn has_descriptor(self) -> bool {
+        matches!(self, Self::Av1L1T3 | Self::Av1L3T3Key | Self::Av1L3T3)
+    }
 }
 
 impl Sent {
@@ -91,6 +119,8 @@ struct Frame {
     is_sync: bool,
     /// How many pictures back.
     references: Vec<u32>,
+    /// It refers to the spatial layer below.
+    is_inter_layer: bool,
     body: Body,
 }
 
@@ -106,6 +136,9 @@ impl Encoder {
             since_key: 0,
             wants_keyframe: true,
             picture_bits: 15,
+            filling: FILLING,
+            spatial_layers: mode.spatial_layers(),
+            frame_number: first,
             picture: first,
             tl0_pic_idx: first as u8,
         }
@@ -124,34 +157,41 @@ impl Encoder {
         let (temporal, is_sync, differences): (u8, bool, &[u32]) = match self.mode {
             Mode::Vp8 | Mode::H264 => (0, false, &[1]),
             Mode::Vp8L1T3 => VP8_L1T3[self.since_key as usize % 8],
-            Mode::Vp9L1T3 | Mode::Vp9L3T3Key | Mode::Av1L1T3 => {
+            _ => {
                 let (temporal, difference) = &L1T3[self.since_key as usize % 4];
                 (*temporal, false, std::slice::from_ref(difference))
             }
         };
         self.tl0_pic_idx = self.tl0_pic_idx.wrapping_add(u8::from(temporal == 0));
-        let spatial_layers = if self.mode == Mode::Vp9L3T3Key { 3 } else { 1 };
+        let spatial_layers = self.mode.spatial_layers();
         let mut packets = Vec::new();
-        for spatial in 0..spatial_layers {
+        for spatial in 0..self.spatial_layers {
             let references = if is_key { Vec::new() } else { differences.to_vec() };
-            // In a key picture, the frame before is the spatial layer below.
+            // The frame before is the spatial layer below.
+            let is_inter_layer = spatial > 0 && (is_key || self.mode.is_full());
             let mut referred: Vec<u32> =
                 references.iter().map(|pictures| self.frame - spatial_layers * pictures).collect();
-            if is_key && spatial > 0 {
+            if is_inter_layer {
                 referred.push(self.frame - 1);
             }
             let frame = Frame {
                 is_key,
-                is_last_of_picture: spatial + 1 == spatial_layers,
+                is_last_of_picture: spatial + 1 == self.spatial_layers,
                 spatial: spatial as u8,
                 temporal,
                 is_sync,
                 references,
+                is_inter_layer,
                 body: Body { stream: self.stream, frame: self.frame, references: referred },
             };
             packets.extend([true, false].map(|is_first| self.packet(&frame, is_first)));
             self.frame += 1;
+            self.frame_number = self.frame_number.wrapping_add(1);
         }
+        // Those that are not sent have numbers, too.
+        let missing = spatial_layers - self.spatial_layers;
+        self.frame += missing;
+        self.frame_number = self.frame_number.wrapping_add(missing as u16);
         packets
     }
 
@@ -159,21 +199,21 @@ impl Encoder {
         let mut payload = Vec::new();
         match self.mode {
             Mode::Vp8 | Mode::Vp8L1T3 => self.write_vp8(frame, is_first, &mut payload),
-            Mode::Vp9L1T3 | Mode::Vp9L3T3Key => self.write_vp9(frame, is_first, &mut payload),
-            Mode::Av1L1T3 => write_av1(frame, is_first, &mut payload),
-            Mode::H264 => write_h264(frame, is_first, &mut payload),
+            Mode::Vp9L1T3 | Mode::Vp9L3T3Key | Mode::Vp9L3T3 => self.write_vp9(frame, is_first, &mut payload),
+            Mode::Av1L1T3 | Mode::Av1L3T3Key | Mode::Av1L3T3 => write_av1(frame, is_first, &mut payload),
+            Mode::H264 => write_h264(frame, is_first, self.filling[0], &mut payload),
         }
         if is_first {
             frame.body.write(&mut payload);
         }
-        payload.resize(payload.len() + FILLING, 0x55);
+        payload.resize(payload.len() + self.filling[usize::from(frame.spatial)], 0x55);
         self.seq_no += 1;
         Sent {
             seq_no: self.seq_no,
             timestamp: self.timestamp,
             marker: frame.is_last_of_picture && !is_first,
             payload,
-            dependency: (self.mode == Mode::Av1L1T3).then(|| self.dependency(frame, is_first)),
+            dependency: self.mode.has_descriptor().then(|| self.dependency(frame, is_first)),
             spatial: frame.spatial,
             temporal: frame.temporal,
         }
@@ -211,9 +251,8 @@ impl Encoder {
         let flags = bits.map(|(is_set, yes, no)| if is_set { yes } else { no }).iter().sum::<u8>();
         out.push(0xa0 | boundary | flags);
         self.write_picture_id(out);
-        let is_inter_layer = u8::from(frame.is_key && frame.spatial > 0);
         // All pictures refer to lower temporal layers only: after any of them others may begin.
-        out.push(frame.temporal << 5 | 0x10 | frame.spatial << 1 | is_inter_layer);
+        out.push(frame.temporal << 5 | 0x10 | frame.spatial << 1 | u8::from(frame.is_inter_layer));
         if !is_flexible {
             out.push(self.tl0_pic_idx);
         } else {
@@ -221,15 +260,23 @@ impl Encoder {
                 out.push((*difference as u8) << 1 | u8::from(index + 1 < frame.references.len()));
             }
         }
-        match (has_structure, is_flexible) {
-            (true, false) => out.extend(VP9_STRUCTURE),
-            (true, true) => out.extend(VP9_SPATIAL_STRUCTURE),
+        match (has_structure, self.mode) {
+            (true, Mode::Vp9L1T3) => out.extend(VP9_STRUCTURE),
+            (true, mode) => {
+                out.extend(VP9_SPATIAL_STRUCTURE);
+                if mode == Mode::Vp9L3T3 {
+                    // The group follows.
+                    let head = out.len() - VP9_SPATIAL_STRUCTURE.len();
+                    out[head] |= 0x08;
+                    out.extend(&VP9_STRUCTURE[5..]);
+                }
+            }
             _ => {}
         }
     }
 
-    /// The templates of the AV1 RTP payload specification, appendix A.6.2.1, with ids that differ from source to
-    /// source.
+    /// The templates of the AV1 RTP payload specification, appendix A.6.2.1, of each spatial layer, with ids that differ
+    /// from source to source.
     fn dependency(&self, frame: &Frame, is_first: bool) -> Vec<u8> {
         let first_template = (self.stream * 7 % 64) as u8;
         let template = match (frame.is_key, self.since_key % 4) {
@@ -239,31 +286,52 @@ impl Encoder {
             (false, place) => 3 + (place as u8) / 2,
         };
         let boundary = if is_first { 0x80 } else { 0x40 };
-        let mut element = vec![boundary | ((first_template + template) % 64)];
-        element.extend(self.picture.to_be_bytes());
-        if !(is_first && frame.is_key) {
+        let place = first_template + 5 * frame.spatial + template;
+        let mut element = vec![boundary | (place % 64)];
+        element.extend(self.frame_number.to_be_bytes());
+        if !(is_first && frame.is_key && frame.spatial == 0) {
             return element;
         }
         let mut bits = Vec::new();
         let mut put = |count: u32, value: u32| bits.extend((0..count).rev().map(|bit| value >> bit & 1 == 1));
-        // A structure and nothing else; three decode targets; layers 0, 0, 1, 2, 2.
+        // A structure and nothing else; three decode targets of each spatial layer; temporal layers 0, 0, 1, 2, 2.
+        let count = self.mode.spatial_layers();
         put(5, 0b10000);
         put(6, first_template.into());
-        put(5, 2);
-        put(10, 0b00_01_01_00_11);
-        // SSS, SSS, -DS, --D, --D.
-        put(30, 0b101010_101010_000110_000001_000001);
-        for difference in [0, 4, 2, 1, 1] {
-            if difference > 0 {
-                put(5, 0b10000 | (difference - 1));
-            }
-            put(1, 0);
+        put(5, 3 * count - 1);
+        for spatial in 1..=count {
+            put(8, 0b00_01_01_00);
+            put(2, if spatial == count { 3 } else { 2 });
         }
-        // One chain that protects all; how far back it goes.
-        put(2, 1);
-        [0, 4, 2, 1, 3].into_iter().for_each(|difference| put(4, difference));
+        for spatial in 0..count {
+            // SSS, SSS, -DS, --D, --D, for its own targets; for those of lower ones nothing.
+            for own in [0b101010, 0b101010, 0b000110, 0b000001, 0b000001] {
+                (0..count).for_each(|target| put(6, if target < spatial { 0 } else { own }));
+            }
+        }
+        for spatial in 0..count {
+            for (place, pictures) in [0, 4, 2, 1, 1].into_iter().enumerate() {
+                if pictures > 0 {
+                    put(5, 0b10000 | (count * pictures - 1));
+                }
+                if spatial > 0 && (place == 0 || self.mode.is_full()) {
+                    put(5, 0b10000);
+                }
+                put(1, 0);
+            }
+        }
+        if count == 1 {
+            // One chain that protects all; how far back it goes.
+            put(2, 1);
+            [0, 4, 2, 1, 3].into_iter().for_each(|difference| put(4, difference));
+        } else {
+            put(3, 0);
+        }
         put(1, 1);
-        put(32, 639 << 16 | 359);
+        let (width, height) = if count == 1 { (640, 360) } else { (1_280, 720) };
+        for halvings in (0..count).rev() {
+            put(32, ((width >> halvings) - 1) << 16 | ((height >> halvings) - 1));
+        }
         element.extend(
             bits.chunks(8)
                 .map(|bits| bits.iter().enumerate().fold(0, |byte, (at, bit)| byte | u8::from(*bit) << (7 - at))),
@@ -282,7 +350,7 @@ fn write_av1(frame: &Frame, is_first: bool, out: &mut Vec<u8>) {
     out.push(0x32);
 }
 
-fn write_h264(frame: &Frame, is_first: bool, out: &mut Vec<u8>) {
+fn write_h264(frame: &Frame, is_first: bool, filling: usize, out: &mut Vec<u8>) {
     match (is_first, frame.is_key) {
         (true, true) => out.extend([0x78, 0, 4, 0x67, 0x42, 0xe0, 0x1f, 0, 4, 0x68, 0xce, 0x3c, 0x80]),
         (true, false) => return out.extend([0x7c, 0x81, 0x9a]),
@@ -292,6 +360,6 @@ fn write_h264(frame: &Frame, is_first: bool, out: &mut Vec<u8>) {
     // An aggregate has room for whole units only: one of supplemental information takes the body.
     let mut body = vec![0x06];
     frame.body.write(&mut body);
-    out.extend(((body.len() + FILLING) as u16).to_be_bytes());
+    out.extend(((body.len() + filling) as u16).to_be_bytes());
     out.push(0x06);
 }

@@ -63,6 +63,8 @@ pub struct Decoder {
     last_seq_no: Option<u64>,
     /// Of the picture that is being received or was received last, and whether its marker came.
     picture: Option<(u32, bool)>,
+    /// The spatial layers of it that ended, as bits.
+    layers: u8,
     /// A frame has begun and not ended.
     is_in_frame: bool,
     is_after_loss: bool,
@@ -79,6 +81,8 @@ pub struct Decoder {
     pub frames: [usize; 8],
     /// The same by spatial layer.
     pub spatial_frames: [usize; 8],
+    /// Of each picture that ended, its spatial layers as bits.
+    pub pictures: Vec<u8>,
     /// Frames that are the first of another source than the one before.
     pub switches: usize,
 }
@@ -101,6 +105,8 @@ impl Decoder {
             h264: Default::default(),
             frames: [0; 8],
             spatial_frames: [0; 8],
+            pictures: Vec::new(),
+            layers: 0,
             switches: 0,
         }
     }
@@ -133,7 +139,10 @@ impl Decoder {
         };
         let found = match found {
             // Of templates or parameter sets that were lost: it is dropped, and a keyframe asked for.
-            Err(_) if self.misses_references => return Ok(()),
+            Err(_) if self.misses_references => {
+                (self.is_after_loss, self.is_in_frame, self.body) = (true, false, None);
+                return Ok(());
+            }
             found => found?,
         };
         if found.starts_frame {
@@ -149,6 +158,7 @@ impl Decoder {
         }
         if packet.marker {
             self.picture = Some((packet.timestamp, true));
+            self.pictures.push(std::mem::take(&mut self.layers));
         }
         Ok(())
     }
@@ -195,6 +205,9 @@ impl Decoder {
             }
         }
         (self.is_after_loss, self.misses_references) = (false, misses_references);
+        if self.picture.is_none_or(|(timestamp, _)| timestamp != packet.timestamp) {
+            self.layers = 0;
+        }
         self.switches += usize::from(is_switch);
         (self.picture, self.is_in_frame, self.body) = (Some((packet.timestamp, false)), true, body);
         Ok(())
@@ -205,6 +218,7 @@ impl Decoder {
         self.decoded.extend(self.body.take().map(|body| (body.stream, body.frame)));
         self.frames[usize::from(found.temporal)] += 1;
         self.spatial_frames[usize::from(found.spatial)] += 1;
+        self.layers |= 1 << found.spatial;
     }
 }
 
