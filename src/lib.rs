@@ -36,12 +36,13 @@
 //!
 //! # What each subscriber gets
 //!
-//! A camera comes in up to three simulcast layers, each in temporal layers; [`media::codec`] tells which a packet is of,
-//! and [`media::layers`] what each takes. Every packet that is sent is numbered for its receiver to say when it came,
-//! from which [`media::bandwidth`] estimates what the path carries. [`media::allocation`] makes of that, and of what the
-//! page shows, a layer for each line: a pure function, asked when one of these has changed. A packet of another layer
-//! is not queued for a subscriber at all. [`media::outgoing`] changes layers at a keyframe, within one SSRC whose numbers
-//! and picture ids go on ([`media::numbering`]). Where more people publish than there are lines,
+//! A camera comes in up to three layers, of simulcast or spatial ones in one SSRC, and these in temporal layers;
+//! [`media::codec`] tells which a packet is of, and [`media::layers`] what each takes. Every packet that is sent is
+//! numbered for its receiver to say when it came, from which [`media::bandwidth`] estimates what the path carries.
+//! [`media::allocation`] makes of that, and of what the page shows, a layer for each line: a pure function, asked when
+//! one of these has changed. A packet of another layer is not queued for a subscriber at all. [`media::outgoing`]
+//! changes layers at a keyframe, within one SSRC whose numbers and picture ids go on ([`media::numbering`]);
+//! [`media::forward`] leaves out what of one SSRC is too much. Where more people publish than there are lines,
 //! [`room::seats`] decides who is on them.
 //!
 //! Where the loop has too much to do, [`load`] says what is given up: the loop tells how busy it was, and allocations

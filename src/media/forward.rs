@@ -1,5 +1,5 @@
 //! The rewriting of one track for one subscriber: sequence numbers and timestamps of one outgoing SSRC, over changes
-//! of the source and without the temporal layers that the subscriber does not get.
+//! of the source and without the layers of it that the subscriber does not get.
 //!
 //! The outgoing extended sequence number only grows, whatever the source does, and is a bijection of the
 //! incoming one as long as the source stays: so no number is ever used for two packets (under AES-GCM that
@@ -20,6 +20,10 @@ pub const FIRST_SEQ_NO_LIMIT: u32 = 1 << 15;
 /// packet that is older than all of them is not forwarded.
 const RUNS: usize = 64;
 
+/// Changes of the spatial layers that are remembered, likewise. They come back at keyframes only, so these are more than
+/// a second's.
+const CHANGES: usize = 8;
+
 /// What the rewriting needs to know of an incoming packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Incoming {
@@ -39,6 +43,15 @@ pub struct Incoming {
     pub can_start: bool,
 }
 
+/// The highest layers of a source that are to be sent; `u8::MAX` for all that there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Of the spatial layers in one SSRC.
+    pub spatial: u8,
+    /// Of the temporal layers.
+    pub temporal: u8,
+}
+
 /// What goes out instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rewritten {
@@ -50,8 +63,10 @@ pub struct Rewritten {
     pub left_out: u16,
     /// The source begins with this packet.
     pub starts: bool,
-    /// Its picture was left out, but its number was kept for it: it goes out without contents, or a receiver would wait
-    /// for it.
+    /// It is the last of its picture, whose higher spatial layers are not sent: it gets the marker.
+    pub ends_picture: bool,
+    /// Its picture or layer was left out, but its number was kept for it: it goes out without contents, or a receiver
+    /// would wait for it.
     pub is_empty: bool,
 }
 
@@ -75,8 +90,16 @@ struct Run {
     /// Packets and pictures left out up to its end, since the source began.
     packets: u64,
     pictures: u16,
-    /// Of its first picture and its last.
-    timestamps: (u32, u32),
+    /// Of its first picture and its last, as far as these were left out whole.
+    timestamps: (Option<u32>, Option<u32>),
+}
+
+/// The highest spatial layer that is sent from a packet on, and from the first of its picture's.
+#[derive(Clone, Copy, Debug)]
+struct Highest {
+    layer: u8,
+    seq_no: u64,
+    timestamp: u32,
 }
 
 /// One outgoing SSRC.
@@ -94,6 +117,9 @@ pub struct Forward {
     known_from: u64,
     /// The highest temporal layer of which nothing was left out.
     temporal: u8,
+    /// What is sent of the spatial layers, and was before, the latest first.
+    spatial: Highest,
+    spatial_before: VecDeque<Highest>,
     /// The picture that is coming, by its timestamp, and whether it is left out.
     picture: Option<(u32, bool)>,
 }
@@ -110,12 +136,14 @@ impl Forward {
             left_out: VecDeque::new(),
             known_from: 0,
             temporal: u8::MAX,
+            spatial: Highest { layer: u8::MAX, seq_no: 0, timestamp: 0 },
+            spatial_before: VecDeque::new(),
             picture: None,
         }
     }
 
     /// The most that one takes beside itself.
-    pub const MAX_BYTES: usize = 2 * RUNS * size_of::<Run>();
+    pub const MAX_BYTES: usize = 2 * RUNS * size_of::<Run>() + 2 * CHANGES * size_of::<Highest>();
 
     /// What comes next is another source, or the same after a pause, and has to start afresh. The numbers go on.
     pub fn pause(&mut self) {
@@ -132,16 +160,21 @@ impl Forward {
         self.next_seq_no
     }
 
-    /// Maps one packet; `None` if it is not to be forwarded: before the start, older than it, or of a temporal layer
-    /// above `limit`.
-    pub fn rewrite(&mut self, packet: &Incoming, description: &Description, limit: u8) -> Option<Rewritten> {
+    /// The highest spatial layer that is sent of what comes now.
+    pub fn spatial(&self) -> u8 {
+        self.spatial.layer
+    }
+
+    /// Maps one packet; `None` if it is not to be forwarded: before the start, older than it, or of a layer above
+    /// `bound`.
+    pub fn rewrite(&mut self, packet: &Incoming, description: &Description, bound: Bound) -> Option<Rewritten> {
         let goes_on = |source: &Source| source.ssrc == packet.ssrc && source.epoch == packet.epoch;
         let (source, starts) = match self.source {
             Some(source) if !self.is_waiting && goes_on(&source) => (source, false),
             Some(source) if !self.is_waiting && source.ssrc == packet.ssrc && packet.seq_no < source.first_seq_no => {
                 return None;
             }
-            _ => (self.start(packet)?, true),
+            _ => (self.start(packet, bound)?, true),
         };
         let since_start = packet.seq_no.checked_sub(source.first_seq_no)?;
         let is_new = starts || packet.seq_no > source.highest;
@@ -149,13 +182,14 @@ impl Forward {
             source.highest = packet.seq_no;
         }
         let mut is_empty = false;
-        let (packets, pictures) = if is_new {
+        let (packets, pictures, highest) = if is_new {
             let before = self.picture;
-            if self.leaves_out(packet.timestamp, description, limit) {
+            if self.leaves_out(packet, description, bound) {
                 self.leave_out(packet, self.picture != before);
                 return None;
             }
-            self.left_out.back().map_or((0, 0), |run| (run.packets, run.pictures))
+            let (packets, pictures) = self.left_out.back().map_or((0, 0), |run| (run.packets, run.pictures));
+            (packets, pictures, Some(self.spatial.layer))
         } else if packet.seq_no < self.known_from {
             return None;
         } else {
@@ -165,10 +199,13 @@ impl Forward {
                 return None;
             }
             let is_of = |timestamp: Option<u32>| timestamp == Some(packet.timestamp);
-            is_empty = description.temporal > self.temporal.min(limit)
-                || is_of(before.map(|run| run.timestamps.1))
-                || is_of(self.left_out.get(next).map(|run| run.timestamps.0));
-            before.map_or((0, 0), |run| (run.packets, run.pictures))
+            let highest = self.highest_of(packet);
+            is_empty = description.temporal > self.temporal.min(bound.temporal)
+                || highest.is_none_or(|highest| description.spatial > highest)
+                || is_of(before.and_then(|run| run.timestamps.1))
+                || is_of(self.left_out.get(next).and_then(|run| run.timestamps.0));
+            let (packets, pictures) = before.map_or((0, 0), |run| (run.packets, run.pictures));
+            (packets, pictures, highest)
         };
         let seq_no = source.first_out + since_start - packets;
         let timestamp = packet.timestamp.wrapping_add(source.timestamp_offset);
@@ -176,31 +213,47 @@ impl Forward {
             self.next_seq_no = seq_no + 1;
             self.last_sent = Some((packet.captured, timestamp));
         }
-        Some(Rewritten { seq_no, timestamp, left_out: pictures, starts, is_empty })
+        let ends_picture = description.ends_frame && Some(description.spatial) == highest;
+        Some(Rewritten { seq_no, timestamp, left_out: pictures, starts, ends_picture, is_empty })
     }
 
-    /// Whether the picture that a packet belongs to is left out: decided with its first packet that comes, so that
-    /// none is cut in two.
-    fn leaves_out(&mut self, timestamp: u32, description: &Description, limit: u8) -> bool {
+    /// Whether a packet is left out, because its picture is or is sent without its layer: decided with the first packet
+    /// of a picture that comes, so that none is cut in two.
+    fn leaves_out(&mut self, packet: &Incoming, description: &Description, bound: Bound) -> bool {
         if let Some((picture, is_left_out)) = self.picture
-            && picture == timestamp
+            && picture == packet.timestamp
         {
-            return is_left_out;
+            return is_left_out || description.spatial > self.spatial.layer;
+        }
+        // A layer that was left out can be decoded from a keyframe on.
+        let spatial = if packet.can_start { bound.spatial } else { bound.spatial.min(self.spatial.layer) };
+        if spatial != self.spatial.layer {
+            let now = Highest { layer: spatial, seq_no: packet.seq_no, timestamp: packet.timestamp };
+            self.spatial_before.truncate(CHANGES - 1);
+            self.spatial_before.push_front(std::mem::replace(&mut self.spatial, now));
         }
         let layer = description.temporal;
         // What was left out is taken up again layer by layer, each where it can be decoded without it.
         let is_decodable = layer <= self.temporal || layer == self.temporal + 1 && description.can_switch_up;
-        let is_left_out = layer > limit || !is_decodable;
+        let is_left_out = layer > bound.temporal || !is_decodable;
         self.temporal = match is_left_out {
             true => self.temporal.min(layer - 1),
             false => self.temporal.max(layer).max(description.opens),
         };
-        self.picture = Some((timestamp, is_left_out));
-        is_left_out
+        self.picture = Some((packet.timestamp, is_left_out));
+        is_left_out || description.spatial > spatial
+    }
+
+    /// The highest spatial layer that was sent of a late packet's picture; none if that is no longer known.
+    fn highest_of(&self, packet: &Incoming) -> Option<u8> {
+        let is_since = |since: &&Highest| packet.seq_no >= since.seq_no || packet.timestamp == since.timestamp;
+        let mut changes = std::iter::once(&self.spatial).chain(&self.spatial_before);
+        changes.find(is_since).map(|since| since.layer)
     }
 
     fn leave_out(&mut self, packet: &Incoming, is_new_picture: bool) {
-        let (seq_no, timestamp) = (packet.seq_no, packet.timestamp);
+        let seq_no = packet.seq_no;
+        let timestamp = self.picture.filter(|(_, is_left_out)| *is_left_out).map(|(timestamp, _)| timestamp);
         let last = self.left_out.back_mut();
         let (packets, pictures) = last.as_ref().map_or((0, 0), |run| (run.packets, run.pictures));
         let (packets, pictures) = (packets + 1, pictures.wrapping_add(u16::from(is_new_picture)));
@@ -216,7 +269,7 @@ impl Forward {
         }
     }
 
-    fn start(&mut self, packet: &Incoming) -> Option<Source> {
+    fn start(&mut self, packet: &Incoming, bound: Bound) -> Option<Source> {
         if !packet.can_start {
             return None;
         }
@@ -243,6 +296,9 @@ impl Forward {
         (self.source, self.is_waiting) = (Some(source), false);
         self.left_out.clear();
         (self.known_from, self.temporal, self.picture) = (0, u8::MAX, Some((packet.timestamp, false)));
+        let (seq_no, timestamp) = (packet.seq_no, packet.timestamp);
+        self.spatial = Highest { layer: bound.spatial, seq_no, timestamp };
+        self.spatial_before.clear();
         Some(source)
     }
 }
@@ -258,6 +314,10 @@ mod tests {
     use super::*;
     use crate::media::inputs;
 
+    fn up_to(temporal: u8) -> Bound {
+        Bound { spatial: u8::MAX, temporal }
+    }
+
     fn packet(ssrc: u32, seq_no: u64, timestamp: u32, can_start: bool) -> Incoming {
         let clock_rate = Frequency::NINETY_KHZ;
         Incoming { ssrc, epoch: 0, seq_no, timestamp, clock_rate, captured: Instant::now(), can_start }
@@ -265,7 +325,7 @@ mod tests {
 
     /// Number and timestamp of what goes out for a packet without temporal layers.
     fn rewrite(forward: &mut Forward, packet: &Incoming) -> Option<(u64, u32)> {
-        let rewritten = forward.rewrite(packet, &Description::default(), 2)?;
+        let rewritten = forward.rewrite(packet, &Description::default(), up_to(2))?;
         Some((rewritten.seq_no, rewritten.timestamp))
     }
 
@@ -330,7 +390,7 @@ mod tests {
                 Description { temporal: *temporal, can_switch_up: *can_switch_up, ..Description::default() };
             for seq_no in *first..first + count {
                 let incoming = packet(1, seq_no, *first as u32 * 100, *first == 0);
-                let rewritten = forward.rewrite(&incoming, &description, *limit);
+                let rewritten = forward.rewrite(&incoming, &description, up_to(*limit));
                 out.push(rewritten.map(|rewritten| (rewritten.seq_no, rewritten.left_out)));
             }
         }
@@ -386,7 +446,7 @@ mod tests {
         assert_eq!(out, expected.map(|(sent, _)| sent));
         // A frame that opens layers above it lets them in from then on.
         let opening = Description { opens: 2, ..Description::default() };
-        forward.rewrite(&packet(1, 18, 1_800, false), &opening, 2).expect("of the lowest layer");
+        forward.rewrite(&packet(1, 18, 1_800, false), &opening, up_to(2)).expect("of the lowest layer");
         let out = layered(&mut forward, &[((19, 1, 2, false), 2), ((20, 1, 1, false), 2)]);
         assert_eq!(out, [sent(109, 8), sent(110, 8)]);
     }
@@ -397,7 +457,7 @@ mod tests {
         let mut out = layered(&mut forward, &[((0, 1, 0, false), 2), ((1, 1, 2, false), 2)]);
         let description = Description { temporal: 2, ..Description::default() };
         for (seq_no, timestamp) in [(2, 100), (3, 300), (4, 300)] {
-            let rewritten = forward.rewrite(&packet(1, seq_no, timestamp, false), &description, 0);
+            let rewritten = forward.rewrite(&packet(1, seq_no, timestamp, false), &description, up_to(0));
             out.push(rewritten.map(|rewritten| (rewritten.seq_no, rewritten.left_out)));
         }
         assert_eq!(out, [Some((0, 0)), Some((1, 0)), Some((2, 0)), None, None]);
@@ -431,18 +491,18 @@ mod tests {
         let late = |limit, late: u64| {
             let mut forward = Forward::new(0);
             for (seq_no, timestamp, description) in [(0, 0, &lower), (2, 1, &upper), (4, 2, &lower)] {
-                forward.rewrite(&packet(1, seq_no, timestamp, seq_no == 0), description, limit);
+                forward.rewrite(&packet(1, seq_no, timestamp, seq_no == 0), description, up_to(limit));
             }
-            let rewritten = forward.rewrite(&packet(1, late, 1, false), &upper, 2).expect("its number was kept");
+            let rewritten = forward.rewrite(&packet(1, late, 1, false), &upper, up_to(2)).expect("its number was kept");
             (rewritten.seq_no, rewritten.is_empty)
         };
         assert_eq!([late(0, 1), late(0, 3)], [(1, true), (2, true)], "before and behind what was seen of it");
         assert_eq!([late(2, 1), late(2, 3)], [(1, false), (3, false)], "nothing was left out");
         let mut forward = Forward::new(0);
         for (seq_no, description) in [(0, &lower), (2, &lower)] {
-            forward.rewrite(&packet(1, seq_no, seq_no as u32, seq_no == 0), description, 2);
+            forward.rewrite(&packet(1, seq_no, seq_no as u32, seq_no == 0), description, up_to(2));
         }
-        let whole = forward.rewrite(&packet(1, 1, 1, false), &upper, 0).expect("its number was kept");
+        let whole = forward.rewrite(&packet(1, 1, 1, false), &upper, up_to(0)).expect("its number was kept");
         assert!(whole.is_empty, "none of it is sent");
     }
 
@@ -466,6 +526,89 @@ mod tests {
         assert!(!late.is_empty() && late[0] > 10, "{late:?}");
     }
 
+    /// Sends a packet, one of six, of a picture with three spatial layers; gives its number, whether it ends its picture
+    /// and whether it is empty.
+    fn send(forward: &mut Forward, seq_no: u64, is_key: bool, spatial: u8) -> Option<(u64, bool, bool)> {
+        let (picture, place) = (seq_no / 6, seq_no % 6);
+        let description =
+            Description { spatial: (place / 2) as u8, ends_frame: place % 2 == 1, ..Description::default() };
+        let incoming = packet(1, seq_no, picture as u32 * 3_000, is_key && place == 0);
+        let rewritten = forward.rewrite(&incoming, &description, Bound { spatial, temporal: u8::MAX })?;
+        Some((rewritten.seq_no, rewritten.ends_picture, rewritten.is_empty))
+    }
+
+    #[test]
+    fn spatial_layers_go_with_the_next_picture_and_come_back_with_a_keyframe() {
+        let mut forward = Forward::new(100);
+        let mut next = 100;
+        // Keyframe, the bound for its first and its last packets, the highest layer that is sent.
+        let script = [
+            (true, [u8::MAX, u8::MAX], 2),
+            (false, [u8::MAX, 0], 2),
+            (false, [0, 0], 0),
+            (false, [0, 2], 0),
+            (false, [u8::MAX, 1], 0),
+            (true, [1, u8::MAX], 1),
+            (false, [u8::MAX, u8::MAX], 1),
+            (true, [u8::MAX, 0], 2),
+            (false, [1, 1], 1),
+            (true, [0, 2], 0),
+            (true, [2, 2], 2),
+            (false, [2, 2], 2),
+        ];
+        for (picture, (is_key, bounds, highest)) in (0..).zip(script) {
+            for place in 0..6 {
+                let sent = send(&mut forward, 6 * picture + place, is_key, bounds[place as usize / 3]);
+                // Whose highest layer is sent because nothing bounds it has the publisher's marker.
+                let is_bound = forward.spatial() < u8::MAX;
+                let expected = (place < 2 * highest + 2).then(|| (next, is_bound && place == 2 * highest + 1, false));
+                assert_eq!(sent, expected, "packet {place} of picture {picture}");
+                next += u64::from(expected.is_some());
+            }
+        }
+    }
+
+    #[test]
+    fn what_comes_late_of_a_picture_with_fewer_spatial_layers_fits_those_that_were_sent() {
+        // What is sent up to the middle layer in picture 1, the lowest in 2, all from the keyframe 3 on.
+        let bounds = [u8::MAX, 1, 0, u8::MAX, u8::MAX];
+        for (late, expected) in [
+            // Of a whole picture, whose own marker counts.
+            (5, (5, false, false)),
+            // Its first packet, the last of the middle layer, one of the upper.
+            (6, (6, false, false)),
+            (9, (9, true, false)),
+            (10, (10, false, true)),
+            // The same of the lowest, whose upper layers are in the same run as nothing else.
+            (12, (10, false, false)),
+            (13, (11, true, false)),
+            (14, (12, false, true)),
+            (17, (12, false, true)),
+            (18, (12, false, false)),
+            (23, (17, false, false)),
+        ] {
+            let mut forward = Forward::new(0);
+            for seq_no in (0..30).filter(|seq_no| *seq_no != late) {
+                send(&mut forward, seq_no, seq_no / 6 % 3 == 0, bounds[seq_no as usize / 6]);
+            }
+            assert_eq!(send(&mut forward, late, false, u8::MAX), Some(expected), "{late}");
+        }
+    }
+
+    #[test]
+    fn what_comes_late_from_before_many_changes_of_spatial_layers_is_empty() {
+        for (changes, is_empty) in [(CHANGES as u64 - 1, false), (CHANGES as u64, false), (CHANGES as u64 + 1, true)] {
+            let mut forward = Forward::new(0);
+            for picture in 0..=changes {
+                let bound = [u8::MAX, 1][picture as usize % 2];
+                (0..6).filter(|place| (picture, *place) != (0, 2)).for_each(|place| {
+                    send(&mut forward, 6 * picture + place, picture % 2 == 0, bound);
+                });
+            }
+            assert_eq!(send(&mut forward, 2, false, 1), Some((2, false, is_empty)), "{changes}");
+        }
+    }
+
     /// One step of any story.
     #[derive(Clone, Debug)]
     enum Step {
@@ -475,22 +618,25 @@ mod tests {
             source: usize,
             ahead: i64,
             elapsed: u64,
-            temporal: u8,
+            layers: (u8, u8),
             can_switch_up: bool,
             can_start: bool,
-            limit: u8,
+            bound: Bound,
         },
     }
 
     fn any_step() -> impl Strategy<Value = Step> {
         let ahead = prop_oneof![8 => Just(1), 2 => 2..6_i64, 1 => -80..1_i64];
-        let packet = (0..3_usize, ahead, 0..40_u64, 0..3_u8, any::<bool>(), prop::bool::weighted(0.1), 0..3_u8);
+        let layers = (prop_oneof![3 => Just(0), 1 => 0..3_u8], 0..3_u8);
+        let bound = (prop_oneof![3 => Just(u8::MAX), 1 => 0..3_u8], 0..3_u8);
+        let bound = bound.prop_map(|(spatial, temporal)| Bound { spatial, temporal });
+        let packet = (0..3_usize, ahead, 0..40_u64, layers, any::<bool>(), prop::bool::weighted(0.1), bound);
         prop_oneof![
             1 => Just(Step::Pause),
-            50 => packet.prop_map(|(source, ahead, elapsed, temporal, can_switch_up, can_start, limit)| {
+            50 => packet.prop_map(|(source, ahead, elapsed, layers, can_switch_up, can_start, bound)| {
                 // Mostly of one.
                 let source = source.saturating_sub(1);
-                Step::Packet { source, ahead, elapsed, temporal, can_switch_up, can_start, limit }
+                Step::Packet { source, ahead, elapsed, layers, can_switch_up, can_start, bound }
             }),
         ]
     }
@@ -512,7 +658,7 @@ mod tests {
             // Numbers that were skipped by what is being forwarded.
             let (mut gaps, mut running) = (0, None);
             for step in steps {
-                let Step::Packet { source, ahead, elapsed, temporal, can_switch_up, can_start, limit } = step else {
+                let Step::Packet { source, ahead, elapsed, layers, can_switch_up, can_start, bound } = step else {
                     forward.pause();
                     continue;
                 };
@@ -527,11 +673,13 @@ mod tests {
                 // A picture for each packet.
                 let ticks = 90 * (now - start).as_millis() as u32;
                 let timestamp = [7_u32, u32::MAX - 90_000][source].wrapping_add(ticks);
-                let incoming = packet(source as u32, seq_no, timestamp, can_start && is_new);
+                let (spatial, temporal) = layers;
+                // Decoding starts with the lowest layer.
+                let incoming = packet(source as u32, seq_no, timestamp, can_start && is_new && spatial == 0);
                 let incoming = Incoming { captured: now, ..incoming };
-                let description = Description { temporal, can_switch_up, ..Description::default() };
+                let description = Description { spatial, temporal, can_switch_up, ..Description::default() };
                 let next = forward.next_seq_no();
-                let rewritten = forward.rewrite(&incoming, &description, limit);
+                let rewritten = forward.rewrite(&incoming, &description, bound);
                 if rewritten.is_some_and(|rewritten| rewritten.starts) {
                     running = Some(source);
                 } else if running == Some(source) && is_new && !forward.is_waiting() {

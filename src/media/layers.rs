@@ -1,4 +1,7 @@
 //! The layers of one published track: which of them come, how much each takes, and the keyframes asked of them.
+//!
+//! They are those of simulcast, each in its own SSRC, or the spatial ones of a single SSRC: then each is sent with all
+//! below it, keyframes are asked of all together, and the publisher can't leave some out.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +12,7 @@ use crate::media::keyframe::{KeyframeBudget, Reason};
 use crate::media::packet::Packet;
 use crate::media::sdp::RIDS;
 
-/// Simulcast layers at most.
+/// Layers at most; higher spatial ones count as the highest.
 pub const LAYERS: usize = RIDS.len();
 
 /// Temporal layers that are told apart; higher ones count as the highest.
@@ -48,6 +51,8 @@ pub struct Layers {
     /// Those that come, as bits, and those that ever came.
     active: u8,
     seen: u8,
+    /// They are spatial layers of a single SSRC.
+    is_spatial: bool,
     /// That, or what is known of them, has changed since it was last asked.
     changed: bool,
     looked_at: Option<Instant>,
@@ -76,27 +81,34 @@ struct Layer {
 impl Layers {
     /// Counts a packet that came, and of what layer it is.
     pub fn handle_packet(&mut self, now: Instant, packet: &Packet) {
-        let bit = 1 << packet.layer;
+        let spatial = packet.description.spatial;
+        self.is_spatial |= spatial > 0;
+        let index = packet.layer.max(spatial).min(LAYERS as u8 - 1);
+        if packet.description.heights[0] > 0 {
+            self.on_heights(now, packet);
+        }
+        let bit = 1 << index;
         self.changed |= self.active & bit == 0;
         self.active |= bit;
         self.seen |= bit;
-        let layer = &mut self.layers[usize::from(packet.layer)];
-        layer.came_at = Some(now);
         let temporal = usize::from(packet.description.temporal).min(TEMPORAL_LAYERS - 1);
         // Of what an estimate is about: small packets are mostly headers.
         let bytes = packet.wire_bytes() as u32;
+        let source = &mut self.layers[usize::from(packet.layer)];
         if packet.incoming.can_start {
-            layer.keyframes.handle_keyframe();
-            layer.keyframe = Some(packet.incoming.timestamp);
+            source.keyframes.handle_keyframe();
+            source.keyframe = Some(packet.incoming.timestamp);
         }
-        if layer.keyframe == Some(packet.incoming.timestamp) {
-            layer.keyframes.handle_bytes(packet.incoming.can_start, packet.payload.len());
+        let is_key = source.keyframe == Some(packet.incoming.timestamp);
+        if is_key {
+            source.keyframes.handle_bytes(packet.incoming.can_start, packet.payload.len());
+        }
+        let layer = &mut self.layers[usize::from(index)];
+        layer.came_at = Some(now);
+        if is_key {
             layer.keyed += bytes;
         } else {
             layer.bytes[temporal] += bytes;
-        }
-        if packet.description.heights[0] > 0 {
-            layer.height = packet.description.heights[0];
         }
     }
 
@@ -110,6 +122,10 @@ impl Layers {
         for layer in &mut self.layers {
             // What was believed before may have been far off.
             self.changed |= layer.measure(elapsed);
+        }
+        if self.is_spatial {
+            let rate = self.layers.iter().flat_map(|layer| layer.rates).sum::<f64>();
+            self.layers[0].keyframes.handle_rate(rate as u64);
         }
         let newest = self.layers.iter().filter_map(|layer| layer.came_at).max();
         for (index, layer) in self.layers.iter_mut().enumerate() {
@@ -160,13 +176,26 @@ impl Layers {
         self.told.unwrap_or(LAYERS as u8)
     }
 
+    /// Whether they are spatial layers of a single SSRC.
+    pub fn is_spatial(&self) -> bool {
+        self.is_spatial
+    }
+
     /// Whether the publisher has layers of which it was told that nobody wants them.
     pub fn has_more(&self) -> bool {
         self.seen >> self.told() != 0
     }
 
-    /// The layer that comes in place of another, if that one does not.
+    /// How many layers the publisher has to send where somebody wants so many of them: spatial ones come all, or none.
+    pub fn needed(&self, wanted: u8) -> u8 {
+        if self.is_spatial && wanted > 0 { LAYERS as u8 } else { wanted }
+    }
+
+    /// The layer of whose keyframes somebody can begin who wants another, if that one does not come.
     pub fn nearest(&self, layer: u8) -> u8 {
+        if self.is_spatial {
+            return 0;
+        }
         let comes = |layer: &u8| self.active & 1 << layer != 0;
         (0..=layer).rev().find(comes).or_else(|| (layer..LAYERS as u8).find(comes)).unwrap_or(layer)
     }
@@ -183,7 +212,7 @@ impl Layers {
     pub fn poll_request(&mut self, now: Instant) -> Option<(u8, Reason)> {
         self.requested_at.is_none_or(|last| now >= last + REQUEST_SPACING).then_some(())?;
         // What does not come is not waited for, unless nothing comes.
-        let comes = |layer: &u8| self.active == 0 || self.active & 1 << layer != 0;
+        let comes = |layer: &u8| self.active == 0 || self.is_spatial || self.active & 1 << layer != 0;
         let due = (0..LAYERS as u8).filter(comes).filter_map(|layer| {
             let reason = self.layers[usize::from(layer)].keyframes.due(now)?;
             Some((reason.can_wait(), layer))
@@ -208,21 +237,43 @@ impl Layers {
     /// without its upper temporal layers too.
     pub fn grades(&self) -> SmallVec<[Grade; LAYERS + TEMPORAL_LAYERS]> {
         let mut grades = SmallVec::new();
+        // What the layers take that are sent with one.
+        let mut below = 0.0;
         let active = self.layers.iter().enumerate().filter(|(index, _)| self.active & 1 << index != 0);
         for (index, layer) in active {
             let highest = layer.rates.iter().rposition(|rate| *rate > 0.0).unwrap_or_default();
             let lowest = if grades.is_empty() { 0 } else { highest };
             for temporal in lowest..=highest {
                 let is_whole = temporal == highest;
+                let own: f64 = layer.rates[..=temporal].iter().sum();
                 grades.push(Grade {
                     layer: index as u8,
                     temporal: if is_whole { TEMPORAL_LAYERS as u8 - 1 } else { temporal as u8 },
-                    bitrate_bps: layer.rates[..=temporal].iter().sum::<f64>() as u64,
+                    bitrate_bps: if own > 0.0 { (below + own) as u64 } else { 0 },
                     height: self.height(index),
                 });
             }
+            if self.is_spatial {
+                below += layer.rates.iter().sum::<f64>();
+            }
         }
         grades
+    }
+
+    /// A packet tells how large its picture is. What it tells of spatial layers that never came is as good as there: who
+    /// waited for their first packets would miss the keyframe that they begin with.
+    fn on_heights(&mut self, now: Instant, packet: &Packet) {
+        let heights = packet.description.heights;
+        self.is_spatial |= heights[1] > 0;
+        for (index, height) in (usize::from(packet.layer)..LAYERS).zip(heights).filter(|(_, height)| *height > 0) {
+            self.layers[index].height = height;
+            if self.seen & 1 << index == 0 {
+                self.seen |= 1 << index;
+                self.active |= 1 << index;
+                self.layers[index].came_at = Some(now);
+                self.changed = true;
+            }
+        }
     }
 
     /// Lines of a layer's picture: what it told, else what another one makes of it; 0 if nothing is known.
@@ -352,6 +403,93 @@ mod tests {
         let grades = layers.grades();
         let kbps = |grade: &Grade| (grade.layer, grade.temporal, (grade.bitrate_bps + 2_000) / 5_000 * 5);
         assert_eq!(grades.iter().map(kbps).collect::<Vec<_>>(), [(0, 0, 100), (0, 1, 200), (0, 2, 400), (1, 2, 200)]);
+    }
+
+    /// Spatial layer, temporal layer.
+    fn spatial(now: Instant, spatial: u8, temporal: u8) -> Packet {
+        let mut packet = packet(now, 0, temporal, 0);
+        packet.description.spatial = spatial;
+        packet
+    }
+
+    /// The same as `play` of spatial layers in one SSRC.
+    fn play_spatial(
+        layers: &mut Layers,
+        start: Instant,
+        millis: std::ops::Range<u64>,
+        coming: &[(u8, u8)],
+    ) -> Vec<u64> {
+        let mut changes = Vec::new();
+        for ms in millis.step_by(100) {
+            let now = start + Duration::from_millis(ms);
+            coming.iter().for_each(|(layer, temporal)| layers.handle_packet(now, &spatial(now, *layer, *temporal)));
+            layers.look(now);
+            if layers.take_changed() {
+                changes.push(ms);
+            }
+        }
+        changes
+    }
+
+    #[test]
+    fn a_spatial_layer_costs_what_it_takes_with_those_below() {
+        let start = Instant::now();
+        let mut layers = Layers::default();
+        play_spatial(&mut layers, start, 0..5_000, &[(0, 0), (0, 2), (1, 0), (1, 0), (1, 2), (2, 0), (3, 0), (3, 2)]);
+        let grades = layers.grades();
+        let kbps = |grade: &Grade| (grade.layer, grade.temporal, (grade.bitrate_bps + 2_000) / 5_000 * 5, grade.height);
+        let expected = [(0, 0, 100, 180), (0, 1, 100, 180), (0, 2, 200, 180), (1, 2, 500, 360), (2, 2, 800, 720)];
+        assert_eq!(grades.iter().map(kbps).collect::<Vec<_>>(), expected, "what is above the third is of it");
+        assert!(layers.is_spatial());
+        let needed = [0, 1, 2, 3].map(|wanted| layers.needed(wanted));
+        assert_eq!((needed, [0, 1, 2].map(|layer| layers.nearest(layer))), ([0, 3, 3, 3], [0; 3]));
+    }
+
+    #[test]
+    fn spatial_layers_are_there_when_a_keyframe_tells_of_them_and_gone_when_they_end() {
+        let start = Instant::now();
+        let mut layers = Layers::default();
+        let of = |layers: &Layers| layers.grades().iter().map(|grade| (grade.layer, grade.height)).collect::<Vec<_>>();
+        let mut key = packet(start, 0, 0, 90);
+        key.description.heights = [90, 180, 360];
+        layers.handle_packet(start, &key);
+        assert_eq!(of(&layers), [(0, 90), (1, 180), (2, 360)]);
+        assert_eq!([None, Some(0), Some(90), Some(200)].map(|tile| layers.usable(tile)), [3, 0, 1, 2]);
+        let gone = play_spatial(&mut layers, start, 100..2_000, &[(0, 0), (1, 0)]);
+        assert!(gone.iter().any(|ms| (600..=900).contains(ms)), "{gone:?}");
+        assert_eq!(of(&layers), [(0, 90), (1, 180)], "one has never come");
+        let later = start + Duration::from_secs(2);
+        key.incoming.timestamp = 9;
+        layers.handle_packet(later, &key);
+        assert_eq!(of(&layers).len(), 2, "and is not believed in again");
+        assert_eq!(play_spatial(&mut layers, start, 2_100..3_000, &[(0, 0), (1, 0), (2, 0)])[..1], [2_100]);
+        assert_eq!(of(&layers).len(), 3, "before it comes");
+        play_spatial(&mut layers, start, 3_000..5_000, &[(0, 0)]);
+        assert_eq!((of(&layers), layers.is_spatial()), (vec![(0, 90)], true));
+    }
+
+    #[test]
+    fn keyframes_are_of_all_spatial_layers_and_count_as_one() {
+        let start = Instant::now();
+        let mut layers = Layers::default();
+        play_spatial(&mut layers, start, 0..5_000, &[(0, 0), (1, 0), (2, 0)]);
+        let now = start + Duration::from_secs(5);
+        let mut before: Vec<_> = layers.grades().iter().map(|grade| grade.bitrate_bps).collect();
+        for (at, spatial) in [0, 0, 1, 1, 1, 2, 2, 2, 2, 2].into_iter().enumerate() {
+            let mut packet = packet(now, 0, 0, if at == 0 { 180 } else { 0 });
+            (packet.incoming.timestamp, packet.description.spatial) = (77, spatial);
+            layers.handle_packet(now, &packet);
+        }
+        layers.look(now + LOOK_INTERVAL);
+        let after: Vec<_> = layers.grades().iter().map(|grade| grade.bitrate_bps).collect();
+        before.iter_mut().zip(&after).for_each(|(before, after)| *before = after.abs_diff(*before));
+        assert!(before.iter().all(|difference| *difference < 100_000), "it is spread: {after:?}, {before:?} more");
+        // Its bytes are those of all layers, and so is the rate: 2 * 94 kbit at 300 kbit/s.
+        layers.request_keyframe(0, Reason::Switch);
+        assert_eq!(layers.poll_request(now), Some((0, Reason::Switch)));
+        layers.request_keyframe(0, Reason::Switch);
+        let next = (1..5_000).find(|ms| layers.poll_request(now + Duration::from_millis(*ms)).is_some());
+        assert!(next.is_some_and(|ms| (600..1_000).contains(&ms)), "{next:?}");
     }
 
     #[test]

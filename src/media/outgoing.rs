@@ -12,7 +12,7 @@ use crate::media::allocation::{Limit, Quality};
 use crate::media::codec::{self, PictureId};
 use crate::media::egress::Egress;
 use crate::media::elements::{Elements, Ids};
-use crate::media::forward::Forward;
+use crate::media::forward::{Bound, Forward};
 use crate::media::keyframe::Reason;
 use crate::media::layers::{LAYERS, TEMPORAL_LAYERS};
 use crate::media::negotiation::TrackId;
@@ -96,11 +96,13 @@ pub struct View {
     pub priority: u32,
 }
 
-/// Which part of a track is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which part of a track is sent; more is greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Selection {
     /// Index of the layer.
     pub layer: u8,
+    /// The highest spatial layer in its SSRC; `u8::MAX` for all that come.
+    pub spatial: u8,
     /// The highest temporal layer.
     pub temporal: u8,
 }
@@ -112,6 +114,7 @@ pub struct Sent {
     timestamp: u32,
     /// Where it stands in its track's history.
     pub position: u32,
+    marker: bool,
     /// Of its picture, as far as there are some.
     picture_id: u16,
     frame_number: u16,
@@ -185,8 +188,8 @@ impl Outgoing {
         self.pause();
     }
 
-    /// Selects what is sent. Another layer is sent from its next keyframe on, and the old one until then; where nothing
-    /// more is to be sent, a picture that has begun goes on to its end.
+    /// Selects what is sent. Another layer is sent from its next keyframe on, and the old one until then, but fewer spatial
+    /// layers from the next picture on; where nothing more is to be sent, a picture that has begun goes on to its end.
     pub fn select(&mut self, selection: Option<Selection>) {
         if selection.is_none() && self.unfinished.is_none() {
             self.pause();
@@ -225,9 +228,9 @@ impl Outgoing {
 
     /// The layer of which it waits for a keyframe, and why.
     pub fn awaited(&self) -> Option<(u8, Reason)> {
-        let Selection { layer, .. } = self.selected()?;
+        let Selection { layer, spatial, .. } = self.selected()?;
         match self.layer() {
-            Some(sent) if sent == layer => None,
+            Some(sent) if sent == layer && spatial <= self.forward.spatial() => None,
             Some(_) => Some((layer, Reason::Switch)),
             None => Some((layer, Reason::Join)),
         }
@@ -269,8 +272,8 @@ impl Outgoing {
             }
             self.forward.pause();
         }
-        let limit = self.limit(packet.layer);
-        let Some(rewritten) = self.forward.rewrite(&packet.incoming, &packet.description, limit) else {
+        let bound = self.bound(packet.layer);
+        let Some(rewritten) = self.forward.rewrite(&packet.incoming, &packet.description, bound) else {
             return if self.is_waiting() { Outcome::AwaitsKeyframe } else { Outcome::Old };
         };
         if rewritten.is_empty {
@@ -291,12 +294,13 @@ impl Outgoing {
             (own, _) => (pt, own.unwrap_or_default()),
         };
         let length = packet.payload.len() - skipped;
+        let marker = packet.marker || rewritten.ends_picture;
         if packet.codec != Codec::Opus {
             if rewritten.seq_no + 1 == self.forward.next_seq_no() {
-                self.unfinished = Some(picture).filter(|_| !packet.marker);
+                self.unfinished = Some(picture).filter(|_| !marker);
             }
             let seq_no = rewritten.seq_no as u16;
-            let sent = Sent::new(seq_no, rewritten.timestamp, packet.position, ids);
+            let sent = Sent::new(seq_no, rewritten.timestamp, packet.position, marker, ids);
             self.remember(sent);
             self.rtx_allowance = (self.rtx_allowance + packet.wire_bytes() / RTX_PART).min(RTX_SAVED);
         }
@@ -304,8 +308,7 @@ impl Outgoing {
         self.octets = self.octets.wrapping_add(length as u32);
         self.last = Some((rewritten.timestamp, packet.incoming.captured, packet.incoming.clock_rate));
         self.has_news = true;
-        let header =
-            Header { pt: *pt, marker: packet.marker, ssrc: self.ssrc, timestamp: rewritten.timestamp, skipped, ids };
+        let header = Header { pt: *pt, marker, ssrc: self.ssrc, timestamp: rewritten.timestamp, skipped, ids };
         self.seal(now, header, rewritten.seq_no, &[], packet, egress, datagrams);
         if self.target.is_none() && self.unfinished.is_none() {
             self.pause();
@@ -348,7 +351,7 @@ impl Outgoing {
         let seq_no = self.rtx_seq_no;
         self.rtx_seq_no += 1;
         let ids = sent.ids(packet.description.ids);
-        let header = Header { pt: *pt, marker: packet.marker, ssrc, timestamp: sent.timestamp, skipped: 0, ids };
+        let header = Header { pt: *pt, marker: sent.marker, ssrc, timestamp: sent.timestamp, skipped: 0, ids };
         let original = sent.seq_no.to_be_bytes();
         self.seal(now, header, seq_no, &original, packet, egress, datagrams);
         true
@@ -398,15 +401,17 @@ impl Outgoing {
         })
     }
 
-    /// The highest temporal layer that is sent of a layer.
-    fn limit(&self, layer: u8) -> u8 {
-        match self.target {
+    /// What is sent of a layer at most.
+    fn bound(&self, layer: u8) -> Bound {
+        let target = self.target.unwrap_or(Selection::BEST);
+        let temporal = match target.temporal {
             // What the path does not carry is thinned until the smaller layer's keyframe is here.
-            Some(target) if target.layer < layer && self.is_short() => 0,
-            Some(target) if target.temporal < Selection::BEST.temporal => target.temporal,
+            _ if target.layer < layer && self.is_short() => 0,
+            temporal if temporal < Selection::BEST.temporal => temporal,
             // Those that are not told apart count as the highest.
             _ => u8::MAX,
-        }
+        };
+        Bound { spatial: target.spatial, temporal }
     }
 
     /// Whether the path carries no more.
@@ -417,7 +422,7 @@ impl Outgoing {
     fn remember(&mut self, sent: Sent) {
         if self.remembered.is_empty() {
             // Numbers that belong in another place each: nobody finds them.
-            let nothing = |place| Sent::new(place as u16 + 1, 0, 0, codec::Ids::default());
+            let nothing = |place| Sent::new(place as u16 + 1, 0, 0, false, codec::Ids::default());
             self.remembered.extend((0..REMEMBERED).map(nothing));
         }
         self.remembered[usize::from(sent.seq_no) % REMEMBERED] = sent;
@@ -511,11 +516,12 @@ impl Default for View {
 }
 
 impl Sent {
-    fn new(seq_no: u16, timestamp: u32, position: u32, ids: codec::Ids) -> Self {
+    fn new(seq_no: u16, timestamp: u32, position: u32, marker: bool, ids: codec::Ids) -> Self {
         Self {
             seq_no,
             timestamp,
             position,
+            marker,
             picture_id: ids.picture.map_or(0, PictureId::value),
             frame_number: ids.frame_number.unwrap_or(0),
             tl0_pic_idx: ids.tl0_pic_idx.unwrap_or(0),
@@ -534,7 +540,7 @@ impl Sent {
 
 impl Selection {
     /// All that comes.
-    pub const BEST: Self = Self { layer: LAYERS as u8 - 1, temporal: TEMPORAL_LAYERS as u8 - 1 };
+    pub const BEST: Self = Self { layer: LAYERS as u8 - 1, spatial: u8::MAX, temporal: TEMPORAL_LAYERS as u8 - 1 };
 }
 
 impl View {
@@ -728,7 +734,7 @@ mod tests {
             packet.marker = ![10, 11, 13].contains(&number);
             packet
         };
-        let selection = |layer| Some(Selection { layer, temporal: 2 });
+        let selection = |layer| Some(Selection { layer, ..Selection::BEST });
         // What is selected, the packet that comes, what becomes of it, and which layers are needed then.
         let script = [
             (selection(1), (0, 0, false), AwaitsKeyframe, 0b011),
@@ -765,6 +771,55 @@ mod tests {
         let expected = [1, 2, 3, 4, 5, 6, 9, 10, 10, 10, 13].map(|number| 2_970 * number);
         let expected: Vec<(u16, u32)> = (100..).zip(expected).collect();
         assert_eq!(sent, expected);
+    }
+
+    #[test]
+    fn a_picture_ends_with_the_highest_spatial_layer_that_is_sent_and_so_does_its_repair() {
+        use Outcome::{NotSelected, Old, Sent, Switched};
+        let mut line = Line::new();
+        let selection = |spatial| Some(Selection { layer: 0, spatial, temporal: 2 });
+        let switch = Some((0, Reason::Switch));
+        // What is selected; which picture comes, whether it is a keyframe, which layer of it, in one packet each; what
+        // becomes of it, with which number and marker; what is awaited then.
+        let script = [
+            (selection(u8::MAX), (0, true, 0), Switched, (100, false), None),
+            (selection(u8::MAX), (0, true, 1), Sent, (101, false), None),
+            (selection(0), (0, true, 2), Sent, (102, true), None),
+            (selection(0), (1, false, 0), Sent, (103, true), None),
+            (selection(0), (1, false, 1), Old, (103, true), None),
+            (selection(1), (1, false, 2), Old, (103, true), switch),
+            (selection(1), (2, false, 0), Sent, (104, true), switch),
+            (selection(1), (2, false, 1), Old, (104, true), switch),
+            // One is lost.
+            (selection(1), (3, true, 0), Sent, (106, false), None),
+            // What is wanted no longer goes on to the end of its picture, which is the same as before.
+            (None, (3, true, 1), Switched, (107, true), None),
+            (None, (3, true, 2), NotSelected, (107, true), None),
+            (selection(1), (4, true, 0), Switched, (108, false), None),
+        ];
+        let of = |line: &Line, place: u32| {
+            let (_, (picture, is_key, spatial), ..) = script[place as usize];
+            let mut packet = packet(line.now, place);
+            (packet.incoming.timestamp, packet.incoming.can_start) = (3_000 * picture, is_key && spatial == 0);
+            packet.incoming.seq_no = u64::from(3 * picture) + u64::from(spatial);
+            packet.description = Description { spatial, ends_frame: true, ..Description::default() };
+            packet.marker = spatial == 2;
+            packet
+        };
+        let last = |line: &Line| (line.last().2, line.last().1 & 0x80 != 0);
+        for (place, (selected, _, outcome, expected, awaited)) in (0..).zip(script) {
+            line.outgoing.select(selected);
+            let packet = of(&line, place);
+            let became = line.outgoing.forward(line.now, &packet, &mut line.egress, &mut line.datagrams);
+            assert_eq!((became, last(&line), line.outgoing.awaited()), (outcome, expected, awaited), "step {place}");
+        }
+        let sent = script.iter().filter(|(_, _, outcome, ..)| matches!(outcome, Sent | Switched));
+        for (number, (.., (seq_no, marker), _)) in (200..).zip(sent) {
+            let sent = line.outgoing.find_sent(*seq_no).expect("it is remembered");
+            let packet = of(&line, sent.position);
+            assert!(line.outgoing.resend(line.now, sent, &packet, &mut line.egress, &mut line.datagrams));
+            assert_eq!(last(&line), (number, *marker), "the repair of {seq_no}");
+        }
     }
 
     #[test]

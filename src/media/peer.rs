@@ -120,6 +120,8 @@ struct Stream {
     mid: Mid,
     /// Index of its simulcast layer.
     layer: u8,
+    /// It is one of several.
+    has_rid: bool,
     report: Option<Report>,
     highest_seq_no: u64,
     structure: Structure,
@@ -621,7 +623,10 @@ impl Peer {
         let stream = self.stream(ssrc)?;
         let dependency = elements.find(DEPENDENCY_ID);
         let marker = packet.header.marker;
-        let description = codec::describe(spec.codec, marker, &packet.payload, dependency, &mut stream.structure);
+        let mut description = codec::describe(spec.codec, marker, &packet.payload, dependency, &mut stream.structure);
+        if stream.has_rid {
+            description.flatten();
+        }
         let in_order = seq_no >= stream.highest_seq_no;
         stream.highest_seq_no = stream.highest_seq_no.max(seq_no);
         let (mid, layer, report) = (stream.mid, stream.layer, stream.report);
@@ -660,11 +665,13 @@ impl Peer {
         }
         let mut direct = self.rtc.direct_api();
         let stream = direct.stream_rx(&ssrc)?;
+        let has_rid = stream.rid().is_some();
         let layer = stream.rid().and_then(|rid| RIDS.iter().position(|name| *name == &*rid)).unwrap_or_default();
         self.incoming.push(Stream {
             ssrc,
             mid: stream.mid(),
             layer: layer as u8,
+            has_rid,
             report: None,
             highest_seq_no: 0,
             structure: Structure::default(),

@@ -23,6 +23,7 @@ struct Candidate {
     speaks: bool,
     means: Means,
     has_more: bool,
+    is_spatial: bool,
     grades: SmallVec<[Grade; LAYERS + TEMPORAL_LAYERS]>,
     selected: Option<Selection>,
 }
@@ -110,6 +111,7 @@ impl Server {
                 speaks: room.is_some_and(|room| room.speakers.told().contains(&track.publisher)),
                 means: self.means(track, outgoing.view.priority),
                 has_more: published.layers.has_more(),
+                is_spatial: published.layers.is_spatial(),
                 grades: published.layers.grades(),
                 selected: outgoing.selected(),
             })
@@ -138,6 +140,7 @@ impl Server {
             (Means::Least, _) => published.layers.usable(view.tile()).min(1),
             (Means::Nothing, _) => 0,
         };
+        let wanted = published.layers.needed(wanted);
         let subscribers = &mut published.subscribers;
         match subscribers.iter().position(|subscriber| (subscriber.peer, subscriber.line) == (id, line)) {
             Some(index) if layers == 0 => drop(subscribers.remove(index)),
@@ -185,10 +188,9 @@ impl Candidate {
             speaks: self.speaks,
             means: self.means,
             has_more: self.has_more,
-            current: self.selected.and_then(|selected| {
-                let within = |grade: &Grade| (grade.layer, grade.temporal) <= (selected.layer, selected.temporal);
-                self.grades.iter().rposition(within)
-            }),
+            current: self
+                .selected
+                .and_then(|selected| self.grades.iter().rposition(|grade| self.part(grade) <= selected)),
         }
     }
 
@@ -203,9 +205,25 @@ impl Candidate {
         }
     }
 
+    /// What of the track a grade is.
+    fn part(&self, grade: &Grade) -> Selection {
+        let Grade { layer, temporal, .. } = *grade;
+        match self.is_spatial {
+            true => Selection { layer: 0, spatial: layer, temporal },
+            false => Selection { layer, spatial: u8::MAX, temporal },
+        }
+    }
+
     fn selection(&self, grant: &Grant) -> Option<Selection> {
-        match grant.grade.map(|grade| self.grades[grade]) {
-            Some(Grade { layer, temporal, .. }) => Some(Selection { layer, temporal }),
+        match grant.grade {
+            Some(index) => {
+                let part = self.part(&self.grades[index]);
+                // A layer above the highest begins with a keyframe, which is not to be missed. Who was bound to this one
+                // stays so where those above end: that is no cause for a keyframe.
+                let is_highest = index + 1 == self.grades.len();
+                let is_bound = self.selected.is_some_and(|selected| selected.spatial == part.spatial);
+                Some(if is_highest && !is_bound { Selection { spatial: u8::MAX, ..part } } else { part })
+            }
             // Nothing has come yet: whatever comes first.
             None if self.grades.is_empty() && self.view.tile() != Some(0) && self.means != Means::Nothing => {
                 Some(Selection::BEST)

@@ -112,8 +112,9 @@ pub fn rewriting(data: &[u8]) {
             0 => outgoing.pause(),
             1 => outgoing.select(None),
             2 => {
-                let (layer, temporal) = (program.byte() % 3, program.byte() % 3);
-                outgoing.select(Some(Selection { layer, temporal }));
+                let (layer, upper) = (program.byte() % 3, program.byte());
+                let spatial = if upper < 0xc0 { u8::MAX } else { upper / 3 % 3 };
+                outgoing.select(Some(Selection { layer, spatial, temporal: upper % 3 }));
             }
             3 => outgoing.handle_report(),
             4 => {

@@ -9,6 +9,9 @@ use crate::decoder::encoder::{Encoder, Mode};
 const DEPENDENCY_DESCRIPTOR: &str =
     "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
 
+/// Bytes of each packet of a spatial layer: about 150, 350 and 550 kbps at 30 pictures a second.
+const SPATIAL_FILLING: [usize; 3] = [230, 620, 1_040];
+
 /// A codec, and what its encoder makes of pictures.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoding {
@@ -20,7 +23,11 @@ impl Encoding {
     /// The encoder of one layer; `start` spreads its numbers.
     pub fn encoder(self, layer: usize, start: u32) -> Encoder {
         let mix = start.wrapping_add(layer as u32).wrapping_mul(2_654_435_761);
-        Encoder::new(self.mode, 1 + layer as u32, (mix >> 17) as u16)
+        let mut encoder = Encoder::new(self.mode, 1 + layer as u32, (mix >> 17) as u16);
+        if encoder.spatial_layers > 1 {
+            encoder.filling = SPATIAL_FILLING;
+        }
+        encoder
     }
 }
 

@@ -74,6 +74,8 @@ pub struct Layer {
     pub sent_packets: u64,
     /// Makes its pictures, if they are not of VP8.
     pub encoder: Option<Encoder>,
+    /// What it made: payload and marker of each packet.
+    pub encoded: Vec<(Vec<u8>, bool)>,
     index: u8,
     load: Load,
     /// Of the first frame.
@@ -106,6 +108,7 @@ impl Layer {
             keyframe_requests: Vec::new(),
             sent_packets: 0,
             encoder: None,
+            encoded: Vec::new(),
             index,
             load,
             timestamp: mix,
@@ -147,6 +150,7 @@ impl Layer {
                 values.user_values.set(Dependency(dependency));
             }
             let timestamp = self.timestamp.wrapping_add(frame.elapsed);
+            self.encoded.push((sent.payload.clone(), sent.marker));
             let write = RtpWrite::new(pt, self.seq_no.into(), timestamp, frame.at, sent.payload);
             stream.write_rtp(write.marker(sent.marker).ext_vals(values).nackable(true));
             self.seq_no += 1;

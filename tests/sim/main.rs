@@ -54,6 +54,7 @@ mod returning;
 mod screen;
 mod seats;
 mod shedding;
+mod spatial;
 mod speaking;
 mod storm;
 mod switches;

@@ -104,6 +104,14 @@ pub fn describe(
     description
 }
 
+impl Description {
+    /// Spatial layers are not told apart: their SSRC is itself one of several layers.
+    pub fn flatten(&mut self) {
+        let highest = self.heights.into_iter().rfind(|height| *height > 0);
+        (self.spatial, self.heights) = (0, [highest.unwrap_or_default(), 0, 0]);
+    }
+}
+
 /// Writes other ids into a payload, as wide as those that are there; those that are on one side only stay.
 pub fn patch(codec: Codec, payload: &mut [u8], ids: Ids) {
     match codec {

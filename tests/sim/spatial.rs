@@ -1,0 +1,176 @@
+//! Cameras whose layers come in one SSRC, and which of them everybody gets.
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use str0m::format::Codec;
+
+use crate::decoder::encoder::Mode;
+use crate::encoding::Encoding;
+use crate::media::{Camera, Rate};
+use crate::network::Path;
+use crate::sim::{Sim, World};
+use crate::story::{millis, secs};
+
+const ENCODINGS: [Encoding; 4] = [
+    Encoding { codec: Codec::Vp9, mode: Mode::Vp9L3T3Key },
+    Encoding { codec: Codec::Vp9, mode: Mode::Vp9L3T3 },
+    Encoding { codec: Codec::Av1, mode: Mode::Av1L3T3Key },
+    Encoding { codec: Codec::Av1, mode: Mode::Av1L3T3 },
+];
+
+/// Lines of a tile, and the layers that it gets, as bits.
+const TILES: [(u32, u8); 3] = [(180, 0b001), (360, 0b011), (720, 0b111)];
+
+/// Ann sends a camera in spatial layers to these.
+fn call(seed: u64, encoding: Encoding, viewers: &[&str]) -> Sim {
+    let mut sim = Sim::with(World { rate: Rate::LEAN, ..World::new(seed) });
+    sim.join_as("ann", |habits| {
+        (habits.encoding, habits.sources) = (Some(encoding), vec![Camera]);
+    });
+    for name in viewers {
+        sim.watch(name);
+        sim.browser_mut(name).encoded = Some(Vec::new());
+    }
+    sim
+}
+
+impl Sim {
+    /// The pictures that somebody got so far, each as the bits of its spatial layers. Panics if a decoder would not have
+    /// taken them.
+    fn spatial_pictures(&self, name: &str, codec: Codec) -> Vec<u8> {
+        let decoders = self.assert_encoded_decodable(name, codec);
+        decoders.into_iter().flat_map(|decoder| decoder.pictures).collect()
+    }
+
+    /// The packets that somebody got, payload and marker.
+    fn spatial_packets(&self, name: &str) -> Vec<(Vec<u8>, bool)> {
+        let packets = self.browser(name).encoded.as_ref().expect("it is kept");
+        packets.iter().map(|packet| (packet.payload.to_vec(), packet.header.marker)).collect()
+    }
+}
+
+#[test]
+fn a_tile_gets_the_spatial_layers_of_its_size_and_others_get_what_they_got() {
+    for encoding in ENCODINGS {
+        let Encoding { codec, mode } = encoding;
+        let mut sim = call(770, encoding, &["bob", "cat"]);
+        sim.run(secs(4));
+        let began = sim.spatial_packets("cat").len();
+        for round in 0..18 {
+            let (height, layers) = TILES[[0, 2, 1, 2, 1, 0][round % 6]];
+            let asked = sim.publication("ann", Camera).keyframe_requests.len();
+            sim.show("bob", "ann", height);
+            // The largest may have to wait for a probe of the path.
+            sim.run(millis(1_200));
+            let pictures = sim.spatial_pictures("bob", codec);
+            assert!(pictures.iter().all(|picture| TILES.iter().any(|(_, layers)| picture == layers)), "{pictures:?}");
+            let last = &pictures[pictures.len() - 10..];
+            assert!(last.iter().all(|picture| *picture == layers), "{mode:?}: {height} lines get {last:?}");
+            let told = sim.quality("bob", "ann", Camera).expect("told");
+            assert_eq!(told["height"], height, "{told}");
+            let asked = sim.publication("ann", Camera).keyframe_requests.len() - asked;
+            assert!(asked <= 1, "{mode:?}: {asked} requests for {height} lines");
+        }
+        // 30 pictures a second, none of them lost.
+        assert!(sim.spatial_pictures("bob", codec).len() > 24 * 30, "{mode:?}");
+        sim.assert_no_gaps();
+        let (got, sent) = (&sim.spatial_packets("cat")[began..], &sim.publication("ann", Camera).layers[0].encoded);
+        let first = sent.windows(2).position(|packets| packets == &got[..2]).expect("it was sent");
+        assert!(
+            got.len() > 20 * 180 && sent[first..].starts_with(got),
+            "{mode:?}: cat gets something else than before"
+        );
+        assert!(sim.browser("ann").page.layers_told.is_empty(), "there is nothing that ann could switch off");
+    }
+}
+
+#[test]
+fn spatial_layers_change_where_packets_get_lost_and_come_late() {
+    for (index, encoding) in ENCODINGS.into_iter().enumerate() {
+        let viewers = ["bob", "cat", "dan", "eli"];
+        let mut sim = call(771 + index as u64, encoding, &viewers);
+        let mut rng = StdRng::seed_from_u64(771);
+        sim.run(secs(3));
+        let path = Path::GOOD.with_loss(0.02).with_disorder(0.05);
+        ["ann"].iter().chain(&viewers).for_each(|name| sim.set_path(name, path));
+        let end = sim.now + secs(30);
+        while sim.now < end {
+            let viewer = viewers[rng.random_range(0..viewers.len())];
+            sim.show(viewer, "ann", TILES[rng.random_range(0..TILES.len())].0);
+            sim.run(millis(rng.random_range(0..200)));
+        }
+        for name in viewers {
+            let pictures = sim.spatial_pictures(name, encoding.codec);
+            let changes = pictures.windows(2).filter(|pair| pair[0] != pair[1]).count();
+            assert!(pictures.len() > 800 && changes > 20, "{name}: {} pictures, {changes} changes", pictures.len());
+        }
+    }
+}
+
+#[test]
+fn a_slow_path_gets_the_spatial_layers_that_it_carries() {
+    for encoding in ENCODINGS {
+        let Encoding { codec, mode } = encoding;
+        let mut sim = call(775, encoding, &["bob", "cat"]);
+        sim.run(secs(6));
+        sim.narrow("bob", 400_000);
+        sim.run(secs(12));
+        let before = sim.spatial_pictures("bob", codec).len();
+        sim.run(secs(6));
+        let pictures = sim.spatial_pictures("bob", codec);
+        let lowest = pictures[before..].iter().filter(|picture| **picture == 0b001).count();
+        assert!(lowest > 120, "{mode:?}: {lowest} pictures of the lowest layer in 6 s: {:?}", &pictures[before..]);
+        assert_eq!(sim.quality("bob", "ann", Camera).expect("told")["limit"], "bandwidth");
+        sim.widen("bob");
+        sim.run(secs(20));
+        let pictures = sim.spatial_pictures("bob", codec);
+        assert!(pictures.ends_with(&[0b111; 30]), "{mode:?}: {:?}", &pictures[pictures.len() - 30..]);
+        let pictures = sim.spatial_pictures("cat", codec);
+        assert!(pictures[6 * 30..].iter().all(|picture| *picture == 0b111), "{mode:?}: cat's path is another");
+    }
+}
+
+#[test]
+fn spatial_layers_that_end_are_missed_by_nobody_and_come_back() {
+    for encoding in ENCODINGS {
+        let Encoding { codec, mode } = encoding;
+        let mut sim = call(776, encoding, &["bob", "cat"]);
+        sim.run(secs(4));
+        sim.show("cat", "ann", 360);
+        sim.run(secs(1));
+        let encoder = |sim: &mut Sim, layers| {
+            let encoder = sim.publication_mut("ann", Camera).layers[0].encoder.as_mut().expect("it has one");
+            encoder.spatial_layers = layers;
+            encoder.request_keyframe();
+        };
+        let asked = sim.publication("ann", Camera).keyframe_requests.len();
+        for (layers, of_bob, of_cat) in [(2, 0b011, 0b011), (1, 0b001, 0b001), (3, 0b111, 0b011)] {
+            encoder(&mut sim, layers);
+            sim.run(secs(2));
+            for (name, expected) in [("bob", of_bob), ("cat", of_cat)] {
+                let pictures = sim.spatial_pictures(name, codec);
+                assert!(
+                    pictures.ends_with(&[expected; 20]),
+                    "{mode:?}: {name} gets {:?} of {layers}",
+                    &pictures[pictures.len() - 20..]
+                );
+            }
+        }
+        let asked = sim.publication("ann", Camera).keyframe_requests.len() - asked;
+        assert!(asked <= 2, "{mode:?}: {asked} requests");
+    }
+}
+
+#[test]
+fn a_camera_in_spatial_layers_that_nobody_watches_is_switched_off_whole() {
+    let mut sim = call(777, ENCODINGS[0], &["bob"]);
+    sim.run(secs(4));
+    let told = |sim: &Sim| sim.browser("ann").page.layers_told.iter().map(|(_, rids)| rids.len()).collect::<Vec<_>>();
+    for (height, expected) in [(180, &[][..]), (0, &[0]), (180, &[0, 3]), (0, &[0, 3, 0]), (720, &[0, 3, 0, 3])] {
+        sim.show("bob", "ann", height);
+        sim.run(secs(5));
+        assert_eq!(told(&sim), expected, "{height} lines");
+    }
+    let pictures = sim.spatial_pictures("bob", Codec::Vp9);
+    assert!(pictures.ends_with(&[0b111; 30]));
+}
