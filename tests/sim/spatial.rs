@@ -86,23 +86,29 @@ fn a_tile_gets_the_spatial_layers_of_its_size_and_others_get_what_they_got() {
 
 #[test]
 fn spatial_layers_change_where_packets_get_lost_and_come_late() {
+    let viewers = ["bob", "cat", "dan", "eli"];
+    let late = Path::GOOD.with_disorder(0.1);
     for (index, encoding) in ENCODINGS.into_iter().enumerate() {
-        let viewers = ["bob", "cat", "dan", "eli"];
-        let mut sim = call(771 + index as u64, encoding, &viewers);
-        let mut rng = StdRng::seed_from_u64(771);
-        sim.run(secs(3));
-        let path = Path::GOOD.with_loss(0.02).with_disorder(0.05);
-        ["ann"].iter().chain(&viewers).for_each(|name| sim.set_path(name, path));
-        let end = sim.now + secs(30);
-        while sim.now < end {
-            let viewer = viewers[rng.random_range(0..viewers.len())];
-            sim.show(viewer, "ann", TILES[rng.random_range(0..TILES.len())].0);
-            sim.run(millis(rng.random_range(0..200)));
-        }
-        for name in viewers {
-            let pictures = sim.spatial_pictures(name, encoding.codec);
-            let changes = pictures.windows(2).filter(|pair| pair[0] != pair[1]).count();
-            assert!(pictures.len() > 800 && changes > 20, "{name}: {} pictures, {changes} changes", pictures.len());
+        for (path, most) in [(late, 0), (late.with_loss(0.02), 8)] {
+            let mut sim = call(771 + index as u64, encoding, &viewers);
+            let mut rng = StdRng::seed_from_u64(771);
+            sim.run(secs(3));
+            ["ann"].iter().chain(&viewers).for_each(|name| sim.set_path(name, path));
+            let end = sim.now + secs(20);
+            while sim.now < end {
+                let viewer = viewers[rng.random_range(0..viewers.len())];
+                sim.show(viewer, "ann", TILES[rng.random_range(0..TILES.len())].0);
+                sim.run(millis(rng.random_range(0..200)));
+            }
+            for name in viewers {
+                let pictures = sim.spatial_pictures(name, encoding.codec);
+                let changes = pictures.windows(2).filter(|pair| pair[0] != pair[1]).count();
+                assert!(pictures.len() > 550 && changes > 15, "{name}: {} pictures, {changes} changes", pictures.len());
+                // A packet that was not repaired is missing in some picture.
+                let is_whole = |picture: &u8| TILES.iter().any(|(_, layers)| picture == layers);
+                let broken = pictures.iter().filter(|picture| !is_whole(picture)).count();
+                assert!(broken <= most, "{:?}: {name} gets {broken} broken pictures", encoding.mode);
+            }
         }
     }
 }
