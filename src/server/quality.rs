@@ -218,11 +218,12 @@ impl Candidate {
         match grant.grade {
             Some(index) => {
                 let part = self.part(&self.grades[index]);
-                // A layer above the highest begins with a keyframe, which is not to be missed. Who was bound to this one
+                // A layer above the highest begins with a keyframe, which is not to be missed. Who was bound to so many
                 // stays so where those above end: that is no cause for a keyframe.
                 let is_highest = index + 1 == self.grades.len();
-                let is_bound = self.selected.is_some_and(|selected| selected.spatial == part.spatial);
-                Some(if is_highest && !is_bound { Selection { spatial: u8::MAX, ..part } } else { part })
+                let before = self.selected.map(|selected| selected.spatial).filter(|before| *before >= part.spatial);
+                let spatial = if is_highest { before.unwrap_or(u8::MAX) } else { part.spatial };
+                Some(Selection { spatial, ..part })
             }
             // Nothing has come yet: whatever comes first.
             None if self.grades.is_empty() && self.view.tile() != Some(0) && self.means != Means::Nothing => {

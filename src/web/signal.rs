@@ -316,7 +316,7 @@ pub struct Quality<'a> {
     pub mid: &'a str,
     /// Anything is.
     pub sent: bool,
-    /// The layer, where there are several.
+    /// The layer, where there are several; spatial ones of one stream have the same names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rid: Option<&'a str>,
     /// Lines of the picture, if they are known.

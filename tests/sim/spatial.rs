@@ -149,21 +149,22 @@ fn spatial_layers_that_end_are_missed_by_nobody_and_come_back() {
             encoder.spatial_layers = layers;
             encoder.request_keyframe();
         };
-        let asked = sim.publication("ann", Camera).keyframe_requests.len();
-        for (layers, of_bob, of_cat) in [(2, 0b011, 0b011), (1, 0b001, 0b001), (3, 0b111, 0b011)] {
+        // How many come, what bob and cat get of them, and how many keyframes are asked for beside that with which they
+        // begin: what the third takes may be believed to be too much at first.
+        for (layers, of_bob, of_cat, most) in
+            [(2, 0b011, 0b011, 0), (1, 1, 1, 0), (2, 0b011, 0b011, 0), (3, 0b111, 0b011, 1)]
+        {
+            let asked = sim.publication("ann", Camera).keyframe_requests.len();
             encoder(&mut sim, layers);
             sim.run(secs(2));
             for (name, expected) in [("bob", of_bob), ("cat", of_cat)] {
                 let pictures = sim.spatial_pictures(name, codec);
-                assert!(
-                    pictures.ends_with(&[expected; 20]),
-                    "{mode:?}: {name} gets {:?} of {layers}",
-                    &pictures[pictures.len() - 20..]
-                );
+                let last = &pictures[pictures.len() - 20..];
+                assert!(last.iter().all(|picture| *picture == expected), "{mode:?}: {name} gets {last:?} of {layers}");
             }
+            let asked = sim.publication("ann", Camera).keyframe_requests.len() - asked;
+            assert!(asked <= most, "{mode:?}: {asked} requests for {layers}");
         }
-        let asked = sim.publication("ann", Camera).keyframe_requests.len() - asked;
-        assert!(asked <= 2, "{mode:?}: {asked} requests");
     }
 }
 

@@ -5,7 +5,6 @@ use crate::media::codec::dependency::Dependency;
 use crate::media::codec::{ALL_LAYERS, Description};
 
 const CONTINUES_OBU: u8 = 0x80;
-const IS_CONTINUED: u8 = 0x40;
 const NEW_CODED_VIDEO_SEQUENCE: u8 = 0x08;
 
 /// What payload and descriptor say, but for what a descriptor says with any codec; nothing if the payload is empty. A
@@ -13,10 +12,11 @@ const NEW_CODED_VIDEO_SEQUENCE: u8 = 0x08;
 /// `ParseGenericDependenciesExtension`), so where there is one, it decides.
 pub fn describe(payload: &[u8], dependency: Option<&Dependency>) -> Option<Description> {
     let header = *payload.first()?;
-    let (starts_frame, ends_frame) = (header & CONTINUES_OBU == 0, header & IS_CONTINUED == 0);
+    let starts_frame = header & CONTINUES_OBU == 0;
     let starts_keyframe = starts_frame && header & NEW_CODED_VIDEO_SEQUENCE != 0;
     let description = match dependency {
-        None => Description { starts_keyframe, starts_frame, ends_frame, ..Description::default() },
+        // Where a frame ends only the marker tells: a packet may end with any of its units.
+        None => Description { starts_keyframe, starts_frame, ..Description::default() },
         Some(dependency) => {
             let layer = dependency.layer.unwrap_or_default();
             Description {
@@ -41,17 +41,17 @@ mod tests {
     #[test]
     fn without_a_descriptor_the_header_tells() {
         for (payload, expected) in [
-            (&[0x18, 0][..], Some((true, true, true))),
-            (&[0x58, 0], Some((true, true, false))),
-            (&[0x10, 0], Some((false, true, true))),
-            (&[0x90, 0], Some((false, false, true))),
-            (&[0xd0, 0], Some((false, false, false))),
+            (&[0x18, 0][..], Some((true, true))),
+            (&[0x58, 0], Some((true, true))),
+            (&[0x10, 0], Some((false, true))),
+            (&[0x90, 0], Some((false, false))),
+            (&[0xd0, 0], Some((false, false))),
             // Contradictory: a sequence does not begin in the middle of a unit.
-            (&[0x98, 0], Some((false, false, true))),
+            (&[0x98, 0], Some((false, false))),
             (&[], None),
         ] {
             let described = describe(payload, None);
-            assert_eq!(described.map(|d| (d.starts_keyframe, d.starts_frame, d.ends_frame)), expected, "{payload:x?}");
+            assert_eq!(described.map(|d| (d.starts_keyframe, d.starts_frame)), expected, "{payload:x?}");
             assert!(described.is_none_or(|d| d.can_switch_up == d.starts_keyframe), "{payload:x?}");
         }
     }
