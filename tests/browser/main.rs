@@ -14,6 +14,7 @@ mod page;
 mod program;
 mod remote;
 mod scratch;
+mod spatial;
 mod stories;
 mod tab;
 #[path = "../token/mod.rs"]

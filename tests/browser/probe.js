@@ -50,6 +50,12 @@
     modes: async () => Object.fromEntries((await stats('outbound-rtp')).filter(({ kind, active }) => kind === 'video' && active)
       .map(({ rid, scalabilityMode }) => [rid ?? '', scalabilityMode ?? ''])),
 
+    // The codecs of its pictures.
+    codecs: async () => {
+      const names = new Map((await stats('codec')).map(({ id, mimeType }) => [id, mimeType]));
+      return (await stats('outbound-rtp')).filter(({ kind }) => kind === 'video').map(({ codecId }) => names.get(codecId));
+    },
+
     chat: () => [...document.querySelectorAll('#chat-log .line')].map((line) => ({
       who: line.querySelector('.who').textContent,
       text: line.querySelector('.text').textContent,
