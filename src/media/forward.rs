@@ -20,8 +20,8 @@ pub const FIRST_SEQ_NO_LIMIT: u32 = 1 << 15;
 /// packet that is older than all of them is not forwarded.
 const RUNS: usize = 64;
 
-/// Changes of the spatial layers that are remembered, likewise. They come back at keyframes only, so these are more than
-/// a second's.
+/// Changes of the spatial layers that are remembered, likewise. They come back at keyframes only, so these are more
+/// than a second's.
 const CHANGES: usize = 8;
 
 /// What the rewriting needs to know of an incoming packet.
@@ -526,8 +526,8 @@ mod tests {
         assert!(!late.is_empty() && late[0] > 10, "{late:?}");
     }
 
-    /// Sends a packet, one of six, of a picture with three spatial layers; gives its number, whether it ends its picture
-    /// and whether it is empty.
+    /// Sends a packet, one of six, of a picture with three spatial layers; gives its number, whether it ends its
+    /// picture and whether it is empty.
     fn send(forward: &mut Forward, seq_no: u64, is_key: bool, spatial: u8) -> Option<(u64, bool, bool)> {
         let (picture, place) = (seq_no / 6, seq_no % 6);
         let description =

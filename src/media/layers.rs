@@ -260,8 +260,8 @@ impl Layers {
         grades
     }
 
-    /// A packet tells how large its picture is. What it tells of spatial layers that never came is as good as there: who
-    /// waited for their first packets would miss the keyframe that they begin with.
+    /// A packet tells how large its picture is. Spatial layers of which it tells and that never came are as good as
+    /// there: who waited for their first packets would miss the keyframe that they begin with.
     fn on_heights(&mut self, now: Instant, packet: &Packet) {
         let heights = packet.description.heights;
         self.is_spatial |= heights[1] > 0;

@@ -11,7 +11,7 @@ use crate::stories::turn;
 
 /// Sizes of a viewer's window, and the lines of the layer that its other tile can use; each change between two of
 /// them comes once.
-const WINDOWS: [((u32, u32), u32); 6] = [
+pub const WINDOWS: [((u32, u32), u32); 6] = [
     ((400, 300), 180),
     ((1280, 800), 360),
     ((1600, 1200), 720),

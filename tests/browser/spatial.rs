@@ -3,20 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::chromium::Chromium;
+use crate::layers::WINDOWS;
 use crate::page::{Page, tile};
 use crate::program::Program;
 use crate::stories::turn;
-
-/// Sizes of a viewer's window, and the lines of the highest layer that its other tile can use; each change between two
-/// of them comes once.
-const WINDOWS: [((u32, u32), u32); 6] = [
-    ((400, 300), 180),
-    ((1280, 800), 360),
-    ((1600, 1200), 720),
-    ((400, 300), 180),
-    ((1600, 1200), 720),
-    ((1280, 800), 360),
-];
 
 /// A browser that sends one stream, in a codec and mode of its choice.
 fn sends_spatial(codec: &str, mode: &str) -> String {
@@ -28,16 +18,16 @@ fn sends_spatial(codec: &str, mode: &str) -> String {
                 const first = [...sdp.matchAll(/^a=rtpmap:(\\d+) {codec}\\/90000/gm)].map(([, pt]) => pt);
                 const prefer = (line, head, pts) => {{
                     const all = pts.trim().split(' ');
-                    return [head, ...first.filter((pt) => all.includes(pt)), ...all.filter((pt) => !first.includes(pt))].join(' ');
+                    const rest = all.filter((pt) => !first.includes(pt));
+                    return [head, ...first.filter((pt) => all.includes(pt)), ...rest].join(' ');
                 }};
-                sdp = sdp.replace(/^a=(rid|simulcast):.*\\r\\n/gm, '').replace(/^(m=video \\S+ \\S+)((?: \\d+)+)/gm, prefer);
-                return remote.call(this, {{ type, sdp }});
+                const plain = sdp.replace(/^a=(rid|simulcast):.*\\r\\n/gm, '');
+                return remote.call(this, {{ type, sdp: plain.replace(/^(m=video \\S+ \\S+)((?: \\d+)+)/gm, prefer) }});
             }};
             const set = RTCRtpSender.prototype.setParameters;
             RTCRtpSender.prototype.setParameters = function (parameters) {{
-                for (const encoding of parameters.encodings) {{
-                    if (encoding.scalabilityMode) Object.assign(encoding, {{ scalabilityMode: '{mode}', maxBitrate: 2_500_000 }});
-                }}
+                const layered = parameters.encodings.filter(({{ scalabilityMode }}) => scalabilityMode);
+                layered.forEach((each) => Object.assign(each, {{ scalabilityMode: '{mode}', maxBitrate: 2_500_000 }}));
                 return set.call(this, parameters);
             }};
         }}"

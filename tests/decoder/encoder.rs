@@ -3,8 +3,8 @@
 use super::Packet;
 use super::body::Body;
 
-/// Bytes behind the headers of each packet of a frame, by spatial layer; every frame has two packets, so that layers end and begin
-/// within a picture.
+/// Bytes behind the headers of each packet of a frame, by spatial layer; every frame has two packets, so that layers
+/// end and begin within a picture.
 const FILLING: [usize; 3] = [20; 3];
 
 /// Ticks from picture to picture.
@@ -275,8 +275,8 @@ impl Encoder {
         }
     }
 
-    /// The templates of the AV1 RTP payload specification, appendix A.6.2.1, of each spatial layer, with ids that differ
-    /// from source to source.
+    /// The templates of the AV1 RTP payload specification, appendix A.6.2.1, of each spatial layer, with ids that
+    /// differ from source to source.
     fn dependency(&self, frame: &Frame, is_first: bool) -> Vec<u8> {
         let first_template = (self.stream * 7 % 64) as u8;
         let template = match (frame.is_key, self.since_key % 4) {

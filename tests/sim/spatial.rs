@@ -35,8 +35,8 @@ fn call(seed: u64, encoding: Encoding, viewers: &[&str]) -> Sim {
 }
 
 impl Sim {
-    /// The pictures that somebody got so far, each as the bits of its spatial layers. Panics if a decoder would not have
-    /// taken them.
+    /// The pictures that somebody got so far, each as the bits of its spatial layers. Panics if a decoder would not
+    /// have taken them.
     fn spatial_pictures(&self, name: &str, codec: Codec) -> Vec<u8> {
         let decoders = self.assert_encoded_decodable(name, codec);
         decoders.into_iter().flat_map(|decoder| decoder.pictures).collect()
