@@ -1,6 +1,6 @@
 //! How a browser answers: properly, as a page of today or of old, or wrongly in every way that a server has to survive.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -91,8 +91,13 @@ impl Browser {
         for kind in ["audio", "video"] {
             let tracks = |tracks: &[Track]| tracks.iter().filter(|track| track.kind == kind).count();
             let peak = self.page.announced.iter().map(|(_, told)| tracks(told)).max().unwrap_or_default();
+            // Next to its camera, in the same set: no line that somebody else left.
+            let told = self.page.announced.iter().flat_map(|(_, told)| told);
+            let screens = told.filter(|track| !track.own && track.kind == kind && track.source == Screen);
+            let screens: BTreeSet<&str> = screens.map(|track| track.id.as_str()).collect();
             let lines = lines.iter().filter(|line| line.kind == kind).count();
-            assert!(lines <= peak + SPARE_LINES, "{lines} m-lines of {kind}, {peak} tracks at most");
+            let most = peak + screens.len() + SPARE_LINES;
+            assert!(lines <= most, "{lines} m-lines of {kind}, {peak} tracks at most, {screens:?} had a screen");
         }
         let asks = |line: &Line| !line.rids.is_empty();
         assert!(self.habits.simulcast || !lines.iter().any(asks), "{} never said that it has layers", self.name);
