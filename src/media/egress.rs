@@ -37,6 +37,10 @@ const REPAIR_LEAST_SAVED: f64 = 3_000.0;
 /// Time between two packets of a probe, or two handfuls. Shorter is more even, and wakes the loop more often.
 const PADDING_INTERVAL: Duration = Duration::from_millis(3);
 
+/// Messages at once on what has come. One is enough, unless times or numbers are far apart: who sends such is to get no
+/// more than it sends.
+const MESSAGES: usize = 8;
+
 /// Bytes of one compound packet of reports.
 const COMPOUND_BYTES: usize = 1_100;
 
@@ -203,14 +207,18 @@ impl Egress {
     }
 
     /// Tells what has come, as far as that is due.
-    pub fn acknowledge(&mut self, now: Instant, arrivals: &mut Arrivals, media: u32, datagrams: &mut Datagrams) {
-        while arrivals.due().is_some_and(|due| due <= now) {
+    pub fn acknowledge(&mut self, now: Instant, arrivals: &mut Arrivals, datagrams: &mut Datagrams) {
+        for _ in 0..MESSAGES {
+            if arrivals.due().is_none_or(|due| due > now) {
+                return;
+            }
             let buffer = datagrams.buffer();
             let start = buffer.len();
-            arrivals.write(now, self.reporter, media, buffer);
+            arrivals.write(now, self.reporter, buffer);
             self.srtp.seal_rtcp(buffer, start);
             datagrams.finish(self.route);
         }
+        arrivals.skip();
     }
 
     /// Sends reports on what was sent since the last time, when it is time. It needs no timer: who is sent nothing needs

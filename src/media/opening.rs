@@ -127,3 +127,24 @@ impl AeadAes256GcmCipher for Opening<dyn AeadAes256GcmCipher> {
         noted(self.0.decrypt(iv, aads, input, output))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_opens_is_noted_and_what_does_not_is_not() {
+        let (key, iv, aad) = ([7; 32], [1; 12], [2; 20]);
+        let mut sealed = [0; 16 + 24];
+        let mut seals = Noting.aead_aes_256_gcm().create_cipher(key, true);
+        seals.encrypt(&iv, &aad, &[3; 24], &mut sealed).expect("room for the tag");
+        assert!(!take_opened(), "nothing was opened");
+        let mut opens = Noting.aead_aes_256_gcm().create_cipher(key, false);
+        let mut plain = [0; 24];
+        let mut opened = |sealed: &[u8]| (opens.decrypt(&iv, &[&aad], sealed, &mut plain).is_ok(), take_opened());
+        assert_eq!(opened(&sealed), (true, true));
+        assert!(!take_opened(), "it was taken");
+        sealed[5] ^= 1;
+        assert_eq!(opened(&sealed), (false, false));
+    }
+}

@@ -320,14 +320,17 @@ impl Peer {
                 return Ok(None);
             }
             let (elements, apart) = Elements::read_apart(contents, MEDIA_IDS, TRANSPORT_CC_ID);
-            number = apart.and_then(|value| Some(u16::from_be_bytes(value.try_into().ok()?)));
+            number = apart.and_then(|value| {
+                let ssrc = contents.get(8..12)?;
+                Some((u32::from_be_bytes(ssrc.try_into().ok()?), u16::from_be_bytes(value.try_into().ok()?)))
+            });
             self.arrived = (Some(route), elements);
             opening::take_opened();
         }
         self.rtc.handle_input(input).map_err(PeerError::Engine)?;
         self.collect_keys();
-        if let Some(number) = number.filter(|_| opening::take_opened()) {
-            self.arrivals.handle_packet(now, number);
+        if let Some((ssrc, number)) = number.filter(|_| opening::take_opened()) {
+            self.arrivals.handle_packet(now, ssrc, number);
         }
         Ok(validated)
     }
@@ -393,8 +396,7 @@ impl Peer {
             None => PeerEvent::KeyframeRequest { line },
         }));
         if self.arrivals.due().is_some_and(|due| due <= now) {
-            let media = self.incoming.first().map_or(0, |stream| *stream.ssrc);
-            self.sending.acknowledge(now, &mut self.arrivals, media, datagrams);
+            self.sending.acknowledge(now, &mut self.arrivals, datagrams);
         }
         loop {
             let output = self.rtc.poll_output().map_err(PeerError::Engine)?;
@@ -485,6 +487,7 @@ impl Peer {
         for agreed in agreed {
             if let Agreed::Publishing { mid, source: Source::Camera, kind: MediaKind::Video } = *agreed
                 && self.rtc.media(mid).is_some_and(|media| !matches!(media.rids_rx(), Rids::Specific(_)))
+                && !self.single.contains(&mid)
             {
                 self.single.push(mid);
             }

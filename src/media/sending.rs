@@ -347,12 +347,12 @@ impl Sending {
         }
     }
 
-    /// Tells what has come from the peer, which sends `media` among others.
-    pub fn acknowledge(&mut self, now: Instant, arrivals: &mut Arrivals, media: u32, datagrams: &mut Datagrams) {
+    /// Tells what has come from the peer.
+    pub fn acknowledge(&mut self, now: Instant, arrivals: &mut Arrivals, datagrams: &mut Datagrams) {
         if !self.has_way(now) {
             arrivals.skip();
         } else if let Some(egress) = &mut self.egress {
-            egress.acknowledge(now, arrivals, media, datagrams);
+            egress.acknowledge(now, arrivals, datagrams);
         }
     }
 

@@ -9,12 +9,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use str0m::media::Frequency;
 
-/// Reports that disagree with the clock so far by more than this are a clock that was set, or nonsense.
-const PLAUSIBLE: Duration = Duration::from_secs(10);
-
-/// A packet that seems to have been captured longer ago than this counts as captured when it arrived. libwebrtc's clock
-/// of sound stands still while nothing is sent, so that until its next report all comes from the past by the pause.
-/// Shorter takes the way over a bad network for that, longer has lips out of step for longer.
+/// Longest way of a packet from its capture. One that seems to have taken longer counts as captured when it arrived:
+/// libwebrtc's clock of sound stands still while nothing is sent, so that until its next report all comes from the past
+/// by the pause. A report that seems to is of a clock that was set. Shorter takes a bad network for that, longer has lips
+/// out of step for longer.
 const LONGEST_WAY: Duration = Duration::from_secs(1);
 
 /// One track's last sender report.
@@ -40,7 +38,7 @@ impl SenderClock {
             None => true,
             // Predicted to be captured after it arrived: this report had a shorter way than the anchor.
             Some(captured) if captured > now => true,
-            Some(captured) => now - captured > PLAUSIBLE,
+            Some(captured) => now - captured >= LONGEST_WAY,
         };
         if later_than_anchor {
             self.anchor = Some((now, ntp));
@@ -105,6 +103,21 @@ mod tests {
         assert_eq!(clock.captured(later, Some(report), 5, Frequency::NINETY_KHZ), later);
         clock.handle_report(later, SystemTime::UNIX_EPOCH);
         assert_eq!(clock.captured(later, Some(report), 0, Frequency::NINETY_KHZ), later);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_is_followed() {
+        let start = Instant::now() + Duration::from_secs(100);
+        let at = |ms| start + Duration::from_millis(ms);
+        let ntp = |ms| SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000) + Duration::from_millis(ms);
+        let mut clock = SenderClock::default();
+        clock.handle_report(at(50), ntp(0));
+        // By two seconds; video needs 150 ms more than audio.
+        clock.handle_report(at(3_020), ntp(1_000));
+        let (audio, video) = (Report { ntp: ntp(1_000), timestamp: 0 }, Report { ntp: ntp(1_000), timestamp: 0 });
+        let of_audio = clock.captured(at(4_020), Some(audio), 48_000, Frequency::FORTY_EIGHT_KHZ);
+        let of_video = clock.captured(at(4_170), Some(video), 90_000, Frequency::NINETY_KHZ);
+        assert_eq!((of_audio, of_video), (at(4_020), at(4_020)));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use aq_server::media::bandwidth::feedback::Feedback;
 use aq_server::media::dtls;
 use aq_server::media::srtp::Srtp;
 use str0m::{Candidate, Rtc};
@@ -148,18 +149,21 @@ pub fn nonsense(target: &Target) -> Tally {
     tally
 }
 
-/// M4: packets whose transport-wide numbers are behind the first one of all, or far ahead of the last.
+/// M4: packets whose transport-wide numbers are behind the first one of all, or far ahead of the last. Each second one is
+/// not authentic.
 pub fn numbers(target: &Target) -> Tally {
-    let (mut mallory, mut trent, keys) = pair(target, "numbers", |answer| answer);
+    let (mut mallory, mut trent, mut keys) = pair(target, "numbers", |answer| answer);
     let mid = mallory.own_line(Kind::Video).expect("she sends");
     let mut direct = mallory.rtc.direct_api();
     let ssrc = direct.stream_tx_by_mid(mid, None).and_then(|stream| stream.rtx()).expect("and repairs");
     let (begin, mut tally) = (Instant::now(), Tally::default());
     let steps = [1, 40_000, 4_000, 32_767, 32_769, 65_535];
-    let mut number = 0_u16;
+    let (mut number, mut numbers, mut datagram) = (0_u16, [const { BTreeSet::new() }; 2], [0; 2_048]);
     while begin.elapsed() < target.time {
         for _ in 0..EACH_TURN {
             number = number.wrapping_add(steps[tally.sent as usize % steps.len()]);
+            let is_forged = tally.sent % 2 == 1;
+            numbers[usize::from(is_forged)].insert(number);
             let [high, low] = number.to_be_bytes();
             let mut packet = vec![0x90, RTX];
             packet.extend((tally.sent as u16).to_be_bytes());
@@ -167,15 +171,35 @@ pub fn numbers(target: &Target) -> Tally {
             packet.extend(ssrc.to_be_bytes());
             packet.extend([0xbe, 0xde, 0, 1, NUMBER << 4 | 1, high, low, 0]);
             let header = packet.len();
-            keys.seal_rtp(&mut packet, 0, header, tally.sent);
+            keys.seal_rtp(&mut packet, 0, header, tally.sent + u64::from(is_forged) * 7);
             mallory.udp.send_to(&packet, target.process.addr()).expect("a way to the server");
             tally.sent += 1;
         }
-        // What she is told of them str0m can't count, so she does not read it.
+        // What she is told of them str0m can't count, so she reads it herself.
+        while let Ok(length) = mallory.udp.recv(&mut datagram) {
+            tally.answered += of_arrivals(&mut keys, &datagram[..length], &numbers);
+        }
         trent.turn();
     }
+    assert!(tally.answered > 0, "she is told what came");
+    assert!(tally.answered < tally.sent, "{} messages about {} packets", tally.answered, tally.sent);
     assert_eq!(trent.closed, None, "{:?}", trent.events("error"));
     tally
+}
+
+/// Messages on arrivals in a datagram: none tells of a packet that was forged.
+fn of_arrivals(keys: &mut Srtp, datagram: &[u8], [sealed, forged]: &[BTreeSet<u16>; 2]) -> u64 {
+    let mut plain = Vec::new();
+    if !(192..224).contains(&datagram[1]) || keys.open_rtcp(datagram, &mut plain).is_none() {
+        return 0;
+    }
+    if plain[..2] != [0x80 | 15, 205] && plain[..2] != [0xa0 | 15, 205] {
+        return 0;
+    }
+    for (number, _) in Feedback::new(&plain[12..]).expect("whole").filter(|(_, came)| came.is_some()) {
+        assert!(sealed.contains(&number) || !forged.contains(&number), "{number} was forged");
+    }
+    1
 }
 
 /// Bytes that somebody has sent, about.

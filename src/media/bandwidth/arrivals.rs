@@ -28,7 +28,7 @@ const KEPT: usize = 128;
 /// lost to the publisher, who sends too much.
 const MOST: usize = 1_024;
 
-/// A number so far ahead of all others begins a new account: nothing is said of what is between.
+/// A number so far ahead of all others, or behind the last, begins a new account: nothing is said of what is between.
 const JUMP: i64 = 4_096;
 
 /// Bytes of a message at most, and of its head.
@@ -51,6 +51,10 @@ pub struct Arrivals {
     arrived: VecDeque<(i64, i64)>,
     /// How many of them have been reported.
     reported: usize,
+    /// Packets since the last message.
+    unwritten: usize,
+    /// SSRC of the last one. libwebrtc takes a message only if it names one that is in use.
+    media: u32,
     written: Instant,
     due: Option<Instant>,
     count: u8,
@@ -65,18 +69,20 @@ impl Arrivals {
 
     /// Nothing has come.
     pub fn new(now: Instant) -> Self {
-        Self { start: now, arrived: VecDeque::new(), reported: 0, written: now, due: None, count: 0 }
+        let arrived = VecDeque::new();
+        Self { start: now, arrived, reported: 0, unwritten: 0, media: 0, written: now, due: None, count: 0 }
     }
 
     /// A packet with this number has come.
-    pub fn handle_packet(&mut self, now: Instant, number: u16) {
+    pub fn handle_packet(&mut self, now: Instant, media: u32, number: u16) {
+        self.media = media;
         let ticks = (now.saturating_duration_since(self.start).as_micros() / u128::from(DELTA_MICROS)) as i64;
         let (at, number) = match self.arrived.back() {
             None => (0, i64::from(number)),
             Some((highest, _)) => {
                 let ahead = i64::from(number.wrapping_sub(*highest as u16) as i16);
                 let number = highest + ahead;
-                if ahead > JUMP {
+                if ahead.abs() > JUMP {
                     self.arrived.clear();
                     self.reported = 0;
                 }
@@ -95,7 +101,8 @@ impl Arrivals {
         }
         self.arrived.insert(at, (number, ticks));
         self.reported = self.reported.min(at);
-        let due = if self.arrived.len() - self.reported >= MANY { now } else { now.max(self.written + INTERVAL) };
+        self.unwritten += 1;
+        let due = if self.unwritten >= MANY { now } else { now.max(self.written + INTERVAL) };
         self.due = Some(self.due.map_or(due, |before| before.min(due)));
     }
 
@@ -106,16 +113,15 @@ impl Arrivals {
 
     /// Nobody is to be told of what has come so far.
     pub fn skip(&mut self) {
-        self.due = None;
+        (self.unwritten, self.due) = (0, None);
         self.reported = self.arrived.len();
         self.forget();
     }
 
     /// Appends a message on what has come since the last, as much of it as one takes. `sender` is the SSRC that it is
-    /// sealed under, `media` one of the publisher's.
-    pub fn write(&mut self, now: Instant, sender: u32, media: u32, buffer: &mut Vec<u8>) {
-        self.written = now;
-        self.due = None;
+    /// sealed under.
+    pub fn write(&mut self, now: Instant, sender: u32, buffer: &mut Vec<u8>) {
+        (self.written, self.unwritten, self.due) = (now, 0, None);
         let Some((first, ticks)) = self.arrived.get(self.reported).copied() else {
             return;
         };
@@ -147,7 +153,7 @@ impl Arrivals {
         let start = buffer.len();
         buffer.extend_from_slice(&[0x80 | TRANSPORT_WIDE, TRANSPORT_FEEDBACK, 0, 0]);
         buffer.extend_from_slice(&sender.to_be_bytes());
-        buffer.extend_from_slice(&media.to_be_bytes());
+        buffer.extend_from_slice(&self.media.to_be_bytes());
         buffer.extend_from_slice(&(base as u16).to_be_bytes());
         buffer.extend_from_slice(&((next - base) as u16).to_be_bytes());
         buffer.extend_from_slice(&((reference as u32) << 8 | u32::from(self.count)).to_be_bytes());
@@ -222,7 +228,7 @@ mod tests {
         while arrivals.due().is_some_and(|due| due <= now) {
             let mut message = vec![7];
             let count = arrivals.count;
-            arrivals.write(now, 1, 2, &mut message);
+            arrivals.write(now, 1, &mut message);
             let message = &message[1..];
             assert!(message.len() <= MESSAGE_BYTES + 8 && message.len().is_multiple_of(4), "{}", message.len());
             let words = u16::from_be_bytes([message[2], message[3]]);
@@ -242,21 +248,21 @@ mod tests {
         let mut arrivals = Arrivals::new(start);
         assert_eq!(arrivals.due(), None);
         for (ms, number) in [(0, 65_534), (1, 65_535), (30, 0), (70, 3), (72, 2), (72, 2)] {
-            arrivals.handle_packet(at(ms), number);
+            arrivals.handle_packet(at(ms), 2, number);
         }
         assert_eq!(arrivals.due(), Some(at(100)));
         let expected =
             [(65_534, Some(0)), (65_535, Some(4)), (0, Some(120)), (1, None), (2, Some(288)), (3, Some(280))];
         assert_eq!(told(&mut arrivals, at(100)), expected);
         assert_eq!((arrivals.due(), told(&mut arrivals, at(300))), (None, vec![]));
-        arrivals.handle_packet(at(10_300), 5);
+        arrivals.handle_packet(at(10_300), 2, 5);
         assert_eq!(arrivals.due(), Some(at(10_300)), "long after the last");
         assert_eq!(told(&mut arrivals, at(10_300)), [(4, None), (5, Some(41_200))]);
         // It was overtaken: what overtook it is told again.
-        arrivals.handle_packet(at(10_301), 1);
+        arrivals.handle_packet(at(10_301), 2, 1);
         let again = [(1, Some(41_204)), (2, Some(288)), (3, Some(280)), (4, None), (5, Some(41_200))];
         assert_eq!(told(&mut arrivals, at(10_400)), again, "in as many messages as the times take");
-        arrivals.handle_packet(at(10_401), 6);
+        arrivals.handle_packet(at(10_401), 2, 6);
         arrivals.skip();
         assert_eq!(arrivals.due(), None);
     }
@@ -265,9 +271,9 @@ mod tests {
     fn many_are_told_at_once() {
         let now = Instant::now();
         let mut arrivals = Arrivals::new(now);
-        (1..MANY as u16).for_each(|number| arrivals.handle_packet(now, number));
+        (1..MANY as u16).for_each(|number| arrivals.handle_packet(now, 2, number));
         assert_eq!(arrivals.due(), Some(now + INTERVAL));
-        arrivals.handle_packet(now, MANY as u16);
+        arrivals.handle_packet(now, 2, MANY as u16);
         assert_eq!(arrivals.due(), Some(now));
         assert_eq!(told(&mut arrivals, now).len(), MANY);
         assert_eq!(arrivals.arrived.len(), KEPT);
@@ -278,21 +284,20 @@ mod tests {
         let now = Instant::now();
         let mut arrivals = Arrivals::new(now);
         let told = |arrivals: &mut Arrivals| arrivals.due().map_or(vec![], |due| told(arrivals, due));
-        arrivals.handle_packet(now, 0);
-        // Behind the first one of all, as str0m takes it for 2^64 - 25,536.
-        arrivals.handle_packet(now, 40_000);
-        assert!(told(&mut arrivals).len() < 32_768);
-        arrivals.handle_packet(now, 30_000);
-        assert_eq!(told(&mut arrivals), [(30_000, Some(0))]);
-        arrivals.handle_packet(now, 20_000);
-        assert_eq!(told(&mut arrivals), [], "long forgotten");
+        // 40,000 is behind the first one of all: str0m takes it for 2^64 - 25,536.
+        for number in [0, 40_000, 30_000, 25_000] {
+            arrivals.handle_packet(now, 2, number);
+            assert_eq!(told(&mut arrivals), [(number, Some(0))]);
+        }
+        arrivals.handle_packet(now, 2, 25_000 - JUMP as u16);
+        assert_eq!(told(&mut arrivals), [], "nobody knows what was told before the last");
         for turn in 0..10_000_u16 {
-            arrivals.handle_packet(now, turn.wrapping_mul(JUMP as u16));
+            arrivals.handle_packet(now, 2, turn.wrapping_mul(JUMP as u16));
             assert!(arrivals.arrived.len() <= MOST);
         }
         let mut bytes = Vec::new();
         while arrivals.due().is_some() {
-            arrivals.write(now, 1, 2, &mut bytes);
+            arrivals.write(now, 1, &mut bytes);
         }
         assert!(bytes.len() < 16 * MOST, "{}", bytes.len());
         assert!(size_of_val(arrivals.arrived.as_slices().0) <= Arrivals::MAX_BYTES);
@@ -312,7 +317,7 @@ mod tests {
                 ms += elapsed;
                 number = number.wrapping_add(ahead);
                 let now = start + Duration::from_millis(ms);
-                arrivals.handle_packet(now, number);
+                arrivals.handle_packet(now, 2, number);
                 came.push((number, Some(4 * ms as u32)));
                 all.extend(told(&mut arrivals, now));
             }
