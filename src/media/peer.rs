@@ -51,6 +51,11 @@ const SEQ_NO_LIMIT: u64 = 1 << 48;
 /// Lines that one peer may reject for good; they stay in every later offer.
 const MAX_DEAD_LINES: usize = 64;
 
+/// Checks that are kept until the first answer tells the password for the reply: one for each pair of addresses of a
+/// common client. str0m takes them up one with each turn of the loop. More make more turns for nothing, fewer let
+/// somebody with many addresses wait for the next check.
+const EARLY_CHECKS: u32 = 8;
+
 /// How long ICE may take after an answer that lets media flow.
 const ICE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -96,6 +101,8 @@ pub struct Peer {
     /// Where the datagram that is being handled came from, and what its header says of the media.
     arrived: (Option<Route>, Elements),
     phase: Phase,
+    /// Checks that came before the first answer; `None` after it.
+    early_checks: Option<u32>,
     has_ice: bool,
     /// When the `Rtc` wants to be woken.
     next_timeout: Option<Instant>,
@@ -183,6 +190,7 @@ impl Peer {
             reporter: names.next_u32(),
             arrived: (None, Elements::default()),
             phase: Phase::Signaling,
+            early_checks: Some(0),
             has_ice: false,
             next_timeout: None,
         }
@@ -253,6 +261,7 @@ impl Peer {
         let bad = |error: &dyn std::fmt::Display| PeerError::BadAnswer(error.to_string());
         let answer = SdpAnswer::from_sdp_string(&sdp).map_err(|error| bad(&error))?;
         self.rtc.sdp_api().accept_answer(pending, answer).map_err(|error| bad(&error))?;
+        self.early_checks = None;
         self.take_streams(names)?;
         let answers = self.answered();
         let agreed = self.negotiation.handle_answer(now, answers.into_iter());
@@ -303,6 +312,12 @@ impl Peer {
             let is_way = self.sending.egress.as_ref().is_some_and(|egress| egress.route.remote == route.remote);
             if !self.is_check(contents) || !is_way && !self.allowance.take_check(now) {
                 return Ok(None);
+            }
+            if let Some(count) = &mut self.early_checks {
+                *count += 1;
+                if *count > EARLY_CHECKS {
+                    return Ok(None);
+                }
             }
             validated = self.sending.addresses.validate(now, route);
             if validated.is_none() {
