@@ -404,7 +404,9 @@ impl Plan {
                 browser.publications.get_mut(&Microphone).into_iter().for_each(|sound| sound.level = Some(90));
             }
         }
-        let end = self.sim.now + QUIET;
+        // Whose address changed during the handshake is given up, and comes back.
+        let rebound = self.fired().of(Rebound) > 0;
+        let end = self.sim.now + if rebound { QUIET + secs(15) } else { QUIET };
         while self.sim.now < end {
             let remaining = end - self.sim.now;
             for name in PEOPLE {
