@@ -197,11 +197,14 @@ impl Negotiation {
             line.kind == kind && line.publishes() == Some(source) && (mid.is_none() || line.mid == mid)
         };
         let mut lines = self.lines.iter_mut().rev().filter(matches);
-        let (mid, wanted) = lines.find_map(|line| match &mut line.role {
-            Role::Publish { wanted, .. } if *wanted => Some((line.mid, wanted)),
+        let mid = lines.find_map(|line| match &mut line.role {
+            Role::Publish { wanted, described, again, .. } if *wanted => {
+                // Whatever was to be offered again: the line may still be as it was before that.
+                (*wanted, *described, *again) = (false, line.mid.is_some(), false);
+                Some(line.mid)
+            }
             _ => None,
         })?;
-        *wanted = false;
         self.touch(now);
         Some(mid)
     }
@@ -814,6 +817,17 @@ mod tests {
         assert_eq!(peer.offer().len(), 1);
         let agreed = peer.answer();
         assert!(agreed.contains(&Agreed::Publishing { mid, kind: MediaKind::Video, source: Source::Camera }));
+        // On and off again while an offer is out: the line ends with the next.
+        peer.subscribe(1);
+        peer.offer();
+        for _ in 0..2 {
+            assert!(peer.negotiation.unpublish(peer.now, MediaKind::Video, Source::Camera, None).is_some());
+            assert!(peer.negotiation.publish(peer.now, MediaKind::Video, Source::Camera));
+        }
+        peer.negotiation.unpublish(peer.now, MediaKind::Video, Source::Camera, None);
+        peer.answer();
+        let direction = Direction::Inactive;
+        assert_eq!(peer.offer(), [Change::Direct { mid, direction, fresh_ssrc: false }]);
     }
 
     #[test]
