@@ -97,6 +97,14 @@ fn pass(site: Site) {
 }
 
 impl PeerError {
+    /// What str0m says. That DTLS took too long it tells in words only.
+    pub fn of_engine(error: RtcError) -> Self {
+        match error {
+            RtcError::Dtls(why) if why.to_string().contains("timeout") => Self::MediaTimeout("DTLS did not finish"),
+            error => Self::Engine(error),
+        }
+    }
+
     /// What the peer is told. Details are for the log: a parser's may show more of the server than of the answer.
     pub fn message(&self) -> &'static str {
         match self {
@@ -157,7 +165,21 @@ impl std::fmt::Display for PeerError {
 
 #[cfg(test)]
 mod tests {
+    use dimpl::TimeoutError;
+    use str0m::crypto::CryptoError;
+    use str0m::crypto::dtls::DtlsImplError;
+
     use super::*;
+
+    #[test]
+    fn who_does_not_finish_dtls_is_not_at_fault() {
+        let of =
+            |error: DtlsImplError| PeerError::of_engine(RtcError::Dtls(CryptoError::Other(error.to_string()).into()));
+        let late = of(DtlsImplError::Timeout(TimeoutError::Handshake));
+        assert_eq!((late.code(), late.is_fault()), ("media-timeout", false));
+        let other = PeerError::of_engine(RtcError::Dtls(std::io::Error::other("bad record").into()));
+        assert_eq!((other.code(), other.is_fault()), ("dtls-failed", true));
+    }
 
     #[test]
     fn a_panic_is_an_error_of_that_peer() {

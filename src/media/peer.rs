@@ -342,7 +342,7 @@ impl Peer {
             self.arrived = (Some(route), elements);
             opening::take_opened();
         }
-        self.rtc.handle_input(input).map_err(PeerError::Engine)?;
+        self.rtc.handle_input(input).map_err(PeerError::of_engine)?;
         self.collect_keys();
         if let Some((ssrc, number)) = number.filter(|_| opening::take_opened()) {
             self.arrivals.handle_packet(now, ssrc, number);
@@ -375,7 +375,7 @@ impl Peer {
             }
             _ => {}
         }
-        self.rtc.handle_input(Input::Timeout(now)).map_err(PeerError::Engine)?;
+        self.rtc.handle_input(Input::Timeout(now)).map_err(PeerError::of_engine)?;
         self.collect_keys();
         Ok(())
     }
@@ -414,7 +414,7 @@ impl Peer {
             self.sending.acknowledge(now, &mut self.arrivals, datagrams);
         }
         loop {
-            let output = self.rtc.poll_output().map_err(PeerError::Engine)?;
+            let output = self.rtc.poll_output().map_err(PeerError::of_engine)?;
             self.collect_keys();
             match output {
                 Output::Timeout(at) => {
