@@ -1,7 +1,7 @@
 //! Seeded random plans: people do what they like, a random part of all faults happens to them, and after 30 quiet
 //! seconds everything is as it should be.
 //!
-//! `AQ_SEEDS=10000` plays so many seeds, `AQ_SEED=123` only that one, and tells each step:
+//! `AQ_SEEDS=10000` plays so many seeds, `AQ_SEED=123` only that one, or as many from there on, and tells each step:
 //!
 //! ```text
 //! AQ_SEED=123 cargo test --test sim plans
@@ -85,7 +85,7 @@ pub struct Plan {
 fn plans() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let seeds = match (number("AQ_SEED"), number("AQ_SEEDS")) {
-        (Some(seed), _) => seed..seed + 1,
+        (Some(seed), count) => seed..seed + count.unwrap_or(1),
         (None, count) => 0..count.unwrap_or(SEEDS),
     };
     let next = AtomicU64::new(seeds.start);
