@@ -1,5 +1,6 @@
 //! The bandwidth towards one subscriber: how much the path carries, estimated where the packets are sent, from what
-//! the receiver says of each (draft-ietf-rmcat-gcc-02).
+//! the receiver says of each (draft-ietf-rmcat-gcc-02). And what is said to a publisher of its packets, which estimates
+//! the other way.
 
 pub mod arrivals;
 pub mod estimator;
