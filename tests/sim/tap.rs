@@ -43,19 +43,10 @@ pub struct Sealed {
     packets: BTreeMap<u64, u64>,
 }
 
-/// Packets that a later one overtakes at most.
-const OVERTAKEN: u64 = 8;
-
 impl Sealed {
     /// Numbers between first and last that were never sent.
     pub fn missing(&self) -> u64 {
         self.last - self.first + 1 - self.packets.len() as u64
-    }
-
-    /// The same without the last ones, of which some may have come after their track had ended.
-    pub fn missing_before_end(&self) -> u64 {
-        let end = self.last.saturating_sub(OVERTAKEN).max(self.first);
-        end - self.first - self.packets.range(..end).count() as u64
     }
 }
 
