@@ -17,9 +17,8 @@ use crate::sdp::{self, Line};
 /// Packets that a browser keeps to answer NACKs.
 const RTX_PACKETS: usize = 1_024;
 
-/// m-lines of one kind that an offer may have beside those for the most tracks of it that there were: a line is of one
-/// kind for ever.
-const SPARE_LINES: usize = 2;
+/// m-lines of one kind on which a browser may send: a microphone or camera, and a screen.
+const OWN_LINES: usize = 2;
 
 /// What makes one browser different from another.
 #[derive(Clone, Debug)]
@@ -88,16 +87,15 @@ impl Browser {
         }
         assert!(lines.len() >= self.lines.len(), "m-lines never go away (RFC 8829 section 5.2.2)");
         self.check_tracks(&lines);
+        // A set for each who was there at once, with a line of each kind, and one for a screen of whoever had one.
+        let told = || self.page.announced.iter().map(|(_, told)| told.iter().filter(|track| !track.own));
+        let people = told().map(|tracks| tracks.map(|track| &track.id).collect::<BTreeSet<_>>().len()).max();
         for kind in ["audio", "video"] {
-            let tracks = |tracks: &[Track]| tracks.iter().filter(|track| track.kind == kind).count();
-            let peak = self.page.announced.iter().map(|(_, told)| tracks(told)).max().unwrap_or_default();
-            // Next to its camera, in the same set: no line that somebody else left.
-            let told = self.page.announced.iter().flat_map(|(_, told)| told);
-            let screens = told.filter(|track| !track.own && track.kind == kind && track.source == Screen);
+            let screens = told().flatten().filter(|track| track.kind == kind && track.source == Screen);
             let screens: BTreeSet<&str> = screens.map(|track| track.id.as_str()).collect();
             let lines = lines.iter().filter(|line| line.kind == kind).count();
-            let most = peak + screens.len() + SPARE_LINES;
-            assert!(lines <= most, "{lines} m-lines of {kind}, {peak} tracks at most, {screens:?} had a screen");
+            let most = people.unwrap_or_default() + screens.len() + OWN_LINES;
+            assert!(lines <= most, "{lines} m-lines of {kind}, {people:?} people at most, {screens:?} had a screen");
         }
         let asks = |line: &Line| !line.rids.is_empty();
         assert!(self.habits.simulcast || !lines.iter().any(asks), "{} never said that it has layers", self.name);
