@@ -152,6 +152,9 @@ const handlers = {
     call?.close();
     call = newCall();
     chat.setOwn(id, limits.chat_bytes);
+    // Where people are invited one by one, an address without a token lets nobody in.
+    $('btn-invite').hidden = Boolean(token());
+    if (token()) $('alone').textContent = 'You are the only one here. Each of the others needs a link of their own.';
     banner('');
     setState('joined');
     showRoom();

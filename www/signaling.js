@@ -17,6 +17,9 @@ const RETRY_AFTER_LAST_MS = 60_000;
 // A lower one lets everybody knock on a server that has just started at once; a higher one lets people wait.
 const CLOSING_SPREAD_MS = 1500;
 
+// A server that ends is back after so long.
+const RESTART_MS = 1000;
+
 export class Signaling {
   // on: opened(), message(object), lost(words, delay_ms), refused(words)
   constructor({ room, name, token }, on) {
@@ -100,14 +103,23 @@ export class Signaling {
   onClosing({ retry_ms: retry = 1000, url }) {
     const there = url && successor(url);
     if (there) this.base = there;
-    this.clearTimer();
     this.planned = true;
-    this.timer = setTimeout(() => this.connect(), retry + Math.random() * CLOSING_SPREAD_MS);
+    this.due = Date.now() + retry;
+    this.knock(retry);
+  }
+
+  knock(after) {
+    this.clearTimer();
+    this.timer = setTimeout(() => this.connect(), after + Math.random() * CLOSING_SPREAD_MS);
   }
 
   onClose({ code, reason }) {
     this.socket = null;
-    if (this.planned) return this.on.lost('The server restarts. Reconnecting…', 0);
+    if (this.planned) {
+      // It may end before it said.
+      this.knock(Math.max(0, Math.min(RESTART_MS, this.due - Date.now())));
+      return this.on.lost('The server restarts. Reconnecting…', 0);
+    }
     const error = this.lastError;
     // 1008 is "policy": the reason is an error code, which says whether trying again makes sense.
     if (code === 1008 && !(error?.code === reason && error.retry)) {

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crate::wait_for_exit;
 
@@ -36,6 +37,13 @@ impl Program {
         self.terminate();
         let status = wait_for_exit(&mut self.process).expect("SIGTERM ends the server");
         assert!(status.success(), "after SIGTERM: {status}\n{}", self.log());
+    }
+
+    /// Asks it to end, and does not wait for the calls.
+    pub fn stop_at_once(&mut self) {
+        self.terminate();
+        thread::sleep(Duration::from_millis(500));
+        self.stop();
     }
 
     /// Starts it again at the address that it had.

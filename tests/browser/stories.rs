@@ -260,6 +260,24 @@ fn a_call_moves_to_another_server_before_its_own_ends() {
 }
 
 #[test]
+fn a_call_comes_back_from_a_server_that_ended_before_it_said() {
+    let _turn = turn();
+    let Some(mut chromium) = Chromium::start() else { return };
+    let mut server = Program::start(&["--drain", "60"]);
+    let mut ann = chromium.open(&server.link("garden", "Ann"));
+    let mut bob = chromium.open(&server.link("garden", "Bob"));
+    ann.sees_and_hears("Bob");
+    let start = Instant::now();
+    server.stop_at_once();
+    server.start_again();
+    for page in [&mut ann, &mut bob] {
+        page.until("nothing is wrong", "document.querySelector('#banner').hidden");
+    }
+    ann.sees_and_hears("Bob");
+    assert!(start.elapsed() < Duration::from_secs(50), "after {:?}", start.elapsed());
+}
+
+#[test]
 fn who_sees_less_since_the_server_is_busy_is_told_so() {
     let _turn = turn();
     let Some(mut chromium) = Chromium::start() else { return };
