@@ -104,6 +104,8 @@ pub struct Peer {
     /// Checks that came before the first answer; `None` after it.
     early_checks: Option<u32>,
     has_ice: bool,
+    /// str0m was given a datagram and has not been asked since what it makes of it.
+    is_fed: bool,
     /// When the `Rtc` wants to be woken.
     next_timeout: Option<Instant>,
 }
@@ -192,6 +194,7 @@ impl Peer {
             phase: Phase::Signaling,
             early_checks: Some(0),
             has_ice: false,
+            is_fed: false,
             next_timeout: None,
         }
     }
@@ -342,12 +345,19 @@ impl Peer {
             self.arrived = (Some(route), elements);
             opening::take_opened();
         }
+        self.is_fed = true;
         self.rtc.handle_input(input).map_err(PeerError::of_engine)?;
         self.collect_keys();
         if let Some((ssrc, number)) = number.filter(|_| opening::take_opened()) {
             self.arrivals.handle_packet(now, ssrc, number);
         }
         Ok(validated)
+    }
+
+    /// Whether a drain may bring something after a datagram. What was only feedback to the server, or was dropped,
+    /// brings nothing, and polling str0m touches all that it keeps.
+    pub fn needs_drain(&self) -> bool {
+        self.is_fed || self.sending.has_requests()
     }
 
     /// Datagrams that were more than the peer may send, since the last call.
@@ -406,6 +416,7 @@ impl Peer {
         datagrams: &mut Datagrams,
         events: &mut Vec<PeerEvent>,
     ) -> Result<(), PeerError> {
+        self.is_fed = false;
         events.extend(self.sending.take_requests().map(|(line, sent)| match sent {
             Some(sent) => PeerEvent::Lost { line, sent },
             None => PeerEvent::KeyframeRequest { line },

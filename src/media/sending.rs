@@ -422,9 +422,10 @@ impl Sending {
                 return;
             }
             let mut lines = self.lines.iter_mut().enumerate();
-            let found = lines.find_map(|(line, outgoing)| {
-                let outgoing = outgoing.as_mut().filter(|outgoing| Some(outgoing.ssrc) == feedback.stream())?;
-                Some((line, outgoing))
+            let found = feedback.stream().and_then(|ssrc| {
+                lines.find_map(|(line, outgoing)| {
+                    Some((line, outgoing.as_mut().filter(|outgoing| outgoing.ssrc == ssrc)?))
+                })
             });
             let Some((line, outgoing)) = found else {
                 match feedback {
@@ -465,6 +466,11 @@ impl Sending {
             egress.on_estimate(now);
         }
         is_sender
+    }
+
+    /// Whether the peer has asked for something since the last call of `take_requests`.
+    pub fn has_requests(&self) -> bool {
+        !self.requests.is_empty()
     }
 
     /// What the peer has asked for since the last call: by line, a packet that it has not got, or else a keyframe.

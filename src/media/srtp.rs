@@ -165,6 +165,7 @@ impl Srtp {
     fn try_open_rtcp(&self, packet: &[u8], plain: &mut Vec<u8>) -> Option<u32> {
         plain.clear();
         let head = packet.get(..RTCP_CLEAR)?;
+        plain.extend_from_slice(head);
         let ssrc = ssrc_at(head, 4);
         let index = match &self.remote_rtcp {
             Cipher::Gcm { key, salt } => {
@@ -178,7 +179,7 @@ impl Srtp {
                 let aad = rtcp_aad(head, *trailer);
                 plain.extend_from_slice(sealed.get(RTCP_CLEAR..)?);
                 let length = plain.len().checked_sub(GCM_TAG)?;
-                key.open_in_place(nonce, Aad::from(aad), plain).ok()?;
+                key.open_in_place(nonce, Aad::from(aad), &mut plain[RTCP_CLEAR..]).ok()?;
                 plain.truncate(length);
                 index & !ENCRYPTED
             }
@@ -193,11 +194,10 @@ impl Srtp {
                     return None;
                 }
                 plain.extend_from_slice(sealed.get(RTCP_CLEAR..)?);
-                apply_cm(key, salt, ssrc, u64::from(index & !ENCRYPTED), plain);
+                apply_cm(key, salt, ssrc, u64::from(index & !ENCRYPTED), &mut plain[RTCP_CLEAR..]);
                 index & !ENCRYPTED
             }
         };
-        plain.splice(..0, head.iter().copied());
         Some(index)
     }
 }

@@ -50,6 +50,7 @@ impl Server {
         let excess = member.peer.take_excess();
         let has_estimate = member.peer.sending.take_estimate();
         let needs_allocation = has_estimate && member.peer.sending.needs_allocation(now);
+        let needs_drain = member.peer.needs_drain();
         self.stats.datagrams_excess += excess;
         match result {
             Ok(Some(validated)) => {
@@ -61,7 +62,9 @@ impl Server {
             Ok(None) => {}
             Err(error) => return self.failed.push_back((id, error)),
         }
-        self.drain(id);
+        if needs_drain {
+            self.drain(id);
+        }
         if needs_allocation {
             self.queue_allocation(id);
         } else if has_estimate {
