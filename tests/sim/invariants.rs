@@ -75,12 +75,15 @@ impl Sim {
                 self.invariants.gone.entry(tag).or_insert(now);
             }
         }
-        let gone = self.invariants.gone.values().filter(|at| now > **at + GONE_WITHIN).count();
+        let is_gone = |tag: &usize| self.invariants.gone.get(tag).is_some_and(|at| now > *at + GONE_WITHIN);
+        let gone = (0..self.browsers.len()).filter(is_gone).count();
         let strangers = self.strangers.values().filter(|stranger| stranger.is_open).count();
         let most = self.browsers.len() - gone + strangers;
         assert!(members <= most, "{members} members, {most} may still be there");
         assert!(conns <= most, "{conns} connections, {most} may still be there");
         assert!(rooms <= members && resumes == members && ufrags == members, "{:?}", self.server.sizes());
+        let checked = self.tap.checked(|tag| !is_gone(&tag));
+        assert!(addresses <= checked, "{addresses} addresses are taken for somebody's, {checked} have shown to be");
         assert!(
             addresses <= ADDRESSES * members && timers <= TIMERS * conns.max(members) + 1,
             "{:?}",

@@ -1,6 +1,6 @@
 //! One layer of a publication: an SSRC with its own numbers, of the only size of the picture or of one of several.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use str0m::media::{Pt, Rid};
 use str0m::rtp::{ExtensionValues, RtpWrite, StreamTx};
@@ -71,6 +71,9 @@ pub struct Layer {
     pub want_keyframe: bool,
     /// When keyframes of it were asked for.
     pub keyframe_requests: Vec<Instant>,
+    /// The least time between two of them, and when the last came since the layer began on its line.
+    pub least_spacing: Duration,
+    asked_at: Option<Instant>,
     pub sent_packets: u64,
     /// Makes its pictures, if they are not of VP8.
     pub encoder: Option<Encoder>,
@@ -106,6 +109,8 @@ impl Layer {
             seq_no: u64::from(mix >> 17),
             want_keyframe: true,
             keyframe_requests: Vec::new(),
+            least_spacing: Duration::MAX,
+            asked_at: None,
             sent_packets: 0,
             encoder: None,
             encoded: Vec::new(),
@@ -114,6 +119,21 @@ impl Layer {
             timestamp: mix,
             ids: PictureIds { picture_id: (mix >> 9) as u16 & 0x7fff, tl0_pic_idx: mix as u8 },
             since_keyframe: 0,
+        }
+    }
+
+    /// Begins on another line.
+    pub fn restart(&mut self) {
+        self.want_keyframe = true;
+        self.asked_at = None;
+    }
+
+    /// The server asks for a keyframe.
+    pub fn handle_keyframe_request(&mut self, now: Instant) {
+        self.want_keyframe = true;
+        self.keyframe_requests.push(now);
+        if let Some(before) = self.asked_at.replace(now) {
+            self.least_spacing = self.least_spacing.min(now - before);
         }
     }
 

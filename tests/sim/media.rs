@@ -287,7 +287,7 @@ impl Publication {
             if let Some(encoding) = self.encoding {
                 layer.encoder.get_or_insert_with(|| encoding.encoder(index, self.start));
             }
-            layer.want_keyframe = true;
+            layer.restart();
             // A new SSRC starts without rollovers, and the same one may never go back.
             if mid.is_some() && self.last_mid != mid {
                 layer.seq_no %= 1 << 15;
@@ -302,8 +302,7 @@ impl Publication {
         let recent = self.keyframe_requests.iter().rev().take_while(|at| now - **at < Duration::from_secs(1)).count();
         assert!(recent <= MAX_REQUESTS * self.layers.len(), "{recent} requests for keyframes in a second");
         let layer = self.layers.iter_mut().find(|layer| layer.rid == rid).expect("a layer that is sent");
-        layer.want_keyframe = true;
-        layer.keyframe_requests.push(now);
+        layer.handle_keyframe_request(now);
         let keys_all = self.keys_all;
         self.layers.iter_mut().for_each(|layer| layer.want_keyframe |= keys_all && layer.is_active);
     }

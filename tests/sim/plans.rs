@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use aq_server::media::fault;
-use aq_server::media::keyframe::Reason;
+use aq_server::media::keyframe::{Reason, SPACING};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -52,6 +52,9 @@ const REPAIR_SAVED: usize = 64 * 1024;
 
 /// How long nothing fails any more before all has to be well.
 const QUIET: Duration = secs(30);
+
+/// What a path without trouble makes of the time between two datagrams, at most.
+const ON_THE_WAY: Duration = millis(10);
 
 /// What the server tells those whose network is bad.
 const OF_THE_NETWORK: [&str; 4] = ["media-timeout", "negotiation-timeout", "media-closed", "replaced"];
@@ -464,6 +467,7 @@ impl Plan {
             assert!(sealed.missing() <= lost, "{} numbers skipped, {lost} packets lost", sealed.missing());
         }
         self.check_streams();
+        self.check_keyframe_requests();
         for browser in &self.sim.browsers {
             let codes = browser.page.error_codes();
             assert!(codes.len() <= 1, "{} was told {codes:?}: one reason is enough", browser.name);
@@ -491,6 +495,18 @@ impl Plan {
                     let bytes = |ssrc| sealed(ssrc).map_or(0, |sealed| sealed.bytes);
                     let most = bytes(ssrc) / REPAIR_PART + REPAIR_SAVED;
                     assert!(bytes(repair) <= most, "{} bytes of repair, {most} at most", bytes(repair));
+                }
+            }
+        }
+    }
+
+    /// Nobody was asked for keyframes of one layer faster than the budget allows, as far as the network tells when.
+    fn check_keyframe_requests(&self) {
+        for browser in self.sim.browsers.iter().filter(|browser| !self.sim.links[browser.tag as usize].is_troubled) {
+            for (source, publication) in &browser.publications {
+                for layer in &publication.layers {
+                    let least = layer.least_spacing;
+                    assert!(least >= SPACING - ON_THE_WAY, "{} was asked for {source:?} after {least:?}", browser.name);
                 }
             }
         }

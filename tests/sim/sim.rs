@@ -309,6 +309,7 @@ impl Sim {
             let source = links.public.last().copied().unwrap_or(datagram.source);
             let (destination, contents) = (datagram.destination, datagram.contents);
             if contents.first().is_some_and(|first| *first <= 3) {
+                self.tap.handle_check(tag, &contents);
                 self.checks.insert(tag, (destination, contents.clone()));
             }
             links.recent.push_back((source, destination, contents.clone()));

@@ -17,6 +17,8 @@ pub struct Tap {
     pub sealed: BTreeMap<(u32, u32), Sealed>,
     /// Pairs of remote and local address that were used towards the server.
     asked: BTreeSet<(SocketAddr, SocketAddr)>,
+    /// The checks that browsers made, by hash, and whose.
+    checks: BTreeMap<u64, usize>,
     /// By remote address.
     remotes: BTreeMap<SocketAddr, Remote>,
 }
@@ -30,6 +32,8 @@ struct Remote {
     is_validated: bool,
     /// When the last check came from there.
     checked: Option<Instant>,
+    /// Who made checks that came from there.
+    makers: BTreeSet<usize>,
 }
 
 /// The packets of one outgoing SSRC.
@@ -51,12 +55,23 @@ impl Sealed {
 }
 
 impl Tap {
+    /// The browser with this number sends a check, which has the right password.
+    pub fn handle_check(&mut self, tag: usize, contents: &[u8]) {
+        self.checks.insert(hash(contents), tag);
+    }
+
+    /// Addresses from which a check came that one of these browsers had made.
+    pub fn checked(&self, is_meant: impl Fn(usize) -> bool) -> usize {
+        self.remotes.values().filter(|remote| remote.makers.iter().any(|tag| is_meant(*tag))).count()
+    }
+
     /// A datagram reached the server.
     pub fn handle_ingress(&mut self, now: Instant, source: SocketAddr, destination: SocketAddr, contents: &[u8]) {
         let remote = self.remotes.entry(source).or_default();
         remote.bytes_in += contents.len();
         if is_stun(contents) {
             remote.checked = Some(now);
+            remote.makers.extend(self.checks.get(&hash(contents)));
         }
         self.asked.insert((source, destination));
     }
@@ -96,15 +111,19 @@ impl Tap {
         assert!(extended >= sealed.first, "SSRC {ssrc} went back before its first packet");
         sealed.last = sealed.last.max(extended);
         sealed.bytes += contents.len();
-        let mut hasher = DefaultHasher::new();
-        contents.hash(&mut hasher);
-        let before = sealed.packets.insert(extended, hasher.finish());
+        let before = sealed.packets.insert(extended, hash(contents));
         // RFC 7714 section 8.2: an index that is used for two packets gives the key away.
-        assert!(before.is_none_or(|before| before == hasher.finish()), "SSRC {ssrc}: {extended} was sealed twice");
+        assert!(before.is_none_or(|before| before == hash(contents)), "SSRC {ssrc}: {extended} was sealed twice");
     }
 }
 
 /// RFC 7983: the first byte of STUN is 0 to 3.
 fn is_stun(contents: &[u8]) -> bool {
     contents.first().is_some_and(|first| *first <= 3)
+}
+
+fn hash(contents: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    contents.hash(&mut hasher);
+    hasher.finish()
 }
