@@ -36,8 +36,8 @@ fn main() -> ExitCode {
 }
 
 fn fail(error: impl Display) -> ExitCode {
-    // The code tells it too, so a closed standard error must not change it, as the panic of `eprintln!` would.
-    let _ = writeln!(std::io::stderr(), "aq-server: {error}");
+    // The code tells it too.
+    logger::tell(format_args!("aq-server: {error}"));
     ExitCode::FAILURE
 }
 

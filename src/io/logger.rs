@@ -1,31 +1,69 @@
-//! The logger: simple_logger, kept from ending the process when its output is gone.
+//! The logger: simple_logger, kept from ending the process when its output is gone, and from holding up the loop when
+//! nobody reads it.
 //!
-//! It writes with `eprintln!`, which panics when the disk is full or the pipe closed; a server that can't log
-//! still serves.
+//! It writes with `eprintln!`, which panics when the disk is full or the pipe closed, and waits when the pipe is full;
+//! a server that can't log still serves.
 
+use std::fmt;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use simple_logger::SimpleLogger;
 
-struct Logger(SimpleLogger);
+/// Bytes of a line's text. With what comes before it, less than a page: a pipe that takes anything takes that much
+/// without waiting (POSIX `PIPE_BUF`).
+const LINE_BYTES: usize = 3_500;
+
+struct Logger {
+    inner: SimpleLogger,
+    /// Lines that were left out since the last one.
+    left_out: AtomicU64,
+}
+
+impl Logger {
+    fn write(&self, like: &Record<'_>, level: Level, text: fmt::Arguments<'_>) {
+        let mut text = text.to_string();
+        let most = (0..=LINE_BYTES.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(most.unwrap_or_default());
+        let (target, module) = (like.target(), like.module_path());
+        // The record has to be made where its text is.
+        let write = || {
+            self.inner.log(
+                &Record::builder().level(level).target(target).module_path(module).args(format_args!("{text}")).build(),
+            );
+        };
+        let _ = catch_unwind(AssertUnwindSafe(write));
+    }
+}
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.0.enabled(metadata)
+        self.inner.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
-            let _ = catch_unwind(AssertUnwindSafe(|| self.0.log(record)));
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        if takes_a_line() {
+            let left_out = self.left_out.swap(0, Ordering::Relaxed);
+            if left_out > 0 {
+                self.write(record, Level::Warn, format_args!("{left_out} lines are missing here: nobody read the log"));
+            }
+        }
+        if takes_a_line() {
+            self.write(record, record.level(), *record.args());
+        } else {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn flush(&self) {
-        self.0.flush();
+        self.inner.flush();
     }
 }
 
@@ -39,7 +77,7 @@ pub fn init(level: LevelFilter) {
     log::set_max_level(level);
     std::panic::set_hook(Box::new(tell_panic));
     // An embedding program may have a logger already; then that one is right.
-    let _ = log::set_boxed_logger(Box::new(Logger(inner)));
+    let _ = log::set_boxed_logger(Box::new(Logger { inner, left_out: AtomicU64::new(0) }));
 }
 
 /// A panic is caught where it is one peer's, and may come again and again: from one place it is told once a second.
@@ -54,6 +92,20 @@ fn tell_panic(panic: &PanicHookInfo<'_>) {
         let text = panic.payload().downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.payload().downcast_ref::<&str>().copied()).unwrap_or_default();
         // What panics in here ends the process, as `eprintln!` would.
-        let _ = writeln!(std::io::stderr(), "panic at {place}: {}", text.escape_debug());
+        tell(format_args!("panic at {place}: {}", text.escape_debug()));
     }
+}
+
+/// Writes a line that is not of the log to standard error, if it takes one.
+pub fn tell(line: fmt::Arguments<'_>) {
+    if takes_a_line() {
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
+}
+
+/// Whether standard error takes a line without waiting. One that is gone does: it fails at once.
+fn takes_a_line() -> bool {
+    let stderr = rustix::stdio::stderr();
+    let is_ready = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&Timespec::default()));
+    is_ready.is_ok_and(|ready| ready > 0)
 }

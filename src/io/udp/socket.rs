@@ -177,14 +177,7 @@ impl Socket {
         };
         let received = match received {
             Ok(received) => received,
-            Err(error) => {
-                return match error.raw_os_error() {
-                    Some(libc::EAGAIN) => Ok(false),
-                    // Left behind by an earlier send, or a signal: the next call goes on.
-                    Some(libc::EINTR | libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH) => Ok(true),
-                    _ => Err(error),
-                };
-            }
+            Err(error) => return may_be_more(&error).ok_or(error),
         };
         for (index, message) in messages[..received].iter().enumerate() {
             let truncated = message.head.msg_flags & libc::MSG_TRUNC != 0;
@@ -247,6 +240,17 @@ impl Receive {
             ptr::write_bytes(memory.as_mut_ptr(), 0, 1);
             memory.assume_init()
         }
+    }
+}
+
+/// Whether there may be more to receive after an error; `None` if there never will be.
+fn may_be_more(error: &io::Error) -> Option<bool> {
+    match error.raw_os_error()? {
+        // What a system without memory still holds comes with the next datagram: to ask again and again helps nobody.
+        libc::EAGAIN | libc::ENOMEM | libc::ENOBUFS => Some(false),
+        libc::EBADF | libc::ENOTSOCK | libc::EFAULT | libc::EINVAL => None,
+        // A signal, or what routers and firewalls said of an earlier send, which this call has taken away.
+        _ => Some(true),
     }
 }
 
@@ -458,6 +462,27 @@ fn to_addr(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
                 })
             }
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_says_of_one_datagram_or_of_this_moment_does_not_end_the_socket() {
+        let cases = [
+            (libc::EAGAIN, Some(false)),
+            (libc::ENOMEM, Some(false)),
+            (libc::EINTR, Some(true)),
+            (libc::ECONNREFUSED, Some(true)),
+            (libc::EPROTO, Some(true)),
+            (libc::EBADF, None),
+        ];
+        for (code, expected) in cases {
+            let error = io::Error::from_raw_os_error(code);
+            assert_eq!(may_be_more(&error), expected, "{error}");
         }
     }
 }
