@@ -318,7 +318,7 @@ function setState(state) {
 
 // lines as they are now, and who is there.
 function showTiles(away = false) {
-  tiles.show(lines, participants, away);
+  tiles.show(lines, participants, away || !me.rights.subscribe);
   view.show(tiles.shown());
 }
 
@@ -334,6 +334,9 @@ function showRights() {
   const { rights, locked } = me;
   for (const which of ['mic', 'camera']) $(`btn-${which}`).hidden = !rights.publish;
   $('btn-screen').hidden = !rights.publish || !canShareScreen;
+  $('restricted').hidden = rights.publish && rights.subscribe;
+  $('restricted').textContent = rights.subscribe ? 'You can watch and chat here'
+    : rights.publish ? 'You can’t see or hear the others here' : 'You can chat here';
   document.body.classList.toggle('moderates', rights.moderate);
   $('locked').hidden = !locked;
   $('btn-lock').hidden = !rights.moderate;

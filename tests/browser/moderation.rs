@@ -47,6 +47,15 @@ fn a_moderator_mutes_locks_and_removes() {
         page.until("it may not moderate", "document.querySelector('#btn-lock').hidden && getComputedStyle(document.querySelector('.tile .moderate')).display === 'none'");
     }
 
+    eve.until("it is told", "document.querySelector('#restricted').textContent === 'You can watch and chat here'");
+    let mut fay = chromium.open(&link("Fay", json!({"subscribe": false})));
+    ann.sees_and_hears("Fay");
+    let told = "document.querySelector('#restricted').textContent.includes('see or hear the others')";
+    fay.until("it is told why it sees nobody", told);
+    fay.until("nobody is shown as silent", "!document.querySelector('.tile.silent')");
+    fay.press("#btn-leave");
+    ann.has_tiles_of(&["Bob", "Eve"]);
+
     ann.press(".tile[data-name=Bob] .moderate");
     for page in [&mut ann, &mut eve] {
         page.until("Bob is shown as silent", &format!("{}.classList.contains('silent')", tile("Bob")));
