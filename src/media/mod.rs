@@ -21,6 +21,7 @@ pub mod outgoing;
 pub mod packet;
 pub mod peer;
 pub mod profile;
+pub mod repair;
 pub mod rtcp;
 pub mod sdp;
 pub mod sending;

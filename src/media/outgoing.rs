@@ -9,7 +9,7 @@ use str0m::media::{Frequency, Mid};
 
 use crate::datagrams::Datagrams;
 use crate::media::allocation::{Limit, Quality};
-use crate::media::codec::{self, PictureId};
+use crate::media::codec;
 use crate::media::egress::Egress;
 use crate::media::elements::{Elements, Ids};
 use crate::media::forward::{Bound, Forward};
@@ -19,21 +19,9 @@ use crate::media::negotiation::TrackId;
 use crate::media::numbering::Numbering;
 use crate::media::packet::{Packet, WIRE_OVERHEAD};
 use crate::media::profile::{DEPENDENCY_ID, MID_ID, PayloadTypes, TRANSPORT_CC_ID};
+use crate::media::repair::{Repair, Sent};
 use crate::media::rtcp::SenderReport;
 use crate::media::srtp::SRTP_OVERHEAD;
-
-/// Packets that are remembered, as numbers, to answer NACKs: more than a second at 2.5 Mbit/s, and 8 KB for each
-/// video subscription.
-const REMEMBERED: usize = 512;
-
-/// Retransmissions may be one part in this many of what is sent, so that a storm of NACKs can't amplify. At 10 %
-/// loss both ways an honest receiver needs 12 to 20 %, since requests and repairs are lost too: less turns that
-/// into freezes of more than a second.
-const RTX_PART: usize = 4;
-
-/// Bytes of retransmission that are saved up at most, and that a new stream begins with: a burst of loss is
-/// repaired at once, and a storm gets no more than this beyond its share.
-const RTX_SAVED: usize = 64 * 1024;
 
 /// Bytes of header, extension block and original sequence number at most, for one look at the buffer's capacity.
 const HEADROOM: usize = 256;
@@ -51,8 +39,8 @@ pub struct Outgoing {
     pub mid: Mid,
     /// SSRC of the stream.
     pub ssrc: u32,
-    /// SSRC of its retransmissions (RFC 4588).
-    pub rtx_ssrc: Option<u32>,
+    /// How its packets are sent again.
+    pub repair: Repair,
     /// What is sent on it now.
     pub track: Option<TrackId>,
     /// What the subscriber shows of it.
@@ -67,8 +55,6 @@ pub struct Outgoing {
     /// The picture that was sent last, by layer and the publisher's timestamp, if its end is still to come.
     unfinished: Option<(u8, u32)>,
     numbering: Numbering,
-    /// Number of the next retransmission; like the stream's own it only grows.
-    rtx_seq_no: u64,
     payload_types: PayloadTypes,
     accepted: Ids,
     /// Until the subscriber has said anything of this SSRC, packets name their m-line (RFC 8843 section 9.2).
@@ -76,8 +62,6 @@ pub struct Outgoing {
     /// The m-line's name; `Mid` looks for the end of its own each time.
     mid_value: Box<[u8]>,
     told_cannot_decode: bool,
-    remembered: Vec<Sent>,
-    rtx_allowance: usize,
     /// Since the last report.
     has_news: bool,
     packets: u32,
@@ -107,20 +91,6 @@ pub struct Selection {
     pub temporal: u8,
 }
 
-/// A packet that was sent, as numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sent {
-    seq_no: u16,
-    timestamp: u32,
-    /// Where it stands in its track's history.
-    pub position: u32,
-    marker: bool,
-    /// Of its picture, as far as there are some.
-    picture_id: u16,
-    frame_number: u16,
-    tl0_pic_idx: u8,
-}
-
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -142,7 +112,7 @@ pub enum Outcome {
 
 impl Outgoing {
     /// The most that one takes.
-    pub const MAX_BYTES: usize = size_of::<Self>() + Forward::MAX_BYTES + REMEMBERED * size_of::<Sent>();
+    pub const MAX_BYTES: usize = size_of::<Self>() + Forward::MAX_BYTES + Repair::MAX_BYTES;
 
     /// An SSRC on which nothing was ever sent. `first` are the numbers of its first packet and of its first
     /// retransmission, below `FIRST_SEQ_NO_LIMIT`.
@@ -150,7 +120,7 @@ impl Outgoing {
         Self {
             mid,
             ssrc,
-            rtx_ssrc,
+            repair: Repair::new(rtx_ssrc, first[1]),
             track: None,
             view: View::default(),
             quality: None,
@@ -159,14 +129,11 @@ impl Outgoing {
             forward: Forward::new(first[0]),
             unfinished: None,
             numbering: Numbering::default(),
-            rtx_seq_no: u64::from(first[1]),
             payload_types: PayloadTypes::default(),
             accepted: Ids::default(),
             is_known: false,
             mid_value: mid.as_bytes().into(),
             told_cannot_decode: false,
-            remembered: Vec::new(),
-            rtx_allowance: RTX_SAVED,
             has_news: false,
             packets: 0,
             octets: 0,
@@ -184,7 +151,7 @@ impl Outgoing {
     /// Sends nothing more, nor again what was sent: where the packets of another track are kept would be looked for it.
     pub fn stop(&mut self) {
         self.track = None;
-        self.remembered.clear();
+        self.repair.forget();
         self.pause();
     }
 
@@ -301,8 +268,7 @@ impl Outgoing {
             }
             let seq_no = rewritten.seq_no as u16;
             let sent = Sent::new(seq_no, rewritten.timestamp, packet.position, marker, ids);
-            self.remember(sent);
-            self.rtx_allowance = (self.rtx_allowance + packet.wire_bytes() / RTX_PART).min(RTX_SAVED);
+            self.repair.remember(sent, packet.wire_bytes());
         }
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(length as u32);
@@ -326,12 +292,12 @@ impl Outgoing {
         egress: &mut Egress,
         datagrams: &mut Datagrams,
     ) -> bool {
-        let Some(left) = self.rtx_allowance.checked_sub(packet.wire_bytes()) else {
-            return false;
-        };
-        let is_sent = egress.take_repair(now, packet.wire_bytes()) && self.pad(now, sent, packet, egress, datagrams);
+        let bytes = packet.wire_bytes();
+        let is_sent = self.repair.allows(bytes)
+            && egress.take_repair(now, bytes)
+            && self.pad(now, sent, packet, egress, datagrams);
         if is_sent {
-            self.rtx_allowance = left;
+            self.repair.spend(bytes);
         }
         is_sent
     }
@@ -345,11 +311,10 @@ impl Outgoing {
         egress: &mut Egress,
         datagrams: &mut Datagrams,
     ) -> bool {
-        let (Some(pt), Some(ssrc)) = (self.payload_types.find_rtx(packet.codec), self.rtx_ssrc) else {
+        let (Some(pt), Some(ssrc)) = (self.payload_types.find_rtx(packet.codec), self.repair.ssrc) else {
             return false;
         };
-        let seq_no = self.rtx_seq_no;
-        self.rtx_seq_no += 1;
+        let seq_no = self.repair.take_seq_no();
         let ids = sent.ids(packet.description.ids);
         let header = Header { pt: *pt, marker: sent.marker, ssrc, timestamp: sent.timestamp, skipped: 0, ids };
         let original = sent.seq_no.to_be_bytes();
@@ -360,11 +325,10 @@ impl Outgoing {
     /// Sends a packet that is nothing but padding (RFC 3550 section 5.1). False if repair, whose SSRC and numbers it
     /// takes, is not negotiated.
     pub fn pad_empty(&mut self, now: Instant, egress: &mut Egress, datagrams: &mut Datagrams) -> bool {
-        let (Some(pt), Some(ssrc)) = (self.payload_types.any_rtx(), self.rtx_ssrc) else {
+        let (Some(pt), Some(ssrc)) = (self.payload_types.any_rtx(), self.repair.ssrc) else {
             return false;
         };
-        let seq_no = self.rtx_seq_no;
-        self.rtx_seq_no += 1;
+        let seq_no = self.repair.take_seq_no();
         let timestamp = self.last.map_or(0, |(timestamp, ..)| timestamp);
         self.write_padding(now, *pt, ssrc, timestamp, seq_no, PADDING_BYTES, egress, datagrams);
         true
@@ -372,13 +336,7 @@ impl Outgoing {
 
     /// The `back`th packet before the last that was sent.
     pub fn latest_sent(&self, back: u16) -> Option<Sent> {
-        self.find_sent((self.forward.next_seq_no() as u16).wrapping_sub(1).wrapping_sub(back))
-    }
-
-    /// The packet with this sequence number, if it was sent not long ago.
-    pub fn find_sent(&self, seq_no: u16) -> Option<Sent> {
-        let sent = *self.remembered.get(usize::from(seq_no) % REMEMBERED)?;
-        (sent.seq_no == seq_no).then_some(sent)
+        self.repair.find((self.forward.next_seq_no() as u16).wrapping_sub(1).wrapping_sub(back))
     }
 
     /// The subscriber has spoken of this SSRC.
@@ -417,15 +375,6 @@ impl Outgoing {
     /// Whether the path carries no more.
     fn is_short(&self) -> bool {
         self.quality.is_some_and(|quality| quality.limit == Limit::Bandwidth)
-    }
-
-    fn remember(&mut self, sent: Sent) {
-        if self.remembered.is_empty() {
-            // Numbers that belong in another place each: nobody finds them.
-            let nothing = |place| Sent::new(place as u16 + 1, 0, 0, false, codec::Ids::default());
-            self.remembered.extend((0..REMEMBERED).map(nothing));
-        }
-        self.remembered[usize::from(sent.seq_no) % REMEMBERED] = sent;
     }
 
     /// Appends a sealed packet of nothing but so many bytes of padding.
@@ -515,29 +464,6 @@ impl Default for View {
     }
 }
 
-impl Sent {
-    fn new(seq_no: u16, timestamp: u32, position: u32, marker: bool, ids: codec::Ids) -> Self {
-        Self {
-            seq_no,
-            timestamp,
-            position,
-            marker,
-            picture_id: ids.picture.map_or(0, PictureId::value),
-            frame_number: ids.frame_number.unwrap_or(0),
-            tl0_pic_idx: ids.tl0_pic_idx.unwrap_or(0),
-        }
-    }
-
-    /// The ids that the packet with these was sent with.
-    fn ids(&self, of: codec::Ids) -> codec::Ids {
-        codec::Ids {
-            picture: of.picture.map(|id| id.with(self.picture_id)),
-            frame_number: of.frame_number.map(|_| self.frame_number),
-            tl0_pic_idx: of.tl0_pic_idx.map(|_| self.tl0_pic_idx),
-        }
-    }
-}
-
 impl Selection {
     /// All that comes.
     pub const BEST: Self = Self { layer: LAYERS as u8 - 1, spatial: u8::MAX, temporal: TEMPORAL_LAYERS as u8 - 1 };
@@ -583,6 +509,7 @@ mod tests {
     use crate::media::codec::Description;
     use crate::media::elements::Elements;
     use crate::media::forward::Incoming;
+    use crate::media::repair;
     use crate::media::srtp::{Exported, Srtp};
 
     const LENGTH: usize = 1_000;
@@ -641,7 +568,7 @@ mod tests {
         }
 
         fn resend(&mut self, seq_no: u16) -> bool {
-            let Some(sent) = self.outgoing.find_sent(seq_no) else { return false };
+            let Some(sent) = self.outgoing.repair.find(seq_no) else { return false };
             let packet = packet(self.now, sent.position);
             self.outgoing.resend(self.now, sent, &packet, &mut self.egress, &mut self.datagrams)
         }
@@ -686,7 +613,7 @@ mod tests {
         assert_eq!(line.last(), (0x90, 97, 200, 3_000, 8));
         assert!(line.resend(103));
         assert_eq!(line.last(), (0x90, 0x80 | 97, 201, 9_000, 8));
-        for never_sent in [99, 104, 101 + REMEMBERED as u16] {
+        for never_sent in [99, 104, 101 + repair::REMEMBERED as u16] {
             assert!(!line.resend(never_sent), "{never_sent}");
         }
     }
@@ -714,7 +641,7 @@ mod tests {
             }
         }
         let bytes = packet(line.now, 0).wire_bytes();
-        let share = (1_000 * bytes / RTX_PART + RTX_SAVED) / bytes;
+        let share = (1_000 * bytes / repair::PART + repair::SAVED) / bytes;
         assert!((share - 2..=share).contains(&resent), "{resent} of {share}");
     }
 
@@ -815,7 +742,7 @@ mod tests {
         }
         let sent = script.iter().filter(|(_, _, outcome, ..)| matches!(outcome, Sent | Switched));
         for (number, (.., (seq_no, marker), _)) in (200..).zip(sent) {
-            let sent = line.outgoing.find_sent(*seq_no).expect("it is remembered");
+            let sent = line.outgoing.repair.find(*seq_no).expect("it is remembered");
             let packet = of(&line, sent.position);
             assert!(line.outgoing.resend(line.now, sent, &packet, &mut line.egress, &mut line.datagrams));
             assert_eq!(last(&line), (number, *marker), "the repair of {seq_no}");
@@ -887,11 +814,11 @@ mod tests {
             assert_eq!(line.last().2, 100 + number as u16, "no gap");
         }
         for _ in 0..10_000 {
-            let sent = line.outgoing.find_sent(105).unwrap();
+            let sent = line.outgoing.repair.find(105).unwrap();
             let packet = empty(&line, sent.position);
             resent += usize::from(line.outgoing.resend(line.now, sent, &packet, &mut line.egress, &mut line.datagrams));
         }
-        assert!(resent <= RTX_SAVED / WIRE_OVERHEAD, "{resent}");
+        assert!(resent <= repair::SAVED / WIRE_OVERHEAD, "{resent}");
     }
 
     #[test]

@@ -30,9 +30,9 @@ use crate::media::elements::Elements;
 use crate::media::fault::PeerError;
 use crate::media::forward::Incoming;
 use crate::media::negotiation::{Agreed, Answered, Change, MAX_SENDING_LINES, Negotiation, TrackId};
-use crate::media::outgoing::Sent;
 use crate::media::packet::{MAX_PAYLOAD, Packet};
 use crate::media::profile::{DEPENDENCY_ID, MEDIA_IDS, PayloadTypes, Profile, TRANSPORT_CC_ID};
+use crate::media::repair::Sent;
 use crate::media::rtcp;
 use crate::media::sdp::{RIDS, SdpRefusal, check_answer, named, unnamed, with_simulcast, without_candidates};
 use crate::media::sending::Sending;
@@ -530,7 +530,7 @@ impl Peer {
         }
         let mut direct = self.rtc.direct_api();
         for outgoing in self.sending.lines() {
-            direct.declare_stream_tx(outgoing.ssrc.into(), outgoing.rtx_ssrc.map(Into::into), outgoing.mid, None);
+            direct.declare_stream_tx(outgoing.ssrc.into(), outgoing.repair.ssrc.map(Into::into), outgoing.mid, None);
         }
         Ok(())
     }

@@ -17,9 +17,10 @@ use crate::media::fault::PeerError;
 use crate::media::forward::FIRST_SEQ_NO_LIMIT;
 use crate::media::keyframe::Reason;
 use crate::media::negotiation::TrackId;
-use crate::media::outgoing::{Outcome, Outgoing, Sent, View};
+use crate::media::outgoing::{Outcome, Outgoing, View};
 use crate::media::packet::{MAX_PAYLOAD, Packet, WIRE_OVERHEAD};
 use crate::media::profile::Profile;
+use crate::media::repair::Sent;
 use crate::media::rtcp::{self, Feedback};
 
 /// SSRCs that are sent to one peer in its life: 5,000 times that somebody came or shared a screen. None is used again,
@@ -158,7 +159,7 @@ impl Sending {
             self.used_ssrcs.push(ssrc);
             ssrc
         };
-        let (ssrc, rtx_ssrc) = (draw(), outgoing.rtx_ssrc.map(|_| draw()));
+        let (ssrc, rtx_ssrc) = (draw(), outgoing.repair.ssrc.map(|_| draw()));
         *outgoing = Outgoing::new(mid, ssrc, rtx_ssrc, first_seq_nos(names));
         if self.used_ssrcs.len() > MAX_USED_SSRCS {
             return Err(PeerError::UsedUp);
@@ -451,7 +452,7 @@ impl Sending {
                 Feedback::Nack { seq_no, following, .. } => {
                     let bits = (0..16).filter(|bit| following & 1 << bit != 0);
                     let missing = std::iter::once(seq_no).chain(bits.map(|bit| seq_no.wrapping_add(1 + bit)));
-                    let sent = missing.filter_map(|seq_no| outgoing.find_sent(seq_no)).take(room);
+                    let sent = missing.filter_map(|seq_no| outgoing.repair.find(seq_no)).take(room);
                     self.requests.extend(sent.map(|sent| (line, Some(sent))));
                 }
                 Feedback::KeyframeRequest { .. } => self.requests.extend((room > 0).then_some((line, None))),

@@ -2,9 +2,22 @@
 
 use aq_server::media::fault::Site;
 
-/// Where something can fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fault {
+/// Lists the faults once, for the type and for whoever walks all of them.
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident,)+) => {
+        /// Where something can fail.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Fault {
+            $($(#[$doc])* $name,)+
+        }
+
+        impl Fault {
+            pub const ALL: [Fault; [$(stringify!($name)),+].len()] = [$($name),+];
+        }
+    };
+}
+
+faults! {
     // The network, datagram by datagram.
     Lost,
     Duplicated,
@@ -71,57 +84,6 @@ pub enum Fault {
 use Fault::*;
 
 impl Fault {
-    pub const ALL: [Fault; 48] = [
-        Lost,
-        Duplicated,
-        Reordered,
-        Delayed,
-        Clogged,
-        Partitioned,
-        Rebound,
-        SplitUp,
-        SplitDown,
-        StalledUp,
-        StalledDown,
-        Reset,
-        HalfClosed,
-        SendRefused,
-        WriteFailed,
-        Vanished,
-        Rejoined,
-        Resumed,
-        AnsweredLate,
-        HugeHead,
-        SlowHead,
-        TwoLengths,
-        NoHttp,
-        BrokenFrame,
-        HugeFrame,
-        PingFlood,
-        BadJson,
-        UnaskedAnswer,
-        SdpBomb,
-        MessageFlood,
-        NeverAnswered,
-        StrangeCheck,
-        ForgedCheck,
-        CheckFlood,
-        StrangeHello,
-        BadPacket,
-        Replayed,
-        KeyframeStorm,
-        ChatFlood,
-        PanicDatagram,
-        PanicTimeout,
-        PanicDrain,
-        PanicOffer,
-        PanicAnswer,
-        PanicForward,
-        PanicRelease,
-        PanicResend,
-        PanicPadding,
-    ];
-
     /// Where the server panics.
     pub fn site(self) -> Option<Site> {
         Some(match self {
