@@ -1,4 +1,4 @@
-//! AQ Server: a video-conference SFU with chat, in one process with one thread.
+//! AQ Server: a video-conference SFU with chat, in one process with one event loop.
 //!
 //! # The map
 //!

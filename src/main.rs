@@ -28,10 +28,22 @@ fn main() -> ExitCode {
         }
         Err(ParseError::Invalid(line)) => return fail(line),
     };
-    logger::init(config.log_level);
+    if let Err(error) = logger::init(config.log_level) {
+        return fail(format_args!("the system gives no thread to write the log: {error}"));
+    }
+    let _flush = Flush;
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error),
+    }
+}
+
+/// Ends the log when the program ends, however that is.
+struct Flush;
+
+impl Drop for Flush {
+    fn drop(&mut self) {
+        logger::flush();
     }
 }
 

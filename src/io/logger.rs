@@ -1,89 +1,138 @@
-//! The logger: simple_logger, kept from ending the process when its output is gone, and from holding up the loop when
-//! nobody reads it.
+//! The logger: simple_logger behind a queue, so that nobody who holds its output without reading it holds up the loop.
 //!
-//! It writes with `eprintln!`, which panics when the disk is full or the pipe closed, and waits when the pipe is full;
-//! a server that can't log still serves.
+//! A thread of its own writes the lines, and does nothing else. simple_logger writes with `eprintln!`, which panics when
+//! the disk is full or the pipe closed; a server that can't log still serves.
 
 use std::fmt;
-use std::io::Write;
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use simple_logger::SimpleLogger;
 
-/// Bytes of a line's text. With what comes before it, less than a page: a pipe that takes anything takes that much
-/// without waiting (POSIX `PIPE_BUF`).
-const LINE_BYTES: usize = 3_500;
+/// Lines that wait to be written. More hold more memory while nobody reads them, fewer lose a burst.
+const QUEUE: usize = 1_024;
 
-struct Logger {
-    inner: SimpleLogger,
-    /// Lines that were left out since the last one.
-    left_out: AtomicU64,
+/// Bytes of a line's text at most.
+const LINE_BYTES: usize = 4_096;
+
+/// How long the end of the process waits for lines that are not written yet.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The name of the thread.
+const THREAD: &str = "log";
+
+static QUEUED: OnceLock<SyncSender<Entry>> = OnceLock::new();
+
+/// Something for the thread.
+enum Entry {
+    Line {
+        level: Level,
+        target: String,
+        text: String,
+    },
+    /// What is not of the log, as it is.
+    Plain(String),
+    /// Answered when all before it is written.
+    Flush(SyncSender<()>),
 }
 
-impl Logger {
-    fn write(&self, like: &Record<'_>, level: Level, text: fmt::Arguments<'_>) {
-        let mut text = text.to_string();
-        let most = (0..=LINE_BYTES.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
-        text.truncate(most.unwrap_or_default());
-        let (target, module) = (like.target(), like.module_path());
-        // The record has to be made where its text is.
-        let write = || {
-            self.inner.log(
-                &Record::builder().level(level).target(target).module_path(module).args(format_args!("{text}")).build(),
-            );
-        };
-        let _ = catch_unwind(AssertUnwindSafe(write));
-    }
+struct Logger {
+    /// Knows what is logged.
+    filter: SimpleLogger,
+    queue: SyncSender<Entry>,
+    /// Lines that found the queue full since the last one that did not.
+    left_out: AtomicU64,
 }
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.inner.enabled(metadata)
+        self.filter.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
         if !self.enabled(record.metadata()) {
             return;
         }
-        if takes_a_line() {
-            let left_out = self.left_out.swap(0, Ordering::Relaxed);
-            if left_out > 0 {
-                self.write(record, Level::Warn, format_args!("{left_out} lines are missing here: nobody read the log"));
-            }
+        let left_out = self.left_out.load(Ordering::Relaxed);
+        let mut text = cut(record.args().to_string());
+        if left_out > 0 {
+            text += &format!(" ({left_out} lines before it were left out: nobody read the log)");
         }
-        if takes_a_line() {
-            self.write(record, record.level(), *record.args());
-        } else {
-            self.left_out.fetch_add(1, Ordering::Relaxed);
-        }
+        let entry = Entry::Line { level: record.level(), target: record.target().to_owned(), text };
+        match self.queue.try_send(entry) {
+            Ok(()) => self.left_out.fetch_sub(left_out, Ordering::Relaxed),
+            Err(_) => self.left_out.fetch_add(1, Ordering::Relaxed),
+        };
     }
 
     fn flush(&self) {
-        self.inner.flush();
+        flush();
     }
 }
 
 /// Sends log lines to standard error, those at `level` and above; once in a process.
-pub fn init(level: LevelFilter) {
-    let inner = SimpleLogger::new()
-        .with_utc_timestamps()
-        .with_level(level)
-        // Would log what people write.
-        .with_module_level("tungstenite", LevelFilter::Warn);
+///
+/// # Errors
+/// The system gives no thread.
+pub fn init(level: LevelFilter) -> io::Result<()> {
+    let simple = || {
+        SimpleLogger::new()
+            .with_utc_timestamps()
+            .with_level(level)
+            // Would log what people write.
+            .with_module_level("tungstenite", LevelFilter::Warn)
+    };
+    let (queue, entries) = sync_channel(QUEUE);
+    let writer = simple();
+    thread::Builder::new().name(THREAD.to_owned()).spawn(move || write(&writer, &entries))?;
+    let _ = QUEUED.set(queue.clone());
     log::set_max_level(level);
     std::panic::set_hook(Box::new(tell_panic));
     // An embedding program may have a logger already; then that one is right.
-    let _ = log::set_boxed_logger(Box::new(Logger { inner, left_out: AtomicU64::new(0) }));
+    let _ = log::set_boxed_logger(Box::new(Logger { filter: simple(), queue, left_out: AtomicU64::new(0) }));
+    Ok(())
+}
+
+/// Writes a line that is not of the log to standard error.
+pub fn tell(line: fmt::Arguments<'_>) {
+    let line = cut(line.to_string());
+    match QUEUED.get() {
+        Some(queue) => drop(queue.try_send(Entry::Plain(line))),
+        None => drop(writeln!(io::stderr(), "{line}")),
+    }
+}
+
+/// Waits until all lines are written, if they can be.
+pub fn flush() {
+    let (done, is_done) = sync_channel(1);
+    if QUEUED.get().is_some_and(|queue| !matches!(queue.try_send(Entry::Flush(done)), Err(TrySendError::Full(_)))) {
+        let _ = is_done.recv_timeout(PATIENCE);
+    }
+}
+
+fn write(simple: &SimpleLogger, entries: &Receiver<Entry>) {
+    for entry in entries {
+        let write = || match &entry {
+            Entry::Line { level, target, text } => {
+                simple.log(&Record::builder().level(*level).target(target).args(format_args!("{text}")).build());
+            }
+            Entry::Plain(line) => drop(writeln!(io::stderr(), "{line}")),
+            Entry::Flush(done) => drop(done.try_send(())),
+        };
+        let _ = catch_unwind(AssertUnwindSafe(write));
+    }
 }
 
 /// A panic is caught where it is one peer's, and may come again and again: from one place it is told once a second.
 fn tell_panic(panic: &PanicHookInfo<'_>) {
     static TOLD: AtomicU64 = AtomicU64::new(0);
-    let Some(place) = panic.location() else {
+    let Some(place) = panic.location().filter(|_| thread::current().name() != Some(THREAD)) else {
         return;
     };
     let second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -91,21 +140,50 @@ fn tell_panic(panic: &PanicHookInfo<'_>) {
     if TOLD.swap(this, Ordering::Relaxed) != this {
         let text = panic.payload().downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.payload().downcast_ref::<&str>().copied()).unwrap_or_default();
-        // What panics in here ends the process, as `eprintln!` would.
         tell(format_args!("panic at {place}: {}", text.escape_debug()));
     }
 }
 
-/// Writes a line that is not of the log to standard error, if it takes one.
-pub fn tell(line: fmt::Arguments<'_>) {
-    if takes_a_line() {
-        let _ = writeln!(std::io::stderr(), "{line}");
+/// What a line may have of a text.
+fn cut(mut text: String) -> String {
+    if text.len() > LINE_BYTES {
+        let most = (0..=LINE_BYTES).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(most.unwrap_or_default());
+        text.push('…');
     }
+    text
 }
 
-/// Whether standard error takes a line without waiting. One that is gone does: it fails at once.
-fn takes_a_line() -> bool {
-    let stderr = rustix::stdio::stderr();
-    let is_ready = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&Timespec::default()));
-    is_ready.is_ok_and(|ready| ready > 0)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_finds_the_queue_full_is_counted_and_told_later() {
+        let (queue, entries) = sync_channel(2);
+        let filter = SimpleLogger::new().with_level(LevelFilter::Error);
+        let logger = Logger { filter, queue, left_out: AtomicU64::new(0) };
+        let log = |level, count| {
+            (0..count).for_each(|_| logger.log(&Record::builder().level(level).args(format_args!("words")).build()));
+        };
+        let written = || -> Vec<String> {
+            let text = |entry| match entry {
+                Entry::Line { text, .. } => text,
+                _ => panic!("only lines were written"),
+            };
+            entries.try_iter().map(text).collect()
+        };
+        log(Level::Error, 5);
+        log(Level::Warn, 1);
+        assert_eq!(written(), ["words", "words"]);
+        log(Level::Error, 2);
+        assert_eq!(written(), ["words (3 lines before it were left out: nobody read the log)", "words"]);
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        assert_eq!(cut("é".repeat(LINE_BYTES / 2)), "é".repeat(LINE_BYTES / 2));
+        assert_eq!(cut("é".repeat(LINE_BYTES)), "é".repeat(LINE_BYTES / 2) + "…");
+        assert_eq!(cut(format!("a{}", "é".repeat(LINE_BYTES))).chars().count(), LINE_BYTES / 2 + 1);
+    }
 }

@@ -285,6 +285,8 @@ impl Reactor {
             return;
         }
         self.housekeeping = now + HOUSEKEEPING;
+        // What a moment without memory has left behind is announced by nobody.
+        self.udp_readable = true;
         self.server.set_wall(wall(now));
         match self.www.as_mut().map(Www::reload) {
             Some(Ok(Some(assets))) => self.server.set_assets(assets),

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::fault::Fault::{self, *};
 use crate::sim::{Kind, Sim, addr};
+use crate::token::token;
 
 /// Where the numbers of attackers' connections begin.
 const FIRST_CONN: u64 = 1 << 32;
@@ -20,8 +21,16 @@ const FINGERPRINT_BYTES: usize = 8;
 /// The name of whoever attacks as a member.
 pub const MALLORY: &str = "mallory";
 
+/// Where connections come from.
+const ALONE: &str = "203.0.113.66:7777";
+
+/// Where many connections come from, and how many of them a server takes where nothing else is configured.
+const CROWD: &str = "203.0.113.77:7777";
+const MAX_CONNS: usize = 100;
+
 /// A connection that no browser has.
 pub struct Stranger {
+    remote: SocketAddr,
     pub is_open: bool,
     /// What came.
     pub inbox: Vec<u8>,
@@ -47,6 +56,27 @@ impl Sim {
                 let mut noise = [0; 300];
                 rng.fill_bytes(&mut noise);
                 self.write_raw(&[&[0x16, 3, 1, 2, 0, 1][..], &noise].concat());
+            }
+            Traversal => {
+                let paths = ["/aq_server/../../etc/passwd", "/aq_server/%2e%2e/Cargo.toml", "/aq_serverx/app.js"];
+                let path = paths[rng.random_range(0..paths.len())];
+                let conn = self.connect(addr(ALONE), format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+                self.assert_refused(conn, "404");
+            }
+            ManyConns => {
+                for _ in 0..2 * MAX_CONNS {
+                    self.connect(addr(CROWD), b"GET ");
+                }
+                let crowd = self.strangers.values().filter(|stranger| stranger.is_open && stranger.remote == addr(CROWD));
+                assert_eq!(crowd.count(), MAX_CONNS, "connections of one address");
+            }
+            CrossSite => {
+                let conn = self.upgrade(victim, "Origin: https://elsewhere.example\r\n", "");
+                self.assert_refused(conn, "403");
+            }
+            NoToken => {
+                let conn = self.upgrade(victim, "", "&token=eyJhbGciOiJub25lIn0.eyJyb29tIjoicmVkIn0.");
+                self.assert_refused(conn, "401");
             }
             BrokenFrame => {
                 let broken: [&[u8]; 4] = [b"\xc1\x80\0\0\0\0", b"\x81\x02hi", b"\x83\x80\0\0\0\0", b"\x81\x81\0\0\0\0\xff"];
@@ -154,28 +184,59 @@ impl Sim {
         }
     }
 
+    /// What whoever comes to a room needs in the address, if tokens are asked for.
+    pub fn invitation(&self, room: &str) -> String {
+        match self.is_guarded {
+            true => format!("&token={}", token(&json!({"room": room, "exp": 4_000_000_000_u64}))),
+            false => String::new(),
+        }
+    }
+
     /// Somebody joins the victim's room and sends these bytes after the upgrade.
     fn write_member(&mut self, victim: usize, bytes: &[u8]) {
+        let query = self.invitation(&self.browsers[victim].room);
+        let conn = self.upgrade(victim, "", &query);
+        self.write(conn, bytes);
+    }
+
+    /// Somebody wants to join the victim's room.
+    fn upgrade(&mut self, victim: usize, fields: &str, query: &str) -> ConnId {
         let room = &self.browsers[victim].room;
         let head = format!(
-            "GET /aq_server/websocket?room={room}&name={MALLORY} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\
-             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            "GET /aq_server/websocket?room={room}&name={MALLORY}{query} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             {fields}\r\n"
         );
-        self.write_raw(&[head.as_bytes(), bytes].concat());
+        self.connect(addr(ALONE), head.as_bytes())
+    }
+
+    fn write_raw(&mut self, bytes: &[u8]) {
+        self.connect(addr(ALONE), bytes);
     }
 
     /// On a new connection.
-    fn write_raw(&mut self, bytes: &[u8]) {
+    fn connect(&mut self, remote: SocketAddr, bytes: &[u8]) -> ConnId {
         let conn = ConnId(FIRST_CONN + self.strangers.len() as u64);
-        self.strangers.insert(conn, Stranger { is_open: true, inbox: Vec::new() });
-        self.give(Input::Accepted { conn, remote: addr("203.0.113.66:7777"), secure: false });
+        self.strangers.insert(conn, Stranger { remote, is_open: true, inbox: Vec::new() });
+        self.give(Input::Accepted { conn, remote, secure: false });
         self.drain_server();
+        self.write(conn, bytes);
+        conn
+    }
+
+    fn write(&mut self, conn: ConnId, bytes: &[u8]) {
         for bytes in bytes.chunks(4_000) {
             if self.strangers[&conn].is_open {
                 self.give(Input::Data { conn, bytes });
                 self.drain_server();
             }
         }
+    }
+
+    fn assert_refused(&self, conn: ConnId, status: &str) {
+        let reply = String::from_utf8_lossy(&self.strangers[&conn].inbox);
+        assert_eq!(reply.split(' ').nth(1), Some(status), "{reply:?}");
+        assert_eq!(reply.matches("HTTP/1.1 ").count(), 1, "{reply:?}");
     }
 }
 

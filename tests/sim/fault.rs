@@ -43,15 +43,18 @@ faults! {
     Rejoined,
     Resumed,
     AnsweredLate,
-    // Attackers, by the rows of the table of threats. H1 to H4:
+    // Attackers, by the rows of the table of threats. H1 to H6:
     HugeHead,
     SlowHead,
     TwoLengths,
     NoHttp,
-    // W1 to W3:
+    Traversal,
+    ManyConns,
+    // W1 to W3, W5:
     BrokenFrame,
     HugeFrame,
     PingFlood,
+    CrossSite,
     // S1 to S6:
     BadJson,
     UnaskedAnswer,
@@ -67,8 +70,9 @@ faults! {
     BadPacket,
     Replayed,
     KeyframeStorm,
-    // C1:
+    // C1, C5:
     ChatFlood,
+    NoToken,
     // R6: a panic behind the fence of one peer.
     PanicDatagram,
     PanicTimeout,

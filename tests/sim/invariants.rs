@@ -15,6 +15,9 @@ const OUTPUTS_MORE: usize = 64;
 /// The same for each member that is woken at that instant: a flight of DTLS, reports, what was held back.
 const DUE_EACH: usize = 12;
 
+/// The same for each connection that is given up at that instant: a reply and its end.
+const DUE_CONN: usize = 2;
+
 /// Turns at one instant in which the server had nothing but its own timers, beside one for each member's offer.
 const SPINS: usize = 8;
 
@@ -37,6 +40,7 @@ pub struct Invariants {
     is_due: bool,
     idle_turns: (Option<Instant>, usize),
     members: usize,
+    conns: usize,
     /// When each browser was found to be gone.
     gone: BTreeMap<usize, Instant>,
 }
@@ -56,11 +60,15 @@ impl Sim {
         let now = self.now;
         let [conns, members, rooms, resumes, addresses, ufrags, timers] = self.server.sizes();
         let before = std::mem::replace(&mut self.invariants.members, members);
+        let conns_before = std::mem::replace(&mut self.invariants.conns, conns);
         let inputs = std::mem::take(&mut self.invariants.inputs).max(1);
         let outputs = std::mem::take(&mut self.invariants.outputs);
-        // Any number of members may wait for the same instant.
-        let due = if std::mem::take(&mut self.invariants.is_due) { DUE_EACH } else { 0 };
-        let most = inputs * (OUTPUTS_EACH * before.max(members) + OUTPUTS_MORE) + due * before.max(members);
+        // Any number may wait for the same instant.
+        let due = match std::mem::take(&mut self.invariants.is_due) {
+            true => DUE_EACH * before.max(members) + DUE_CONN * conns_before,
+            false => 0,
+        };
+        let most = inputs * (OUTPUTS_EACH * before.max(members) + OUTPUTS_MORE) + due;
         assert!(outputs <= most, "{outputs} outputs for {inputs} inputs, {members} members, {}", self.invariants.last);
 
         let turns = match self.invariants.idle_turns {

@@ -13,6 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use aq_server::config::Secret;
 use aq_server::media::fault;
 use aq_server::media::keyframe::{Reason, SPACING};
 use rand::rngs::StdRng;
@@ -27,6 +28,7 @@ use crate::network::Path;
 use crate::page::ChatLine;
 use crate::sim::{Sim, World};
 use crate::story::{millis, secs};
+use crate::token::SECRET;
 
 const PEOPLE: [&str; 5] = ["ann", "bob", "cat", "dan", "eve"];
 const ROOMS: [&str; 2] = ["red", "green"];
@@ -175,10 +177,15 @@ impl Plan {
             faults.clear();
         }
         let layered = last_n.is_none() && rng.random_bool(0.15);
+        let guarded = rng.random_bool(0.15);
+        faults.retain(|fault| *fault != NoToken || guarded);
         if layered {
             faults.extend([PanicRelease, PanicPadding]);
         }
         let mut world = World { rate: RATE, ..World::new(seed) };
+        if guarded {
+            world.config.token_secret = Secret::new(SECRET.as_bytes()).ok();
+        }
         if let Some(last_n) = last_n {
             world.config.limits.last_n = last_n;
         }
@@ -280,6 +287,7 @@ impl Plan {
         habits.is_old = old;
         habits.simulcast = self.layered && !old;
         habits.answer_delay = millis(delay);
+        habits.query = self.sim.invitation(room);
         // A screen is never there from the start: a page asks for its line.
         habits.sources = sources;
         self.sim.arrive(name, room, habits);

@@ -82,6 +82,8 @@ pub struct Sim {
     pub candidates: Vec<SocketAddr>,
     /// The path of browsers that join.
     pub path: Path,
+    /// Who comes needs a token.
+    pub(crate) is_guarded: bool,
     pub exited: bool,
     /// Whom the server is expected to close.
     pub dismissed: BTreeSet<String>,
@@ -186,6 +188,7 @@ impl Sim {
         let start = Instant::now();
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&world.seed.to_be_bytes());
+        let is_guarded = world.config.token_secret.is_some();
         let setup = Setup {
             config: world.config,
             assets: Assets::embedded(),
@@ -201,6 +204,7 @@ impl Sim {
             rate: world.rate,
             candidates: world.candidates,
             path: world.path,
+            is_guarded,
             exited: false,
             dismissed: BTreeSet::new(),
             invariants: Invariants::default(),

@@ -96,7 +96,7 @@ impl Sim {
             .filter(|publication| publication.wanted)
             .map(|publication| publication.source)
             .collect();
-        habits.query = format!("&resume={secret}");
+        habits.query = format!("&resume={secret}{}", self.invitation(&room));
         self.tell_changes(old, 1, UNNOTICED);
         self.arrive(name, &room, habits)
     }

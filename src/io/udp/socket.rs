@@ -246,11 +246,19 @@ impl Receive {
 /// Whether there may be more to receive after an error; `None` if there never will be.
 fn may_be_more(error: &io::Error) -> Option<bool> {
     match error.raw_os_error()? {
-        // What a system without memory still holds comes with the next datagram: to ask again and again helps nobody.
+        // A system without memory holds what it has: asking at once would ask again and again.
         libc::EAGAIN | libc::ENOMEM | libc::ENOBUFS => Some(false),
-        libc::EBADF | libc::ENOTSOCK | libc::EFAULT | libc::EINVAL => None,
         // A signal, or what routers and firewalls said of an earlier send, which this call has taken away.
-        _ => Some(true),
+        libc::EINTR
+        | libc::ECONNREFUSED
+        | libc::EHOSTUNREACH
+        | libc::EHOSTDOWN
+        | libc::ENETUNREACH
+        | libc::ENETDOWN
+        | libc::EMSGSIZE
+        | libc::EPROTO
+        | libc::ENOPROTOOPT => Some(true),
+        _ => None,
     }
 }
 
@@ -478,6 +486,7 @@ mod tests {
             (libc::EINTR, Some(true)),
             (libc::ECONNREFUSED, Some(true)),
             (libc::EPROTO, Some(true)),
+            (libc::ENOSYS, None),
             (libc::EBADF, None),
         ];
         for (code, expected) in cases {
