@@ -92,8 +92,8 @@ fn run(mut config: Config) -> Result<(), String> {
     if let Some(tls) = &tls {
         welcome += &format!("Certificate SHA-256 {}\n", tls.fingerprint());
     }
-    // For a person; a closed standard output is no reason not to serve.
-    let _ = std::io::stdout().write_all(welcome.as_bytes());
+    // For a person; that nobody reads standard output, or that it is closed, is no reason not to serve.
+    std::thread::spawn(move || std::io::stdout().write_all(welcome.as_bytes()));
     let announced: Vec<_> = candidates.iter().map(ToString::to_string).collect();
     info!("media on UDP {}, announced as {}", udp.local_addr(), announced.join(" "));
     match config.token_secret {

@@ -303,6 +303,7 @@ function onLost(words) {
   // No picture is better than one that stands still.
   lines = [];
   showTiles(true);
+  tiles.setSpeaking(new Set(), false);
   banner(words);
   setState('reconnecting');
 }

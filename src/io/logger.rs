@@ -10,13 +10,13 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use simple_logger::SimpleLogger;
 
 /// Lines that wait to be written. More hold more memory while nobody reads them, fewer lose a burst.
-const QUEUE: usize = 1_024;
+const QUEUED: usize = 1_024;
 
 /// Bytes of a line's text at most.
 const LINE_BYTES: usize = 4_096;
@@ -27,11 +27,22 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// The name of the thread.
 const THREAD: &str = "log";
 
-static QUEUED: OnceLock<SyncSender<Entry>> = OnceLock::new();
+/// What comes late by more than this says so: its time is when it is written.
+const LATE: Duration = Duration::from_secs(1);
+
+static QUEUE: OnceLock<Queue> = OnceLock::new();
+
+/// The way to the thread.
+struct Queue {
+    entries: SyncSender<Entry>,
+    /// Lines that were not written since the last one that was.
+    left_out: AtomicU64,
+}
 
 /// Something for the thread.
 enum Entry {
     Line {
+        since: Instant,
         level: Level,
         target: String,
         text: String,
@@ -45,9 +56,42 @@ enum Entry {
 struct Logger {
     /// Knows what is logged.
     filter: SimpleLogger,
-    queue: SyncSender<Entry>,
-    /// Lines that found the queue full since the last one that did not.
-    left_out: AtomicU64,
+    queue: &'static Queue,
+}
+
+impl Queue {
+    fn new() -> (Self, Receiver<Entry>) {
+        let (entries, receiver) = sync_channel(QUEUED);
+        (Self { entries, left_out: AtomicU64::new(0) }, receiver)
+    }
+
+    /// Makes an entry of a text and of what was left out before it.
+    fn put(&self, text: String, entry: impl FnOnce(String) -> Entry) {
+        let left_out = self.left_out.load(Ordering::Relaxed);
+        let mut text = cut(text);
+        if left_out > 0 {
+            text += &format!(" (left out before this, since the log took no more: {left_out})");
+        }
+        match self.entries.try_send(entry(text)) {
+            Ok(()) => self.left_out.fetch_sub(left_out, Ordering::Relaxed),
+            Err(_) => self.left_out.fetch_add(1, Ordering::Relaxed),
+        };
+    }
+
+    /// Waits until all is written, if it can be.
+    fn flush(&self) {
+        let (done, is_done) = sync_channel(1);
+        let deadline = Instant::now() + PATIENCE;
+        let mut entry = Entry::Flush(done);
+        while let Err(TrySendError::Full(back)) = self.entries.try_send(entry) {
+            if Instant::now() >= deadline {
+                return;
+            }
+            entry = back;
+            thread::sleep(PATIENCE / 50);
+        }
+        let _ = is_done.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+    }
 }
 
 impl Log for Logger {
@@ -59,20 +103,15 @@ impl Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let left_out = self.left_out.load(Ordering::Relaxed);
-        let mut text = cut(record.args().to_string());
-        if left_out > 0 {
-            text += &format!(" ({left_out} lines before it were left out: nobody read the log)");
-        }
-        let entry = Entry::Line { level: record.level(), target: record.target().to_owned(), text };
-        match self.queue.try_send(entry) {
-            Ok(()) => self.left_out.fetch_sub(left_out, Ordering::Relaxed),
-            Err(_) => self.left_out.fetch_add(1, Ordering::Relaxed),
-        };
+        let (level, target) = (record.level(), record.target().to_owned());
+        let line = |text| Entry::Line { since: Instant::now(), level, target, text };
+        let mut text = String::new();
+        let _ = fmt::write(&mut text, *record.args());
+        self.queue.put(text, line);
     }
 
     fn flush(&self) {
-        flush();
+        self.queue.flush();
     }
 }
 
@@ -88,44 +127,51 @@ pub fn init(level: LevelFilter) -> io::Result<()> {
             // Would log what people write.
             .with_module_level("tungstenite", LevelFilter::Warn)
     };
-    let (queue, entries) = sync_channel(QUEUE);
+    let (queue, entries) = Queue::new();
+    let queue = QUEUE.get_or_init(|| queue);
     let writer = simple();
-    thread::Builder::new().name(THREAD.to_owned()).spawn(move || write(&writer, &entries))?;
-    let _ = QUEUED.set(queue.clone());
+    thread::Builder::new().name(THREAD.to_owned()).spawn(move || write(&writer, queue, &entries))?;
     log::set_max_level(level);
     std::panic::set_hook(Box::new(tell_panic));
     // An embedding program may have a logger already; then that one is right.
-    let _ = log::set_boxed_logger(Box::new(Logger { filter: simple(), queue, left_out: AtomicU64::new(0) }));
+    let _ = log::set_boxed_logger(Box::new(Logger { filter: simple(), queue }));
     Ok(())
 }
 
 /// Writes a line that is not of the log to standard error.
 pub fn tell(line: fmt::Arguments<'_>) {
-    let line = cut(line.to_string());
-    match QUEUED.get() {
-        Some(queue) => drop(queue.try_send(Entry::Plain(line))),
+    match QUEUE.get() {
+        Some(queue) => queue.put(line.to_string(), Entry::Plain),
         None => drop(writeln!(io::stderr(), "{line}")),
     }
 }
 
-/// Waits until all lines are written, if they can be.
+/// Waits until all lines are written, if they can be. Says what was left out at the end.
 pub fn flush() {
-    let (done, is_done) = sync_channel(1);
-    if QUEUED.get().is_some_and(|queue| !matches!(queue.try_send(Entry::Flush(done)), Err(TrySendError::Full(_)))) {
-        let _ = is_done.recv_timeout(PATIENCE);
+    let Some(queue) = QUEUE.get() else {
+        return;
+    };
+    queue.flush();
+    if queue.left_out.load(Ordering::Relaxed) > 0 {
+        queue.put("aq-server: the end of the log".to_owned(), Entry::Plain);
+        queue.flush();
     }
 }
 
-fn write(simple: &SimpleLogger, entries: &Receiver<Entry>) {
+fn write(simple: &SimpleLogger, queue: &Queue, entries: &Receiver<Entry>) {
     for entry in entries {
         let write = || match &entry {
-            Entry::Line { level, target, text } => {
-                simple.log(&Record::builder().level(*level).target(target).args(format_args!("{text}")).build());
+            Entry::Line { since, level, target, text } => {
+                let late = Some(since.elapsed()).filter(|late| *late > LATE);
+                let late = late.map_or(String::new(), |late| format!(" ({} s ago)", late.as_secs()));
+                simple.log(&Record::builder().level(*level).target(target).args(format_args!("{text}{late}")).build());
             }
             Entry::Plain(line) => drop(writeln!(io::stderr(), "{line}")),
             Entry::Flush(done) => drop(done.try_send(())),
         };
-        let _ = catch_unwind(AssertUnwindSafe(write));
+        if catch_unwind(AssertUnwindSafe(write)).is_err() {
+            queue.left_out.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -160,9 +206,9 @@ mod tests {
 
     #[test]
     fn what_finds_the_queue_full_is_counted_and_told_later() {
-        let (queue, entries) = sync_channel(2);
-        let filter = SimpleLogger::new().with_level(LevelFilter::Error);
-        let logger = Logger { filter, queue, left_out: AtomicU64::new(0) };
+        let (entries, receiver) = sync_channel(2);
+        let queue = Box::leak(Box::new(Queue { entries, left_out: AtomicU64::new(0) }));
+        let logger = Logger { filter: SimpleLogger::new().with_level(LevelFilter::Error), queue };
         let log = |level, count| {
             (0..count).for_each(|_| logger.log(&Record::builder().level(level).args(format_args!("words")).build()));
         };
@@ -171,13 +217,13 @@ mod tests {
                 Entry::Line { text, .. } => text,
                 _ => panic!("only lines were written"),
             };
-            entries.try_iter().map(text).collect()
+            receiver.try_iter().map(text).collect()
         };
         log(Level::Error, 5);
         log(Level::Warn, 1);
         assert_eq!(written(), ["words", "words"]);
         log(Level::Error, 2);
-        assert_eq!(written(), ["words (3 lines before it were left out: nobody read the log)", "words"]);
+        assert_eq!(written(), ["words (left out before this, since the log took no more: 3)", "words"]);
     }
 
     #[test]

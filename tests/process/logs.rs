@@ -2,13 +2,16 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::client::{Client, exchange, run_until};
 use crate::http::get;
-use crate::process::Process;
+use crate::process::{DEADLINE, Process};
 
 /// Bytes that a pipe takes, on Linux (pipe(7)).
 const PIPE_BYTES: usize = 65_536;
@@ -50,6 +53,25 @@ fn a_server_whose_log_is_closed_or_full_or_unread_still_serves() {
         run_until(&mut [&mut ann], "the close", |clients| clients[0].closed.is_some());
         assert_eq!(process.wait().code, Some(0));
     }
+}
+
+#[test]
+fn a_server_whose_standard_output_is_not_read_serves_too() {
+    // Somebody else may take the port in between.
+    for _ in 0..3 {
+        let addr = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
+        let process = Process::start_telling(unread(), addr.port());
+        let deadline = Instant::now() + DEADLINE;
+        while TcpStream::connect(addr).is_err() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(20));
+        }
+        if get(addr, "/aq_server/health").status == 200 {
+            process.signal("TERM");
+            assert_eq!(process.wait().code, Some(0));
+            return;
+        }
+    }
+    panic!("no server served");
 }
 
 #[test]

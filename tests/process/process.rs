@@ -48,6 +48,14 @@ impl Process {
         Self::open(args, &[], log).0
     }
 
+    /// Starts one that listens on this port, sooner or later, and says so there.
+    pub fn start_telling(stdout: Stdio, port: u16) -> Self {
+        let addr = format!("127.0.0.1:{port}");
+        let mut command = command(&["--addr", &addr], &[]);
+        let child = command.stdout(stdout).stderr(Stdio::null()).spawn().expect("the binary starts");
+        Self { child, port, stdout: Lines::new(io::empty()), stderr: None }
+    }
+
     fn open(args: &[&str], env: &[(&str, &str)], log: impl Fn() -> Stdio) -> (Self, Option<ChildStderr>) {
         for _ in 0..STARTS {
             let mut child = command(args, env).stderr(log()).spawn().expect("the binary starts");
