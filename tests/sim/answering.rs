@@ -46,6 +46,8 @@ pub struct Habits {
     pub addrs: Vec<SocketAddr>,
     /// It counts what becomes of its packets.
     pub has_stats: bool,
+    /// RTP time that a switch of layers may add or take.
+    pub switch_drift: u32,
     /// Other parameters of the WebSocket's URL.
     pub query: String,
 }

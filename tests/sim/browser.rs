@@ -399,7 +399,7 @@ impl Browser {
         let interval = if is_audio { self.rate.audio } else { self.rate.video };
         let stream = self.streams.entry(ssrc).or_default();
         let before = stream.carries();
-        stream.handle_packet(&packet, stamp, ids, interval);
+        stream.handle_packet(&packet, stamp, ids, interval, self.habits.switch_drift);
         if let Some(before) = before.filter(|before| Some(*before) != stream.carries()) {
             self.watched.get_mut(&before).expect("it came").cut(now);
         }

@@ -52,6 +52,10 @@ const NARROW: u64 = 80_000;
 const REPAIR_PART: usize = 4;
 const REPAIR_SAVED: usize = 64 * 1024;
 
+/// RTP time that a switch of layers may add or take where the way becomes longer and shorter: by how much shows in the
+/// next report.
+const DELAY_DRIFT: u32 = 45_000;
+
 /// How long nothing fails any more before all has to be well.
 const QUIET: Duration = secs(30);
 
@@ -205,6 +209,9 @@ impl Plan {
             log: Vec::new(),
             rng,
         };
+        if plan.faults.contains(&Delayed) {
+            plan.sim.switch_drift = DELAY_DRIFT;
+        }
         plan.tell(format!("faults {:?}, last n {last_n:?}", plan.faults));
         plan
     }

@@ -20,7 +20,7 @@ const NEIGHBOURS: usize = 600;
 
 /// RTP time that a switch of layers may add or take: 100 ms, since the layers' clocks are only known by when their
 /// packets arrive and by sender reports.
-const SWITCH_DRIFT: u32 = 9_000;
+pub const SWITCH_DRIFT: u32 = 9_000;
 
 /// RTP time by which a line may go back against a publisher who comes back to it: the server believes a report for so
 /// long after the publisher paused.
@@ -60,7 +60,14 @@ struct Note {
 
 impl Stream {
     /// Looks at one packet; panics if it does not fit its neighbours.
-    pub fn handle_packet(&mut self, packet: &RtpPacket, stamp: Stamp, ids: PictureIds, interval: Duration) {
+    pub fn handle_packet(
+        &mut self,
+        packet: &RtpPacket,
+        stamp: Stamp,
+        ids: PictureIds,
+        interval: Duration,
+        switch_drift: u32,
+    ) {
         let seq_no = *packet.seq_no;
         if self.packets == 0 {
             assert!(seq_no < 1 << 15, "an SSRC starts below 2^15: its rollover counter is not signaled");
@@ -82,7 +89,7 @@ impl Stream {
             let others = self.of != Some((stamp.publisher, stamp.source));
             let is_switch = bases.last().is_none_or(|(_, last)| {
                 let drift = base.wrapping_sub(*last) as i32;
-                let is_near = drift.unsigned_abs() <= SWITCH_DRIFT;
+                let is_near = drift.unsigned_abs() <= switch_drift;
                 // The simulated publisher's clock stands still while it sends nothing, and the line's goes on: by how much
                 // is known within a second until the next report.
                 let is_later = drift > -(PAUSE_DRIFT as i32);

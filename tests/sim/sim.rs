@@ -20,6 +20,7 @@ use crate::invariants::Invariants;
 use crate::media::{Camera, Microphone, Rate};
 use crate::network::{Link, Path, batch_at, rtp_header};
 use crate::page::Track;
+use crate::reception::SWITCH_DRIFT;
 use crate::tap::Tap;
 use crate::trace::Trace;
 
@@ -82,6 +83,8 @@ pub struct Sim {
     pub candidates: Vec<SocketAddr>,
     /// The path of browsers that join.
     pub path: Path,
+    /// RTP time that a switch of layers may add or take.
+    pub switch_drift: u32,
     /// Who comes needs a token.
     pub(crate) is_guarded: bool,
     pub exited: bool,
@@ -204,6 +207,7 @@ impl Sim {
             rate: world.rate,
             candidates: world.candidates,
             path: world.path,
+            switch_drift: SWITCH_DRIFT,
             is_guarded,
             exited: false,
             dismissed: BTreeSet::new(),
@@ -289,6 +293,7 @@ impl Sim {
             answering: Answering::Properly,
             addrs: vec![addr(&format!("198.51.{}.{}:{}", tag / 200, tag % 200 + 1, 40_000 + tag))],
             has_stats: false,
+            switch_drift: self.switch_drift,
             query: String::new(),
         }
     }
