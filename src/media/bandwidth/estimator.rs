@@ -68,6 +68,10 @@ const ATTEMPTS: u32 = 2;
 /// takes a feedback that was lost for an outage; longer floods a path that is gone.
 const SILENCE: Duration = Duration::from_secs(1);
 
+/// Time under way that changes more than this, in microseconds, from one packet to the next is no queue: the receiver's
+/// clock is another one. Shorter forgets the queue of a path that stood still for a moment.
+const JUMP_MICROS: u32 = 2_000_000;
+
 /// The round-trip time until one is measured.
 const ROUND_TRIP: Duration = Duration::from_millis(200);
 
@@ -86,6 +90,8 @@ pub struct Estimator {
     /// Of what feedback speaks of, by when it was sent, and of what came, by when it came.
     sent: Meter,
     received: Meter,
+    /// Time between sending and arrival of the last packet that came, each by its own clock, in microseconds modulo 2^32.
+    under_way: u32,
     /// What arrived when the queue last grew.
     limit: Option<f64>,
     /// What the estimate is again when that queue has drained.
@@ -113,6 +119,7 @@ impl Estimator {
             prober: Prober::new(now),
             sent: Meter::default(),
             received: Meter::default(),
+            under_way: 0,
             limit: None,
             drained: None,
             updated: now,
@@ -151,6 +158,12 @@ impl Estimator {
                 self.sent.push(packet.sent, packet.bytes);
             }
             let Some(received) = packet.received else { continue };
+            let under_way = received.wrapping_sub(packet.sent);
+            let changed = under_way.wrapping_sub(std::mem::replace(&mut self.under_way, under_way)) as i32;
+            if changed.unsigned_abs() > JUMP_MICROS {
+                // What was measured by that clock says nothing any more.
+                (self.received, self.queue, self.stood) = (Meter::default(), Queue::default(), None);
+            }
             self.received.push(received, packet.bytes);
             self.queue.push(packet.sent, received);
             if packet.cluster == 0 {
@@ -402,6 +415,44 @@ mod tests {
             call.demand_bps = 2.5e6;
             let reached = call.reaches(2e6, 5_000);
             assert!(reached.is_some(), "{} with jitter {jitter_ms}, {seed}", call.estimator.estimate_bps());
+        }
+    }
+
+    #[test]
+    fn a_clock_of_the_receiver_that_jumps_costs_nothing() {
+        for secs in [-1_000, -100, -5, 5, 100, 1_000] {
+            for lasts in [100, 20_000] {
+                let mut call = call(LINK, 11);
+                call.run(20_000);
+                for ahead in [secs, 0] {
+                    call.set_ahead(ahead);
+                    call.run(lasts);
+                }
+                for second in 0..10 {
+                    call.run(1_000);
+                    let estimate = call.estimator.estimate_bps();
+                    assert!(estimate > 2_000_000, "{secs} s for {lasts} ms, {second} s later: {estimate}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nonsense_is_soon_forgotten() {
+        for seed in 0..50 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut call = call(LINK, 11);
+            call.run(5_000);
+            for _ in 0..1_000 {
+                call.run(1);
+                let mut body: Vec<u8> = (0..random.usize(8..400)).map(|_| random.u8(..)).collect();
+                // On few packets, from one of the last on.
+                let first = call.next_number().wrapping_sub(random.u16(1..300));
+                (body[0], body[1], body[2]) = ((first >> 8) as u8, first as u8, 0);
+                call.tell(&body);
+            }
+            let back = call.reaches(2e6, 12_000);
+            assert!(back.is_some(), "{seed}: {}", call.estimator.estimate_bps());
         }
     }
 

@@ -53,6 +53,8 @@ pub struct Call {
     reported: u64,
     /// The first number that no report was about.
     next_reported: u64,
+    /// What the receiver's clock is ahead, in microseconds.
+    ahead: i64,
     feedback_at: u32,
     messages: u8,
     feedback: VecDeque<(u32, Vec<u8>)>,
@@ -102,6 +104,7 @@ impl Call {
             arrivals: BTreeMap::new(),
             reported: 0,
             next_reported: 0,
+            ahead: 0,
             feedback_at: 50,
             messages: 0,
             feedback: VecDeque::new(),
@@ -123,6 +126,21 @@ impl Call {
         let queued = (self.path.free - now).max(0.0);
         self.path.free = now + queued * self.path.link.capacity_bps / capacity_bps;
         self.path.link.capacity_bps = capacity_bps;
+    }
+
+    /// Sets the receiver's clock.
+    pub fn set_ahead(&mut self, secs: i64) {
+        self.ahead = 1_000_000 * secs;
+    }
+
+    /// The number of the next packet.
+    pub fn next_number(&self) -> u16 {
+        self.sent as u16
+    }
+
+    /// The receiver says something besides its reports.
+    pub fn tell(&mut self, body: &[u8]) {
+        self.estimator.handle_feedback(self.start + Duration::from_millis(self.now_ms.into()), body);
     }
 
     /// Runs until the estimate is so much, at most so long; says how long it took.
@@ -220,11 +238,12 @@ impl Call {
         let first = first.min(self.next_reported);
         self.next_reported = self.next_reported.max(last + 1);
         let count = last - first + 1;
-        let reference = came.iter().map(|(_, at)| **at).min().unwrap_or(0) / 64_000;
+        let told = |at: u64| at as i64 + self.ahead;
+        let reference = came.iter().map(|(_, at)| told(**at)).min().unwrap_or(0).div_euclid(64_000);
         let mut body = vec![];
         body.extend((first as u16).to_be_bytes());
         body.extend((count as u16).to_be_bytes());
-        body.extend(&(reference as u32).to_be_bytes()[1..]);
+        body.extend(&(reference as i32).to_be_bytes()[1..]);
         body.push(self.messages);
         self.messages = self.messages.wrapping_add(1);
         let arrival = |number: u64| self.arrivals.get(&number).copied().filter(|at| *at < now);
@@ -237,8 +256,9 @@ impl Call {
         }
         let mut time = reference * 256;
         for at in numbers.iter().filter_map(|number| arrival(*number)) {
-            body.extend(((at / 250) as i64 - time as i64).clamp(-32_768, 32_767).to_be_bytes()[6..].iter());
-            time = at / 250;
+            let at = told(at).div_euclid(250);
+            body.extend((at - time).clamp(-32_768, 32_767).to_be_bytes()[6..].iter());
+            time = at;
         }
         self.reported = now;
         self.arrivals = self.arrivals.split_off(&last.saturating_sub(500));
