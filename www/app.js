@@ -56,6 +56,7 @@ async function join() {
   const want = { microphone: $('with-mic').checked, camera: $('with-camera').checked };
   store(localStorage, 'aq.name', name);
   store(localStorage, 'aq.want', JSON.stringify(want));
+  if (invitation().publish === false) want.microphone = want.camera = false; // nobody would get it
   notice('');
   setState('joining');
   $('join-status').textContent = want.microphone || want.camera ? 'Your browser may ask for the microphone and the camera…' : '';
@@ -99,9 +100,11 @@ function leave(words = '') {
 }
 
 function prefill() {
-  $('name').value = query.get('name') ?? query.get('username') ?? stored(localStorage, 'aq.name') ?? '';
-  $('room').value = query.get('room') ?? '';
-  token();
+  const { name, room, publish } = invitation();
+  $('name').value = name ?? query.get('name') ?? query.get('username') ?? stored(localStorage, 'aq.name') ?? '';
+  $('name').readOnly = name !== undefined;
+  $('room').value = query.get('room') ?? room ?? '';
+  $('devices').hidden = publish === false;
   if (isInsecure()) return notice(insecureWords());
   try {
     const want = JSON.parse(stored(localStorage, 'aq.want'));
@@ -116,6 +119,16 @@ function token() {
   const given = new URLSearchParams(location.hash.slice(1)).get('token') ?? query.get('token');
   if (given) store(sessionStorage, 'aq.token', given);
   return given ?? stored(sessionStorage, 'aq.token');
+}
+
+// What the token says, so that the form can say it. The server alone knows whether it is true.
+function invitation() {
+  try {
+    const payload = token().split('.')[1].replaceAll('-', '+').replaceAll('_', '/');
+    return JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(payload), (letter) => letter.charCodeAt(0))));
+  } catch {
+    return {}; // nobody was invited, or it is no token: the server will say so
+  }
 }
 
 // The address that others can open: the room, and nothing of ours.
@@ -137,7 +150,7 @@ const handlers = {
     const again = me?.id === id;
     if (!me) tiles.open(name);
     me = { id, room, name, rights, locked };
-    if (!rights.publish) local.close(); // nobody would get it
+    if (!rights.publish) local.close();
     showRights();
     tiles.own.rename(name || 'You');
     participants.clear();
@@ -222,7 +235,8 @@ const handlers = {
     if (by !== me.id) toast(`${nameOf(by)} ${words}.`);
   },
   speaking({ ids = [] }) {
-    tiles.setSpeaking(new Set(ids), ids.includes(me?.id));
+    // Who hears nobody needs no eyes on them.
+    tiles.setSpeaking(new Set(me?.rights.subscribe ? ids : []), ids.includes(me?.id));
   },
   chat(line) {
     chat.receive(line);
@@ -339,6 +353,7 @@ function showRights() {
   $('restricted').textContent = rights.subscribe ? 'You can watch and chat here'
     : rights.publish ? 'You can’t see or hear the others here' : 'You can chat here';
   document.body.classList.toggle('moderates', rights.moderate);
+  document.body.classList.toggle('sees', rights.subscribe);
   $('locked').hidden = !locked;
   $('btn-lock').hidden = !rights.moderate;
   $('btn-lock').title = locked ? 'Unlock the room' : 'Lock the room: nobody else can come in';
@@ -348,7 +363,8 @@ function showRights() {
 
 function showOwn() {
   if (!local) return;
-  tiles.showOwn(local.tracks.get(CAMERA) ?? null, local.tracks.get(SCREEN) ?? null, !local.microphoneOn);
+  const isSilent = !local.microphoneOn && me?.rights.publish !== false;
+  tiles.showOwn(local.tracks.get(CAMERA) ?? null, local.tracks.get(SCREEN) ?? null, isSilent);
   button('mic', local.microphoneOn, ['mic', 'mic-off'], ['Turn microphone off', 'Turn microphone on']);
   button('camera', local.cameraOn, ['camera', 'camera-off'], ['Turn camera off', 'Turn camera on']);
   button('screen', local.screenOn, ['screen', 'screen'], ['Stop sharing', 'Share your screen']);

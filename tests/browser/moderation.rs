@@ -30,18 +30,28 @@ fn a_moderator_mutes_locks_and_removes() {
     let server = Program::start(&["--token-secret", SECRET]);
     let link = |name: &str, more: Value| server.link("garden", name) + &invitation(more);
     let mut ann = chromium.open_with(&link("Ann", json!({"moderate": true})), "window.confirm = () => true;");
-    let mut bob = chromium.open(&format!("{}?room=garden{}", server.url, invitation(json!({"sub": "bob"}))));
-    bob.joins("garden", "Bob");
+    let mut bob = chromium.open(&format!("{}{}", server.url, invitation(json!({"sub": "bob", "name": "Bob"}))));
+    bob.until("the form knows the room", "document.querySelector('#room').value === 'garden'");
+    bob.until(
+        "and who it is",
+        "document.querySelector('#name').matches('[readonly]') && document.querySelector('#name').value === 'Bob'",
+    );
+    bob.press("#btn-join");
+    bob.is_joined();
     assert!(bob.eval::<bool>("!/token/.test(location.href)"), "the address that is passed on has no token");
     ann.sees_and_hears("Bob");
 
-    let mut eve = chromium.open(&link("Eve", json!({"publish": false})));
+    let counts = "window.asked = 0;
+        const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        navigator.mediaDevices.getUserMedia = (what) => { window.asked += 1; return ask(what); };";
+    let mut eve = chromium.open_with(&link("Eve", json!({"publish": false})), counts);
     eve.sees_and_hears("Ann");
     eve.until(
         "it has nothing to send",
         "['mic', 'camera', 'screen'].every((which) => document.querySelector(`#btn-${which}`).hidden)",
     );
-    eve.until("its devices are off", "Object.keys(aq.local).length === 0");
+    assert!(eve.eval::<bool>("window.asked === 0 && Object.keys(aq.local).length === 0"), "it is asked for no device");
+    assert!(eve.eval::<bool>("!document.querySelector('.tile.self.silent')"), "nor is it silent");
     ann.shows_neither_picture_nor_sound_of("Eve");
     for page in [&mut bob, &mut eve] {
         page.until("it may not moderate", "document.querySelector('#btn-lock').hidden && getComputedStyle(document.querySelector('.tile .moderate')).display === 'none'");
@@ -53,6 +63,10 @@ fn a_moderator_mutes_locks_and_removes() {
     let told = "document.querySelector('#restricted').textContent.includes('see or hear the others')";
     fay.until("it is told why it sees nobody", told);
     fay.until("nobody is shown as silent", "!document.querySelector('.tile.silent')");
+    let pins =
+        "[...document.querySelectorAll('.tile[data-id] .corner')].filter((button) => button.checkVisibility()).length";
+    assert_eq!(fay.eval::<usize>(pins), 0, "nobody can be pinned");
+    assert_eq!(bob.eval::<usize>(pins), 3, "who sees can");
     fay.press("#btn-leave");
     ann.has_tiles_of(&["Bob", "Eve"]);
 
