@@ -117,14 +117,15 @@ fn tell_bounds(config: &Config) {
     let bounds = Bounds::new(limits, Tcp::MAX_BYTES);
     let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
     info!(
-        "memory in the worst case: {} MB a participant, {} MB a full room, {} MB in all",
+        "memory in the worst case, where all participants attack (calls take far less): {} MB each, {} MB a full room, \
+         {} MB in all",
         megabytes(bounds.participant),
         megabytes(bounds.room),
         megabytes(bounds.total),
     );
     if let Some(memory) = machine::memory().filter(|memory| *memory < bounds.total) {
         info!(
-            "this machine has {} MB: --max-participants {} (MAX_PARTICIPANTS) would be enough for it, whatever they do",
+            "this machine has {} MB: --max-participants {} (MAX_PARTICIPANTS) is what it could stand even then",
             megabytes(memory),
             bounds.participants_within(memory).max(1),
         );
