@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser};
+use ipnet::IpNet;
 use log::LevelFilter;
 
 const LISTEN: &str = "Listening";
@@ -62,6 +63,8 @@ pub struct Config {
     /// Origins whose pages may connect, beside the server's own: `*` for any, else lower case as browsers
     /// write it (`https://example.org`, no default port, no trailing slash).
     pub allowed_origins: Vec<String>,
+    /// Proxies that are believed where their clients are.
+    pub trusted_proxies: Vec<IpNet>,
     /// What tokens are signed with; without it no tokens are asked for.
     pub token_secret: Option<Secret>,
     /// The file that holds it instead.
@@ -137,7 +140,7 @@ pub struct Limits {
     /// TCP connections at once
     #[arg(long, env, value_name = "N", default_value = "10000", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub max_conns: usize,
-    /// TCP connections at once from one address; loopback has no such limit
+    /// TCP connections at once from one IPv4 address or one /64 network of IPv6
     #[arg(long, env, value_name = "N", default_value = "100", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub max_conns_per_addr: usize,
     /// Participants at once whose media has not connected yet
@@ -353,6 +356,12 @@ struct Flags {
     #[arg(long = "allow-origin", env = "ALLOWED_ORIGINS", value_name = "ORIGIN", value_parser = parse_origin)]
     #[arg(value_delimiter = ',', help_heading = PAGE, verbatim_doc_comment)]
     allowed_origins: Vec<String>,
+    /// Proxies in front, as addresses or networks (172.17.0.0/16): where their X-Forwarded-For says that
+    /// a client is, there it counts. Without that field, all of a proxy have no limits of one address.
+    /// May repeat, or be a comma list
+    #[arg(long, env, value_name = "IP[/BITS]", default_value = "127.0.0.0/8,::1", value_parser = parse_network)]
+    #[arg(value_delimiter = ',', help_heading = PAGE, verbatim_doc_comment)]
+    trusted_proxies: Vec<IpNet>,
     /// Lets in only who has a token, signed with this secret of 32 bytes and more (README: Tokens).
     /// Others on this machine see flags (ps): the file or the variable keeps it
     #[arg(long, env, value_name = "SECRET", help_heading = PAGE, verbatim_doc_comment)]
@@ -417,6 +426,7 @@ impl Flags {
             tls,
             state_dir: self.state_dir.unwrap_or_else(|| default_state_dir(variable)),
             allowed_origins: self.allowed_origins,
+            trusted_proxies: self.trusted_proxies,
             token_secret,
             token_secret_file: self.token_secret_file,
             www: self.www,
@@ -510,6 +520,12 @@ fn parse_public_ip(text: &str) -> Result<PublicIp, String> {
     Ok(PublicIp { addr, beside })
 }
 
+fn parse_network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.map_err(|_| "write an IP address or a network, as 10.0.0.7 or 172.17.0.0/16".to_owned())
+}
+
 fn parse_codec(text: &str) -> Result<VideoCodec, String> {
     let name = text.trim().to_ascii_lowercase();
     let codec = VideoCodec::ALL.into_iter().find(|codec| codec.to_string() == name);
@@ -599,8 +615,23 @@ mod tests {
         }
     }
 
+    fn networks(texts: &[&str]) -> Vec<IpNet> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
     fn public(addr: &str, beside: bool) -> PublicIp {
         PublicIp { addr: addr.parse().unwrap(), beside }
+    }
+
+    #[test]
+    fn proxies_are_addresses_and_networks() {
+        for line in
+            ["--trusted-proxies 10.0.0.7,172.17.0.0/16", "--trusted-proxies 10.0.0.7 --trusted-proxies 172.17.0.0/16"]
+        {
+            assert_eq!(config("", line).trusted_proxies, networks(&["10.0.0.7/32", "172.17.0.0/16"]), "{line}");
+        }
+        let error = invalid("", "--trusted-proxies nginx");
+        assert!(error.contains("--trusted-proxies") && error.contains("172.17.0.0/16"), "{error}");
     }
 
     #[test]
@@ -615,6 +646,7 @@ mod tests {
             tls: Tls::Off,
             state_dir: "/var/lib/aq-server".into(),
             allowed_origins: vec![],
+            trusted_proxies: networks(&["127.0.0.0/8", "::1/128"]),
             token_secret: None,
             token_secret_file: None,
             www: None,
@@ -678,6 +710,7 @@ mod tests {
             ("loudest", "LOUDEST", "5", |c| c.limits.loudest = 5),
             ("loudest-above", "LOUDEST_ABOVE", "20", |c| c.limits.loudest_above = 20),
             ("last-n", "LAST_N", "0", |c| c.limits.last_n = 0),
+            ("trusted-proxies", "TRUSTED_PROXIES", "::1", |c| c.trusted_proxies = networks(&["::1/128"])),
             ("chat-history", "CHAT_HISTORY", "0", |c| c.limits.chat_history = 0),
         ];
         for (flag, variable, value, change) in changes {

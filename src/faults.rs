@@ -4,10 +4,10 @@
 //! A cause alone refuses nobody: whoever found out how to bring it about could lock out everybody else.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use crate::bucket::Bucket;
+use crate::place::Place;
 
 /// Faults of one place, or lines about one cause, in a minute. Fewer punish who has an old browser and
 /// tries again, more let a place go on for longer.
@@ -28,12 +28,12 @@ const CAUSE_CHARS: usize = 100;
 /// What was counted lately.
 #[derive(Debug, Default)]
 pub struct Faults {
-    places: BTreeMap<IpAddr, Place>,
+    places: BTreeMap<Place, Record>,
     causes: BTreeMap<String, Cause>,
 }
 
 #[derive(Debug)]
-struct Place {
+struct Record {
     /// When the last ones were, the oldest first.
     faults: VecDeque<Instant>,
     last: Instant,
@@ -51,25 +51,25 @@ struct Cause {
 impl Faults {
     /// The most that all of it takes; a tree is half full at least.
     pub const MAX_BYTES: usize = 2
-        * (MAX_PLACES * (size_of::<(IpAddr, Place)>() + 2 * FAULTS * size_of::<Instant>())
+        * (MAX_PLACES * (size_of::<(Place, Record)>() + 2 * FAULTS * size_of::<Instant>())
             + MAX_CAUSES * (size_of::<(String, Cause)>() + 4 * CAUSE_CHARS));
 
-    /// A peer at this address ended by a fault. Says whether its place is refused from now on, and was not before.
-    pub fn handle_fault(&mut self, now: Instant, addr: IpAddr) -> bool {
-        let place = entry(
+    /// A peer ended by a fault. Says whether its place is refused from now on, and was not before.
+    pub fn handle_fault(&mut self, now: Instant, place: Place) -> bool {
+        let record = entry(
             &mut self.places,
-            place_of(addr),
+            place,
             MAX_PLACES,
-            |place| place.last,
-            || Place { faults: VecDeque::new(), last: now, refused_until: None },
+            |record| record.last,
+            || Record { faults: VecDeque::new(), last: now, refused_until: None },
         );
-        place.last = now;
-        let oldest = if place.faults.len() < FAULTS { None } else { place.faults.pop_front() };
-        place.faults.push_back(now);
+        record.last = now;
+        let oldest = if record.faults.len() < FAULTS { None } else { record.faults.pop_front() };
+        record.faults.push_back(now);
         if oldest.is_none_or(|oldest| now >= oldest + PAUSE) {
             return false;
         }
-        let was_refused = place.refused_until.replace(now + PAUSE).is_some_and(|until| now < until);
+        let was_refused = record.refused_until.replace(now + PAUSE).is_some_and(|until| now < until);
         !was_refused
     }
 
@@ -99,17 +99,9 @@ impl Faults {
         Some(std::mem::take(&mut cause.untold))
     }
 
-    /// Until when nobody new comes in from this address, if so.
-    pub fn refused_until(&self, now: Instant, addr: IpAddr) -> Option<Instant> {
-        self.places.get(&place_of(addr))?.refused_until.filter(|until| now < *until)
-    }
-}
-
-/// What one person has all of: an IPv4 address, or a network of 64 bits (RFC 6177 section 2).
-fn place_of(addr: IpAddr) -> IpAddr {
-    match addr.to_canonical() {
-        IpAddr::V6(addr) => Ipv6Addr::from_bits(addr.to_bits() >> 64 << 64).into(),
-        addr => addr,
+    /// Until when nobody new comes in from this place, if so.
+    pub fn refused_until(&self, now: Instant, place: Place) -> Option<Instant> {
+        self.places.get(&place)?.refused_until.filter(|until| now < *until)
     }
 }
 
@@ -130,10 +122,12 @@ fn entry<K: Ord + Clone, V>(
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
-    fn addr(text: &str) -> IpAddr {
-        text.parse().unwrap()
+    fn place(text: &str) -> Place {
+        Place::new(text.parse().unwrap())
     }
 
     #[test]
@@ -141,13 +135,13 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut faults = Faults::default();
-        let (bad, good) = (addr("192.0.2.1"), addr("192.0.2.2"));
+        let (bad, good) = (place("192.0.2.1"), place("192.0.2.2"));
         for _ in 0..10 {
             assert!(!faults.handle_fault(start, bad));
         }
         assert_eq!(faults.refused_until(start, bad), None);
         assert!(faults.handle_fault(at(1), bad), "it is told once");
-        assert!(!faults.handle_fault(at(2), addr("::ffff:192.0.2.1")), "the same address");
+        assert!(!faults.handle_fault(at(2), place("::ffff:192.0.2.1")), "the same address");
         assert_eq!(faults.refused_until(at(3), bad), Some(at(62)));
         assert_eq!(faults.refused_until(at(3), good), None);
         assert_eq!(faults.refused_until(at(62), bad), None);
@@ -162,10 +156,10 @@ mod tests {
     fn a_network_of_64_bits_is_one_place() {
         let now = Instant::now();
         let mut faults = Faults::default();
-        let told = (0..12).filter(|host| faults.handle_fault(now, addr(&format!("2001:db8:0:1::{host}"))));
+        let told = (0..12).filter(|host| faults.handle_fault(now, place(&format!("2001:db8:0:1::{host}"))));
         assert_eq!(told.count(), 1);
-        assert!(faults.refused_until(now, addr("2001:db8:0:1:ffff::")).is_some());
-        assert!(faults.refused_until(now, addr("2001:db8:0:2::1")).is_none());
+        assert!(faults.refused_until(now, place("2001:db8:0:1:ffff::")).is_some());
+        assert!(faults.refused_until(now, place("2001:db8:0:2::1")).is_none());
     }
 
     #[test]
@@ -194,11 +188,11 @@ mod tests {
         let mut faults = Faults::default();
         for number in 0..5_000u32 {
             let now = start + Duration::from_millis(number.into());
-            faults.handle_fault(now, IpAddr::from(number.to_be_bytes()));
+            faults.handle_fault(now, Place::new(IpAddr::from(number.to_be_bytes())));
             faults.handle_cause(now, &"x".repeat(number as usize % 200));
         }
         assert_eq!((faults.places.len(), faults.causes.len()), (MAX_PLACES, MAX_CAUSES));
-        assert!(faults.places.contains_key(&addr("0.0.19.135")), "the last is there");
-        assert!(!faults.places.contains_key(&addr("0.0.0.0")), "the first is not");
+        assert!(faults.places.contains_key(&place("0.0.19.135")), "the last is there");
+        assert!(!faults.places.contains_key(&place("0.0.0.0")), "the first is not");
     }
 }

@@ -19,7 +19,7 @@ mod seating;
 mod shedding;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use log::{debug, info};
@@ -40,6 +40,7 @@ use crate::media::packet::Packet;
 use crate::media::peer::{Peer, PeerEvent};
 use crate::media::profile::Profile;
 use crate::notices::Notices;
+use crate::place::Place;
 use crate::room::seats::Seats;
 use crate::room::{Participant, Room};
 use crate::stats::Stats;
@@ -173,7 +174,7 @@ pub struct Server {
     stats: Stats,
 
     conns: BTreeMap<ConnId, Entry>,
-    conns_by_addr: FxHashMap<IpAddr, usize>,
+    conns_by_place: FxHashMap<Place, usize>,
     slots: Vec<Slot>,
     free_slots: Vec<u32>,
     rooms: BTreeMap<String, Room>,
@@ -253,6 +254,8 @@ enum Phase {
 /// One TCP connection.
 struct Entry {
     conn: Conn,
+    /// Where it counts, once that is known.
+    place: Option<Place>,
     member: Option<PeerId>,
     touched: bool,
 }
@@ -321,7 +324,7 @@ impl Server {
             now,
             stats: Stats::default(),
             conns: BTreeMap::new(),
-            conns_by_addr: FxHashMap::default(),
+            conns_by_place: FxHashMap::default(),
             slots: Vec::new(),
             free_slots: Vec::new(),
             rooms: BTreeMap::new(),
@@ -491,23 +494,31 @@ impl Server {
     }
 
     fn on_accepted(&mut self, id: ConnId, remote: SocketAddr, secure: bool) {
-        let limits = &self.config.limits;
-        let addr = remote.ip().to_canonical();
-        let same_addr = self.conns_by_addr.entry(addr).or_default();
-        let crowded = !addr.is_loopback() && *same_addr >= limits.max_conns_per_addr;
-        if crowded || self.conns.len() >= limits.max_conns {
+        let place = Place::find(&self.config.trusted_proxies, remote.ip(), "");
+        if place.is_some_and(|place| self.is_crowded(place)) || self.conns.len() >= self.config.limits.max_conns {
             self.stats.conns_refused += 1;
-            if *same_addr == 0 {
-                self.conns_by_addr.remove(&addr);
-            }
             self.outputs.push_back(Output::Close { conn: id });
             return;
         }
-        *same_addr += 1;
         let conn = Conn::new(self.now, remote, secure, websocket::Limits::default());
-        let entry = Entry { conn, member: None, touched: false };
-        self.conns.insert(id, entry);
+        self.conns.insert(id, Entry { conn, place: None, member: None, touched: false });
+        self.count(id, place);
         self.touch(id);
+    }
+
+    /// There are as many connections from this place as there may be.
+    fn is_crowded(&self, place: Place) -> bool {
+        self.conns_by_place.get(&place).is_some_and(|count| *count >= self.config.limits.max_conns_per_addr)
+    }
+
+    /// Counts a connection where it is.
+    fn count(&mut self, id: ConnId, place: Option<Place>) {
+        if let (Some(entry), Some(place)) = (self.conns.get_mut(&id), place)
+            && entry.place.is_none()
+        {
+            entry.place = Some(place);
+            *self.conns_by_place.entry(place).or_default() += 1;
+        }
     }
 
     /// The socket is gone, and with it whatever was still to be written.
@@ -601,11 +612,12 @@ impl Server {
     fn forget_conn(&mut self, id: ConnId) -> Option<PeerId> {
         let entry = self.conns.remove(&id)?;
         self.timers.cancel(Waiter::Conn(id));
-        let addr = entry.conn.remote().ip().to_canonical();
-        if let Some(same_addr) = self.conns_by_addr.get_mut(&addr) {
-            *same_addr -= 1;
-            if *same_addr == 0 {
-                self.conns_by_addr.remove(&addr);
+        if let Some(place) = entry.place
+            && let Some(count) = self.conns_by_place.get_mut(&place)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.conns_by_place.remove(&place);
             }
         }
         entry.member

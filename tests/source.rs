@@ -12,6 +12,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("datagrams", 0),
     ("id", 0),
     ("load", 0),
+    ("place", 0),
     ("stats", 0),
     ("track", 0),
     ("faults", 1),

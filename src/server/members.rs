@@ -84,6 +84,7 @@ impl Server {
         if let Some(entry) = self.conns.get_mut(&conn) {
             entry.member = Some(id);
         }
+        self.count(conn, admission.place);
         self.with_conn(conn, |now, conn| conn.upgrade(now));
         self.greet(id, &others);
         let room = self.rooms.entry(admission.room.clone()).or_default();
@@ -154,12 +155,11 @@ impl Server {
             _ => debug!("{id} in room {room:?} ends: {error}"),
         }
         self.stats.peers_failed += 1;
-        // Behind a proxy of this machine everybody has its address.
-        let addr = self.conns.get(&conn).map(|entry| entry.conn.remote().ip()).filter(|addr| !addr.is_loopback());
-        if let Some(addr) = addr.filter(|_| error.is_fault())
-            && self.faults.handle_fault(now, addr)
+        let place = self.conns.get(&conn).and_then(|entry| entry.place);
+        if let Some(place) = place.filter(|_| error.is_fault())
+            && self.faults.handle_fault(now, place)
         {
-            warn!("nobody new comes in from {addr} for a while: too many faults, the last: {}", error.code());
+            warn!("nobody new comes in from {place} for a while: too many faults, the last: {}", error.code());
         }
         let code = error.code();
         let retry = !matches!(error, PeerError::BadAnswer(_) | PeerError::UnexpectedAnswer);

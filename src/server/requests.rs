@@ -9,6 +9,7 @@ use super::members::RESTART;
 use super::{Member, Server};
 use crate::id::{ConnId, PeerId};
 use crate::load::Stage;
+use crate::place::Place;
 use crate::room::{NAME_CHARS, ROOM_CHARS, Room, clean_name};
 use crate::web::http::{Request, Response};
 use crate::web::origin;
@@ -25,6 +26,8 @@ pub(super) struct Admission {
     pub(super) grant: Grant,
     /// The client can send simulcast layers.
     pub(super) simulcast: bool,
+    /// Where they are, if that is known.
+    pub(super) place: Option<Place>,
     /// The member whom this one replaces.
     pub(super) replaces: Option<PeerId>,
     /// The secret of one who left a room that is locked, and was not removed.
@@ -136,14 +139,26 @@ impl Server {
             .filter(|peer| self.member(*peer).is_some_and(is_same));
         let simulcast = request.param("simulcast") == Some("1");
         let returns = resume.filter(|secret| there.is_some_and(|there| there.is_returning(secret))).map(str::to_owned);
-        let admission = Admission { room, name, grant, simulcast, replaces, returns };
+        let entry = self.conns.get(&id);
+        let counted = entry.and_then(|entry| entry.place);
+        let proxies = &self.config.trusted_proxies;
+        let heard = || Place::find(proxies, entry?.conn.remote().ip(), &request.forwarded_for);
+        let place = counted.or_else(heard);
+        let admission = Admission { room, name, grant, simulcast, place, replaces, returns };
         if replaces.is_some() {
             return Ok(admission);
         }
-        let addr = self.conns.get(&id).map(|entry| entry.conn.remote().ip());
-        if let Some(until) = addr.and_then(|addr| self.faults.refused_until(self.now, addr)) {
+        if let Some(until) = place.and_then(|place| self.faults.refused_until(self.now, place)) {
             let message = "Too many calls from your network have failed: try again in a minute.";
             return Err(Refusal::new(429, "too-many-faults", message).until(self.now, until));
+        }
+        // Behind a proxy the limit could not be held before.
+        if counted.is_none() && place.is_some_and(|place| self.is_crowded(place)) {
+            return refuse(
+                429,
+                "too-many-conns",
+                "Too many people of your network are here already: the host may let in more, with --max-conns-per-addr.",
+            );
         }
         let may_pass = admission.returns.is_some() || admission.grant.rights.moderate;
         if there.is_some_and(Room::is_locked) && !may_pass {

@@ -38,8 +38,8 @@ pub struct Request {
     pub host: Option<String>,
     /// The `Origin` field; programs send none.
     pub origin: Option<String>,
-    /// `X-Forwarded-Proto`, believable only behind a proxy.
-    pub forwarded_proto: Option<String>,
+    /// All of `X-Forwarded-For`, comma between them; believable only behind a proxy.
+    pub forwarded_for: String,
     /// The `If-None-Match` field.
     pub if_none_match: Option<String>,
     /// `Some` when this is a valid WebSocket upgrade (RFC 6455 section 4.2.1).
@@ -97,7 +97,7 @@ impl Request {
             query: parse_query(query)?,
             host: owned(host),
             origin: owned(fields.single("origin")?),
-            forwarded_proto: owned(fields.single("x-forwarded-proto")?),
+            forwarded_for: fields.list("x-forwarded-for"),
             if_none_match: owned(fields.single("if-none-match")?),
             websocket_key: if is_1_1 && method == "GET" { owned(fields.websocket_key()?) } else { None },
             keep_alive: is_1_1 && !fields.has_token("connection", "close"),
@@ -288,6 +288,12 @@ impl<'a> Fields<'a> {
             return Err(if name == "host" { Refusal::Host } else { Refusal::Malformed });
         }
         str::from_utf8(value).map(Some).map_err(|_| Refusal::Malformed)
+    }
+
+    /// All values of a comma-separated list field, in order; what is no text is nothing.
+    fn list(&self, name: &'static str) -> String {
+        let values: Vec<_> = self.all(name).map(|value| str::from_utf8(value).unwrap_or_default()).collect();
+        values.join(",")
     }
 
     /// Tells whether a comma-separated list field has this token.
@@ -533,7 +539,7 @@ mod tests {
     fn what_a_request_says() {
         let r = request(&format!(
             "HEAD /aq/caf%C3%A9%2f..?room=a+b%26c&name=%F0%9F%98%80&room=second&&flag&e= HTTP/1.1\r\n{HOST}\
-             origin:  https://a.example \r\nX-Forwarded-Proto: https\r\nIf-None-Match: \"x\"\r\n\r\n"
+             origin:  https://a.example \r\nX-Forwarded-For: a, b\r\nx-forwarded-for:c\r\nIf-None-Match: \"x\"\r\n\r\n"
         ));
         assert_eq!((r.method.as_str(), r.path.as_str()), ("HEAD", "/aq/café/.."));
         assert_eq!(r.param("room"), Some("a b&c"));
@@ -541,7 +547,7 @@ mod tests {
         assert_eq!((r.param("flag"), r.param("e"), r.param("none")), (Some(""), Some(""), None));
         assert_eq!(r.host.as_deref(), Some("a.example"));
         assert_eq!(r.origin.as_deref(), Some("https://a.example"));
-        assert_eq!(r.forwarded_proto.as_deref(), Some("https"));
+        assert_eq!(r.forwarded_for, "a, b,c");
         assert_eq!(r.if_none_match.as_deref(), Some("\"x\""));
         assert_eq!(r.websocket_key, None);
 

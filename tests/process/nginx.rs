@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rcgen::CertifiedKey;
 use rustls::pki_types::CertificateDer;
 use serde_json::json;
+use socket2::{Domain, Socket, Type};
 
 use crate::client::{Client, exchange, request, run_until, upgrade};
 use crate::folder::Folder;
@@ -76,6 +77,14 @@ impl Nginx {
 
     fn connect(&self) -> Wire {
         Wire::tls(self.addr, "localhost", &self.certificate)
+    }
+
+    /// Connects from another address of this machine.
+    fn connect_from(&self, source: [u8; 4]) -> Wire {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a TCP socket");
+        socket.bind(&SocketAddr::from((source, 0)).into()).expect("all of 127.0.0.0/8 is here");
+        socket.connect(&self.addr.into()).expect("nginx listens");
+        Wire::tls_over(socket.into(), "localhost", &self.certificate)
     }
 
     /// As browsers name it.
@@ -170,4 +179,23 @@ fn a_call_works_behind_nginx() {
     }
     assert_eq!(process.wait().code, Some(0));
     assert_eq!(nginx.get("/aq_server/").status, 502);
+}
+
+#[test]
+fn clients_behind_nginx_count_each_for_itself() {
+    let process =
+        Process::start(&["--addr", "127.0.0.1:0", "--trusted-proxies", "127.0.0.1", "--max-conns-per-addr", "1"]);
+    let Some(nginx) = Nginx::start(process.addr()) else {
+        return;
+    };
+    let origin = format!("https://{}", nginx.host());
+    let join = |source| upgrade(nginx.connect_from(source), nginx.upgrade_request("Ann", &origin));
+    let ann = join([127, 0, 0, 2]).expect("the first");
+    assert_eq!(join([127, 0, 0, 2]).err(), Some(429));
+    assert!(join([127, 0, 0, 3]).is_ok(), "somebody else");
+    drop(ann);
+    let until = Instant::now() + DEADLINE;
+    while let Err(status) = join([127, 0, 0, 2]) {
+        assert!(status == 429 && Instant::now() < until, "still {status}");
+    }
 }

@@ -23,6 +23,11 @@ impl Wire {
 
     /// TLS with a server whose certificate is valid for `name` and issued by `trusted`, and by nobody else.
     pub fn tls(addr: SocketAddr, name: &str, trusted: &CertificateDer<'static>) -> Self {
+        Self::tls_over(connect(addr), name, trusted)
+    }
+
+    /// The same over a connection that is there.
+    pub fn tls_over(tcp: TcpStream, name: &str, trusted: &CertificateDer<'static>) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(trusted.clone()).expect("a certificate");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -30,7 +35,7 @@ impl Wire {
         let config = versions.expect("versions fit the provider").with_root_certificates(roots).with_no_client_auth();
         let name = ServerName::try_from(name.to_owned()).expect("a name or an address");
         let connection = ClientConnection::new(Arc::new(config), name).expect("a connection");
-        Self::Tls(Box::new(StreamOwned::new(connection, connect(addr))))
+        Self::Tls(Box::new(StreamOwned::new(connection, tcp)))
     }
 
     /// How long a read waits.

@@ -1,7 +1,7 @@
 //! How a browser answers: properly, as a page of today or of old, or wrongly in every way that a server has to survive.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -44,6 +44,8 @@ pub struct Habits {
     pub answering: Answering,
     /// Its own addresses.
     pub addrs: Vec<SocketAddr>,
+    /// Where the proxy is that its WebSocket goes through.
+    pub proxy: Option<IpAddr>,
     /// It counts what becomes of its packets.
     pub has_stats: bool,
     /// RTP time that a switch of layers may add or take.

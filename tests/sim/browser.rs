@@ -105,6 +105,10 @@ impl Browser {
         let extra = &habits.query;
         let simulcast = if habits.simulcast { "&simulcast=1" } else { "" };
         let target = format!("/aq_server/websocket?room={room}&name={name}{simulcast}{extra}");
+        // Its user would be somebody else; the proxy appends who it is.
+        let addr = habits.addrs[0].ip();
+        let forwarded_for =
+            habits.proxy.map_or_else(String::new, |_| format!("X-Forwarded-For: 192.0.2.99, {addr}\r\n"));
         let mut publications = BTreeMap::new();
         for source in &habits.sources {
             let mut publication = Publication::new(now, *source, rate, tag * 3 + *source as u32);
@@ -131,7 +135,7 @@ impl Browser {
             rtc: Some(rtc),
             rtc_timeout: now,
             rate,
-            socket: WebSocket::connect(&target),
+            socket: WebSocket::connect(&target, &forwarded_for),
             pending_offer: None,
             declared: BTreeMap::new(),
             cached: BTreeSet::new(),

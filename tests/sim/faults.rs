@@ -1,5 +1,6 @@
 //! Networks, processes and readers that fail.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use aq_server::media::fault::{self, Site};
@@ -215,7 +216,14 @@ fn a_shutdown_tells_everybody_and_ends() {
 
 #[test]
 fn a_place_with_too_many_faults_gets_no_new_peers_for_a_while() {
-    let mut sim = sparse(152);
+    for proxy in [None, Some(IpAddr::from([127, 0, 0, 1]))] {
+        let mut sim = sparse(152);
+        sim.proxy = proxy;
+        refuse_one_place(sim);
+    }
+}
+
+fn refuse_one_place(mut sim: Sim) {
     sim.join("ann");
     sim.join("bob");
     sim.run(secs(2));
@@ -251,6 +259,30 @@ fn a_place_with_too_many_faults_gets_no_new_peers_for_a_while() {
     sim.join_as("dot", |habits| habits.addrs = vec![addr("203.0.113.9:41000")]);
     sim.run(secs(2));
     assert!(sim.sees("ann", "dot"), "a minute later it is forgotten");
+}
+
+#[test]
+fn connections_are_counted_where_people_are() {
+    let mut world = World { rate: Rate::SPARSE, ..World::new(153) };
+    world.config.limits.max_conns_per_addr = 2;
+    let mut sim = Sim::with(world);
+    sim.proxy = Some(addr("[::1]:0").ip());
+    let join = |sim: &mut Sim, name: &str, at: &str| {
+        sim.join_as(name, |habits| habits.addrs = vec![addr(at)]);
+        sim.run(secs(1));
+        sim.browser(name).closed.clone()
+    };
+    for (name, at) in [("ann", "[2001:db8::1]:1"), ("bob", "[2001:db8::ffff:1]:1")] {
+        assert_eq!(join(&mut sim, name, at), None, "{name}");
+    }
+    sim.dismissed.insert("cat".to_owned());
+    let (status, body) = join(&mut sim, "cat", "[2001:db8::2]:1").expect("the third of one network");
+    assert_eq!((status, body.contains("\"too-many-conns\"")), (429, true), "{body}");
+    assert_eq!(join(&mut sim, "dot", "[2001:db8:0:1::1]:1"), None, "of another network");
+    sim.leave("bob");
+    sim.run(secs(1));
+    assert_eq!(join(&mut sim, "eve", "[2001:db8::3]:1"), None, "bob has gone");
+    assert_eq!(sim.server.sizes()[1], 3, "members");
 }
 
 #[test]

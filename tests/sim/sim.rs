@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use aq_server::clock::Wall;
@@ -83,6 +83,8 @@ pub struct Sim {
     pub candidates: Vec<SocketAddr>,
     /// The path of browsers that join.
     pub path: Path,
+    /// The proxy in front of the server.
+    pub proxy: Option<IpAddr>,
     /// RTP time that a switch of layers may add or take.
     pub switch_drift: u32,
     /// Who comes needs a token.
@@ -207,6 +209,7 @@ impl Sim {
             rate: world.rate,
             candidates: world.candidates,
             path: world.path,
+            proxy: None,
             switch_drift: SWITCH_DRIFT,
             is_guarded,
             exited: false,
@@ -292,6 +295,7 @@ impl Sim {
             answer_delay: Duration::from_millis(15),
             answering: Answering::Properly,
             addrs: vec![addr(&format!("198.51.{}.{}:{}", tag / 200, tag % 200 + 1, 40_000 + tag))],
+            proxy: self.proxy,
             has_stats: false,
             switch_drift: self.switch_drift,
             query: String::new(),
@@ -459,7 +463,8 @@ impl Sim {
         let conn = |tag: usize| ConnId(tag as u64);
         match kind {
             Kind::Accepted { tag } => {
-                let remote = SocketAddr::new(self.browsers[tag].habits.addrs[0].ip(), 50_000);
+                let habits = &self.browsers[tag].habits;
+                let remote = SocketAddr::new(habits.proxy.unwrap_or(habits.addrs[0].ip()), 50_000);
                 self.links[tag].is_open = true;
                 self.give(Input::Accepted { conn: conn(tag), remote, secure: false });
             }

@@ -39,11 +39,11 @@ pub enum Event {
 }
 
 impl WebSocket {
-    /// Asks for an upgrade at `target`, a path with its query.
-    pub fn connect(target: &str) -> Self {
+    /// Asks for an upgrade at `target`, a path with its query, with more header lines.
+    pub fn connect(target: &str, fields: &str) -> Self {
         let request = format!(
             "GET {target} HTTP/1.1\r\nHost: sim.example:8080\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
-             Origin: http://sim.example:8080\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+             Origin: http://sim.example:8080\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{fields}\r\n"
         );
         Self { state: State::Upgrading, inbox: Vec::new(), outbox: request.into_bytes(), sent_close: false }
     }
