@@ -356,9 +356,9 @@ struct Flags {
     #[arg(long = "allow-origin", env = "ALLOWED_ORIGINS", value_name = "ORIGIN", value_parser = parse_origin)]
     #[arg(value_delimiter = ',', help_heading = PAGE, verbatim_doc_comment)]
     allowed_origins: Vec<String>,
-    /// Proxies in front, as addresses or networks (172.17.0.0/16): where their X-Forwarded-For says that
-    /// a client is, there it counts. Without that field, all of a proxy have no limits of one address.
-    /// May repeat, or be a comma list
+    /// Proxies in front, as addresses or networks (10.0.0.0/24): where their X-Forwarded-For says that a
+    /// client is, there it counts; if they say nothing, it has no limits of one address. Whoever connects
+    /// from there is believed. May repeat, or be a comma list
     #[arg(long, env, value_name = "IP[/BITS]", default_value = "127.0.0.0/8,::1", value_parser = parse_network)]
     #[arg(value_delimiter = ',', help_heading = PAGE, verbatim_doc_comment)]
     trusted_proxies: Vec<IpNet>,
@@ -522,8 +522,12 @@ fn parse_public_ip(text: &str) -> Result<PublicIp, String> {
 
 fn parse_network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
-    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    network.map_err(|_| "write an IP address or a network, as 10.0.0.7 or 172.17.0.0/16".to_owned())
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(|addr| IpNet::from(addr.to_canonical())));
+    let network = network.map_err(|_| "write an IP address or a network, as 10.0.0.7 or 10.0.0.0/24")?;
+    match network.prefix_len() {
+        0 => Err("not everybody is a proxy".to_owned()),
+        _ => Ok(network),
+    }
 }
 
 fn parse_codec(text: &str) -> Result<VideoCodec, String> {
@@ -625,13 +629,15 @@ mod tests {
 
     #[test]
     fn proxies_are_addresses_and_networks() {
-        for line in
-            ["--trusted-proxies 10.0.0.7,172.17.0.0/16", "--trusted-proxies 10.0.0.7 --trusted-proxies 172.17.0.0/16"]
-        {
+        for line in [
+            "--trusted-proxies 10.0.0.7,172.17.0.0/16",
+            "--trusted-proxies ::ffff:10.0.0.7 --trusted-proxies 172.17.0.0/16",
+        ] {
             assert_eq!(config("", line).trusted_proxies, networks(&["10.0.0.7/32", "172.17.0.0/16"]), "{line}");
         }
+        assert!(invalid("", "--trusted-proxies 0.0.0.0/0").contains("not everybody"));
         let error = invalid("", "--trusted-proxies nginx");
-        assert!(error.contains("--trusted-proxies") && error.contains("172.17.0.0/16"), "{error}");
+        assert!(error.contains("--trusted-proxies") && error.contains("10.0.0.0/24"), "{error}");
     }
 
     #[test]

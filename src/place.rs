@@ -1,14 +1,18 @@
 //! Where a client is, as far as limits count: by its own address, also behind a proxy.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-/// Bits of an IPv6 address that tell one customer from another (RFC 6177 section 2).
+/// Bits of an IPv6 address that stand for one place: who has a network has all that it could have (RFC 6177 section 2).
+/// Fewer take many people for one, more let one person be many.
 const NETWORK_BITS: u32 = 64;
 
-/// What one person has all of: an IPv4 address, or an IPv6 network.
+/// Where all IPv4 addresses are in the view of a network without any (RFC 6052 section 2.1).
+const NAT64: u128 = 0x0064_ff9b << 96;
+
+/// What a limit takes for one person: an IPv4 address, or an IPv6 network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place(IpAddr);
 
@@ -16,6 +20,9 @@ impl Place {
     /// The place of an address.
     pub fn new(addr: IpAddr) -> Self {
         Self(match addr.to_canonical() {
+            IpAddr::V6(addr) if addr.to_bits() >> 32 == NAT64 >> 32 => {
+                Ipv4Addr::from_bits(addr.to_bits() as u32).into()
+            }
             IpAddr::V6(addr) => Ipv6Addr::from_bits(addr.to_bits() >> NETWORK_BITS << NETWORK_BITS).into(),
             addr => addr,
         })
@@ -62,11 +69,12 @@ mod tests {
             ("behind a proxy", "127.0.0.1", "192.0.2.1", Some("192.0.2.1")),
             ("behind two", "::1", "192.0.2.1 ,10.1.2.3", Some("192.0.2.1")),
             ("a liar behind a proxy", "::ffff:127.0.0.1", "192.0.2.2, 192.0.2.1", Some("192.0.2.1")),
-            ("a liar who is no address", "127.0.0.1", "nobody, 192.0.2.1", Some("192.0.2.1")),
+            ("a liar who is no address", "127.0.0.1", "nobody\u{fffd}, 192.0.2.1", Some("192.0.2.1")),
             ("with a port", "127.0.0.1", "192.0.2.1:4711", Some("192.0.2.1")),
             ("IPv6", "127.0.0.1", "2001:db8:1:2:3:4:5:6", Some("2001:db8:1:2::/64")),
             ("IPv6 in brackets", "127.0.0.1", "[2001:db8:1:2:3:4:5:6]", Some("2001:db8:1:2::/64")),
             ("IPv6 with a port", "127.0.0.1", "[2001:db8:1:2:3:4:5:6]:80", Some("2001:db8:1:2::/64")),
+            ("IPv4 behind NAT64", "64:ff9b::192.0.2.1", "", Some("192.0.2.1")),
             ("a mapped address", "::ffff:192.0.2.1", "", Some("192.0.2.1")),
             ("the proxy says nothing", "127.0.0.1", "", None),
             ("it says nonsense", "127.0.0.1", "192.0.2.1, unknown", None),

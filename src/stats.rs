@@ -41,6 +41,6 @@ pub struct Stats {
     pub messages_refused: u64,
     /// Times that something was given up for the load, or came back.
     pub stages: u64,
-    /// Connections refused.
+    /// Connections refused, and people who wanted to come in.
     pub conns_refused: u64,
 }

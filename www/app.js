@@ -54,9 +54,9 @@ async function join() {
   const name = $('name').value.trim();
   const room = $('room').value.trim() || 'default';
   const want = { microphone: $('with-mic').checked, camera: $('with-camera').checked };
-  store(localStorage, 'aq.name', name);
+  if (!$('name').readOnly) store(localStorage, 'aq.name', name);
   store(localStorage, 'aq.want', JSON.stringify(want));
-  if (invitation().publish === false) want.microphone = want.camera = false; // nobody would get it
+  if (!invitation().publish) want.microphone = want.camera = false; // nobody would get it
   notice('');
   setState('joining');
   $('join-status').textContent = want.microphone || want.camera ? 'Your browser may ask for the microphone and the camera…' : '';
@@ -101,10 +101,11 @@ function leave(words = '') {
 
 function prefill() {
   const { name, room, publish } = invitation();
-  $('name').value = name ?? query.get('name') ?? query.get('username') ?? stored(localStorage, 'aq.name') ?? '';
-  $('name').readOnly = name !== undefined;
-  $('room').value = query.get('room') ?? room ?? '';
-  $('devices').hidden = publish === false;
+  $('name').value = name || (query.get('name') ?? query.get('username') ?? stored(localStorage, 'aq.name') ?? '');
+  $('name').readOnly = Boolean(name);
+  $('name').title = name ? 'Your invitation says who you are' : '';
+  $('room').value = query.get('room') || room;
+  $('devices').hidden = !publish;
   if (isInsecure()) return notice(insecureWords());
   try {
     const want = JSON.parse(stored(localStorage, 'aq.want'));
@@ -125,9 +126,12 @@ function token() {
 function invitation() {
   try {
     const payload = token().split('.')[1].replaceAll('-', '+').replaceAll('_', '/');
-    return JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(payload), (letter) => letter.charCodeAt(0))));
+    const bytes = Uint8Array.from(atob(payload), (letter) => letter.charCodeAt(0));
+    const { name, room, publish } = JSON.parse(new TextDecoder().decode(bytes));
+    const text = (value) => (typeof value === 'string' ? value.trim() : '');
+    return { name: text(name), room: text(room), publish: publish !== false };
   } catch {
-    return {}; // nobody was invited, or it is no token: the server will say so
+    return { name: '', room: '', publish: true }; // nobody was invited, or it is no token: the server will say so
   }
 }
 
@@ -477,6 +481,11 @@ $('btn-hear').addEventListener('click', () => {
 // Says goodbye at once; the others need not wait for a timeout. Also before a page goes into the back
 // cache, from where it comes back as the form.
 addEventListener('pagehide', () => local && leave());
+
+// Another invitation, opened in the same tab.
+addEventListener('hashchange', () => {
+  if (document.body.dataset.state === 'form') prefill();
+});
 
 prefill();
 if (query.get('autojoin') === '1') join();

@@ -49,7 +49,10 @@ impl Server {
             Route::Respond(response) => response,
             Route::Join => match self.admit(id, request) {
                 Ok(admission) => return self.join(id, admission),
-                Err(refusal) => refusal.response(),
+                Err(refusal) => {
+                    self.stats.conns_refused += 1;
+                    refusal.response()
+                }
             },
             Route::Check => match self.admit(id, request) {
                 Ok(_) => Response::json(200, &json!({ "ok": true }).to_string()),

@@ -290,9 +290,9 @@ impl<'a> Fields<'a> {
         str::from_utf8(value).map(Some).map_err(|_| Refusal::Malformed)
     }
 
-    /// All values of a comma-separated list field, in order; what is no text is nothing.
+    /// All values of a comma-separated list field, in order. What is no text spoils its own element only.
     fn list(&self, name: &'static str) -> String {
-        let values: Vec<_> = self.all(name).map(|value| str::from_utf8(value).unwrap_or_default()).collect();
+        let values: Vec<_> = self.all(name).map(String::from_utf8_lossy).collect();
         values.join(",")
     }
 
@@ -550,6 +550,10 @@ mod tests {
         assert_eq!(r.forwarded_for, "a, b,c");
         assert_eq!(r.if_none_match.as_deref(), Some("\"x\""));
         assert_eq!(r.websocket_key, None);
+
+        let odd = [b"GET / HTTP/1.1\r\n", HOST.as_bytes(), b"X-Forwarded-For: \xff, 192.0.2.1\r\n\r\n"].concat();
+        let (odd, _) = Request::parse(&odd).unwrap().unwrap();
+        assert_eq!(odd.forwarded_for, "\u{fffd}, 192.0.2.1");
 
         let absolute = request("GET http://b.example:8080/x HTTP/1.1\r\nHost: a.example\r\n\r\n");
         assert_eq!((absolute.host.as_deref(), absolute.path.as_str()), (Some("b.example:8080"), "/x"));

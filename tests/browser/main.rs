@@ -34,11 +34,15 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
 
 /// Looks until it is there; gives what was wrong at the last look when the deadline is over.
-fn poll<T>(mut look: impl FnMut() -> Result<T, String>) -> Result<T, String> {
+fn poll<T>(look: impl FnMut() -> Result<T, String>) -> Result<T, String> {
+    poll_for(DEADLINE, look)
+}
+
+fn poll_for<T>(time: Duration, mut look: impl FnMut() -> Result<T, String>) -> Result<T, String> {
     let start = Instant::now();
     loop {
         match look() {
-            Err(last) if start.elapsed() >= DEADLINE => return Err(last),
+            Err(last) if start.elapsed() >= time => return Err(last),
             Err(_) => thread::sleep(POLL),
             found => return found,
         }

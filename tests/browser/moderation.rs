@@ -89,6 +89,12 @@ fn a_moderator_mutes_locks_and_removes() {
     }
     is_told(&mut chromium.open(&link("Cleo", json!({}))), "This room is locked");
     is_told(&mut chromium.open(&server.link("garden", "Dan")), "This room is for invited people");
+    // Its payload is `null`.
+    let mut dan = chromium.open(&format!("{}?room=garden#token=a.bnVsbA.c", server.url));
+    dan.press("#btn-join");
+    is_told(&mut dan, "This room is for invited people");
+    dan.eval::<()>(&format!("void (location.hash = {:?})", invitation(json!({"name": "Dan"}))));
+    dan.until("the form reads another invitation", "document.querySelector('#name').value === 'Dan'");
 
     ann.press(".tile[data-name=Bob] .moderate + .moderate");
     is_told(&mut bob, "A moderator has removed you");

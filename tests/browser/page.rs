@@ -1,15 +1,15 @@
 //! One page of a browser: what its user does, and what its user sees and hears.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use data_encoding::BASE64;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::poll;
 use crate::tab::Tab;
+use crate::{DEADLINE, poll, poll_for};
 
 /// `window.probe`: what the tests look at.
 const PROBE: &str = include_str!("probe.js");
@@ -275,8 +275,13 @@ impl Page {
 
     /// Waits until the expression is true in the page's eyes; gives its value.
     pub fn until(&mut self, what: &str, look: &str) -> Value {
+        self.until_within(DEADLINE, what, look)
+    }
+
+    /// The same for what takes longer than others.
+    pub fn until_within(&mut self, time: Duration, what: &str, look: &str) -> Value {
         let start = Instant::now();
-        let found = poll(|| match self.tab.evaluate(look)? {
+        let found = poll_for(time, || match self.tab.evaluate(look)? {
             value if is_true(&value) => Ok(value),
             value => Err(value.to_string()),
         });

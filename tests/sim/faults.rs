@@ -278,6 +278,7 @@ fn connections_are_counted_where_people_are() {
     sim.dismissed.insert("cat".to_owned());
     let (status, body) = join(&mut sim, "cat", "[2001:db8::2]:1").expect("the third of one network");
     assert_eq!((status, body.contains("\"too-many-conns\"")), (429, true), "{body}");
+    assert_eq!(sim.server.stats().conns_refused, 1);
     assert_eq!(join(&mut sim, "dot", "[2001:db8:0:1::1]:1"), None, "of another network");
     sim.leave("bob");
     sim.run(secs(1));

@@ -178,7 +178,9 @@ impl Plan {
         }
         let last_n = rng.random_bool(0.2).then(|| rng.random_range(1..=3));
         if last_n.is_some() {
-            faults.clear();
+            faults.retain(|fault| {
+                matches!(fault, SplitUp | SplitDown | Rejoined) || (HugeHead..=NoToken).contains(fault)
+            });
         }
         let layered = last_n.is_none() && rng.random_bool(0.15);
         let guarded = rng.random_bool(0.15);

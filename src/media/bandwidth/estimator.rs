@@ -68,9 +68,9 @@ const ATTEMPTS: u32 = 2;
 /// takes a feedback that was lost for an outage; longer floods a path that is gone.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Time under way that changes more than this, in microseconds, from one packet to the next is no queue: the receiver's
-/// clock is another one. Shorter forgets the queue of a path that stood still for a moment.
-const JUMP_MICROS: u32 = 2_000_000;
+/// By how many microseconds a packet may be under way for less time than the one before. More than queues hold is the
+/// receiver's clock, set back. Less forgets a queue that drains, more keeps what the clock said before.
+const DRAINED_MICROS: u32 = 2_000_000;
 
 /// The round-trip time until one is measured.
 const ROUND_TRIP: Duration = Duration::from_millis(200);
@@ -160,9 +160,11 @@ impl Estimator {
             let Some(received) = packet.received else { continue };
             let under_way = received.wrapping_sub(packet.sent);
             let changed = under_way.wrapping_sub(std::mem::replace(&mut self.under_way, under_way)) as i32;
-            if changed.unsigned_abs() > JUMP_MICROS {
+            // No queue held it for longer than since it was sent.
+            let bound = if changed > 0 { micros.wrapping_sub(packet.sent) } else { DRAINED_MICROS };
+            if changed.unsigned_abs() > bound {
                 // What was measured by that clock says nothing any more.
-                (self.received, self.queue, self.stood) = (Meter::default(), Queue::default(), None);
+                (self.received, self.queue, self.trend, self.stood) = Default::default();
             }
             self.received.push(received, packet.bytes);
             self.queue.push(packet.sent, received);
@@ -240,9 +242,6 @@ impl Estimator {
     fn on_usage(&mut self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.updated).min(Duration::from_secs(1)).as_secs_f64();
         self.updated = now;
-        let (Some(sent), Some(received)) = (self.sent.rate_bps(), self.received.rate_bps()) else {
-            return;
-        };
         let standing = self.queue.standing_ms();
         if standing <= STANDING_MS {
             self.stood = None;
@@ -251,6 +250,13 @@ impl Estimator {
         if self.lowered.is_some_and(|lowered| now < lowered + self.round_trip() + FEEDBACK) {
             return;
         }
+        let (Some(sent), Some(received)) = (self.sent.rate_bps(), self.received.rate_bps()) else {
+            // What is lost is lost by any clock.
+            if let Some(share) = self.loss.excess() {
+                self.on_lost(now, share, 0.0);
+            }
+            return;
+        };
         if let Some(share) = self.loss.excess() {
             // A queue that stands is full, and what comes out of it is what the path carries.
             return if standing > STANDING_MS {
@@ -434,6 +440,32 @@ mod tests {
                     assert!(estimate > 2_000_000, "{secs} s for {lasts} ms, {second} s later: {estimate}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_clock_that_jumps_all_the_time_hides_no_loss() {
+        let mut call = call(Link { loss: 0.3, ..LINK }, 11);
+        for number in 0..100 {
+            call.set_ahead(10 * (number % 2));
+            call.run(100);
+        }
+        assert!(call.estimator.estimate_bps() < 500_000, "{}", call.estimator.estimate_bps());
+    }
+
+    #[test]
+    fn a_queue_that_a_stall_left_is_drained() {
+        for stall_ms in [1_500, 2_500, 4_000] {
+            let mut call = call(Link { queue_ms: 6_000, ..LINK }, 11);
+            call.run(20_000);
+            call.demand_bps = 450e3;
+            call.stall(stall_ms);
+            call.run(stall_ms);
+            call.set_capacity(500e3);
+            call.run(10_000);
+            call.reset();
+            call.run(5_000);
+            assert!(call.queued_ms(0.95) < 200, "{stall_ms} ms: {} ms of queue", call.queued_ms(0.95));
         }
     }
 

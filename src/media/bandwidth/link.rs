@@ -128,6 +128,11 @@ impl Call {
         self.path.link.capacity_bps = capacity_bps;
     }
 
+    /// Nothing leaves the queue for so long.
+    pub fn stall(&mut self, ms: u32) {
+        self.path.free = self.path.free.max(f64::from(self.now_ms) * 1e3) + f64::from(ms) * 1e3;
+    }
+
     /// Sets the receiver's clock.
     pub fn set_ahead(&mut self, secs: i64) {
         self.ahead = 1_000_000 * secs;
