@@ -177,10 +177,10 @@ impl Plan {
             faults.retain(|fault| !(Lost..=HalfClosed).contains(fault) && *fault != SendRefused);
         }
         let last_n = rng.random_bool(0.2).then(|| rng.random_range(1..=3));
+        // Whose line is whose is told ahead of what comes on it, if nothing holds that up.
         if last_n.is_some() {
-            faults.retain(|fault| {
-                matches!(fault, SplitUp | SplitDown | Rejoined) || (HugeHead..=NoToken).contains(fault)
-            });
+            let holds_up = [StalledDown, SendRefused];
+            faults.retain(|fault| (SplitUp..=NoToken).contains(fault) && !holds_up.contains(fault));
         }
         let layered = last_n.is_none() && rng.random_bool(0.15);
         let guarded = rng.random_bool(0.15);
