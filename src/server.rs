@@ -511,6 +511,15 @@ impl Server {
         self.conns_by_place.get(&place).is_some_and(|count| *count >= self.config.limits.max_conns_per_addr)
     }
 
+    /// Half of the connections that there may be are there, in all or where this one is: the others are for those who come
+    /// in, not for connections that wait for more requests.
+    fn is_filling(&self, id: ConnId) -> bool {
+        let limits = &self.config.limits;
+        let place = self.conns.get(&id).and_then(|entry| entry.place);
+        let same_place = place.and_then(|place| self.conns_by_place.get(&place)).copied().unwrap_or(0);
+        2 * same_place > limits.max_conns_per_addr || 2 * self.conns.len() > limits.max_conns
+    }
+
     /// Counts a connection where it is.
     fn count(&mut self, id: ConnId, place: Option<Place>) {
         if let (Some(entry), Some(place)) = (self.conns.get_mut(&id), place)

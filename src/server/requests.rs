@@ -59,12 +59,10 @@ impl Server {
                 Err(refusal) => refusal.response(),
             },
         };
-        let is_draining = self.draining.is_some();
-        self.with_conn(id, |now, conn| {
-            conn.respond(now, response);
-            if is_draining {
-                conn.close(now, 0, "shutdown");
-            }
+        let is_last = self.draining.is_some() || self.is_filling(id);
+        self.with_conn(id, |now, conn| match is_last {
+            true => conn.respond_last(now, response),
+            false => conn.respond(now, response),
         });
     }
 

@@ -238,11 +238,20 @@ impl Conn {
 
     /// Answers the pending request. Without one, because the peer is gone by now, it does nothing.
     pub fn respond(&mut self, now: Instant, response: Response) {
+        self.answer(now, response, true);
+    }
+
+    /// The same, after which the connection ends.
+    pub fn respond_last(&mut self, now: Instant, response: Response) {
+        self.answer(now, response, false);
+    }
+
+    fn answer(&mut self, now: Instant, response: Response, may_stay: bool) {
         let State::Pending { is_head, keep_alive, .. } = self.state else {
             return;
         };
         let more_to_come = !self.peer_is_done || !self.input.is_empty();
-        let keep_alive = keep_alive && self.requests < MAX_REQUESTS && more_to_come;
+        let keep_alive = may_stay && keep_alive && self.requests < MAX_REQUESTS && more_to_come;
         self.state = State::Responding { keep_alive };
         self.queue_response(now, response, keep_alive, is_head);
     }

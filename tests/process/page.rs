@@ -181,6 +181,24 @@ fn a_connection_serves_many_requests() {
 }
 
 #[test]
+fn idle_connections_make_room_before_there_is_none() {
+    // Nobody is a proxy here, so that loopback counts.
+    let per_addr = ["--trusted-proxies", "192.0.2.1", "--max-conns-per-addr", "4"];
+    for limit in [&per_addr[..], &["--max-conns", "4"]] {
+        let process = Process::start(&[&["--addr", "127.0.0.1:0"], limit].concat());
+        let mut idle: Vec<_> = (0..2).map(|_| Http::connect(process.addr())).collect();
+        for http in &mut idle {
+            assert_eq!(http.get("/aq_server/").header("connection"), Some("keep-alive"));
+        }
+        for _ in 0..20 {
+            let mut http = Http::connect(process.addr());
+            assert_eq!(http.get("/aq_server/").header("connection"), Some("close"));
+            assert!(http.rest().is_empty());
+        }
+    }
+}
+
+#[test]
 fn a_folder_is_served_as_it_is_now_and_nothing_outside() {
     let outside = Folder::new();
     let secret = outside.write("secret.txt", "secret");
