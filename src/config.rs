@@ -356,9 +356,9 @@ struct Flags {
     #[arg(long = "allow-origin", env = "ALLOWED_ORIGINS", value_name = "ORIGIN", value_parser = parse_origin)]
     #[arg(value_delimiter = ',', help_heading = PAGE, verbatim_doc_comment)]
     allowed_origins: Vec<String>,
-    /// Proxies in front, as addresses or networks (10.0.0.0/24): where their X-Forwarded-For says that a
-    /// client is, there it counts; if they say nothing, it has no limits of one address. Whoever connects
-    /// from there is believed. May repeat, or be a comma list
+    /// Proxies in front, as addresses or networks (10.0.0.0/24): the address of a client is taken from
+    /// their X-Forwarded-For; without that header limits of one address do not apply to it. Whoever
+    /// connects from there is believed. May repeat, or be a comma list
     #[arg(long, env, value_name = "IP[/BITS]", default_value = "127.0.0.0/8,::1", value_parser = parse_network)]
     #[arg(value_delimiter = ',', help_heading = PAGE, verbatim_doc_comment)]
     trusted_proxies: Vec<IpNet>,

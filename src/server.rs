@@ -188,6 +188,10 @@ pub struct Server {
     joins: Notices,
     leaves: Notices,
     publications: Notices,
+    /// Who is not let in.
+    refusals: Notices,
+    /// Somebody who is no trusted proxy said for whom they ask, and it was told.
+    is_proxy_told: bool,
     timers: Timers,
     draining: Option<Drain>,
     /// Members whose media is not connected yet.
@@ -335,6 +339,8 @@ impl Server {
             joins: Notices::new(now),
             leaves: Notices::new(now),
             publications: Notices::new(now),
+            refusals: Notices::new(now),
+            is_proxy_told: false,
             timers: Timers::default(),
             draining: None,
             pending_members: 0,
@@ -495,8 +501,13 @@ impl Server {
 
     fn on_accepted(&mut self, id: ConnId, remote: SocketAddr, secure: bool) {
         let place = Place::find(&self.config.trusted_proxies, remote.ip(), "");
-        if place.is_some_and(|place| self.is_crowded(place)) || self.conns.len() >= self.config.limits.max_conns {
+        let is_crowded = place.is_some_and(|place| self.is_crowded(place));
+        if is_crowded || self.conns.len() >= self.config.limits.max_conns {
             self.stats.conns_refused += 1;
+            if let Some(left_out) = self.refusals.take(self.now) {
+                let option = if is_crowded { "--max-conns-per-addr" } else { "--max-conns" };
+                info!("a connection from {} is refused: there are as many as {option} allows{left_out}", remote.ip());
+            }
             self.outputs.push_back(Output::Close { conn: id });
             return;
         }

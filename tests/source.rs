@@ -257,7 +257,7 @@ fn the_readme_quotes_what_is_tested() {
     let readme = read("README.md");
     let location = read("tests/process/nginx-location.conf");
     assert!(readme.contains(location.trim()), "README.md has the tested location block");
-    assert!(readme.contains(&read("tests/process/token.py")), "README.md has the tested program for tokens");
+    assert!(readme.contains(&read("tests/process/invite.py")), "README.md has the tested program for tokens");
     let config = read("src/config.rs");
     let flags = readme.lines().filter(|line| line.starts_with("| `--"));
     let names: Vec<&str> = flags.flat_map(|line| line.split('`').filter(|word| word.starts_with("--"))).collect();

@@ -56,7 +56,7 @@ async function join() {
   const want = { microphone: $('with-mic').checked, camera: $('with-camera').checked };
   if (!$('name').readOnly) store(localStorage, 'aq.name', name);
   store(localStorage, 'aq.want', JSON.stringify(want));
-  if (!invitation().publish) want.microphone = want.camera = false; // nobody would get it
+  if (!invitation().rights.publish) want.microphone = want.camera = false; // nobody would get it
   notice('');
   setState('joining');
   $('join-status').textContent = want.microphone || want.camera ? 'Your browser may ask for the microphone and the camera…' : '';
@@ -100,12 +100,13 @@ function leave(words = '') {
 }
 
 function prefill() {
-  const { name, room, publish } = invitation();
+  const { name, room, rights, words } = invitation();
   $('name').value = name || (query.get('name') ?? query.get('username') ?? stored(localStorage, 'aq.name') ?? '');
   $('name').readOnly = Boolean(name);
-  $('name').title = name ? 'Your invitation says who you are' : '';
-  $('room').value = query.get('room') || room;
-  $('devices').hidden = !publish;
+  $('room').value = room || (query.get('room') ?? '');
+  $('room').readOnly = Boolean(room);
+  $('devices').hidden = !rights.publish;
+  $('invited').textContent = words || restriction(rights);
   if (isInsecure()) return notice(insecureWords());
   try {
     const want = JSON.parse(stored(localStorage, 'aq.want'));
@@ -127,12 +128,23 @@ function invitation() {
   try {
     const payload = token().split('.')[1].replaceAll('-', '+').replaceAll('_', '/');
     const bytes = Uint8Array.from(atob(payload), (letter) => letter.charCodeAt(0));
-    const { name, room, publish } = JSON.parse(new TextDecoder().decode(bytes));
+    const { name, room, publish, subscribe, nbf, exp } = JSON.parse(new TextDecoder().decode(bytes));
     const text = (value) => (typeof value === 'string' ? value.trim() : '');
-    return { name: text(name), room: text(room), publish: publish !== false };
+    const words = exp * 1000 < Date.now() ? `This invitation ended ${day(exp)}: ask the host for a new link.`
+      : nbf * 1000 > Date.now() ? `This invitation begins ${day(nbf)}.` : '';
+    return { name: text(name), room: text(room), rights: { publish: publish !== false, subscribe: subscribe !== false }, words };
   } catch {
-    return { name: '', room: '', publish: true }; // nobody was invited, or it is no token: the server will say so
+    return { name: '', room: '', rights: EVERYBODY, words: '' }; // nobody was invited, or the server will say so
   }
+}
+
+function day(seconds) {
+  return new Date(seconds * 1000).toLocaleString([], { dateStyle: 'medium', timeStyle: 'short' });
+}
+
+function restriction({ publish, subscribe }) {
+  if (subscribe) return publish ? '' : 'You can watch and chat here';
+  return publish ? 'You can’t see or hear the others here' : 'You can chat here';
 }
 
 // The address that others can open: the room, and nothing of ours.
@@ -354,8 +366,7 @@ function showRights() {
   for (const which of ['mic', 'camera']) $(`btn-${which}`).hidden = !rights.publish;
   $('btn-screen').hidden = !rights.publish || !canShareScreen;
   $('restricted').hidden = rights.publish && rights.subscribe;
-  $('restricted').textContent = rights.subscribe ? 'You can watch and chat here'
-    : rights.publish ? 'You can’t see or hear the others here' : 'You can chat here';
+  $('restricted').textContent = restriction(rights);
   document.body.classList.toggle('moderates', rights.moderate);
   document.body.classList.toggle('sees', rights.subscribe);
   $('locked').hidden = !locked;

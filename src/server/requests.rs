@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use log::debug;
+use log::{debug, info, warn};
 use serde_json::json;
 
 use super::members::RESTART;
@@ -45,12 +45,13 @@ struct Refusal {
 
 impl Server {
     pub(super) fn on_request(&mut self, id: ConnId, request: &Request) {
+        self.look_for_proxy(id, request);
         let response = match self.route(request) {
             Route::Respond(response) => response,
             Route::Join => match self.admit(id, request) {
                 Ok(admission) => return self.join(id, admission),
                 Err(refusal) => {
-                    self.stats.conns_refused += 1;
+                    self.on_refused(id, request, &refusal);
                     refusal.response()
                 }
             },
@@ -64,6 +65,38 @@ impl Server {
             true => conn.respond_last(now, response),
             false => conn.respond(now, response),
         });
+    }
+
+    fn on_refused(&mut self, id: ConnId, request: &Request, refusal: &Refusal) {
+        self.stats.conns_refused += 1;
+        let Some(remote) = self.conns.get(&id).map(|entry| entry.conn.remote().ip()) else {
+            return;
+        };
+        if let Some(left_out) = self.refusals.take(self.now) {
+            let place = self.place(id, request).map_or_else(|| remote.to_string(), |place| place.to_string());
+            info!("somebody from {place} is not let in: {}{left_out}", refusal.code);
+        }
+    }
+
+    /// Says once if there may be a proxy that is not believed.
+    fn look_for_proxy(&mut self, id: ConnId, request: &Request) {
+        let entry = self.conns.get(&id).filter(|entry| entry.place.is_some() && !request.forwarded_for.is_empty());
+        if let Some(entry) = entry
+            && !std::mem::replace(&mut self.is_proxy_told, true)
+        {
+            warn!(
+                "{} sends X-Forwarded-For and is none of --trusted-proxies (TRUSTED_PROXIES): if it is a proxy of yours, \
+                 name it there, else all of its clients count as one",
+                entry.conn.remote().ip()
+            );
+        }
+    }
+
+    /// Where somebody is: behind a proxy, its request tells.
+    fn place(&self, id: ConnId, request: &Request) -> Option<Place> {
+        let entry = self.conns.get(&id)?;
+        let proxies = &self.config.trusted_proxies;
+        entry.place.or_else(|| Place::find(proxies, entry.conn.remote().ip(), &request.forwarded_for))
     }
 
     fn route(&self, request: &Request) -> Route {
@@ -140,11 +173,7 @@ impl Server {
             .filter(|peer| self.member(*peer).is_some_and(is_same));
         let simulcast = request.param("simulcast") == Some("1");
         let returns = resume.filter(|secret| there.is_some_and(|there| there.is_returning(secret))).map(str::to_owned);
-        let entry = self.conns.get(&id);
-        let counted = entry.and_then(|entry| entry.place);
-        let proxies = &self.config.trusted_proxies;
-        let heard = || Place::find(proxies, entry?.conn.remote().ip(), &request.forwarded_for);
-        let place = counted.or_else(heard);
+        let place = self.place(id, request);
         let admission = Admission { room, name, grant, simulcast, place, replaces, returns };
         if replaces.is_some() {
             return Ok(admission);
@@ -154,12 +183,9 @@ impl Server {
             return Err(Refusal::new(429, "too-many-faults", message).until(self.now, until));
         }
         // Behind a proxy the limit could not be held before.
-        if counted.is_none() && place.is_some_and(|place| self.is_crowded(place)) {
-            return refuse(
-                429,
-                "too-many-conns",
-                "Too many people of your network are here already: the host may let in more, with --max-conns-per-addr.",
-            );
+        let is_counted = self.conns.get(&id).is_some_and(|entry| entry.place.is_some());
+        if !is_counted && place.is_some_and(|place| self.is_crowded(place)) {
+            return refuse(429, "too-many-conns", "Too many people of your network are here already.");
         }
         let may_pass = admission.returns.is_some() || admission.grant.rights.moderate;
         if there.is_some_and(Room::is_locked) && !may_pass {

@@ -31,11 +31,9 @@ fn a_moderator_mutes_locks_and_removes() {
     let link = |name: &str, more: Value| server.link("garden", name) + &invitation(more);
     let mut ann = chromium.open_with(&link("Ann", json!({"moderate": true})), "window.confirm = () => true;");
     let mut bob = chromium.open(&format!("{}{}", server.url, invitation(json!({"sub": "bob", "name": "Bob"}))));
-    bob.until("the form knows the room", "document.querySelector('#room').value === 'garden'");
-    bob.until(
-        "and who it is",
-        "document.querySelector('#name').matches('[readonly]') && document.querySelector('#name').value === 'Bob'",
-    );
+    let given = |field: &str, value: &str| format!("document.querySelector('#{field}[readonly]')?.value === '{value}'");
+    bob.until("the form knows the room", &given("room", "garden"));
+    bob.until("and who it is", &given("name", "Bob"));
     bob.press("#btn-join");
     bob.is_joined();
     assert!(bob.eval::<bool>("!/token/.test(location.href)"), "the address that is passed on has no token");
@@ -94,7 +92,16 @@ fn a_moderator_mutes_locks_and_removes() {
     dan.press("#btn-join");
     is_told(&mut dan, "This room is for invited people");
     dan.eval::<()>(&format!("void (location.hash = {:?})", invitation(json!({"name": "Dan"}))));
-    dan.until("the form reads another invitation", "document.querySelector('#name').value === 'Dan'");
+    dan.until("the form reads another invitation", &given("name", "Dan"));
+    for (claims, words) in [
+        (json!({"exp": 1_700_000_000}), "This invitation ended Nov 14, 2023"),
+        (json!({"nbf": 4_000_000_000_u32}), "This invitation begins"),
+        (json!({"publish": false}), "You can watch and chat here"),
+        (json!({"subscribe": false}), "You can’t see or hear the others here"),
+    ] {
+        dan.eval::<()>(&format!("void (location.hash = {:?})", invitation(claims)));
+        dan.until(words, &format!("document.querySelector('#invited').textContent.startsWith({words:?})"));
+    }
 
     ann.press(".tile[data-name=Bob] .moderate + .moderate");
     is_told(&mut bob, "A moderator has removed you");

@@ -195,6 +195,9 @@ fn idle_connections_make_room_before_there_is_none() {
             assert_eq!(http.get("/aq_server/").header("connection"), Some("close"));
             assert!(http.rest().is_empty());
         }
+        idle.extend((0..2).map(|_| Http::connect(process.addr())));
+        assert!(Http::connect(process.addr()).rest().is_empty());
+        process.wait_for_log(&format!("refused: there are as many as {} allows", limit[limit.len() - 2]));
     }
 }
 

@@ -137,7 +137,7 @@ fn a_server_without_a_secret_says_that_it_is_open() {
 /// The program that the README shows makes tokens that are good.
 #[test]
 fn the_token_of_the_readme_is_good() {
-    let script = include_str!("token.py");
+    let script = include_str!("invite.py");
     let output = Command::new("python3").args(["-c", script]).env("TOKEN_SECRET", SECRET).output();
     let Ok(output) = output else {
         eprintln!("skipped: no python3 on PATH");
