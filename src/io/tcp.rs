@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use mio::net::TcpStream;
 use socket2::SockRef;
@@ -119,8 +120,13 @@ impl Tcp {
         }
     }
 
-    /// Says goodbye in TLS; the socket is closed by dropping it.
+    /// Says goodbye in TLS; the socket is closed by dropping it. One that did not take all is reset: the kernel would keep
+    /// what it has of that for minutes, for nobody.
     pub fn shutdown(&mut self) {
+        if !self.queue.is_empty() {
+            let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+            return;
+        }
         if let Some(tls) = &mut self.tls {
             tls.close_notify();
             let _ = tls.flush_tls(&mut self.socket);
