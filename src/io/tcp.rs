@@ -120,8 +120,8 @@ impl Tcp {
         }
     }
 
-    /// Says goodbye in TLS; the socket is closed by dropping it. One that did not take all is reset: the kernel would keep
-    /// what it has of that for minutes, for nobody.
+    /// Says goodbye in TLS; the socket is closed by dropping it. One that did not take all is reset: the kernel would
+    /// go on to keep what it has of that, for nobody.
     pub fn shutdown(&mut self) {
         if !self.queue.is_empty() {
             let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
