@@ -34,7 +34,7 @@ use crate::media::packet::{MAX_PAYLOAD, Packet};
 use crate::media::profile::{DEPENDENCY_ID, MEDIA_IDS, PayloadTypes, Profile, TRANSPORT_CC_ID};
 use crate::media::repair::Sent;
 use crate::media::rtcp;
-use crate::media::sdp::{RIDS, SdpRefusal, check_answer, named, unnamed, with_simulcast, without_candidates};
+use crate::media::sdp::{self, RIDS, SdpRefusal, check_answer, named, unnamed, with_simulcast, without_candidates};
 use crate::media::sending::Sending;
 use crate::media::srtp::{Exported, Srtp};
 use crate::media::wallclock::{Report, SenderClock};
@@ -242,7 +242,10 @@ impl Peer {
             return Ok(None);
         };
         self.pending = Some(pending);
-        let offer = named(&offer.to_sdp_string());
+        let mut offer = named(&offer.to_sdp_string());
+        if self.early_checks.is_some() {
+            offer = sdp::with_repeated_candidates(&offer);
+        }
         Ok(Some(if self.simulcast { with_simulcast(&offer, &self.layered_lines()) } else { offer }))
     }
 

@@ -38,6 +38,8 @@ pub struct Habits {
     pub simulcast: bool,
     /// Its candidates come one by one after the answer, not in it.
     pub trickles: bool,
+    /// Its candidates are in every m-line of the answer, not only in the first.
+    pub repeats_candidates: bool,
     /// Time from offer to answer.
     pub answer_delay: Duration,
     /// How it answers.
@@ -84,6 +86,14 @@ impl Browser {
             self.changes
         );
         assert!(offer.contains("a=ice-lite\r\n") && offer.contains("a=candidate:"));
+        if self.lines.is_empty() {
+            let all = sdp::values(&offer, "candidate");
+            sdp::edit(&offer, |line, section| {
+                let own = sdp::values(section, "candidate");
+                assert!(!own.is_empty() && all.iter().all(|value| own.contains(value)), "no candidates in {line:?}");
+                None
+            });
+        }
         let lines = sdp::lines(&offer);
         for (line, before) in lines.iter().zip(&self.lines) {
             assert!(
@@ -197,6 +207,13 @@ impl Browser {
         let candidates: Vec<String> =
             sdp::values(&answer, "candidate").iter().map(|value| format!("candidate:{value}")).collect();
         let mut answer = answer;
+        if self.habits.repeats_candidates {
+            let all: String = candidates.iter().map(|candidate| format!("a={candidate}\r\n")).collect();
+            answer = sdp::edit(&answer, |_, section| {
+                let is_first = section.contains("\na=candidate:");
+                Some(if is_first { section.to_owned() } else { format!("{section}{all}") })
+            });
+        }
         if self.habits.trickles {
             answer = answer
                 .lines()

@@ -1,5 +1,7 @@
 //! Offers, answers, and m-lines.
 
+use std::net::SocketAddr;
+
 use crate::answering::Answering;
 use crate::media::{Camera, Microphone, Rate, Screen};
 use crate::sim::{Sim, World};
@@ -58,6 +60,26 @@ fn what_is_published_and_withdrawn_at_once_is_not_left_behind() {
         sim.assert_complete("main");
     }
     assert!(sim.browser("ann").lines.len() <= 6, "one line for the screen, however often");
+}
+
+#[test]
+fn a_client_without_trickle_repeats_all_candidates_in_every_m_line() {
+    let mut sim = sparse(113);
+    let others = ["bob", "cat", "dan", "eve", "fay", "gus"];
+    sim.join_as("ann", |habits| {
+        (habits.trickles, habits.repeats_candidates) = (false, true);
+        let own = habits.addrs[0];
+        // An address of each of a laptop's interfaces and bridges.
+        habits.addrs.extend((1..12).map(|number| SocketAddr::new([10, 0, number, 2].into(), own.port())));
+    });
+    for name in others {
+        sim.join(name);
+        sim.run(secs(1));
+    }
+    sim.run(secs(1));
+    sim.assert_complete("main");
+    assert!(sim.browser("ann").lines.len() >= 2 + 2 * others.len(), "72 candidates and more");
+    sim.assert_no_gaps();
 }
 
 #[test]

@@ -292,6 +292,7 @@ impl Sim {
             encoding: None,
             simulcast: false,
             trickles: tag.is_multiple_of(3),
+            repeats_candidates: tag % 3 == 1,
             answer_delay: Duration::from_millis(15),
             answering: Answering::Properly,
             addrs: vec![addr(&format!("198.51.{}.{}:{}", tag / 200, tag % 200 + 1, 40_000 + tag))],
