@@ -1,7 +1,7 @@
 //! The reactor is the loop: it waits, feeds what came to the server, carries out what the server says, and
 //! writes before it sleeps again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -33,6 +33,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// How often the wall clock and the folder of `--www` are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
+/// How long a closed connection waits to write the `close_notify` of TLS. Shorter lets a slow reader take the end of the
+/// response for a cut; longer holds the descriptor of one that reads nothing.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Over how long the loop looks at how busy it is. Shorter takes one large batch for a load, longer notices later.
 const LOAD_WINDOW: Duration = Duration::from_millis(250);
 
@@ -51,6 +55,8 @@ pub struct Reactor {
     unread: Vec<ConnId>,
     /// Connections with something to write.
     unwritten: Vec<ConnId>,
+    /// Connections that are closed but for their last bytes of TLS, with when they are given up, in this order.
+    closing: VecDeque<(Instant, ConnId)>,
     accepting: Accepting,
     next_accept_warning: Instant,
     udp_readable: bool,
@@ -103,6 +109,7 @@ impl Reactor {
             next_conn: FIRST_CONN,
             unread: Vec::new(),
             unwritten: Vec::new(),
+            closing: VecDeque::new(),
             accepting: Accepting::Idle,
             next_accept_warning: Instant::now(),
             udp_readable: false,
@@ -166,6 +173,7 @@ impl Reactor {
 
             // Write before sleep.
             self.write_conns(now);
+            self.end_closing(now);
             if exit {
                 let Counters { sent, runs, send_calls, dropped } = self.udp.counters;
                 info!("media sent: datagrams={sent} runs={runs} calls={send_calls} dropped={dropped}");
@@ -183,7 +191,12 @@ impl Reactor {
             Accepting::Paused(until) => Some(until),
             _ => None,
         };
-        let deadlines = [self.server.next_timeout(), paused, Some(self.housekeeping)];
+        let deadlines = [
+            self.server.next_timeout(),
+            paused,
+            self.closing.front().map(|(until, _)| *until),
+            Some(self.housekeeping),
+        ];
         let deadline = deadlines.into_iter().flatten().min()?;
         Some(deadline.saturating_duration_since(now))
     }
@@ -345,14 +358,27 @@ impl Reactor {
                     }
                     // The server closes when all was written, or when it gives a connection up that takes nothing.
                     if conn.closing {
-                        conn.shutdown();
-                        self.drop_conn(id);
+                        if conn.shutdown() {
+                            self.drop_conn(id);
+                        } else if !std::mem::replace(&mut conn.is_waiting, true) {
+                            self.closing.push_back((now + CLOSE_TIMEOUT, id));
+                        }
                     }
                 }
                 Err(error) => self.lose(now, id, &error),
             }
         }
         self.unwritten = unwritten;
+    }
+
+    /// Gives up closed connections whose last bytes were not taken in time.
+    fn end_closing(&mut self, now: Instant) {
+        while let Some(&(until, id)) = self.closing.front()
+            && now >= until
+        {
+            self.closing.pop_front();
+            self.drop_conn(id);
+        }
     }
 
     fn lose(&mut self, now: Instant, id: ConnId, error: &io::Error) {

@@ -32,10 +32,14 @@ pub struct Tcp {
     socket: TcpStream,
     tls: Option<TlsStream>,
     queue: VecDeque<Transmit>,
-    /// Bytes of the queue's front that were written.
+    /// Bytes of the queue's front that the socket or TLS took.
     offset: usize,
+    /// Bytes that TLS took and whose ciphertext is not written yet.
+    encrypted: usize,
     /// To be closed when the next write is done.
     pub closing: bool,
+    /// The deadline for the end of TLS is running.
+    pub is_waiting: bool,
 }
 
 impl Tcp {
@@ -48,7 +52,7 @@ impl Tcp {
         // Both are improvements only; a socket without them works.
         let _ = socket.set_nodelay(true);
         let _ = SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER);
-        Self { socket, tls, queue: VecDeque::new(), offset: 0, closing: false }
+        Self { socket, tls, queue: VecDeque::new(), offset: 0, encrypted: 0, closing: false, is_waiting: false }
     }
 
     /// For registration with the poll.
@@ -83,17 +87,19 @@ impl Tcp {
         self.queue.push_back(bytes);
     }
 
-    /// Writes what it can and returns how many bytes of the queue that were.
+    /// Writes what it can and returns how many bytes of the queue the socket took. In TLS a record counts once all of
+    /// its ciphertext is written: what only TLS holds would be lost by a close.
     ///
     /// # Errors
     /// The connection is of no more use.
     pub fn flush(&mut self) -> io::Result<usize> {
         let mut written = 0;
         loop {
-            if let Some(tls) = &mut self.tls
-                && !tls.flush_tls(&mut self.socket)?
-            {
-                return Ok(written);
+            if let Some(tls) = &mut self.tls {
+                if !tls.flush_tls(&mut self.socket)? {
+                    return Ok(written);
+                }
+                written += std::mem::take(&mut self.encrypted);
             }
             let Some(front) = self.queue.front() else {
                 return Ok(written);
@@ -111,7 +117,10 @@ impl Tcp {
             if taken == 0 && !rest.is_empty() {
                 return Ok(written);
             }
-            written += taken;
+            match self.tls {
+                Some(_) => self.encrypted += taken,
+                None => written += taken,
+            }
             self.offset += taken;
             if self.offset == front.len() {
                 self.queue.pop_front();
@@ -120,18 +129,23 @@ impl Tcp {
         }
     }
 
-    /// Says goodbye in TLS; the socket is closed by dropping it. One that did not take all is reset: the kernel would
-    /// go on to keep what it has of that, for nobody.
-    pub fn shutdown(&mut self) {
-        if !self.queue.is_empty() {
+    /// Ends the direction to the client, in TLS with `close_notify`; the socket is closed by dropping it. False if
+    /// `close_notify` waits for the socket to be writable: flush, and call it again. A connection that did not take all
+    /// is reset: the kernel would go on to keep what it has of that, for nobody.
+    pub fn shutdown(&mut self) -> bool {
+        if !self.queue.is_empty() || self.encrypted > 0 {
             let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
-            return;
+            return true;
         }
         if let Some(tls) = &mut self.tls {
             tls.close_notify();
-            let _ = tls.flush_tls(&mut self.socket);
+            // After an error nothing more can be written.
+            if let Ok(false) = tls.flush_tls(&mut self.socket) {
+                return false;
+            }
         }
         // A close with unread input would reset the connection and lose what was written last.
         let _ = self.socket.shutdown(std::net::Shutdown::Write);
+        true
     }
 }

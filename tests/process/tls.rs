@@ -1,17 +1,20 @@
 //! TLS of the server itself: a certificate of its own making, and one that it is given.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::thread;
+use std::time::Duration;
 
 use rcgen::CertifiedKey;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use socket2::{Domain, Socket, Type};
 
 use crate::client::{Client, exchange, request, upgrade};
 use crate::folder::Folder;
 use crate::http::Http;
-use crate::process::{Process, run};
+use crate::process::{DEADLINE, Process, run};
 use crate::wire::Wire;
 
 /// The page over HTTPS and a call over WSS, as a client that trusts `certificate` and nothing else sees them.
@@ -139,4 +142,44 @@ fn a_certificate_that_cannot_be_used_is_one_line() {
     let ended = run(&["--addr", "127.0.0.1:0", "--tls", "auto", "--state-dir", "/dev/null/state"], &[]);
     assert_eq!((ended.code, ended.stderr.len()), (Some(1), 1), "{:?}", ended.stderr);
     assert!(ended.stderr[0].contains("--state-dir (STATE_DIR)"), "{:?}", ended.stderr);
+}
+
+/// Downloads by readers that pause until the server's socket is full. Sizes differ by less than a TLS record, so that for
+/// some of them it is the last record that waits.
+#[test]
+fn a_slow_reader_gets_all_of_a_file() {
+    const SIZES: usize = 50;
+    let (state, www) = (Folder::new(), Folder::new());
+    let size = |index: usize| 100_000 + index * 12_000;
+    for index in 0..SIZES {
+        www.write(&format!("{index}.bin"), vec![index as u8; size(index)]);
+    }
+    www.write("index.html", "<p>");
+    let args = ["--addr", "127.0.0.1:0", "--tls", "auto", "--state-dir", state.arg(), "--www", www.arg()];
+    let process = Process::start(&args);
+    let (certificate, _) = found(&state);
+    thread::scope(|scope| {
+        for index in 0..SIZES {
+            let (addr, certificate) = (process.addr(), &certificate);
+            scope.spawn(move || {
+                let mut http = Http::new(Wire::tls_over(small(addr), "localhost", certificate));
+                http.send(format!("GET /aq_server/{index}.bin HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
+                // Until then the server has filled the socket.
+                thread::sleep(Duration::from_millis(100));
+                // Without close_notify the last read is an error.
+                let answer = http.rest();
+                let head = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
+                assert_eq!(answer.len() - head, size(index), "{index}");
+            });
+        }
+    });
+}
+
+/// A connection with the smallest receive buffer.
+fn small(addr: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    socket.connect(&addr.into()).unwrap();
+    socket.into()
 }
