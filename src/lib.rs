@@ -19,7 +19,7 @@
 //! | 1 | [`faults`] | from where too many faults come |
 //! | 1 | [`notices`] | log lines that clients cause |
 //! | 1 | [`web`], [`media`] | HTTP, WebSocket, signaling, tokens; ICE demultiplexing, negotiation, RTP rewriting: pure |
-//! | 0 | [`bucket`], [`config`], [`clock`], [`datagrams`], [`id`], [`load`], [`place`], [`stats`], [`track`] | words that all share |
+//! | 0 | [`bucket`], [`config`], [`clock`], [`datagrams`], [`id`], [`load`], [`place`], [`stats`], [`text`], [`track`] | words that all share |
 //!
 //! # A packet
 //!
@@ -95,6 +95,7 @@ pub mod place;
 pub mod room;
 pub mod server;
 pub mod stats;
+pub mod text;
 pub mod timers;
 pub mod track;
 pub mod web;

@@ -13,6 +13,7 @@ use crate::id::{IDENTITY_BYTES, PeerId};
 use crate::media::history::History;
 use crate::media::layers::Layers;
 use crate::room::speakers::Speakers;
+use crate::text::{NAME_CHARS, ROOM_CHARS};
 use crate::track::{Kind, Source};
 
 /// Chat lines a second that one participant may write, and how many at once.
@@ -21,12 +22,6 @@ const CHAT_BURST: f64 = 20.0;
 
 /// Bytes of UTF-8 in one chat line.
 pub const CHAT_BYTES: usize = 4096;
-
-/// Characters of a participant's name.
-pub const NAME_CHARS: usize = 64;
-
-/// Characters of a room's name.
-pub const ROOM_CHARS: usize = 128;
 
 /// Identities, or secrets, that a room remembers of those who are no longer in it. Of more the oldest are forgotten.
 const REMEMBERED: usize = 1_000;
@@ -251,43 +246,9 @@ fn remember(list: &mut VecDeque<String>, text: &str) {
     }
 }
 
-/// A name as it is shown: without control characters and invisible direction marks, runs of white space as one
-/// space, bounded. `None` if nothing is left.
-pub fn clean_name(name: &str, max_chars: usize) -> Option<String> {
-    // The joiners U+200C and U+200D make one letter or one emoji of several.
-    let shown = |c: &char| {
-        !c.is_control()
-            && !matches!(c, '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-    };
-    let visible: String = name.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).filter(shown).collect();
-    let words: Vec<&str> = visible.split_whitespace().collect();
-    let cleaned: String = words.join(" ").chars().take(max_chars).collect();
-    let cleaned = cleaned.trim_end();
-    let is_joiner = |c: char| matches!(c, '\u{200c}' | '\u{200d}');
-    let cleaned = cleaned.trim_matches(is_joiner).trim();
-    (!cleaned.is_empty()).then(|| cleaned.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_cleaned_not_escaped() {
-        for (given, shown) in [
-            ("  Ann \t Lee\n", Some("Ann Lee")),
-            ("<b>Ann</b>", Some("<b>Ann</b>")),
-            ("\u{202e}nnA\u{7}", Some("nnA")),
-            (" \u{200b} ", None),
-            ("", None),
-            ("\u{200d} \u{200c}", None),
-            ("👩\u{200d}👧 Zoë\u{200d}", Some("👩\u{200d}👧 Zoë")),
-            ("äöü😀", Some("äöü😀")),
-            ("0123456789abc", Some("0123456789")),
-        ] {
-            assert_eq!(clean_name(given, 10).as_deref(), shown, "{given:?}");
-        }
-    }
 
     #[test]
     fn who_may_come_back_is_remembered_until_there_are_too_many() {

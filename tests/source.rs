@@ -14,6 +14,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("load", 0),
     ("place", 0),
     ("stats", 0),
+    ("text", 0),
     ("track", 0),
     ("faults", 1),
     ("notices", 1),

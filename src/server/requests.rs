@@ -10,7 +10,8 @@ use super::{Member, Server};
 use crate::id::{ConnId, PeerId};
 use crate::load::Stage;
 use crate::place::Place;
-use crate::room::{NAME_CHARS, ROOM_CHARS, Room, clean_name};
+use crate::room::Room;
+use crate::text::{participant_name, room_name};
 use crate::web::http::{Request, Response};
 use crate::web::origin;
 use crate::web::token::Grant;
@@ -155,13 +156,13 @@ impl Server {
             return Err(refusal.until(self.now, drain.ends + RESTART));
         }
         let room = request.param("room").filter(|room| !room.is_empty()).unwrap_or("default");
-        let Some(room) = clean_name(room, ROOM_CHARS + 1).filter(|room| room.chars().count() <= ROOM_CHARS) else {
+        let Some(room) = room_name(room) else {
             return refuse(400, "bad-room", "A room's name has 1 to 128 visible characters.");
         };
         let grant = self.open_token(id, &room, request.param("token"))?;
         let asked = request.param("name").or_else(|| request.param("username")).unwrap_or_default();
-        let name = grant.name.as_deref().and_then(|name| clean_name(name, NAME_CHARS));
-        let name = name.or_else(|| clean_name(asked, NAME_CHARS)).unwrap_or_else(|| "Guest".to_owned());
+        let name = grant.name.as_deref().and_then(participant_name);
+        let name = name.or_else(|| participant_name(asked)).unwrap_or_else(|| "Guest".to_owned());
         let is_same = |member: &Member| member.participant.room == room && member.grant.identity == grant.identity;
         let there = self.rooms.get(&room);
         if grant.identity.as_ref().is_some_and(|identity| there.is_some_and(|there| there.is_removed(identity))) {

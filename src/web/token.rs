@@ -7,7 +7,7 @@
 //!
 //! | claim | |
 //! | --- | --- |
-//! | `room` | the one room it is for, letter by letter as in the address |
+//! | `room` | the one room it is for, compared as [`room_name`] has it: composed or not, without what is invisible |
 //! | `exp` | the end of its time, in seconds since 1970 UTC; a call goes on, but nobody comes or comes back |
 //! | `nbf` | optional: the beginning |
 //! | `sub` | optional: who it is, at most 256 bytes, told to nobody. Who is removed can't come again under the same; without it, with a token that many share, they can, unless the room is locked |
@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Secret;
 use crate::id::IDENTITY_BYTES;
+use crate::text::room_name;
 
 /// How far the clock of whoever signs may be from ours, in seconds (RFC 7519 section 4.1.4). Less refuses tokens that
 /// were made just now, more lets expired ones live.
@@ -109,7 +110,7 @@ impl Key {
         Self { key: DecodingKey::from_secret(secret.as_bytes()), validation }
     }
 
-    /// What a token grants in a room, at so much time since 1970. Signatures are compared in constant time; claims are
+    /// What a token grants in a room, named as [`room_name`] has it, at so much time since 1970. Signatures are compared in constant time; claims are
     /// read of a token only that is signed.
     ///
     /// # Errors
@@ -130,7 +131,7 @@ impl Key {
         if claims.nbf.is_some_and(|nbf| now < nbf - LEEWAY_S) {
             return Err(BadToken::Early);
         }
-        if claims.room != room {
+        if room_name(&claims.room).as_deref() != Some(room) {
             return Err(BadToken::Room);
         }
         let identity = claims.sub.filter(|sub| !sub.is_empty());
@@ -231,6 +232,10 @@ mod tests {
             let grant = open(&token(&format!(r#"{{"room":"weekly","exp":1000000060,{claims}}}"#)));
             assert_eq!(grant.map(|grant| grant.rights), Ok(expected), "{claims}");
         }
+        // Rooms are compared as people read them.
+        for room in ["weekly ", "wee\u{ad}kly", "\u{feff}weekly"] {
+            assert_eq!(open(&token(&format!(r#"{{"room":"{room}","exp":1000000060}}"#))), Ok(Grant::OPEN), "{room:?}");
+        }
         let anonymous = open(&token(r#"{"room":"weekly","exp":1000000060,"sub":""}"#)).unwrap();
         assert_eq!(anonymous.identity, None);
     }
@@ -265,7 +270,7 @@ mod tests {
         let (signed, signature) = good.rsplit_once('.').unwrap();
         let (header, claims) = signed.split_once('.').unwrap();
         let none = |name: &str| part(&format!(r#"{{"alg":"{name}","typ":"JWT"}}"#));
-        let rooms = r#"{"room":"weekly ","exp":1000000060}"#;
+        let rooms = r#"{"room":"weekly2","exp":1000000060}"#;
         let last = signature.chars().next_back().unwrap();
         let long = "x".repeat(300);
         for (bad, expected) in [
