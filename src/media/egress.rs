@@ -87,7 +87,7 @@ struct Train {
 
 impl Egress {
     /// The most that one takes.
-    pub const MAX_BYTES: usize = size_of::<Self>() + History::MAX_BYTES + 2 * DATAGRAM_BYTES;
+    pub const MAX_BYTES: usize = size_of::<Self>() + Srtp::MAX_BYTES + History::MAX_BYTES + 2 * DATAGRAM_BYTES;
 
     /// A peer that has just connected.
     pub fn new(now: Instant, srtp: Srtp, route: Route, reporter: u32) -> Self {

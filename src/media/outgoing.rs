@@ -401,8 +401,11 @@ impl Outgoing {
         let header = buffer.len() - start;
         buffer.resize(buffer.len() + usize::from(bytes) - 1, 0);
         buffer.push(bytes);
-        egress.srtp.seal_rtp(buffer, start, header, seq_no);
-        datagrams.finish(egress.route);
+        if egress.srtp.seal_rtp(buffer, start, header, seq_no) {
+            datagrams.finish(egress.route);
+        } else {
+            datagrams.abandon();
+        }
     }
 
     /// Appends the sealed packet to the buffer (RFC 3550 section 5.1).
@@ -452,8 +455,11 @@ impl Outgoing {
         if is_renumbered {
             codec::patch(packet.codec, &mut buffer[payload..], ids);
         }
-        egress.srtp.seal_rtp(buffer, start, header, seq_no);
-        datagrams.finish(egress.route);
+        if egress.srtp.seal_rtp(buffer, start, header, seq_no) {
+            datagrams.finish(egress.route);
+        } else {
+            datagrams.abandon();
+        }
     }
 }
 
@@ -508,6 +514,7 @@ mod tests {
     use crate::id::PeerId;
     use crate::media::codec::Description;
     use crate::media::elements::Elements;
+    use crate::media::fault::{PeerError, Site, guarded};
     use crate::media::forward::Incoming;
     use crate::media::repair;
     use crate::media::srtp::{Exported, Srtp};
@@ -616,6 +623,37 @@ mod tests {
         for never_sent in [99, 104, 101 + repair::REMEMBERED as u16] {
             assert!(!line.resend(never_sent), "{never_sent}");
         }
+    }
+
+    #[test]
+    fn no_number_of_an_ssrc_leaves_with_two_packets_whatever_the_line_believes() {
+        let mut line = Line::new();
+        for number in 0..4 {
+            line.forward(number);
+        }
+        assert!(line.resend(101));
+        let sent = line.datagrams.len();
+        let [begins, fresh] = [102, 104].map(|first| {
+            let mut outgoing = Outgoing::new(Mid::from("abc"), 7, Some(8), [first, 200]);
+            outgoing.start(line.outgoing.track.unwrap(), line.outgoing.payload_types, line.outgoing.accepted);
+            outgoing
+        });
+        let mut seal = |outgoing, packets: &[u32]| {
+            line.outgoing = outgoing;
+            let result = guarded(Site::Forward, || {
+                packets.iter().for_each(|number| assert_eq!(line.forward(*number) == Outcome::Switched, *number == 0));
+                Ok(line.resend(104))
+            });
+            line.datagrams.abandon();
+            (result, line.datagrams.len())
+        };
+        let twice = |result: Result<bool, PeerError>, packet: &str| {
+            matches!(&result, Err(error @ PeerError::Bug(why)) if why.contains(packet) && error.code() == "internal")
+        };
+        let (result, left) = seal(begins, &[0]);
+        assert!(twice(result, "SSRC 7 seals packet 102 twice") && left == sent);
+        let (result, left) = seal(fresh, &[0]);
+        assert!(twice(result, "SSRC 8 seals packet 200 twice") && left == sent + 1, "of the repair neither");
     }
 
     #[test]

@@ -22,10 +22,11 @@ use crate::media::packet::{MAX_PAYLOAD, Packet, WIRE_OVERHEAD};
 use crate::media::profile::Profile;
 use crate::media::repair::Sent;
 use crate::media::rtcp::{self, Feedback};
+use crate::media::srtp;
 
 /// SSRCs that are sent to one peer in its life: 5,000 times that somebody came or shared a screen. None is used again,
 /// so they have to be remembered.
-const MAX_USED_SSRCS: usize = 10_000;
+const MAX_USED_SSRCS: usize = srtp::MAX_SSRCS;
 
 /// What one datagram of feedback may speak of: each costs a look at the lines.
 const MAX_FEEDBACK: usize = 128;

@@ -4,10 +4,14 @@
 //! use the same session keys (RFC 5764 section 4.2), so no SSRC may be used by both: str0m would seal another
 //! packet with the same nonce, which gives a GCM key away (RFC 7714 section 8.1). What is sealed here has the
 //! SSRCs of the lines on which the server sends, and of its sender reports; str0m has none of them (see `Peer`).
+//!
+//! Sequence numbers are chosen elsewhere, and no caller is trusted with them: the keys remember the numbers that were
+//! sealed, and refuse to seal one of them with a second packet.
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{self, EncryptingKey, EncryptionContext, UnboundCipherKey};
 use aws_lc_rs::hmac;
+use rustc_hash::FxHashMap;
 use str0m::crypto::dtls::SrtpProfile;
 
 /// Bytes that sealing adds to an RTP packet at most: the tag of AES-GCM (RFC 7714 section 14.2).
@@ -25,6 +29,13 @@ const FIRST_RTCP_INDEX: u32 = 1 << 30;
 
 /// Senders of RTCP of one peer that are told apart; a browser has one or two.
 const MAX_REMOTE_SENDERS: usize = 8;
+
+/// Sequence numbers below the highest of an SSRC that may still be sealed. str0m drops packets of a publisher that are
+/// 100 behind (`MAX_MISORDER`), and rewriting never moves them further apart.
+const WINDOW: u64 = 128;
+
+/// SSRCs that one peer's keys seal at most, over the peer's whole life.
+pub const MAX_SSRCS: usize = 10_000;
 
 /// The flag of an encrypted packet before the SRTCP index (RFC 3711 section 3.4).
 const ENCRYPTED: u32 = 1 << 31;
@@ -52,12 +63,32 @@ pub struct Exported {
 /// The keys for what goes out, and for the feedback that comes in.
 pub struct Srtp {
     rtp: Cipher,
+    /// The sealed sequence numbers of each SSRC, for as long as the keys exist.
+    sealed: FxHashMap<u32, Window>,
     rtcp: Cipher,
     /// Number of the next SRTCP packet of ours.
     rtcp_index: u32,
     remote_rtcp: Cipher,
     /// The highest index of each sender of the peer.
     remote_indices: Vec<([u8; 4], u32)>,
+}
+
+/// The sealed sequence numbers of one SSRC, as in RFC 3711 section 3.3.2, but for the sender.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Window {
+    /// The number after the highest.
+    end: u64,
+    /// Bit n is for `end - 1 - n`.
+    sealed: u128,
+}
+
+/// Whether a sequence number may be sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Freshness {
+    Fresh,
+    /// Below the window: nothing shows that it was not sealed.
+    Unknown,
+    Sealed,
 }
 
 enum Cipher {
@@ -73,6 +104,9 @@ struct CmSha1 {
 }
 
 impl Srtp {
+    /// The most that one takes beside itself.
+    pub const MAX_BYTES: usize = 2 * (MAX_SSRCS + 1).next_power_of_two() * (size_of::<(u32, Window)>() + 1);
+
     /// Derives the session keys. `None` for a profile that str0m does not offer.
     pub fn new(exported: &Exported) -> Option<Self> {
         let (key_len, salt_len) = match exported.profile {
@@ -90,6 +124,7 @@ impl Srtp {
         let cipher = |(key, salt), labels| Cipher::derive(exported.profile, key, salt, labels);
         Some(Self {
             rtp: cipher(master(exported.is_client), &RTP_LABELS),
+            sealed: FxHashMap::default(),
             rtcp: cipher(master(exported.is_client), &RTCP_LABELS),
             rtcp_index: FIRST_RTCP_INDEX,
             remote_rtcp: cipher(master(!exported.is_client), &RTCP_LABELS),
@@ -98,8 +133,24 @@ impl Srtp {
     }
 
     /// Seals the RTP packet that begins at `start` and ends with the buffer. `header` is the length of its header
-    /// with extensions, `seq_no` its extended sequence number. A pair of SSRC and `seq_no` is given once.
-    pub fn seal_rtp(&self, buffer: &mut Vec<u8>, start: usize, header: usize, seq_no: u64) {
+    /// with extensions, `seq_no` its extended sequence number. False if the packet must not leave, because `seq_no` is so
+    /// far behind that it may have been sealed before.
+    ///
+    /// # Panics
+    /// `seq_no` was sealed before under this SSRC. The packet stays unsealed, and the fence around the peer ends it.
+    #[must_use]
+    pub fn seal_rtp(&mut self, buffer: &mut Vec<u8>, start: usize, header: usize, seq_no: u64) -> bool {
+        let ssrc = u32::from_be_bytes(ssrc_at(&buffer[start..], 8));
+        let freshness = self.sealed.entry(ssrc).or_default().insert(seq_no);
+        assert_ne!(freshness, Freshness::Sealed, "SSRC {ssrc} seals packet {seq_no} twice");
+        if freshness == Freshness::Fresh {
+            self.seal_any_rtp(buffer, start, header, seq_no);
+        }
+        freshness == Freshness::Fresh
+    }
+
+    /// The same for any sequence number, as an attacker does. The server never calls it.
+    pub fn seal_any_rtp(&self, buffer: &mut Vec<u8>, start: usize, header: usize, seq_no: u64) {
         let (head, body) = buffer[start..].split_at_mut(header);
         let ssrc = ssrc_at(head, 8);
         match &self.rtp {
@@ -202,6 +253,26 @@ impl Srtp {
     }
 }
 
+impl Window {
+    /// Notes a sequence number as sealed, if it may be.
+    fn insert(&mut self, seq_no: u64) -> Freshness {
+        if seq_no >= self.end {
+            let ahead = seq_no - self.end + 1;
+            self.sealed = if ahead < WINDOW { self.sealed << ahead | 1 } else { 1 };
+            self.end = seq_no + 1;
+            return Freshness::Fresh;
+        }
+        let behind = self.end - 1 - seq_no;
+        if behind >= WINDOW {
+            return Freshness::Unknown;
+        }
+        let bit = 1 << behind;
+        let freshness = if self.sealed & bit == 0 { Freshness::Fresh } else { Freshness::Sealed };
+        self.sealed |= bit;
+        freshness
+    }
+}
+
 impl Cipher {
     fn derive(profile: SrtpProfile, key: &[u8], salt: &[u8], labels: &Labels) -> Self {
         let aes = if key.len() == 32 { &cipher::AES_256 } else { &cipher::AES_128 };
@@ -277,7 +348,13 @@ fn keystream(key: &EncryptingKey, iv: [u8; 16], body: &mut [u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::media::inputs;
 
     fn bytes(hex: &str) -> Vec<u8> {
         data_encoding::HEXLOWER_PERMISSIVE.decode(hex.replace([' ', '\n'], "").as_bytes()).unwrap()
@@ -319,7 +396,7 @@ mod tests {
         let mut packet = bytes(
             "8040f17b 8041f8d3 5501a0b2 47616c6c 69612065 7374206f 6d6e6973 20646976 69736120 696e2070 61727465 73207472 6573",
         );
-        srtp.seal_rtp(&mut packet, 0, 12, 0xf17b);
+        assert!(srtp.seal_rtp(&mut packet, 0, 12, 0xf17b));
         let sealed = bytes(
             "8040f17b 8041f8d3 5501a0b2 32b1de78 a822fe12 ef9f78fa 332e33aa b1801238 9a58e2f3 b50b2a02 76ffae0f 1ba63799 b87b7aa3 db36dfff d6b0f9bb 7878d7a7 6c13",
         );
@@ -352,6 +429,54 @@ mod tests {
                 }
             }
             assert_eq!(ours.rtcp_index, FIRST_RTCP_INDEX + 4, "each has its own number");
+        }
+    }
+    #[test]
+    fn a_number_is_sealed_once_and_one_that_may_have_been_is_not() {
+        use Freshness::{Fresh, Sealed, Unknown};
+        let steps = [
+            (5, Fresh),
+            (5, Sealed),
+            (3, Fresh),
+            (3, Sealed),
+            (9, Fresh),
+            (5, Sealed),
+            (4, Fresh),
+            // The window's oldest number, and the one before.
+            (9 + WINDOW - 1, Fresh),
+            (9, Sealed),
+            (10, Fresh),
+            (8, Unknown),
+            // A step over the whole window.
+            (9 + 2 * WINDOW - 1, Fresh),
+            (9 + WINDOW, Fresh),
+            (9 + WINDOW - 1, Unknown),
+            (1 << 40, Fresh),
+            (1 << 40, Sealed),
+            ((1 << 40) - 1, Fresh),
+        ];
+        let mut window = Window::default();
+        for (step, (seq_no, expected)) in steps.into_iter().enumerate() {
+            assert_eq!(window.insert(seq_no), expected, "step {step}: {seq_no}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(inputs(512))]
+
+        /// What is sealed was never sealed, and what is refused as sealed was.
+        #[test]
+        fn no_story_seals_a_number_twice(steps in vec((-200..60_i64).prop_map(|step| step.max(-150)), 1..600)) {
+            let (mut window, mut sealed, mut highest) = (Window::default(), HashSet::new(), 1_000_u64);
+            for ahead in steps {
+                let seq_no = highest.saturating_add_signed(ahead);
+                highest = highest.max(seq_no);
+                match window.insert(seq_no) {
+                    Freshness::Fresh => prop_assert!(sealed.insert(seq_no)),
+                    Freshness::Sealed => prop_assert!(sealed.contains(&seq_no)),
+                    Freshness::Unknown => prop_assert!(highest - seq_no >= WINDOW),
+                }
+            }
         }
     }
 }

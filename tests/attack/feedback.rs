@@ -171,7 +171,7 @@ pub fn numbers(target: &Target) -> Tally {
             packet.extend(ssrc.to_be_bytes());
             packet.extend([0xbe, 0xde, 0, 1, NUMBER << 4 | 1, high, low, 0]);
             let header = packet.len();
-            keys.seal_rtp(&mut packet, 0, header, tally.sent + u64::from(is_forged) * 7);
+            keys.seal_any_rtp(&mut packet, 0, header, tally.sent + u64::from(is_forged) * 7);
             mallory.udp.send_to(&packet, target.process.addr()).expect("a way to the server");
             tally.sent += 1;
         }

@@ -169,7 +169,7 @@ fn sealed_rtp(world: &mut World, from: usize, mut packet: Vec<u8>) {
     }
     let seq_no = u64::from(u16::from_be_bytes([packet[2], packet[3]]));
     let header = header.min(packet.len());
-    keys.seal_rtp(&mut packet, 0, header, seq_no);
+    keys.seal_any_rtp(&mut packet, 0, header, seq_no);
     world.datagram(client.addr, &packet);
 }
 
