@@ -134,3 +134,31 @@ impl DtlsInstance for Endpoint {
         self.0.close()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use str0m::crypto::dtls::SrtpProfile;
+
+    use super::*;
+    use crate::media::fault::{PeerError, Site, guarded};
+
+    #[test]
+    fn a_peer_that_ends_leaves_its_keys_to_nobody() {
+        let export = || {
+            let exported = Exported { profile: SrtpProfile::AEAD_AES_128_GCM, material: vec![1; 56], is_client: false };
+            EXPORTED.set(Some(exported));
+        };
+        for site in [Site::Datagram, Site::Timeout, Site::Drain] {
+            let ended = guarded(site, || {
+                export();
+                Err::<(), _>(PeerError::Closed)
+            });
+            assert!(ended.is_err() && take_exported().is_none(), "{site:?}");
+        }
+        let going_on = guarded(Site::Drain, || {
+            export();
+            Ok(())
+        });
+        assert!(going_on.is_ok() && take_exported().is_some());
+    }
+}

@@ -44,6 +44,13 @@ const MESSAGES: usize = 8;
 /// Bytes of one compound packet of reports.
 const COMPOUND_BYTES: usize = 1_100;
 
+/// How late a packet may come over a path that was left. Shorter lets late packets send media back to a path that is
+/// gone, longer keeps media longer on the wrong one where the peer returns to the path before.
+const LATEST: Duration = Duration::from_secs(1);
+
+/// Paths that may have been left in that time: as many as a peer has addresses.
+const MAX_LEFT: usize = 8;
+
 /// Seconds from 1900 to 1970: NTP counts from there (RFC 5905 section 6).
 const NTP_UNIX: u64 = 2_208_988_800;
 
@@ -56,6 +63,8 @@ pub struct Egress {
     pub srtp: Srtp,
     /// The address that the peer has proven to receive at.
     pub route: Route,
+    /// Routes that were left not long ago, and when.
+    left: Vec<(Route, Instant)>,
     /// Until when there is consent for it, as far as was looked.
     pub held_until: Option<Instant>,
     /// The SSRC that reports are sealed under; nothing else has it.
@@ -87,13 +96,14 @@ struct Train {
 
 impl Egress {
     /// The most that one takes.
-    pub const MAX_BYTES: usize = size_of::<Self>() + Srtp::MAX_BYTES + History::MAX_BYTES + 2 * DATAGRAM_BYTES;
+    pub const MAX_BYTES: usize = size_of::<Self>() + Srtp::MAX_BYTES + History::MAX_BYTES + 2 * DATAGRAM_BYTES + 2 * MAX_LEFT * size_of::<(Route, Instant)>();
 
     /// A peer that has just connected.
     pub fn new(now: Instant, srtp: Srtp, route: Route, reporter: u32) -> Self {
         Self {
             srtp,
             route,
+            left: Vec::new(),
             held_until: None,
             reporter,
             next_report: now,
@@ -109,9 +119,9 @@ impl Egress {
 
     /// Opens feedback of the peer, which shows that it is at the other end of `route`; `None` if it is not authentic.
     /// `close_rtcp` wants it back.
-    pub fn open_rtcp(&mut self, route: Route, packet: &[u8]) -> Option<Vec<u8>> {
+    pub fn open_rtcp(&mut self, now: Instant, route: Route, packet: &[u8]) -> Option<Vec<u8>> {
         self.srtp.open_rtcp(packet, &mut self.opened)?;
-        self.take_route(route);
+        self.take_route(now, route);
         Some(std::mem::take(&mut self.opened))
     }
 
@@ -189,11 +199,26 @@ impl Egress {
         self.train = None;
     }
 
-    /// The peer has shown that it is at the other end of this.
-    pub fn take_route(&mut self, route: Route) {
-        if self.route != route {
-            (self.route, self.held_until) = (route, None);
+    /// An authentic packet of the peer came this way. Media follows it, unless it came over a path that was left just
+    /// now: then it is late.
+    pub fn take_route(&mut self, now: Instant, route: Route) {
+        if self.route == route {
+            return;
         }
+        self.left.retain(|(_, at)| now < *at + LATEST);
+        if self.left.iter().any(|(left, _)| *left == route) {
+            return;
+        }
+        if self.left.len() >= MAX_LEFT {
+            self.left.remove(0);
+        }
+        self.left.push((self.route, now));
+        self.set_route(route);
+    }
+
+    /// Media goes this way from now on.
+    pub fn set_route(&mut self, route: Route) {
+        (self.route, self.held_until) = (route, None);
     }
 
     /// The peer has told its clock, and wants to hear of it again.

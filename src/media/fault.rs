@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use str0m::RtcError;
 
-use crate::media::dtls;
+use crate::media::{dtls, opening};
 
 /// Why a peer has to end. The text is for its log line, the code for the peer.
 #[derive(Debug)]
@@ -61,13 +61,17 @@ pub fn guarded<T>(site: Site, act: impl FnOnce() -> Result<T, PeerError>) -> Res
         pass(site);
         done
     };
-    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| {
-        // A handshake that ended in a panic leaves no keys to the next peer.
-        dtls::take_exported();
+    let result = catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
         Err(PeerError::Bug(format!("{} in {site:?}", text.unwrap_or("a panic"))))
-    })
+    });
+    if result.is_err() {
+        // What this peer left in places of the thread is not the next one's: keys of its handshake, above all.
+        dtls::take_exported();
+        opening::take_opened();
+    }
+    result
 }
 
 /// Lets this thread panic at a site that it has passed so often: twice for each act there, before and after. `None`

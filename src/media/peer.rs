@@ -636,7 +636,7 @@ impl Peer {
         // It was authentic: the peer is where it came from.
         let (route, elements) = std::mem::take(&mut self.arrived);
         if let (Some(egress), Some(route)) = (&mut self.sending.egress, route) {
-            egress.take_route(route);
+            egress.take_route(now, route);
         }
         // One that is nothing but padding goes through as well: dropped, it would be a loss to everybody.
         let seq_no = *packet.seq_no;

@@ -13,6 +13,9 @@ pub(super) const TRANSPORT_FEEDBACK: u8 = 205;
 const PAYLOAD_FEEDBACK: u8 = 206;
 const EXTENDED_REPORT: u8 = 207;
 
+/// The bit of a packet's first byte.
+const HAS_PADDING: u8 = 0x20;
+
 /// Blocks of extended reports, each with its length in words.
 const RECEIVER_REFERENCE_TIME: u32 = 4 << 24 | 2;
 const LAST_RECEIVER_REPORT: u32 = 5 << 24 | 3;
@@ -84,7 +87,8 @@ pub fn read<'a>(compound: &'a [u8], mut handle: impl FnMut(Feedback<'a>)) -> boo
     let mut is_sender = false;
     while let Some((&[first, packet_type, a, b], _)) = rest.split_first_chunk::<4>() {
         let length = 4 + 4 * usize::from(u16::from_be_bytes([a, b]));
-        let Some(packet) = rest.get(..length).filter(|_| first >> 6 == 2) else {
+        let packet = rest.get(..length).filter(|_| first >> 6 == 2);
+        let Some(packet) = packet.and_then(|packet| without_padding(first, packet)) else {
             return is_sender;
         };
         rest = &rest[length..];
@@ -133,6 +137,17 @@ pub fn read<'a>(compound: &'a [u8], mut handle: impl FnMut(Feedback<'a>)) -> boo
         }
     }
     is_sender
+}
+
+/// A packet without its padding, whose last byte says how long it is (RFC 3550 section 6.4.1). `None` if that is no
+/// whole number of words, or longer than what follows the first.
+fn without_padding(first: u8, packet: &[u8]) -> Option<&[u8]> {
+    if first & HAS_PADDING == 0 {
+        return Some(packet);
+    }
+    let bytes = usize::from(*packet.last()?);
+    let end = packet.len().checked_sub(bytes).filter(|end| *end >= 4)?;
+    (bytes > 0 && bytes.is_multiple_of(4)).then(|| &packet[..end])
 }
 
 /// The receiver's estimate (draft-alvestrand-rmcat-remb-03 section 2.2).
@@ -251,6 +266,37 @@ mod tests {
         for length in 0..compound.len() {
             assert!(expected.starts_with(&feedback(&compound[..length])), "{length}");
         }
+    }
+
+    #[test]
+    fn padding_is_neither_read_nor_a_reason_to_stop() {
+        let nack = |seq_no| Feedback::Nack { ssrc: 8, seq_no, following: 0 };
+        let padded = |padding: &[u32]| {
+            let words = [&[1, 8, 0x0005_0000], padding].concat();
+            packet(HAS_PADDING | NACK, TRANSPORT_FEEDBACK, &words)
+        };
+        for (padding, expected) in [
+            (&[4][..], &[nack(5), Feedback::KeyframeRequest { ssrc: 9 }][..]),
+            (&[0x0077_0000, 8], &[nack(5), Feedback::KeyframeRequest { ssrc: 9 }]),
+            // The padding takes the list as well, or the SSRC.
+            (&[8], &[Feedback::KeyframeRequest { ssrc: 9 }]),
+            (&[12], &[Feedback::KeyframeRequest { ssrc: 9 }]),
+            // No such padding is possible.
+            (&[0], &[]),
+            (&[5], &[]),
+            (&[20], &[]),
+            (&[255], &[]),
+        ] {
+            let mut compound = packet(0, RECEIVER_REPORT, &[1]);
+            compound.extend(padded(padding));
+            compound.extend(packet(PLI, PAYLOAD_FEEDBACK, &[1, 9]));
+            assert_eq!(feedback(&compound), expected, "{padding:x?}");
+        }
+        // Reports that are named as many, and would be of the padding.
+        let report = [7, 0, 0, 0, 0, 0];
+        let words = [&[1], &report[..], &[9, 0, 0, 0, 0, 24]].concat();
+        let compound = packet(HAS_PADDING | 2, RECEIVER_REPORT, &words);
+        assert_eq!(feedback(&compound), [Feedback::Report { ssrc: 7 }]);
     }
 
     #[test]

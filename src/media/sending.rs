@@ -28,13 +28,15 @@ use crate::media::srtp;
 /// so they have to be remembered.
 const MAX_USED_SSRCS: usize = srtp::MAX_SSRCS;
 
-/// What one datagram of feedback may speak of: each costs a look at the lines.
-const MAX_FEEDBACK: usize = 128;
+/// SSRCs that one datagram of feedback may speak of, one after the other: each costs a look at the lines. A datagram that
+/// fits the path has no more, and may say of one SSRC as much as fits.
+const MAX_LOOKUPS: usize = 128;
 
 /// Messages on arrivals that one datagram of feedback may have: each of 20 bytes may state thousands of them.
 const MAX_ARRIVALS: usize = 4;
 
-/// Packets and keyframes that one datagram of feedback may ask for. Who has lost more asks again.
+/// Packets that one datagram of feedback may ask for; a subscriber that has lost more asks again. A request for a keyframe
+/// has room beside them.
 const MAX_REQUESTS: usize = 256;
 
 /// An estimate that has changed by less than one part in this many is the same.
@@ -118,7 +120,7 @@ impl Forwarded {
 impl Sending {
     /// The most that so many lines take.
     pub const fn max_bytes(lines: usize) -> usize {
-        let asked = 2 * MAX_REQUESTS * size_of::<(usize, Option<Sent>)>();
+        let asked = 2 * (MAX_REQUESTS + MAX_LOOKUPS) * size_of::<(usize, Option<Sent>)>();
         lines * Outgoing::MAX_BYTES + 2 * MAX_USED_SSRCS * size_of::<u32>() + asked + Egress::MAX_BYTES
     }
 
@@ -409,7 +411,7 @@ impl Sending {
         let Some(egress) = &mut self.egress else {
             return true;
         };
-        let Some(compound) = egress.open_rtcp(route, contents) else {
+        let Some(compound) = egress.open_rtcp(now, route, contents) else {
             return false;
         };
         // Nobody else can use it up.
@@ -417,19 +419,22 @@ impl Sending {
             egress.close_rtcp(compound);
             return false;
         }
-        let (mut reference, mut has_estimate, mut count, mut arrivals) = (None, false, 0, 0);
+        let (mut reference, mut has_estimate, mut lookups, mut arrivals) = (None, false, 0, 0);
+        // The SSRC that was spoken of last, and its line.
+        let mut found: Option<(u32, Option<usize>)> = None;
         let is_sender = rtcp::read(&compound, |feedback| {
-            count += 1;
-            if count > MAX_FEEDBACK {
-                return;
-            }
-            let mut lines = self.lines.iter_mut().enumerate();
-            let found = feedback.stream().and_then(|ssrc| {
-                lines.find_map(|(line, outgoing)| {
-                    Some((line, outgoing.as_mut().filter(|outgoing| outgoing.ssrc == ssrc)?))
-                })
+            let line = feedback.stream().and_then(|ssrc| match found {
+                Some((last, line)) if last == ssrc => line,
+                _ if lookups >= MAX_LOOKUPS => None,
+                _ => {
+                    lookups += 1;
+                    let is_of = |outgoing: &Option<Outgoing>| outgoing.as_ref().is_some_and(|line| line.ssrc == ssrc);
+                    let line = self.lines.iter().position(is_of);
+                    found = Some((ssrc, line));
+                    line
+                }
             });
-            let Some((line, outgoing)) = found else {
+            let Some((line, outgoing)) = line.and_then(|line| Some((line, self.lines[line].as_mut()?))) else {
                 match feedback {
                     Feedback::Reference(told) => reference = Some(told),
                     Feedback::Arrivals(_) if arrivals >= MAX_ARRIVALS => {}
@@ -456,7 +461,9 @@ impl Sending {
                     let sent = missing.filter_map(|seq_no| outgoing.repair.find(seq_no)).take(room);
                     self.requests.extend(sent.map(|sent| (line, Some(sent))));
                 }
-                Feedback::KeyframeRequest { .. } => self.requests.extend((room > 0).then_some((line, None))),
+                Feedback::KeyframeRequest { .. } if self.requests.last() == Some(&(line, None)) => {}
+                Feedback::KeyframeRequest { .. } if self.requests.len() >= MAX_REQUESTS + MAX_LOOKUPS => {}
+                Feedback::KeyframeRequest { .. } => self.requests.push((line, None)),
             }
         });
         egress.close_rtcp(compound);
@@ -493,7 +500,7 @@ impl Sending {
         if !self.addresses.holds(now, egress.route.remote)
             && let Some(other) = self.addresses.latest(now)
         {
-            egress.take_route(other);
+            egress.set_route(other);
         }
         egress.held_until = self.addresses.held_until(egress.route.remote);
         egress.held_until.is_some_and(|until| now <= until)
@@ -541,7 +548,7 @@ mod tests {
         assert!(!sending.has_way(at(16)), "nobody has asked for it for 15 s");
         // Feedback came from an address that was proven once; the peer keeps proving another one.
         sending.addresses.validate(at(17), route(2)).unwrap();
-        sending.egress.as_mut().unwrap().take_route(route(2));
+        sending.egress.as_mut().unwrap().take_route(at(17), route(2));
         for secs in 18..60 {
             sending.addresses.validate(at(secs), route(1)).unwrap();
             assert!(sending.has_way(at(secs)), "{secs}");
@@ -709,6 +716,76 @@ mod tests {
             sending.handle_rtcp(later, route(1), &[0x81, 206, 0, 2, 0, 0, 0, 9], &mut allowance);
         }
         assert_eq!(allowance.take_excess(), 0);
+    }
+
+    #[test]
+    fn whatever_else_a_datagram_of_feedback_says_its_requests_are_heard() {
+        let start = Instant::now();
+        let packet_of = |first: u8, packet_type: u8, words: &[u32]| {
+            let length = (words.len() as u16).to_be_bytes();
+            let head = [0x80 | first, packet_type, length[0], length[1]];
+            head.into_iter().chain(words.iter().flat_map(|word| word.to_be_bytes())).collect::<Vec<u8>>()
+        };
+        let pli = packet_of(1, 206, &[9, 7]);
+        let reports = |count: u32| {
+            let words = std::iter::once(9).chain((0..count).flat_map(|ssrc| [1_000 + ssrc, 0, 0, 0, 0, 0]));
+            packet_of(count as u8, 201, &words.collect::<Vec<_>>())
+        };
+        let nacks = |ssrc: u32, count: u32| {
+            let words = [9, ssrc].into_iter().chain((0..count).map(|number| number << 16 | 0xffff));
+            packet_of(1, 205, &words.collect::<Vec<_>>())
+        };
+        let others = (0..120).flat_map(|ssrc| packet_of(1, 206, &[9, 2_000 + ssrc])).collect();
+        for (name, before) in [
+            ("reports", [reports(31), reports(31), reports(16)].concat()),
+            ("packets of another stream", [reports(0), nacks(55, 300)].concat()),
+            ("its own packets", [reports(0), nacks(7, 300)].concat()),
+            ("other streams' keyframes", [reports(0), others].concat()),
+            ("keyframes", [reports(0), pli.repeat(100)].concat()),
+        ] {
+            let mut sending = video(start);
+            let mut datagrams = Datagrams::default();
+            for seq_no in 0..300 {
+                let packet = packet(start, Codec::Vp8, seq_no);
+                sending.forward(start, 0, track(), [&packet].into_iter(), true, &mut datagrams);
+            }
+            let exported = Exported { profile: SrtpProfile::AEAD_AES_256_GCM, material: vec![3; 88], is_client: true };
+            let (mut theirs, mut allowance) = (Srtp::new(&exported).unwrap(), Allowance::new(start, 1, 1));
+            let mut compound = [before, pli.clone()].concat();
+            theirs.seal_rtcp(&mut compound, 0);
+            sending.handle_rtcp(start, route(1), &compound, &mut allowance);
+            let requests: Vec<_> = sending.take_requests().collect();
+            assert_eq!(requests.iter().filter(|request| **request == (0, None)).count(), 1, "{name}");
+            assert!(requests.len() <= MAX_REQUESTS + 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_late_packet_from_the_old_path_leaves_the_route_and_one_that_comes_back_takes_it() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut sending = sending(start);
+        let egress = sending.egress.as_mut().unwrap();
+        for (ms, from, expected) in [
+            (0, 1, 1),
+            (10, 2, 2),
+            // On its way when the path changed.
+            (50, 1, 2),
+            (60, 2, 2),
+            (400, 1, 2),
+            (420, 3, 3),
+            (450, 2, 3),
+            (480, 1, 3),
+            // The first path is used again.
+            (1_600, 1, 1),
+            (1_700, 3, 1),
+        ] {
+            egress.take_route(at(ms), route(from));
+            assert_eq!(egress.route, route(expected), "{ms} ms");
+        }
+        // Consent decides at once, whatever was left when.
+        egress.set_route(route(3));
+        assert_eq!(egress.route, route(3));
     }
 
     #[test]
