@@ -30,6 +30,8 @@ const CAUSE_CHARS: usize = 100;
 pub struct Faults {
     places: BTreeMap<Place, Record>,
     causes: BTreeMap<String, Cause>,
+    /// Where proxies seem to be that are not trusted, and when each was last noted.
+    proxies: BTreeMap<Place, Instant>,
 }
 
 #[derive(Debug)]
@@ -51,7 +53,8 @@ struct Cause {
 impl Faults {
     /// The most that all of it takes; a tree is half full at least.
     pub const MAX_BYTES: usize = 2
-        * (MAX_PLACES * (size_of::<(Place, Record)>() + 2 * FAULTS * size_of::<Instant>())
+        * (MAX_PLACES
+            * (size_of::<(Place, Record)>() + 2 * FAULTS * size_of::<Instant>() + size_of::<(Place, Instant)>())
             + MAX_CAUSES * (size_of::<(String, Cause)>() + 4 * CAUSE_CHARS));
 
     /// A peer ended by a fault. Says whether its place is refused from now on, and was not before.
@@ -97,6 +100,13 @@ impl Faults {
         }
         cause.silent_until = None;
         Some(std::mem::take(&mut cause.untold))
+    }
+
+    /// Something at this place may be a proxy that is not trusted. Says whether that is news.
+    pub fn note_proxy(&mut self, now: Instant, place: Place) -> bool {
+        let is_new = !self.proxies.contains_key(&place);
+        *entry(&mut self.proxies, place, MAX_PLACES, |last| *last, || now) = now;
+        is_new
     }
 
     /// Until when nobody new comes in from this place, if so.
@@ -183,6 +193,16 @@ mod tests {
     }
 
     #[test]
+    fn each_proxy_is_news_once_whatever_others_there_are() {
+        let now = Instant::now();
+        let mut faults = Faults::default();
+        let news: Vec<bool> = ["192.0.2.1", "192.0.2.2", "192.0.2.1", "2001:db8::1", "192.0.2.2", "2001:db8::2"]
+            .map(|text| faults.note_proxy(now, place(text)))
+            .into();
+        assert_eq!(news, [true, true, false, true, false, false]);
+    }
+
+    #[test]
     fn what_is_kept_is_bounded() {
         let start = Instant::now();
         let mut faults = Faults::default();
@@ -190,8 +210,10 @@ mod tests {
             let now = start + Duration::from_millis(number.into());
             faults.handle_fault(now, Place::new(IpAddr::from(number.to_be_bytes())));
             faults.handle_cause(now, &"x".repeat(number as usize % 200));
+            faults.note_proxy(now, Place::new(IpAddr::from(number.to_be_bytes())));
         }
         assert_eq!((faults.places.len(), faults.causes.len()), (MAX_PLACES, MAX_CAUSES));
+        assert_eq!(faults.proxies.len(), MAX_PLACES);
         assert!(faults.places.contains_key(&place("0.0.19.135")), "the last is there");
         assert!(!faults.places.contains_key(&place("0.0.0.0")), "the first is not");
     }

@@ -36,6 +36,7 @@ use crate::load::Load;
 use crate::media::demux::Demux;
 use crate::media::fault::PeerError;
 use crate::media::negotiation::TrackId;
+use crate::media::packet::MAX_PAYLOAD;
 use crate::media::packet::Packet;
 use crate::media::peer::{Peer, PeerEvent};
 use crate::media::profile::Profile;
@@ -53,6 +54,15 @@ use crate::web::websocket::{self, Message};
 /// Bytes of datagrams that are handed out at a time. Fewer cost more system calls; more leave the processor's
 /// second cache before they are sent, and let the first subscribers of a packet wait for the last.
 const DATAGRAM_BYTES: usize = 128 * 1024;
+
+/// Packets that one turn's datagrams bring at most: the sockets are read in batches of 64.
+const BATCH_PACKETS: usize = 128;
+
+/// The most that the packets take that wait to be given to subscribers, and those that are being given.
+const BATCHES_BYTES: usize = 4 * BATCH_PACKETS * (size_of::<(PeerId, Packet)>() + MAX_PAYLOAD);
+
+/// What one member may have in the queues of work at most: each names a member once, or a room or a track of it.
+const WORK_BYTES: usize = 16 * size_of::<TrackId>() + size_of::<(PeerId, PeerError)>() + 4 * size_of::<PeerEvent>();
 
 /// STUN requests a second from addresses that are nobody's yet, which are verified: each costs an HMAC. More
 /// are dropped, so that a flood takes little of the core; who joins meanwhile asks again.
@@ -190,8 +200,8 @@ pub struct Server {
     publications: Notices,
     /// Who is not let in.
     refusals: Notices,
-    /// Somebody who is no trusted proxy said for whom they ask, and it was told.
-    is_proxy_told: bool,
+    /// Clients that are no trusted proxy and say for whom they ask.
+    proxies: Notices,
     timers: Timers,
     draining: Option<Drain>,
     /// Members whose media is not connected yet.
@@ -313,6 +323,11 @@ struct Queued {
     track: TrackId,
 }
 
+impl Member {
+    /// The most that one takes to be queued in the server's own work, beside what it is sent.
+    const QUEUES_BYTES: usize = 2 * (BATCH_PACKETS * size_of::<Queued>() + WORK_BYTES);
+}
+
 impl Server {
     /// A server with nobody in it. Makes a certificate: some milliseconds.
     pub fn new(now: Instant, setup: Setup) -> Self {
@@ -340,7 +355,7 @@ impl Server {
             leaves: Notices::new(now),
             publications: Notices::new(now),
             refusals: Notices::new(now),
-            is_proxy_told: false,
+            proxies: Notices::new(now),
             timers: Timers::default(),
             draining: None,
             pending_members: 0,

@@ -23,3 +23,8 @@ pub enum Source {
     /// A shared screen or window, picture or sound.
     Screen,
 }
+
+impl Source {
+    /// How many there are.
+    pub const COUNT: usize = Self::Screen as usize + 1;
+}

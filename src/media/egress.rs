@@ -96,7 +96,11 @@ struct Train {
 
 impl Egress {
     /// The most that one takes.
-    pub const MAX_BYTES: usize = size_of::<Self>() + Srtp::MAX_BYTES + History::MAX_BYTES + 2 * DATAGRAM_BYTES + 2 * MAX_LEFT * size_of::<(Route, Instant)>();
+    pub const MAX_BYTES: usize = size_of::<Self>()
+        + Srtp::MAX_BYTES
+        + History::MAX_BYTES
+        + 2 * DATAGRAM_BYTES
+        + 2 * MAX_LEFT * size_of::<(Route, Instant)>();
 
     /// A peer that has just connected.
     pub fn new(now: Instant, srtp: Srtp, route: Route, reporter: u32) -> Self {

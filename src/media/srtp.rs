@@ -78,8 +78,8 @@ pub struct Srtp {
 struct Window {
     /// The number after the highest.
     end: u64,
-    /// Bit n is for `end - 1 - n`.
-    sealed: u128,
+    /// Bit n is for `end - 1 - n`; the halves of a `u128`, which would be aligned to 16 bytes.
+    sealed: [u64; 2],
 }
 
 /// Whether a sequence number may be sealed.
@@ -105,7 +105,7 @@ struct CmSha1 {
 
 impl Srtp {
     /// The most that one takes beside itself.
-    pub const MAX_BYTES: usize = 2 * (MAX_SSRCS + 1).next_power_of_two() * (size_of::<(u32, Window)>() + 1);
+    pub const MAX_BYTES: usize = (MAX_SSRCS * 8 / 7).next_power_of_two() * (size_of::<(u32, Window)>() + 1);
 
     /// Derives the session keys. `None` for a profile that str0m does not offer.
     pub fn new(exported: &Exported) -> Option<Self> {
@@ -256,19 +256,25 @@ impl Srtp {
 impl Window {
     /// Notes a sequence number as sealed, if it may be.
     fn insert(&mut self, seq_no: u64) -> Freshness {
-        if seq_no >= self.end {
+        let [low, high] = self.sealed;
+        if seq_no == self.end {
+            (self.sealed, self.end) = ([low << 1 | 1, high << 1 | low >> 63], seq_no + 1);
+            return Freshness::Fresh;
+        }
+        let sealed = u128::from(high) << 64 | u128::from(low);
+        if seq_no > self.end {
             let ahead = seq_no - self.end + 1;
-            self.sealed = if ahead < WINDOW { self.sealed << ahead | 1 } else { 1 };
-            self.end = seq_no + 1;
+            let sealed = if ahead < WINDOW { sealed << ahead | 1 } else { 1 };
+            (self.sealed, self.end) = ([sealed as u64, (sealed >> 64) as u64], seq_no + 1);
             return Freshness::Fresh;
         }
         let behind = self.end - 1 - seq_no;
         if behind >= WINDOW {
             return Freshness::Unknown;
         }
-        let bit = 1 << behind;
-        let freshness = if self.sealed & bit == 0 { Freshness::Fresh } else { Freshness::Sealed };
-        self.sealed |= bit;
+        let (half, bit) = ((behind / 64) as usize, 1 << (behind % 64));
+        let freshness = if self.sealed[half] & bit == 0 { Freshness::Fresh } else { Freshness::Sealed };
+        self.sealed[half] |= bit;
         freshness
     }
 }

@@ -83,6 +83,11 @@ struct Shown {
 type Claim = (bool, u32, bool, bool, bool, Reverse<usize>);
 
 impl Seats {
+    /// The most that one takes beside itself where there are so many others.
+    pub const fn max_bytes(others: usize) -> usize {
+        2 * others * (size_of::<Seat>() + Source::COUNT * size_of::<Shown>())
+    }
+
     /// Seats that nobody has.
     pub fn new(now: Instant) -> Self {
         let exchanges = Bucket::new(now, EXCHANGES, EXCHANGE_BURST);

@@ -8,8 +8,9 @@ use crate::media::history::History;
 use crate::media::negotiation::MAX_SENDING_LINES;
 use crate::media::peer::Peer;
 use crate::media::sdp;
+use crate::room::seats::Seats;
 use crate::room::{Participant, Room};
-use crate::server::{DATAGRAM_BYTES, Member, pacing};
+use crate::server::{BATCHES_BYTES, DATAGRAM_BYTES, Member, pacing};
 use crate::web::conn::Conn;
 use crate::web::websocket;
 
@@ -40,10 +41,13 @@ impl Bounds {
         let media = History::max_bytes(MAX_SENDING_LINES, limits.max_publish_kbps * 125, limits.max_publish_packets)
             + pacing::held_max_bytes(publishers, limits.max_publish_packets)
             + Peer::max_bytes(tracks);
-        let person = size_of::<Member>() + Participant::max_bytes(MAX_SENDING_LINES, others);
+        let person = size_of::<Member>()
+            + Participant::max_bytes(MAX_SENDING_LINES, others)
+            + Seats::max_bytes(others)
+            + Member::QUEUES_BYTES;
         let participant = (conn + media + person) as u64;
         let room = Room::max_bytes(others + 1, limits.chat_history) as u64;
-        let idle = (OWN_BYTES + Faults::MAX_BYTES + 4 * DATAGRAM_BYTES) as u64;
+        let idle = (OWN_BYTES + Faults::MAX_BYTES + 4 * DATAGRAM_BYTES + BATCHES_BYTES) as u64;
         let participants = limits.max_participants.min(limits.max_conns) as u64;
         let rooms = (limits.max_rooms as u64).min(participants);
         let guests = limits.max_conns as u64 - participants;
@@ -85,6 +89,12 @@ mod tests {
         assert!(bounds(|limits| limits.max_room_size = 10).room < all.room / 9);
         assert!(bounds(|limits| limits.max_participants = 100).total < all.total / 4);
         assert!(bounds(|limits| limits.max_conns = 100).total < all.total / 90);
+        // What a participant is shown of each other one is counted, beside what the other one's media takes.
+        let room_of = |size: usize| {
+            let limits = Limits { max_room_size: size, last_n: 4, ..limits.clone() };
+            Bounds::new(&limits, 0).participant
+        };
+        assert!(room_of(1_000) - room_of(500) >= Seats::max_bytes(500) as u64);
         assert_eq!(all.participants_within(all.idle + 5 * all.participant), 5);
         assert_eq!(all.participants_within(0), 0);
         // The highest limits that can be set overflow nothing.

@@ -79,15 +79,16 @@ impl Server {
         }
     }
 
-    /// Says once if there may be a proxy that is not believed.
+    /// Says once for each network if there may be a proxy in it that is not believed.
     fn look_for_proxy(&mut self, id: ConnId, request: &Request) {
         let entry = self.conns.get(&id).filter(|entry| entry.place.is_some() && !request.forwarded_for.is_empty());
         if let Some(entry) = entry
-            && !std::mem::replace(&mut self.is_proxy_told, true)
+            && self.faults.note_proxy(self.now, Place::new(entry.conn.remote().ip()))
+            && let Some(left_out) = self.proxies.take(self.now)
         {
             warn!(
                 "{} sends X-Forwarded-For and is none of --trusted-proxies (TRUSTED_PROXIES): if it is a proxy of yours, \
-                 name it there, else all of its clients count as one",
+                 name it there, else all of its clients count as one{left_out}",
                 entry.conn.remote().ip()
             );
         }
