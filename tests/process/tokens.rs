@@ -149,3 +149,23 @@ fn the_token_of_the_readme_is_good() {
     let check = |room: &str| get(process.addr(), &format!("/aq_server/check?room={room}&token={}", token.trim()));
     assert_eq!((check("weekly").status, check("daily").status), (200, 401));
 }
+
+/// Composed in one, decomposed in the other, with a soft hyphen somewhere: one room, for the token, the call and the log.
+#[test]
+fn rooms_that_look_alike_are_one() {
+    let process = Process::start_with(&["--addr", "127.0.0.1:0"], &[("TOKEN_SECRET", SECRET)]);
+    let join = |name: &str, query: &str, claim: &str| {
+        let token = token(&with("room", json!(claim)));
+        let url = format!("ws://{}/aq_server/websocket?name={name}&room={query}&token={token}", process.addr());
+        let socket = upgrade(Wire::plain(process.addr()), request(&url, None)).expect("let in");
+        let here = process.addr().ip();
+        Client::new(socket, name, here, here)
+    };
+    let mut ann = join("Ann", "Caf%C3%A9", "Cafe\u{301}");
+    let mut bob = join("Bob", "Ca%C2%ADfe%CC%81", "Caf\u{e9}\u{ad}");
+    run_until(&mut [&mut ann, &mut bob], "both in one room", |clients| clients[0].events("joined").len() == 1);
+    for client in [&ann, &bob] {
+        assert_eq!(client.events("welcome")[0]["room"], "Caf\u{e9}");
+    }
+    process.wait_for_log("\"Caf\u{e9}\"");
+}
