@@ -2,12 +2,13 @@
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use aq_server::config::{Config, ParseError, Secret};
+use aq_server::io::interfaces::Announced;
 use aq_server::io::reactor::Reactor;
 use aq_server::io::tcp::Tcp;
 use aq_server::io::tls::TlsAcceptor;
@@ -73,8 +74,9 @@ fn run(mut config: Config) -> Result<(), String> {
     let udp = bind_udp(config.media_addr, addr.port()).map_err(|error| {
         format!("--media-addr (MEDIA_ADDR) {}: can't bind it on UDP: {}", config.media_addr, why(&error))
     })?;
-    let candidates = candidates(&config, udp.local_addr())
-        .map_err(|error| format!("the network interfaces can't be listed: {error}"))?;
+    let announced = Announced::new(udp.local_addr(), config.public_ips.clone());
+    let candidates =
+        announced.candidates().map_err(|error| format!("the network interfaces can't be listed: {error}"))?;
     if candidates.is_empty() {
         return Err("--media-addr (MEDIA_ADDR): this machine has no address that could be announced; \
                     name one with --public-ip"
@@ -94,8 +96,8 @@ fn run(mut config: Config) -> Result<(), String> {
     }
     // For a person; that nobody reads standard output, or that it is closed, is no reason not to serve.
     std::thread::spawn(move || std::io::stdout().write_all(welcome.as_bytes()));
-    let announced: Vec<_> = candidates.iter().map(ToString::to_string).collect();
-    info!("media on UDP {}, announced as {}", udp.local_addr(), announced.join(" "));
+    let addrs: Vec<_> = candidates.iter().map(ToString::to_string).collect();
+    info!("media on UDP {}, announced as {}", udp.local_addr(), addrs.join(" "));
     match config.token_secret {
         Some(_) => info!("whoever joins needs a token"),
         None => info!("open to everybody who reaches it; --token-secret-file (TOKEN_SECRET_FILE) asks for tokens"),
@@ -106,7 +108,7 @@ fn run(mut config: Config) -> Result<(), String> {
     let now = Instant::now();
     let wall = wall(now);
     let setup = Setup { config, assets, candidates, wall, seed };
-    let mut reactor = Reactor::new(Server::new(now, setup), listener, udp, tls, www)
+    let mut reactor = Reactor::new(Server::new(now, setup), listener, udp, announced, tls, www)
         .map_err(|error| format!("the system refuses what the loop needs: {error}"))?;
     reactor.run().map_err(|error| format!("the loop can't go on: {error}"))
 }
@@ -182,28 +184,4 @@ fn v4_wildcard(addr: SocketAddr, error: &std::io::Error) -> Option<SocketAddr> {
     let no_v6 = matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL));
     let wildcard = addr.is_ipv6() && addr.ip().is_unspecified();
     (no_v6 && wildcard).then(|| SocketAddr::new([0, 0, 0, 0].into(), addr.port()))
-}
-
-/// The addresses that offers announce: those of the interfaces, or the bound one, and the public ones instead or
-/// beside.
-fn candidates(config: &Config, local: SocketAddr) -> std::io::Result<Vec<SocketAddr>> {
-    let own = if local.ip().is_unspecified() {
-        let usable = interfaces::local_addrs()?;
-        usable.into_iter().filter(|ip| local.is_ipv6() || ip.is_ipv4()).collect()
-    } else {
-        vec![local.ip()]
-    };
-    let replaced = |ip: &IpAddr| {
-        let mut public = config.public_ips.iter();
-        public.any(|public| !public.beside && public.addr.is_ipv4() == ip.is_ipv4())
-    };
-    let public = config.public_ips.iter().map(|public| public.addr);
-    let mut announced: Vec<SocketAddr> = Vec::new();
-    for ip in public.chain(own.into_iter().filter(|ip| !replaced(ip))) {
-        let candidate = SocketAddr::new(ip, local.port());
-        if !announced.contains(&candidate) {
-            announced.push(candidate);
-        }
-    }
-    Ok(announced)
 }

@@ -7,6 +7,7 @@
 //! Effects are queued: what ends a peer, what a packet has to do, which peer and which connection has to be
 //! drained. `settle` carries them out in one flat loop. Nothing is called back and nothing recurses.
 
+mod addresses;
 pub mod bounds;
 mod forwarding;
 mod members;
@@ -143,6 +144,11 @@ pub enum Input<'a> {
     Load {
         /// From 0 to 1.
         share: f64,
+    },
+    /// The addresses that offers announce from now on.
+    Addresses {
+        /// All of them.
+        candidates: Vec<SocketAddr>,
     },
     /// Tell everybody and finish.
     Shutdown,
@@ -396,6 +402,7 @@ impl Server {
             Input::Datagram { source, destination, contents } => self.on_datagram(source, destination, contents),
             Input::Timeout => {}
             Input::Load { share } => self.on_load(share),
+            Input::Addresses { candidates } => self.on_addresses(candidates),
             Input::Shutdown => self.on_shutdown(),
         }
     }

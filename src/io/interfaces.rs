@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use if_addrs::Interface;
+
+use crate::config::PublicIp;
 
 /// The kernel's host name, read as a file to need no `unsafe`; without it the machine has addresses only.
 const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
@@ -16,6 +18,46 @@ pub struct LanNames {
     pub host_name: Option<String>,
     /// As [`local_addrs`] gives them.
     pub addrs: Vec<IpAddr>,
+}
+
+/// The addresses that offers announce, as they follow from the interfaces and the settings.
+pub struct Announced {
+    /// What the media socket is bound to.
+    local: SocketAddr,
+    public_ips: Vec<PublicIp>,
+}
+
+impl Announced {
+    /// For a media socket bound to `local`, and the addresses of `--public-ip`.
+    pub fn new(local: SocketAddr, public_ips: Vec<PublicIp>) -> Self {
+        Self { local, public_ips }
+    }
+
+    /// The candidates now: those of the interfaces, or the bound one, and the public ones instead or beside.
+    ///
+    /// # Errors
+    /// Those of [`local_addrs`].
+    pub fn candidates(&self) -> io::Result<Vec<SocketAddr>> {
+        let own = if self.local.ip().is_unspecified() {
+            let usable = local_addrs()?;
+            usable.into_iter().filter(|ip| self.local.is_ipv6() || ip.is_ipv4()).collect()
+        } else {
+            vec![self.local.ip()]
+        };
+        let is_replaced = |ip: &IpAddr| {
+            let mut public = self.public_ips.iter();
+            public.any(|public| !public.beside && public.addr.is_ipv4() == ip.is_ipv4())
+        };
+        let public = self.public_ips.iter().map(|public| public.addr);
+        let mut announced: Vec<SocketAddr> = Vec::new();
+        for ip in public.chain(own.into_iter().filter(|ip| !is_replaced(ip))) {
+            let candidate = SocketAddr::new(ip, self.local.port());
+            if !announced.contains(&candidate) {
+                announced.push(candidate);
+            }
+        }
+        Ok(announced)
+    }
 }
 
 impl LanNames {

@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::id::ConnId;
+use crate::io::interfaces::Announced;
 use crate::io::tcp::{ReadEnd, Tcp};
 use crate::io::tls::{TlsAcceptor, TlsStream};
 use crate::io::udp::{Counters, Udp};
@@ -33,6 +34,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// How often the wall clock and the folder of `--www` are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
+/// How often the interfaces are looked at. Longer leaves a machine whose address changed unreachable, and calls without
+/// the new one before theirs ends (10 s); shorter costs a list of all addresses more often, some 100 us.
+const INTERFACES: Duration = Duration::from_secs(3);
+
 /// How long a closed connection waits to write the `close_notify` of TLS. Shorter lets a slow reader take the end of the
 /// response for a cut; longer holds the descriptor of one that reads nothing.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -46,6 +51,7 @@ pub struct Reactor {
     signals: Signals,
     listener: TcpListener,
     udp: Udp,
+    announced: Announced,
     tls: Option<TlsAcceptor>,
     www: Option<Www>,
     server: Server,
@@ -61,6 +67,9 @@ pub struct Reactor {
     next_accept_warning: Instant,
     udp_readable: bool,
     housekeeping: Instant,
+    next_interfaces: Instant,
+    /// The interfaces could not be listed, and the log says so.
+    is_lost: bool,
     /// Since when, and for how much of the time since then the loop was asleep.
     load_since: Instant,
     asleep: Duration,
@@ -86,6 +95,7 @@ impl Reactor {
         server: Server,
         listener: std::net::TcpListener,
         mut udp: Udp,
+        announced: Announced,
         tls: Option<TlsAcceptor>,
         www: Option<Www>,
     ) -> io::Result<Self> {
@@ -102,6 +112,7 @@ impl Reactor {
             signals,
             listener,
             udp,
+            announced,
             tls,
             www,
             server,
@@ -114,6 +125,8 @@ impl Reactor {
             next_accept_warning: Instant::now(),
             udp_readable: false,
             housekeeping: Instant::now(),
+            next_interfaces: Instant::now(),
+            is_lost: false,
             load_since: Instant::now(),
             asleep: Duration::ZERO,
             buffer: Vec::new(),
@@ -301,10 +314,29 @@ impl Reactor {
         // What a moment without memory has left behind is announced by nobody.
         self.udp_readable = true;
         self.server.set_wall(wall(now));
+        self.look_at_interfaces(now);
         match self.www.as_mut().map(Www::reload) {
             Some(Ok(Some(assets))) => self.server.set_assets(assets),
             Some(Err(error)) => warn!("the folder of --www can't be read, its last state is served: {error}"),
             Some(Ok(None)) | None => {}
+        }
+    }
+
+    /// Follows the addresses of the machine: they come and go with DHCP, dialling in, and cables.
+    fn look_at_interfaces(&mut self, now: Instant) {
+        if now < self.next_interfaces {
+            return;
+        }
+        self.next_interfaces = now + INTERFACES;
+        match self.announced.candidates() {
+            Ok(candidates) => {
+                self.is_lost = false;
+                self.server.handle_input(now, Input::Addresses { candidates });
+            }
+            Err(error) if !std::mem::replace(&mut self.is_lost, true) => {
+                warn!("the network interfaces can't be listed, media stays announced as it is: {error}");
+            }
+            Err(_) => {}
         }
     }
 

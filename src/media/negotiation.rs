@@ -489,6 +489,11 @@ impl Line {
         Self { kind, mid: None, role, answered: false, accepted: false, dead: false }
     }
 
+    /// The answer rejected it for ever.
+    pub fn is_dead(&self) -> bool {
+        self.dead
+    }
+
     /// The source that the peer sends on this line, if it is such a line.
     pub fn publishes(&self) -> Option<Source> {
         match self.role {

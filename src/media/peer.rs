@@ -56,6 +56,10 @@ const MAX_DEAD_LINES: usize = 64;
 /// somebody with many addresses wait for the next check.
 const EARLY_CHECKS: u32 = 8;
 
+/// Addresses of the server that one peer takes in its life. str0m forgets none, so more let a call that outlives that many
+/// changes grow; fewer leave a machine with many interfaces without some.
+const MAX_CANDIDATES: usize = 256;
+
 /// How long ICE may take after an answer that lets media flow.
 const ICE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -73,6 +77,8 @@ const ENGINE_LINE_BYTES: usize = 16 * 1024;
 /// One participant's WebRTC endpoint.
 pub struct Peer {
     rtc: Box<Rtc>,
+    /// The server's addresses that this peer has, or had.
+    candidates: Vec<SocketAddr>,
     /// What its m-lines carry.
     pub negotiation: Negotiation,
     pending: Option<SdpPendingOffer>,
@@ -169,12 +175,10 @@ impl Peer {
     pub fn new(now: Instant, profile: &Profile, allowance: Allowance, simulcast: bool, names: &mut Names) -> Self {
         let creds = IceCreds { ufrag: names.token(12), pass: names.token(26) };
         let (ufrag, password) = (creds.ufrag.clone(), creds.pass.clone());
-        let mut rtc = profile.config().set_local_ice_credentials(creds).build(now);
-        for candidate in profile.candidates() {
-            rtc.add_local_candidate(candidate.clone());
-        }
-        Self {
+        let rtc = profile.config().set_local_ice_credentials(creds).build(now);
+        let mut peer = Self {
             rtc: Box::new(rtc),
+            candidates: Vec::new(),
             negotiation: Negotiation::default(),
             pending: None,
             ufrag,
@@ -196,7 +200,29 @@ impl Peer {
             has_ice: false,
             is_fed: false,
             next_timeout: None,
+        };
+        peer.add_candidates(profile);
+        peer
+    }
+
+    /// Takes the addresses that the server has now. Gives those that the client does not know yet, in the form of RFC 8839
+    /// section 5.1, with the m-line they are for; none before the first offer, which announces them.
+    ///
+    /// Addresses that are gone stay: a cable that is plugged in again brings them back, and taking one out of ICE would
+    /// break a call that only waits for that. The client finds out by itself which pairs work.
+    pub fn add_candidates(&mut self, profile: &Profile) -> Vec<(String, Mid)> {
+        let mid = self.negotiation.lines().iter().filter(|line| !line.is_dead()).find_map(|line| line.mid);
+        let mut added = Vec::new();
+        for candidate in profile.candidates() {
+            if self.candidates.len() >= MAX_CANDIDATES || self.candidates.contains(&candidate.addr()) {
+                continue;
+            }
+            self.candidates.push(candidate.addr());
+            if let (Some(candidate), Some(mid)) = (self.rtc.add_local_candidate(candidate.clone()), mid) {
+                added.push((candidate.to_sdp_string(), mid));
+            }
         }
+        added
     }
 
     /// Builds the offer that carries what has changed, as SDP; `None` if nothing has.

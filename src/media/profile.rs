@@ -101,8 +101,14 @@ impl Profile {
                 format,
             );
         }
-        let candidates = candidates.iter().filter_map(|addr| Candidate::host(*addr, "udp").ok()).collect();
-        Self { config, candidates, extensions: extensions(), wall }
+        let mut profile = Self { config, candidates: Vec::new(), extensions: extensions(), wall };
+        profile.set_candidates(candidates);
+        profile
+    }
+
+    /// Replaces the addresses that offers to new peers announce.
+    pub fn set_candidates(&mut self, candidates: &[SocketAddr]) {
+        self.candidates = candidates.iter().filter_map(|addr| Candidate::host(*addr, "udp").ok()).collect();
     }
 
     /// The settings of one peer.

@@ -33,6 +33,7 @@
 //! | `history` | `{"event":"history","lines":[{"message":"hi","time":"14:30:45","from":"b7","name":"Bob","id":17}]}`: the last chat lines, if there are any |
 //! | `tracks` | `{"event":"tracks","tracks":[{"mid":"0","id":"b7","kind":"video","source":"camera","muted":false}]}`: what each m-line carries; `"own":true` marks lines to send on. Before each offer it describes that offer; without one it says that lines of the last offer carry somebody else from now on, or nobody |
 //! | `offer` | `{"event":"offer","data":"{\"type\":\"offer\",\"sdp\":\"v=0...\"}"}` |
+//! | `candidate` | `{"event":"candidate","data":"{\"candidate\":\"candidate:1 1 udp 1 192.0.2.9 8080 typ host\",\"sdpMid\":\"0\"}"}`: the server has one more address, which later offers announce too; never before the first offer |
 //! | `chat` | `{"event":"chat","message":"hi","time":"14:30:45","from":"b7","name":"Bob","id":18}` |
 //! | `joined`, `left` | `{"event":"joined","id":"b7","name":"Bob"}` |
 //! | `mute` | `{"event":"mute","id":"b7","source":"camera","muted":true}` |
@@ -201,6 +202,11 @@ pub enum ServerMessage<'a> {
         /// `RTCSessionDescriptionInit` as JSON text.
         data: String,
     },
+    /// An address that the server did not have at the first offer.
+    Candidate {
+        /// `RTCIceCandidateInit` as JSON text.
+        data: String,
+    },
     /// A chat line.
     Chat(ChatLine<'a>),
     /// Somebody came.
@@ -362,6 +368,14 @@ struct Description {
     sdp: String,
 }
 
+/// `data` of `candidate`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CandidateInit<'a> {
+    candidate: &'a str,
+    sdp_mid: &'a str,
+}
+
 /// Every field that any client event has; which of them an event needs is said in `parse`.
 #[derive(Deserialize)]
 struct Fields {
@@ -462,6 +476,12 @@ impl ServerMessage<'_> {
         ServerMessage::Error { code, message, retry, id: None, source: None }
     }
 
+    /// A candidate for the m-line `mid`, as browsers take it.
+    pub fn candidate(candidate: &str, mid: &str) -> ServerMessage<'static> {
+        let init = CandidateInit { candidate, sdp_mid: mid };
+        ServerMessage::Candidate { data: serde_json::to_string(&init).expect("a candidate is two strings") }
+    }
+
     /// An offer, as browsers take it.
     pub fn offer(sdp: String) -> ServerMessage<'static> {
         let description = Description { kind: "offer".to_owned(), sdp };
@@ -539,6 +559,7 @@ mod tests {
                 }],
             },
             ServerMessage::offer("v=0...".to_owned()),
+            ServerMessage::candidate("candidate:1 1 udp 1 192.0.2.9 8080 typ host", "0"),
             ServerMessage::Chat(line(18)),
             ServerMessage::Joined { id: "b7", name: "Bob" },
             ServerMessage::Mute { id: "b7", source: Source::Camera, muted: true, by: None },

@@ -12,6 +12,7 @@ mod token;
 mod wire;
 
 mod flags;
+mod interfaces;
 mod logs;
 mod media;
 mod nginx;

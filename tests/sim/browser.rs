@@ -46,6 +46,8 @@ pub struct Browser {
     pub tag: u32,
     pub habits: Habits,
     pub page: Page,
+    /// How many of the page's candidates were taken up.
+    candidates: usize,
     pub publications: BTreeMap<Source, Publication>,
     /// By SSRC.
     pub streams: BTreeMap<u32, Stream>,
@@ -120,6 +122,7 @@ impl Browser {
             room: room.to_owned(),
             tag,
             page: Page::default(),
+            candidates: 0,
             publications,
             streams: BTreeMap::new(),
             watched: BTreeMap::new(),
@@ -154,6 +157,11 @@ impl Browser {
                     if let Some(offer) = self.page.handle_text(now, &text) {
                         self.on_offer(now, offer);
                     }
+                    for candidate in &self.page.candidates[self.candidates..] {
+                        let candidate = Candidate::from_sdp_string(candidate).expect("a candidate");
+                        self.rtc.as_mut().expect("it is there").add_remote_candidate(candidate);
+                    }
+                    self.candidates = self.page.candidates.len();
                     self.switch_layers();
                 }
                 websocket::Event::Refused(code, text) | websocket::Event::Closed(code, text) => {

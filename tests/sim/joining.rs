@@ -116,3 +116,35 @@ fn every_announced_address_works_and_answers_from_itself() {
     sim.run(secs(3));
     sim.assert_complete("main");
 }
+
+/// DHCP, dialling in, a boot before the network is up.
+#[test]
+fn addresses_that_change_are_announced_to_all() {
+    let [old, new, beside] = ["192.0.2.1:8080", "192.0.2.9:8080", "[2001:db8::1]:8080"].map(addr);
+    let mut sim = Sim::with(World { candidates: vec![old], ..World::new(7) });
+    sim.join("ann");
+    sim.join("bob");
+    sim.run(secs(3));
+    sim.assert_complete("main");
+    // The same again is nothing new.
+    sim.move_server(&[old]);
+    sim.run(secs(1));
+    sim.move_server(&[new, beside]);
+    for round in 0..2 {
+        sim.run(secs(1));
+        for name in ["ann", "bob"] {
+            let candidates = &sim.browser(name).page.candidates;
+            assert!(candidates.len() == 2 && candidates[0].contains("192.0.2.9 8080 typ host"), "{candidates:?}");
+            assert!(sim.browser(name).is_live(), "{name} in round {round}");
+        }
+        // None again is kept: there is nothing else to announce.
+        sim.move_server(&[]);
+        sim.move_server(&[new, beside]);
+    }
+    sim.join("cat");
+    // The call goes on as soon as the others give up the old address.
+    sim.run(secs(30));
+    sim.assert_complete("main");
+    assert!(sim.sees("ann", "cat") && sim.hears("cat", "bob"));
+    assert!(sim.browser("cat").page.candidates.is_empty(), "the first offer has them");
+}

@@ -45,6 +45,8 @@ pub struct Page {
     pub left: Vec<(Instant, String, String)>,
     /// Offers that came.
     pub offers: u32,
+    /// Those that came in events, in the form of RFC 8839.
+    pub candidates: Vec<String>,
     /// Times that `tracks` came without one.
     pub exchanges: u32,
     /// The last message was `tracks`.
@@ -103,7 +105,12 @@ impl Page {
             }
             "tracks" => self.on_tracks(now, &message),
             "offer" => return Some(self.on_offer(&message)),
-            "candidate" => assert!(self.offers > 0, "a candidate before the first offer: browsers reject it"),
+            "candidate" => {
+                assert!(self.offers > 0, "a candidate before the first offer: browsers reject it");
+                let init: Value = serde_json::from_str(&text_of(&message, "data")).expect("JSON");
+                assert!(init["sdpMid"].is_string(), "it names the m-line");
+                self.candidates.push(text_of(&init, "candidate"));
+            }
             "chat" => self.on_chat(&message),
             "mute" => self.mutes.push(message),
             "lock" => {

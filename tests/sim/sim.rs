@@ -81,6 +81,8 @@ pub struct Sim {
     pub rate: Rate,
     /// The server's own addresses.
     pub candidates: Vec<SocketAddr>,
+    /// Addresses that the server had once.
+    left_addrs: Vec<SocketAddr>,
     /// The path of browsers that join.
     pub path: Path,
     /// The proxy in front of the server.
@@ -208,6 +210,7 @@ impl Sim {
             tap: Tap::default(),
             rate: world.rate,
             candidates: world.candidates,
+            left_addrs: Vec::new(),
             path: world.path,
             proxy: None,
             switch_drift: SWITCH_DRIFT,
@@ -260,6 +263,14 @@ impl Sim {
         self.push_up(tag, Kind::Accepted { tag });
         self.collect(tag);
         tag
+    }
+
+    /// The server's machine gets these addresses and no longer has others.
+    pub fn move_server(&mut self, candidates: &[SocketAddr]) {
+        let left = std::mem::replace(&mut self.candidates, candidates.to_vec());
+        self.left_addrs.extend(left);
+        self.left_addrs.retain(|addr| !candidates.contains(addr));
+        self.give(Input::Addresses { candidates: candidates.to_vec() });
     }
 
     /// A valid check of one browser comes from another's address.
@@ -489,6 +500,8 @@ impl Sim {
                 self.give(Input::Gone { conn: conn(tag) });
             }
             Kind::UpBytes { .. } | Kind::UpEof { .. } | Kind::UpGone { .. } => return false,
+            // The server is no longer there.
+            Kind::UpDatagram { destination, .. } if self.left_addrs.contains(&destination) => {}
             Kind::UpDatagram { source, destination, contents } => {
                 self.tap.handle_ingress(self.now, source, destination, &contents);
                 self.give(Input::Datagram { source, destination, contents: &contents });

@@ -41,6 +41,7 @@ impl Trace {
             }
             Input::Timeout => self.note(at, "timeout", 0, &[]),
             Input::Load { share } => self.note(at, "load", 0, &share.to_be_bytes()),
+            Input::Addresses { candidates } => self.note(at, "addresses", candidates.len() as u64, &[]),
             Input::Shutdown => self.note(at, "shutdown", 0, &[]),
         }
     }

@@ -1,0 +1,42 @@
+//! The addresses of this machine change while calls go on.
+
+use std::net::SocketAddr;
+
+use log::info;
+
+use super::Server;
+use crate::id::PeerId;
+use crate::web::signal::ServerMessage;
+
+impl Server {
+    /// Announces these addresses from now on: new peers get them in their first offer, the others as `candidate` events and
+    /// in their next offer. Work for each participant, at a change of the machine's interfaces only.
+    pub(super) fn on_addresses(&mut self, candidates: Vec<SocketAddr>) {
+        // Without any nobody could be told a new one: the last that were there may come back.
+        if candidates.is_empty() || candidates == self.candidates {
+            return;
+        }
+        let list = |addrs: &[SocketAddr]| addrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        info!(
+            "addresses of this machine changed: media announced as {}, was {}",
+            list(&candidates),
+            list(&self.candidates)
+        );
+        self.profile.set_candidates(&candidates);
+        self.candidates = candidates;
+        let ids: Vec<PeerId> = self.member_ids().collect();
+        for id in ids {
+            self.add_candidates(id);
+        }
+    }
+
+    fn add_candidates(&mut self, id: PeerId) {
+        let Some(member) = self.slots.get_mut(id.slot as usize).and_then(|slot| slot.member.as_deref_mut()) else {
+            return;
+        };
+        for (candidate, mid) in member.peer.add_candidates(&self.profile) {
+            self.send(id, &ServerMessage::candidate(&candidate, &mid));
+        }
+        self.mark_dirty(id);
+    }
+}
