@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
+use rustc_hash::FxHashMap;
 
 /// Bits of an IPv6 address that stand for one place: who has a network has all that it could have (RFC 6177 section 2).
 /// Fewer take many people for one, more let one person be many.
@@ -37,6 +38,32 @@ impl Place {
             addr = parse(heard.next()?)?.to_canonical();
         }
         Some(Self::new(addr))
+    }
+}
+
+/// How many of something each place has. A place with none takes no memory.
+#[derive(Debug, Default)]
+pub struct Tally(FxHashMap<Place, usize>);
+
+impl Tally {
+    /// How many this place has.
+    pub fn of(&self, place: Place) -> usize {
+        self.0.get(&place).copied().unwrap_or_default()
+    }
+
+    /// One more.
+    pub fn add(&mut self, place: Place) {
+        *self.0.entry(place).or_default() += 1;
+    }
+
+    /// One less.
+    pub fn remove(&mut self, place: Place) {
+        if let Some(count) = self.0.get_mut(&place) {
+            *count -= 1;
+            if *count == 0 {
+                self.0.remove(&place);
+            }
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod members;
 mod moderation;
 mod offers;
 mod pacing;
+mod presence;
 mod quality;
 mod requests;
 mod seating;
@@ -42,7 +43,7 @@ use crate::media::packet::Packet;
 use crate::media::peer::{Peer, PeerEvent};
 use crate::media::profile::Profile;
 use crate::notices::Notices;
-use crate::place::Place;
+use crate::place::{Place, Tally};
 use crate::room::seats::Seats;
 use crate::room::{Participant, Room};
 use crate::stats::Stats;
@@ -190,7 +191,11 @@ pub struct Server {
     stats: Stats,
 
     conns: BTreeMap<ConnId, Entry>,
-    conns_by_place: FxHashMap<Place, usize>,
+    conns_by_place: Tally,
+    /// Participants whose connection is gone, and who may return.
+    absent_by_place: Tally,
+    /// Participants who have a connection and no media.
+    medialess_by_place: Tally,
     slots: Vec<Slot>,
     free_slots: Vec<u32>,
     rooms: BTreeMap<String, Room>,
@@ -293,7 +298,14 @@ struct Member {
     /// What the token says.
     grant: Grant,
     conn: ConnId,
+    /// The network that it counts for.
+    place: Option<Place>,
+    /// It has sent a message: so it is welcomed, and knows the secret to return with.
+    has_spoken: bool,
+    /// Its connection is gone: until when it may return.
+    absent_until: Option<Instant>,
     peer: Peer,
+    transport: Transport,
     /// Whose tracks this member is sent.
     seats: Seats,
     /// What of the batch goes to this member.
@@ -309,6 +321,19 @@ struct Member {
     allocation_queued: bool,
     messages: Bucket,
     strikes: Bucket,
+}
+
+/// How the transport of a participant's media fares.
+#[derive(Clone, Copy, Debug)]
+struct Transport {
+    /// The client makes a new `RTCPeerConnection` for a fresh transport on the same WebSocket.
+    can_renew: bool,
+    /// It has never been connected, and counts towards `--max-pending`.
+    is_pending: bool,
+    /// It was connected, or failed to connect, and is not connected now: the room was told.
+    is_lost: bool,
+    /// Fresh transports offered since the last one that connected.
+    attempts: u32,
 }
 
 /// A packet that waits for its turn on the subscriber's path; it is kept in its track's history.
@@ -349,7 +374,9 @@ impl Server {
             now,
             stats: Stats::default(),
             conns: BTreeMap::new(),
-            conns_by_place: FxHashMap::default(),
+            conns_by_place: Tally::default(),
+            absent_by_place: Tally::default(),
+            medialess_by_place: Tally::default(),
             slots: Vec::new(),
             free_slots: Vec::new(),
             rooms: BTreeMap::new(),
@@ -517,6 +544,7 @@ impl Server {
             }
             Waiter::Pace(peer) => self.receivers.push_back(peer),
             Waiter::Seats(peer) => self.seat_member(peer),
+            Waiter::Return(peer) => self.leave(peer, "it did not return"),
             Waiter::Server => self.on_drained(),
         }
     }
@@ -541,7 +569,7 @@ impl Server {
 
     /// There are as many connections from this place as there may be.
     fn is_crowded(&self, place: Place) -> bool {
-        self.conns_by_place.get(&place).is_some_and(|count| *count >= self.config.limits.max_conns_per_addr)
+        self.conns_by_place.of(place) >= self.config.limits.max_conns_per_addr
     }
 
     /// Half of the connections that there may be are there, in all or where this one is: the others are for those who come
@@ -549,7 +577,7 @@ impl Server {
     fn is_filling(&self, id: ConnId) -> bool {
         let limits = &self.config.limits;
         let place = self.conns.get(&id).and_then(|entry| entry.place);
-        let same_place = place.and_then(|place| self.conns_by_place.get(&place)).copied().unwrap_or(0);
+        let same_place = place.map_or(0, |place| self.conns_by_place.of(place));
         2 * same_place > limits.max_conns_per_addr || 2 * self.conns.len() > limits.max_conns
     }
 
@@ -559,14 +587,14 @@ impl Server {
             && entry.place.is_none()
         {
             entry.place = Some(place);
-            *self.conns_by_place.entry(place).or_default() += 1;
+            self.conns_by_place.add(place);
         }
     }
 
     /// The socket is gone, and with it whatever was still to be written.
     fn on_gone(&mut self, id: ConnId) {
         if let Some(member) = self.forget_conn(id) {
-            self.leave(member, "connection lost");
+            self.on_disconnected(member, "connection lost");
         }
     }
 
@@ -634,7 +662,7 @@ impl Server {
         if entry.conn.is_closed() {
             self.outputs.push_back(Output::Close { conn: id });
             if let Some(member) = self.forget_conn(id) {
-                self.leave(member, "connection closed");
+                self.on_disconnected(member, "connection closed");
             }
         } else if let Some(deadline) = entry.conn.next_timeout() {
             self.timers.set(Waiter::Conn(id), deadline);
@@ -647,20 +675,15 @@ impl Server {
         debug!("conn {}: closed: {reason}", id.0);
         let member = self.conns.get_mut(&id).and_then(|entry| entry.member.take());
         if let Some(member) = member {
-            self.leave(member, reason);
+            self.on_disconnected(member, reason);
         }
     }
 
     fn forget_conn(&mut self, id: ConnId) -> Option<PeerId> {
         let entry = self.conns.remove(&id)?;
         self.timers.cancel(Waiter::Conn(id));
-        if let Some(place) = entry.place
-            && let Some(count) = self.conns_by_place.get_mut(&place)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.conns_by_place.remove(&place);
-            }
+        if let Some(place) = entry.place {
+            self.conns_by_place.remove(place);
         }
         entry.member
     }

@@ -22,6 +22,8 @@ pub enum Waiter {
     Pace(PeerId),
     /// Somebody who may get another's seat at a subscriber.
     Seats(PeerId),
+    /// A participant whose connection is gone: the end of the time to return.
+    Return(PeerId),
     /// The server itself: the end of a drain.
     Server,
 }

@@ -135,6 +135,11 @@ impl PeerError {
         }
     }
 
+    /// Whether only this transport ended: a fresh one may connect.
+    pub fn is_transport(&self) -> bool {
+        matches!(self, Self::MediaTimeout(_) | Self::Closed | Self::UsedUp)
+    }
+
     /// The stable code that the peer is told.
     pub fn code(&self) -> &'static str {
         match self {

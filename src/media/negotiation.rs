@@ -159,6 +159,8 @@ pub struct Negotiation {
     changed_at: Option<Instant>,
     /// Lines carry something else without an offer.
     has_exchanged: bool,
+    /// No offer is due before.
+    held_until: Option<Instant>,
 }
 
 impl Negotiation {
@@ -269,6 +271,11 @@ impl Negotiation {
         std::mem::take(&mut self.has_exchanged)
     }
 
+    /// Lets no offer be due before `until`.
+    pub fn hold(&mut self, until: Instant) {
+        self.held_until = Some(until);
+    }
+
     /// When the next offer should be built; `None` if nothing changed or an offer is out.
     pub fn offer_due(&self) -> Option<Instant> {
         if self.pending_since.is_some() {
@@ -276,7 +283,7 @@ impl Negotiation {
         }
         // Nobody waits for the first offer.
         let debounce = if self.lines.iter().all(|line| line.mid.is_none()) { Duration::ZERO } else { DEBOUNCE };
-        self.changed_at.map(|changed| changed + debounce)
+        self.changed_at.map(|changed| self.held_until.map_or(changed + debounce, |held| held.max(changed + debounce)))
     }
 
     /// When the answer that is awaited is too late.
@@ -372,6 +379,12 @@ impl Negotiation {
             self.touch(now);
         }
         agreed
+    }
+
+    /// What the peer has agreed to send, each with its mid.
+    pub fn publications(&self) -> impl Iterator<Item = (Mid, MediaKind, Source)> {
+        let sending = self.lines.iter().filter(|line| line.is_sending());
+        sending.filter_map(|line| Some((line.mid?, line.kind, line.publishes()?)))
     }
 
     /// All lines, in the order of the SDP.

@@ -161,6 +161,11 @@ pub enum PeerEvent {
     },
     /// ICE and DTLS are up.
     Connected,
+    /// ICE consent was lost after that (RFC 7675), or came back.
+    Consent {
+        /// Whether it is there now.
+        is_held: bool,
+    },
 }
 
 impl Peer {
@@ -480,6 +485,15 @@ impl Peer {
                     self.on_connected(now)?;
                     events.push(PeerEvent::Connected);
                 }
+                Output::Event(Event::IceConnectionStateChange(state)) => {
+                    let before = self.phase;
+                    self.on_ice_state(now, state);
+                    if let (Phase::Connected, Phase::Lost { .. }) | (Phase::Lost { .. }, Phase::Connected) =
+                        (before, self.phase)
+                    {
+                        events.push(PeerEvent::Consent { is_held: self.is_connected() });
+                    }
+                }
                 Output::Event(Event::Closed) => return Err(PeerError::Closed),
                 Output::Event(event) => events.extend(self.on_event(now, event).map(PeerEvent::Packet)),
             }
@@ -511,9 +525,14 @@ impl Peer {
         self.phase == Phase::Connected
     }
 
-    /// Whether media flowed at some time.
-    pub fn was_connected(&self) -> bool {
-        matches!(self.phase, Phase::Connected | Phase::Lost { .. })
+    /// Whether no answer has come yet that lets media flow.
+    pub fn is_new(&self) -> bool {
+        self.phase == Phase::Signaling
+    }
+
+    /// Whether it can send a camera in simulcast layers.
+    pub fn has_simulcast(&self) -> bool {
+        self.simulcast
     }
 
     /// m-lines in the latest offer.
@@ -633,10 +652,6 @@ impl Peer {
                 let stream = self.incoming.iter_mut().find(|stream| stream.ssrc == info.ssrc)?;
                 stream.report = Some(Report { ntp: info.ntp_time, timestamp: info.rtp_time.numer() as u32 });
                 self.clock.handle_report(feedback.received_at, info.ntp_time);
-                None
-            }
-            Event::IceConnectionStateChange(state) => {
-                self.on_ice_state(now, state);
                 None
             }
             _ => None,

@@ -334,6 +334,7 @@ impl Server {
                 }
                 PeerEvent::Lost { line, sent } => self.resend(id, line, sent),
                 PeerEvent::Connected => self.on_connected(id),
+                PeerEvent::Consent { is_held } => self.on_consent(id, is_held),
             }
         }
         self.peer_events = events;
@@ -352,7 +353,7 @@ impl Server {
 
     /// Media can flow: whoever sends something to this member is asked for a picture.
     fn on_connected(&mut self, id: PeerId) {
-        self.pending_members -= 1;
+        self.on_media(id);
         debug!("{id}: media is connected");
         let Some(member) = self.member(id) else {
             return;

@@ -7,7 +7,7 @@ use log::{Level, debug, error, info, log, warn};
 use str0m::media::MediaKind;
 
 use super::requests::Admission;
-use super::{Member, Server};
+use super::{Member, Server, Transport};
 use crate::bucket::Bucket;
 use crate::id::{ConnId, PeerId};
 use crate::media::allowance::Allowance;
@@ -19,7 +19,8 @@ use crate::room::{CHAT_BYTES, Participant, Room};
 use crate::text::NAME_CHARS;
 use crate::timers::Waiter;
 use crate::track::{Kind, Source};
-use crate::web::signal::{self, BadMessage, ClientMessage, ServerMessage};
+use crate::web::signal::{self, BadMessage, ClientMessage, MediaState, ServerMessage};
+use crate::web::token::Grant;
 use crate::web::websocket::encode_text;
 
 /// Signaling messages a second that one member may send, and how many at once.
@@ -35,6 +36,7 @@ const RESUME_CHARS: usize = 26;
 const ID_CHARS: usize = 10;
 
 /// WebSocket close codes (RFC 6455 section 7.4.1).
+pub(super) const NORMAL: u16 = 1000;
 const GOING_AWAY: u16 = 1001;
 const POLICY: u16 = 1008;
 
@@ -46,7 +48,7 @@ impl Server {
     pub(super) fn join(&mut self, conn: ConnId, admission: Admission) {
         let now = self.now;
         let old = admission.replaces.and_then(|old| self.replace(old));
-        let resumed = old.is_some();
+        let (resumed, is_lost) = (old.is_some(), old.as_ref().is_some_and(|old| old.transport.is_lost));
         let mut participant = Participant::new(
             now,
             self.names.token(ID_CHARS),
@@ -54,23 +56,25 @@ impl Server {
             self.names.token(RESUME_CHARS),
             admission.room.clone(),
         );
-        if let Some(old) = old {
+        if let Some(Member { participant: old, .. }) = old {
             participant.id = old.id;
             participant.name = old.name;
+            // The client may not have learnt another before the connection breaks again.
+            participant.resume = old.resume;
             participant.muted = old.muted;
             participant.is_silenced = old.is_silenced;
         }
-        let mut peer = Peer::new(now, &self.profile, self.allowance(), admission.simulcast, &mut self.names);
-        if admission.grant.rights.publish {
-            peer.negotiation.publish(now, MediaKind::Audio, Source::Microphone);
-            peer.negotiation.publish(now, MediaKind::Video, Source::Camera);
-        }
+        let peer = self.new_peer(admission.simulcast, &admission.grant);
         let others: Vec<PeerId> = self.others(&admission.room).collect();
         let id = self.insert(Member {
             participant,
             grant: admission.grant,
             conn,
+            place: admission.place,
+            has_spoken: resumed,
+            absent_until: None,
             peer,
+            transport: Transport { can_renew: admission.can_renew, is_pending: true, is_lost, attempts: 0 },
             seats: Seats::new(now),
             queue: Vec::new(),
             held: VecDeque::new(),
@@ -89,16 +93,10 @@ impl Server {
         self.with_conn(conn, |now, conn| conn.upgrade(now));
         self.greet(id, &others);
         let room = self.rooms.entry(admission.room.clone()).or_default();
-        room.join(id);
         if let Some(secret) = admission.returns {
             room.take_returning(&secret);
         }
-        for other in others.into_iter().filter(|_| resumed) {
-            if let (Some(other), Some(old)) = (self.member_mut(other), admission.replaces) {
-                other.seats.replace(old, id);
-            }
-        }
-        self.seat_member(id);
+        self.enter(id, admission.replaces.filter(|_| resumed));
         let member = self.member(id).expect("inserted above");
         let (name, who) = (member.participant.name.clone(), member.participant.id.clone());
         if let Some(left_out) = self.joins.take(self.now) {
@@ -111,6 +109,32 @@ impl Server {
         self.schedule(id);
     }
 
+    /// A peer whose first offer asks for a microphone and a camera, if the token grants them.
+    pub(super) fn new_peer(&mut self, simulcast: bool, grant: &Grant) -> Peer {
+        let now = self.now;
+        let mut peer = Peer::new(now, &self.profile, self.allowance(), simulcast, &mut self.names);
+        if grant.rights.publish {
+            peer.negotiation.publish(now, MediaKind::Audio, Source::Microphone);
+            peer.negotiation.publish(now, MediaKind::Video, Source::Camera);
+        }
+        peer
+    }
+
+    /// Puts a member into its room. The others keep the seats that they gave to `old`, its predecessor.
+    pub(super) fn enter(&mut self, id: PeerId, old: Option<PeerId>) {
+        let Some(name) = self.member(id).map(|member| member.participant.room.clone()) else {
+            return;
+        };
+        let others: Vec<PeerId> = self.others(&name).collect();
+        self.rooms.entry(name).or_default().join(id);
+        for other in others {
+            if let (Some(other), Some(old)) = (self.member_mut(other), old) {
+                other.seats.replace(old, id);
+            }
+        }
+        self.seat_member(id);
+    }
+
     /// What one peer may send.
     fn allowance(&self) -> Allowance {
         let limits = &self.config.limits;
@@ -119,7 +143,7 @@ impl Server {
 
     /// Takes somebody out, whatever the cause, and tells the others.
     pub(super) fn leave(&mut self, id: PeerId, reason: &str) {
-        let Some(participant) = self.remove(id) else {
+        let Some(Member { participant, .. }) = self.remove(id) else {
             return;
         };
         if let Some(room) = self.rooms.get_mut(&participant.room) {
@@ -163,6 +187,9 @@ impl Server {
             warn!("nobody new comes in from {place} for a while: too many faults, the last: {}", error.code());
         }
         let code = error.code();
+        if self.can_renew(id) && error.is_transport() {
+            return self.renew(id, code);
+        }
         let retry = !matches!(error, PeerError::BadAnswer(_) | PeerError::UnexpectedAnswer);
         self.dismiss(id, code, error.message(), retry);
     }
@@ -200,6 +227,7 @@ impl Server {
         let Some(member) = self.member_mut(id) else {
             return;
         };
+        member.has_spoken = true;
         if !matches!(message, Ok(ClientMessage::Chat { .. })) && !member.messages.take(now) {
             return self.strike(id, "too-fast", "Too many messages: 10 a second are allowed.");
         }
@@ -212,6 +240,8 @@ impl Server {
             Ok(ClientMessage::Unpublish { kind, source, mid }) => self.on_unpublish(id, kind, source, mid),
             Ok(ClientMessage::View { views }) => self.on_view(id, &views),
             Ok(ClientMessage::Mute { source, muted }) => self.on_mute(id, source, muted),
+            Ok(ClientMessage::Leave) => self.on_leave(id),
+            Ok(ClientMessage::Renew) => self.on_renew(id),
             Ok(ClientMessage::Moderate(moderation)) => self.on_moderate(id, &moderation),
             Err(BadMessage::Malformed(why)) => {
                 self.strike(id, "bad-message", &format!("This message could not be read: {why}"));
@@ -343,11 +373,19 @@ impl Server {
             entry.member = None;
         }
         self.with_conn(conn, |now, conn| conn.close(now, POLICY, code));
-        self.leave(id, code);
+        if retry {
+            // It is asked to come back, and stays in the room until it does; its peer can't be used any more.
+            if let Some(id) = self.reset(id, Duration::ZERO) {
+                self.set_lost(id, true);
+                self.on_disconnected(id, code);
+            }
+        } else {
+            self.leave(id, code);
+        }
     }
 
     /// Ends a member whose place is taken by a new connection of the same person.
-    fn replace(&mut self, id: PeerId) -> Option<Participant> {
+    fn replace(&mut self, id: PeerId) -> Option<Member> {
         let conn = self.member(id)?.conn;
         let message = "This call goes on in another window or connection.";
         self.send(id, &ServerMessage::error("replaced", message, false));
@@ -368,6 +406,7 @@ impl Server {
             id: &other.participant.id,
             name: &other.participant.name,
             muted: &other.participant.muted,
+            media: other.transport.is_lost.then_some(MediaState::Lost),
         });
         let welcome = ServerMessage::Welcome {
             id: &own.id,
@@ -414,7 +453,7 @@ impl Server {
         }
     }
 
-    fn insert(&mut self, member: Member) -> PeerId {
+    pub(super) fn insert(&mut self, member: Member) -> PeerId {
         let slot = self.free_slots.pop().unwrap_or_else(|| {
             self.slots.push(super::Slot::default());
             self.slots.len() as u32 - 1
@@ -423,13 +462,20 @@ impl Server {
         let id = PeerId { slot, generation: place.generation };
         self.demux.insert_ufrag(member.peer.ufrag(), id);
         self.resumes.insert(member.participant.resume.clone(), id);
-        self.pending_members += 1;
+        self.pending_members += usize::from(member.transport.is_pending);
+        if let Some(until) = member.absent_until {
+            member.place.into_iter().for_each(|place| self.absent_by_place.add(place));
+            self.timers.set(Waiter::Return(id), until);
+        }
+        if member.transport.is_lost {
+            member.place.into_iter().for_each(|place| self.medialess_by_place.add(place));
+        }
         place.member = Some(Box::new(member));
         id
     }
 
     /// Takes a member out of everything that names it; its room stays.
-    fn remove(&mut self, id: PeerId) -> Option<Participant> {
+    pub(super) fn remove(&mut self, id: PeerId) -> Option<Member> {
         self.member(id)?;
         for (track, _) in self.tracks_of(id) {
             self.end_track(track);
@@ -439,7 +485,13 @@ impl Server {
         slot.generation = slot.generation.wrapping_add(1);
         self.free_slots.push(id.slot);
         self.resumes.remove(&member.participant.resume);
-        self.pending_members -= usize::from(!member.peer.was_connected());
+        self.pending_members -= usize::from(member.transport.is_pending);
+        if let Some(place) = member.place.filter(|_| member.absent_until.is_some()) {
+            self.absent_by_place.remove(place);
+        }
+        if let Some(place) = member.place.filter(|_| member.transport.is_lost) {
+            self.medialess_by_place.remove(place);
+        }
         self.demux.remove_ufrag(member.peer.ufrag());
         for address in member.peer.sending.addresses.iter() {
             self.demux.remove_address(address, id);
@@ -447,6 +499,7 @@ impl Server {
         self.timers.cancel(Waiter::Peer(id));
         self.timers.cancel(Waiter::Pace(id));
         self.timers.cancel(Waiter::Seats(id));
+        self.timers.cancel(Waiter::Return(id));
         let name = &member.participant.room;
         if let Some(room) = self.rooms.get_mut(name) {
             room.leave(id);
@@ -457,7 +510,7 @@ impl Server {
                 track.subscribers.retain(|subscriber| subscriber.peer != id);
             }
         }
-        Some(member.participant)
+        Some(member)
     }
 }
 

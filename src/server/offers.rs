@@ -13,7 +13,7 @@ use crate::media::sdp;
 use crate::room::Track;
 use crate::timers::Waiter;
 use crate::track::{Kind, Source};
-use crate::web::signal::{self, ServerMessage};
+use crate::web::signal::{self, MediaState, ServerMessage};
 
 impl Server {
     /// The member's next offer is due: builds it, if nothing else came up meanwhile.
@@ -29,6 +29,7 @@ impl Server {
         if member.peer.negotiation.is_pending() {
             return;
         }
+        let is_first = member.peer.offered_lines() == 0;
         let offer = match guarded(Site::Offer, || member.peer.build_offer(now, names)) {
             Ok(Some(offer)) => offer,
             Ok(None) => return self.schedule(id),
@@ -36,10 +37,18 @@ impl Server {
         };
         self.stats.offers += 1;
         let (conn, lines) = (member.conn, member.peer.offered_lines());
+        let is_fresh = is_first && self.member(id).is_some_and(|member| member.transport.attempts > 0);
+        let fresh = is_fresh.then(|| {
+            let state = MediaState::Connecting;
+            ServerMessage::Media { id: None, state, fresh: true, reason: None, retry_ms: None }.to_json()
+        });
         let tracks = self.described_tracks(id).to_json();
         let offer = ServerMessage::offer(offer).to_json();
         self.with_conn(conn, |now, conn| {
             conn.set_message_limit(sdp::message_limit(lines));
+            if let Some(fresh) = fresh {
+                conn.send_text(now, &fresh);
+            }
             conn.send_text(now, &tracks);
             conn.send_text(now, &offer);
         });
@@ -141,12 +150,13 @@ impl Server {
         }
     }
 
-    fn start_track(&mut self, id: PeerId, mid: Mid, kind: MediaKind, source: Source) {
+    pub(super) fn start_track(&mut self, id: PeerId, mid: Mid, kind: MediaKind, source: Source) {
         let now = self.now;
         let Some(member) = self.member_mut(id) else {
             return;
         };
-        if member.participant.track(mid).is_some() {
+        // Without media nothing would come: nobody needs an offer for it until then.
+        if member.participant.track(mid).is_some() || member.transport.is_lost {
             return;
         }
         let published = match kind {

@@ -27,6 +27,8 @@ pub(super) struct Admission {
     pub(super) grant: Grant,
     /// The client can send simulcast layers.
     pub(super) simulcast: bool,
+    /// The client takes a fresh transport on the same WebSocket.
+    pub(super) can_renew: bool,
     /// Where they are, if that is known.
     pub(super) place: Option<Place>,
     /// The member whom this one replaces.
@@ -174,9 +176,10 @@ impl Server {
             .and_then(|secret| self.resumes.get(secret).copied())
             .filter(|peer| self.member(*peer).is_some_and(is_same));
         let simulcast = request.param("simulcast") == Some("1");
+        let can_renew = request.param("renew") == Some("1");
         let returns = resume.filter(|secret| there.is_some_and(|there| there.is_returning(secret))).map(str::to_owned);
         let place = self.place(id, request);
-        let admission = Admission { room, name, grant, simulcast, place, replaces, returns };
+        let admission = Admission { room, name, grant, simulcast, can_renew, place, replaces, returns };
         if replaces.is_some() {
             return Ok(admission);
         }
@@ -202,7 +205,10 @@ impl Server {
                 refuse(503, "room-full", "This room is full.")
             }
             None if self.rooms.len() >= limits.max_rooms => refuse(503, "server-full", "The server has no room left."),
-            _ if self.resumes.len() >= limits.max_participants => refuse(503, "server-full", "The server is full."),
+            // A participant whose connection is gone counts as well: `Bounds` adds up what all of them take.
+            _ if self.resumes.len() >= limits.max_participants.min(limits.max_conns) => {
+                refuse(503, "server-full", "The server is full.")
+            }
             _ if self.pending_members >= limits.max_pending => {
                 refuse(503, "server-busy", "Too many people are joining right now.")
             }

@@ -3,7 +3,7 @@
 //! The server always offers, the client answers. A client that knows only `offer`, `answer`, `candidate` and
 //! `chat` works; it ignores the rest. The WebSocket is at `{prefix}/websocket` (alias `{prefix}/ws`), with the
 //! query parameters `room` (default `default`), `name` (alias `username`), `resume`, `token` where the server asks for
-//! one (see [`token`](crate::web::token)), and `simulcast=1` from a client that can send a camera in layers, and attaches
+//! one (see [`token`](crate::web::token)), `renew=1` from a client that takes fresh transports (see `media`), and `simulcast=1` from a client that can send a camera in layers, and attaches
 //! it to the line that is offered for it. A refusal comes as HTTP status and the `error` as its body; since browsers keep
 //! both from pages, `{prefix}/check` answers a plain GET with the same parameters alike, or with 200.
 //!
@@ -17,6 +17,8 @@
 //! | `publish` | `{"event":"publish","kind":"video","source":"screen"}`: one more m-line to send on, please |
 //! | `unpublish` | `{"event":"unpublish","kind":"video","source":"screen"}`, optionally with the `mid` |
 //! | `mute` | `{"event":"mute","source":"microphone","muted":true}`: tell the others |
+//! | `leave` | `{"event":"leave"}`: goodbye; a participant whose connection ends without it stays in the room for 30 s, for a connection with its `resume` secret |
+//! | `renew` | `{"event":"renew"}`: the transport has failed; the server offers a fresh one (see `media`), at once or after a pause |
 //! | `moderate` | `{"event":"moderate","action":"mute","id":"b7"}`: turns somebody's microphone off; they can turn it on again |
 //! | `moderate` | `{"event":"moderate","action":"remove","id":"b7"}`: they are told `removed` and closed, and don't come back (see [`token`](crate::web::token)) until the room is empty |
 //! | `moderate` | `{"event":"moderate","action":"lock"}`: nobody else comes in but moderators, until `unlock` or the room is empty; who was in comes back with `resume` |
@@ -42,6 +44,10 @@
 //! | `speaking` | `{"event":"speaking","ids":["b7"]}`: who speaks now, the speaker first, then the loudest; on change, at most five times a second |
 //! | `quality` | `{"event":"quality","tracks":[{"mid":"2","sent":true,"rid":"h","height":360,"limit":"bandwidth"}]}`: what is sent of a received video, and why not a better one: `view` (the page shows no more), `bandwidth` (no more fits), `server` (it has too much to do), `publisher` (no more comes), or `none` (it is the best); `rid` and `height` where they are known; of each line, on change |
 //! | `layers` | `{"event":"layers","mid":"1","rids":["q","h"]}`: which layers of an own line anybody wants; none, if nobody watches; a picture without layers is wanted if any is |
+//! | `media` | `{"event":"media","state":"lost","reason":"media-timeout","retry_ms":5000}`: the receiver's own media is not connected; chat goes on, and after `retry_ms` the server offers a fresh transport |
+//! | `media` | `{"event":"media","state":"connecting","fresh":true}`: the next offer is the first of a fresh transport: it takes a new `RTCPeerConnection`, and all mids are new; only to clients that came with `renew=1` |
+//! | `media` | `{"event":"media","state":"connected"}`: media is connected again |
+//! | `media` | `{"event":"media","id":"b7","state":"lost"}`: another participant has no media connection from now on; or has one again, with `connected`. In `welcome` those without have `"media":"lost"` |
 //! | `error` | `{"event":"error","code":"chat-too-long","message":"A chat line may have 4096 bytes.","retry":true}`; `retry` says whether trying again makes sense; `id` and `source` name a track where the error is about one |
 //! | `closing` | `{"event":"closing","reason":"shutdown","retry_ms":4000}`: calls go on until the server closes; reconnect then |
 //! | `closing` | `{"event":"closing","reason":"shutdown","retry_ms":1000,"url":"https://b.example.org/aq_server/"}`: reconnect then, beside that page |
@@ -97,6 +103,10 @@ pub enum ClientMessage {
         /// Whether it is.
         muted: bool,
     },
+    /// The participant leaves for good.
+    Leave,
+    /// The client's transport has failed: it wants a fresh one.
+    Renew,
     /// Does something to others, or to the room.
     Moderate(Moderation),
 }
@@ -259,6 +269,23 @@ pub enum ServerMessage<'a> {
         /// The smallest first.
         rids: &'a [&'a str],
     },
+    /// The state of a participant's media connection has changed.
+    Media {
+        /// Another participant; `None` for the receiver of the message.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a str>,
+        /// The state.
+        state: MediaState,
+        /// The next offer is the first of a fresh transport.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        fresh: bool,
+        /// The code of the error that ended the last transport.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a str>,
+        /// When a fresh transport will be offered.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_ms: Option<u64>,
+    },
     /// Something the client did or wants does not work.
     Error {
         /// Stable, kebab-case.
@@ -286,6 +313,18 @@ pub enum ServerMessage<'a> {
     },
 }
 
+/// How far a media connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MediaState {
+    /// A fresh transport is about to be offered.
+    Connecting,
+    /// Media flows.
+    Connected,
+    /// It does not, and did or should.
+    Lost,
+}
+
 /// Somebody in the room.
 #[derive(Debug, Serialize)]
 pub struct Participant<'a> {
@@ -295,6 +334,9 @@ pub struct Participant<'a> {
     pub name: &'a str,
     /// What they muted.
     pub muted: &'a [Source],
+    /// `Lost` if it has no media connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub media: Option<MediaState>,
 }
 
 /// What one m-line carries.
@@ -399,6 +441,10 @@ enum Action {
     Unlock,
 }
 
+/// The events of clients.
+const EVENTS: [&str; 10] =
+    ["answer", "candidate", "chat", "publish", "unpublish", "mute", "view", "leave", "renew", "moderate"];
+
 impl ClientMessage {
     /// Reads one text frame. Cost is linear in its length, and so is the memory.
     pub fn parse(text: &str) -> Result<Self, BadMessage> {
@@ -408,9 +454,7 @@ impl ClientMessage {
         }
         let malformed = |error: serde_json::Error| BadMessage::Malformed(error.to_string());
         let Name { event } = serde_json::from_str(text).map_err(malformed)?;
-        if !["answer", "candidate", "chat", "publish", "unpublish", "mute", "view", "moderate"]
-            .contains(&event.as_str())
-        {
+        if !EVENTS.contains(&event.as_str()) {
             return Err(BadMessage::UnknownEvent(event));
         }
         let fields: Fields = serde_json::from_str(text).map_err(malformed)?;
@@ -443,6 +487,8 @@ impl ClientMessage {
                 source: fields.source.ok_or_else(|| missing("source"))?,
                 muted: fields.muted.ok_or_else(|| missing("muted"))?,
             }),
+            "leave" => Ok(Self::Leave),
+            "renew" => Ok(Self::Renew),
             "moderate" => {
                 let id = || fields.id.ok_or_else(|| missing("id"));
                 Ok(Self::Moderate(match fields.action.ok_or_else(|| missing("action"))? {
@@ -519,6 +565,8 @@ mod tests {
             ClientMessage::Publish { kind, source },
             ClientMessage::Unpublish { kind, source, mid },
             ClientMessage::Mute { source: Source::Microphone, muted: true },
+            ClientMessage::Leave,
+            ClientMessage::Renew,
             ClientMessage::Moderate(Moderation::Mute { id: "b7".to_owned() }),
             ClientMessage::Moderate(Moderation::Remove { id: "b7".to_owned() }),
             ClientMessage::Moderate(Moderation::Lock),
@@ -534,6 +582,7 @@ mod tests {
 
     #[test]
     fn documented_server_messages_are_what_is_sent() {
+        let media = |id, state, fresh, reason, retry_ms| ServerMessage::Media { id, state, fresh, reason, retry_ms };
         let line = |id| ChatLine { message: "hi", time: "14:30:45", from: "b7", name: "Bob", id };
         let sent = [
             ServerMessage::Welcome {
@@ -543,7 +592,7 @@ mod tests {
                 resume: "...",
                 rights: Rights { publish: true, subscribe: true, moderate: false },
                 locked: false,
-                participants: vec![Participant { id: "b7", name: "Bob", muted: &[Source::Camera] }],
+                participants: vec![Participant { id: "b7", name: "Bob", muted: &[Source::Camera], media: None }],
                 limits: Limits { chat_bytes: 4096, name_chars: 64, room_peers: 100, last_n: 16 },
                 version: "0.1.0",
             },
@@ -570,6 +619,10 @@ mod tests {
                 tracks: vec![Quality { mid: "2", sent: true, rid: Some("h"), height: Some(360), limit: "bandwidth" }],
             },
             ServerMessage::Layers { mid: "1", rids: &["q", "h"] },
+            media(None, MediaState::Lost, false, Some("media-timeout"), Some(5000)),
+            media(None, MediaState::Connecting, true, None, None),
+            media(None, MediaState::Connected, false, None, None),
+            media(Some("b7"), MediaState::Lost, false, None, None),
             ServerMessage::error("chat-too-long", "A chat line may have 4096 bytes.", true),
             ServerMessage::Closing { reason: "shutdown", retry_ms: 4000, url: None },
             ServerMessage::Closing {

@@ -36,6 +36,8 @@ pub struct Habits {
     pub encoding: Option<Encoding>,
     /// Says that it can send its camera in layers, and does if it is asked to.
     pub simulcast: bool,
+    /// It takes a fresh transport on the same WebSocket.
+    pub renews: bool,
     /// Its candidates come one by one after the answer, not in it.
     pub trickles: bool,
     /// Its candidates are in every m-line of the answer, not only in the first.

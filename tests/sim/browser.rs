@@ -69,6 +69,12 @@ pub struct Browser {
     pub changes_made: u32,
     /// Changes of others and own requests that an offer may be for.
     pub changes: u32,
+    /// It has said goodbye.
+    pub has_left: bool,
+    /// Fresh transports that it took.
+    pub renewals: u32,
+    /// Addresses of peer connections that it has given up.
+    former: Vec<SocketAddr>,
     /// The peer connection, as long as the page lives.
     pub(crate) rtc: Option<Rtc>,
     /// The offer that waits for its answer, and since when it should have it.
@@ -86,27 +92,11 @@ pub struct Browser {
 
 impl Browser {
     pub fn new(now: Instant, name: &str, room: &str, tag: u32, rate: Rate, habits: Habits) -> Self {
-        let mut config = Rtc::builder()
-            .set_rtp_mode(true)
-            .set_stats_interval(habits.has_stats.then_some(Duration::from_secs(1)))
-            .set_dtls_cert(certificate())
-            .set_rtcp_report_interval_audio(Duration::from_secs(1))
-            .set_extension(5, Extension::AbsoluteCaptureTime)
-            .set_extension(6, Extension::PlayoutDelay)
-            .set_extension(8, encoding::dependency())
-            .clear_codecs()
-            .enable_opus(true, false)
-            .enable_h264(true);
-        if !habits.h264_only {
-            config = config.enable_vp8(true).enable_vp9(true).enable_av1(true);
-        }
-        let mut rtc = config.build(now);
-        for addr in &habits.addrs {
-            rtc.add_local_candidate(Candidate::host(*addr, "udp").expect("a usable address"));
-        }
+        let rtc = engine(now, &habits, &habits.addrs);
+        let renew = if habits.is_old || !habits.renews { "" } else { "&renew=1" };
         let extra = &habits.query;
         let simulcast = if habits.simulcast { "&simulcast=1" } else { "" };
-        let target = format!("/aq_server/websocket?room={room}&name={name}{simulcast}{extra}");
+        let target = format!("/aq_server/websocket?room={room}&name={name}{simulcast}{renew}{extra}");
         // Its user would be somebody else; the proxy appends who it is.
         let addr = habits.addrs[0].ip();
         let forwarded_for =
@@ -135,6 +125,9 @@ impl Browser {
             closed: None,
             changes_made: 0,
             changes: 1,
+            has_left: false,
+            renewals: 0,
+            former: Vec::new(),
             rtc: Some(rtc),
             rtc_timeout: now,
             rate,
@@ -155,6 +148,9 @@ impl Browser {
                 websocket::Event::Open => {}
                 websocket::Event::Text(text) => {
                     if let Some(offer) = self.page.handle_text(now, &text) {
+                        if std::mem::take(&mut self.page.is_fresh) {
+                            self.renew(now);
+                        }
                         self.on_offer(now, offer);
                     }
                     for candidate in &self.page.candidates[self.candidates..] {
@@ -182,7 +178,8 @@ impl Browser {
     }
 
     pub fn handle_datagram(&mut self, now: Instant, source: SocketAddr, destination: SocketAddr, contents: &[u8]) {
-        let Some(rtc) = &mut self.rtc else {
+        let is_former = self.former.contains(&destination);
+        let Some(rtc) = self.rtc.as_mut().filter(|_| !is_former) else {
             return;
         };
         let receive =
@@ -238,6 +235,37 @@ impl Browser {
         self.changes += 1;
         self.changes_made += 1;
         self.send_text(&json!({"event": "unpublish", "kind": source.kind(), "source": source.name()}).to_string());
+    }
+
+    /// Makes a new peer connection, from another port, for the fresh transport that the next offer begins.
+    fn renew(&mut self, now: Instant) {
+        if self.rtc.is_none() {
+            return;
+        }
+        let port = self.addr().port() + 1_000;
+        let next = SocketAddr::new(self.addr().ip(), port);
+        self.former.append(&mut self.habits.addrs.clone());
+        self.habits.addrs.push(next);
+        self.rtc = Some(engine(now, &self.habits, &[next]));
+        self.rtc_timeout = now;
+        self.connected_at = None;
+        self.pending_offer = None;
+        self.renewals += 1;
+        self.changes += 1;
+        self.changes_made += 1;
+        self.lines.clear();
+        self.cached.clear();
+        self.page.wanted_layers.clear();
+        self.publications.values_mut().for_each(|publication| publication.mid = None);
+        self.watched.values_mut().for_each(|watched| watched.cut(now));
+    }
+
+    /// The address that its media comes from.
+    pub fn addr(&self) -> SocketAddr {
+        match self.renewals {
+            0 => self.habits.addrs[0],
+            _ => *self.habits.addrs.last().expect("it has an address"),
+        }
     }
 
     /// Closes the tab.
@@ -353,8 +381,8 @@ impl Browser {
         while let Some(rtc) = &mut self.rtc {
             let output = match rtc.poll_output() {
                 Ok(output) => output,
-                // A handshake that takes too long is the network's fault; the page comes again.
-                Err(RtcError::Dtls(_)) if self.connected_at.is_none() => return self.handle_end(),
+                // A handshake that takes too long is the network's fault; the page comes again, or asks for another.
+                Err(RtcError::Dtls(_)) if self.connected_at.is_none() => return self.on_no_dtls(now),
                 Err(error) => panic!("the server sends what a browser takes: {error}"),
             };
             match output {
@@ -370,6 +398,16 @@ impl Browser {
                 Output::Event(event) => self.on_event(now, event),
             }
         }
+    }
+
+    fn on_no_dtls(&mut self, now: Instant) {
+        if self.habits.is_old || !self.habits.renews {
+            return self.handle_end();
+        }
+        self.rtc = Some(engine(now, &self.habits, &[]));
+        self.rtc_timeout = now + Duration::from_secs(60);
+        self.pending_offer = None;
+        self.send_text(r#"{"event":"renew"}"#);
     }
 
     fn on_event(&mut self, now: Instant, event: Event) {
@@ -433,6 +471,28 @@ impl Browser {
         assert_eq!(came.voice_activity, sent.voice_activity, "voice activity of {stamp:?}");
         assert_eq!(came.video_orientation, sent.video_orientation, "orientation of {stamp:?}");
     }
+}
+
+fn engine(now: Instant, habits: &Habits, addrs: &[SocketAddr]) -> Rtc {
+    let mut config = Rtc::builder()
+        .set_rtp_mode(true)
+        .set_stats_interval(habits.has_stats.then_some(Duration::from_secs(1)))
+        .set_dtls_cert(certificate())
+        .set_rtcp_report_interval_audio(Duration::from_secs(1))
+        .set_extension(5, Extension::AbsoluteCaptureTime)
+        .set_extension(6, Extension::PlayoutDelay)
+        .set_extension(8, encoding::dependency())
+        .clear_codecs()
+        .enable_opus(true, false)
+        .enable_h264(true);
+    if !habits.h264_only {
+        config = config.enable_vp8(true).enable_vp9(true).enable_av1(true);
+    }
+    let mut rtc = config.build(now);
+    for addr in addrs {
+        rtc.add_local_candidate(Candidate::host(*addr, "udp").expect("a usable address"));
+    }
+    rtc
 }
 
 fn agreed_pt(rtc: &Rtc, mid: Mid, codec: Codec) -> Option<Pt> {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use aq_server::id::ConnId;
 use aq_server::server::Input;
 
 use crate::sim::Sim;
@@ -22,7 +23,7 @@ const DUE_CONN: usize = 2;
 const SPINS: usize = 8;
 
 /// Until when the server has to have noticed that somebody is gone.
-const GONE_WITHIN: Duration = Duration::from_secs(31);
+const GONE_WITHIN: Duration = Duration::from_secs(61);
 
 /// Addresses that one peer may have, and deadlines of one member and its connection.
 const ADDRESSES: usize = 8;
@@ -43,9 +44,16 @@ pub struct Invariants {
     conns: usize,
     /// When each browser was found to be gone.
     gone: BTreeMap<usize, Instant>,
+    /// The same of connections that no browser has.
+    closed: BTreeMap<ConnId, Instant>,
 }
 
 impl Invariants {
+    /// Since when a browser is known to be gone, if it is.
+    pub fn gone_since(&self, tag: usize) -> Option<Instant> {
+        self.gone.get(&tag).copied()
+    }
+
     pub fn handle_input(&mut self, input: &Input<'_>, is_due: bool) {
         self.is_due |= is_due;
         self.is_idle = matches!(input, Input::Timeout) && (self.inputs == 0 || self.is_idle);
@@ -85,7 +93,11 @@ impl Sim {
         }
         let is_gone = |tag: &usize| self.invariants.gone.get(tag).is_some_and(|at| now > *at + GONE_WITHIN);
         let gone = (0..self.browsers.len()).filter(is_gone).count();
-        let strangers = self.strangers.values().filter(|stranger| stranger.is_open).count();
+        for (conn, _) in self.strangers.iter().filter(|(_, stranger)| !stranger.is_open) {
+            self.invariants.closed.entry(*conn).or_insert(now);
+        }
+        let has_gone = |conn| self.invariants.closed.get(conn).is_some_and(|at| now > *at + GONE_WITHIN);
+        let strangers = self.strangers.keys().filter(|conn| !has_gone(conn)).count();
         let most = self.browsers.len() - gone + strangers;
         assert!(members <= most, "{members} members, {most} may still be there");
         assert!(conns <= most, "{conns} connections, {most} may still be there");

@@ -61,5 +61,6 @@ mod switches;
 mod thinning;
 mod timing;
 mod tokens;
+mod transport;
 mod viewing;
 mod wishes;

@@ -218,7 +218,7 @@ fn a_lock_holds() {
     assert_eq!(sim.browser("bob").page.id, id);
     let secret = sim.browser("bob").page.resume.clone();
     sim.crash("bob");
-    sim.run(secs(2));
+    sim.run(secs(31));
     assert!(sim.learnt_of_leaving("ann", &id).is_some());
     come_back(&mut sim, "bob", json!({"sub": "bob"}));
     sim.run(secs(2));

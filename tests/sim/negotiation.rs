@@ -163,7 +163,7 @@ fn assert_alone_with_it(seed: u64, answering: Answering, code: &str) {
     sim.join("bob");
     sim.run(secs(2));
     sim.join_answering("mal", answering);
-    sim.run(secs(40));
+    sim.run(secs(55));
     assert_undisturbed(&sim, code);
     // The same from somebody who answered well at first.
     sim.join("mal");
@@ -171,7 +171,7 @@ fn assert_alone_with_it(seed: u64, answering: Answering, code: &str) {
     sim.assert_complete("main");
     sim.browser_mut("mal").habits.answering = answering;
     sim.join("cat");
-    sim.run(secs(40));
+    sim.run(secs(55));
     assert_undisturbed(&sim, code);
     assert!(sim.sees("cat", "ann") && sim.sees("ann", "cat"));
     sim.assert_complete("main");

@@ -1,6 +1,6 @@
 //! What a page knows from the server's messages, and what must be true of them whatever happens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -12,6 +12,8 @@ use crate::media::Source;
 pub struct Page {
     /// When the first message came.
     pub welcomed_at: Option<Instant>,
+    /// The id that it has to get: it returns in time.
+    pub expected_id: Option<String>,
     /// Own participant id.
     pub id: String,
     /// Own name, as the server has it.
@@ -41,6 +43,12 @@ pub struct Page {
     /// What was told of the layers that come, and why no better ones do.
     pub qualities: Vec<(Instant, Value)>,
     pub closing: Vec<Value>,
+    /// What was reported of the own media connection.
+    pub media: Vec<(Instant, Value)>,
+    /// Others that have no media connection, by id.
+    pub lost: BTreeSet<String>,
+    /// The next offer begins a fresh transport.
+    pub is_fresh: bool,
     /// When somebody left: id, name.
     pub left: Vec<(Instant, String, String)>,
     /// Offers that came.
@@ -101,6 +109,7 @@ impl Page {
             "left" => {
                 let (id, name) = (text_of(&message, "id"), text_of(&message, "name"));
                 assert_eq!(self.participants.remove(&id).as_ref(), Some(&name), "left without being there");
+                self.lost.remove(&id);
                 self.left.push((now, id, name));
             }
             "tracks" => self.on_tracks(now, &message),
@@ -129,6 +138,7 @@ impl Page {
                 self.errors.push((now, message));
             }
             "closing" => self.closing.push(message),
+            "media" => self.on_media(now, message),
             other => panic!("an event that is not in the protocol yet: {other}"),
         }
         None
@@ -148,6 +158,9 @@ impl Page {
         self.welcomed_at = Some(now);
         assert!(self.id.is_empty(), "one welcome");
         self.id = text_of(message, "id");
+        if let Some(expected) = &self.expected_id {
+            assert_eq!(&self.id, expected, "a participant who returns in time is the same");
+        }
         self.name = text_of(message, "name");
         self.resume = text_of(message, "resume");
         self.rights = message["rights"].clone();
@@ -156,8 +169,27 @@ impl Page {
         for participant in message["participants"].as_array().expect("participants") {
             let (id, name) = (text_of(participant, "id"), text_of(participant, "name"));
             assert_ne!(id, self.id, "nobody is among the others");
+            if participant["media"] == json!("lost") {
+                self.lost.insert(id.clone());
+            }
             assert_eq!(self.participants.insert(id, name), None, "listed twice");
         }
+    }
+
+    fn on_media(&mut self, now: Instant, message: Value) {
+        let state = text_of(&message, "state");
+        if let Some(id) = message["id"].as_str() {
+            assert!(self.participants.contains_key(id), "the media of somebody who is not there");
+            let changed = match state.as_str() {
+                "lost" => self.lost.insert(id.to_owned()),
+                "connected" => self.lost.remove(id),
+                other => panic!("others do not hear of {other}"),
+            };
+            assert!(changed, "reported on change");
+            return;
+        }
+        self.is_fresh |= message["fresh"] == json!(true);
+        self.media.push((now, message));
     }
 
     fn on_tracks(&mut self, now: Instant, message: &Value) {

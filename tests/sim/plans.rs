@@ -233,7 +233,8 @@ impl Plan {
                 self.sim.leave(name);
             }
         }
-        self.sim.run(secs(4));
+        // Those whose connection broke may return for a while.
+        self.sim.run(secs(35));
         assert_eq!(self.sim.server.sizes(), [0; 7], "nothing is kept of those who left");
     }
 
@@ -437,6 +438,12 @@ impl Plan {
                 }
             }
             self.sim.run(secs(1).min(remaining));
+        }
+        // Those whose connection broke, and who did not return, are there for a while.
+        let live = self.sim.browsers.iter().filter(|browser| browser.is_live()).count();
+        let end = self.sim.now + secs(32);
+        while self.sim.server.sizes()[1] > live && self.sim.now < end {
+            self.sim.run(secs(1));
         }
         // Who learns that the path carries more may still go up a layer.
         let asked = |plan: &Self| {

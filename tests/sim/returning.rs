@@ -2,7 +2,7 @@
 
 use crate::media::{Camera, Rate};
 use crate::sim::{Sim, World};
-use crate::story::secs;
+use crate::story::{millis, secs};
 
 fn sparse(seed: u64) -> Sim {
     Sim::with(World { rate: Rate::SPARSE, ..World::new(seed) })
@@ -84,4 +84,78 @@ fn a_wrong_secret_makes_a_new_participant() {
     assert_ne!(sim.browser("dan").page.id, ann, "the secret of somebody who left is worth nothing");
     assert!(sim.watched("bob", "dan", Camera).is_some());
     sim.assert_complete("main");
+}
+
+/// However a connection ends, nobody is reported as gone who returns within 30 s.
+#[test]
+fn a_participant_who_returns_was_never_gone() {
+    for away in [0, 5, 29] {
+        let mut sim = sparse(84 + away);
+        for name in ["ann", "bob", "cat", "dan"] {
+            sim.join(name);
+        }
+        sim.run(secs(2));
+        let ids = ["bob", "cat", "dan"].map(|name| sim.browser(name).page.id.clone());
+        sim.crash("bob");
+        sim.hang_up_properly("cat");
+        sim.vanish("dan");
+        sim.run(secs(away));
+        for name in ["bob", "cat", "dan"] {
+            sim.resume(name);
+        }
+        sim.run(millis(500));
+        for (name, id) in ["bob", "cat", "dan"].into_iter().zip(ids) {
+            assert_eq!(sim.browser(name).page.id, id, "{name} after {away} s");
+        }
+        sim.run(secs(40));
+        let page = &sim.browser("ann").page;
+        assert!(page.left.is_empty() && page.lost.is_empty(), "after {away} s: {:?} {:?}", page.left, page.lost);
+        sim.assert_complete("main");
+        for name in ["ann", "bob", "cat", "dan"] {
+            sim.leave(name);
+        }
+        sim.run(secs(1));
+        assert_eq!(sim.server.sizes(), [0; 7]);
+    }
+}
+
+#[test]
+fn a_participant_who_does_not_return_is_gone_after_30_s_and_one_who_says_goodbye_at_once() {
+    let mut sim = sparse(90);
+    for name in ["ann", "bob", "cat"] {
+        sim.join(name);
+    }
+    sim.run(secs(2));
+    let [bob, cat] = ["bob", "cat"].map(|name| sim.browser(name).page.id.clone());
+    let at = sim.now;
+    sim.leave("bob");
+    sim.hang_up_properly("cat");
+    sim.run(secs(40));
+    let after = |id: &str| sim.learnt_of_leaving("ann", id).expect("reported") - at;
+    assert!(after(&bob) < secs(1), "{:?}", after(&bob));
+    assert!((secs(30)..secs(31)).contains(&after(&cat)), "{:?}", after(&cat));
+    sim.leave("ann");
+    sim.run(secs(1));
+    assert_eq!(sim.server.sizes(), [0; 7]);
+}
+
+/// No more participants of one network may be away than may be there.
+#[test]
+fn ghosts_of_one_network_are_bounded() {
+    let mut world = World { rate: Rate::SPARSE, ..World::new(91) };
+    world.config.limits.max_conns_per_addr = 3;
+    let mut sim = Sim::with(world);
+    sim.join("ann");
+    for number in 0..6 {
+        let name = format!("guest{number}");
+        sim.join_as(&name, |habits| {
+            habits.sources.clear();
+            habits.addrs[0].set_ip([203, 0, 113, 7].into());
+        });
+        sim.run(secs(1));
+        sim.hang_up_properly(&name);
+        sim.run(secs(1));
+    }
+    assert_eq!(sim.browser("ann").page.participants.len(), 3);
+    assert_eq!(sim.browser("ann").page.left.len(), 3);
 }

@@ -302,6 +302,7 @@ impl Sim {
             h264_only: false,
             encoding: None,
             simulcast: false,
+            renews: true,
             trickles: tag.is_multiple_of(3),
             repeats_candidates: tag % 3 == 1,
             answer_delay: Duration::from_millis(15),
@@ -633,7 +634,7 @@ impl Sim {
             return;
         }
         let own = match links.public.last() {
-            Some(public) if *public == destination => self.browsers[tag].habits.addrs[0],
+            Some(public) if *public == destination => self.browsers[tag].addr(),
             // The NAT forgot this address.
             Some(_) => {
                 links.down.lost_rtp += u64::from(rtp_header(contents).is_some());

@@ -15,6 +15,9 @@ use crate::sim::{Sim, UNNOTICED};
 /// The room where people meet who name no other.
 const ROOM: &str = "main";
 
+/// How long a participant may be away, but for what its messages take on their way.
+const RETURN: Duration = Duration::from_secs(29);
+
 /// A picture or sound that is older than this is no longer seen or heard.
 const FRESH: Duration = Duration::from_millis(700);
 
@@ -59,8 +62,15 @@ impl Sim {
         self.join_as(name, |habits| habits.answering = answering)
     }
 
-    /// Closes the tab.
+    /// Says goodbye and closes the tab.
     pub fn leave(&mut self, name: &str) {
+        self.say_text(name, r#"{"event":"leave"}"#);
+        self.browser_mut(name).has_left = true;
+        self.hang_up_properly(name);
+    }
+
+    /// Closes the connection with a close frame, and without a goodbye.
+    pub fn hang_up_properly(&mut self, name: &str) {
         let tag = self.tag(name);
         self.browsers[tag].close();
         self.collect(tag);
@@ -98,7 +108,15 @@ impl Sim {
             .collect();
         habits.query = format!("&resume={secret}{}", self.invitation(&room));
         self.tell_changes(old, 1, UNNOTICED);
-        self.arrive(name, &room, habits)
+        let page = &self.browsers[old].page;
+        let is_final = page.errors.iter().any(|(_, error)| error["retry"] == false && error["code"] != "replaced");
+        let is_late = self.invariants.gone_since(old).is_some_and(|at| self.now > at + RETURN);
+        let has_spoken = self.browsers[old].connected_at.is_some() || self.browsers[old].renewals > 0;
+        let returns = has_spoken && !self.browsers[old].has_left && !is_final && !is_late;
+        let id = Some(page.id.clone()).filter(|_| returns);
+        let tag = self.arrive(name, &room, habits);
+        self.browsers[tag].page.expected_id = id;
+        tag
     }
 
     pub fn publish(&mut self, name: &str, source: Source) {

@@ -1,0 +1,126 @@
+//! Media fails while signaling lives: the participant stays, and gets a fresh transport.
+
+use crate::media::{Camera, Rate, Source};
+use crate::sim::{Sim, World};
+use crate::story::{millis, secs};
+
+fn sparse(seed: u64) -> Sim {
+    Sim::with(World { rate: Rate::SPARSE, ..World::new(seed) })
+}
+
+fn block(sim: &mut Sim, name: &str, blocked: bool) {
+    let tag = sim.tag(name);
+    sim.links[tag].up.is_partitioned = blocked;
+    sim.links[tag].down.is_partitioned = blocked;
+}
+
+/// UDP is blocked from the start, for minutes, and then no longer.
+#[test]
+fn a_participant_whose_udp_is_blocked_stays_and_chats() {
+    let mut sim = sparse(200);
+    sim.join("ann");
+    sim.join("bob");
+    block(&mut sim, "bob", true);
+    sim.run(secs(25));
+    let bob = sim.browser("bob").page.id.clone();
+    assert!(sim.browser("ann").page.lost.contains(&bob), "marked for the others");
+    sim.join("cat");
+    sim.run(secs(1));
+    assert!(sim.browser("cat").page.lost.contains(&bob), "and for those who come later");
+    sim.run(secs(180));
+    assert_eq!(sim.browser("bob").closed, None);
+    assert!(sim.browser("bob").renewals >= 3, "{} fresh transports", sim.browser("bob").renewals);
+    sim.chat("bob", "I can't hear you");
+    sim.chat("ann", "but I can read you");
+    sim.run(secs(1));
+    assert_eq!(sim.browser("ann").page.chat.last().map(|line| &*line.message), Some("I can't hear you"));
+    assert_eq!(sim.browser("bob").page.chat.last().map(|line| &*line.message), Some("but I can read you"));
+    assert!(sim.browser("ann").page.left.is_empty(), "nobody left");
+    assert!(sim.sees("ann", "cat") && sim.sees("cat", "ann"));
+    let pauses: Vec<u64> = sim.browser("bob").page.media.iter().filter_map(|(_, m)| m["retry_ms"].as_u64()).collect();
+    assert_eq!(pauses[..3], [5_000, 5_000, 10_000], "{pauses:?}");
+    block(&mut sim, "bob", false);
+    sim.run(secs(85));
+    assert!(sim.browser("ann").page.lost.is_empty() && sim.browser("ann").page.left.is_empty());
+    sim.assert_complete("main");
+    for name in ["ann", "bob", "cat"] {
+        sim.leave(name);
+    }
+    sim.run(secs(1));
+    assert_eq!(sim.server.sizes(), [0; 7]);
+}
+
+/// Media is connected, dies for longer than ICE consent lives, and comes back.
+#[test]
+fn media_that_died_comes_back_with_a_fresh_transport() {
+    let mut sim = sparse(201);
+    sim.join("ann");
+    sim.join_with_layers("bob");
+    sim.run(secs(3));
+    sim.publish("bob", Source::Screen);
+    sim.run(secs(2));
+    let bob = sim.browser("bob").page.id.clone();
+    block(&mut sim, "bob", true);
+    sim.run(secs(18));
+    assert!(sim.browser("ann").page.lost.contains(&bob), "consent is lost after 15 s");
+    sim.run(secs(12));
+    assert_eq!(sim.browser("bob").renewals, 1);
+    block(&mut sim, "bob", false);
+    sim.run(secs(6));
+    assert!(sim.browser("ann").page.lost.is_empty(), "{:?}", sim.browser("bob").page.media);
+    let states: Vec<&str> =
+        sim.browser("bob").page.media.iter().map(|(_, m)| m["state"].as_str().expect("a state")).collect();
+    assert_eq!(states, ["lost", "lost", "connecting", "connected"]);
+    assert!(sim.sees("ann", "bob") && sim.hears("ann", "bob") && sim.sees("bob", "ann"));
+    assert!(sim.browser("ann").page.left.is_empty());
+}
+
+/// The client notices first, and says so.
+#[test]
+fn a_client_whose_transport_failed_asks_for_a_fresh_one() {
+    let mut sim = sparse(202);
+    sim.join("ann");
+    sim.join("bob");
+    sim.run(secs(2));
+    sim.say_text("bob", r#"{"event":"renew"}"#);
+    // The second is about the transport that the first has already ended.
+    sim.say_text("bob", r#"{"event":"renew"}"#);
+    sim.run(millis(1_500));
+    assert_eq!(sim.browser("bob").renewals, 1);
+    assert!(sim.watched("ann", "bob", Camera).is_some() && sim.browser("ann").page.left.is_empty());
+    sim.assert_complete("main");
+}
+
+/// A client that takes no fresh transports is closed with a reason, and returns as itself.
+#[test]
+fn a_client_that_takes_no_fresh_transport_comes_back_by_itself() {
+    let mut sim = sparse(203);
+    sim.join("ann");
+    sim.join_as("bob", |habits| habits.renews = false);
+    block(&mut sim, "bob", true);
+    sim.run(secs(22));
+    assert_eq!(sim.browser("bob").page.error_codes(), ["media-timeout"]);
+    assert_eq!(sim.browser("bob").page.errors[0].1["retry"], true);
+    sim.resume("bob");
+    sim.run(secs(3));
+    assert!(sim.browser("ann").page.left.is_empty() && sim.browser("ann").page.lost.is_empty());
+    sim.assert_complete("main");
+}
+
+/// Those of one network who may stay without media are bounded; it counts against nobody's network.
+#[test]
+fn no_more_than_20_of_a_network_stay_without_media() {
+    let mut sim = sparse(204);
+    sim.join("ann");
+    for number in 0..22 {
+        let name = format!("guest{number}");
+        sim.join_as(&name, |habits| habits.addrs[0].set_ip([203, 0, 113, 7].into()));
+        block(&mut sim, &name, true);
+    }
+    sim.run(secs(24));
+    let closed = (0..22).filter(|number| sim.browser(&format!("guest{number}")).closed.is_some()).count();
+    assert_eq!(closed, 2);
+    sim.join_as("late", |habits| habits.addrs[0].set_ip([203, 0, 113, 7].into()));
+    sim.run(secs(2));
+    assert!(sim.sees("ann", "late") && sim.sees("late", "ann"), "its network is not refused");
+}
