@@ -15,6 +15,9 @@ import { View } from './view.js';
 const $ = (id) => document.getElementById(id);
 const TITLE = 'AQ Server';
 const TOAST_MS = 7000;
+// A connection for media takes a second at most where UDP gets through.
+const MEDIA_MS = 5000;
+const NO_MEDIA = 'Sound and picture don’t get through: this network may block UDP. You can still read and write chat.';
 // What an older server grants, which says nothing of rights.
 const EVERYBODY = { publish: true, subscribe: true, moderate: false };
 
@@ -25,6 +28,7 @@ let signaling = null;
 let call = null;
 let local = null;
 let lines = []; // what each mid of the others carries, with its track
+let mediaTimer = null; // runs while media is awaited
 let told = new Map(); // source -> the muted that the server knows of us
 
 const tiles = new Tiles($('tiles'), {
@@ -82,6 +86,7 @@ async function join() {
 function leave(words = '') {
   signaling?.leave();
   call?.close();
+  clearTimeout(mediaTimer);
   local?.close();
   signaling = call = local = me = null;
   lines = [];
@@ -175,6 +180,7 @@ const handlers = {
     tiles.setPeople(participants);
     lines = [];
     showTiles();
+    for (const { id: other, media } of others) if (media === 'lost') setMedia(other, media);
     tiles.setSpeaking(new Set(), false);
     // With the old identity the server may keep what it knew of us: then nothing counts as told.
     told = new Map(again ? [] : [['microphone', false], ['camera', false], ['screen', false]]);
@@ -232,6 +238,16 @@ const handlers = {
       if (line) tiles.setQuality(line.id, line.source, sent, limit);
     }
   },
+  // The media connection of a participant, or our own if there is no id. Chat goes on without it.
+  media({ id, state, fresh = false, retry_ms: retry }) {
+    if (id) return setMedia(id, state);
+    if (state === 'lost') return showNoMedia(retry);
+    if (!fresh) return;
+    call?.close();
+    lines = [];
+    call = newCall();
+    showTiles();
+  },
   layers(message) {
     call?.handleLayers(message);
   },
@@ -269,8 +285,8 @@ const handlers = {
   },
 };
 
-function remember({ id, name, muted = [] }) {
-  participants.set(id, { id, name: name || 'Guest', muted: new Set(muted) });
+function remember({ id, name, muted = [], media = 'connected' }) {
+  participants.set(id, { id, name: name || 'Guest', muted: new Set(muted), media });
 }
 
 function setMuted(id, source, muted) {
@@ -279,8 +295,22 @@ function setMuted(id, source, muted) {
   else set?.delete(source);
 }
 
+function setMedia(id, media) {
+  const person = participants.get(id);
+  if (person) person.media = media;
+  tiles.note(id, 'camera', media === 'lost' ? 'No sound or picture: connecting…' : '');
+}
+
+// The explanation stays until media flows.
+function showNoMedia(retry = 0) {
+  clearTimeout(mediaTimer);
+  banner(`${NO_MEDIA} ${retry ? `Trying again in ${Math.ceil(retry / 1000)} s…` : 'Trying again…'}`);
+}
+
 function newCall() {
   view.forget();
+  clearTimeout(mediaTimer);
+  mediaTimer = setTimeout(showNoMedia, MEDIA_MS);
   return new Call(local.tracks, (message) => signaling?.send(message), {
     lines(list) {
       lines = list;
@@ -290,9 +320,15 @@ function newCall() {
       if (source === 'microphone') tellMuted(source, !local.microphoneOn);
       if (source === 'camera') tellMuted(source, false);
     },
-    connected: () => signaling?.settled(),
-    failed: () => {
-      signaling?.reconnect('Sound and picture don’t get through. Reconnecting…');
+    connected() {
+      clearTimeout(mediaTimer);
+      if ($('banner').textContent.startsWith(NO_MEDIA)) banner('');
+      signaling?.settled();
+    },
+    // The server offers a fresh transport; where it does not hear us, the WebSocket will notice.
+    failed() {
+      showNoMedia();
+      signaling?.send({ event: 'renew' });
     },
     problem(error) {
       console.error(error);
@@ -324,6 +360,7 @@ function tellMuted(source, muted) {
 }
 
 function onLost(words) {
+  clearTimeout(mediaTimer);
   call?.close();
   call = null;
   if (!me) {

@@ -19,6 +19,7 @@ mod stories;
 mod tab;
 #[path = "../token/mod.rs"]
 mod token;
+mod transport;
 
 use std::env;
 use std::io::Write;

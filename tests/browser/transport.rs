@@ -1,0 +1,52 @@
+//! Media does not get through, while signaling does.
+
+use std::time::{Duration, Instant};
+
+use crate::chromium::Chromium;
+use crate::program::Program;
+use crate::stories::turn;
+
+/// A browser whose network lets no UDP through, until `blocked` is false: without a relay there is no candidate.
+const NO_UDP: &str = "
+    window.blocked = true;
+    const Given = window.RTCPeerConnection;
+    window.RTCPeerConnection = class extends Given {
+        constructor(settings) {
+            super({ ...settings, iceTransportPolicy: window.blocked ? 'relay' : 'all' });
+        }
+    };";
+
+const EXPLAINED: &str = "!document.querySelector('#banner').hidden
+    && document.querySelector('#banner').textContent.includes('may block UDP')";
+
+#[test]
+fn a_page_whose_udp_is_blocked_explains_it_chats_and_connects_when_it_can() {
+    let _turn = turn();
+    let Some(mut chromium) = Chromium::start() else { return };
+    let server = Program::start(&[]);
+    let mut ann = chromium.open(&server.link("garden", "Ann"));
+    ann.is_joined();
+    let mut bob = chromium.open_with(&server.link("garden", "Bob"), NO_UDP);
+    bob.is_joined();
+    let joined = Instant::now();
+    bob.until("it is explained", EXPLAINED);
+    assert!(joined.elapsed() < Duration::from_secs(7), "explained after {:?}", joined.elapsed());
+    bob.says("I hear nothing.");
+    ann.finds_line("Bob", "I hear nothing.");
+    ann.has_tiles_of(&["Bob"]);
+    let marked =
+        "document.querySelector('.tile[data-name=\"Bob\"] .note')?.textContent.includes('No sound or picture')";
+    ann.until_within(Duration::from_secs(30), "it is marked", marked);
+    bob.eval::<bool>("(window.first = aq.pc, true)");
+    bob.until_within(Duration::from_secs(40), "a fresh transport", "aq.pc !== window.first");
+    assert!(bob.eval::<bool>(EXPLAINED), "the explanation stays");
+    bob.eval::<bool>("(window.blocked = false, true)");
+    bob.until_within(Duration::from_secs(60), "it connects", "aq.pc.connectionState === 'connected'");
+    bob.until("the words are gone", "document.querySelector('#banner').hidden");
+    ann.sees_and_hears("Bob");
+    bob.sees_and_hears("Ann");
+    ann.says("There you are.");
+    bob.finds_line("Ann", "There you are.");
+    let gone = "document.querySelector('.tile[data-name=\"Bob\"] .note').hidden";
+    ann.until("the mark is gone", gone);
+}
