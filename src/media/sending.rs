@@ -285,6 +285,11 @@ impl Sending {
         std::mem::take(&mut self.has_estimate)
     }
 
+    /// Whether an outage has ended, since the last call, in which packets to the peer were lost.
+    pub fn take_hole(&mut self) -> bool {
+        self.egress.as_mut().is_some_and(|egress| egress.estimator.take_hole())
+    }
+
     /// What sound takes, in bits a second: as it was measured, and never less than two voices do, since who is silent
     /// may speak.
     pub fn sound_bps(&mut self, now: Instant) -> u64 {

@@ -50,6 +50,7 @@ impl Server {
         let excess = member.peer.take_excess();
         let has_estimate = member.peer.sending.take_estimate();
         let needs_allocation = has_estimate && member.peer.sending.needs_allocation(now);
+        let has_hole = has_estimate && member.peer.sending.take_hole();
         let needs_drain = member.peer.needs_drain();
         self.stats.datagrams_excess += excess;
         match result {
@@ -64,6 +65,9 @@ impl Server {
         }
         if needs_drain {
             self.drain(id);
+        }
+        if has_hole {
+            self.request_keyframes(id, Reason::Loss);
         }
         if needs_allocation {
             self.queue_allocation(id);
@@ -355,13 +359,18 @@ impl Server {
     fn on_connected(&mut self, id: PeerId) {
         self.on_media(id);
         debug!("{id}: media is connected");
+        self.request_keyframes(id, Reason::Join);
+    }
+
+    /// A member can begin with nothing but keyframes, on all lines.
+    fn request_keyframes(&mut self, id: PeerId, reason: Reason) {
         let Some(member) = self.member(id) else {
             return;
         };
         let lines = 0..member.peer.negotiation.lines().len();
         let tracks: Vec<_> = lines.filter_map(|line| member.peer.sending.forwarded(line)).collect();
         for (track, layer) in tracks {
-            self.request_keyframe(track, layer, Reason::Join);
+            self.request_keyframe(track, layer, reason);
         }
     }
 

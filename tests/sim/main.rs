@@ -48,6 +48,7 @@ mod joining;
 mod layers;
 mod moderation;
 mod negotiation;
+mod outages;
 mod plans;
 mod quality;
 mod returning;

@@ -7,6 +7,7 @@ use crate::media::bandwidth::feedback::Feedback;
 use crate::media::bandwidth::history::History;
 use crate::media::bandwidth::loss::Loss;
 use crate::media::bandwidth::meter::Meter;
+use crate::media::bandwidth::outage::{Outage, Outages};
 use crate::media::bandwidth::probe::{Probe, Prober};
 use crate::media::bandwidth::queue::Queue;
 use crate::media::bandwidth::trend::{Trend, Usage};
@@ -15,9 +16,11 @@ use crate::media::bandwidth::trend::{Trend, Usage};
 const BOUNDS: (f64, f64) = (50e3, 200e6);
 
 /// Share of what arrives that is sent after the queue grew: the rest drains it. Higher drains slower, lower wastes
-/// more each time. The least is for queues that are long, and for heavy loss: a moment's must not end it all.
+/// more each time. The least is for queues that are long, and for heavy loss: a moment's must not end it all. A queue of
+/// `FULL_MS` is drained faster.
 const LOWERED: f64 = 0.85;
 const LEAST_LOWERED: f64 = 0.6;
+const LEAST_LOWERED_FULL: f64 = 0.35;
 
 /// Seconds in which a queue shall drain, as far as those shares allow.
 const DRAIN_SECS: f64 = 0.8;
@@ -58,6 +61,10 @@ const FEEDBACK: Duration = Duration::from_millis(100);
 /// A queue that stands, in milliseconds: what a call notices. Lower yields to the bursts of others, higher is heard.
 const STANDING_MS: f64 = 50.0;
 
+/// A queue that stands for so long, in milliseconds, is full: what leaves it is what the path carries, however little is
+/// sent. Lower believes that of others' bursts, higher keeps a queue that a stall left.
+const FULL_MS: f64 = 500.0;
+
 /// How soon such a queue must have shrunk after the rate was lowered, and to which share; else it is not ours, and
 /// after so many attempts lowering the rate more would only give way to others.
 const SHRINKS: Duration = Duration::from_secs(1);
@@ -67,6 +74,23 @@ const ATTEMPTS: u32 = 2;
 /// Silence while packets are sent, besides two round trips, after which the estimate is halved, and again. Shorter
 /// takes a feedback that was lost for an outage; longer floods a path that is gone.
 const SILENCE: Duration = Duration::from_secs(1);
+
+/// What counts of a round-trip time for that at most: a queue that stands makes it seconds.
+const SILENT_ROUND_TRIP: Duration = Duration::from_millis(300);
+
+/// The estimate is not halved below this for silence: sound and one small picture go on, whose arrival shows that the
+/// path is back. Lower leaves nothing to acknowledge, higher floods a path that is gone.
+const SILENT_LEAST: f64 = 200e3;
+
+/// A silence that begins so soon after another is answered by half of the estimate: what was sent may have caused it.
+const SILENCES_APART: Duration = Duration::from_secs(5);
+
+/// How long the packets that an outage held may take to arrive. Shorter takes them for a queue that stands, longer
+/// floods a path that came back narrower.
+const HELD: Duration = Duration::from_millis(500);
+
+/// How long after an outage one cut may follow what arrives, however little it is.
+const RESUMING: Duration = Duration::from_secs(5);
 
 /// By how many microseconds a packet may be under way for less time than the one before. More than queues hold is the
 /// receiver's clock, set back. Less forgets a queue that drains, more keeps what the clock said before.
@@ -103,6 +127,14 @@ pub struct Estimator {
     /// When the first and the last packet were sent since the last feedback.
     unheard: Option<(Instant, Instant)>,
     has_feedback: bool,
+    outages: Outages,
+    /// The estimate before the silence that has not ended yet.
+    silenced: Option<f64>,
+    /// When the last outage ended, and the last whose packets arrived late.
+    resumed: Option<Instant>,
+    held: Option<Instant>,
+    /// Packets were lost in an outage that has ended.
+    has_hole: bool,
 }
 
 impl Estimator {
@@ -127,6 +159,11 @@ impl Estimator {
             round_trip: None,
             unheard: None,
             has_feedback: false,
+            outages: Outages::default(),
+            silenced: None,
+            resumed: None,
+            held: None,
+            has_hole: false,
         }
     }
 
@@ -149,6 +186,21 @@ impl Estimator {
         let skipped = self.history.skipped(&feedback);
         let mut last = None;
         for packet in self.history.acknowledge(feedback) {
+            let outage = self.outages.push(&packet);
+            let is_held = outage == Some(Outage::Held);
+            // No queue held it for longer than since it was sent: that is the receiver's clock.
+            let is_possible = |received: u32| {
+                received.wrapping_sub(packet.sent).wrapping_sub(self.under_way) <= micros.wrapping_sub(packet.sent)
+            };
+            if outage == Some(Outage::Lost) || is_held && packet.received.is_some_and(is_possible) {
+                // What was measured before says nothing of the path any more.
+                (self.sent, self.received, self.trend, self.stood) = Default::default();
+                self.loss.on_lowered(packet.sent);
+                self.prober.restart(now);
+                (self.resumed, self.lowered, self.updated) = (Some(now), None, now);
+                self.held = if is_held { Some(now) } else { self.held };
+                self.has_hole |= !is_held;
+            }
             self.prober.push(&packet);
             // A train is faster than the estimate on purpose: its losses and its queue say nothing of that.
             if packet.cluster == 0 {
@@ -174,6 +226,10 @@ impl Estimator {
             last = Some((packet.sent, received));
         }
         let Some((last_sent, last_received)) = last else { return };
+        if let Some(before) = self.silenced.take() {
+            self.set(before.max(self.estimate));
+            self.resumed = Some(now);
+        }
         // A message was lost: what it was about is taken to have come as quickly as this.
         for (sent, bytes) in self.history.sent(skipped) {
             self.sent.push(sent, bytes);
@@ -202,8 +258,18 @@ impl Estimator {
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.has_feedback && self.is_unheard() {
             self.unheard = None;
-            self.lower(now, self.estimate / 2.0);
+            let is_again = self.resumed.is_some_and(|resumed| now < resumed + SILENCES_APART);
+            let before = if is_again { self.estimate / 2.0 } else { self.estimate };
+            self.silenced.get_or_insert(before);
+            // Where less is sent than could be, half of that: a dead path's queue may be long.
+            let used = self.sent.rate_bps().map_or(self.estimate, |sent| sent.min(self.estimate));
+            self.set((used / 2.0).max(SILENT_LEAST).min(self.estimate));
         }
+    }
+
+    /// Whether an outage has ended, since the last call, in which packets were lost.
+    pub fn take_hole(&mut self) -> bool {
+        std::mem::take(&mut self.has_hole)
     }
 
     /// Packets were sent for a while, and no message ever came: the receiver has agreed to tell, and does not.
@@ -229,7 +295,7 @@ impl Estimator {
     }
 
     fn is_unheard(&self) -> bool {
-        self.unheard.is_some_and(|(first, last)| last >= first + SILENCE + 2 * self.round_trip())
+        self.unheard.is_some_and(|(first, last)| last >= first + SILENCE + 2 * self.round_trip().min(SILENT_ROUND_TRIP))
     }
 
     fn on_round_trip(&mut self, sample: Duration) {
@@ -245,6 +311,10 @@ impl Estimator {
         let standing = self.queue.standing_ms();
         if standing <= STANDING_MS {
             self.stood = None;
+        }
+        // What was held arrives at once, and takes its time to.
+        if self.held.is_some_and(|held| now < held + HELD) {
+            return;
         }
         // What the last change brought is not seen yet.
         if self.lowered.is_some_and(|lowered| now < lowered + self.round_trip() + FEEDBACK) {
@@ -313,10 +383,11 @@ impl Estimator {
         // Little that is sent, or a burst that came, tells little of the path: then step by step, or a moment's jitter
         // ends it all.
         let is_burst = has_passed(standing, sent, received);
-        let is_vague = is_burst || sent < LIMITED * self.estimate;
+        let is_vague = is_burst || sent < LIMITED * self.estimate && standing < FULL_MS;
         let share_that_came = if is_burst { 1.0 } else { (received / sent.max(1.0)).clamp(LEAST_OF_CARRIED, 1.0) };
         let carried = if is_vague { received.max(share_that_came * self.estimate) } else { received };
-        let share = (1.0 - standing / 1e3 / DRAIN_SECS).clamp(LEAST_LOWERED, LOWERED);
+        let least = if standing < FULL_MS { LEAST_LOWERED } else { LEAST_LOWERED_FULL };
+        let share = (1.0 - standing / 1e3 / DRAIN_SECS).clamp(least, LOWERED);
         let lowered = if share * carried < self.estimate {
             share * carried
         } else if standing > STANDING_MS && sent > self.estimate {
@@ -326,7 +397,10 @@ impl Estimator {
         };
         self.limit = self.limit.filter(|_| is_vague).or(Some(received));
         self.drained = Some(LOWERED * carried);
-        self.lower(now, lowered.max(LEAST_LEFT * self.estimate));
+        // After an outage no hole is left in what is measured.
+        let is_resumed = self.resumed.is_some_and(|resumed| now < resumed + RESUMING);
+        let least = if is_resumed { 0.0 } else { LEAST_LEFT * self.estimate };
+        self.lower(now, lowered.max(least));
     }
 
     fn on_lost(&mut self, now: Instant, share: f64, received: f64) {
@@ -630,6 +704,43 @@ mod tests {
         assert!(estimate < 300_000, "{estimate}");
         call.path.loss = 0.0;
         assert!(call.reaches(2.4e6, 15_000).is_some(), "{}", call.estimator.estimate_bps());
+    }
+
+    #[test]
+    fn an_outage_takes_nothing_from_the_estimate_however_its_packets_end() {
+        for seed in SEEDS {
+            for lasts in [500, 1_000, 3_000, 10_000, 25_000] {
+                for is_held in [false, true] {
+                    let mut call = call(LINK, seed);
+                    call.run(20_000);
+                    let before = call.estimator.estimate_bps();
+                    if is_held {
+                        call.stall(lasts.min(2_000));
+                        call.run(lasts.min(2_000));
+                    } else {
+                        call.path.loss = 1.0;
+                        call.run(lasts);
+                        call.path.loss = 0.0;
+                    }
+                    let back = call.reaches(0.8 * before as f64, 600);
+                    assert!(back.is_some(), "{lasts} ms, {is_held}, {seed}: {}", call.estimator.estimate_bps());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_narrower_after_an_outage_is_followed() {
+        for seed in SEEDS {
+            let mut call = call(LINK, seed);
+            call.run(20_000);
+            call.path.loss = 1.0;
+            call.run(4_000);
+            call.path.loss = 0.0;
+            call.set_capacity(500e3);
+            call.run(2_500);
+            assert!(call.estimator.estimate_bps() < 500_000, "{seed}: {}", call.estimator.estimate_bps());
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod feedback;
 pub mod history;
 pub mod loss;
 pub mod meter;
+pub mod outage;
 pub mod pacer;
 pub mod probe;
 pub mod queue;

@@ -182,6 +182,12 @@ impl Prober {
         self.due = self.due.max(now + SETTLING);
     }
 
+    /// The path is back after an outage: what was under way tells nothing.
+    pub fn restart(&mut self, now: Instant) {
+        self.train = None;
+        self.postpone(now, INTERVALS.0);
+    }
+
     fn postpone(&mut self, now: Instant, interval: Duration) {
         (self.due, self.interval) = (now + interval, interval);
     }
