@@ -18,6 +18,8 @@ const TOAST_MS = 7000;
 // A connection for media takes a second at most where UDP gets through.
 const MEDIA_MS = 5000;
 const NO_MEDIA = 'Sound and picture don’t get through: this network may block UDP. You can still read and write chat.';
+// A tab that is reloaded more often takes its oldest chat messages for someone else's.
+const OWN_IDS = 50;
 // What an older server grants, which says nothing of rights.
 const EVERYBODY = { publish: true, subscribe: true, moderate: false };
 
@@ -186,7 +188,7 @@ const handlers = {
     told = new Map(again ? [] : [['microphone', false], ['camera', false], ['screen', false]]);
     call?.close();
     call = newCall();
-    chat.setOwn(id, limits.chat_bytes);
+    chat.setOwn(id, limits.chat_bytes, ownIds(id));
     // Where people are invited one by one, an address without a token lets nobody in.
     $('btn-invite').hidden = Boolean(token());
     if (token()) $('alone').textContent = 'You are the only one here. Each of the others needs a link of their own.';
@@ -484,6 +486,13 @@ async function copyInvite() {
   words.textContent = 'Link copied';
   say('Link copied');
   setTimeout(() => { words.textContent = 'Copy invite link'; }, 2500);
+}
+
+// The ids that this tab had, to know its own chat messages after a reload; `id` is remembered with them.
+function ownIds(id) {
+  const earlier = (stored(sessionStorage, 'aq.ids') ?? '').split(' ').filter(Boolean);
+  if (!earlier.includes(id)) store(sessionStorage, 'aq.ids', [...earlier, id].slice(-OWN_IDS).join(' '));
+  return earlier;
 }
 
 // A private window may refuse storage: then nothing is remembered.

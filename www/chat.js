@@ -30,7 +30,7 @@ export class Chat {
 
   reset() {
     this.seen = new Set();
-    this.ownIds = new Set();
+    this.ownIds = new Set(); // those whose messages are shown since they were sent
     this.last = null;
     this.log.replaceChildren();
     this.input.value = '';
@@ -45,9 +45,11 @@ export class Chat {
     this.input.focus();
   }
 
-  // Our lines of an earlier connection come back in `history`: the id tells which they are.
-  setOwn(id, bytes) {
+  // id: ours from now on; earlier: those that this tab had in stays that are over. Our messages come back in `history`:
+  // the id tells which they are, and whether they are shown already.
+  setOwn(id, bytes, earlier = []) {
     this.ownIds.add(id);
+    this.earlierIds = new Set(earlier);
     if (bytes) this.limit = bytes;
   }
 
@@ -61,7 +63,9 @@ export class Chat {
     const key = `${line.id} ${line.from} ${line.time}`;
     if (line.id !== undefined && this.seen.has(key)) return;
     this.seen.add(key);
-    this.append({ text: line.message, name: line.name || 'Somebody', from: line.from ?? line.name, time: old ? line.time : timeOfDay() });
+    const time = old ? line.time : timeOfDay();
+    if (old && this.earlierIds?.has(line.from)) this.append({ text: line.message, name: 'You', from: '', time, own: true });
+    else this.append({ text: line.message, name: line.name || 'Somebody', from: line.from ?? line.name, time });
     if (!old && !this.isOpen) this.setUnread(this.unread + 1);
   }
 
@@ -130,10 +134,11 @@ function timeOfDay() {
 }
 
 // The text as nodes, with its http and https addresses as links.
-function linked(text) {
-  return text.split(/(https?:\/\/[^\s<>"]+)/).map((part, i) => {
+export function linked(text) {
+  return text.split(/(\bhttps?:\/\/[^\s<>"“”«»„]+)/i).map((part, i) => {
     if (i % 2 === 0) return document.createTextNode(part);
-    const [, address, rest] = part.match(/^(.*?)([.,;:!?)\]}'’]*)$/);
+    const address = withoutTail(part);
+    const rest = part.slice(address.length);
     let url;
     try {
       url = new URL(address);
@@ -150,4 +155,15 @@ function linked(text) {
     both.append(link, rest);
     return both;
   });
+}
+
+// What follows an address in a sentence is not part of it: punctuation, and a bracket that was opened before it.
+function withoutTail(address) {
+  const closed = { ')': '(', ']': '[', '}': '{' };
+  const count = (letter) => address.split(letter).length;
+  for (let last; (last = address.at(-1)); address = address.slice(0, -1)) {
+    const isTail = closed[last] ? count(last) > count(closed[last]) : /[.,;:!?'’‘…。、，！？；：）】」』]/.test(last);
+    if (!isTail) break;
+  }
+  return address;
 }

@@ -6,9 +6,11 @@
 //! with `AQ_REQUIRE_CHROMIUM=1` and `AQ_REQUIRE_FIREFOX=1` they fail. `AQ_SCREENSHOT=FILE` keeps a picture of a call.
 //! Nothing here waits a fixed time: each step waits for what must come, up to a deadline.
 
+mod chatting;
 mod chromium;
 mod firefox;
 mod layers;
+mod looks;
 mod moderation;
 mod page;
 mod program;

@@ -110,6 +110,16 @@ impl Page {
         self.tab.resize(width, height);
     }
 
+    /// Has colors of its user's own.
+    pub fn forces_colors(&mut self) {
+        self.tab.force_colors();
+    }
+
+    /// Presses a key, such as `Tab`.
+    pub fn keys(&mut self, key: &str) {
+        self.tab.key(key);
+    }
+
     /// Fills in the form and joins.
     pub fn joins(&mut self, room: &str, name: &str) {
         self.types("#name", name);

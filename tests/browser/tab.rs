@@ -82,6 +82,29 @@ impl Tab {
         }
     }
 
+    /// Draws in the user's own colors, as a high contrast mode does; Chromium only.
+    pub fn force_colors(&mut self) {
+        let feature = json!({ "name": "forced-colors", "value": "active" });
+        self.call("Emulation.setEmulatedMedia", json!({ "features": [feature] }));
+    }
+
+    /// Presses a key, such as `Tab`; Chromium only.
+    pub fn key(&mut self, key: &str) {
+        let (code, text) = match key {
+            "Tab" => (9, None),
+            "Enter" => (13, Some("\r")),
+            "Escape" => (27, None),
+            other => panic!("no key {other}"),
+        };
+        for kind in ["keyDown", "keyUp"] {
+            let mut event = json!({ "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code });
+            if let (Some(text), "keyDown") = (text, kind) {
+                event["text"] = json!(text);
+            }
+            self.call("Input.dispatchKeyEvent", event);
+        }
+    }
+
     /// Types a text; Chromium only.
     pub fn insert(&mut self, text: &str) {
         self.call("Input.insertText", json!({ "text": text }));

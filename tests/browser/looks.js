@@ -1,0 +1,86 @@
+// What the tests look at in the page's style; evaluated in a page, whose elements it makes visible.
+{
+  const parts = (color) => {
+    const [r, g, b, a = 1] = color.match(/[\d.]+/g).map(Number);
+    return color.startsWith('color(') ? [r * 255, g * 255, b * 255, a] : [r, g, b, a];
+  };
+  const over = ([r, g, b, a], back) => [r, g, b].map((value, at) => value * a + back[at] * (1 - a));
+  const linear = (value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+  const luminance = (rgb) => rgb.map((value) => linear(value / 255)).reduce((sum, value, at) => sum + value * [0.2126, 0.7152, 0.0722][at], 0);
+  const ratio = (one, other) => {
+    const [dark, light] = [luminance(one), luminance(other)].sort((a, b) => a - b);
+    return (light + 0.05) / (dark + 0.05);
+  };
+  const isVisible = (element) => element.checkVisibility({ visibilityProperty: true });
+  const isInactive = (element) => Boolean(element.closest(':disabled, label:has(:disabled), fieldset:has(:disabled)'));
+
+  // The colors behind an element: those of its translucent ancestors over what they lie on, which may be any picture.
+  const backs = (element) => {
+    const layers = [];
+    for (let at = element; at; at = at.parentElement) {
+      const style = getComputedStyle(at);
+      const color = parts(style.backgroundColor);
+      if (color[3] > 0) layers.unshift(color);
+      if (color[3] === 1) return [layers.reduce((back, layer) => over(layer, back), [0, 0, 0])];
+      if (color[3] > 0 && style.position === 'absolute') break;
+    }
+    return [[0, 0, 0], [255, 255, 255]].map((picture) => layers.reduce((back, layer) => over(layer, back), picture));
+  };
+  const name = (element) => `${element.tagName.toLowerCase()}${element.id && `#${element.id}`}.${[...element.classList].join('.')} in ${element.parentElement?.id || element.parentElement?.className}`;
+  const check = (least, words, element, color, under = element) => backs(under)
+    .map((back) => ratio(over(parts(color), back), back))
+    .filter((found) => found < least)
+    .map((found) => `${words} of ${name(element)}: ${found.toFixed(2)}:1`);
+
+  window.looks = {
+    // Pairs of a color and its background with less than WCAG 1.4.3 and 1.4.11 ask for, among what is visible now.
+    pale() {
+      const bad = [];
+      let pairs = 0;
+      for (const element of document.querySelectorAll('body *')) {
+        if (!isVisible(element) || isInactive(element)) continue;
+        const style = getComputedStyle(element);
+        const hasText = [...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.textContent.trim());
+        const field = element.matches('input:not([type=checkbox]), textarea');
+        if (hasText || field) bad.push(...check(4.5, 'text', element, style.color));
+        if (field) bad.push(...check(4.5, 'placeholder', element, getComputedStyle(element, '::placeholder').color));
+        if (element.matches('svg.icon')) bad.push(...check(3, 'icon', element, style.stroke));
+        if (element.matches('.switch, #join-form > input, #chat-form')) bad.push(...check(3, 'edge', element, style.borderTopColor, element.parentElement));
+        pairs += hasText || field || element.matches('svg.icon');
+      }
+      return { pairs, bad };
+    },
+
+    // From here on `hovered` looks like `:hover`.
+    hover() {
+      for (const sheet of document.styleSheets) {
+        for (const [at, rule] of [...sheet.cssRules].entries().toArray().reverse()) {
+          if (rule.selectorText?.includes(':hover')) sheet.insertRule(rule.cssText.replaceAll(':hover', '.hovered'), at + 1);
+        }
+      }
+      for (const element of document.querySelectorAll('button, .switch, .tile, input')) element.classList.add('hovered');
+    },
+
+    // What is visible and reaches beyond the window's sides.
+    wide: () => [...document.querySelectorAll('body :is(button, input:not([type=checkbox]), label, p, h1, form, textarea)')]
+      .filter((element) => isVisible(element) && !element.closest('.unseen'))
+      .filter((element) => {
+        const { left, right } = element.getBoundingClientRect();
+        return left < 0 || right > innerWidth;
+      })
+      .map(name),
+
+    // Whether the whole element is within the window.
+    within(selector) {
+      const { top, bottom } = document.querySelector(selector).getBoundingClientRect();
+      return top >= 0 && bottom <= innerHeight;
+    },
+
+    // What tells two states of an element apart, where colors are the user's.
+    mark: (selector, pseudo) => {
+      const style = getComputedStyle(document.querySelector(selector), pseudo);
+      const width = parseFloat(style.borderTopWidth);
+      return width ? `${width} ${style.borderTopColor}` : 'none';
+    },
+  };
+}

@@ -1,0 +1,154 @@
+//! What the page looks like: colors, sizes of windows, and the user's own colors.
+
+use crate::chromium::Chromium;
+use crate::page::Page;
+use crate::program::Program;
+use crate::stories::turn;
+
+const LOOKS: &str = include_str!("looks.js");
+
+/// Windows of small phones, upright and sideways, and of a page at 400 %.
+const SMALL: [(u32, u32); 6] = [(320, 568), (320, 256), (360, 640), (740, 360), (667, 375), (568, 320)];
+
+/// Every state of the call's parts at once.
+const EVERYTHING: &str = "(() => {
+    document.querySelectorAll('[hidden]').forEach((element) => { element.hidden = false; });
+    for (const selector of ['#notice .words', '#banner', '#restricted', '.note']) document.querySelector(selector).textContent = 'Words';
+    document.querySelector('#unread').textContent = '3';
+    document.body.classList.add('moderates', 'sees');
+    const toast = document.createElement('p');
+    toast.className = 'toast';
+    toast.textContent = 'Words';
+    document.querySelector('#toasts').append(toast);
+    document.querySelectorAll('.tile').forEach((tile) => tile.classList.add('has-video', 'speaking', 'pinned', 'frozen'));
+})()";
+
+fn is_legible(page: &mut Page, state: &str) {
+    let found: (usize, Vec<String>) = page.eval("(({ pairs, bad }) => [pairs, [...new Set(bad)]])(looks.pale())");
+    assert!(found.0 > 5, "{state}: only {} pairs were looked at", found.0);
+    assert!(found.1.is_empty(), "{state}: {:#?}", found.1);
+}
+
+#[test]
+fn the_page_is_legible_in_each_state_and_in_small_windows() {
+    let _turn = turn();
+    let Some(mut chromium) = Chromium::start() else { return };
+    let server = Program::start(&[]);
+    let mut ann = chromium.open_with(
+        &server.url,
+        "document.addEventListener('DOMContentLoaded', () => {
+        const style = document.createElement('style');
+        style.textContent = '* { transition: none !important; animation: none !important; }';
+        document.head.append(style);
+    });",
+    );
+    ann.eval::<()>(&format!("void (() => {{ {LOOKS} }})()"));
+
+    is_legible(&mut ann, "form");
+    ann.eval::<()>("void (document.querySelector('#name').readOnly = true, document.querySelector('#with-mic').click(), document.querySelector('#invited').textContent = 'Words')");
+    is_legible(&mut ann, "form of an invitation");
+    ann.eval::<()>("void (document.querySelector('#name').readOnly = false, document.querySelector('#with-mic').click(), document.querySelector('#invited').textContent = '')");
+    for (width, height) in SMALL {
+        ann.resizes(width, height);
+        for notice in [false, true] {
+            ann.eval::<()>(&format!("void (document.querySelector('#notice').hidden = {}, document.querySelector('#notice .words').textContent = 'Some words about what is wrong. '.repeat(4))", !notice));
+            let wide: Vec<String> = ann.eval("looks.wide()");
+            assert!(wide.is_empty(), "{width}x{height}: beyond the window's sides: {wide:#?}");
+            let scrolls: bool = ann.eval("['html', '#join'].some((selector) => { const { scrollWidth, clientWidth } = document.querySelector(selector); return scrollWidth > clientWidth; })");
+            assert!(!scrolls, "{width}x{height}: the form scrolls sideways");
+            assert!(
+                ann.eval::<bool>("looks.within('#btn-join')"),
+                "{width}x{height}, notice {notice}: Join is out of sight"
+            );
+        }
+    }
+    ann.eval::<()>("void (document.querySelector('#notice').hidden = true)");
+
+    ann.resizes(1280, 800);
+    ann.joins("garden", "Ann");
+    let mut bob = chromium.open(&server.link("garden", "Bob"));
+    ann.sees_and_hears("Bob");
+    bob.says("Hello https://example.org");
+    ann.finds_line("Bob", "Hello https://example.org");
+    ann.says("Hello");
+    ann.eval::<()>("void document.querySelector('.line.own').classList.add('refused')");
+    ann.says("Again");
+    ann.eval::<()>(
+        "void document.querySelector('.line.refused').insertAdjacentHTML('beforeend', '<p class=mark>Not sent</p>')",
+    );
+    is_legible(&mut ann, "call with chat");
+    ann.eval::<()>(EVERYTHING);
+    is_legible(&mut ann, "everything is on");
+    ann.eval::<()>("void document.querySelectorAll('.round').forEach((button) => { button.classList.toggle('off'); button.classList.toggle('active'); })");
+    is_legible(&mut ann, "everything is off");
+    ann.eval::<()>("looks.hover()");
+    is_legible(&mut ann, "the pointer is over it");
+    ann.eval::<()>("void document.body.setAttribute('data-state', 'form')");
+    is_legible(&mut ann, "the pointer is over the form");
+    // The initials of any name.
+    ann.eval::<()>("void (document.body.setAttribute('data-state', 'joined'), document.querySelectorAll('.tile').forEach((tile) => tile.classList.remove('has-video')))");
+    for hue in (0..360).step_by(15) {
+        ann.eval::<()>(&format!(
+            "void document.querySelectorAll('.face span').forEach((face) => face.style.setProperty('--hue', {hue}))"
+        ));
+        is_legible(&mut ann, &format!("initials of hue {hue}"));
+    }
+
+    // The same call in small windows, as it is.
+    for (width, height) in SMALL {
+        bob.resizes(width, height);
+        bob.eval::<()>(&format!("void (() => {{ {LOOKS} document.body.classList.add('moderates'); document.querySelector('#btn-lock').hidden = false; }})()"));
+        let wide: Vec<String> = bob.eval("looks.wide()");
+        assert!(wide.is_empty(), "{width}x{height}: beyond the window's sides: {wide:#?}");
+        assert!(bob.eval::<bool>("looks.within('#bar')"), "{width}x{height}: the buttons are out of sight");
+    }
+    ann.is_sound();
+    bob.is_sound();
+}
+
+#[test]
+fn states_are_told_apart_in_the_users_own_colors() {
+    let _turn = turn();
+    let Some(mut chromium) = Chromium::start() else { return };
+    let server = Program::start(&[]);
+    let mut ann = chromium.open(&server.url);
+    ann.forces_colors();
+    ann.eval::<()>(&format!("void (() => {{ {LOOKS} }})()"));
+    let mut differs = |ann: &mut Page, what: &str, selector: &str, pseudo: &str, change: &str| {
+        let look = format!("looks.mark({selector:?}, {pseudo})");
+        let before: String = ann.eval(&look);
+        ann.eval::<()>(&format!("void {change}"));
+        ann.until(&format!("{what} is seen beside {before}"), &format!("{look} !== {before:?}"));
+        before
+    };
+    differs(&mut ann, "a switch that is off", ".switch", "null", "document.querySelector('#with-mic').click()");
+    ann.joins("garden", "Ann");
+    let quiet = differs(
+        &mut ann,
+        "one who speaks",
+        ".tile",
+        "'::after'",
+        "document.querySelector('.tile').classList.toggle('speaking')",
+    );
+    let quiet = if ann.eval("document.querySelector('.tile').classList.contains('speaking')") {
+        quiet
+    } else {
+        ann.eval("looks.mark('.tile', '::after')")
+    };
+    assert_eq!(quiet, "none", "a tile whose participant is silent");
+    differs(
+        &mut ann,
+        "a screen that is shared",
+        "#btn-screen",
+        "null",
+        "document.querySelector('#btn-screen').classList.toggle('off')",
+    );
+    differs(
+        &mut ann,
+        "an open chat",
+        "#btn-chat",
+        "null",
+        "document.querySelector('#btn-chat').classList.toggle('active')",
+    );
+    ann.is_sound();
+}
