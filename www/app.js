@@ -6,6 +6,7 @@
 import { Call } from './call.js';
 import { Chat } from './chat.js';
 import { canShareScreen, insecureWords, isInsecure } from './devices.js';
+import { keepFocus } from './focus.js';
 import { icon, setIcon } from './icons.js';
 import { CAMERA, Local, SCREEN } from './local.js';
 import { Signaling } from './signaling.js';
@@ -22,6 +23,9 @@ const NO_MEDIA = 'Sound and picture don’t get through: this network may block 
 const OWN_IDS = 50;
 // What an older server grants, which says nothing of rights.
 const EVERYBODY = { publish: true, subscribe: true, moderate: false };
+
+// As in style.css.
+const narrow = matchMedia('(max-width: 760px)');
 
 const query = new URLSearchParams(location.search);
 const participants = new Map(); // id -> { id, name, muted: Set of sources }
@@ -96,6 +100,7 @@ function leave(words = '') {
   tiles.close();
   view.show(tiles.shown());
   chat.open(false);
+  coverCall();
   chat.reset();
   $('btn-hear').hidden = true;
   $('toasts').replaceChildren();
@@ -446,9 +451,15 @@ function showUnread(count) {
 
 function openChat(open) {
   chat.open(open);
+  coverCall();
   $('btn-chat').classList.toggle('active', open);
   showUnread(chat.unread);
   if (!open) $('btn-chat').focus();
+}
+
+// On a phone the chat lies over the call, which nothing must reach then.
+function coverCall() {
+  for (const id of ['top', 'tiles', 'bar', 'btn-hear']) $(id).inert = chat.isOpen && narrow.matches;
 }
 
 function notice(words) {
@@ -527,6 +538,7 @@ $('btn-chat-close').addEventListener('click', () => openChat(false));
 $('chat').addEventListener('keydown', (event) => {
   if (event.key === 'Escape') openChat(false);
 });
+narrow.addEventListener('change', coverCall);
 $('btn-lock').addEventListener('click', () => signaling?.send({ event: 'moderate', action: me.locked ? 'unlock' : 'lock' }));
 $('btn-leave').addEventListener('click', () => leave());
 $('btn-invite').addEventListener('click', copyInvite);
@@ -544,5 +556,6 @@ addEventListener('hashchange', () => {
   if (document.body.dataset.state === 'form') prefill();
 });
 
+keepFocus();
 prefill();
 if (query.get('autojoin') === '1') join();

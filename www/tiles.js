@@ -84,8 +84,8 @@ export class Tiles {
     if (tile) this.stage.append(tile.element);
     before?.setPinned(false);
     tile?.setPinned(true);
-    focused?.focus(); // whoever is moved loses it
     this.layout();
+    focused?.focus(); // what is moved loses it, and takes none as long as the stage is hidden
     this.changed();
   }
 

@@ -22,6 +22,7 @@ const EMBEDDED: &[(&str, &[u8])] = embedded![
     "devices.js",
     "encodings.js",
     "favicon.svg",
+    "focus.js",
     "icons.js",
     "index.html",
     "local.js",

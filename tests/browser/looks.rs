@@ -114,7 +114,7 @@ fn states_are_told_apart_in_the_users_own_colors() {
     let mut ann = chromium.open(&server.url);
     ann.forces_colors();
     ann.eval::<()>(&format!("void (() => {{ {LOOKS} }})()"));
-    let mut differs = |ann: &mut Page, what: &str, selector: &str, pseudo: &str, change: &str| {
+    let differs = |ann: &mut Page, what: &str, selector: &str, pseudo: &str, change: &str| {
         let look = format!("looks.mark({selector:?}, {pseudo})");
         let before: String = ann.eval(&look);
         ann.eval::<()>(&format!("void {change}"));

@@ -9,6 +9,7 @@
 mod chatting;
 mod chromium;
 mod firefox;
+mod keyboard;
 mod layers;
 mod looks;
 mod moderation;
