@@ -150,6 +150,13 @@ impl Forward {
         self.is_waiting = true;
     }
 
+    /// What comes next is of another publisher or track. Its SSRC says nothing of that: publishers choose theirs without
+    /// knowing of each other.
+    pub fn change_track(&mut self) {
+        self.source = None;
+        self.pause();
+    }
+
     /// Whether nothing has been forwarded since the start or the last pause.
     pub fn is_waiting(&self) -> bool {
         self.is_waiting

@@ -143,6 +143,7 @@ impl Outgoing {
 
     /// Sends a track from its next starting point on. `accepted` are the elements that the subscriber takes.
     pub fn start(&mut self, track: TrackId, payload_types: PayloadTypes, accepted: Ids) {
+        self.forward.change_track();
         self.track = Some(track);
         (self.payload_types, self.accepted, self.quality) = (payload_types, accepted, None);
         (self.view, self.target, self.told_cannot_decode) = (View::default(), Some(Selection::BEST), false);
@@ -605,6 +606,33 @@ mod tests {
         assert_eq!((line.last().2, line.last().4), (104, 7));
         assert!(line.resend(104) && !line.resend(103));
         assert_eq!(line.last().2, 202 - 1, "the repair's numbers go on too");
+    }
+
+    #[test]
+    fn publishers_that_take_turns_on_a_line_have_one_clock_though_they_chose_one_ssrc() {
+        let mut line = Line::new();
+        let (payload_types, accepted) = (line.outgoing.payload_types, line.outgoing.accepted);
+        let mut last = None;
+        for turn in 0..6_u32 {
+            let track = TrackId { publisher: PeerId { slot: turn % 2, generation: 0 }, mid: Mid::from("0") };
+            if turn % 3 > 0 {
+                line.outgoing.stop();
+            }
+            line.outgoing.start(track, payload_types, accepted);
+            for number in 0..10 {
+                let ms = 1_000 * turn + 100 * number;
+                let mut packet = packet(line.now + Duration::from_millis(ms.into()), number);
+                packet.incoming.ssrc = 1;
+                packet.incoming.seq_no = u64::from(1_000 * (turn % 2) + ms / 100);
+                packet.incoming.timestamp = [7_u32, 3_000_000_000][turn as usize % 2].wrapping_add(90 * ms);
+                let outcome = line.outgoing.forward(line.now, &packet, &mut line.egress, &mut line.datagrams);
+                assert_eq!(outcome, if number == 0 { Outcome::Switched } else { Outcome::Sent });
+                let (.., seq_no, timestamp, _) = line.last();
+                if let Some((before, at)) = last.replace((seq_no, timestamp)) {
+                    assert_eq!((seq_no - before, timestamp - at), (1, 9_000), "turn {turn}, packet {number}");
+                }
+            }
+        }
     }
 
     #[test]
