@@ -29,6 +29,7 @@ impl Server {
         let mut child = Command::new("taskset")
             .args(["-c", &SERVER_CORE.to_string(), env!("CARGO_BIN_EXE_aq-server")])
             .args(["--addr", "127.0.0.1:0", "--max-room-size", "20000", "--max-pending", "20000", "--last-n", "0"])
+            .args(["--loudest-above", "20000"])
             .args(["--max-participants", "20000", "--max-conns", "20000", "--log-level", "info"])
             .stdout(Stdio::piped())
             .stderr(log.try_clone().expect("a file"))

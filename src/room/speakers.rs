@@ -4,6 +4,12 @@
 //! Speech is what stands out from a microphone's own noise. How much of the last moments was speech decides, not
 //! how loud a single moment was: so neither a cough nor a breath between two words changes the speaker (the idea of
 //! Volfin and Cohen, "Dominant speaker identification for multipoint videoconferencing", 2012).
+//!
+//! A client that sends no levels is judged by the size of its packets. Opus with a variable bitrate spends two to four
+//! times as many bytes on speech as on noise, and with discontinuous transmission almost none on silence, so each doubling
+//! of the size counts as `DOUBLING` decibels and the rest is the same. Packets of a constant size say nothing. Such a
+//! microphone is never marked as speaking. In a large room it is heard while a place is free, or while one is held by a
+//! participant with levels who has not spoken for `FORSAKEN`; whoever speaks takes its place at once.
 
 use std::time::{Duration, Instant};
 
@@ -54,6 +60,22 @@ const IMMUNITY: Duration = Duration::from_secs(1);
 const TURNS: f64 = 50.0;
 const TURNS_BURST: f64 = 10.0;
 
+/// Decibels for which each doubling of a packet's size counts. More takes the variation of steady noise for speech, less
+/// misses quiet speech.
+const DOUBLING: f32 = 12.0;
+
+/// Bytes of an Opus packet in discontinuous transmission at most (RFC 6716 section 2.1.9): silence.
+const SILENT_BYTES: usize = 3;
+
+/// Ratio of the largest to the smallest packet of late from which sizes say something, and the part of their difference
+/// that each packet forgets: most of it in ten seconds. A client that changes its constant bitrate is misjudged for as long.
+const VARIATION: f32 = 1.6;
+const FORGETTING: f32 = 0.002;
+
+/// How long a participant must have been silent to lose the place to a microphone that tells nothing. Shorter changes
+/// places, and thus seats, in every pause.
+const FORSAKEN: Duration = Duration::from_secs(5);
+
 /// The microphones of one room.
 #[derive(Debug, Default)]
 pub struct Speakers {
@@ -90,6 +112,10 @@ struct Speaker {
     is_held: bool,
     /// How often they began to be heard.
     epoch: u32,
+    /// Levels come with the packets.
+    has_levels: bool,
+    /// The smallest and the largest packet of late, where no levels come.
+    sizes: Option<(f32, f32)>,
 }
 
 impl Speakers {
@@ -100,11 +126,27 @@ impl Speakers {
     /// all. Says whether the packet is heard: as part of which stretch, since what was held back in between is no
     /// loss.
     pub fn handle_level(&mut self, now: Instant, peer: PeerId, level: u8, places: Option<usize>) -> Option<u32> {
-        let index = self.speakers.iter().position(|speaker| speaker.peer == peer).unwrap_or_else(|| {
+        let index = self.index(now, peer);
+        self.speakers[index].has_levels = true;
+        let is_speech = self.speakers[index].handle_level(now, level);
+        self.hear(now, index, places, is_speech)
+    }
+
+    /// A microphone sent a packet of so many bytes without a level. The rest is as for `handle_level`.
+    pub fn handle_size(&mut self, now: Instant, peer: PeerId, bytes: usize, places: Option<usize>) -> Option<u32> {
+        let index = self.index(now, peer);
+        let is_speech = self.speakers[index].handle_size(now, bytes);
+        self.hear(now, index, places, is_speech)
+    }
+
+    fn index(&mut self, now: Instant, peer: PeerId) -> usize {
+        self.speakers.iter().position(|speaker| speaker.peer == peer).unwrap_or_else(|| {
             self.speakers.push(Speaker::new(now, peer));
             self.speakers.len() - 1
-        });
-        let is_speech = self.speakers[index].handle_level(now, level);
+        })
+    }
+
+    fn hear(&mut self, now: Instant, index: usize, places: Option<usize>, is_speech: bool) -> Option<u32> {
         self.choose(now, index);
         self.is_limited = places.is_some();
         let is_heard = places.is_none_or(|places| self.has_place(now, index, places, is_speech));
@@ -209,7 +251,8 @@ impl Speakers {
         if self.speakers[index].place.is_some() {
             return true;
         }
-        if !is_speech {
+        let is_unknown = !is_speech && self.speakers[index].is_unknown();
+        if !is_speech && !is_unknown {
             return false;
         }
         let taken: Vec<usize> = (0..self.speakers.len()).filter(|at| self.speakers[*at].place.is_some()).collect();
@@ -217,6 +260,10 @@ impl Speakers {
             let loudness = self.speakers[index].loudness;
             let may_go = |at: &&usize| {
                 let other = &self.speakers[**at];
+                if is_unknown {
+                    let spoke = other.spoke_at.or(other.place);
+                    return !other.is_unknown() && spoke.is_none_or(|spoke| now >= spoke + FORSAKEN);
+                }
                 let is_immune = other.place.is_some_and(|since| now < since + IMMUNITY);
                 other.speech_at(now) < STOPS || !is_immune && loudness > other.loudness + LOUDER
             };
@@ -261,7 +308,33 @@ impl Speaker {
             place: None,
             is_held: false,
             epoch: 0,
+            has_levels: false,
+            sizes: None,
         }
+    }
+
+    /// Takes the size of a packet; says whether it is speech.
+    fn handle_size(&mut self, now: Instant, bytes: usize) -> bool {
+        if self.has_levels {
+            // One packet of many is without.
+            return false;
+        }
+        let size = bytes.max(1) as f32;
+        let (smallest, largest) = self.sizes.unwrap_or((size, size));
+        let smallest = size.min(smallest + (size - smallest) * FORGETTING);
+        let largest = size.max(largest + (size - largest) * FORGETTING);
+        self.sizes = Some((smallest, largest));
+        let level = if bytes <= SILENT_BYTES { 0.0 } else { DOUBLING * size.log2() };
+        if std::mem::take(&mut self.is_new) {
+            // No size is large by itself.
+            self.noise = level;
+        }
+        self.handle_level(now, 127 - level.clamp(0.0, 127.0) as u8)
+    }
+
+    /// Nothing tells when it speaks: it sends no levels, and packets of one size.
+    fn is_unknown(&self) -> bool {
+        !self.has_levels && self.sizes.is_none_or(|(smallest, largest)| largest < smallest * VARIATION)
     }
 
     /// Takes a level; says whether it is speech.
@@ -434,6 +507,81 @@ mod tests {
         speakers.forget(peer(3));
         assert_eq!(speakers.turns(), [0, 4, 2, 1].map(peer));
         assert_eq!(speakers.handle_level(now, peer(2), 80, None), Some(2), "everybody is heard in a small room");
+    }
+
+    /// Talks of 3 s with pauses of 3 s, by the size of packets, 20 ms each; says at which share of the speech and of the
+    /// silence somebody was told to speak.
+    fn told_by_sizes(speech: impl Fn(u64) -> usize, silence: impl Fn(u64) -> Option<usize>) -> (f32, f32) {
+        let start = Instant::now();
+        let mut speakers = Speakers::default();
+        let (mut shares, mut rounds) = ([0.0; 2], [0.0; 2]);
+        for round in 0..3_000_u64 {
+            let now = start + Duration::from_millis(20 * round);
+            let is_silent = round / 150 % 2 == 1;
+            // Another one keeps looking.
+            speakers.handle_level(now, peer(9), 90, None);
+            let size = if is_silent { silence(round) } else { Some(speech(round)) };
+            if let Some(size) = size {
+                assert_eq!(speakers.handle_size(now, peer(1), size, None), Some(0));
+            }
+            speakers.poll_change(now);
+            // Words begin and end within a second.
+            if round > 300 && round % 150 > 50 {
+                shares[usize::from(is_silent)] += f32::from(u8::from(speakers.told() == [peer(1)]));
+                rounds[usize::from(is_silent)] += 1.0;
+            }
+        }
+        (shares[0] / rounds[0], shares[1] / rounds[1])
+    }
+
+    #[test]
+    fn without_levels_the_size_of_packets_says_who_speaks() {
+        let syllables = |round: u64| if round % 15 < 11 { 80 + (round * 37 % 50) as usize } else { 35 };
+        let noise = |round: u64| Some(28 + (round * 31 % 9) as usize);
+        let dtx = |round: u64| round.is_multiple_of(20).then_some(1 + (round / 20 % 3) as usize);
+        for (name, (spoken, silent)) in [
+            ("a variable bitrate", told_by_sizes(syllables, noise)),
+            ("with discontinuous transmission", told_by_sizes(syllables, dtx)),
+            ("a constant bitrate with it", told_by_sizes(|_| 160, dtx)),
+        ] {
+            assert!(spoken > 0.95 && silent < 0.05, "{name}: {spoken} of speech, {silent} of silence");
+        }
+        let constant = told_by_sizes(|_| 160, |_| Some(160));
+        assert_eq!(constant, (0.0, 0.0), "of a constant bitrate nothing is known");
+    }
+
+    #[test]
+    fn without_levels_nobody_is_heard_beside_the_loudest_and_free_places_are_used() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut speakers = Speakers::default();
+        // Five of a constant bitrate, and three with levels of whom so many speak: who is heard in the last round.
+        let mut talk = |from: u64, ms: u64, speaking: u32| {
+            let mut heard = Vec::new();
+            for round in 0..ms / 20 {
+                heard.clear();
+                let now = at(from + 20 * round);
+                let sizes = (0..5).map(|slot| (slot, None));
+                let levels = (5..8).map(|slot| (slot, Some(if slot - 5 < speaking { 30 } else { 90 })));
+                for (slot, level) in sizes.chain(levels) {
+                    let is_heard = match level {
+                        Some(level) => speakers.handle_level(now, peer(slot), level, Some(3)),
+                        None => speakers.handle_size(now, peer(slot), 160, Some(3)),
+                    };
+                    heard.extend(is_heard.map(|_| slot));
+                }
+            }
+            speakers.poll_change(at(from + ms));
+            (heard, speakers.told().to_vec(), speakers.turns().len())
+        };
+        assert_eq!(talk(0, 1_000, 0).0, [0, 1, 2], "the first three, and they keep their places");
+        let (heard, told, turns) = talk(1_000, 2_000, 2);
+        assert_eq!((heard.len(), &heard[1..], told.len(), turns), (3, &[5, 6][..], 2, 5));
+        let (heard, told, _) = talk(3_000, 2_000, 3);
+        assert_eq!((heard, told.len()), (vec![5, 6, 7], 3), "who speaks comes first");
+        assert_eq!(talk(5_000, 4_000, 0).0, [5, 6, 7], "a pause");
+        let (heard, told, turns) = talk(9_000, 4_000, 0);
+        assert_eq!((heard, told.len(), turns), (vec![0, 1, 2], 0, 6), "they have stopped");
     }
 
     #[test]

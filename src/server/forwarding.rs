@@ -136,12 +136,12 @@ impl Server {
     }
 
     /// Whether a packet of the batch goes to subscribers: in a large room not every microphone's does. Notes what its
-    /// level says of who speaks.
+    /// level, or else its size, says of who speaks.
     fn is_heard(&mut self, index: usize) -> bool {
         let (publisher, packet) = &mut self.batch[index];
-        let Some(level) = profile::audio_level(&packet.elements) else {
+        if packet.codec != Codec::Opus {
             return true;
-        };
+        }
         let slot = &self.slots[publisher.slot as usize];
         let Some(member) = slot.member.as_deref().filter(|_| slot.generation == publisher.generation) else {
             return true;
@@ -152,7 +152,13 @@ impl Server {
             return true;
         };
         let places = self.config.limits.places(room.members().len());
-        let epoch = room.speakers.handle_level(self.now, *publisher, level, places);
+        let epoch = match profile::audio_level(&packet.elements) {
+            Some(level) => room.speakers.handle_level(self.now, *publisher, level, places),
+            None => {
+                let bytes = packet.payload.len() - packet.redundant.unwrap_or_default();
+                room.speakers.handle_size(self.now, *publisher, bytes, places)
+            }
+        };
         if room.speakers.poll_change(self.now) {
             self.speaking.push(member.participant.room.clone());
         }

@@ -17,6 +17,9 @@ const MAGIC: &[u8; 4] = b"SIM!";
 /// Requests for keyframes of one layer in a second: three by the server's budget, and what a path does to when they come.
 const MAX_REQUESTS: usize = 6;
 
+/// The level of a microphone that does not send any.
+pub const NO_LEVEL: u8 = 0xff;
+
 /// Magic, publisher, source, frame, index, count, flags, layer, temporal, reference, level, height, filler length.
 const BODY: usize = 4 + 4 + 1 + 4 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 2 + 2;
 
@@ -197,7 +200,9 @@ impl Stamp {
     /// The header extensions that `Publication` writes on this packet.
     pub fn extensions(&self, captured: SystemTime) -> ExtensionValues {
         let mut values = ExtensionValues::default();
-        if self.source.is_audio() {
+        if self.source.is_audio() && self.level == NO_LEVEL {
+            values.audio_level = None;
+        } else if self.source.is_audio() {
             values.audio_level = Some(-(self.level as i8));
             values.voice_activity = Some(self.frame.is_multiple_of(3));
         } else {

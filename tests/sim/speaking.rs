@@ -1,6 +1,6 @@
 //! Who speaks, and who is heard in a large room.
 
-use crate::media::Microphone;
+use crate::media::{Microphone, NO_LEVEL, Rate};
 use crate::sim::{Sim, World};
 use crate::story::{millis, secs};
 
@@ -64,4 +64,30 @@ fn who_speaks_is_told_to_everybody_and_five_times_a_second_at_most() {
             assert!(told.iter().any(|(_, ids)| ids.contains(id)), "{name} was never told of {other}");
         }
     }
+}
+
+#[test]
+fn without_levels_no_more_are_heard_than_with_them_and_who_speaks_comes_first() {
+    let mut world = World::new(303);
+    world.config.limits.loudest_above = 6;
+    // All packets of one size.
+    world.rate = Rate { filler: 0, ..world.rate };
+    let mut sim = Sim::with(world);
+    for name in NAMES {
+        sim.join(name);
+        // Only the last one sends levels, of silence at first.
+        sim.publication_mut(name, Microphone).level = Some(if name == "hal" { 120 } else { NO_LEVEL });
+    }
+    sim.run(secs(2));
+    let before = heard(&mut sim, "eve");
+    let carried = |heard: &[u64]| heard.iter().filter(|packets| **packets > 490).count();
+    assert_eq!((carried(&before), before.iter().filter(|packets| **packets == 0).count()), (3, 4), "{before:?}");
+    let told: Vec<_> = sim.browser("eve").page.speaking.iter().filter(|(_, ids)| !ids.is_empty()).collect();
+    assert!(told.is_empty(), "nothing says that anybody speaks: {told:?}");
+    sim.publication_mut("hal", Microphone).level = Some(20);
+    let after = heard(&mut sim, "eve");
+    assert!(*after.last().unwrap() > 490 && carried(&after) == 3, "{after:?}");
+    let id = &sim.browser("hal").page.id;
+    assert!(sim.browser("eve").page.speaking.iter().any(|(_, ids)| ids.contains(id)));
+    sim.assert_no_gaps();
 }
