@@ -9,6 +9,7 @@
 
 mod addresses;
 pub mod bounds;
+mod diagnosis;
 mod forwarding;
 mod members;
 mod moderation;
@@ -52,6 +53,7 @@ use crate::web::assets::Assets;
 use crate::web::conn::{Conn, ConnEvent};
 use crate::web::token::{Grant, Key};
 use crate::web::websocket::{self, Message};
+use diagnosis::Diagnosis;
 
 /// Bytes of datagrams that are handed out at a time. Fewer cost more system calls; more leave the processor's
 /// second cache before they are sent, and let the first subscribers of a packet wait for the last.
@@ -211,6 +213,8 @@ pub struct Server {
     publications: Notices,
     /// Who is not let in.
     refusals: Notices,
+    /// What is known of proxies that are set up wrong.
+    diagnosis: Diagnosis,
     /// Clients that are no trusted proxy and say for whom they ask.
     proxies: Notices,
     timers: Timers,
@@ -388,6 +392,7 @@ impl Server {
             leaves: Notices::new(now),
             publications: Notices::new(now),
             refusals: Notices::new(now),
+            diagnosis: Diagnosis::default(),
             proxies: Notices::new(now),
             timers: Timers::default(),
             draining: None,

@@ -67,6 +67,7 @@ export class Signaling {
   connect() {
     this.drop();
     this.lastError = null;
+    this.name = Math.random().toString(36).slice(2); // of this attempt, to ask `check` about it
     const socket = this.socket = new WebSocket(this.url('websocket'));
     let opened = false;
     this.timer = setTimeout(() => this.onFailedUpgrade(), UPGRADE_TIMEOUT_MS);
@@ -146,7 +147,10 @@ export class Signaling {
     if (this.ended || this.asked !== asked) return;
     // 502 and 504 come from a proxy whose server is away: that is "no answer" as well.
     if (!response || response.ok || [502, 504].includes(response.status)) {
-      return this.wait('The server can’t be reached. Trying again…');
+      const blocked = response?.ok && this.attempt > 1; // once may be a server that starts just now
+      return this.wait(blocked
+        ? 'The server answers, but something in between blocks WebSockets; see docs/hosting. Trying again…'
+        : 'The server can’t be reached. Trying again…');
     }
     const words = error.message || `The server refuses the connection (status ${response.status}).`;
     if (![429, 503].includes(response.status)) return this.refuse(words);
@@ -194,6 +198,9 @@ export class Signaling {
     if (name) url.searchParams.set('name', name);
     url.searchParams.set('simulcast', '1');
     url.searchParams.set('renew', '1');
+    url.searchParams.set('attempt', this.name);
+    // A GET of the same origin has no `Origin`, and an upgrade has one.
+    if (file === 'check') url.searchParams.set('origin', location.origin);
     if (token) url.searchParams.set('token', token);
     if (this.resume) url.searchParams.set('resume', this.resume);
     return url.href;

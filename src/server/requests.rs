@@ -12,7 +12,7 @@ use crate::load::Stage;
 use crate::place::Place;
 use crate::room::Room;
 use crate::text::{participant_name, room_name};
-use crate::web::http::{Request, Response};
+use crate::web::http::{ALLOW, Request, Response};
 use crate::web::origin;
 use crate::web::token::Grant;
 
@@ -54,11 +54,25 @@ impl Server {
             Route::Join => match self.admit(id, request) {
                 Ok(admission) => return self.join(id, admission),
                 Err(refusal) => {
+                    if refusal.code == "origin" {
+                        self.on_refused_origin(request);
+                    }
                     self.on_refused(id, request, &refusal);
                     refusal.response()
                 }
             },
+            Route::NoUpgrade => {
+                self.on_lost_upgrade(id, request);
+                let response = Response::text(426, "This address speaks WebSocket only.\n");
+                response.with_header("Upgrade", "websocket".to_owned())
+            }
             Route::Check => match self.admit(id, request) {
+                Ok(_) if self.has_lost_upgrade(request) => Refusal::new(
+                    426,
+                    "no-upgrade",
+                    "The proxy in front of this server does not forward WebSocket upgrades; see docs/hosting.",
+                )
+                .response(),
                 Ok(_) => Response::json(200, &json!({ "ok": true }).to_string()),
                 Err(refusal) => refusal.response(),
             },
@@ -104,6 +118,10 @@ impl Server {
     }
 
     fn route(&self, request: &Request) -> Route {
+        // Proxies look with it whether the server is there. It grants a page of another origin nothing.
+        if request.method == "OPTIONS" {
+            return Route::Respond(Response::text(200, "").with_header("Allow", ALLOW.to_owned()));
+        }
         let prefix = self.config.prefix.as_str();
         let not_found = || Route::Respond(Response::text(404, "There is nothing at this address.\n"));
         let Some(path) = request.path.strip_prefix(prefix) else {
@@ -117,10 +135,7 @@ impl Server {
             "/health" => Route::Respond(Response::json(200, &self.health())),
             "/check" => Route::Check,
             "/websocket" | "/ws" if request.websocket_key.is_some() => Route::Join,
-            "/websocket" | "/ws" => {
-                let response = Response::text(426, "This address speaks WebSocket only.\n");
-                Route::Respond(response.with_header("Upgrade", "websocket".to_owned()))
-            }
+            "/websocket" | "/ws" => Route::NoUpgrade,
             _ => match path.strip_prefix('/').and_then(|path| self.assets.find(path)) {
                 Some(asset) => Route::Respond(Response::file(request, asset.content_type, &asset.etag, &asset.body)),
                 None => not_found(),
@@ -149,9 +164,12 @@ impl Server {
         let refuse = |status, code, message| Err(Refusal::new(status, code, message));
         let secure = self.conns.get(&id).is_some_and(|entry| entry.conn.is_secure());
         let allowed = &self.config.allowed_origins;
-        if !origin::allowed(request.origin.as_deref(), request.host.as_deref(), secure, allowed) {
+        // A page's GET of `check` has no `Origin`: it says in the query what its upgrade would.
+        let is_allowed = |origin| origin::allowed(origin, request.host.as_deref(), secure, allowed);
+        if !is_allowed(request.origin.as_deref()) || !is_allowed(request.param("origin")) {
             debug!("conn {}: origin {:?} refused", id.0, request.origin);
-            let message = "This page's origin may not use this server; its host can allow it with --allow-origin.";
+            let message = "The server does not know this page's address. A proxy in front has to pass on Host with its port; \
+                           see docs/hosting. Pages elsewhere are allowed with --allow-origin.";
             return refuse(403, "origin", message);
         }
         if let Some(drain) = self.draining {
@@ -232,6 +250,8 @@ impl Server {
 enum Route {
     Respond(Response),
     Join,
+    /// The address of the WebSocket without one.
+    NoUpgrade,
     Check,
 }
 

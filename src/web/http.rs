@@ -1,6 +1,6 @@
 //! An HTTP/1.1 exchange: one request head parsed, one response written (RFC 9110, RFC 9112).
 //!
-//! Only GET and HEAD, never a body: what could make two parsers disagree about where a request ends is refused, and
+//! Only GET, HEAD and OPTIONS, never a body: what could make two parsers disagree about where a request ends is refused, and
 //! the connection closed, so a request hidden in another's body has nowhere to hide.
 
 use std::fmt;
@@ -12,6 +12,9 @@ pub const MAX_HEAD: usize = 16 * 1024;
 
 /// The most header fields of a request. Fewer might refuse a browser behind several proxies, more only cost.
 const MAX_HEADERS: usize = 64;
+
+/// The methods that are served.
+pub const ALLOW: &str = "GET, HEAD, OPTIONS";
 
 /// What a page from here may do: load from here, open WebSockets, use camera and microphone, and never be framed.
 /// `connect-src` names the WebSocket schemes because not every browser takes 'self' for them.
@@ -28,7 +31,7 @@ Permissions-Policy: camera=(self), microphone=(self), display-capture=(self)\r\n
 /// A request without a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// `GET` or `HEAD`.
+    /// `GET`, `HEAD` or `OPTIONS`.
     pub method: String,
     /// Percent-decoded, begins with '/', never normalised.
     pub path: String,
@@ -44,6 +47,8 @@ pub struct Request {
     pub if_none_match: Option<String>,
     /// `Some` when this is a valid WebSocket upgrade (RFC 6455 section 4.2.1).
     pub websocket_key: Option<String>,
+    /// A browser meant it as an upgrade, whether it still is one or not.
+    pub has_websocket_key: bool,
     /// Another request may follow on the connection.
     pub keep_alive: bool,
 }
@@ -74,13 +79,15 @@ impl Request {
         let fields = Fields(head.headers);
 
         fields.refuse_body()?;
-        if !matches!(method, "GET" | "HEAD") {
+        if !matches!(method, "GET" | "HEAD" | "OPTIONS") {
             return Err(Refusal::Method);
         }
         let mut host = fields.single("host")?;
         if is_1_1 && host.is_none() {
             return Err(Refusal::Host);
         }
+        // RFC 9110 section 9.3.7: the server as a whole.
+        let target = if (method, target) == ("OPTIONS", "*") { "/" } else { target };
         let (authority, target) = split_target(target)?;
         // RFC 9112 section 3.2.2: the authority of an absolute target replaces Host.
         if let Some(authority) = authority {
@@ -100,6 +107,7 @@ impl Request {
             forwarded_for: fields.list("x-forwarded-for"),
             if_none_match: owned(fields.single("if-none-match")?),
             websocket_key: if is_1_1 && method == "GET" { owned(fields.websocket_key()?) } else { None },
+            has_websocket_key: fields.all("sec-websocket-key").next().is_some(),
             keep_alive: is_1_1 && !fields.has_token("connection", "close"),
         };
         Ok(Some((request, length)))
@@ -118,7 +126,7 @@ pub enum Refusal {
     Malformed,
     /// TLS on a port without.
     Tls,
-    /// A method other than GET and HEAD.
+    /// A method other than GET, HEAD and OPTIONS.
     Method,
     /// No `Host`, or more than one.
     Host,
@@ -139,7 +147,7 @@ impl Refusal {
     pub fn response(self) -> Response {
         let response = Response::text(self.status(), &format!("{self}\n"));
         match self {
-            Refusal::Method => response.with_header("Allow", "GET, HEAD".to_owned()),
+            Refusal::Method => response.with_header("Allow", ALLOW.to_owned()),
             Refusal::WebSocketVersion => response
                 .with_header("Upgrade", "websocket".to_owned())
                 .with_header("Sec-WebSocket-Version", "13".to_owned()),
@@ -164,7 +172,7 @@ impl Refusal {
         match self {
             Refusal::Malformed => "not an HTTP/1.1 request",
             Refusal::Tls => "this port speaks plain HTTP, not TLS: use http:// and ws://",
-            Refusal::Method => "only GET and HEAD are served",
+            Refusal::Method => "only GET, HEAD and OPTIONS are served",
             Refusal::Host => "a request needs exactly one valid Host",
             Refusal::Slow => "the request was not complete in time",
             Refusal::Body => "a request must not have a body",
@@ -468,7 +476,7 @@ mod tests {
             (400, "GET / HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n"),
             (400, "GET / HTTP/1.1\r\nHost: a\r\nOrigin: http://a\r\nOrigin: http://b\r\n\r\n"),
             (405, "POST / HTTP/1.1\r\nHost: a\r\n\r\n"),
-            (405, "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (405, "TRACE * HTTP/1.1\r\nHost: a\r\n\r\n"),
             (405, "CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n"),
             (405, "get / HTTP/1.1\r\nHost: a\r\n\r\n"),
             (431, &many),

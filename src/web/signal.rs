@@ -5,7 +5,9 @@
 //! query parameters `room` (default `default`), `name` (alias `username`), `resume`, `token` where the server asks for
 //! one (see [`token`](crate::web::token)), `renew=1` from a client that takes fresh transports (see `media`), and `simulcast=1` from a client that can send a camera in layers, and attaches
 //! it to the line that is offered for it. A refusal comes as HTTP status and the `error` as its body; since browsers keep
-//! both from pages, `{prefix}/check` answers a plain GET with the same parameters alike, or with 200.
+//! both from pages, `{prefix}/check` answers a plain GET with the same parameters alike, or with 200. Such a GET has no
+//! `Origin` and is no upgrade: the parameter `origin` says what that of the page is, and `attempt`, a name of up to 32
+//! characters that the WebSocket's address had too, lets it answer 426 where the upgrade got lost on the way.
 //!
 //! # Client to server
 //!

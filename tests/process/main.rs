@@ -18,6 +18,7 @@ mod media;
 mod nginx;
 mod origin;
 mod page;
+mod proxies;
 mod shutdown;
 mod tls;
 mod tokens;
