@@ -320,6 +320,8 @@ struct Member {
     told: BTreeMap<Mid, u8>,
     /// How far back the last packet was that filled a probe.
     padded: u16,
+    /// See `tell_oversized`.
+    is_oversize_told: bool,
     is_dirty: bool,
     offer_queued: bool,
     allocation_queued: bool,

@@ -19,6 +19,8 @@ pub struct Stats {
     pub packets_skipped: u64,
     /// RTP packets of microphones that were not among the loudest, or muted by a moderator.
     pub packets_quiet: u64,
+    /// RTP packets of publishers that are too large for the path to a subscriber.
+    pub packets_oversized: u64,
     /// RTP packets sent again to subscribers that had lost them.
     pub packets_resent: u64,
     /// The same refused: the subscriber takes no repair, or has used up its share.

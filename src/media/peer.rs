@@ -98,6 +98,8 @@ pub struct Peer {
     /// By their transport-wide numbers.
     arrivals: Arrivals,
     allowance: Allowance,
+    /// See `take_oversized`.
+    oversized: (u64, Option<Mid>),
     /// Where str0m sent its last DTLS packet.
     transport: Option<Route>,
     /// What DTLS exported, until media is connected.
@@ -196,6 +198,7 @@ impl Peer {
             clock: SenderClock::default(),
             arrivals: Arrivals::new(now),
             allowance,
+            oversized: (0, None),
             transport: None,
             exported: None,
             reporter: names.next_u32(),
@@ -397,6 +400,12 @@ impl Peer {
     /// Datagrams that were more than the peer may send, since the last call.
     pub fn take_excess(&mut self) -> u64 {
         self.allowance.take_excess()
+    }
+
+    /// Packets since the last call that were dropped because they are larger than `MAX_PAYLOAD`, and the m-line of the
+    /// last one.
+    pub fn take_oversized(&mut self) -> (u64, Option<Mid>) {
+        std::mem::take(&mut self.oversized)
     }
 
     /// Time has passed.
@@ -681,7 +690,12 @@ impl Peer {
         }
         // One that is nothing but padding goes through as well: dropped, it would be a loss to everybody.
         let seq_no = *packet.seq_no;
-        if packet.payload.len() + elements.len() > MAX_PAYLOAD || seq_no >= SEQ_NO_LIMIT {
+        if packet.payload.len() + elements.len() > MAX_PAYLOAD {
+            let mid = self.stream(packet.header.ssrc).map(|stream| stream.mid);
+            self.oversized = (self.oversized.0 + 1, mid.or(self.oversized.1));
+            return None;
+        }
+        if seq_no >= SEQ_NO_LIMIT {
             return None;
         }
         let ssrc = packet.header.ssrc;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use log::debug;
+use log::{Level, debug, log};
 use str0m::format::Codec;
 use str0m::media::Mid;
 
@@ -13,6 +13,7 @@ use crate::media::demux::Match;
 use crate::media::fault::{PeerError, Site, guarded};
 use crate::media::keyframe::Reason;
 use crate::media::negotiation::TrackId;
+use crate::media::packet::MAX_PAYLOAD;
 use crate::media::peer::PeerEvent;
 use crate::media::profile;
 use crate::media::repair::Sent;
@@ -328,6 +329,7 @@ impl Server {
             return;
         };
         let drained = guarded(Site::Drain, || member.peer.drain(now, &mut self.datagrams, &mut self.peer_events));
+        let oversized = member.peer.take_oversized();
         if let Some(deadline) = member.peer.next_timeout() {
             self.timers.set(Waiter::Peer(id), deadline);
         }
@@ -348,9 +350,29 @@ impl Server {
             }
         }
         self.peer_events = events;
+        if let (count @ 1.., mid) = oversized {
+            self.stats.packets_oversized += count;
+            self.tell_oversized(id, mid);
+        }
         if let Err(error) = drained {
             self.failed_sending(id, error);
         }
+    }
+
+    /// Tells a publisher, once for its stay, that packets of a track are too large to be forwarded.
+    fn tell_oversized(&mut self, id: PeerId, mid: Option<Mid>) {
+        let now = self.now;
+        let Some(member) = self.member_mut(id).filter(|member| !member.is_oversize_told) else {
+            return;
+        };
+        member.is_oversize_told = true;
+        let source = mid.and_then(|mid| member.participant.track(mid)).map(|track| track.source);
+        let (own, room) = (member.participant.id.clone(), member.participant.room.clone());
+        let level = if self.warnings.take(now) { Level::Warn } else { Level::Debug };
+        log!(level, "{id} in room {room:?} sends RTP payloads of more than {MAX_PAYLOAD} bytes, which are dropped");
+        let message = format!("Packets of more than {MAX_PAYLOAD} bytes are not forwarded: lower this client's MTU.");
+        let code = "packet-too-large";
+        self.send(id, &ServerMessage::Error { code, message: &message, retry: false, id: Some(&own), source });
     }
 
     /// A moderator has muted what comes on this line.

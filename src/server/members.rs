@@ -80,6 +80,7 @@ impl Server {
             held: VecDeque::new(),
             told: BTreeMap::new(),
             padded: 0,
+            is_oversize_told: false,
             is_dirty: false,
             offer_queued: false,
             allocation_queued: false,

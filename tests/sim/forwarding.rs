@@ -196,3 +196,21 @@ fn who_cannot_decode_is_told_and_nobody_else_notices() {
         assert!(sim.watched(viewer, publisher, Camera).expect("seen").longest_gap < millis(100));
     }
 }
+
+#[test]
+fn packets_too_large_to_forward_are_counted_and_their_publisher_is_told_once() {
+    let mut world = World::new(320);
+    world.rate = Rate { filler: 1_420, ..world.rate };
+    let mut sim = Sim::with(world);
+    sim.join("ann");
+    sim.join("bob");
+    sim.run(secs(5));
+    assert!(sim.server.stats().packets_oversized > 20);
+    for name in ["ann", "bob"] {
+        let errors: Vec<_> = sim.browser(name).page.errors.iter().map(|(_, error)| error.clone()).collect();
+        let told: Vec<_> = errors.iter().filter(|error| error["code"] == "packet-too-large").collect();
+        let [error] = told[..] else { panic!("{name} was told {errors:?}") };
+        assert_eq!((&error["id"], &error["retry"]), (&sim.browser(name).page.id.as_str().into(), &false.into()));
+        assert!(error["source"].is_string(), "{error}");
+    }
+}
