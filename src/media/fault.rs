@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use str0m::RtcError;
 
+use crate::media::answer::AnswerRefusal;
 use crate::media::{dtls, opening};
 
 /// Why a peer has to end. The text is for its log line, the code for the peer.
@@ -12,6 +13,8 @@ use crate::media::{dtls, opening};
 pub enum PeerError {
     /// The answer can't be one to the offer.
     BadAnswer(String),
+    /// The answer is valid, and wants what this server does not have.
+    UnsupportedAnswer(&'static str),
     /// No offer is out.
     UnexpectedAnswer,
     /// The answer did not come in time.
@@ -101,6 +104,14 @@ fn pass(site: Site) {
 }
 
 impl PeerError {
+    /// An answer that is refused unparsed.
+    pub fn of_answer(refusal: AnswerRefusal) -> Self {
+        match refusal {
+            AnswerRefusal::Unsupported(why) => Self::UnsupportedAnswer(why),
+            refusal => Self::BadAnswer(format!("{refusal:?}")),
+        }
+    }
+
     /// What str0m says. That DTLS took too long it tells in words only.
     pub fn of_engine(error: RtcError) -> Self {
         match error {
@@ -113,6 +124,7 @@ impl PeerError {
     pub fn message(&self) -> &'static str {
         match self {
             Self::BadAnswer(_) => "The answer does not fit the offer.",
+            Self::UnsupportedAnswer(why) => why,
             Self::UnexpectedAnswer => "An answer came while no offer was out.",
             Self::AnswerTimeout => "No answer came in time.",
             Self::Closed => "Sound and picture were closed by this client.",
@@ -131,7 +143,9 @@ impl PeerError {
     pub fn is_fault(&self) -> bool {
         match self {
             Self::BadAnswer(_) | Self::UnexpectedAnswer | Self::NoSrtp | Self::Engine(_) | Self::Bug(_) => true,
-            Self::AnswerTimeout | Self::MediaTimeout(_) | Self::Closed | Self::UsedUp => false,
+            Self::UnsupportedAnswer(_) | Self::AnswerTimeout | Self::MediaTimeout(_) | Self::Closed | Self::UsedUp => {
+                false
+            }
         }
     }
 
@@ -144,6 +158,7 @@ impl PeerError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::BadAnswer(_) => "bad-answer",
+            Self::UnsupportedAnswer(_) => "unsupported-answer",
             Self::UnexpectedAnswer => "unexpected-answer",
             Self::AnswerTimeout => "negotiation-timeout",
             Self::MediaTimeout(_) => "media-timeout",
@@ -160,6 +175,7 @@ impl std::fmt::Display for PeerError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::BadAnswer(why) => write!(f, "the answer does not fit the offer: {}", why.escape_debug()),
+            Self::UnsupportedAnswer(why) => write!(f, "answer not supported: {why}"),
             Self::UnexpectedAnswer => f.write_str("an answer came while no offer was out"),
             Self::AnswerTimeout => f.write_str("no answer came in time"),
             Self::Closed => f.write_str("it closed DTLS"),

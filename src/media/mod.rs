@@ -3,6 +3,7 @@
 pub mod addresses;
 pub mod allocation;
 pub mod allowance;
+pub mod answer;
 pub mod bandwidth;
 pub mod codec;
 pub mod demux;

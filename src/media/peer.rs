@@ -23,6 +23,7 @@ use crate::datagrams::{Datagrams, Route};
 use crate::id::Names;
 use crate::media::addresses::Validated;
 use crate::media::allowance::Allowance;
+use crate::media::answer::Offered;
 use crate::media::bandwidth::arrivals::Arrivals;
 use crate::media::codec::dependency::Structure;
 use crate::media::egress::Egress;
@@ -34,11 +35,11 @@ use crate::media::packet::{MAX_PAYLOAD, Packet};
 use crate::media::profile::{DEPENDENCY_ID, MEDIA_IDS, PayloadTypes, Profile, TRANSPORT_CC_ID};
 use crate::media::repair::Sent;
 use crate::media::rtcp;
-use crate::media::sdp::{self, RIDS, SdpRefusal, check_answer, named, unnamed, with_simulcast, without_candidates};
+use crate::media::sdp::{self, RIDS, named, unnamed, with_simulcast};
 use crate::media::sending::Sending;
 use crate::media::srtp::{Exported, Srtp};
 use crate::media::wallclock::{Report, SenderClock};
-use crate::media::{codec, dtls, opening};
+use crate::media::{answer, codec, dtls, opening};
 use crate::track::Source;
 
 /// SSRCs that one peer may send, repair streams not counted. More are dropped.
@@ -82,6 +83,8 @@ pub struct Peer {
     /// What its m-lines carry.
     pub negotiation: Negotiation,
     pending: Option<SdpPendingOffer>,
+    /// The m-lines of the latest offer.
+    offered: Vec<Offered>,
     ufrag: String,
     password: String,
     /// The msid of each set of lines.
@@ -174,7 +177,7 @@ impl Peer {
     /// The most that one takes that is sent so many tracks.
     pub const fn max_bytes(tracks: usize) -> usize {
         let lines = tracks + MAX_SENDING_LINES + MAX_DEAD_LINES;
-        let engine = ENGINE_BYTES + lines * ENGINE_LINE_BYTES;
+        let engine = ENGINE_BYTES + lines * (ENGINE_LINE_BYTES + size_of::<Offered>());
         engine + Arrivals::MAX_BYTES + 2 * MAX_SSRCS * size_of::<Stream>() + Sending::max_bytes(tracks + MAX_DEAD_LINES)
     }
 
@@ -188,6 +191,7 @@ impl Peer {
             candidates: Vec::new(),
             negotiation: Negotiation::default(),
             pending: None,
+            offered: Vec::new(),
             ufrag,
             password,
             stream_ids: Vec::new(),
@@ -277,6 +281,7 @@ impl Peer {
         };
         self.pending = Some(pending);
         let mut offer = named(&offer.to_sdp_string());
+        self.offered = answer::offered(&offer);
         if self.early_checks.is_some() {
             offer = sdp::with_repeated_candidates(&offer);
         }
@@ -295,9 +300,7 @@ impl Peer {
         names: &mut Names,
     ) -> Result<Vec<Agreed>, PeerError> {
         let pending = self.pending.take().ok_or(PeerError::UnexpectedAnswer)?;
-        check_answer(sdp, self.offered_lines())
-            .map_err(|refusal: SdpRefusal| PeerError::BadAnswer(format!("{refusal:?}")))?;
-        let sdp = unnamed(&without_candidates(sdp));
+        let sdp = unnamed(&answer::reduce(sdp, &self.offered).map_err(PeerError::of_answer)?);
         let bad = |error: &dyn std::fmt::Display| PeerError::BadAnswer(error.to_string());
         let answer = SdpAnswer::from_sdp_string(&sdp).map_err(|error| bad(&error))?;
         self.rtc.sdp_api().accept_answer(pending, answer).map_err(|error| bad(&error))?;
@@ -542,6 +545,12 @@ impl Peer {
     /// Whether it can send a camera in simulcast layers.
     pub fn has_simulcast(&self) -> bool {
         self.simulcast
+    }
+
+    /// The m-lines of the latest offer, as an answer has to repeat them.
+    #[cfg(test)]
+    pub fn offered(&self) -> &[Offered] {
+        &self.offered
     }
 
     /// m-lines in the latest offer.

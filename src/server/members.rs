@@ -191,7 +191,8 @@ impl Server {
         if self.can_renew(id) && error.is_transport() {
             return self.renew(id, code);
         }
-        let retry = !matches!(error, PeerError::BadAnswer(_) | PeerError::UnexpectedAnswer);
+        let retry =
+            !matches!(error, PeerError::BadAnswer(_) | PeerError::UnsupportedAnswer(_) | PeerError::UnexpectedAnswer);
         self.dismiss(id, code, error.message(), retry);
     }
 
