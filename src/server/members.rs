@@ -48,6 +48,10 @@ impl Server {
     pub(super) fn join(&mut self, conn: ConnId, admission: Admission) {
         let now = self.now;
         let old = admission.replaces.and_then(|old| self.replace(old));
+        let full = self.rooms.get(&admission.room).filter(|room| self.is_full(room));
+        if let Some(absent) = full.and_then(|room| self.longest_absent(room)) {
+            self.leave(absent, "a full room has no place for the absent");
+        }
         let (resumed, is_lost) = (old.is_some(), old.as_ref().is_some_and(|old| old.transport.is_lost));
         let mut participant = Participant::new(
             now,

@@ -13,6 +13,7 @@ use super::members::NORMAL;
 use super::{Member, Server, Transport};
 use crate::id::PeerId;
 use crate::place::Place;
+use crate::room::Room;
 use crate::room::seats::Seats;
 use crate::timers::Waiter;
 use crate::web::signal::{MediaState, ServerMessage};
@@ -50,6 +51,17 @@ impl Server {
         }
         place.into_iter().for_each(|place| self.absent_by_place.add(place));
         self.timers.set(Waiter::Return(id), until);
+    }
+
+    /// Whether as many participants are in a room as may be.
+    pub(super) fn is_full(&self, room: &Room) -> bool {
+        room.members().len() >= self.config.limits.max_room_size
+    }
+
+    /// The participant who has been without a connection for longest. In a full room it makes way for those who come.
+    pub(super) fn longest_absent(&self, room: &Room) -> Option<PeerId> {
+        let absent = room.members().iter().filter_map(|id| Some((self.member(*id)?.absent_until?, *id)));
+        absent.min().map(|(_, id)| id)
     }
 
     /// The participant says goodbye.

@@ -219,7 +219,7 @@ impl Server {
         }
         let limits = &self.config.limits;
         match there {
-            Some(there) if there.members().len() >= limits.max_room_size => {
+            Some(there) if self.is_full(there) && self.longest_absent(there).is_none() => {
                 refuse(503, "room-full", "This room is full.")
             }
             None if self.rooms.len() >= limits.max_rooms => refuse(503, "server-full", "The server has no room left."),

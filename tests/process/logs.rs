@@ -82,6 +82,8 @@ fn who_comes_and_goes_is_logged() {
     let joined = process.wait_for_log("joined");
     assert!(joined.contains("Ann") && !joined.contains('\u{1b}'), "{joined:?}");
     let resume = ann.events("welcome")[0]["resume"].as_str().unwrap().to_owned();
+    ann.send_json(&json!({"event": "leave"}));
+    ann.turn();
     drop(ann);
     let left = process.wait_for_log("left");
     assert!(left.contains("Ann") && !left.contains(&resume), "{left:?}");

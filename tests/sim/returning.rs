@@ -139,6 +139,33 @@ fn a_participant_who_does_not_return_is_gone_after_30_s_and_one_who_says_goodbye
     assert_eq!(sim.server.sizes(), [0; 7]);
 }
 
+/// In a full room whoever has been away for longest makes way, and nobody else.
+#[test]
+fn a_full_room_keeps_no_place_for_the_absent() {
+    let mut world = World { rate: Rate::SPARSE, ..World::new(92) };
+    world.config.limits.max_room_size = 3;
+    let mut sim = Sim::with(world);
+    for name in ["ann", "bob", "cat"] {
+        sim.join(name);
+    }
+    sim.run(secs(1));
+    let bob = sim.browser("bob").page.id.clone();
+    sim.crash("bob");
+    sim.run(secs(1));
+    sim.crash("cat");
+    sim.run(secs(1));
+    sim.join("dan");
+    sim.run(secs(1));
+    assert!(sim.learnt_of_leaving("ann", &bob).is_some() && sim.browser("ann").page.left.len() == 1);
+    sim.resume("cat");
+    sim.run(secs(1));
+    sim.dismissed.insert("eve".to_owned());
+    sim.join("eve");
+    sim.run(secs(2));
+    assert_eq!(sim.browser("eve").closed.as_ref().map(|(status, _)| *status), Some(503));
+    sim.assert_complete("main");
+}
+
 /// No more participants of one network may be away than may be there.
 #[test]
 fn ghosts_of_one_network_are_bounded() {
