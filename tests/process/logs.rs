@@ -46,6 +46,8 @@ fn a_server_whose_log_is_closed_or_full_or_unread_still_serves() {
         run_until(&mut [&mut ann, &mut bob], "a line", |clients| clients[1].events("chat").len() == 1);
         // What it refuses it would tell at this level.
         bob.send_json(&json!({"event": "nonsense"}));
+        bob.send_json(&json!({"event": "leave"}));
+        bob.turn();
         drop(bob);
         run_until(&mut [&mut ann], "a goodbye", |clients| clients[0].events("left").len() == 1);
         assert_eq!(get(process.addr(), "/aq_server/health").json()["participants"], 1);
