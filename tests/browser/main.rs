@@ -13,6 +13,7 @@ mod keyboard;
 mod layers;
 mod looks;
 mod moderation;
+mod outage;
 mod page;
 mod program;
 mod remote;
