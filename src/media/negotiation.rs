@@ -27,6 +27,10 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Lines on which one peer may send: camera, microphone, and what it asks for.
 pub const MAX_SENDING_LINES: usize = 8;
 
+/// m-lines of one kind and role that one peer may reject for good; they stay in every later offer. After that many, no
+/// such m-line is added for as long as the transport lives. Answers to one offer may reject more.
+pub const MAX_REJECTED_LINES: usize = 16;
+
 /// A published stream, named by who publishes it and on which of their m-lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TrackId {
@@ -161,6 +165,10 @@ pub struct Negotiation {
     has_exchanged: bool,
     /// No offer is due before.
     held_until: Option<Instant>,
+    /// A track of that kind found no line, because the peer has rejected too many.
+    declined: Option<MediaKind>,
+    /// The kinds that the participant has been told of.
+    reported: SmallVec<[MediaKind; 2]>,
 }
 
 impl Negotiation {
@@ -177,7 +185,9 @@ impl Negotiation {
                 *described &= !line.answered;
                 *again = pending;
             }
-        } else if self.lines.iter().filter(|line| line.publishes().is_some()).count() >= MAX_SENDING_LINES {
+        } else if self.lines.iter().filter(|line| line.publishes().is_some() && !line.dead).count() >= MAX_SENDING_LINES
+            || self.is_declined(kind, true)
+        {
             return false;
         } else {
             self.lines.push(Line::new(kind, Role::Publish { source, wanted: true, described: false, again: false }));
@@ -397,9 +407,22 @@ impl Negotiation {
         self.pending_since.is_some()
     }
 
-    /// How many lines the answers rejected for ever; they stay in every later offer.
-    pub fn dead_lines(&self) -> usize {
+    /// How many m-lines the answers rejected for good.
+    #[cfg(test)]
+    fn dead_lines(&self) -> usize {
         self.lines.iter().filter(|line| line.dead).count()
+    }
+
+    /// The kind of a track that is not offered because the peer rejected too many m-lines of that kind; each kind once.
+    pub fn take_declined(&mut self) -> Option<MediaKind> {
+        let kind = self.declined.take().filter(|kind| !self.reported.contains(kind))?;
+        self.reported.push(kind);
+        Some(kind)
+    }
+
+    fn is_declined(&self, kind: MediaKind, publishes: bool) -> bool {
+        let is_rejected = |line: &&Line| line.dead && line.kind == kind && line.publishes().is_some() == publishes;
+        self.lines.iter().filter(is_rejected).count() >= MAX_REJECTED_LINES
     }
 
     /// Whether any media may flow, so that ICE and DTLS are to be expected.
@@ -416,6 +439,11 @@ impl Negotiation {
     fn place_waiting(&mut self) {
         self.free_sets();
         for (track, kind) in std::mem::take(&mut self.waiting) {
+            let is_live = |line: &Line| line.kind == kind && line.publishes().is_none() && !line.dead;
+            if self.is_declined(kind, false) && !self.lines.iter().any(is_live) {
+                self.declined = Some(kind);
+                continue;
+            }
             let Some(set) = self.set_for(track.publisher, kind) else {
                 self.waiting.push((track, kind));
                 continue;
@@ -428,6 +456,10 @@ impl Negotiation {
                 Some(index) => index,
                 None if self.lines.iter().any(parking) => {
                     self.waiting.push((track, kind));
+                    continue;
+                }
+                None if self.is_declined(kind, false) => {
+                    self.declined = Some(kind);
                     continue;
                 }
                 None => {
@@ -846,6 +878,48 @@ mod tests {
         peer.answer();
         let direction = Direction::Inactive;
         assert_eq!(peer.offer(), [Change::Direct { mid, direction, fresh_ssrc: false }]);
+    }
+
+    #[test]
+    fn a_kind_that_is_always_rejected_is_no_longer_offered() {
+        let mut peer = Peer::new();
+        for publisher in 1..200 {
+            peer.subscribe(publisher);
+            while peer.negotiation.offer_due().is_some() {
+                peer.offer();
+                let answers: Vec<_> = (0..peer.negotiation.lines.len())
+                    .filter(|line| peer.negotiation.lines[*line].mid.is_some())
+                    .map(|line| match &peer.negotiation.lines[line] {
+                        Line { kind: MediaKind::Video, role: Role::Subscribe { .. }, .. } => {
+                            Answered { line, direction: Direction::Inactive, rejected: true }
+                        }
+                        Line { role: Role::Subscribe { described: Some(_), .. }, .. } => {
+                            Answered { line, direction: Direction::SendOnly, rejected: false }
+                        }
+                        _ => Answered { line, direction: Direction::Inactive, rejected: false },
+                    })
+                    .collect();
+                peer.negotiation.handle_answer(peer.now, answers.into_iter());
+            }
+            let declined = (publisher == MAX_REJECTED_LINES as u32 + 1).then_some(MediaKind::Video);
+            assert_eq!(peer.negotiation.take_declined(), declined, "said once, of {publisher}");
+            assert!(peer.carried().contains(&track(publisher, "a")), "audio goes on");
+            peer.unsubscribe(publisher);
+        }
+        assert_eq!(peer.negotiation.dead_lines(), MAX_REJECTED_LINES);
+        assert!(peer.negotiation.sets.len() <= MAX_REJECTED_LINES + 2);
+    }
+
+    #[test]
+    fn rejected_lines_of_its_own_do_not_count_as_streams_of_the_peer() {
+        let mut peer = Peer::new();
+        for _ in 0..MAX_SENDING_LINES + 4 {
+            assert!(peer.negotiation.publish(peer.now, MediaKind::Video, Source::Screen));
+            peer.offer();
+            let line = peer.negotiation.lines.len() - 1;
+            let rejected = Answered { line, direction: Direction::Inactive, rejected: true };
+            peer.negotiation.handle_answer(peer.now, [rejected].into_iter());
+        }
     }
 
     #[test]

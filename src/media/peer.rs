@@ -30,7 +30,9 @@ use crate::media::egress::Egress;
 use crate::media::elements::Elements;
 use crate::media::fault::PeerError;
 use crate::media::forward::Incoming;
-use crate::media::negotiation::{Agreed, Answered, Change, MAX_SENDING_LINES, Negotiation, TrackId};
+use crate::media::negotiation::{
+    Agreed, Answered, Change, MAX_REJECTED_LINES, MAX_SENDING_LINES, Negotiation, TrackId,
+};
 use crate::media::packet::{MAX_PAYLOAD, Packet};
 use crate::media::profile::{DEPENDENCY_ID, MEDIA_IDS, PayloadTypes, Profile, TRANSPORT_CC_ID};
 use crate::media::repair::Sent;
@@ -49,8 +51,8 @@ const MAX_SSRCS: usize = 32;
 /// almost 2^64 to str0m, and would be forwarded under numbers that were used before.
 const SEQ_NO_LIMIT: u64 = 1 << 48;
 
-/// Lines that one peer may reject for good; they stay in every later offer.
-const MAX_DEAD_LINES: usize = 64;
+/// m-lines of both kinds and roles that one peer may reject for good, beside those that one offer has for its tracks.
+const MAX_DEAD_LINES: usize = 4 * MAX_REJECTED_LINES;
 
 /// Checks that are kept until the first answer tells the password for the reply: one for each pair of addresses of a
 /// common client. str0m takes them up one with each turn of the loop. More make more turns for nothing, fewer let
@@ -308,9 +310,6 @@ impl Peer {
         self.take_streams(names)?;
         let answers = self.answered();
         let agreed = self.negotiation.handle_answer(now, answers.into_iter());
-        if self.negotiation.dead_lines() > MAX_DEAD_LINES {
-            return Err(PeerError::BadAnswer("it rejects m-line after m-line".to_owned()));
-        }
         for agreed in &agreed {
             if let Agreed::Subscribed { line, track } = *agreed {
                 self.start_forwarding(line, track, profile);

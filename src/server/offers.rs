@@ -30,12 +30,23 @@ impl Server {
             return;
         }
         let is_first = member.peer.offered_lines() == 0;
-        let offer = match guarded(Site::Offer, || member.peer.build_offer(now, names)) {
+        let offer = guarded(Site::Offer, || member.peer.build_offer(now, names));
+        if let Some(kind) = member.peer.negotiation.take_declined() {
+            let message = match kind {
+                MediaKind::Audio => "This client has rejected too many m-lines of audio: no more are offered.",
+                MediaKind::Video => "This client has rejected too many m-lines of video: no more are offered.",
+            };
+            self.refuse(id, "lines-rejected", message, false);
+        }
+        let offer = match offer {
             Ok(Some(offer)) => offer,
             Ok(None) => return self.schedule(id),
             Err(error) => return self.failed.push_back((id, error)),
         };
         self.stats.offers += 1;
+        let Some(member) = self.member(id) else {
+            return;
+        };
         let (conn, lines) = (member.conn, member.peer.offered_lines());
         let is_fresh = is_first && self.member(id).is_some_and(|member| member.transport.attempts > 0);
         let fresh = is_fresh.then(|| {
@@ -84,7 +95,12 @@ impl Server {
         } else if member.peer.negotiation.publish(now, media_kind(kind), source) {
             self.schedule(id);
         } else {
-            self.refuse(id, "track-limit", "You already send as many streams as one person may.", false);
+            self.refuse(
+                id,
+                "track-limit",
+                "This client sends as many streams as one participant may, or has rejected too many m-lines for more.",
+                false,
+            );
         }
     }
 
