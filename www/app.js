@@ -9,6 +9,7 @@ import { canShareScreen, insecureWords, isInsecure } from './devices.js';
 import { keepFocus } from './focus.js';
 import { icon, setIcon } from './icons.js';
 import { CAMERA, Local, SCREEN } from './local.js';
+import { Pulse } from './pulse.js';
 import { Signaling } from './signaling.js';
 import { Tiles } from './tiles.js';
 import { View } from './view.js';
@@ -21,6 +22,9 @@ const MEDIA_MS = 5000;
 const NO_MEDIA = 'Sound and picture don’t get through: this network may block UDP. You can still read and write chat.';
 // A tab that is reloaded more often takes its oldest chat messages for someone else's.
 const OWN_IDS = 50;
+const ASKED = 'Your browser may ask for the microphone or the camera. You are in the call already; the others see and hear you once you allow it.';
+const OFFLINE = 'This device is offline. The call goes on when the network is back.';
+const INTERRUPTED = 'The network is interrupted: nothing arrives. Waiting for it to come back…';
 // What an older server grants, which says nothing of rights.
 const EVERYBODY = { publish: true, subscribe: true, moderate: false };
 
@@ -33,6 +37,9 @@ let me = null; // { id, name, room, rights, locked } of the last welcome
 let signaling = null;
 let call = null;
 let local = null;
+let pulse = null;
+let status = ''; // of signaling and of the transport
+let trouble = ''; // of the network, as long as these do not know
 let lines = []; // what each mid of the others carries, with its track
 let mediaTimer = null; // runs while media is awaited
 let told = new Map(); // source -> the muted that the server knows of us
@@ -69,7 +76,7 @@ async function join() {
   if (!invitation().rights.publish) want.microphone = want.camera = false; // nobody would get it
   notice('');
   setState('joining');
-  $('join-status').textContent = want.microphone || want.camera ? 'Your browser may ask for the microphone and the camera…' : '';
+  $('join-status').textContent = 'Connecting…';
   local = new Local({
     changed: (key) => call?.changed(key),
     muted: tellMuted,
@@ -78,9 +85,10 @@ async function join() {
     problem: notice,
   });
   const mine = local;
-  await mine.open(want);
-  if (local !== mine) return; // cancelled meanwhile
-  $('join-status').textContent = 'Connecting…';
+  // The call does not wait for devices, which may never come: a question of the browser can stay unanswered.
+  mine.open(want).then(() => {
+    if (local === mine && $('notice').textContent === ASKED) notice('');
+  });
   signaling = new Signaling({ room, name, token: token() }, {
     opened: () => {},
     message: onMessage,
@@ -92,6 +100,9 @@ async function join() {
 function leave(words = '') {
   signaling?.leave();
   call?.close();
+  pulse?.close();
+  pulse = null;
+  trouble = '';
   clearTimeout(mediaTimer);
   local?.close();
   signaling = call = local = me = null;
@@ -199,6 +210,7 @@ const handlers = {
     if (token()) $('alone').textContent = 'You are the only one here. Each of the others needs a link of their own.';
     banner('');
     setState('joined');
+    if (local.isOpening && $('notice').hidden) notice(ASKED);
     showRoom();
     showOwn();
     if (!query.has('autojoin')) history.replaceState(null, '', inviteLink());
@@ -318,7 +330,7 @@ function newCall() {
   view.forget();
   clearTimeout(mediaTimer);
   mediaTimer = setTimeout(showNoMedia, MEDIA_MS);
-  return new Call(local.tracks, (message) => signaling?.send(message), {
+  const made = new Call(local.tracks, (message) => signaling?.send(message), {
     lines(list) {
       lines = list;
       showTiles();
@@ -342,6 +354,24 @@ function newCall() {
       toast(`Something went wrong with the call: ${error.message}`);
     },
   });
+  pulse?.close();
+  pulse = new Pulse(made.pc, isMediaDue, (isSilent) => {
+    tiles.markFrozen(isSilent);
+    // Packets flow: whatever the system says of its network is wrong.
+    showTrouble(!navigator.onLine && pulse.steady < 2 ? OFFLINE : isSilent || made.pc.connectionState === 'disconnected' ? INTERRUPTED : '');
+  });
+  return made;
+}
+
+// Whether a working connection carries packets: sound of a participant, or feedback on our own media.
+function isMediaDue() {
+  return local?.tracks.size > 0 || lines.some(({ id, source, kind }) => kind === 'audio' && participants.has(id) && !participants.get(id).muted.has(source));
+}
+
+function showTrouble(words) {
+  if (trouble === words) return;
+  trouble = words;
+  banner(status);
 }
 
 // A moderator turned our microphone off: the server passes nothing of it on until it is told that it is on again.
@@ -367,6 +397,8 @@ function tellMuted(source, muted) {
 }
 
 function onLost(words) {
+  pulse?.close();
+  trouble = '';
   clearTimeout(mediaTimer);
   call?.close();
   call = null;
@@ -468,8 +500,10 @@ function notice(words) {
 }
 
 function banner(words) {
-  $('banner').textContent = words;
-  $('banner').hidden = !words;
+  status = words;
+  const shown = status || trouble;
+  if ($('banner').textContent !== shown) $('banner').textContent = shown;
+  $('banner').hidden = !shown;
 }
 
 function toast(words) {
@@ -550,6 +584,12 @@ $('btn-hear').addEventListener('click', () => {
 // Says goodbye at once; the others need not wait for a timeout. Also before a page goes into the back
 // cache, from where it comes back as the form.
 addEventListener('pagehide', () => local && leave());
+
+// The browser stops what plays in a page that is put aside, and starts it not always again.
+for (const event of ['visibilitychange', 'resume']) document.addEventListener(event, () => document.hidden || tiles.resume());
+addEventListener('pageshow', () => tiles.resume());
+addEventListener('offline', () => me && showTrouble(OFFLINE));
+navigator.mediaDevices?.addEventListener?.('devicechange', () => local?.findLost());
 
 // Another invitation, opened in the same tab.
 addEventListener('hashchange', () => {

@@ -18,6 +18,8 @@ export async function openDevices({ microphone, camera }) {
   if (microphone && camera) attempts.push([true, false], [false, true]);
   const errors = [];
   for (const [audio, video] of attempts) {
+    // After a refusal only what is allowed for sure: anything else would show the same question again.
+    if (errors.some(isRefusal) && !(await isAllowed(audio ? 'microphone' : 'camera'))) continue;
     try {
       const stream = await navigator.mediaDevices.getUserMedia({ audio: audio && AUDIO, video: video && VIDEO });
       const problem = errors.length ? problemWords(errors.at(-1), audio ? 'camera' : 'microphone') : '';
@@ -28,6 +30,19 @@ export async function openDevices({ microphone, camera }) {
   }
   const what = microphone && camera ? 'camera and microphone' : camera ? 'camera' : 'microphone';
   return { ...nothing, problem: `${problemWords(errors[0], what)} You can watch, listen and chat.` };
+}
+
+function isRefusal({ name }) {
+  return name === 'NotAllowedError' || name === 'SecurityError';
+}
+
+// Whether the browser gives the device without a question; not each browser says so.
+export async function isAllowed(name) {
+  try {
+    return (await navigator.permissions.query({ name })).state === 'granted';
+  } catch {
+    return false;
+  }
 }
 
 export const canShareScreen = Boolean(navigator.mediaDevices?.getDisplayMedia);

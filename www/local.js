@@ -2,7 +2,7 @@
 //
 // The tracks outlive a reconnect: each new Call takes up what is in `tracks`.
 
-import { openDevices, openScreen } from './devices.js';
+import { isAllowed, openDevices, openScreen } from './devices.js';
 
 export const MICROPHONE = 'microphone audio';
 export const CAMERA = 'camera video';
@@ -11,6 +11,7 @@ export const SCREEN_AUDIO = 'screen audio';
 
 export class Local {
   tracks = new Map(); // "source kind" -> MediaStreamTrack
+  lost = new Set(); // sources whose device went away while it was on
   busy = new Set(); // what the browser is being asked for right now
   closed = false;
 
@@ -31,11 +32,30 @@ export class Local {
     return this.tracks.has(SCREEN);
   }
 
+  get isOpening() {
+    return this.busy.has('microphone') || this.busy.has('camera');
+  }
+
+  // Opens what is wanted; the call takes it up when it comes.
   async open(want) {
+    const sources = ['microphone', 'camera'].filter((source) => want[source] && !this.busy.has(source));
+    for (const source of sources) this.busy.add(source);
     const { audio, video, problem } = await openDevices(want);
+    for (const source of sources) this.busy.delete(source);
     this.take(MICROPHONE, audio);
     this.take(CAMERA, video);
-    if (problem && !this.closed) this.on.problem(problem);
+    if (this.closed) return;
+    if (problem) this.on.problem(problem);
+    if (audio) this.on.changed(MICROPHONE);
+    if (video) this.on.changed(CAMERA);
+  }
+
+  // Devices came: what was unplugged goes on where that takes no question.
+  async findLost() {
+    for (const source of this.lost) {
+      if (!(await isAllowed(source)) || this.closed || this.tracks.has(source === 'camera' ? CAMERA : MICROPHONE)) continue;
+      await this.acquire(source, { [source]: true });
+    }
   }
 
   // Off only silences the track: the next word must not wait for the device.
@@ -88,12 +108,9 @@ export class Local {
 
   async acquire(source, want) {
     if (this.busy.has(source)) return;
-    this.busy.add(source);
     await this.open(want);
-    this.busy.delete(source);
     const key = source === 'camera' ? CAMERA : MICROPHONE;
     if (!this.tracks.has(key)) return;
-    this.on.changed(key);
     this.on.problem(''); // whatever was wrong with it before is over
   }
 
@@ -102,8 +119,17 @@ export class Local {
     if (this.closed) return track.stop(); // left while the browser was asking
     // The device was unplugged, or the browser's own "stop sharing" was pressed.
     track.onended = () => this.onEnded(key);
+    const [source] = key.split(' ');
+    this.lost.delete(source);
+    if (source !== 'screen') track.onmute = track.onunmute = () => this.onInterrupted(source, track);
     this.tracks.set(key, track);
     this.on.show();
+  }
+
+  // The system took the device for something else, such as a phone call, or gave it back.
+  onInterrupted(source, track) {
+    this.on.muted(source, track.muted || !track.enabled);
+    this.on.problem(track.muted ? `The system has paused the ${source}. It goes on by itself when the system allows it.` : '');
   }
 
   onEnded(key) {
@@ -111,6 +137,7 @@ export class Local {
     if (!this.release(key)) return;
     if (key === SCREEN_AUDIO) return this.on.unpublish(key);
     const [source] = key.split(' ');
+    this.lost.add(source);
     this.on.muted(source, true);
     this.on.changed(key);
     this.on.problem(`The ${source} was disconnected. Plug it in, then switch it on again.`);
@@ -119,7 +146,7 @@ export class Local {
   release(key) {
     const track = this.tracks.get(key);
     if (!track) return false;
-    track.onended = null;
+    track.onended = track.onmute = track.onunmute = null;
     track.stop();
     this.tracks.delete(key);
     this.on.show();

@@ -10,6 +10,13 @@ const GAP = 10;
 const SHOWN = new WeakSet();
 const IN_FLIGHT_MS = 100;
 
+// A picture that stands still for so many looks, of which there are two a second, is frozen.
+const FROZEN_LOOKS = 3;
+
+// What pauses an element again and again is not argued with: the user gets the button.
+const RESUMES = 5;
+const RESUMES_MS = 5000;
+
 // Why a picture is worse than its tile could be, by the `limit` of `quality`, where it is worth a mark.
 const SLOW = {
   bandwidth: {
@@ -178,6 +185,17 @@ export class Tiles {
     tile?.setSlow(SLOW[limit], sent);
   }
 
+  // Looks at each picture of the others. isSilent: nothing arrives at all, without which a screen may stand still.
+  markFrozen(isSilent) {
+    if (document.hidden) return;
+    for (const tile of [...this.people.values(), ...this.screens.values()]) tile.markFrozen(isSilent);
+  }
+
+  // Whatever was paused from outside the page plays again.
+  resume() {
+    for (const tile of [...this.people.values(), ...this.screens.values(), this.own, this.ownScreen]) tile?.resume();
+  }
+
   // After a click of the user the browser lets sound out.
   hear() {
     for (const tile of [...this.people.values(), ...this.screens.values()]) tile.hear();
@@ -254,6 +272,9 @@ class Tile {
     this.picture.autoplay = true;
     this.picture.playsInline = true;
     this.picture.muted = own;
+    // A key of a headset, the end of picture-in-picture, the system: nobody can press play on a tile.
+    this.picture.onpause = () => this.resume();
+    this.resumes = [];
     this.label = document.createElement('div');
     this.label.className = 'label';
     this.nameText = document.createElement('span');
@@ -382,6 +403,8 @@ class Tile {
   showPicture(track) {
     this.element.classList.remove('has-video');
     this.awaited = track;
+    this.setFrozen(false);
+    this.still = 0;
     if (!track) return;
     const from = SHOWN.has(track) ? performance.now() + IN_FLIGHT_MS : 0;
     SHOWN.add(track);
@@ -394,6 +417,35 @@ class Tile {
     };
     if (picture.requestVideoFrameCallback) picture.requestVideoFrameCallback(shown);
     else picture.addEventListener('timeupdate', () => shown(Infinity), { once: true });
+  }
+
+  markFrozen(isSilent) {
+    const frames = this.picture.getVideoPlaybackQuality?.().totalVideoFrames ?? 0;
+    this.still = frames === this.frames ? (this.still ?? 0) + 1 : 0;
+    this.frames = frames;
+    const isShown = this.element.classList.contains('has-video');
+    this.setFrozen(isShown && this.still >= FROZEN_LOOKS && (isSilent || !this.isScreen));
+  }
+
+  setFrozen(frozen) {
+    if (this.element.classList.contains('frozen') === frozen) return;
+    this.element.classList.toggle('frozen', frozen);
+    this.stall?.remove();
+    this.stall = null;
+    if (!frozen) return;
+    this.stall = document.createElement('p');
+    this.stall.className = 'stall';
+    this.stall.textContent = 'Picture frozen';
+    this.element.append(this.stall);
+  }
+
+  resume() {
+    if (!this.stream || !this.picture.paused || !this.element.isConnected || document.hidden) return;
+    const now = performance.now();
+    this.resumes = this.resumes.filter((at) => now - at < RESUMES_MS);
+    if (this.resumes.length >= RESUMES) return this.blocked();
+    this.resumes.push(now);
+    this.start();
   }
 
   start() {

@@ -26,6 +26,7 @@ const EMBEDDED: &[(&str, &[u8])] = embedded![
     "icons.js",
     "index.html",
     "local.js",
+    "pulse.js",
     "signaling.js",
     "style.css",
     "tiles.js",

@@ -14,6 +14,7 @@ mod layers;
 mod looks;
 mod moderation;
 mod outage;
+mod outside;
 mod page;
 mod program;
 mod remote;

@@ -27,6 +27,9 @@ pub struct Program {
     log: Option<JoinHandle<String>>,
 }
 
+/// A program that does nothing for now.
+pub struct Pause(i32);
+
 impl Program {
     pub fn start(args: &[&str]) -> Self {
         Self::spawn("127.0.0.1:0", args.iter().map(ToString::to_string).collect())
@@ -44,6 +47,14 @@ impl Program {
         self.terminate();
         thread::sleep(Duration::from_millis(500));
         self.stop();
+    }
+
+    /// Stops it where it is, until what is given back is dropped: nothing comes from it, and nothing is refused.
+    pub fn pause(&self) -> Pause {
+        let pid = i32::try_from(self.process.id()).expect("a pid fits");
+        // SAFETY: the child is not waited for as long as the program lives.
+        unsafe { libc::kill(pid, libc::SIGSTOP) };
+        Pause(pid)
     }
 
     /// Starts it again at the address that it had.
@@ -122,6 +133,13 @@ fn ask(authority: &str) -> std::io::Result<()> {
     let mut stream = TcpStream::connect(authority)?;
     write!(stream, "GET /aq_server/app.js HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n")?;
     std::io::copy(&mut stream, &mut std::io::sink()).map(drop)
+}
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        // SAFETY: as above; the pause does not outlive a test's program.
+        unsafe { libc::kill(self.0, libc::SIGCONT) };
+    }
 }
 
 impl Drop for Flood {

@@ -1,0 +1,49 @@
+// Whether anything still arrives over the media connection. A browser says so by itself only after many seconds.
+
+const EVERY_MS = 500;
+
+// So many looks without a packet are silence: named within 2 s, and longer than a phone needs to change its cell.
+const SILENT_LOOKS = 3;
+
+// So many looks in a row with packets mean that packets flow. A connection that carries few has no pulse.
+const STEADY_LOOKS = 2;
+
+export class Pulse {
+  // isDue(): whether packets must come at all; looked(isSilent) after each look.
+  constructor(pc, isDue, looked) {
+    this.pc = pc;
+    this.isSilent = false;
+    this.steady = 0; // looks in a row with packets
+    this.quiet = 0; // looks in a row without
+    this.packets = 0;
+    this.timer = setInterval(async () => {
+      await this.look(isDue());
+      if (this.timer) looked(this.isSilent);
+    }, EVERY_MS);
+  }
+
+  close() {
+    clearInterval(this.timer);
+    this.timer = null;
+  }
+
+  async look(isDue) {
+    let packets = 0;
+    for (const { type, packetsReceived = 0 } of (await this.pc.getStats()).values()) {
+      if (type === 'inbound-rtp' || type === 'transport') packets += packetsReceived;
+    }
+    const came = packets !== this.packets;
+    this.packets = packets;
+    if (came) {
+      this.quiet = 0;
+      this.steady += 1;
+      if (this.steady >= STEADY_LOOKS) this.isSilent = false;
+      return;
+    }
+    this.quiet += 1;
+    if (this.quiet === 1) this.flowed = this.steady >= STEADY_LOOKS;
+    this.steady = 0;
+    if (!isDue) this.isSilent = this.flowed = false;
+    if (this.flowed && this.quiet >= SILENT_LOOKS) this.isSilent = true;
+  }
+}
