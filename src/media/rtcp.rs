@@ -139,15 +139,16 @@ pub fn read<'a>(compound: &'a [u8], mut handle: impl FnMut(Feedback<'a>)) -> boo
     is_sender
 }
 
-/// A packet without its padding, whose last byte says how long it is (RFC 3550 section 6.4.1). `None` if that is no
-/// whole number of words, or longer than what follows the first.
+/// A packet without its padding, whose last byte says how long it is (RFC 3550 section 6.4.1). `None` if that is nothing, or
+/// longer than what follows the first word. RFC 3550 wants a multiple of four; arrivals are padded by one to three bytes
+/// by every browser (draft-holmer-rmcat-transport-wide-cc-extensions-01 section 3.1), since their list ends anywhere.
 fn without_padding(first: u8, packet: &[u8]) -> Option<&[u8]> {
     if first & HAS_PADDING == 0 {
         return Some(packet);
     }
     let bytes = usize::from(*packet.last()?);
     let end = packet.len().checked_sub(bytes).filter(|end| *end >= 4)?;
-    (bytes > 0 && bytes.is_multiple_of(4)).then(|| &packet[..end])
+    (bytes > 0).then(|| &packet[..end])
 }
 
 /// The receiver's estimate (draft-alvestrand-rmcat-remb-03 section 2.2).
@@ -281,9 +282,10 @@ mod tests {
             // The padding takes the list as well, or the SSRC.
             (&[8], &[Feedback::KeyframeRequest { ssrc: 9 }]),
             (&[12], &[Feedback::KeyframeRequest { ssrc: 9 }]),
+            // It takes half of an entry, which is none then.
+            (&[5], &[Feedback::KeyframeRequest { ssrc: 9 }]),
             // No such padding is possible.
             (&[0], &[]),
-            (&[5], &[]),
             (&[20], &[]),
             (&[255], &[]),
         ] {
@@ -297,6 +299,17 @@ mod tests {
         let words = [&[1], &report[..], &[9, 0, 0, 0, 0, 24]].concat();
         let compound = packet(HAS_PADDING | 2, RECEIVER_REPORT, &words);
         assert_eq!(feedback(&compound), [Feedback::Report { ssrc: 7 }]);
+    }
+
+    #[test]
+    fn arrivals_end_within_a_word() {
+        for padding in 1..=3 {
+            let words = [1, 8, 0x0001_0002, 0x0003_0400, 0x2002_0000 | padding];
+            let mut compound = packet(HAS_PADDING | 15, TRANSPORT_FEEDBACK, &words);
+            compound.extend(packet(PLI, PAYLOAD_FEEDBACK, &[1, 9]));
+            let read = feedback(&compound);
+            assert!(matches!(read[..], [Feedback::Arrivals(_), Feedback::KeyframeRequest { ssrc: 9 }]), "{read:?}");
+        }
     }
 
     #[test]

@@ -150,3 +150,20 @@ fn addresses_that_change_are_announced_to_all() {
     assert!(sim.hears("ann", "cat") && sim.hears("cat", "bob"));
     assert!(sim.browser("cat").page.candidates.is_empty(), "the first offer has them");
 }
+
+/// Feedback that is not read looks like a path that carries nothing.
+#[test]
+fn three_on_a_good_path_keep_seeing_each_other() {
+    let mut sim = Sim::new(7);
+    sim.join("ann");
+    sim.join("bob");
+    sim.run(secs(5));
+    sim.join("cat");
+    sim.run(secs(3));
+    for second in 0..20 {
+        sim.run(secs(1));
+        for (viewer, other) in [("ann", "bob"), ("bob", "cat"), ("cat", "ann"), ("cat", "bob")] {
+            assert!(sim.sees(viewer, other), "{viewer} does not see {other} after {second} s");
+        }
+    }
+}
