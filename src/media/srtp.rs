@@ -64,7 +64,11 @@ pub struct Exported {
 pub struct Srtp {
     rtp: Cipher,
     /// The sealed sequence numbers of each SSRC, for as long as the keys exist.
-    sealed: FxHashMap<u32, Window>,
+    sealed: Vec<(u32, Window)>,
+    /// Where each SSRC stands in it.
+    indices: FxHashMap<u32, u32>,
+    /// Where the one stands that was sealed last: packets come in runs.
+    last: usize,
     rtcp: Cipher,
     /// Number of the next SRTCP packet of ours.
     rtcp_index: u32,
@@ -105,7 +109,8 @@ struct CmSha1 {
 
 impl Srtp {
     /// The most that one takes beside itself.
-    pub const MAX_BYTES: usize = (MAX_SSRCS * 8 / 7).next_power_of_two() * (size_of::<(u32, Window)>() + 1);
+    pub const MAX_BYTES: usize = 2 * MAX_SSRCS * size_of::<(u32, Window)>()
+        + (MAX_SSRCS * 8 / 7).next_power_of_two() * (size_of::<(u32, u32)>() + 1);
 
     /// Derives the session keys. `None` for a profile that str0m does not offer.
     pub fn new(exported: &Exported) -> Option<Self> {
@@ -124,7 +129,9 @@ impl Srtp {
         let cipher = |(key, salt), labels| Cipher::derive(exported.profile, key, salt, labels);
         Some(Self {
             rtp: cipher(master(exported.is_client), &RTP_LABELS),
-            sealed: FxHashMap::default(),
+            sealed: Vec::new(),
+            indices: FxHashMap::default(),
+            last: 0,
             rtcp: cipher(master(exported.is_client), &RTCP_LABELS),
             rtcp_index: FIRST_RTCP_INDEX,
             remote_rtcp: cipher(master(!exported.is_client), &RTCP_LABELS),
@@ -141,12 +148,29 @@ impl Srtp {
     #[must_use]
     pub fn seal_rtp(&mut self, buffer: &mut Vec<u8>, start: usize, header: usize, seq_no: u64) -> bool {
         let ssrc = u32::from_be_bytes(ssrc_at(&buffer[start..], 8));
-        let freshness = self.sealed.entry(ssrc).or_default().insert(seq_no);
+        let freshness = match self.sealed.get_mut(self.last) {
+            Some((last, window)) if *last == ssrc => window.insert(seq_no),
+            _ => self.window(ssrc).insert(seq_no),
+        };
         assert_ne!(freshness, Freshness::Sealed, "SSRC {ssrc} seals packet {seq_no} twice");
         if freshness == Freshness::Fresh {
             self.seal_any_rtp(buffer, start, header, seq_no);
         }
         freshness == Freshness::Fresh
+    }
+
+    /// The window of an SSRC, which is the last from now on.
+    fn window(&mut self, ssrc: u32) -> &mut Window {
+        self.last = match self.indices.get(&ssrc) {
+            Some(index) => *index as usize,
+            None => {
+                let index = self.sealed.len();
+                self.indices.insert(ssrc, index as u32);
+                self.sealed.push((ssrc, Window::default()));
+                index
+            }
+        };
+        &mut self.sealed[self.last].1
     }
 
     /// The same for any sequence number, as an attacker does. The server never calls it.
@@ -464,6 +488,24 @@ mod tests {
         let mut window = Window::default();
         for (step, (seq_no, expected)) in steps.into_iter().enumerate() {
             assert_eq!(window.insert(seq_no), expected, "step {step}: {seq_no}");
+        }
+    }
+
+    #[test]
+    fn each_ssrc_has_a_window_of_its_own_also_when_they_alternate() {
+        let (mut srtp, _) = pair(SrtpProfile::AEAD_AES_128_GCM);
+        let mut seal = |ssrc: u32, seq_no| {
+            let mut packet = vec![0x80, 96, 0, 0, 0, 0, 0, 0];
+            packet.extend(ssrc.to_be_bytes());
+            srtp.seal_rtp(&mut packet, 0, 12, seq_no)
+        };
+        for seq_no in 0..300 {
+            assert!([0, 1, 2].into_iter().all(|ssrc| seal(ssrc, 1_000 + seq_no)), "{seq_no}");
+        }
+        for ssrc in [1, 0, 2] {
+            assert!(!seal(ssrc, 1_100), "behind the window");
+            let twice = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| seal(ssrc, 1_290)));
+            assert!(twice.is_err(), "{ssrc}");
         }
     }
 
