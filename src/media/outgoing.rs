@@ -43,6 +43,8 @@ pub struct Outgoing {
     pub repair: Repair,
     /// What is sent on it now.
     pub track: Option<TrackId>,
+    /// The track of the last packet that was sent: if it is sent again, it goes on by the clock that it had.
+    last_track: Option<TrackId>,
     /// What the subscriber shows of it.
     pub view: View,
     /// What the subscriber was last told that it gets.
@@ -122,6 +124,7 @@ impl Outgoing {
             ssrc,
             repair: Repair::new(rtx_ssrc, first[1]),
             track: None,
+            last_track: None,
             view: View::default(),
             quality: None,
             target: Some(Selection::BEST),
@@ -143,7 +146,7 @@ impl Outgoing {
 
     /// Sends a track from its next starting point on. `accepted` are the elements that the subscriber takes.
     pub fn start(&mut self, track: TrackId, payload_types: PayloadTypes, accepted: Ids) {
-        self.forward.change_track();
+        self.forward.pause();
         self.track = Some(track);
         (self.payload_types, self.accepted, self.quality) = (payload_types, accepted, None);
         (self.view, self.target, self.told_cannot_decode) = (View::default(), Some(Selection::BEST), false);
@@ -238,7 +241,11 @@ impl Outgoing {
             if !packet.incoming.can_start {
                 return Outcome::AwaitsKeyframe;
             }
-            self.forward.pause();
+            match self.last_track == self.track {
+                true => self.forward.pause(),
+                false => self.forward.change_track(),
+            }
+            self.last_track = self.track;
         }
         let bound = self.bound(packet.layer);
         let Some(rewritten) = self.forward.rewrite(&packet.incoming, &packet.description, bound) else {
