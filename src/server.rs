@@ -196,7 +196,7 @@ pub struct Server {
     conns_by_place: Tally,
     /// Participants whose connection is gone, and who may return.
     absent_by_place: Tally,
-    /// Participants who have a connection and no media.
+    /// Participants whose media is lost.
     medialess_by_place: Tally,
     slots: Vec<Slot>,
     free_slots: Vec<u32>,
@@ -215,7 +215,7 @@ pub struct Server {
     refusals: Notices,
     /// What is known of proxies that are set up wrong.
     diagnosis: Diagnosis,
-    /// Clients that are no trusted proxy and say for whom they ask.
+    /// Log lines about untrusted clients that send `X-Forwarded-For`.
     proxies: Notices,
     timers: Timers,
     draining: Option<Drain>,
@@ -338,8 +338,10 @@ struct Transport {
     is_pending: bool,
     /// It was connected, or failed to connect, and is not connected now: the room was told.
     is_lost: bool,
-    /// Fresh transports offered since the last one that connected.
+    /// Fresh transports in a row of which none stayed connected.
     attempts: u32,
+    /// When the present one connected.
+    connected_at: Option<Instant>,
 }
 
 /// A packet that waits for its turn on the subscriber's path; it is kept in its track's history.

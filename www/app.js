@@ -261,6 +261,7 @@ const handlers = {
   media({ id, state, fresh = false, retry_ms: retry }) {
     if (id) return setMedia(id, state);
     if (state === 'lost') return showNoMedia(retry);
+    if (state === 'connected') return hideNoMedia();
     if (!fresh) return;
     call?.close();
     lines = [];
@@ -326,6 +327,11 @@ function showNoMedia(retry = 0) {
   banner(`${NO_MEDIA} ${retry ? `Trying again in ${Math.ceil(retry / 1000)} s…` : 'Trying again…'}`);
 }
 
+function hideNoMedia() {
+  clearTimeout(mediaTimer);
+  if (status.startsWith(NO_MEDIA)) banner('');
+}
+
 function newCall() {
   view.forget();
   clearTimeout(mediaTimer);
@@ -340,8 +346,7 @@ function newCall() {
       if (source === 'camera') tellMuted(source, false);
     },
     connected() {
-      clearTimeout(mediaTimer);
-      if ($('banner').textContent.startsWith(NO_MEDIA)) banner('');
+      hideNoMedia();
       signaling?.settled();
     },
     // The server offers a fresh transport; where it does not hear us, the WebSocket will notice.

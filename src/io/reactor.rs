@@ -61,7 +61,7 @@ pub struct Reactor {
     unread: Vec<ConnId>,
     /// Connections with something to write.
     unwritten: Vec<ConnId>,
-    /// Connections that are closed but for their last bytes of TLS, with when they are given up, in this order.
+    /// Closing connections that still have TLS bytes to write, with their deadlines, the earliest first.
     closing: VecDeque<(Instant, ConnId)>,
     accepting: Accepting,
     next_accept_warning: Instant,

@@ -150,8 +150,8 @@ impl Forward {
         self.is_waiting = true;
     }
 
-    /// What comes next is of another publisher or track. Its SSRC says nothing of that: publishers choose theirs without
-    /// knowing of each other.
+    /// The next packet belongs to another track, and starts afresh. Its SSRC does not show that: publishers choose SSRCs
+    /// independently of each other.
     pub fn change_track(&mut self) {
         self.source = None;
         self.pause();

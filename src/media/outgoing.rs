@@ -241,9 +241,10 @@ impl Outgoing {
             if !packet.incoming.can_start {
                 return Outcome::AwaitsKeyframe;
             }
-            match self.last_track == self.track {
-                true => self.forward.pause(),
-                false => self.forward.change_track(),
+            if self.last_track == self.track {
+                self.forward.pause();
+            } else {
+                self.forward.change_track();
             }
             self.last_track = self.track;
         }

@@ -83,7 +83,7 @@ struct Shown {
 type Claim = (bool, u32, bool, bool, bool, Reverse<usize>);
 
 impl Seats {
-    /// The most that one takes beside itself where there are so many others.
+    /// Upper bound of the heap memory of one, in bytes, in a room with `others` other participants.
     pub const fn max_bytes(others: usize) -> usize {
         2 * others * (size_of::<Seat>() + Source::COUNT * size_of::<Shown>())
     }

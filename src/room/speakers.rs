@@ -9,7 +9,7 @@
 //! times as many bytes on speech as on noise, and with discontinuous transmission almost none on silence, so each doubling
 //! of the size counts as `DOUBLING` decibels and the rest is the same. Packets of a constant size say nothing. Such a
 //! microphone is never marked as speaking. In a large room it is heard while a place is free, or while one is held by a
-//! participant with levels who has not spoken for `FORSAKEN`; whoever speaks takes its place at once.
+//! participant with levels that has not spoken for `FORSAKEN`; a participant that speaks takes its place at once.
 
 use std::time::{Duration, Instant};
 
@@ -132,7 +132,7 @@ impl Speakers {
         self.hear(now, index, places, is_speech)
     }
 
-    /// A microphone sent a packet of so many bytes without a level. The rest is as for `handle_level`.
+    /// Takes a packet of a microphone that sends no levels; `bytes` is the size of its payload. Otherwise as `handle_level`.
     pub fn handle_size(&mut self, now: Instant, peer: PeerId, bytes: usize, places: Option<usize>) -> Option<u32> {
         let index = self.index(now, peer);
         let is_speech = self.speakers[index].handle_size(now, bytes);
@@ -555,7 +555,8 @@ mod tests {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut speakers = Speakers::default();
-        // Five of a constant bitrate, and three with levels of whom so many speak: who is heard in the last round.
+        // Five microphones of a constant bitrate, and three with levels of which `speaking` speak. Returns the slots that
+        // are heard in the last round.
         let mut talk = |from: u64, ms: u64, speaking: u32| {
             let mut heard = Vec::new();
             for round in 0..ms / 20 {

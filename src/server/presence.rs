@@ -28,6 +28,10 @@ const RETURN: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
 
+/// How long a transport must have been connected for the next fresh one to be offered at once. Shorter lets a client that
+/// connects and fails at once make the room renegotiate without a pause.
+const STABLE: Duration = Duration::from_secs(10);
+
 /// Participants of one network who may stay without media. More cost a transport each minute, fewer throw people of
 /// an office that blocks UDP out of their chat.
 const MAX_MEDIALESS: usize = 20;
@@ -58,7 +62,7 @@ impl Server {
         room.members().len() >= self.config.limits.max_room_size
     }
 
-    /// The participant who has been without a connection for longest. In a full room it makes way for those who come.
+    /// The participant that has been without a connection for longest. In a full room it makes way for a newcomer.
     pub(super) fn longest_absent(&self, room: &Room) -> Option<PeerId> {
         let absent = room.members().iter().filter_map(|id| Some((self.member(*id)?.absent_until?, *id)));
         absent.min().map(|(_, id)| id)
@@ -85,19 +89,21 @@ impl Server {
             // A fresh one is on its way already.
             return;
         }
-        match self.can_renew(id) {
-            true => self.renew(id, "media-timeout"),
-            false => self.refuse(id, "cannot-renew", "No fresh transport is possible here: connect again.", true),
+        if self.can_renew(id) {
+            self.renew(id, "media-timeout");
+        } else {
+            self.refuse(id, "cannot-renew", "No fresh transport is possible here: connect again.", true);
         }
     }
 
     /// Media is connected, for the first time or with a fresh transport.
     pub(super) fn on_media(&mut self, id: PeerId) {
+        let now = self.now;
         let Some(member) = self.member_mut(id) else {
             return;
         };
         let was_pending = std::mem::take(&mut member.transport.is_pending);
-        member.transport.attempts = 0;
+        member.transport.connected_at = Some(now);
         self.pending_members -= usize::from(was_pending);
         self.set_lost(id, false);
     }
@@ -122,9 +128,13 @@ impl Server {
 
     /// Frees a member's transport, which has failed, and offers a fresh one.
     pub(super) fn renew(&mut self, id: PeerId, reason: &str) {
-        let Some(Member { transport, .. }) = self.member(id) else {
+        let now = self.now;
+        let Some(Member { transport, .. }) = self.member_mut(id) else {
             return;
         };
+        if transport.connected_at.take().is_some_and(|at| now >= at + STABLE) {
+            transport.attempts = 0;
+        }
         let pause = match (transport.attempts, transport.is_pending) {
             (0, false) => Duration::ZERO,
             (attempts, _) => (FIRST_PAUSE * (1 << attempts.saturating_sub(1).min(4))).min(LAST_PAUSE),
@@ -178,9 +188,10 @@ impl Server {
         let place = member.place;
         let (room, who) = (member.participant.room.clone(), member.participant.id.clone());
         if let Some(place) = place {
-            match is_lost {
-                true => self.medialess_by_place.add(place),
-                false => self.medialess_by_place.remove(place),
+            if is_lost {
+                self.medialess_by_place.add(place);
+            } else {
+                self.medialess_by_place.remove(place);
             }
         }
         let state = if is_lost { MediaState::Lost } else { MediaState::Connected };

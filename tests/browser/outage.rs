@@ -77,7 +77,7 @@ fn pictures_are_back_at_once_after_an_outage() {
     }
 }
 
-/// The element that shows somebody's camera.
+/// The element that shows a participant's camera.
 fn video(name: &str) -> String {
     format!("{}.querySelector('video')", tile(name))
 }

@@ -91,6 +91,29 @@ fn a_client_whose_transport_failed_asks_for_a_fresh_one() {
     sim.assert_complete("main");
 }
 
+/// Each transport connects, and the client gives it up at once: the room does not pay for that without a pause.
+#[test]
+fn transports_that_do_not_last_are_offered_after_a_pause() {
+    let mut sim = sparse(205);
+    sim.join("ann");
+    sim.join("bob");
+    sim.run(secs(2));
+    for _ in 0..30 {
+        sim.say_text("bob", r#"{"event":"renew"}"#);
+        sim.run(secs(1));
+    }
+    let renewals = sim.browser("bob").renewals;
+    assert!((2..=4).contains(&renewals), "{renewals} fresh transports in 30 s");
+    sim.run(secs(60));
+    sim.assert_complete("main");
+    // It has lasted: the next is offered at once.
+    let renewals = sim.browser("bob").renewals;
+    sim.say_text("bob", r#"{"event":"renew"}"#);
+    sim.run(secs(2));
+    assert_eq!(sim.browser("bob").renewals, renewals + 1);
+    sim.assert_complete("main");
+}
+
 /// A client that takes no fresh transports is closed with a reason, and returns as itself.
 #[test]
 fn a_client_that_takes_no_fresh_transport_comes_back_by_itself() {

@@ -48,10 +48,12 @@ impl Outages {
         self.last = Some((packet.sent, received));
         let lost = std::mem::take(&mut self.lost);
         let later = (received.wrapping_sub(last_received) as i32).wrapping_sub(sent);
-        match () {
-            () if sent >= LEAST_MICROS && lost >= LEAST_LOST => Some(Outage::Lost),
-            () if later >= HELD_MICROS => Some(Outage::Held),
-            () => None,
+        if sent >= LEAST_MICROS && lost >= LEAST_LOST {
+            Some(Outage::Lost)
+        } else if later >= HELD_MICROS {
+            Some(Outage::Held)
+        } else {
+            None
         }
     }
 }
@@ -62,7 +64,7 @@ mod tests {
 
     #[test]
     fn only_a_time_without_any_arrival_is_an_outage() {
-        // Packets each 20 ms: those that are lost, and from which on they arrive later, by so many milliseconds.
+        // A packet each 20 ms. `lost` are the lost ones; those from `late` on arrive `by` milliseconds later.
         for (name, lost, late, by, expected) in [
             ("none", 0..0, 99, 0, None),
             ("short", 10..23, 99, 0, None),
