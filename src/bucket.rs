@@ -22,6 +22,11 @@ impl Bucket {
         (self.rate, self.burst) = (rate, burst);
     }
 
+    /// Puts some in; no more is left in it than fits.
+    pub fn give(&mut self, count: f64) {
+        self.tokens = (self.tokens + count).min(self.burst);
+    }
+
     /// Takes one; false if there is none.
     pub fn take(&mut self, now: Instant) -> bool {
         self.take_many(now, 1.0)
@@ -56,6 +61,8 @@ mod tests {
         assert_eq!(taken(&mut bucket, 60_000), 20);
         let later = start + Duration::from_millis(61_000);
         assert!(!bucket.take_many(later, 10.5) && bucket.take_many(later, 10.0) && !bucket.take(later));
+        bucket.give(3.0);
+        assert!(bucket.take_many(later, 3.0) && !bucket.take(later));
         bucket.resize(100.0, 5.0);
         assert_eq!(taken(&mut bucket, 62_000), 5);
         assert_eq!(taken(&mut bucket, 62_030), 3);

@@ -17,7 +17,7 @@ use crate::text::{NAME_CHARS, ROOM_CHARS};
 use crate::track::{Kind, Source};
 
 /// Chat lines a second that one participant may write, and how many at once.
-const CHAT_RATE: f64 = 10.0;
+pub const CHAT_RATE: f64 = 10.0;
 const CHAT_BURST: f64 = 20.0;
 
 /// Bytes of UTF-8 in one chat line.

@@ -9,6 +9,7 @@
 
 mod addresses;
 pub mod bounds;
+mod budget;
 mod diagnosis;
 mod forwarding;
 mod members;
@@ -53,6 +54,7 @@ use crate::web::assets::Assets;
 use crate::web::conn::{Conn, ConnEvent};
 use crate::web::token::{Grant, Key};
 use crate::web::websocket::{self, Message};
+use budget::Budget;
 use diagnosis::Diagnosis;
 
 /// Bytes of datagrams that are handed out at a time. Fewer cost more system calls; more leave the processor's
@@ -325,8 +327,7 @@ struct Member {
     is_dirty: bool,
     offer_queued: bool,
     allocation_queued: bool,
-    messages: Bucket,
-    strikes: Bucket,
+    budget: Budget,
 }
 
 /// How the transport of a participant's media fares.

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use log::{Level, debug, error, info, log, warn};
 use str0m::media::MediaKind;
 
+use super::budget::Budget;
 use super::requests::Admission;
 use super::{Member, Server, Transport};
-use crate::bucket::Bucket;
 use crate::id::{ConnId, PeerId};
 use crate::media::allowance::Allowance;
 use crate::media::fault::PeerError;
@@ -22,14 +22,6 @@ use crate::track::{Kind, Source};
 use crate::web::signal::{self, BadMessage, ClientMessage, MediaState, ServerMessage};
 use crate::web::token::Grant;
 use crate::web::websocket::encode_text;
-
-/// Signaling messages a second that one member may send, and how many at once.
-const MESSAGE_RATE: f64 = 10.0;
-const MESSAGE_BURST: f64 = 100.0;
-
-/// Faults that are forgiven at once, and how many more a second.
-const STRIKES: f64 = 10.0;
-const STRIKE_REFILL: f64 = 0.1;
 
 /// Characters of the secrets and ids that clients get; see `Names::token`.
 const RESUME_CHARS: usize = 26;
@@ -60,13 +52,16 @@ impl Server {
             self.names.token(RESUME_CHARS),
             admission.room.clone(),
         );
-        if let Some(Member { participant: old, .. }) = old {
+        let mut budget = Budget::new(now);
+        if let Some(Member { participant: old, budget: left, .. }) = old {
             participant.id = old.id;
             participant.name = old.name;
             // The client may not have learnt another before the connection breaks again.
             participant.resume = old.resume;
             participant.muted = old.muted;
             participant.is_silenced = old.is_silenced;
+            participant.chat = old.chat;
+            budget = left;
         }
         let peer = self.new_peer(admission.simulcast, &admission.grant);
         let others: Vec<PeerId> = self.others(&admission.room).collect();
@@ -94,8 +89,7 @@ impl Server {
             is_dirty: false,
             offer_queued: false,
             allocation_queued: false,
-            messages: Bucket::new(now, MESSAGE_RATE, MESSAGE_BURST),
-            strikes: Bucket::new(now, STRIKE_REFILL, STRIKES),
+            budget,
         });
         if let Some(entry) = self.conns.get_mut(&conn) {
             entry.member = Some(id);
@@ -235,15 +229,14 @@ impl Server {
             return;
         };
         let now = self.now;
-        let message = ClientMessage::parse(text);
         let Some(member) = self.member_mut(id) else {
             return;
         };
         member.has_spoken = true;
-        if !matches!(message, Ok(ClientMessage::Chat { .. })) && !member.messages.take(now) {
-            return self.strike(id, "too-fast", "Too many messages: 10 a second are allowed.");
+        if !member.budget.charge(now, text.len()) {
+            return self.strike(id, "too-fast", "Too many messages: 10 a second, of 240 KiB together, are allowed.");
         }
-        match message {
+        match ClientMessage::parse(text) {
             Ok(ClientMessage::Answer { sdp }) => self.on_answer(id, &sdp),
             // ICE-lite learns addresses from checks; names and third parties are never looked at.
             Ok(ClientMessage::Candidate) => {}
@@ -299,6 +292,9 @@ impl Server {
         let Some(member) = self.member_mut(id) else {
             return;
         };
+        if !member.participant.chat.take(now) {
+            return self.strike(id, "chat-too-fast", "Too many chat lines: 10 a second are allowed.");
+        }
         if message.len() > CHAT_BYTES {
             let why = format!("A chat line may have {CHAT_BYTES} bytes.");
             return self.refuse(id, "chat-too-long", &why, true);
@@ -306,9 +302,7 @@ impl Server {
         if message.trim().is_empty() {
             return self.refuse(id, "bad-message", "An empty chat line was not sent.", false);
         }
-        if !member.participant.chat.take(now) {
-            return self.strike(id, "chat-too-fast", "Too many chat lines: 10 a second are allowed.");
-        }
+        member.budget.give_back_chat();
         let time = self.wall.time_of_day(now);
         let member = self.slots[id.slot as usize].member.as_deref().expect("looked up above");
         let Some(room) = self.rooms.get_mut(&member.participant.room) else {
@@ -358,7 +352,7 @@ impl Server {
         let Some(member) = self.member_mut(id) else {
             return;
         };
-        if member.strikes.take(now) {
+        if member.budget.forgive(now) {
             self.refuse(id, code, message, true);
         } else {
             // Whoever makes faults again and again under new names must not fill the log.

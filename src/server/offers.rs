@@ -44,11 +44,12 @@ impl Server {
             Err(error) => return self.failed.push_back((id, error)),
         };
         self.stats.offers += 1;
-        let Some(member) = self.member(id) else {
+        let Some(member) = self.member_mut(id) else {
             return;
         };
         let (conn, lines) = (member.conn, member.peer.offered_lines());
-        let is_fresh = is_first && self.member(id).is_some_and(|member| member.transport.attempts > 0);
+        member.budget.expect_answer(lines);
+        let is_fresh = is_first && member.transport.attempts > 0;
         let fresh = is_fresh.then(|| {
             let state = MediaState::Connecting;
             ServerMessage::Media { id: None, state, fresh: true, reason: None, retry_ms: None }.to_json()

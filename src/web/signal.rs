@@ -29,6 +29,15 @@
 //!
 //! Candidates are accepted and not needed: the server is ICE-lite and learns addresses from checks (RFC 8445).
 //!
+//! # Limits
+//!
+//! A client may send 10 messages a second and 100 at once, and 240 KiB of text a second and 576 KiB at once; each offer
+//! adds what its answer takes. A message is charged before it is read, whatever becomes of it. Chat messages have a
+//! limit of 10 a second and 20 at once, those that are empty or too long included; within it they leave the number of
+//! other messages alone. A message beyond a limit, or one that is malformed, is answered with an `error` and counts as a
+//! fault: ten are forgiven, and one more every 10 s; then the server closes with 1008 and the code of the last as the
+//! reason. A client that returns with `resume` goes on with the limits that it had left.
+//!
 //! # Server to client
 //!
 //! | event | example |

@@ -176,15 +176,30 @@ pub fn candidates(target: &Target) -> Tally {
     Tally { sent, answered: 0 }
 }
 
+fn chat(bytes: usize) -> String {
+    json!({"event": "chat", "data": "x".repeat(bytes)}).to_string()
+}
+
 /// S5
 pub fn message_floods(target: &Target) -> Tally {
     let view = r#"{"event":"view","views":[{"mid":"0","width":640,"height":360}]}"#;
     let candidate = r#"{"event":"candidate","data":"{}"}"#;
     let unknown = r#"{"event":"rename","name":"x"}"#;
+    let empty = r#"{"event":"chat","data":" "}"#;
+    let (long, large) = (chat(5_000), chat(60_000));
+    // So few chat messages that the limit of frames does not come first.
+    let floods = [
+        (view, 1_000, "too-fast"),
+        (candidate, 1_000, "too-fast"),
+        (unknown, 1_000, "too-fast"),
+        (empty, 60, "chat-too-fast"),
+        (&long, 60, "chat-too-fast"),
+        (&large, 60, "too-fast"),
+    ];
     target.repeat(|tally| {
-        for message in [view, candidate, unknown] {
-            let end = target.closed_after(tally, &vec![message.to_owned(); 1_000]);
-            assert_eq!((end.code, end.reason.as_str()), (1008, "too-fast"), "{end:?}");
+        for (message, count, code) in floods {
+            let end = target.closed_after(tally, &vec![message.to_owned(); count]);
+            assert_eq!((end.code, end.reason.as_str()), (1008, code), "{end:?}");
         }
     })
 }

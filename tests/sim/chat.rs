@@ -150,3 +150,78 @@ fn what_is_no_message_is_said_and_harms_nobody() {
     assert!(sim.browser("bob").page.mutes.is_empty());
     sim.assert_complete("main");
 }
+
+/// A message that is refused costs as much as one that is not, whatever is wrong with it, in number and in bytes.
+#[test]
+fn refused_messages_are_charged() {
+    let event = |event: &str, data: String| json!({"event": event, "data": data}).to_string();
+    let long = || "x".repeat(50_000);
+    let floods = [
+        // flood, its message, messages a second for five seconds, code of the close frame
+        ("chat messages that are too long", event("chat", "x".repeat(5_000)), 40, "chat-too-fast"),
+        ("chat messages that are empty", event("chat", " ".to_owned()), 40, "chat-too-fast"),
+        ("large chat messages", event("chat", long()), 20, "too-fast"),
+        ("unknown events", event("dance", String::new()), 45, "too-fast"),
+        ("large unknown events", event("dance", long()), 20, "too-fast"),
+        ("large candidates", event("candidate", long()), 20, "too-fast"),
+    ];
+    for (index, (flood, message, rate, code)) in floods.into_iter().enumerate() {
+        let mut sim = sparse(66 + index as u64);
+        sim.watch("mallory");
+        sim.watch("bob");
+        sim.run(secs(1));
+        for _ in 0..5 * rate {
+            sim.say_text("mallory", &message);
+            sim.run(secs(1) / rate);
+        }
+        assert_eq!(sim.browser("mallory").closed, Some((1008, code.to_owned())), "{flood}");
+        assert!(sim.browser("bob").is_live() && messages(&sim, "bob").is_empty(), "{flood}");
+    }
+}
+
+/// What one chatter may send always passes, however large its text is in JSON, and leaves room for other messages.
+#[test]
+fn fast_chatters_are_not_charged_for_anything_else() {
+    let mut sim = sparse(72);
+    sim.join("ann");
+    sim.watch("bob");
+    sim.run(secs(1));
+    let longest = "\u{1}".repeat(4_096);
+    for _ in 0..20 {
+        sim.chat("ann", &longest);
+    }
+    for _ in 0..80 {
+        sim.run(millis(100));
+        sim.chat("ann", &longest);
+        sim.say("ann", &json!({"event": "mute", "source": "microphone", "muted": true}));
+    }
+    sim.run(secs(1));
+    assert_eq!(messages(&sim, "bob").len(), 100);
+    assert!(sim.browser("ann").page.errors.is_empty());
+}
+
+/// A participant who returns goes on with the budget that it had.
+#[test]
+fn a_new_connection_is_no_new_budget() {
+    let mut sim = sparse(73);
+    sim.watch("ann");
+    sim.watch("bob");
+    sim.run(secs(1));
+    let mut refused = 0;
+    for round in 0..5 {
+        for line in 0..20 {
+            sim.chat("ann", &format!("{line} of {round}"));
+        }
+        sim.run(millis(200));
+        refused += sim.browser("ann").page.error_codes().iter().filter(|code| **code == "chat-too-fast").count();
+        if !sim.browser("ann").is_live() {
+            break;
+        }
+        sim.hang_up_properly("ann");
+        sim.resume("ann");
+        sim.run(millis(200));
+    }
+    let passed = messages(&sim, "bob").len();
+    assert!((20..40).contains(&passed), "{passed} chat messages passed");
+    assert!(refused > 5, "{refused} chat messages were refused");
+}
