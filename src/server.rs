@@ -249,8 +249,6 @@ pub struct Server {
     dirty: VecDeque<PeerId>,
     /// Members whose next offer is due; one SDP operation a turn.
     offers: VecDeque<PeerId>,
-    /// Connections of members who are told what their lines carry from now on, before it comes.
-    announced: VecDeque<ConnId>,
     /// Connections with something to write, or with another deadline.
     touched: VecDeque<ConnId>,
     peer_events: Vec<PeerEvent>,
@@ -415,7 +413,6 @@ impl Server {
             speaking: Vec::new(),
             dirty: VecDeque::new(),
             offers: VecDeque::new(),
-            announced: VecDeque::new(),
             touched: VecDeque::new(),
             peer_events: Vec::new(),
             datagrams: Datagrams::default(),
@@ -516,8 +513,6 @@ impl Server {
             self.on_failed(peer, &error);
         } else if let Some(room) = self.seatings.pop() {
             self.seat_room(&room);
-        } else if let Some(conn) = self.announced.pop_front() {
-            self.on_touched(conn);
         } else if let Some(peer) = self.receivers.pop_front() {
             self.on_receiver(peer);
         } else if let Some(peer) = self.dirty.pop_front() {

@@ -111,7 +111,6 @@ impl Server {
         if member.peer.negotiation.take_exchanged() {
             let tracks = self.described_tracks(id).to_json();
             self.with_conn(conn, |now, conn| conn.send_text(now, &tracks));
-            self.announced.push_back(conn);
         }
         for (line, track) in exchanged {
             self.start_line(id, line, track);

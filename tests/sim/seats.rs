@@ -118,7 +118,7 @@ fn in_a_room_of_thirty_who_speaks_is_on_a_line_at_once_and_without_an_offer() {
 }
 
 #[test]
-fn who_is_on_a_line_is_told_before_anything_comes_however_much_leaves_at_once() {
+fn who_is_on_a_line_is_told_with_what_comes_however_much_leaves_at_once() {
     let mut sim = limited(608);
     sim.rate = Rate { audio: millis(20), filler: 1_200, ..Rate::SPARSE };
     // What leaves first comes first.
