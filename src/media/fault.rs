@@ -25,6 +25,8 @@ pub enum PeerError {
     Closed,
     /// DTLS agreed on no keys for media.
     NoSrtp,
+    /// The client has no DTLS certificate with a supported key: dimpl's words.
+    UnsupportedCertificate(String),
     /// So many streams were sent to it that their names are used up.
     UsedUp,
     /// str0m gave up.
@@ -32,6 +34,15 @@ pub enum PeerError {
     /// A panic: a bug of ours or of str0m's.
     Bug(String),
 }
+
+/// What str0m's words contain where a certificate has a key that is not supported, or the client has no other.
+const UNSUPPORTED_CERTIFICATE: [&str; 5] = [
+    "no client certificate received",
+    "no server certificate received",
+    "unsupported public key algorithm",
+    "unsupported EC curve",
+    "unsupported signature",
+];
 
 /// What is done with a peer behind the fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,12 +123,19 @@ impl PeerError {
         }
     }
 
-    /// What str0m says. That DTLS took too long it tells in words only.
+    /// What str0m says. What is wrong in DTLS it tells in words only.
     pub fn of_engine(error: RtcError) -> Self {
-        match error {
-            RtcError::Dtls(why) if why.to_string().contains("timeout") => Self::MediaTimeout("DTLS did not finish"),
-            error => Self::Engine(error),
+        let RtcError::Dtls(why) = &error else {
+            return Self::Engine(error);
+        };
+        let words = why.to_string();
+        if words.contains("timeout") {
+            return Self::MediaTimeout("DTLS did not finish");
         }
+        if UNSUPPORTED_CERTIFICATE.iter().any(|unsupported| words.contains(unsupported)) {
+            return Self::UnsupportedCertificate(words);
+        }
+        Self::Engine(error)
     }
 
     /// What the peer is told. Details are for the log: a parser's may show more of the server than of the answer.
@@ -129,6 +147,10 @@ impl PeerError {
             Self::AnswerTimeout => "No answer came in time.",
             Self::Closed => "Sound and picture were closed by this client.",
             Self::NoSrtp => "This client did not agree to protect sound and picture (DTLS-SRTP).",
+            Self::UnsupportedCertificate(_) => {
+                "The DTLS certificate of this client is not supported: it needs an ECDSA key on the curve P-256 or \
+                 P-384, or, with a=setup:active in the answer, an RSA key of 2048 to 4096 bits."
+            }
             Self::UsedUp => "This connection has been used for very long: please connect again.",
             Self::MediaTimeout(_) => "Sound and picture could not be connected: UDP may be blocked on the way.",
             // What str0m says of an answer later than with the answer is that the certificate was another one.
@@ -143,9 +165,12 @@ impl PeerError {
     pub fn is_fault(&self) -> bool {
         match self {
             Self::BadAnswer(_) | Self::UnexpectedAnswer | Self::NoSrtp | Self::Engine(_) | Self::Bug(_) => true,
-            Self::UnsupportedAnswer(_) | Self::AnswerTimeout | Self::MediaTimeout(_) | Self::Closed | Self::UsedUp => {
-                false
-            }
+            Self::UnsupportedAnswer(_)
+            | Self::AnswerTimeout
+            | Self::MediaTimeout(_)
+            | Self::Closed
+            | Self::UnsupportedCertificate(_)
+            | Self::UsedUp => false,
         }
     }
 
@@ -164,6 +189,7 @@ impl PeerError {
             Self::MediaTimeout(_) => "media-timeout",
             Self::Closed => "media-closed",
             Self::NoSrtp => "no-srtp",
+            Self::UnsupportedCertificate(_) => "unsupported-certificate",
             Self::UsedUp => "used-up",
             Self::Engine(RtcError::Dtls(_) | RtcError::RemoteSdp(_)) => "dtls-failed",
             Self::Engine(_) | Self::Bug(_) => "internal",
@@ -180,6 +206,7 @@ impl std::fmt::Display for PeerError {
             Self::AnswerTimeout => f.write_str("no answer came in time"),
             Self::Closed => f.write_str("it closed DTLS"),
             Self::NoSrtp => f.write_str("DTLS agreed on no SRTP profile"),
+            Self::UnsupportedCertificate(why) => write!(f, "the key of its DTLS certificate is not supported: {why}"),
             Self::UsedUp => f.write_str("too many SSRCs were sent to it"),
             Self::MediaTimeout(what) => write!(f, "media could not be connected: {what}"),
             Self::Engine(error) => write!(f, "the WebRTC engine failed: {error}"),
@@ -190,7 +217,8 @@ impl std::fmt::Display for PeerError {
 
 #[cfg(test)]
 mod tests {
-    use dimpl::TimeoutError;
+    use dimpl::crypto::{HashAlgorithm, NamedGroup, SignatureAlgorithm};
+    use dimpl::{CertificateError, TimeoutError};
     use str0m::crypto::CryptoError;
     use str0m::crypto::dtls::DtlsImplError;
 
@@ -204,6 +232,34 @@ mod tests {
         assert_eq!((late.code(), late.is_fault()), ("media-timeout", false));
         let other = PeerError::of_engine(RtcError::Dtls(std::io::Error::other("bad record").into()));
         assert_eq!((other.code(), other.is_fault()), ("dtls-failed", true));
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_supported_is_named_and_no_fault() {
+        let supported = (SignatureAlgorithm::ECDSA, HashAlgorithm::SHA256);
+        let (signature, hash) = (SignatureAlgorithm::DSA, HashAlgorithm::SHA512);
+        let unsupported: [DtlsImplError; 7] = [
+            DtlsImplError::CertificateError(CertificateError::NoClientCertificateReceived),
+            DtlsImplError::CertificateError(CertificateError::NoServerCertificateReceived),
+            DtlsImplError::CryptoError(dimpl::CryptoError::UnsupportedPublicKeyAlgorithm),
+            DtlsImplError::CryptoError(dimpl::CryptoError::UnsupportedEcCurve),
+            DtlsImplError::CryptoError(dimpl::CryptoError::UnsupportedSignatureAlgorithm(signature)),
+            DtlsImplError::CryptoError(dimpl::CryptoError::UnsupportedSignaturePair { signature, hash }),
+            DtlsImplError::CryptoError(dimpl::CryptoError::UnsupportedSignatureVerification {
+                signature,
+                hash,
+                group: NamedGroup::Secp256r1,
+            }),
+        ];
+        for error in unsupported {
+            let error = PeerError::of_engine(RtcError::Dtls(CryptoError::Other(error.to_string()).into()));
+            assert_eq!((error.code(), error.is_fault()), ("unsupported-certificate", false), "{error}");
+        }
+        let (signature, hash) = supported;
+        let forged = dimpl::CryptoError::SignatureVerificationFailed { signature, hash, group: NamedGroup::Secp256r1 };
+        let forged = DtlsImplError::CryptoError(forged).to_string();
+        let forged = PeerError::of_engine(RtcError::Dtls(CryptoError::Other(forged).into()));
+        assert_eq!((forged.code(), forged.is_fault()), ("dtls-failed", true));
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod allocation;
 pub mod allowance;
 pub mod answer;
 pub mod bandwidth;
+pub mod client_certificate;
 pub mod codec;
 pub mod demux;
 pub mod dtls;

@@ -195,8 +195,13 @@ impl Server {
         if self.can_renew(id) && error.is_transport() {
             return self.renew(id, code);
         }
-        let retry =
-            !matches!(error, PeerError::BadAnswer(_) | PeerError::UnsupportedAnswer(_) | PeerError::UnexpectedAnswer);
+        let retry = !matches!(
+            error,
+            PeerError::BadAnswer(_)
+                | PeerError::UnsupportedAnswer(_)
+                | PeerError::UnexpectedAnswer
+                | PeerError::UnsupportedCertificate(_)
+        );
         self.dismiss(id, code, error.message(), retry);
     }
 

@@ -10,6 +10,7 @@ use str0m::media::{Mid, Rid};
 
 use crate::browser::Browser;
 use crate::encoding::Encoding;
+use crate::identity::Identity;
 use crate::media::{Camera, Microphone, Screen, Source};
 use crate::page::Track;
 use crate::sdp::{self, Line};
@@ -46,6 +47,8 @@ pub struct Habits {
     pub answer_delay: Duration,
     /// How it answers.
     pub answering: Answering,
+    /// What it authenticates itself with.
+    pub identity: Identity,
     /// Its own addresses.
     pub addrs: Vec<SocketAddr>,
     /// Where the proxy is that its WebSocket goes through.

@@ -488,6 +488,9 @@ fn engine(now: Instant, habits: &Habits, addrs: &[SocketAddr]) -> Rtc {
     if !habits.h264_only {
         config = config.enable_vp8(true).enable_vp9(true).enable_av1(true);
     }
+    if let Some((certificate, provider)) = habits.identity.rsa() {
+        config = config.set_crypto_provider(provider).set_dtls_cert(certificate);
+    }
     let mut rtc = config.build(now);
     for addr in addrs {
         rtc.add_local_candidate(Candidate::host(*addr, "udp").expect("a usable address"));

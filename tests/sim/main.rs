@@ -21,6 +21,7 @@ mod decoder;
 mod decoding;
 mod encoding;
 mod fault;
+mod identity;
 mod invariants;
 mod layer;
 mod media;

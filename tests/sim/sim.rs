@@ -16,6 +16,7 @@ use crate::answering::{Answering, Habits};
 use crate::attacks::Stranger;
 use crate::browser::{Arrival, Browser};
 use crate::fault::{Fault, Fired};
+use crate::identity::Identity;
 use crate::invariants::Invariants;
 use crate::media::{Camera, Microphone, Rate};
 use crate::network::{Link, Path, batch_at, rtp_header};
@@ -310,6 +311,7 @@ impl Sim {
             repeats_candidates: tag % 3 == 1,
             answer_delay: Duration::from_millis(15),
             answering: Answering::Properly,
+            identity: if tag % 5 == 3 { Identity::Rsa } else { Identity::Ecdsa },
             addrs: vec![addr(&format!("198.51.{}.{}:{}", tag / 200, tag % 200 + 1, 40_000 + tag))],
             proxy: self.proxy,
             has_stats: false,

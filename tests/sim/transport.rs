@@ -1,5 +1,6 @@
 //! Media fails while signaling lives: the participant stays, and gets a fresh transport.
 
+use crate::identity::Identity;
 use crate::media::{Camera, Rate, Source};
 use crate::sim::{Sim, World};
 use crate::story::{millis, secs};
@@ -146,4 +147,35 @@ fn no_more_than_20_of_a_network_stay_without_media() {
     sim.join_as("late", |habits| habits.addrs[0].set_ip([203, 0, 113, 7].into()));
     sim.run(secs(2));
     assert!(sim.sees("ann", "late") && sim.sees("late", "ann"), "its network is not refused");
+}
+
+/// A browser authenticates itself with an RSA certificate: it is asked for one, and its signature is verified.
+#[test]
+fn a_participant_with_an_rsa_certificate_takes_part() {
+    let mut sim = sparse(210);
+    for (name, identity) in [("ann", Identity::Ecdsa), ("bob", Identity::Rsa)] {
+        sim.join_as(name, |habits| habits.identity = identity);
+    }
+    sim.run(secs(3));
+    for (one, other) in [("ann", "bob"), ("bob", "ann")] {
+        assert!(sim.sees(one, other) && sim.hears(one, other), "{one} sees {other}");
+    }
+    assert_eq!(sim.browser("bob").renewals, 0);
+}
+
+/// A browser is let in with no certificate whose key it does not have, and is told what is wrong with one that is
+/// not supported.
+#[test]
+fn an_rsa_certificate_is_refused_for_its_signature_or_its_size() {
+    for (identity, code) in [(Identity::ForgedRsa, "dtls-failed"), (Identity::ShortRsa, "unsupported-certificate")] {
+        let mut sim = sparse(211);
+        sim.join("ann");
+        sim.join_as("mal", |habits| habits.identity = identity);
+        sim.run(secs(3));
+        let mal = sim.browser("mal");
+        assert_eq!(mal.closed, Some((1008, code.to_owned())), "{identity:?}");
+        assert_eq!(mal.page.error_codes(), [code], "{identity:?}");
+        assert_eq!(mal.connected_at, None, "{identity:?}");
+        assert!(mal.watched.is_empty() && !sim.sees("ann", "mal"), "{identity:?}");
+    }
 }
