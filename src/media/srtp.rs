@@ -174,6 +174,7 @@ impl Srtp {
     }
 
     /// The same for any sequence number, as an attacker does. The server never calls it.
+    #[inline]
     pub fn seal_any_rtp(&self, buffer: &mut Vec<u8>, start: usize, header: usize, seq_no: u64) {
         let (head, body) = buffer[start..].split_at_mut(header);
         let ssrc = ssrc_at(head, 8);

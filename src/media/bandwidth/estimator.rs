@@ -186,20 +186,22 @@ impl Estimator {
         let skipped = self.history.skipped(&feedback);
         let mut last = None;
         for packet in self.history.acknowledge(feedback) {
-            let outage = self.outages.push(&packet);
-            let is_held = outage == Some(Outage::Held);
-            // No queue held it for longer than since it was sent: that is the receiver's clock.
-            let is_possible = |received: u32| {
-                received.wrapping_sub(packet.sent).wrapping_sub(self.under_way) <= micros.wrapping_sub(packet.sent)
-            };
-            if outage == Some(Outage::Lost) || is_held && packet.received.is_some_and(is_possible) {
-                // What was measured before says nothing of the path any more.
-                (self.sent, self.received, self.trend, self.stood) = Default::default();
-                self.loss.on_lowered(packet.sent);
-                self.prober.restart(now);
-                (self.resumed, self.lowered, self.updated) = (Some(now), None, now);
-                self.held = if is_held { Some(now) } else { self.held };
-                self.has_hole |= !is_held;
+            if let Some(outage) = self.outages.push(&packet) {
+                let is_held = outage == Outage::Held;
+                // Held for longer than since it was sent: that is the receiver's clock.
+                let is_possible = |received: u32| {
+                    let later = received.wrapping_sub(packet.sent).wrapping_sub(self.under_way);
+                    later <= micros.wrapping_sub(packet.sent)
+                };
+                if !is_held || packet.received.is_some_and(is_possible) {
+                    // What was measured before says nothing of the path any more.
+                    (self.sent, self.received, self.trend, self.stood) = Default::default();
+                    self.loss.on_lowered(packet.sent);
+                    self.prober.restart(now);
+                    (self.resumed, self.lowered, self.updated) = (Some(now), None, now);
+                    self.held = if is_held { Some(now) } else { self.held };
+                    self.has_hole |= !is_held;
+                }
             }
             self.prober.push(&packet);
             // A train is faster than the estimate on purpose: its losses and its queue say nothing of that.
@@ -295,7 +297,9 @@ impl Estimator {
     }
 
     fn is_unheard(&self) -> bool {
-        self.unheard.is_some_and(|(first, last)| last >= first + SILENCE + 2 * self.round_trip().min(SILENT_ROUND_TRIP))
+        let Some((first, last)) = self.unheard else { return false };
+        let least = first + SILENCE;
+        last >= least && last >= least + 2 * self.round_trip().min(SILENT_ROUND_TRIP)
     }
 
     fn on_round_trip(&mut self, sample: Duration) {

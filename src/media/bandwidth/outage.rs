@@ -32,6 +32,7 @@ pub enum Outage {
 
 impl Outages {
     /// Takes a packet in the order of the feedback; returns the outage that ends with it.
+    #[inline]
     pub fn push(&mut self, packet: &Acknowledged) -> Option<Outage> {
         let Some(received) = packet.received else {
             self.lost += 1;
