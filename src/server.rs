@@ -243,6 +243,8 @@ pub struct Server {
     changed: Vec<TrackId>,
     /// Members for whom it is to be decided again what they are sent.
     allocations: VecDeque<PeerId>,
+    /// Members who are sent something else than they were told.
+    qualities: VecDeque<PeerId>,
     /// Rooms in which somebody else speaks now.
     speaking: Vec<String>,
     /// Members whose `Rtc` has to be driven and drained.
@@ -325,6 +327,7 @@ struct Member {
     is_dirty: bool,
     offer_queued: bool,
     allocation_queued: bool,
+    quality_queued: bool,
     budget: Budget,
 }
 
@@ -410,6 +413,7 @@ impl Server {
             seatings: Vec::new(),
             changed: Vec::new(),
             allocations: VecDeque::new(),
+            qualities: VecDeque::new(),
             speaking: Vec::new(),
             dirty: VecDeque::new(),
             offers: VecDeque::new(),
@@ -524,6 +528,8 @@ impl Server {
             self.on_layers();
         } else if let Some(peer) = self.allocations.pop_front() {
             self.on_allocation(peer);
+        } else if let Some(peer) = self.qualities.pop_front() {
+            self.tell_quality(peer);
         } else if let Some(conn) = self.touched.pop_front() {
             self.on_touched(conn);
         } else {

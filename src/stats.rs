@@ -21,6 +21,8 @@ pub struct Stats {
     pub packets_quiet: u64,
     /// RTP packets of publishers that are too large for the path to a subscriber.
     pub packets_oversized: u64,
+    /// Parts of publishers' codec configurations that late subscribers may need and that were not kept.
+    pub configurations_dropped: u64,
     /// RTP packets sent again to subscribers that had lost them.
     pub packets_resent: u64,
     /// The same refused: the subscriber takes no repair, or has used up its share.

@@ -17,7 +17,8 @@ const FROZEN_LOOKS = 3;
 const RESUMES = 5;
 const RESUMES_MS = 5000;
 
-// Why a picture is worse than its tile could be, by the `limit` of `quality`, where it is worth a mark.
+// Why a picture is worse than its tile could be, by the `limit` of `quality`, where it is worth a mark; `after` so many
+// milliseconds, where it is usual for a moment.
 const SLOW = {
   bandwidth: {
     title: 'Your connection is too slow for a sharper picture',
@@ -26,6 +27,15 @@ const SLOW = {
   server: {
     title: 'The server has too much to do for a sharper picture',
     words: 'The server has too much to do for this picture.',
+  },
+  keyframe: {
+    title: 'No picture has come yet with which the video, or a sharper one, can start',
+    words: 'Waiting for a picture with which the video can start.',
+    after: 3000,
+  },
+  oversized: {
+    title: 'Parts of this video come in packets that are too large to be forwarded',
+    words: 'This video comes in packets that are too large to be forwarded.',
   },
 };
 
@@ -349,6 +359,12 @@ class Tile {
 
   // Our connection carries no better picture, or none, or the server does not.
   setSlow(slow, sent) {
+    clearTimeout(this.slowTimer);
+    if (slow?.after) this.slowTimer = setTimeout(() => this.showSlow(slow, sent), slow.after);
+    this.showSlow(slow?.after ? null : slow, sent);
+  }
+
+  showSlow(slow, sent) {
     const shown = this.label.querySelector('.slow');
     if (slow && !shown) {
       const mark = document.createElement('span');

@@ -98,6 +98,12 @@ pub enum Limit {
     Publisher,
     /// The server has too much to do.
     Server,
+    /// What is granted can't begin before a keyframe. Not of a grant.
+    Keyframe,
+    /// The subscriber does not take the codec. Not of a grant.
+    Codec,
+    /// The publisher sends packets that are too large to be forwarded. Not of a grant.
+    Oversized,
 }
 
 /// What a subscriber gets of one track.
@@ -109,7 +115,7 @@ pub struct Grant {
     pub limit: Limit,
 }
 
-/// What a subscriber is told of a grant.
+/// What a subscriber is to get by a grant, or is told that it gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quality {
     /// Anything is sent.

@@ -8,8 +8,11 @@
 
 use std::fmt::Write;
 
+use data_encoding::BASE64;
 use str0m::media::{Direction, Mid};
 
+use crate::media::codec::parameter_sets::{MAX_BYTES, SETS};
+use crate::media::negotiation::MAX_SENDING_LINES;
 use crate::media::sdp::{LINE_ENDS, RIDS, SdpRefusal, check_answer, sections};
 
 /// Bytes of a reduced answer beside its m-lines, and for each m-line: str0m's parser can take 300 ms a megabyte.
@@ -139,6 +142,27 @@ pub fn reduce(answer: &str, offered: &[Offered]) -> Result<String, AnswerRefusal
     }
 }
 
+/// The H.264 parameter sets that an answer has for m-lines that the client sends on (RFC 6184 section 8.1,
+/// `sprop-parameter-sets`).
+pub fn parameter_sets(answer: &str, offered: &[Offered]) -> Vec<(Mid, Vec<Vec<u8>>)> {
+    let (_, sections) = read(answer).unwrap_or_default();
+    let sent = sections.iter().zip(offered).filter(|(_, offered)| offered.direction.is_receiving());
+    let sets = sent.filter_map(|(section, offered)| {
+        let parameters = values(&section.attributes, "fmtp").filter_map(of_payload_type);
+        let parameters = parameters.flat_map(|(_, parameters)| parameters.split(';')).map(str::trim);
+        let sets = parameters.filter_map(|parameter| parameter.strip_prefix("sprop-parameter-sets="));
+        let sets = sets.flat_map(|sets| sets.split(',')).filter_map(|set| BASE64.decode(set.trim().as_bytes()).ok());
+        let mut room = MAX_BYTES;
+        let fits = |set: &Vec<u8>| {
+            room = room.saturating_sub(set.len());
+            !set.is_empty() && room > 0
+        };
+        let sets: Vec<Vec<u8>> = sets.filter(fits).take(SETS).collect();
+        (!sets.is_empty()).then_some((offered.mid, sets))
+    });
+    sets.take(MAX_SENDING_LINES).collect()
+}
+
 /// An m-line and the attributes below it.
 struct Section<'a> {
     kind: &'a str,
@@ -148,6 +172,9 @@ struct Section<'a> {
     payload_types: Vec<u8>,
     attributes: Vec<&'a str>,
 }
+
+/// The most that the parameter sets of one m-line take.
+pub const PARAMETER_SETS_BYTES: usize = MAX_BYTES + 2 * SETS * size_of::<Vec<u8>>();
 
 impl Section<'_> {
     fn is_audio(&self) -> bool {
@@ -622,6 +649,30 @@ mod tests {
             let subscribed = agreed.iter().filter(|agreed| matches!(agreed, Agreed::Subscribed { .. })).count();
             assert_eq!((published, subscribed, agreed.len()), (2, 2, 4), "{agreed:?} in {answer}");
         }
+    }
+
+    #[test]
+    fn parameter_sets_are_read_of_lines_that_the_client_sends_on() {
+        let line = |mid: &'static str, direction| Offered { mid: Mid::from(mid), is_audio: false, direction };
+        let offered = [line("0", Direction::RecvOnly), line("1", Direction::SendOnly), line("2", Direction::RecvOnly)];
+        let many = "AAAA,".repeat(40);
+        for (parameters, expected) in [
+            (
+                "packetization-mode=1; sprop-parameter-sets=Z0Lg,aM48gA==;x=1",
+                vec![vec![0x67, 0x42, 0xe0], vec![0x68, 0xce, 0x3c, 0x80]],
+            ),
+            ("sprop-parameter-sets=Z0Lg,*,,", vec![vec![0x67, 0x42, 0xe0]]),
+            ("sprop-parameter-sets=", vec![]),
+            ("packetization-mode=1", vec![]),
+            (&format!("sprop-parameter-sets={many}"), vec![vec![0; 3]; SETS]),
+            (&format!("sprop-parameter-sets={}", BASE64.encode(&[7; MAX_BYTES])), vec![]),
+        ] {
+            let section = format!("m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=fmtp:96 {parameters}\r\n");
+            let sets = super::parameter_sets(&format!("v=0\r\n{section}{section}"), &offered);
+            let expected = if expected.is_empty() { vec![] } else { vec![(Mid::from("0"), expected)] };
+            assert_eq!(sets, expected, "{parameters}");
+        }
+        assert_eq!(super::parameter_sets("nothing", &offered), []);
     }
 
     #[test]

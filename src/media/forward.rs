@@ -41,6 +41,8 @@ pub struct Incoming {
     pub captured: Instant,
     /// Decoding can start here.
     pub can_start: bool,
+    /// Where it starts, a packet of the server's own goes in front.
+    pub has_preface: bool,
 }
 
 /// The highest layers of a source that are to be sent; `u8::MAX` for all that there are.
@@ -296,7 +298,7 @@ impl Forward {
             ssrc: packet.ssrc,
             epoch: packet.epoch,
             first_seq_no: packet.seq_no,
-            first_out: self.next_seq_no,
+            first_out: self.next_seq_no + u64::from(packet.has_preface),
             timestamp_offset,
             highest: packet.seq_no,
         };
@@ -327,7 +329,16 @@ mod tests {
 
     fn packet(ssrc: u32, seq_no: u64, timestamp: u32, can_start: bool) -> Incoming {
         let clock_rate = Frequency::NINETY_KHZ;
-        Incoming { ssrc, epoch: 0, seq_no, timestamp, clock_rate, captured: Instant::now(), can_start }
+        Incoming {
+            ssrc,
+            epoch: 0,
+            seq_no,
+            timestamp,
+            clock_rate,
+            captured: Instant::now(),
+            can_start,
+            has_preface: false,
+        }
     }
 
     /// Number and timestamp of what goes out for a packet without temporal layers.

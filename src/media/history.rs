@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::media::codec::configuration::MAX_ADDED_BYTES;
 use crate::media::packet::Packet;
 
 /// Most packets of one track: two seconds at 5 Mbit/s. Fewer turn a burst of loss into a freeze, more cost memory,
@@ -11,7 +12,7 @@ const PACKETS: usize = 1_024;
 
 /// How long they are kept. A retransmission that comes later than this is too late for any jitter buffer; longer
 /// costs memory: a track of 1 Mbit/s keeps 125 KB a second.
-const AGE: Duration = Duration::from_millis(1_500);
+pub const AGE: Duration = Duration::from_millis(1_500);
 
 /// Most bytes of payload of one track: what a publisher at its limit must not exceed.
 const BYTES: usize = 768 * 1024;
@@ -35,7 +36,7 @@ impl History {
         let packets = worth(packets_per_second).min(tracks * PACKETS);
         // A queue that grows doubles; a shared payload has two counters before it.
         let entry = 2 * size_of::<(Instant, Packet)>() + 2 * size_of::<usize>();
-        worth(bytes_per_second).min(tracks * BYTES) + packets * entry
+        (worth(bytes_per_second) + packets * MAX_ADDED_BYTES).min(tracks * BYTES) + packets * entry
     }
 
     /// A position for a packet that is being sent; afterwards it is pushed.
@@ -95,8 +96,18 @@ mod tests {
             mid: Mid::from("0"),
             layer: 0,
             codec: Codec::Vp8,
-            incoming: Incoming { ssrc: 1, epoch: 0, seq_no, timestamp: 0, clock_rate, captured, can_start: false },
+            incoming: Incoming {
+                ssrc: 1,
+                epoch: 0,
+                seq_no,
+                timestamp: 0,
+                clock_rate,
+                captured,
+                can_start: false,
+                has_preface: false,
+            },
             redundant: None,
+            preface: None,
             payload: [0; 10].into(),
             marker: false,
             description: Description::default(),

@@ -41,6 +41,9 @@ const KEYFRAME_LOOKS: u32 = 8;
 /// Lines of the layers where no packet tells them.
 const ASSUMED_HEIGHTS: [u16; LAYERS] = [180, 360, 720];
 
+/// How long packets that are too large say something of what comes. Longer speaks of what is over, shorter comes and goes.
+const OVERSIZED_MEMORY: Duration = Duration::from_secs(5);
+
 /// How much of a rate is what came since the last look.
 const WEIGHT: f64 = 0.3;
 
@@ -56,6 +59,8 @@ pub struct Layers {
     /// That, or what is known of them, has changed since it was last asked.
     changed: bool,
     looked_at: Option<Instant>,
+    /// When the last packet was dropped because it is too large.
+    oversized_at: Option<Instant>,
     /// When a keyframe of any layer was last asked for.
     requested_at: Option<Instant>,
     /// How many layers, from the smallest, the publisher was last told that anybody wants, and since when fewer are.
@@ -112,6 +117,16 @@ impl Layers {
         }
     }
 
+    /// A packet was dropped because it is too large.
+    pub fn handle_oversized(&mut self, now: Instant) {
+        self.changed |= self.oversized_at.replace(now).is_none();
+    }
+
+    /// Whether packets are dropped because they are too large.
+    pub fn is_oversized(&self) -> bool {
+        self.oversized_at.is_some()
+    }
+
     /// Looks, not too often, at what has come since the last time; says whether it did.
     pub fn look(&mut self, now: Instant) -> bool {
         let elapsed = now.saturating_duration_since(*self.looked_at.get_or_insert(now));
@@ -126,6 +141,9 @@ impl Layers {
         if self.is_spatial {
             let rate = self.layers.iter().flat_map(|layer| layer.rates).sum::<f64>();
             self.layers[0].keyframes.handle_rate(rate as u64);
+        }
+        if self.oversized_at.is_some_and(|last| now >= last + OVERSIZED_MEMORY) {
+            (self.oversized_at, self.changed) = (None, true);
         }
         let newest = self.layers.iter().filter_map(|layer| layer.came_at).max();
         for (index, layer) in self.layers.iter_mut().enumerate() {
@@ -277,7 +295,7 @@ impl Layers {
     }
 
     /// Lines of a layer's picture: what it told, else what another one makes of it; 0 if nothing is known.
-    fn height(&self, layer: usize) -> u16 {
+    pub fn height(&self, layer: usize) -> u16 {
         let known = |layer: &usize| self.layers[*layer].height > 0;
         let Some(nearest) = (0..LAYERS).filter(known).min_by_key(|other| other.abs_diff(layer)) else {
             return if self.seen.count_ones() > 1 { ASSUMED_HEIGHTS[layer] } else { 0 };
@@ -329,9 +347,11 @@ mod tests {
                 clock_rate: Frequency::NINETY_KHZ,
                 captured: now,
                 can_start: height > 0,
+                has_preface: false,
             },
             description: Description { temporal, heights: [height, 0, 0], ..Description::default() },
             redundant: None,
+            preface: None,
             payload: vec![0; 1_180].into(),
             marker: false,
             elements: Elements::default(),

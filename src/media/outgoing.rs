@@ -10,16 +10,17 @@ use str0m::media::{Frequency, Mid};
 use crate::datagrams::Datagrams;
 use crate::media::allocation::{Limit, Quality};
 use crate::media::codec;
+use crate::media::codec::parameter_sets::Preface;
 use crate::media::egress::Egress;
 use crate::media::elements::{Elements, Ids};
-use crate::media::forward::{Bound, Forward};
+use crate::media::forward::{Bound, Forward, Rewritten};
 use crate::media::keyframe::Reason;
 use crate::media::layers::{LAYERS, TEMPORAL_LAYERS};
 use crate::media::negotiation::TrackId;
 use crate::media::numbering::Numbering;
 use crate::media::packet::{Packet, WIRE_OVERHEAD};
 use crate::media::profile::{DEPENDENCY_ID, MID_ID, PayloadTypes, TRANSPORT_CC_ID};
-use crate::media::repair::{Repair, Sent};
+use crate::media::repair::{Repair, Role, Sent};
 use crate::media::rtcp::SenderReport;
 use crate::media::srtp::SRTP_OVERHEAD;
 
@@ -47,8 +48,10 @@ pub struct Outgoing {
     last_track: Option<TrackId>,
     /// What the subscriber shows of it.
     pub view: View,
-    /// What the subscriber was last told that it gets.
+    /// What the subscriber is to get.
     pub quality: Option<Quality>,
+    /// What it was last told that it gets.
+    pub told: Option<Quality>,
     /// What is to be sent; `None` pauses it.
     target: Option<Selection>,
     /// The layer that is being sent.
@@ -127,6 +130,7 @@ impl Outgoing {
             last_track: None,
             view: View::default(),
             quality: None,
+            told: None,
             target: Some(Selection::BEST),
             layer: 0,
             forward: Forward::new(first[0]),
@@ -148,7 +152,7 @@ impl Outgoing {
     pub fn start(&mut self, track: TrackId, payload_types: PayloadTypes, accepted: Ids) {
         self.forward.pause();
         self.track = Some(track);
-        (self.payload_types, self.accepted, self.quality) = (payload_types, accepted, None);
+        (self.payload_types, self.accepted, self.quality, self.told) = (payload_types, accepted, None, None);
         (self.view, self.target, self.told_cannot_decode) = (View::default(), Some(Selection::BEST), false);
     }
 
@@ -207,6 +211,31 @@ impl Outgoing {
         }
     }
 
+    /// What the subscriber gets, while it is to get `quality`. `heights` are those of the track's layers.
+    pub fn result(&self, is_oversized: bool, heights: impl Fn(u8) -> u16) -> Option<Quality> {
+        let granted = self.quality?;
+        let nothing = |limit| Quality { is_sent: false, layer: None, height: 0, limit };
+        let mut result = match (granted.is_sent, self.layer()) {
+            (false, _) => granted,
+            (true, _) if self.told_cannot_decode => return Some(nothing(Limit::Codec)),
+            (true, None) => nothing(Limit::Keyframe),
+            (true, Some(layer)) => {
+                let granted_layer = granted.layer.unwrap_or_default();
+                // Layers above the first of one stream are spatial.
+                let is_spatial = granted_layer > 0 && self.target.is_some_and(|target| target.layer == 0);
+                let sent = if is_spatial { self.forward.spatial().min(granted_layer) } else { layer };
+                let is_less = granted.layer.is_some_and(|granted| sent < granted);
+                let layer = granted.layer.map(|_| sent);
+                let height = if layer == granted.layer { granted.height } else { heights(sent) };
+                Quality { layer, height, limit: if is_less { Limit::Keyframe } else { granted.limit }, ..granted }
+            }
+        };
+        if is_oversized && result.limit != Limit::View {
+            result.limit = Limit::Oversized;
+        }
+        Some(result)
+    }
+
     /// Whether it waits for a point to start at.
     pub fn is_waiting(&self) -> bool {
         self.forward.is_waiting()
@@ -237,7 +266,10 @@ impl Outgoing {
             return Outcome::Ended;
         }
         let switches = self.is_waiting() || packet.layer != self.layer;
-        if switches {
+        // A picture that lacks what a decoder needs is a new start for everybody: a packet in front of it has no number
+        // otherwise.
+        let is_missing = packet.preface.as_ref().is_some_and(|preface| preface.is_missing);
+        if switches || is_missing {
             if !packet.incoming.can_start {
                 return Outcome::AwaitsKeyframe;
             }
@@ -269,22 +301,24 @@ impl Outgoing {
             (Some(_), Some(red)) => (red, 0),
             (own, _) => (pt, own.unwrap_or_default()),
         };
-        let length = packet.payload.len() - skipped;
+        let payload = &packet.payload[skipped..];
         let marker = packet.marker || rewritten.ends_picture;
+        if let Some(preface) = packet.preface.as_ref().filter(|_| rewritten.starts) {
+            self.write_preface(now, *pt, &rewritten, ids, preface, packet, egress, datagrams);
+        }
         if packet.codec != Codec::Opus {
             if rewritten.seq_no + 1 == self.forward.next_seq_no() {
                 self.unfinished = Some(picture).filter(|_| !marker);
             }
-            let seq_no = rewritten.seq_no as u16;
-            let sent = Sent::new(seq_no, rewritten.timestamp, packet.position, marker, ids);
+            let (seq_no, role) = (rewritten.seq_no as u16, if marker { Role::Last } else { Role::Inner });
+            let sent = Sent::new(seq_no, rewritten.timestamp, packet.position, role, ids);
             self.repair.remember(sent, packet.wire_bytes());
         }
-        self.packets = self.packets.wrapping_add(1);
-        self.octets = self.octets.wrapping_add(length as u32);
+        self.count(payload.len());
         self.last = Some((rewritten.timestamp, packet.incoming.captured, packet.incoming.clock_rate));
         self.has_news = true;
-        let header = Header { pt: *pt, marker, ssrc: self.ssrc, timestamp: rewritten.timestamp, skipped, ids };
-        self.seal(now, header, rewritten.seq_no, &[], packet, egress, datagrams);
+        let header = Header { pt: *pt, marker, ssrc: self.ssrc, timestamp: rewritten.timestamp, ids };
+        self.seal(now, header, rewritten.seq_no, &[], payload, packet, egress, datagrams);
         if self.target.is_none() && self.unfinished.is_none() {
             self.pause();
             return Outcome::Switched;
@@ -325,9 +359,11 @@ impl Outgoing {
         };
         let seq_no = self.repair.take_seq_no();
         let ids = sent.ids(packet.description.ids);
-        let header = Header { pt: *pt, marker: sent.marker, ssrc, timestamp: sent.timestamp, skipped: 0, ids };
+        let header = Header { pt: *pt, marker: sent.role == Role::Last, ssrc, timestamp: sent.timestamp, ids };
         let original = sent.seq_no.to_be_bytes();
-        self.seal(now, header, seq_no, &original, packet, egress, datagrams);
+        let preface = packet.preface.as_ref().filter(|_| sent.role == Role::Preface);
+        let payload = preface.map_or(&packet.payload, |preface| &preface.payload);
+        self.seal(now, header, seq_no, &original, payload, packet, egress, datagrams);
         true
     }
 
@@ -386,6 +422,33 @@ impl Outgoing {
         self.quality.is_some_and(|quality| quality.limit == Limit::Bandwidth)
     }
 
+    /// Sends what a decoder needs in front of the packet that it starts with, under the number before.
+    #[allow(clippy::too_many_arguments, reason = "what the packet has, and where it goes")]
+    fn write_preface(
+        &mut self,
+        now: Instant,
+        pt: u8,
+        rewritten: &Rewritten,
+        ids: codec::Ids,
+        preface: &Preface,
+        packet: &Packet,
+        egress: &mut Egress,
+        datagrams: &mut Datagrams,
+    ) {
+        let (seq_no, timestamp) = (rewritten.seq_no - 1, rewritten.timestamp);
+        let sent = Sent::new(seq_no as u16, timestamp, packet.position, Role::Preface, ids);
+        self.repair.remember(sent, preface.payload.len() + WIRE_OVERHEAD);
+        self.count(preface.payload.len());
+        let header = Header { pt, marker: false, ssrc: self.ssrc, timestamp, ids };
+        self.seal(now, header, seq_no, &[], &preface.payload, packet, egress, datagrams);
+    }
+
+    /// A packet with so many bytes of payload goes out.
+    fn count(&mut self, bytes: usize) {
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(bytes as u32);
+    }
+
     /// Appends a sealed packet of nothing but so many bytes of padding.
     #[allow(clippy::too_many_arguments, reason = "what a packet without contents still has, and where it goes")]
     fn write_padding(
@@ -417,7 +480,7 @@ impl Outgoing {
         }
     }
 
-    /// Appends the sealed packet to the buffer (RFC 3550 section 5.1).
+    /// Appends a sealed packet to the buffer (RFC 3550 section 5.1): `payload` with the elements of `packet`.
     #[allow(clippy::too_many_arguments, reason = "what differs between a packet and its repair, and where it goes")]
     fn seal(
         &self,
@@ -425,14 +488,15 @@ impl Outgoing {
         header: Header,
         seq_no: u64,
         prefix: &[u8],
+        payload: &[u8],
         packet: &Packet,
         egress: &mut Egress,
         datagrams: &mut Datagrams,
     ) {
         let buffer = datagrams.buffer();
         let start = buffer.len();
-        buffer.reserve(HEADROOM + packet.payload.len() + SRTP_OVERHEAD);
-        let (skipped, ids) = (header.skipped, header.ids);
+        buffer.reserve(HEADROOM + payload.len() + SRTP_OVERHEAD);
+        let ids = header.ids;
         let second = u8::from(header.marker) << 7 | header.pt;
         write_head(0, second, seq_no, header.timestamp, header.ssrc, buffer);
         let number;
@@ -442,7 +506,7 @@ impl Outgoing {
             own.push((MID_ID, &self.mid_value));
         }
         if self.accepted.contains(TRANSPORT_CC_ID) {
-            number = egress.number(now, packet.wire_bytes()).to_be_bytes();
+            number = egress.number(now, payload.len() + packet.elements.len() + WIRE_OVERHEAD).to_be_bytes();
             own.push((TRANSPORT_CC_ID, &number));
         }
         let is_renumbered = ids != packet.description.ids;
@@ -459,10 +523,10 @@ impl Outgoing {
         }
         let header = buffer.len() - start;
         buffer.extend_from_slice(prefix);
-        let payload = buffer.len();
-        buffer.extend_from_slice(&packet.payload[skipped..]);
+        let begin = buffer.len();
+        buffer.extend_from_slice(payload);
         if is_renumbered {
-            codec::patch(packet.codec, &mut buffer[payload..], ids);
+            codec::patch(packet.codec, &mut buffer[begin..], ids);
         }
         if egress.srtp.seal_rtp(buffer, start, header, seq_no) {
             datagrams.finish(egress.route);
@@ -507,8 +571,6 @@ struct Header {
     marker: bool,
     ssrc: u32,
     timestamp: u32,
-    /// Bytes of the payload that are left out at its beginning.
-    skipped: usize,
     ids: codec::Ids,
 }
 
@@ -553,8 +615,10 @@ mod tests {
                 clock_rate,
                 captured: now,
                 can_start: number == 0,
+                has_preface: false,
             },
             redundant: None,
+            preface: None,
             payload: vec![number as u8; LENGTH].into(),
             marker: number % 4 == 3,
             description: Description::default(),
@@ -690,6 +754,53 @@ mod tests {
         assert!(twice(result, "SSRC 7 seals packet 102 twice") && left == sent);
         let (result, left) = seal(fresh, &[0]);
         assert!(twice(result, "SSRC 8 seals packet 200 twice") && left == sent + 1, "of the repair neither");
+    }
+
+    #[test]
+    fn what_a_decoder_needs_goes_in_front_of_a_start_and_is_repaired() {
+        let mut line = Line::new();
+        let sets: std::sync::Arc<[u8]> = vec![9; 40].into();
+        let of = |number: u32, is_missing: Option<bool>| {
+            let mut packet = packet(Instant::now(), number);
+            packet.preface = is_missing.map(|is_missing| Box::new(Preface { payload: sets.clone(), is_missing }));
+            (packet.incoming.can_start, packet.incoming.has_preface) = (is_missing.is_some(), is_missing.is_some());
+            packet
+        };
+        let lengths = |line: &Line| {
+            let datagrams = line.datagrams.iter().skip(line.datagrams.len() - 2);
+            datagrams.map(|(_, contents)| contents.len()).collect::<Vec<_>>()
+        };
+        // Whether each lacks what a decoder needs, the number with which it goes out, and whether another goes in front.
+        for (number, is_missing, seq_no, has_other) in [
+            (0, Some(false), 101, true),
+            (1, None, 102, false),
+            (2, Some(false), 103, false),
+            (4, Some(true), 105, true),
+            (6, None, 107, false),
+            // Late, from before it was missing.
+            (3, None, 107, false),
+        ] {
+            let before = line.datagrams.len();
+            let outcome =
+                line.outgoing.forward(line.now, &of(number, is_missing), &mut line.egress, &mut line.datagrams);
+            let count = match number {
+                3 => 0,
+                _ => 1 + usize::from(has_other),
+            };
+            assert_eq!((line.datagrams.len() - before, line.last().2), (count, seq_no), "packet {number}");
+            assert_eq!(outcome == Outcome::Switched, number == 0, "packet {number}");
+            if has_other {
+                let [first, second] = lengths(&line)[..] else { panic!("two") };
+                assert_eq!(second - first, LENGTH - 40);
+            }
+        }
+        for seq_no in [100, 104] {
+            let sent = line.outgoing.repair.find(seq_no).expect("it was sent");
+            let packet = of(sent.position, Some(false));
+            assert!(line.outgoing.resend(line.now, sent, &packet, &mut line.egress, &mut line.datagrams));
+            let resent = line.datagrams.iter().last().expect("it is sent").1.len();
+            assert!((40..100).contains(&resent), "{resent} bytes");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use str0m::format::Codec;
 use str0m::media::Mid;
 
 use crate::media::codec::Description;
+use crate::media::codec::parameter_sets::Preface;
 use crate::media::elements::Elements;
 use crate::media::forward::Incoming;
 
@@ -34,6 +35,8 @@ pub struct Packet {
     pub payload: Arc<[u8]>,
     /// RTP marker bit.
     pub marker: bool,
+    /// What a subscriber that starts with it gets in front of it.
+    pub preface: Option<Box<Preface>>,
     /// What its payload says of its picture.
     pub description: Description,
     /// The header extension elements that go through.

@@ -8,6 +8,7 @@
 //! reports: its streams exist only while an offer is written, which takes the SSRCs from them.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
@@ -25,7 +26,9 @@ use crate::media::addresses::Validated;
 use crate::media::allowance::Allowance;
 use crate::media::answer::Offered;
 use crate::media::bandwidth::arrivals::Arrivals;
+use crate::media::codec::configuration::Configuration;
 use crate::media::codec::dependency::Structure;
+use crate::media::codec::parameter_sets::Order;
 use crate::media::egress::Egress;
 use crate::media::elements::Elements;
 use crate::media::fault::PeerError;
@@ -41,7 +44,7 @@ use crate::media::sdp::{self, RIDS, named, unnamed, with_simulcast};
 use crate::media::sending::Sending;
 use crate::media::srtp::{Exported, Srtp};
 use crate::media::wallclock::{Report, SenderClock};
-use crate::media::{answer, codec, dtls, opening};
+use crate::media::{answer, codec, dtls, history, opening};
 use crate::track::Source;
 
 /// SSRCs that one peer may send, repair streams not counted. More are dropped.
@@ -95,6 +98,8 @@ pub struct Peer {
     pub sending: Sending,
     /// What comes in, by SSRC.
     incoming: Vec<Stream>,
+    /// H.264 parameter sets that the latest answer has for each m-line.
+    parameter_sets: Vec<(Mid, Vec<Vec<u8>>)>,
     /// It can send simulcast layers.
     simulcast: bool,
     /// Camera lines that it sends without layers; that stays so, since simulcast can't be added to them later.
@@ -105,6 +110,8 @@ pub struct Peer {
     allowance: Allowance,
     /// See `take_oversized`.
     oversized: (u64, Option<Mid>),
+    /// See `take_unconfigured`.
+    unconfigured: u64,
     /// Where str0m sent its last DTLS packet.
     transport: Option<Route>,
     /// What DTLS exported, until media is connected.
@@ -145,8 +152,9 @@ struct Stream {
     /// It is one of several.
     has_rid: bool,
     report: Option<Report>,
-    highest_seq_no: u64,
+    highest_seq_no: Option<u64>,
     structure: Structure,
+    configuration: Configuration,
 }
 
 /// What a drain found.
@@ -180,7 +188,9 @@ impl Peer {
     pub const fn max_bytes(tracks: usize) -> usize {
         let lines = tracks + MAX_SENDING_LINES + MAX_DEAD_LINES;
         let engine = ENGINE_BYTES + lines * (ENGINE_LINE_BYTES + size_of::<Offered>());
-        engine + Arrivals::MAX_BYTES + 2 * MAX_SSRCS * size_of::<Stream>() + Sending::max_bytes(tracks + MAX_DEAD_LINES)
+        let sent = MAX_SENDING_LINES * answer::PARAMETER_SETS_BYTES;
+        let incoming = MAX_SSRCS * (2 * size_of::<Stream>() + Configuration::max_bytes(history::AGE));
+        engine + Arrivals::MAX_BYTES + sent + incoming + Sending::max_bytes(tracks + MAX_DEAD_LINES)
     }
 
     /// A peer that has not offered anything yet.
@@ -199,12 +209,14 @@ impl Peer {
             stream_ids: Vec::new(),
             sending: Sending::default(),
             incoming: Vec::new(),
+            parameter_sets: Vec::new(),
             simulcast,
             single: Vec::new(),
             clock: SenderClock::default(),
             arrivals: Arrivals::new(now),
             allowance,
             oversized: (0, None),
+            unconfigured: 0,
             transport: None,
             exported: None,
             reporter: names.next_u32(),
@@ -302,11 +314,12 @@ impl Peer {
         names: &mut Names,
     ) -> Result<Vec<Agreed>, PeerError> {
         let pending = self.pending.take().ok_or(PeerError::UnexpectedAnswer)?;
-        let sdp = unnamed(&answer::reduce(sdp, &self.offered).map_err(PeerError::of_answer)?);
+        let reduced = unnamed(&answer::reduce(sdp, &self.offered).map_err(PeerError::of_answer)?);
         let bad = |error: &dyn std::fmt::Display| PeerError::BadAnswer(error.to_string());
-        let answer = SdpAnswer::from_sdp_string(&sdp).map_err(|error| bad(&error))?;
+        let answer = SdpAnswer::from_sdp_string(&reduced).map_err(|error| bad(&error))?;
         self.rtc.sdp_api().accept_answer(pending, answer).map_err(|error| bad(&error))?;
         self.early_checks = None;
+        self.parameter_sets = answer::parameter_sets(sdp, &self.offered);
         self.take_streams(names)?;
         let answers = self.answered();
         let agreed = self.negotiation.handle_answer(now, answers.into_iter());
@@ -408,6 +421,12 @@ impl Peer {
     /// last one.
     pub fn take_oversized(&mut self) -> (u64, Option<Mid>) {
         std::mem::take(&mut self.oversized)
+    }
+
+    /// Parts of codec configurations that were dropped since the last call: more came than is kept, or a keyframe had no room
+    /// for them. Who subscribes later may not be able to decode the track.
+    pub fn take_unconfigured(&mut self) -> u64 {
+        std::mem::take(&mut self.unconfigured)
     }
 
     /// Time has passed.
@@ -717,15 +736,25 @@ impl Peer {
         };
         let stream = self.stream(ssrc)?;
         let dependency = elements.find(DEPENDENCY_ID);
-        let marker = packet.header.marker;
-        let mut description = codec::describe(spec.codec, marker, &packet.payload, dependency, &mut stream.structure);
+        let (marker, timestamp) = (packet.header.marker, packet.header.timestamp);
+        let most = MAX_PAYLOAD - elements.len();
+        let completed = stream.configuration.complete(spec.codec, &packet.payload, most);
+        let payload = completed.map_or(packet.payload, Arc::from);
+        let mut description = codec::describe(spec.codec, marker, &payload, dependency, &mut stream.structure);
         if stream.has_rid {
             description.flatten();
         }
-        let in_order = seq_no >= stream.highest_seq_no;
-        stream.highest_seq_no = stream.highest_seq_no.max(seq_no);
+        let order = Order::of(seq_no, stream.highest_seq_no);
+        stream.highest_seq_no = stream.highest_seq_no.max(Some(seq_no));
+        let (can_start, preface) = match spec.codec.kind() {
+            MediaKind::Audio => (order != Order::Late, None),
+            MediaKind::Video => {
+                let starts = description.starts_keyframe;
+                stream.configuration.start(now, spec.codec, timestamp, &payload, order, starts)
+            }
+        };
         let (mid, layer, report) = (stream.mid, stream.layer, stream.report);
-        let timestamp = packet.header.timestamp;
+        self.unconfigured += stream.configuration.take_dropped();
         let clock_rate: Frequency = spec.clock_rate;
         Some(Packet {
             mid,
@@ -738,15 +767,15 @@ impl Peer {
                 timestamp,
                 clock_rate,
                 captured: self.clock.captured(now, report, timestamp, clock_rate),
-                // A repaired first packet comes after the rest of its frame, which could not start anything:
-                // starting there would leave a gap that nobody can fill.
-                can_start: in_order && (description.starts_keyframe || spec.codec.kind() == MediaKind::Audio),
+                can_start,
+                has_preface: preface.is_some(),
             },
             description,
             marker,
             elements,
             redundant,
-            payload: packet.payload,
+            preface,
+            payload,
             position: 0,
         })
     }
@@ -760,6 +789,9 @@ impl Peer {
         }
         let mut direct = self.rtc.direct_api();
         let stream = direct.stream_rx(&ssrc)?;
+        let mut configuration = Configuration::default();
+        let signaled = self.parameter_sets.iter().find(|(mid, _)| *mid == stream.mid());
+        configuration.sets.seed(signaled.into_iter().flat_map(|(_, sets)| sets).map(Vec::as_slice));
         let has_rid = stream.rid().is_some();
         let layer = stream.rid().and_then(|rid| RIDS.iter().position(|name| *name == &*rid)).unwrap_or_default();
         self.incoming.push(Stream {
@@ -768,8 +800,9 @@ impl Peer {
             layer: layer as u8,
             has_rid,
             report: None,
-            highest_seq_no: 0,
+            highest_seq_no: None,
             structure: Structure::default(),
+            configuration,
         });
         self.incoming.last_mut()
     }

@@ -36,12 +36,23 @@ pub struct Sent {
     pub timestamp: u32,
     /// Where it stands in its track's history.
     pub position: u32,
-    /// It ends a picture.
-    pub marker: bool,
+    /// What it is of its picture.
+    pub role: Role,
     /// Of its picture, as far as there are some.
     picture_id: u16,
     frame_number: u16,
     tl0_pic_idx: u8,
+}
+
+/// What a packet that was sent is of its picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A packet of the publisher.
+    Inner,
+    /// The last one: it has the marker.
+    Last,
+    /// The preface of the publisher's packet at this position.
+    Preface,
 }
 
 impl Repair {
@@ -57,7 +68,7 @@ impl Repair {
     pub fn remember(&mut self, sent: Sent, bytes: usize) {
         if self.remembered.is_empty() {
             // Numbers that belong in another place each: nobody finds them.
-            let nothing = |place| Sent::new(place as u16 + 1, 0, 0, false, codec::Ids::default());
+            let nothing = |place| Sent::new(place as u16 + 1, 0, 0, Role::Inner, codec::Ids::default());
             self.remembered.extend((0..REMEMBERED).map(nothing));
         }
         self.remembered[usize::from(sent.seq_no) % REMEMBERED] = sent;
@@ -94,12 +105,12 @@ impl Repair {
 
 impl Sent {
     /// A packet with these numbers.
-    pub fn new(seq_no: u16, timestamp: u32, position: u32, marker: bool, ids: codec::Ids) -> Self {
+    pub fn new(seq_no: u16, timestamp: u32, position: u32, role: Role, ids: codec::Ids) -> Self {
         Self {
             seq_no,
             timestamp,
             position,
-            marker,
+            role,
             picture_id: ids.picture.map_or(0, PictureId::value),
             frame_number: ids.frame_number.unwrap_or(0),
             tl0_pic_idx: ids.tl0_pic_idx.unwrap_or(0),

@@ -104,7 +104,7 @@ pub struct Forwarded {
     pub skipped: u64,
     /// The subscriber waits for a keyframe of this layer: to begin, or to change to it.
     pub awaits_keyframe: Option<(u8, Reason)>,
-    /// It is sent another layer than before, or none.
+    /// It is sent another layer than before, or none, or what it waited for.
     pub switched: bool,
     /// The subscriber has not negotiated the codec; said once per subscription.
     pub cannot_decode: bool,
@@ -205,7 +205,7 @@ impl Sending {
         if outgoing.track != Some(track) {
             return forwarded;
         }
-        let was_waiting = outgoing.is_waiting();
+        let (was_waiting, was_awaiting) = (outgoing.is_waiting(), outgoing.awaited().is_some());
         let is_paced = self.is_acknowledged && !overdue;
         let mut rest = packets.len();
         for packet in packets {
@@ -231,6 +231,7 @@ impl Sending {
             }
         }
         forwarded.skipped -= forwarded.sent;
+        forwarded.switched |= was_awaiting && outgoing.awaited().is_none();
         if was_waiting && forwarded.sent > 0 {
             egress.hasten_report(now);
         }
@@ -586,8 +587,18 @@ mod tests {
             mid: Mid::from("0"),
             layer: 0,
             codec,
-            incoming: Incoming { ssrc: 1, epoch: 0, seq_no, timestamp: 0, clock_rate, captured: now, can_start: true },
+            incoming: Incoming {
+                ssrc: 1,
+                epoch: 0,
+                seq_no,
+                timestamp: 0,
+                clock_rate,
+                captured: now,
+                can_start: true,
+                has_preface: false,
+            },
             redundant: None,
+            preface: None,
             payload: vec![0; MAX_PAYLOAD].into(),
             marker: false,
             description: Description::default(),
@@ -689,9 +700,11 @@ mod tests {
                 clock_rate: Frequency::FORTY_EIGHT_KHZ,
                 captured: now,
                 can_start: true,
+                has_preface: false,
             },
             description: Description::default(),
             redundant: None,
+            preface: None,
             payload: [].into(),
             marker: false,
             elements: Elements::default(),

@@ -330,6 +330,7 @@ impl Server {
         };
         let drained = guarded(Site::Drain, || member.peer.drain(now, &mut self.datagrams, &mut self.peer_events));
         let oversized = member.peer.take_oversized();
+        let unconfigured = member.peer.take_unconfigured();
         if let Some(deadline) = member.peer.next_timeout() {
             self.timers.set(Waiter::Peer(id), deadline);
         }
@@ -353,6 +354,14 @@ impl Server {
         if let (count @ 1.., mid) = oversized {
             self.stats.packets_oversized += count;
             self.tell_oversized(id, mid);
+            if let Some(mid) = mid {
+                self.on_oversized(TrackId { publisher: id, mid });
+            }
+        }
+        if unconfigured > 0 {
+            self.stats.configurations_dropped += unconfigured;
+            let level = if self.warnings.take(now) { Level::Warn } else { Level::Debug };
+            log!(level, "{id} sends more codec configuration than is kept: late subscribers may see no picture");
         }
         if let Err(error) = drained {
             self.failed_sending(id, error);

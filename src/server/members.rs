@@ -89,6 +89,7 @@ impl Server {
             is_dirty: false,
             offer_queued: false,
             allocation_queued: false,
+            quality_queued: false,
             budget,
         });
         if let Some(entry) = self.conns.get_mut(&conn) {

@@ -92,6 +92,9 @@ impl Server {
         if forwarded.cannot_decode {
             self.tell_cannot_decode(id, track);
         }
+        if forwarded.switched || forwarded.cannot_decode {
+            self.queue_quality(id);
+        }
     }
 
     fn fill_probe(&mut self, id: PeerId) {

@@ -169,6 +169,7 @@ impl Server {
             is_dirty: false,
             offer_queued: false,
             allocation_queued: false,
+            quality_queued: false,
             ..old
         });
         if let Some(entry) = self.conns.get_mut(&conn).filter(|entry| entry.member == Some(id)) {

@@ -24,6 +24,7 @@ struct Candidate {
     means: Means,
     has_more: bool,
     is_spatial: bool,
+    is_oversized: bool,
     grades: SmallVec<[Grade; LAYERS + TEMPORAL_LAYERS]>,
     selected: Option<Selection>,
 }
@@ -62,7 +63,6 @@ impl Server {
         };
         let (available_bps, sound_bps) = (sending.available_bps(), sending.sound_bps(now));
         let totals = allocation::allocate(available_bps, sound_bps, &wishes, &mut grants);
-        let mut told = Vec::new();
         for (candidate, grant) in candidates.iter().zip(&grants) {
             let Some(outgoing) = self.member_mut(id).and_then(|member| member.peer.sending.line_mut(candidate.line))
             else {
@@ -72,8 +72,8 @@ impl Server {
             // Of what has never come there is nothing to tell, but that it will not.
             let is_given_up = grant.limit == Limit::Server;
             let is_known = !candidate.grades.is_empty() || outgoing.quality.is_some() || is_given_up;
-            if is_known && outgoing.quality.replace(quality) != Some(quality) {
-                told.push((outgoing.mid, quality));
+            if is_known || candidate.is_oversized {
+                outgoing.quality = Some(quality);
             }
             let selection = candidate.selection(grant);
             if outgoing.selected() != selection {
@@ -84,11 +84,57 @@ impl Server {
         if let Some(member) = self.member_mut(id) {
             member.peer.sending.handle_allocation(now, totals.wanted_bps);
         }
+        self.tell_quality(id);
+        self.probe(id);
+    }
+
+    /// Other is sent to a member than it was told.
+    pub(super) fn queue_quality(&mut self, id: PeerId) {
+        if let Some(member) = self.member_mut(id)
+            && !std::mem::replace(&mut member.quality_queued, true)
+        {
+            self.qualities.push_back(id);
+        }
+    }
+
+    /// Tells a member what it is sent of each track, where that is not what it was last told.
+    pub(super) fn tell_quality(&mut self, id: PeerId) {
+        let Some(member) = self.member(id) else {
+            return;
+        };
+        let lines = member.peer.sending.videos().filter_map(|(line, outgoing)| {
+            let track = outgoing.track?;
+            let layers = &self.member(track.publisher)?.participant.track(track.mid)?.layers;
+            let result = outgoing.result(layers.is_oversized(), |layer| layers.height(layer.into()));
+            (result != outgoing.told).then_some((line, outgoing.mid, result?))
+        });
+        let told: Vec<_> = lines.collect();
+        let Some(member) = self.member_mut(id) else {
+            return;
+        };
+        member.quality_queued = false;
+        for (line, _, quality) in &told {
+            if let Some(outgoing) = member.peer.sending.line_mut(*line) {
+                outgoing.told = Some(*quality);
+            }
+        }
         if !told.is_empty() {
-            let tracks = told.iter().map(|(mid, quality)| to_message(mid, quality)).collect();
+            let tracks = told.iter().map(|(_, mid, quality)| to_message(mid, quality)).collect();
             self.send(id, &ServerMessage::Quality { tracks });
         }
-        self.probe(id);
+    }
+
+    /// Packets of a track are dropped because they are too large: its subscribers are told.
+    pub(super) fn on_oversized(&mut self, track: TrackId) {
+        let now = self.now;
+        let Some(published) = self.published(track).filter(|published| published.kind == Kind::Video) else {
+            return;
+        };
+        published.layers.handle_oversized(now);
+        if published.layers.take_changed() {
+            self.changed.push(track);
+            self.on_layers();
+        }
     }
 
     /// Tells a publisher which layers of a track anybody wants.
@@ -112,6 +158,7 @@ impl Server {
                 means: self.means(track, outgoing.view.priority),
                 has_more: published.layers.has_more(),
                 is_spatial: published.layers.is_spatial(),
+                is_oversized: published.layers.is_oversized(),
                 grades: published.layers.grades(),
                 selected: outgoing.selected(),
             })
@@ -174,6 +221,9 @@ fn to_message<'a>(mid: &'a Mid, quality: &Quality) -> signal::Quality<'a> {
             Limit::Bandwidth => "bandwidth",
             Limit::Publisher => "publisher",
             Limit::Server => "server",
+            Limit::Keyframe => "keyframe",
+            Limit::Codec => "codec",
+            Limit::Oversized => "oversized",
         },
     }
 }

@@ -3,13 +3,14 @@
 
 use std::collections::HashSet;
 
-use super::{Found, Packet, Start};
+use super::{Found, Packet, Start, byte};
 
 /// Frames that may be left out between two that are sent, if none was lost: more is a jump.
 const MAX_LEFT_OUT: u16 = 24;
 
 #[derive(Debug, Default)]
 pub struct State {
+    has_sequence_header: bool,
     structure: Option<Structure>,
     frame_number: Option<u16>,
     received: HashSet<u16>,
@@ -96,6 +97,12 @@ impl Structure {
     }
 }
 
+/// Whether the first unit is one, in a packet whose first unit is whole.
+fn has_sequence_header(payload: &[u8]) -> Result<bool, String> {
+    let has_length = payload[0] >> 4 & 3 != 1;
+    Ok(byte(payload, 1 + usize::from(has_length))? >> 3 & 15 == 1)
+}
+
 impl State {
     fn read(&self, packet: &Packet) -> Result<Descriptor, String> {
         let element = packet.dependency.ok_or("no dependency descriptor")?;
@@ -136,7 +143,7 @@ impl State {
         known.templates.get(index as usize).ok_or_else(|| format!("template {} is not known", descriptor.template))
     }
 
-    pub fn find(&self, packet: &Packet, is_in_frame: bool) -> Result<Found, String> {
+    pub fn find(&mut self, packet: &Packet, is_in_frame: bool) -> Result<Found, String> {
         let descriptor = self.read(packet)?;
         let &(spatial, temporal, _) = self.template(&descriptor)?;
         let Descriptor { starts_frame, ends_frame, .. } = descriptor;
@@ -149,6 +156,10 @@ impl State {
         }
         if is_key && spatial == 0 && packet.payload[0] & 0x88 != 0x08 {
             return Err("a keyframe without a new coded video sequence".into());
+        }
+        self.has_sequence_header |= packet.payload[0] & 0x80 == 0 && has_sequence_header(packet.payload)?;
+        if is_key && !self.has_sequence_header {
+            return Err("a keyframe before its sequence header".into());
         }
         Ok(Found { starts_frame, ends_frame, is_key, spatial, temporal })
     }

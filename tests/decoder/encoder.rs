@@ -49,6 +49,28 @@ pub enum Mode {
     H264,
 }
 
+/// Where a source sends what a decoder needs beside keyframes: H.264's parameter sets, AV1's sequence header, VP9's
+/// scalability structure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Configured {
+    /// In each keyframe.
+    #[default]
+    Always,
+    /// In the first keyframe.
+    Once,
+    /// In front of each keyframe, in packets of its own, the last first: with earlier timestamps, or in the same picture.
+    Apart,
+    /// Not in RTP.
+    Never,
+}
+
+/// H.264's parameter sets: constrained baseline, 640x360.
+pub const H264_SPS: [u8; 10] = [0x67, 0x42, 0xe0, 0x1f, 0xda, 0x02, 0x80, 0xbf, 0xe5, 0xc0];
+pub const H264_PPS: [u8; 4] = [0x68, 0xce, 0x3c, 0x80];
+
+/// AV1's sequence header, an OBU without a size.
+const AV1_SEQUENCE_HEADER: [u8; 11] = [0x08, 0x00, 0x00, 0x00, 0x04, 0x47, 0x7e, 0x6a, 0x3f, 0x2c, 0xc8];
+
 /// A source: one SSRC of a publisher.
 #[derive(Debug)]
 pub struct Encoder {
@@ -61,6 +83,8 @@ pub struct Encoder {
     /// Pictures since the last keyframe.
     since_key: u32,
     wants_keyframe: bool,
+    keyframes: u32,
+    pub configured: Configured,
     /// Bits of the picture id: 15, 7, or none.
     pub picture_bits: u8,
     /// Bytes behind the headers of each packet, by spatial layer.
@@ -77,6 +101,8 @@ pub struct Encoder {
 pub struct Sent {
     pub seq_no: u64,
     pub timestamp: u32,
+    /// Ticks by which it is before its picture.
+    pub early: u32,
     pub marker: bool,
     pub payload: Vec<u8>,
     pub dependency: Option<Vec<u8>>,
@@ -135,6 +161,8 @@ impl Encoder {
             frame: 0,
             since_key: 0,
             wants_keyframe: true,
+            keyframes: 0,
+            configured: Configured::Always,
             picture_bits: 15,
             filling: FILLING,
             spatial_layers: mode.spatial_layers(),
@@ -165,6 +193,13 @@ impl Encoder {
         self.tl0_pic_idx = self.tl0_pic_idx.wrapping_add(u8::from(temporal == 0));
         let spatial_layers = self.mode.spatial_layers();
         let mut packets = Vec::new();
+        if is_key {
+            self.keyframes += 1;
+            if self.mode == Mode::H264 && self.configured == Configured::Apart {
+                let early = self.keyframes % 2;
+                packets.extend([self.parameter_set(2 * early, &H264_PPS), self.parameter_set(early, &H264_SPS)]);
+            }
+        }
         for spatial in 0..self.spatial_layers {
             let references = if is_key { Vec::new() } else { differences.to_vec() };
             // The frame before is the spatial layer below.
@@ -195,15 +230,41 @@ impl Encoder {
         packets
     }
 
+    /// A packet of a parameter set alone.
+    fn parameter_set(&mut self, early: u32, unit: &[u8]) -> Sent {
+        self.seq_no += 1;
+        Sent {
+            seq_no: self.seq_no,
+            timestamp: self.timestamp.wrapping_sub(early),
+            early,
+            marker: false,
+            payload: unit.to_vec(),
+            dependency: None,
+            spatial: 0,
+            temporal: 0,
+        }
+    }
+
+    /// Whether the keyframe that is being written brings what a decoder needs beside it.
+    fn is_configured(&self) -> bool {
+        match self.configured {
+            Configured::Always => true,
+            Configured::Once => self.keyframes == 1,
+            Configured::Apart | Configured::Never => false,
+        }
+    }
+
     fn packet(&mut self, frame: &Frame, is_first: bool) -> Sent {
         let mut payload = Vec::new();
         match self.mode {
             Mode::Vp8 | Mode::Vp8L1T3 => self.write_vp8(frame, is_first, &mut payload),
             Mode::Vp9L1T3 | Mode::Vp9L3T3Key | Mode::Vp9L3T3 => self.write_vp9(frame, is_first, &mut payload),
-            Mode::Av1L1T3 | Mode::Av1L3T3Key | Mode::Av1L3T3 => write_av1(frame, is_first, &mut payload),
-            Mode::H264 => write_h264(frame, is_first, self.filling[0], &mut payload),
+            Mode::Av1L1T3 | Mode::Av1L3T3Key | Mode::Av1L3T3 => self.write_av1(frame, is_first, &mut payload),
+            Mode::H264 => self.write_h264(frame, is_first, &mut payload),
         }
-        if is_first {
+        // Parameter sets have a packet for themselves.
+        let is_of_sets = self.mode == Mode::H264 && frame.is_key && self.is_configured();
+        if is_first != is_of_sets {
             frame.body.write(&mut payload);
         }
         payload.resize(payload.len() + self.filling[usize::from(frame.spatial)], 0x55);
@@ -211,6 +272,7 @@ impl Encoder {
         Sent {
             seq_no: self.seq_no,
             timestamp: self.timestamp,
+            early: 0,
             marker: frame.is_last_of_picture && !is_first,
             payload,
             dependency: self.mode.has_descriptor().then(|| self.dependency(frame, is_first)),
@@ -245,7 +307,7 @@ impl Encoder {
 
     fn write_vp9(&self, frame: &Frame, is_first: bool, out: &mut Vec<u8>) {
         let is_flexible = self.mode == Mode::Vp9L3T3Key;
-        let has_structure = is_first && frame.is_key && frame.spatial == 0;
+        let has_structure = is_first && frame.is_key && frame.spatial == 0 && self.is_configured();
         let boundary = if is_first { 0x08 } else { 0x04 };
         let bits = [(frame.is_key, 0x00, 0x40), (is_flexible, 0x10, 0), (has_structure, 0x02, 0)];
         let flags = bits.map(|(is_set, yes, no)| if is_set { yes } else { no }).iter().sum::<u8>();
@@ -338,28 +400,41 @@ impl Encoder {
         );
         element
     }
-}
 
-fn write_av1(frame: &Frame, is_first: bool, out: &mut Vec<u8>) {
-    // One unit, whose end is in the second packet.
-    out.push(match (is_first, frame.is_key) {
-        (true, true) => 0x58,
-        (true, false) => 0x50,
-        (false, _) => 0x90,
-    });
-    out.push(0x32);
-}
-
-fn write_h264(frame: &Frame, is_first: bool, filling: usize, out: &mut Vec<u8>) {
-    match (is_first, frame.is_key) {
-        (true, true) => out.extend([0x78, 0, 4, 0x67, 0x42, 0xe0, 0x1f, 0, 4, 0x68, 0xce, 0x3c, 0x80]),
-        (true, false) => return out.extend([0x7c, 0x81, 0x9a]),
-        (false, true) => return out.extend([0x65, 0x88]),
-        (false, false) => return out.extend([0x7c, 0x41]),
+    fn write_av1(&self, frame: &Frame, is_first: bool, out: &mut Vec<u8>) {
+        // One unit, whose end is in the second packet, behind the sequence header. What follows its header are the first
+        // bits of a frame's: a shown keyframe, or another.
+        let is_key = frame.is_key && frame.spatial == 0;
+        match (is_first, is_key) {
+            (true, true) if self.is_configured() => {
+                out.extend([0x68, AV1_SEQUENCE_HEADER.len() as u8]);
+                out.extend(AV1_SEQUENCE_HEADER);
+                out.extend([0x30, 0x10]);
+            }
+            (true, true) => out.extend([0x50, 0x30, 0x10]),
+            (true, false) => out.extend([0x50, 0x30, 0x30]),
+            (false, _) => out.push(0x90),
+        }
     }
-    // An aggregate has room for whole units only: one of supplemental information takes the body.
-    let mut body = vec![0x06];
-    frame.body.write(&mut body);
-    out.extend(((body.len() + filling) as u16).to_be_bytes());
-    out.push(0x06);
+
+    fn write_h264(&self, frame: &Frame, is_first: bool, out: &mut Vec<u8>) {
+        match (is_first, frame.is_key) {
+            (true, true) if self.is_configured() => {
+                let mut unit = |bytes: &[u8], more: usize| {
+                    out.extend(((bytes.len() + more) as u16).to_be_bytes());
+                    out.extend(bytes);
+                };
+                unit(&H264_SPS, 0);
+                unit(&H264_PPS, 0);
+                // An aggregate has room for whole units only: one of supplemental information takes the filling.
+                unit(&[0x06, 0x05], self.filling[0]);
+                out.insert(0, 0x78);
+            }
+            (false, true) if self.is_configured() => out.extend([0x65, 0x88]),
+            (true, true) => out.extend([0x7c, 0x85, 0x88]),
+            (false, true) => out.extend([0x7c, 0x45]),
+            (true, false) => out.extend([0x7c, 0x81, 0x9a]),
+            (false, false) => out.extend([0x7c, 0x41]),
+        }
+    }
 }

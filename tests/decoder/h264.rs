@@ -1,4 +1,5 @@
-//! H.264 as libwebrtc's `PacketBuffer` and `H264SpsPpsTracker` take it: a frame is what has one timestamp.
+//! H.264 as libwebrtc's `PacketBuffer` and `H264SpsPpsTracker` take it: a frame is what has one timestamp, and a
+//! keyframe has an IDR slice or parameter sets before it.
 
 use super::{Found, Packet, byte};
 
@@ -48,6 +49,7 @@ impl State {
                 7 => (self.has_sps, is_key) = (true, true),
                 8 => self.has_pps = true,
                 1 | 5 if !self.has_sps || !self.has_pps => return Err("a slice before its parameter sets".into()),
+                5 => is_key = true,
                 _ => {}
             }
         }

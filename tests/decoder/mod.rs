@@ -152,6 +152,9 @@ impl Decoder {
             return if self.is_after_loss { Ok(()) } else { Err("it is of no frame".into()) };
         } else if self.picture.is_none_or(|(timestamp, _)| timestamp != packet.timestamp) {
             return Err("its frame has another timestamp".into());
+        } else if self.codec == Codec::H264 && self.body.is_none() && Body::find(packet.payload).is_some() {
+            // Parameter sets come before it.
+            self.take_body(packet, self.misses_references, found.is_key)?;
         }
         if found.ends_frame || packet.marker {
             self.end_frame(found);
@@ -183,12 +186,8 @@ impl Decoder {
             }
             _ => {}
         }
-        let body = Body::find(packet.payload);
-        let is_switch = body.as_ref().is_some_and(|body| self.stream.is_some_and(|stream| stream != body.stream));
-        if is_switch && !found.is_key && !self.misses_references {
-            return Err("another source begins without a keyframe".into());
-        }
         let (after_loss, misses_references) = (self.is_after_loss, self.misses_references && !found.is_key);
+        let is_switch = self.take_body(packet, misses_references, found.is_key)?;
         let start = Start { after_loss, misses_references, is_switch };
         match self.codec {
             Codec::Vp8 => self.vp8.start_frame(packet, start)?,
@@ -196,21 +195,32 @@ impl Decoder {
             Codec::Av1 => self.av1.start_frame(packet, start)?,
             _ => {}
         }
-        if let Some(body) = &body {
-            self.stream = Some(body.stream);
-            let missing = body.references.iter().find(|frame| !self.decoded.contains(&(body.stream, **frame)));
-            // What was lost cannot be told from what was left out.
-            if let (Some(missing), false) = (missing, misses_references) {
-                return Err(format!("{body:?} refers to {missing}, which was not received"));
-            }
-        }
         (self.is_after_loss, self.misses_references) = (false, misses_references);
         if self.picture.is_none_or(|(timestamp, _)| timestamp != packet.timestamp) {
             self.layers = 0;
         }
-        self.switches += usize::from(is_switch);
-        (self.picture, self.is_in_frame, self.body) = (Some((packet.timestamp, false)), true, body);
+        (self.picture, self.is_in_frame) = (Some((packet.timestamp, false)), true);
         Ok(())
+    }
+
+    /// Takes what a frame says of itself. Says whether its source is another than that of the frame before.
+    fn take_body(&mut self, packet: &Packet, misses_references: bool, is_key: bool) -> Result<bool, String> {
+        self.body = Body::find(packet.payload);
+        let Some(body) = &self.body else {
+            return Ok(false);
+        };
+        let is_switch = self.stream.is_some_and(|stream| stream != body.stream);
+        if is_switch && !is_key && !misses_references {
+            return Err("another source begins without a keyframe".into());
+        }
+        self.stream = Some(body.stream);
+        let missing = body.references.iter().find(|frame| !self.decoded.contains(&(body.stream, **frame)));
+        // What was lost cannot be told from what was left out.
+        if let (Some(missing), false) = (missing, misses_references) {
+            return Err(format!("{body:?} refers to {missing}, which was not received"));
+        }
+        self.switches += usize::from(is_switch);
+        Ok(is_switch)
     }
 
     fn end_frame(&mut self, found: Found) {

@@ -9,7 +9,9 @@ use aq_server::id::PeerId;
 use aq_server::media::answer;
 use aq_server::media::bandwidth::estimator::Estimator;
 use aq_server::media::bandwidth::feedback::Feedback as Arrivals;
+use aq_server::media::codec::configuration::{Configuration, MAX_ADDED_BYTES};
 use aq_server::media::codec::dependency::Structure;
+use aq_server::media::codec::parameter_sets::Order;
 use aq_server::media::codec::{self, Ids, red};
 use aq_server::media::demux::{Demux, Match};
 use aq_server::media::egress::Egress;
@@ -105,6 +107,7 @@ pub fn rewriting(data: &[u8]) {
     let mut outgoing = Outgoing::new(Mid::from("m"), 7, Some(8), [u32::from(program.word() >> 1), 9]);
     outgoing.start(track, payload_types, accepted);
     let mut structures: [Structure; 3] = Default::default();
+    let mut configurations: [Configuration; 3] = Default::default();
     let mut highest = [1_000_u64; 3];
     let mut came = BTreeSet::new();
     let mut sent: Vec<(u32, u16)> = Vec::new();
@@ -141,6 +144,7 @@ pub fn rewriting(data: &[u8]) {
                 }
                 let flags = program.byte();
                 let marker = flags & 1 != 0;
+                let timestamp = u32::from(flags >> 2) * 3_000;
                 let payload = program.bytes();
                 let redundant = match flags & 2 != 0 && codec == Codec::Opus {
                     true => match red::primary(payload) {
@@ -151,9 +155,14 @@ pub fn rewriting(data: &[u8]) {
                 };
                 let dependency = kept.find(DEPENDENCY_ID);
                 let structure = &mut structures[usize::from(layer)];
+                let configuration = &mut configurations[usize::from(layer)];
+                let completed = configuration.complete(codec, payload, payload.len() + MAX_ADDED_BYTES);
+                let payload = completed.as_deref().unwrap_or(payload);
                 let description = codec::describe(codec, marker, payload, dependency, structure);
                 check_patch(codec, payload, &description);
-                let in_order = seq_no >= *highest;
+                let order = Order::of(seq_no, Some(*highest));
+                let starts = description.starts_keyframe || codec == Codec::Opus;
+                let (can_start, preface) = configuration.start(time, codec, timestamp, payload, order, starts);
                 *highest = seq_no.max(*highest);
                 // str0m gives each number once.
                 if !came.insert((layer, seq_no)) {
@@ -167,12 +176,14 @@ pub fn rewriting(data: &[u8]) {
                         ssrc: u32::from(layer),
                         epoch: 0,
                         seq_no,
-                        timestamp: u32::from(flags >> 2) * 3_000,
+                        timestamp,
                         clock_rate: Frequency::NINETY_KHZ,
                         captured: time,
-                        can_start: in_order && (description.starts_keyframe || codec == Codec::Opus),
+                        can_start,
+                        has_preface: preface.is_some(),
                     },
                     redundant,
+                    preface,
                     payload: payload.into(),
                     marker,
                     description,

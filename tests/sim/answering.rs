@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use data_encoding::BASE64;
 use serde_json::json;
 use str0m::change::SdpOffer;
 use str0m::media::{Mid, Rid};
 
 use crate::browser::Browser;
+use crate::decoder::encoder::{Configured, H264_PPS, H264_SPS};
 use crate::encoding::Encoding;
 use crate::identity::Identity;
 use crate::media::{Camera, Microphone, Screen, Source};
@@ -225,6 +227,11 @@ impl Browser {
                 .filter(|line| !line.starts_with("a=candidate:"))
                 .map(|line| format!("{line}\r\n"))
                 .collect();
+        }
+        if self.habits.encoding.is_some_and(|encoding| encoding.configured == Configured::Never) {
+            let sets = [&H264_SPS[..], &H264_PPS].map(|set| BASE64.encode(set)).join(",");
+            let mode = "packetization-mode=1";
+            answer = answer.replace(mode, &format!("{mode};sprop-parameter-sets={sets}"));
         }
         let mut lines = self.lines.len();
         let mut held_back = String::new();

@@ -4,7 +4,7 @@
 use str0m::format::Codec;
 use str0m::rtp::{Extension, ExtensionSerializer, ExtensionValues};
 
-use crate::decoder::encoder::{Encoder, Mode};
+use crate::decoder::encoder::{Configured, Encoder, Mode};
 
 const DEPENDENCY_DESCRIPTOR: &str =
     "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
@@ -17,13 +17,20 @@ const SPATIAL_FILLING: [usize; 3] = [230, 620, 1_040];
 pub struct Encoding {
     pub codec: Codec,
     pub mode: Mode,
+    pub configured: Configured,
 }
 
 impl Encoding {
+    /// With all that a decoder needs in each keyframe.
+    pub const fn new(codec: Codec, mode: Mode) -> Self {
+        Self { codec, mode, configured: Configured::Always }
+    }
+
     /// The encoder of one layer; `start` spreads its numbers.
     pub fn encoder(self, layer: usize, start: u32) -> Encoder {
         let mix = start.wrapping_add(layer as u32).wrapping_mul(2_654_435_761);
         let mut encoder = Encoder::new(self.mode, 1 + layer as u32, (mix >> 17) as u16);
+        encoder.configured = self.configured;
         if encoder.spatial_layers > 1 {
             encoder.filling = SPATIAL_FILLING;
         }

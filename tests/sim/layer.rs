@@ -169,7 +169,7 @@ impl Layer {
             if let Some(dependency) = sent.dependency {
                 values.user_values.set(Dependency(dependency));
             }
-            let timestamp = self.timestamp.wrapping_add(frame.elapsed);
+            let timestamp = self.timestamp.wrapping_add(frame.elapsed).wrapping_sub(sent.early);
             self.encoded.push((sent.payload.clone(), sent.marker));
             let write = RtpWrite::new(pt, self.seq_no.into(), timestamp, frame.at, sent.payload);
             stream.write_rtp(write.marker(sent.marker).ext_vals(values).nackable(true));

@@ -58,6 +58,7 @@ mod seats;
 mod shedding;
 mod spatial;
 mod speaking;
+mod starting;
 mod storm;
 mod switches;
 mod thinning;

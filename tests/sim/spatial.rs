@@ -12,10 +12,10 @@ use crate::sim::{Sim, World};
 use crate::story::{millis, secs};
 
 const ENCODINGS: [Encoding; 4] = [
-    Encoding { codec: Codec::Vp9, mode: Mode::Vp9L3T3Key },
-    Encoding { codec: Codec::Vp9, mode: Mode::Vp9L3T3 },
-    Encoding { codec: Codec::Av1, mode: Mode::Av1L3T3Key },
-    Encoding { codec: Codec::Av1, mode: Mode::Av1L3T3 },
+    Encoding::new(Codec::Vp9, Mode::Vp9L3T3Key),
+    Encoding::new(Codec::Vp9, Mode::Vp9L3T3),
+    Encoding::new(Codec::Av1, Mode::Av1L3T3Key),
+    Encoding::new(Codec::Av1, Mode::Av1L3T3),
 ];
 
 /// Lines of a tile, and the layers that it gets, as bits.
@@ -52,7 +52,7 @@ impl Sim {
 #[test]
 fn a_tile_gets_the_spatial_layers_of_its_size_and_others_get_what_they_got() {
     for encoding in ENCODINGS {
-        let Encoding { codec, mode } = encoding;
+        let Encoding { codec, mode, .. } = encoding;
         let mut sim = call(770, encoding, &["bob", "cat"]);
         sim.run(secs(4));
         let began = sim.spatial_packets("cat").len();
@@ -116,7 +116,7 @@ fn spatial_layers_change_where_packets_get_lost_and_come_late() {
 #[test]
 fn a_slow_path_gets_the_spatial_layers_that_it_carries() {
     for encoding in ENCODINGS {
-        let Encoding { codec, mode } = encoding;
+        let Encoding { codec, mode, .. } = encoding;
         let mut sim = call(775, encoding, &["bob", "cat"]);
         sim.run(secs(6));
         sim.narrow("bob", 400_000);
@@ -139,7 +139,7 @@ fn a_slow_path_gets_the_spatial_layers_that_it_carries() {
 #[test]
 fn spatial_layers_that_end_are_missed_by_nobody_and_come_back() {
     for encoding in ENCODINGS {
-        let Encoding { codec, mode } = encoding;
+        let Encoding { codec, mode, .. } = encoding;
         let mut sim = call(776, encoding, &["bob", "cat"]);
         sim.run(secs(4));
         sim.show("cat", "ann", 360);

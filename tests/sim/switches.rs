@@ -76,7 +76,7 @@ fn switches_break_no_picture_of_any_codec() {
             let mut sim = Sim::new(762);
             let mut rng = StdRng::seed_from_u64(762);
             sim.join_as("ann", |habits| {
-                (habits.simulcast, habits.encoding) = (true, Some(Encoding { codec, mode }));
+                (habits.simulcast, habits.encoding) = (true, Some(Encoding::new(codec, mode)));
                 habits.sources = vec![Camera];
             });
             for name in VIEWERS {

@@ -1,11 +1,37 @@
 //! The AV1 aggregation header (AV1 RTP payload specification, section 4.4), and the dependency descriptor beside it,
 //! which a forwarder is to prefer (section 6).
 
+use crate::media::codec::configuration::Found;
 use crate::media::codec::dependency::Dependency;
 use crate::media::codec::{ALL_LAYERS, Description};
 
+/// The aggregation header: how many units there are, 0 if each has a length and else all but the last.
 const CONTINUES_OBU: u8 = 0x80;
+const ENDS_IN_OBU: u8 = 0x40;
+const COUNT: u8 = 0x30;
+const ONE_OBU: u8 = 0x10;
 const NEW_CODED_VIDEO_SEQUENCE: u8 = 0x08;
+
+/// The header of a unit (AV1 section 5.3.2): its type, and whether an extension and its size follow.
+const OBU_FORBIDDEN: u8 = 0x80;
+const OBU_TYPE: u8 = 0x78;
+const OBU_HAS_EXTENSION: u8 = 0x04;
+const OBU_HAS_SIZE: u8 = 0x02;
+
+/// Types of units (AV1 section 6.2.2), where they stand in the header.
+const SEQUENCE_HEADER: u8 = 1 << 3;
+const FRAME_HEADER: u8 = 3 << 3;
+const FRAME: u8 = 6 << 3;
+
+/// In the extension of a unit's header (AV1 section 5.3.3).
+const SPATIAL_ID: u8 = 0x18;
+
+/// First bits of a frame's header (AV1 section 5.9.2): it shows no earlier frame, is a keyframe, and is shown.
+const FRAME_START: u8 = 0xf0;
+const SHOWN_KEYFRAME: u8 = 0x10;
+
+/// Bytes of a number of up to 28 bits (AV1 section 4.10.5): no packet has more bytes.
+const LEB128_BYTES: usize = 4;
 
 /// What payload and descriptor say, but for what a descriptor says with any codec; nothing if the payload is empty. A
 /// receiver that reads descriptors takes a frame for a keyframe if its own brings the templates (libwebrtc,
@@ -31,6 +57,98 @@ pub fn describe(payload: &[u8], dependency: Option<&Dependency>) -> Option<Descr
     };
     let starts = description.starts_keyframe;
     Some(Description { can_switch_up: starts, opens: if starts { ALL_LAYERS } else { 0 }, ..description })
+}
+
+/// The sequence header, if the packet begins with one or starts a keyframe without.
+///
+/// Without it no decoder starts. A keyframe needs none where it has come before in its coded video sequence (AV1
+/// section 7.5).
+pub fn find_sequence_header(payload: &[u8]) -> Option<Found<'_>> {
+    if payload.first()? & CONTINUES_OBU != 0 {
+        return None;
+    }
+    let unit = first_unit(payload)?;
+    let header = *unit.first()?;
+    if header & OBU_FORBIDDEN != 0 {
+        return None;
+    }
+    match header & OBU_TYPE {
+        // Cut in two, it ends in another packet.
+        SEQUENCE_HEADER if payload[0] & COUNT != ONE_OBU || payload[0] & ENDS_IN_OBU == 0 => {
+            (payload[0] & NEW_CODED_VIDEO_SEQUENCE != 0).then_some(Found::Brought(unit))
+        }
+        FRAME | FRAME_HEADER => {
+            let mut at = 1;
+            if header & OBU_HAS_EXTENSION != 0 {
+                at += 1;
+                if unit.get(1)? & SPATIAL_ID != 0 {
+                    return None;
+                }
+            }
+            if header & OBU_HAS_SIZE != 0 {
+                at += leb128(unit.get(at..)?)?.1;
+            }
+            (unit.get(at)? & FRAME_START == SHOWN_KEYFRAME).then_some(Found::Missing)
+        }
+        _ => None,
+    }
+}
+
+/// The payload of a packet without a sequence header, which begins with a unit, with one.
+pub fn with_sequence_header(payload: &[u8], sequence_header: &[u8]) -> Option<Vec<u8>> {
+    let (&header, units) = payload.split_first()?;
+    let count = (header & COUNT) / ONE_OBU;
+    // Two bits count up to three.
+    let (count, last) = match count {
+        0 => (0, None),
+        3 => (0, Some(last_unit(units)?)),
+        count => (count + 1, None),
+    };
+    let mut completed = vec![header & !COUNT | (count * ONE_OBU) | NEW_CODED_VIDEO_SEQUENCE];
+    write_leb128(sequence_header.len(), &mut completed);
+    completed.extend_from_slice(sequence_header);
+    let (before, after) = units.split_at(last.unwrap_or_default());
+    completed.extend_from_slice(before);
+    if last.is_some() {
+        write_leb128(after.len(), &mut completed);
+    }
+    completed.extend_from_slice(after);
+    Some(completed)
+}
+
+/// The first unit, as far as it is in this packet.
+fn first_unit(payload: &[u8]) -> Option<&[u8]> {
+    let units = &payload[1..];
+    if payload[0] & COUNT == ONE_OBU {
+        return Some(units);
+    }
+    let (length, at) = leb128(units)?;
+    units.get(at..at + length)
+}
+
+/// Where the last of three units begins.
+fn last_unit(units: &[u8]) -> Option<usize> {
+    (0..2)
+        .try_fold(0, |at, _| {
+            let (length, bytes) = leb128(units.get(at..)?)?;
+            Some(at + bytes + length)
+        })
+        .filter(|at| *at <= units.len())
+}
+
+/// A number and its length in bytes.
+fn leb128(bytes: &[u8]) -> Option<(usize, usize)> {
+    let length = 1 + bytes.iter().take(LEB128_BYTES).position(|byte| byte & 0x80 == 0)?;
+    let value = bytes[..length].iter().rev().fold(0, |value, byte| value << 7 | usize::from(byte & 0x7f));
+    Some((value, length))
+}
+
+fn write_leb128(mut value: usize, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
 }
 
 #[cfg(test)]

@@ -1,46 +1,36 @@
 //! H.264 NAL units in RTP (RFC 6184 section 5.4).
 //!
-//! There are no layers and no numbers to keep: a decoder takes what comes.
+//! There are no layers and no numbers to keep. A decoder starts with the first slice of an IDR picture, if it has the
+//! parameter sets, which may have come at any time before: see [`super::parameter_sets`].
 
 use crate::media::codec::{ALL_LAYERS, Description};
 
 /// Types of NAL units (ITU-T H.264 table 7-1), and of packets that hold several or a part of one.
-const SLICE: u8 = 1;
-const IDR_SLICE: u8 = 5;
-const SEI: u8 = 6;
-const SPS: u8 = 7;
+pub(super) const SLICE: u8 = 1;
+pub(super) const IDR_SLICE: u8 = 5;
+pub(super) const SEI: u8 = 6;
+pub(super) const SPS: u8 = 7;
+pub(super) const PPS: u8 = 8;
 const ACCESS_UNIT_DELIMITER: u8 = 9;
-const STAP_A: u8 = 24;
+pub(super) const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
 
-const TYPE: u8 = 0x1f;
+pub(super) const TYPE: u8 = 0x1f;
 
 /// Header of a fragment: the first, the last.
 const FRAGMENT_STARTS: u8 = 0x80;
 
-/// What the payload says of itself; nothing if it is empty. The packet that carries the sequence parameter set in front
-/// of an IDR picture starts a keyframe: WebRTC encoders send it with every IDR, and without it an IDR can't be
-/// decoded. Several packets of one picture may say that they start it: parameter sets are sent alone or together.
+/// What the payload says of itself; nothing if it is empty. The packet with the first slice of an IDR picture starts a
+/// keyframe; sets and supplemental information before it may be of any picture.
 pub fn describe(payload: &[u8]) -> Option<Description> {
     let (&header, rest) = payload.split_first()?;
-    let mut starts_keyframe = false;
     let starts_frame = match header & TYPE {
-        STAP_A => {
-            let mut units = aggregated(rest);
-            let starts_frame = units.clone().next().is_some_and(starts_picture);
-            starts_keyframe = units.any(|unit| unit[0] & TYPE == SPS);
-            starts_frame
-        }
-        FU_A => rest.split_first().is_some_and(|(&fragment, rest)| {
-            let is_first_slice = matches!(fragment & TYPE, SLICE | IDR_SLICE) && starts_at_first_macroblock(rest);
-            fragment & FRAGMENT_STARTS != 0 && is_first_slice
-        }),
-        SPS => {
-            starts_keyframe = true;
-            true
-        }
+        STAP_A => aggregated(rest).next().is_some_and(starts_picture),
+        FU_A => fragment(payload)
+            .is_some_and(|(kind, slice)| matches!(kind, SLICE | IDR_SLICE) && starts_at_first_macroblock(slice)),
         _ => starts_picture(payload),
     };
+    let starts_keyframe = starts_picture_with(IDR_SLICE, payload);
     Some(Description {
         starts_keyframe,
         starts_frame,
@@ -48,6 +38,29 @@ pub fn describe(payload: &[u8]) -> Option<Description> {
         opens: if starts_keyframe { ALL_LAYERS } else { 0 },
         ..Description::default()
     })
+}
+
+/// The first fragment of a unit: the unit's type, and its bytes behind the header.
+fn fragment(payload: &[u8]) -> Option<(u8, &[u8])> {
+    let &[header, fragment, ref rest @ ..] = payload else {
+        return None;
+    };
+    (header & TYPE == FU_A && fragment & FRAGMENT_STARTS != 0).then_some((fragment & TYPE, rest))
+}
+
+/// Whether the first slice of a picture begins in this packet, and is of this type.
+pub fn starts_picture_with(slice: u8, payload: &[u8]) -> bool {
+    let is_first = |kind: u8, bytes: &[u8]| kind == slice && starts_at_first_macroblock(bytes);
+    units(payload).any(|unit| is_first(unit[0] & TYPE, &unit[1..]))
+        || fragment(payload).is_some_and(|(kind, bytes)| is_first(kind, bytes))
+}
+
+/// The units that are in this packet whole, none of them empty.
+pub fn units(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let kind = payload.first().map(|header| header & TYPE);
+    let single = (kind.is_some_and(|kind| (SLICE..STAP_A).contains(&kind))).then_some(payload);
+    let rest = if kind == Some(STAP_A) { &payload[1..] } else { &[] };
+    single.into_iter().chain(aggregated(rest))
 }
 
 /// The units of a STAP-A, none of them empty; cut short with the packet.
@@ -80,25 +93,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_parameter_set_starts_a_keyframe_and_a_first_slice_a_frame() {
+    fn the_first_slice_of_an_idr_picture_starts_a_keyframe_and_any_first_slice_a_frame() {
         for (payload, expected) in [
-            (&[0x67, 0x42][..], Some((true, true))),
-            (&[0x67], Some((true, true))),
-            (&[0x78, 0, 1, 0x67, 0, 1, 0x68], Some((true, true))),
-            (&[0x78, 0, 1, 0x68, 0, 2, 0x67, 0], Some((true, false))),
-            (&[0x78, 0, 2, 0x09, 0x10, 0, 2, 0x67, 0], Some((true, true))),
+            (&[0x67, 0x42][..], Some((false, true))),
+            (&[0x67], Some((false, true))),
+            (&[0x78, 0, 1, 0x67, 0, 1, 0x68], Some((false, true))),
+            (&[0x78, 0, 1, 0x68, 0, 2, 0x67, 0], Some((false, false))),
+            (&[0x78, 0, 2, 0x09, 0x10, 0, 2, 0x67, 0], Some((false, true))),
+            (&[0x78, 0, 1, 0x67, 0, 1, 0x68, 0, 2, 0x65, 0x88], Some((true, true))),
             (&[0x78, 0, 9, 0x68, 0], Some((false, false))),
             (&[0x78, 0, 0, 0, 1, 0x67], Some((false, false))),
             (&[0x78, 0, 2, 0x41, 0x9a, 0, 2, 0x41, 0x40], Some((false, true))),
             (&[0x78, 0], Some((false, false))),
             (&[0x78], Some((false, false))),
             // Slices: the first of their picture, a later one, cut off.
-            (&[0x65, 0x88], Some((false, true))),
+            (&[0x65, 0x88], Some((true, true))),
             (&[0x65, 0x08], Some((false, false))),
+            (&[0x65], Some((false, false))),
             (&[0x41, 0x9a], Some((false, true))),
             (&[0x41], Some((false, false))),
             // Fragments: first of a first slice, first of a later one, in between, last.
-            (&[0x7c, 0x85, 0x88], Some((false, true))),
+            (&[0x7c, 0x85, 0x88], Some((true, true))),
+            (&[0x7c, 0x81, 0x9a], Some((false, true))),
             (&[0x7c, 0x85, 0x08], Some((false, false))),
             (&[0x7c, 0x05, 0x88], Some((false, false))),
             (&[0x7c, 0x45, 0x88], Some((false, false))),

@@ -5,8 +5,10 @@
 //! whoever gets anything gets it.
 
 pub mod av1;
+pub mod configuration;
 pub mod dependency;
 pub mod h264;
+pub mod parameter_sets;
 pub mod red;
 pub mod vp8;
 pub mod vp9;
@@ -189,7 +191,14 @@ mod story;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
+
+    /// A time for those to whom it does not matter.
+    pub fn now() -> Instant {
+        Instant::now()
+    }
 
     #[test]
     fn a_description_stays_small() {

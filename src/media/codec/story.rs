@@ -2,7 +2,10 @@
 
 use str0m::format::Codec;
 
+use crate::media::codec::configuration::Configuration;
 use crate::media::codec::dependency::Structure;
+use crate::media::codec::parameter_sets::Order;
+use crate::media::codec::tests::now;
 use crate::media::codec::{Ids, PictureId, describe, patch, patch_dependency};
 use crate::media::decoder::Decoder;
 use crate::media::decoder::encoder::{Encoder, Mode, Sent};
@@ -42,6 +45,7 @@ struct Forwarder {
     codec: Codec,
     flaw: Flaw,
     structures: [Structure; 2],
+    configurations: [Configuration; 2],
     numbering: Numbering,
     source: Option<usize>,
     wanted: usize,
@@ -62,6 +66,7 @@ impl Forwarder {
             codec,
             flaw,
             structures: Default::default(),
+            configurations: Default::default(),
             numbering: Numbering::default(),
             source: None,
             wanted: 0,
@@ -76,29 +81,38 @@ impl Forwarder {
         }
     }
 
-    fn forward(&mut self, source: usize, sent: &Sent) -> Option<Sent> {
+    fn forward(&mut self, source: usize, sent: &Sent) -> Vec<Sent> {
         let mut out = sent.clone();
         let structure = &mut self.structures[source];
         let description = describe(self.codec, sent.marker, &sent.payload, sent.dependency.as_deref(), structure);
         assert_eq!((description.spatial, description.temporal), (sent.spatial, sent.temporal), "{sent:x?}");
-        let can_start = description.starts_keyframe || self.flaw == Flaw::SwitchesAnywhere;
+        let (can_start, preface) = self.configurations[source].start(
+            now(),
+            self.codec,
+            sent.timestamp,
+            &sent.payload,
+            Order::Next,
+            description.starts_keyframe,
+        );
+        let can_start = can_start || self.flaw == Flaw::SwitchesAnywhere;
+        let mut starts = false;
         if source == self.wanted && self.source != Some(source) && can_start {
             if self.flaw != Flaw::KeepsNumbers || self.source.is_none() {
                 self.numbering.start();
             }
-            (self.source, self.dropped) = (Some(source), 0);
+            (self.source, self.dropped, starts) = (Some(source), 0, true);
             let next = self.timestamp.wrapping_add(if self.flaw == Flaw::RepeatsTimestamp { 0 } else { 1_000 });
             self.timestamp_offset = next.wrapping_sub(sent.timestamp);
         }
         if self.source != Some(source) {
-            return None;
+            return Vec::new();
         }
         if description.starts_keyframe {
             self.spatial = self.target.0;
         }
         self.spatial = self.spatial.min(self.target.0);
         self.temporal = self.temporal.min(self.target.1);
-        if description.starts_frame {
+        if description.starts_frame || starts {
             if description.can_switch_up && description.temporal == self.temporal + 1 {
                 self.temporal = self.target.1.min(self.temporal + 1);
             }
@@ -106,7 +120,7 @@ impl Forwarder {
             self.dropped += u16::from(!self.is_sending);
         }
         if !self.is_sending || (self.flaw == Flaw::CutsFrames && !description.starts_frame) {
-            return None;
+            return Vec::new();
         }
         let opens_all = self.flaw == Flaw::RaisesAnywhere;
         if description.spatial == self.spatial && (description.starts_frame || opens_all) {
@@ -125,10 +139,19 @@ impl Forwarder {
         }
         let is_last = description.ends_frame && description.spatial == self.spatial;
         out.marker |= is_last && self.flaw != Flaw::KeepsMarker;
-        self.seq_no += 1;
         self.timestamp = sent.timestamp.wrapping_add(self.timestamp_offset);
-        (out.seq_no, out.timestamp) = (self.seq_no, self.timestamp);
-        Some(out)
+        out.timestamp = self.timestamp;
+        let preface = preface.filter(|_| starts).map(|preface| Sent {
+            payload: preface.payload.to_vec(),
+            marker: false,
+            ..out.clone()
+        });
+        let mut packets: Vec<Sent> = preface.into_iter().chain([out]).collect();
+        for packet in &mut packets {
+            self.seq_no += 1;
+            packet.seq_no = self.seq_no;
+        }
+        packets
     }
 }
 
@@ -155,8 +178,9 @@ fn play(mode: Mode, codec: Codec, flaw: Flaw, seed: u32, bits: [u8; 2], loss: u6
         }
         for (index, source) in sources.iter_mut().enumerate() {
             for sent in source.encode() {
-                let out = forwarder.forward(index, &sent).filter(|out| loss == 0 || !out.seq_no.is_multiple_of(loss));
-                out.map_or(Ok(()), |out| decoder.handle(&out.packet()))?;
+                let mut out = forwarder.forward(index, &sent);
+                out.retain(|out| loss == 0 || !out.seq_no.is_multiple_of(loss));
+                out.iter().try_for_each(|out| decoder.handle(&out.packet()))?;
             }
         }
     }

@@ -6,6 +6,7 @@
 //! `VideoRtpDepacketizerVp9`). Where temporal layers are left out, picture ids keep their gaps: references are
 //! relative, or follow from the place in the group of frames (section 4.2.1).
 
+use crate::media::codec::configuration::Found;
 use crate::media::codec::{ALL_LAYERS, Description, Heights, Ids, PictureId};
 
 /// First octet.
@@ -38,6 +39,8 @@ struct Descriptor {
     temporal: u8,
     is_switching_up: bool,
     heights: Heights,
+    /// Where the scalability structure begins, or would.
+    structure: usize,
     /// Where the frame's own bytes begin.
     length: usize,
 }
@@ -54,6 +57,7 @@ impl Descriptor {
                 return None;
             }
         }
+        descriptor.structure = at;
         if descriptor.flags & SCALABILITY_STRUCTURE != 0 {
             let structure = payload.get(at..)?;
             let (length, heights) = scalability_structure(structure)?;
@@ -75,6 +79,7 @@ impl Descriptor {
             temporal: 0,
             is_switching_up: false,
             heights: Heights::default(),
+            structure: 0,
             length: 0,
         };
         let mut at = 1;
@@ -135,6 +140,28 @@ pub fn patch(payload: &mut [u8], ids: Ids) {
     if let (Some((at, _)), Some(new)) = (descriptor.tl0_pic_idx, ids.tl0_pic_idx) {
         payload[at] = new;
     }
+}
+
+/// The scalability structure, if the packet has one or starts a keyframe without.
+///
+/// Receivers take no keyframe of layers in non-flexible mode without it (libwebrtc, `RtpVp9RefFinder`), and publishers
+/// need not send it with each (RFC 9628 section 4.2).
+pub fn find_structure(payload: &[u8]) -> Option<Found<'_>> {
+    if payload.first()? & SCALABILITY_STRUCTURE == 0 {
+        let Description { starts_keyframe, .. } = describe(payload)?;
+        return starts_keyframe.then_some(Found::Missing);
+    }
+    let descriptor = Descriptor::parse(payload)?;
+    Some(Found::Brought(&payload[descriptor.structure..descriptor.length]))
+}
+
+/// The payload of a packet without a scalability structure, with one.
+pub fn with_structure(payload: &[u8], structure: &[u8]) -> Option<Vec<u8>> {
+    let descriptor = Descriptor::parse(payload)?;
+    let (before, after) = payload.split_at(descriptor.structure);
+    let mut completed = [before, structure, after].concat();
+    completed[0] |= SCALABILITY_STRUCTURE;
+    Some(completed)
 }
 
 /// How long it is, and the lines of each spatial layer.

@@ -1,0 +1,172 @@
+//! What a decoder needs beside a keyframe to start, as far as one SSRC has brought it: H.264's parameter sets, AV1's
+//! sequence header, VP9's scalability structure. VP8 needs nothing.
+//!
+//! Publishers may send it once, and a late subscriber would wait for ever. AV1's and VP9's is put into each keyframe that
+//! comes without; H.264's, which may not share a packet with a fragment, goes in front of what a subscriber starts with.
+
+use std::time::{Duration, Instant};
+
+use str0m::format::Codec;
+
+use crate::media::codec::parameter_sets::{Order, ParameterSets, Preface, Start};
+use crate::media::codec::{av1, vp9};
+
+/// Bytes of AV1's sequence header or VP9's structure that are kept. A sequence header has 11 to 20, the structure of three
+/// spatial and three temporal layers 22. Fewer drop what is needed; more let packets grow by more.
+pub const MAX_ADDED_BYTES: usize = 48;
+
+/// What is kept of one SSRC.
+#[derive(Debug, Default)]
+pub struct Configuration {
+    /// AV1's sequence header or VP9's scalability structure, as it is in packets.
+    kept: Vec<u8>,
+    /// Of H.264.
+    pub sets: ParameterSets,
+    dropped: u64,
+}
+
+impl Configuration {
+    /// The most that one takes beside itself, with what histories keep of it.
+    pub const fn max_bytes(age: Duration) -> usize {
+        MAX_ADDED_BYTES + ParameterSets::max_bytes(age)
+    }
+
+    /// Keeps what a packet brings. Gives the payload with what is kept, where it starts a keyframe without; it gets no more
+    /// bytes than `most`.
+    pub fn complete(&mut self, codec: Codec, payload: &[u8], most: usize) -> Option<Vec<u8>> {
+        let found = match codec {
+            Codec::Vp9 => vp9::find_structure(payload)?,
+            Codec::Av1 => av1::find_sequence_header(payload)?,
+            _ => return None,
+        };
+        match found {
+            Found::Brought(bytes) if bytes == self.kept => None,
+            Found::Brought(bytes) if bytes.len() > MAX_ADDED_BYTES => {
+                self.dropped += 1;
+                self.kept.clear();
+                None
+            }
+            Found::Brought(bytes) => {
+                self.kept = bytes.to_vec();
+                None
+            }
+            Found::Missing if self.kept.is_empty() => None,
+            Found::Missing => {
+                let completed = match codec {
+                    Codec::Vp9 => vp9::with_structure(payload, &self.kept),
+                    _ => av1::with_sequence_header(payload, &self.kept),
+                };
+                let fits = |completed: &Vec<u8>| completed.len() <= most;
+                self.dropped += u64::from(!completed.as_ref().is_some_and(fits));
+                completed.filter(fits)
+            }
+        }
+    }
+
+    /// Whether a subscriber can start with a packet of video, and what it gets in front of it then. `starts_keyframe` is
+    /// what the packet says of itself, after `complete`.
+    pub fn start(
+        &mut self,
+        now: Instant,
+        codec: Codec,
+        timestamp: u32,
+        payload: &[u8],
+        order: Order,
+        starts_keyframe: bool,
+    ) -> (bool, Option<Box<Preface>>) {
+        match codec {
+            Codec::H264 => match self.sets.handle_packet(now, timestamp, payload, order) {
+                Start::No => (false, None),
+                Start::Alone => (true, None),
+                Start::With(preface) => (true, Some(Box::new(preface))),
+            },
+            // A repaired first packet comes after the rest of its frame, which could not start anything: starting there
+            // would leave a gap that nobody can fill.
+            _ => (starts_keyframe && order != Order::Late, None),
+        }
+    }
+
+    /// Parts that were not kept, or not put where they were needed, since the last call.
+    pub fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped) + self.sets.take_dropped()
+    }
+}
+
+/// What a packet says of its codec's configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found<'a> {
+    /// It brings it.
+    Brought(&'a [u8]),
+    /// It starts a keyframe without.
+    Missing,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A codec, a packet that brings its configuration, another, and what becomes of that.
+    type Case<'a> = (Codec, &'a [u8], &'a [u8], Option<&'a [u8]>);
+
+    #[test]
+    fn what_came_once_is_in_each_keyframe() {
+        // AV1: units in all ways of counting them; VP9: a descriptor in flexible mode and one that is not.
+        let header = [0x08, 1, 2, 3];
+        let bring_av1 = &[0x68, 4, 0x08, 1, 2, 3, 0x30, 0x10][..];
+        let bring_vp9 = &[0xaa, 0x92, 0x34, 0x10, 0x07, 0x10, 0x02, 0x80, 0x01, 0x68, 0x82][..];
+        let cases: [Case; 16] = [
+            (Codec::Av1, bring_av1, &[0x50, 0x30, 0x10], Some(&[0x68, 4, 0x08, 1, 2, 3, 0x30, 0x10])),
+            (Codec::Av1, bring_av1, &[0x10, 0x32, 1, 0x10], Some(&[0x28, 4, 0x08, 1, 2, 3, 0x32, 1, 0x10])),
+            (Codec::Av1, bring_av1, &[0x20, 2, 0x30, 0x10, 9], Some(&[0x38, 4, 0x08, 1, 2, 3, 2, 0x30, 0x10, 9])),
+            (
+                Codec::Av1,
+                bring_av1,
+                &[0x30, 2, 0x30, 0x10, 1, 9, 8, 8],
+                Some(&[0x08, 4, 0x08, 1, 2, 3, 2, 0x30, 0x10, 1, 9, 2, 8, 8]),
+            ),
+            (Codec::Av1, bring_av1, &[0x00, 2, 0x18, 0x10], Some(&[0x08, 4, 0x08, 1, 2, 3, 2, 0x18, 0x10])),
+            (Codec::Av1, bring_av1, &[0x10, 0x34, 0x00, 0x10], Some(&[0x28, 4, 0x08, 1, 2, 3, 0x34, 0x00, 0x10])),
+            // An upper spatial layer; not a keyframe; one that is not shown; an earlier one shown; the end of a unit; what it
+            // brings itself; cut off.
+            (Codec::Av1, bring_av1, &[0x10, 0x34, 0x08, 0x10], None),
+            (Codec::Av1, bring_av1, &[0x10, 0x30, 0x30], None),
+            (Codec::Av1, bring_av1, &[0x10, 0x30, 0x00], None),
+            (Codec::Av1, bring_av1, &[0x10, 0x30, 0x90], None),
+            (Codec::Av1, bring_av1, &[0x90, 0x30, 0x10], None),
+            (Codec::Av1, bring_av1, &[0x20, 9, 0x30, 0x10], None),
+            (
+                Codec::Vp9,
+                bring_vp9,
+                &[0xa8, 0x92, 0x35, 0x10, 0x07, 0x82],
+                Some(&[0xaa, 0x92, 0x35, 0x10, 0x07, 0x10, 0x02, 0x80, 0x01, 0x68, 0x82]),
+            ),
+            (Codec::Vp9, bring_vp9, &[0xe8, 0x92, 0x35, 0x10, 0x07, 0x82], None),
+            (Codec::Vp9, bring_vp9, &[0xa8, 0x92, 0x35, 0x12, 0x07, 0x82], None),
+            (Codec::Vp9, bring_vp9, &[0xa8, 0x92, 0x35, 0x10, 0x07], None),
+        ];
+        for (codec, brings, payload, expected) in cases {
+            let mut configuration = Configuration::default();
+            assert_eq!(configuration.complete(codec, payload, 100), None, "nothing is known: {payload:x?}");
+            assert_eq!(configuration.complete(codec, brings, 100), None, "it brings it: {brings:x?}");
+            assert_eq!(configuration.complete(codec, payload, 100).as_deref(), expected, "{payload:x?}");
+            assert_eq!(configuration.take_dropped(), 0);
+            assert_eq!(configuration.complete(codec, payload, payload.len() + 1), None);
+            assert_eq!(configuration.take_dropped(), u64::from(expected.is_some()), "no room: {payload:x?}");
+        }
+        assert!(bring_av1.windows(4).any(|bytes| bytes == header));
+    }
+
+    #[test]
+    fn a_new_one_takes_the_place_of_the_old_and_one_that_is_too_large_of_none() {
+        let mut configuration = Configuration::default();
+        let key = &[0x50, 0x30, 0x10][..];
+        let brought = |length: usize| [&[0x28, length as u8, 0x08][..], &vec![7; length - 1], &[0x30, 0x10]].concat();
+        for length in [11, 12, MAX_ADDED_BYTES] {
+            configuration.complete(Codec::Av1, &brought(length), 1_000);
+            let completed = configuration.complete(Codec::Av1, key, 1_000).expect("it is known");
+            assert_eq!(completed.len(), key.len() + 1 + length);
+        }
+        configuration.complete(Codec::Av1, &brought(MAX_ADDED_BYTES + 1), 1_000);
+        assert_eq!((configuration.complete(Codec::Av1, key, 1_000), configuration.take_dropped()), (None, 1));
+    }
+}
