@@ -249,8 +249,9 @@ pub struct Server {
     speaking: Vec<String>,
     /// Members whose `Rtc` has to be driven and drained.
     dirty: VecDeque<PeerId>,
-    /// Members whose next offer is due; one SDP operation a turn.
-    offers: VecDeque<PeerId>,
+    /// Members with an answer to be taken or an offer that is due; one of these a turn, since each takes milliseconds in
+    /// a large room.
+    negotiations: VecDeque<PeerId>,
     /// Connections with something to write, or with another deadline.
     touched: VecDeque<ConnId>,
     peer_events: Vec<PeerEvent>,
@@ -274,7 +275,7 @@ struct Drain {
 /// How far the server is with what the inputs caused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Inputs came; due timers and offers have not been looked at since.
+    /// Inputs came; due timers, offers and answers have not been looked at since.
     Fresh,
     /// Effects are being carried out.
     Working,
@@ -325,7 +326,7 @@ struct Member {
     /// See `tell_oversized`.
     is_oversize_told: bool,
     is_dirty: bool,
-    offer_queued: bool,
+    negotiation_queued: bool,
     allocation_queued: bool,
     quality_queued: bool,
     budget: Budget,
@@ -416,7 +417,7 @@ impl Server {
             qualities: VecDeque::new(),
             speaking: Vec::new(),
             dirty: VecDeque::new(),
-            offers: VecDeque::new(),
+            negotiations: VecDeque::new(),
             touched: VecDeque::new(),
             peer_events: Vec::new(),
             datagrams: Datagrams::default(),
@@ -461,7 +462,7 @@ impl Server {
 
     /// When `Input::Timeout` is due.
     pub fn next_timeout(&self) -> Option<Instant> {
-        let is_done = self.phase == Phase::Settled && self.offers.is_empty() && self.reallocating.is_none();
+        let is_done = self.phase == Phase::Settled && self.negotiations.is_empty() && self.reallocating.is_none();
         if is_done { self.timers.next_timeout() } else { Some(self.now) }
     }
 
@@ -501,15 +502,16 @@ impl Server {
         }
     }
 
-    /// Does a piece of what the inputs caused: first due timers and at most one offer, then effects until there are
+    /// Does a piece of what the inputs caused: first due timers and at most one offer or answer, then effects until there are
     /// none.
     fn work(&mut self) {
         if self.phase == Phase::Fresh {
+            self.stats.turns += 1;
             while let Some(waiter) = self.timers.take_due(self.now) {
                 self.on_due(waiter);
             }
-            if let Some(peer) = self.offers.pop_front() {
-                self.on_offer(peer);
+            if let Some(peer) = self.negotiations.pop_front() {
+                self.on_negotiation(peer);
             }
             self.reallocate();
             self.phase = Phase::Working;
@@ -543,16 +545,8 @@ impl Server {
     fn on_due(&mut self, waiter: Waiter) {
         match waiter {
             Waiter::Conn(conn) => self.with_conn(conn, |now, conn| conn.handle_timeout(now)),
-            Waiter::Peer(peer) => {
-                let now = self.now;
-                if let Some(member) = self.member_mut(peer) {
-                    let offer_due = member.peer.negotiation.offer_due().is_some_and(|due| due <= now);
-                    if offer_due && !std::mem::replace(&mut member.offer_queued, true) {
-                        self.offers.push_back(peer);
-                    }
-                    self.mark_dirty(peer);
-                }
-            }
+            Waiter::Peer(peer) => self.mark_dirty(peer),
+            Waiter::Offer(peer) => self.queue_negotiation(peer),
             Waiter::Pace(peer) => self.receivers.push_back(peer),
             Waiter::Seats(peer) => self.seat_member(peer),
             Waiter::Return(peer) => self.leave(peer, "it did not return"),

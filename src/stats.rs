@@ -31,8 +31,14 @@ pub struct Stats {
     pub packets_padding: u64,
     /// Keyframe requests sent to publishers, by `media::keyframe::Reason`.
     pub keyframe_requests: [u64; 4],
+    /// Turns of the loop: inputs, and what they caused.
+    pub turns: u64,
+    /// Times that a peer was woken, by its deadline or by what happened to it.
+    pub peer_timeouts: u64,
     /// Offers sent.
     pub offers: u64,
+    /// Answers taken, or found wrong.
+    pub answers: u64,
     /// Times that it was decided again who of a room is sent to whom.
     pub seatings: u64,
     /// Lines that changed hands without an offer.

@@ -18,6 +18,8 @@ pub enum Waiter {
     Conn(ConnId),
     /// A peer: its `Rtc` and the rules around it.
     Peer(PeerId),
+    /// The next offer to a peer. Apart from the peer, which need not be woken while the offer waits for its turn.
+    Offer(PeerId),
     /// What is held back for a peer: paced packets, and a probe.
     Pace(PeerId),
     /// Somebody who may get another's seat at a subscriber.

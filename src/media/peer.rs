@@ -88,6 +88,8 @@ pub struct Peer {
     /// What its m-lines carry.
     pub negotiation: Negotiation,
     pending: Option<SdpPendingOffer>,
+    /// The answer to it, which waits for its turn.
+    answer: Option<String>,
     /// The m-lines of the latest offer.
     offered: Vec<Offered>,
     ufrag: String,
@@ -203,6 +205,7 @@ impl Peer {
             candidates: Vec::new(),
             negotiation: Negotiation::default(),
             pending: None,
+            answer: None,
             offered: Vec::new(),
             ufrag,
             password,
@@ -300,6 +303,23 @@ impl Peer {
             offer = sdp::with_repeated_candidates(&offer);
         }
         Ok(Some(if self.simulcast { with_simulcast(&offer, &self.layered_lines()) } else { offer }))
+    }
+
+    /// Keeps the answer to the outstanding offer until it is taken.
+    ///
+    /// # Errors
+    /// No offer is out, or it has an answer: the peer has to end.
+    pub fn queue_answer(&mut self, sdp: String) -> Result<(), PeerError> {
+        if self.pending.is_none() || self.answer.is_some() {
+            return Err(PeerError::UnexpectedAnswer);
+        }
+        self.answer = Some(sdp);
+        Ok(())
+    }
+
+    /// The answer that waits, for `handle_answer`.
+    pub fn take_answer(&mut self) -> Option<String> {
+        self.answer.take()
     }
 
     /// Takes the answer to the outstanding offer.
@@ -434,7 +454,7 @@ impl Peer {
     /// # Errors
     /// The peer has to end.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), PeerError> {
-        if self.negotiation.answer_due().is_some_and(|due| due <= now) {
+        if self.answer_due().is_some_and(|due| due <= now) {
             return Err(PeerError::AnswerTimeout);
         }
         match self.phase {
@@ -530,7 +550,7 @@ impl Peer {
         }
     }
 
-    /// When `handle_timeout` is due.
+    /// When `handle_timeout` is due. An offer that is due is not told: see `Negotiation::offer_due`.
     pub fn next_timeout(&self) -> Option<Instant> {
         let own = match self.phase {
             Phase::Connecting { since, ice: false } => Some(since + ICE_TIMEOUT),
@@ -539,10 +559,12 @@ impl Peer {
             Phase::Signaling | Phase::Connected => None,
         };
         let arrivals = self.arrivals.due();
-        [self.next_timeout, own, arrivals, self.negotiation.answer_due(), self.negotiation.offer_due()]
-            .into_iter()
-            .flatten()
-            .min()
+        [self.next_timeout, own, arrivals, self.answer_due()].into_iter().flatten().min()
+    }
+
+    /// When the answer that is awaited is too late; one that waits for its turn is not.
+    fn answer_due(&self) -> Option<Instant> {
+        self.negotiation.answer_due().filter(|_| self.answer.is_none())
     }
 
     /// What names this peer in STUN requests.
@@ -557,7 +579,7 @@ impl Peer {
 
     /// Whether no answer has come yet that lets media flow.
     pub fn is_new(&self) -> bool {
-        self.phase == Phase::Signaling
+        self.phase == Phase::Signaling && self.answer.is_none()
     }
 
     /// Whether it can send a camera in simulcast layers.

@@ -44,7 +44,9 @@ impl Bounds {
         let person = size_of::<Member>()
             + Participant::max_bytes(MAX_SENDING_LINES, others)
             + Seats::max_bytes(others)
-            + Member::QUEUES_BYTES;
+            + Member::QUEUES_BYTES
+            // An answer that waits for its turn.
+            + message_bytes;
         let participant = (conn + media + person) as u64;
         let room = Room::max_bytes(others + 1, limits.chat_history) as u64;
         let idle = (OWN_BYTES + Faults::MAX_BYTES + 4 * DATAGRAM_BYTES + BATCHES_BYTES) as u64;
@@ -79,7 +81,7 @@ mod tests {
             Bounds::new(&limits, 0)
         };
         let all = bounds(|_| {});
-        assert!((4 << 20..16 << 20).contains(&all.participant), "{all:?}");
+        assert!((4 << 20..18 << 20).contains(&all.participant), "{all:?}");
         assert!(all.room > 100 * all.participant && all.total > 10_000 * all.participant, "{all:?}");
         assert!(bounds(|limits| limits.max_publish_kbps = 1_000).participant < all.participant);
         assert!(bounds(|limits| limits.max_publish_packets = 200).participant < all.participant);

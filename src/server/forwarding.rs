@@ -258,6 +258,7 @@ impl Server {
     /// Lets a member's time pass, and takes out what its `Rtc` says.
     pub(super) fn on_dirty(&mut self, id: PeerId) {
         let now = self.now;
+        self.stats.peer_timeouts += 1;
         let Some(member) = self.member_mut(id) else {
             return;
         };

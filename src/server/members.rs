@@ -87,7 +87,7 @@ impl Server {
             padded: 0,
             is_oversize_told: false,
             is_dirty: false,
-            offer_queued: false,
+            negotiation_queued: false,
             allocation_queued: false,
             quality_queued: false,
             budget,
@@ -243,7 +243,7 @@ impl Server {
             return self.strike(id, "too-fast", "Too many messages: 10 a second, of 240 KiB together, are allowed.");
         }
         match ClientMessage::parse(text) {
-            Ok(ClientMessage::Answer { sdp }) => self.on_answer(id, &sdp),
+            Ok(ClientMessage::Answer { sdp }) => self.on_answer(id, sdp),
             // ICE-lite learns addresses from checks; names and third parties are never looked at.
             Ok(ClientMessage::Candidate) => {}
             Ok(ClientMessage::Chat { message }) => self.on_chat(id, message),
@@ -509,6 +509,7 @@ impl Server {
             self.demux.remove_address(address, id);
         }
         self.timers.cancel(Waiter::Peer(id));
+        self.timers.cancel(Waiter::Offer(id));
         self.timers.cancel(Waiter::Pace(id));
         self.timers.cancel(Waiter::Seats(id));
         self.timers.cancel(Waiter::Return(id));

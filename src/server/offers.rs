@@ -16,8 +16,31 @@ use crate::track::{Kind, Source};
 use crate::web::signal::{self, MediaState, ServerMessage};
 
 impl Server {
-    /// The member's next offer is due: builds it, if nothing else came up meanwhile.
-    pub(super) fn on_offer(&mut self, id: PeerId) {
+    /// Gives a member a turn for an offer or an answer.
+    pub(super) fn queue_negotiation(&mut self, id: PeerId) {
+        if let Some(member) = self.member_mut(id)
+            && !std::mem::replace(&mut member.negotiation_queued, true)
+        {
+            self.negotiations.push_back(id);
+        }
+    }
+
+    /// The member's turn: takes the answer that waits, else builds the offer that is due.
+    pub(super) fn on_negotiation(&mut self, id: PeerId) {
+        let now = self.now;
+        let Some(member) = self.member_mut(id) else {
+            return;
+        };
+        member.negotiation_queued = false;
+        if let Some(answer) = member.peer.take_answer() {
+            self.take_answer(id, &answer);
+        } else if member.peer.negotiation.offer_due().is_some_and(|due| due <= now) {
+            self.make_offer(id);
+        }
+        self.schedule(id);
+    }
+
+    fn make_offer(&mut self, id: PeerId) {
         let (now, slots, names) = (self.now, &mut self.slots, &mut self.names);
         let Some(slot) = slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation) else {
             return;
@@ -25,10 +48,6 @@ impl Server {
         let Some(member) = slot.member.as_deref_mut() else {
             return;
         };
-        member.offer_queued = false;
-        if member.peer.negotiation.is_pending() {
-            return;
-        }
         let is_first = member.peer.offered_lines() == 0;
         let offer = guarded(Site::Offer, || member.peer.build_offer(now, names));
         if let Some(kind) = member.peer.negotiation.take_declined() {
@@ -40,7 +59,7 @@ impl Server {
         }
         let offer = match offer {
             Ok(Some(offer)) => offer,
-            Ok(None) => return self.schedule(id),
+            Ok(None) => return,
             Err(error) => return self.failed.push_back((id, error)),
         };
         self.stats.offers += 1;
@@ -67,11 +86,23 @@ impl Server {
         self.mark_dirty(id);
     }
 
-    pub(super) fn on_answer(&mut self, id: PeerId, answer: &str) {
+    /// An answer came: it waits for its turn.
+    pub(super) fn on_answer(&mut self, id: PeerId, answer: String) {
+        let Some(member) = self.member_mut(id) else {
+            return;
+        };
+        match member.peer.queue_answer(answer) {
+            Ok(()) => self.queue_negotiation(id),
+            Err(error) => self.failed.push_back((id, error)),
+        }
+    }
+
+    fn take_answer(&mut self, id: PeerId, answer: &str) {
         let now = self.now;
         let Some(member) = self.slots[id.slot as usize].member.as_deref_mut() else {
             return;
         };
+        self.stats.answers += 1;
         match guarded(Site::Answer, || member.peer.handle_answer(now, answer, &self.profile, &mut self.names)) {
             Ok(agreed) => {
                 for agreed in agreed {
@@ -147,12 +178,12 @@ impl Server {
         self.queue_seating(room);
     }
 
-    /// Wakes the member when its peer wants to be.
+    /// Comes back to the member when its next offer is due, unless it waits for its turn already.
     pub(super) fn schedule(&mut self, id: PeerId) {
-        let Some(deadline) = self.member(id).and_then(|member| member.peer.next_timeout()) else {
-            return;
-        };
-        self.timers.set(Waiter::Peer(id), deadline);
+        let member = self.member(id).filter(|member| !member.negotiation_queued);
+        if let Some(due) = member.and_then(|member| member.peer.negotiation.offer_due()) {
+            self.timers.set(Waiter::Offer(id), due);
+        }
     }
 
     fn on_agreed(&mut self, id: PeerId, agreed: Agreed) {

@@ -167,7 +167,7 @@ impl Server {
             told: BTreeMap::new(),
             padded: 0,
             is_dirty: false,
-            offer_queued: false,
+            negotiation_queued: false,
             allocation_queued: false,
             quality_queued: false,
             ..old

@@ -67,3 +67,4 @@ mod tokens;
 mod transport;
 mod viewing;
 mod wishes;
+mod work;
