@@ -1,6 +1,6 @@
 //! The architecture as a test: levels, who may do I/O, who may name `Rtc`. See `src/lib.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -266,5 +266,74 @@ fn the_readme_quotes_what_is_tested() {
     for name in names {
         let field = name.trim_start_matches("--").replace('-', "_");
         assert!(config.contains(&field) || config.contains(name), "{name} is a setting");
+    }
+}
+
+/// The error codes in the table of the protocol.
+fn documented_codes() -> BTreeSet<String> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/web/signal.rs")).unwrap();
+    let section = text.split("//! # Error codes").nth(1).expect("the section is there");
+    let rows = section.lines().skip(1).take_while(|line| line.starts_with("//!"));
+    let rows = rows.filter(|line| line.starts_with("//! | `"));
+    let codes = rows.flat_map(|row| row.split(" | ").nth(1).expect("a first column").split('`').skip(1).step_by(2));
+    codes.map(str::to_owned).collect()
+}
+
+/// The first text in quotes before the end of a call whose arguments these are.
+fn first_text(arguments: &str) -> Option<&str> {
+    let mut depth = 1;
+    for (at, letter) in arguments.char_indices() {
+        match letter {
+            '"' => return arguments[at + 1..].split('"').next(),
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    None
+}
+
+/// The error codes that the code names where it sends one, each with its place.
+fn sent_codes() -> BTreeMap<String, PathBuf> {
+    let calls = ["refuse(", "strike(", "dismiss(", "renew(", "ServerMessage::error(", "Refusal::new("];
+    let mut sent = BTreeMap::new();
+    for module in modules().iter().filter(|module| module.name.starts_with("server") || module.name.starts_with("web"))
+    {
+        let code: Vec<&str> = module.lines.iter().map(|(_, line)| line.as_str()).collect();
+        let code = code.join("\n");
+        let named = calls.iter().flat_map(|call| code.split(call).skip(1)).filter_map(first_text);
+        let fields = ["code: \"", "code = \""].into_iter().flat_map(|field| code.split(field).skip(1));
+        let fields = fields.filter_map(|rest| rest.split('"').next());
+        sent.extend(named.chain(fields).map(|text| (text.to_owned(), module.path.clone())));
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/media/fault.rs");
+    let text = fs::read_to_string(&path).unwrap();
+    let of_peer =
+        text.split("pub fn code(&self)").nth(1).and_then(|rest| rest.split("\n    }\n").next()).expect("code");
+    sent.extend(of_peer.split('"').skip(1).step_by(2).map(|text| (text.to_owned(), path.clone())));
+    sent
+}
+
+#[test]
+fn every_error_code_is_documented_and_every_documented_one_is_sent() {
+    let (documented, sent) = (documented_codes(), sent_codes());
+    assert!(documented.len() > 30 && sent.len() > 30, "codes were found: {documented:?}, {sent:?}");
+    for (code, path) in &sent {
+        let is_code = !code.is_empty() && code.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+        assert!(is_code, "{}: {code:?} stands where a code is expected", path.display());
+        assert!(documented.contains(code), "{}: `{code}` is not in the table of src/web/signal.rs", path.display());
+    }
+    for code in &documented {
+        assert!(sent.contains_key(code), "`{code}` is documented and never sent");
+    }
+    let page = ["app", "signaling"].map(|name| format!("www/{name}.js"));
+    for path in page {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&path)).unwrap();
+        for code in text.split("code === '").skip(1).filter_map(|rest| rest.split('\'').next()) {
+            assert!(documented.contains(code), "{path} waits for `{code}`");
+        }
     }
 }

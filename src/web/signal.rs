@@ -29,15 +29,6 @@
 //!
 //! Candidates are accepted and not needed: the server is ICE-lite and learns addresses from checks (RFC 8445).
 //!
-//! # Limits
-//!
-//! A client may send 10 messages a second and 100 at once, and 240 KiB of text a second and 576 KiB at once; each offer
-//! adds what its answer takes. A message is charged before it is read, whatever becomes of it. Chat messages have a
-//! limit of 10 a second and 20 at once, those that are empty or too long included; within it they leave the number of
-//! other messages alone. A message beyond a limit, or one that is malformed, is answered with an `error` and counts as a
-//! fault: ten are forgiven, and one more every 10 s; then the server closes with 1008 and the code of the last as the
-//! reason. A client that returns with `resume` goes on with the limits that it had left.
-//!
 //! # Server to client
 //!
 //! | event | example |
@@ -62,6 +53,64 @@
 //! | `error` | `{"event":"error","code":"chat-too-long","message":"A chat line may have 4096 bytes.","retry":true}`; `retry` says whether trying again makes sense; `id` and `source` name a track where the error is about one |
 //! | `closing` | `{"event":"closing","reason":"shutdown","retry_ms":4000}`: calls go on until the server closes; reconnect then |
 //! | `closing` | `{"event":"closing","reason":"shutdown","retry_ms":1000,"url":"https://b.example.org/aq_server/"}`: reconnect then, beside that page |
+//!
+//! # Limits
+//!
+//! A client may send 10 messages a second and 100 at once, and 240 KiB of text a second and 576 KiB at once; each offer
+//! adds what its answer takes. A message is charged before it is read, whatever becomes of it. Chat messages have a
+//! limit of 10 a second and 20 at once, those that are empty or too long included; within it they leave the number of
+//! other messages alone. A message beyond a limit, or one that is malformed, is answered with an `error` and counts as a
+//! fault: ten are forgiven, and one more every 10 s; then the server closes with 1008 and the code of the last as the
+//! reason. A client that returns with `resume` goes on with the limits that it had left.
+//!
+//! # Error codes
+//!
+//! Codes are stable. `error` means the event, after which the connection goes on. `1008` means the event and then the end
+//! of the connection, with this status and the code as its reason. `media` means the `reason` of that event, to clients
+//! that came with `renew=1`; to others the same code comes with 1008. A number below 600 is the HTTP status of a refused
+//! upgrade, and of `check`.
+//!
+//! | code | where | what happened, and what helps |
+//! | --- | --- | --- |
+//! | `bad-room` | 400 | the room's name has no visible character, or more than 128 |
+//! | `unauthorized` | 401 | the token does not let in, for whatever reason |
+//! | `origin` | 403 | the page's origin is neither that of this server nor allowed |
+//! | `locked` | 403 | the room is locked |
+//! | `removed` | 403, 1008 | a moderator has removed the participant |
+//! | `no-upgrade` | 426 | the proxy in front does not forward WebSocket upgrades; from `check` only |
+//! | `too-many-conns` | 429 | the network has as many connections as it may |
+//! | `too-many-faults` | 429 | too many calls from the network have failed; `Retry-After` says when it is over |
+//! | `closing` | 503 | the server is about to end |
+//! | `full` | 503 | the server is overloaded |
+//! | `room-full`, `server-full`, `server-busy` | 503 | as many participants, rooms or joining participants are there as may be |
+//! | `bad-message` | `error`, 1008 | the message could not be read; a fault, unless it was an empty chat message |
+//! | `unknown-event` | `error` | the event is not known, and was ignored |
+//! | `too-fast` | `error`, 1008 | too many messages, too many bytes of them, or too many frames; a fault |
+//! | `chat-too-fast` | `error`, 1008 | too many chat messages; a fault |
+//! | `chat-too-long` | `error` | the chat message has too many bytes |
+//! | `forbidden` | `error` | the token does not grant this |
+//! | `not-there` | `error` | the participant to be moderated has left |
+//! | `track-limit` | `error` | the participant sends on as many lines as one may, or has rejected too many of the kind |
+//! | `not-publishing` | `error` | there is no such track to give up |
+//! | `lines-rejected` | `error` | answers have rejected so many m-lines of a kind that no more are offered until the next transport; once for each kind |
+//! | `packet-too-large` | `error` | packets of the own track in `source` are larger than what can be forwarded, and are dropped; once |
+//! | `cannot-decode` | `error` | the track of `id` and `source` comes in a codec that the answer does not have |
+//! | `cannot-renew` | `error` | no fresh transport is possible: the client came without `renew=1`, or its network has too many participants without media; a new connection helps |
+//! | `replaced` | 1008 | another connection came with the `resume` secret |
+//! | `bad-answer` | 1008 | the answer does not fit the offer |
+//! | `unsupported-answer` | 1008 | the answer is valid, and wants what this server does not have; `message` says what |
+//! | `unexpected-answer` | 1008 | an answer came while no offer was out |
+//! | `negotiation-timeout` | 1008 | no answer came within 20 s |
+//! | `media-timeout` | `media`, 1008 | ICE or DTLS did not come up in time, or ICE consent was lost |
+//! | `media-closed` | `media`, 1008 | the client closed DTLS |
+//! | `used-up` | `media`, 1008 | the transport has used up its SSRCs: 10,000 that the server sends, or 2,048 that the client sends |
+//! | `no-srtp` | 1008 | DTLS agreed on no SRTP profile |
+//! | `dtls-failed` | 1008 | DTLS failed, or its certificate is not that of the answer |
+//! | `unsupported-certificate` | 1008 | the client's DTLS certificate has a kind of key that the server cannot check |
+//! | `internal` | 1008 | the WebRTC engine failed |
+//!
+//! Other ends have a status of their own: 1000 after `leave`, 1001 when the server ends, and 1002, 1003, 1007 or 1009 for
+//! what RFC 6455 does not allow, binary messages, bad UTF-8, and messages that are too long.
 
 use serde::{Deserialize, Serialize};
 
