@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
+use rustc_hash::FxHashSet;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::format::PayloadParams;
 use str0m::ice::StunMessage;
@@ -47,8 +48,18 @@ use crate::media::wallclock::{Report, SenderClock};
 use crate::media::{answer, codec, dtls, history, opening};
 use crate::track::Source;
 
-/// SSRCs that one peer may send, repair streams not counted. More are dropped.
+/// SSRCs of one peer that are told apart at once, repair streams not counted. Above that the stream makes room that has
+/// been silent for longest of those that are over: another SSRC has taken its place, or its m-line is no longer sent on.
+/// A peer has m-lines and layers for 24, so that there is always one.
 const MAX_SSRCS: usize = 32;
+
+/// SSRCs that one transport may send in its life, repair streams included. str0m forgets none of them, so that it takes
+/// no packet twice. More let a client take that much more memory; fewer end the transports of clients that change theirs
+/// now and then too often.
+const MAX_HEARD_SSRCS: usize = 2_048;
+
+/// What str0m keeps for each of these, in a map that doubles, and this module.
+const HEARD_SSRC_BYTES: usize = 2 * (64 + 8);
 
 /// Extended sequence numbers: an SRTP packet's index has 48 bits (RFC 3711 section 3.3.1). What falls behind number 0 is
 /// almost 2^64 to str0m, and would be forwarded under numbers that were used before.
@@ -102,6 +113,10 @@ pub struct Peer {
     incoming: Vec<Stream>,
     /// H.264 parameter sets that the latest answer has for each m-line.
     parameter_sets: Vec<(Mid, Vec<Vec<u8>>)>,
+    /// SSRCs of all authentic packets.
+    heard: FxHashSet<u32>,
+    /// The last of them: packets come in runs.
+    last_heard: Option<u32>,
     /// It can send simulcast layers.
     simulcast: bool,
     /// Camera lines that it sends without layers; that stays so, since simulcast can't be added to them later.
@@ -153,6 +168,8 @@ struct Stream {
     layer: u8,
     /// It is one of several.
     has_rid: bool,
+    /// When the last packet came.
+    last_at: Instant,
     report: Option<Report>,
     highest_seq_no: Option<u64>,
     structure: Structure,
@@ -192,7 +209,8 @@ impl Peer {
         let engine = ENGINE_BYTES + lines * (ENGINE_LINE_BYTES + size_of::<Offered>());
         let sent = MAX_SENDING_LINES * answer::PARAMETER_SETS_BYTES;
         let incoming = MAX_SSRCS * (2 * size_of::<Stream>() + Configuration::max_bytes(history::AGE));
-        engine + Arrivals::MAX_BYTES + sent + incoming + Sending::max_bytes(tracks + MAX_DEAD_LINES)
+        let heard = MAX_HEARD_SSRCS * HEARD_SSRC_BYTES;
+        engine + Arrivals::MAX_BYTES + sent + incoming + heard + Sending::max_bytes(tracks + MAX_DEAD_LINES)
     }
 
     /// A peer that has not offered anything yet.
@@ -213,6 +231,8 @@ impl Peer {
             sending: Sending::default(),
             incoming: Vec::new(),
             parameter_sets: Vec::new(),
+            heard: FxHashSet::default(),
+            last_heard: None,
             simulcast,
             single: Vec::new(),
             clock: SenderClock::default(),
@@ -381,7 +401,7 @@ impl Peer {
             return Ok(None);
         };
         let input = Input::Receive(now, receive);
-        let (mut validated, mut number) = (None, None);
+        let (mut validated, mut number, mut ssrc) = (None, None, None);
         if is_stun(contents) {
             // The address that media goes to has its own allowance: nobody can use it up but who is there.
             let is_way = self.sending.egress.as_ref().is_some_and(|egress| egress.route.remote == route.remote);
@@ -410,20 +430,29 @@ impl Peer {
                 return Ok(None);
             }
             let (elements, apart) = Elements::read_apart(contents, MEDIA_IDS, TRANSPORT_CC_ID);
-            number = apart.and_then(|value| {
-                let ssrc = contents.get(8..12)?;
-                Some((u32::from_be_bytes(ssrc.try_into().ok()?), u16::from_be_bytes(value.try_into().ok()?)))
-            });
+            ssrc = contents.first_chunk().map(|&[.., a, b, c, d]: &[u8; 12]| u32::from_be_bytes([a, b, c, d]));
+            number = apart.and_then(|value| Some(u16::from_be_bytes(value.try_into().ok()?)));
             self.arrived = (Some(route), elements);
             opening::take_opened();
         }
         self.is_fed = true;
         self.rtc.handle_input(input).map_err(PeerError::of_engine)?;
         self.collect_keys();
-        if let Some((ssrc, number)) = number.filter(|_| opening::take_opened()) {
-            self.arrivals.handle_packet(now, ssrc, number);
+        if let Some(ssrc) = ssrc.filter(|_| opening::take_opened()) {
+            if let Some(number) = number {
+                self.arrivals.handle_packet(now, ssrc, number);
+            }
+            self.note_heard(ssrc)?;
         }
         Ok(validated)
+    }
+
+    /// Notes the SSRC of an authentic packet.
+    fn note_heard(&mut self, ssrc: u32) -> Result<(), PeerError> {
+        if self.last_heard.replace(ssrc) == Some(ssrc) || !self.heard.insert(ssrc) {
+            return Ok(());
+        }
+        if self.heard.len() > MAX_HEARD_SSRCS { Err(PeerError::UsedUp) } else { Ok(()) }
     }
 
     /// Whether a drain may bring something after a datagram. What was only feedback to the server, or was dropped,
@@ -740,7 +769,7 @@ impl Peer {
         // One that is nothing but padding goes through as well: dropped, it would be a loss to everybody.
         let seq_no = *packet.seq_no;
         if packet.payload.len() + elements.len() > MAX_PAYLOAD {
-            let mid = self.stream(packet.header.ssrc).map(|stream| stream.mid);
+            let mid = self.stream(now, packet.header.ssrc).map(|stream| stream.mid);
             self.oversized = (self.oversized.0 + 1, mid.or(self.oversized.1));
             return None;
         }
@@ -756,7 +785,8 @@ impl Peer {
             true => None,
             false => Some(codec::red::primary(&packet.payload)?),
         };
-        let stream = self.stream(ssrc)?;
+        let stream = self.stream(now, ssrc)?;
+        stream.last_at = now;
         let dependency = elements.find(DEPENDENCY_ID);
         let (marker, timestamp) = (packet.header.marker, packet.header.timestamp);
         let most = MAX_PAYLOAD - elements.len();
@@ -802,25 +832,41 @@ impl Peer {
         })
     }
 
-    fn stream(&mut self, ssrc: Ssrc) -> Option<&mut Stream> {
+    /// The stream that has been silent for longest of those that are over where one more begins at `new`.
+    fn oldest_over(&self, new: (Mid, u8)) -> Option<usize> {
+        let streams = &self.incoming;
+        let is_over = |(index, stream): &(usize, &Stream)| {
+            let place = (stream.mid, stream.layer);
+            let is_followed = place == new || streams[index + 1..].iter().any(|next| (next.mid, next.layer) == place);
+            let mut publications = self.negotiation.publications();
+            is_followed || !publications.any(|(mid, ..)| mid == stream.mid)
+        };
+        let over = streams.iter().enumerate().filter(is_over);
+        over.min_by_key(|(_, stream)| stream.last_at).map(|(index, _)| index)
+    }
+
+    fn stream(&mut self, now: Instant, ssrc: Ssrc) -> Option<&mut Stream> {
         if let Some(index) = self.incoming.iter().position(|stream| stream.ssrc == ssrc) {
             return Some(&mut self.incoming[index]);
         }
-        if self.incoming.len() >= MAX_SSRCS {
-            return None;
-        }
         let mut direct = self.rtc.direct_api();
         let stream = direct.stream_rx(&ssrc)?;
+        let (mid, has_rid) = (stream.mid(), stream.rid().is_some());
+        let layer = stream.rid().and_then(|rid| RIDS.iter().position(|name| *name == &*rid)).unwrap_or_default() as u8;
         let mut configuration = Configuration::default();
-        let signaled = self.parameter_sets.iter().find(|(mid, _)| *mid == stream.mid());
+        let signaled = self.parameter_sets.iter().find(|(of, _)| *of == mid);
         configuration.sets.seed(signaled.into_iter().flat_map(|(_, sets)| sets).map(Vec::as_slice));
-        let has_rid = stream.rid().is_some();
-        let layer = stream.rid().and_then(|rid| RIDS.iter().position(|name| *name == &*rid)).unwrap_or_default();
+        if self.incoming.len() >= MAX_SSRCS {
+            let over = self.oldest_over((mid, layer))?;
+            let Stream { ssrc, .. } = self.incoming.remove(over);
+            self.rtc.direct_api().remove_stream_rx(ssrc);
+        }
         self.incoming.push(Stream {
             ssrc,
-            mid: stream.mid(),
-            layer: layer as u8,
+            mid,
+            layer,
             has_rid,
+            last_at: now,
             report: None,
             highest_seq_no: None,
             structure: Structure::default(),

@@ -310,6 +310,26 @@ impl Browser {
         self.publications.values().filter(move |publication| flows && publication.mid.is_some())
     }
 
+    /// Goes on with other SSRCs on all layers of a source, as after a restart of its encoder.
+    pub fn change_ssrcs(&mut self, source: Source) {
+        let (Some(rtc), Some(publication)) = (&mut self.rtc, self.publications.get_mut(&source)) else {
+            panic!("{} sends {source:?}", self.name);
+        };
+        let mid = publication.mid.expect("it is taken");
+        let mut direct = rtc.direct_api();
+        for layer in &mut publication.layers {
+            let before = direct.stream_tx_by_mid(mid, layer.rid).expect("a line that sends has a stream");
+            let (ssrc, has_repair) = (before.ssrc(), before.rtx().is_some());
+            direct.remove_stream_tx(ssrc);
+            let (ssrc, repair) = (direct.new_ssrc(), direct.new_ssrc());
+            direct.declare_stream_tx(ssrc, has_repair.then_some(repair), mid, layer.rid);
+            layer.restart();
+            layer.want_keyframe = true;
+            layer.seq_no %= 1 << 15;
+        }
+        self.cached.remove(&mid);
+    }
+
     /// Sends one packet of the camera that is larger than any browser makes.
     pub fn send_oversized(&mut self, now: Instant, bytes: usize) {
         let (Some(rtc), Some(publication)) = (&mut self.rtc, self.publications.get_mut(&Source::Camera)) else {
@@ -449,7 +469,8 @@ impl Browser {
         let interval = if is_audio { self.rate.audio } else { self.rate.video };
         let stream = self.streams.entry(ssrc).or_default();
         let before = stream.carries();
-        stream.handle_packet(&packet, stamp, ids, interval, self.habits.switch_drift);
+        let switches = (self.habits.switch_drift, self.habits.expects_new_ssrcs);
+        stream.handle_packet(&packet, stamp, ids, interval, switches);
         if let Some(before) = before.filter(|before| Some(*before) != stream.carries()) {
             self.watched.get_mut(&before).expect("it came").cut(now);
         }

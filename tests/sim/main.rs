@@ -38,6 +38,7 @@ mod token;
 mod trace;
 mod websocket;
 
+mod budgets;
 mod capacity;
 mod chat;
 mod drop;

@@ -66,7 +66,7 @@ impl Stream {
         stamp: Stamp,
         ids: PictureIds,
         interval: Duration,
-        switch_drift: u32,
+        (switch_drift, expects_new_ssrcs): (u32, bool),
     ) {
         let seq_no = *packet.seq_no;
         if self.packets == 0 {
@@ -93,7 +93,7 @@ impl Stream {
                 // The simulated publisher's clock stands still while it sends nothing, and the line's goes on: by how much
                 // is known within a second until the next report.
                 let is_later = drift > -(PAUSE_DRIFT as i32);
-                (self.layer != stamp.layer || is_missing) && is_near || others && is_later
+                (self.layer != stamp.layer || is_missing || expects_new_ssrcs) && is_near || others && is_later
             });
             assert!(is_switch, "the timestamp of {stamp:?} does not advance as it was sent: {base}, {bases:?}");
             bases.push((stamp.layer, base));

@@ -7,6 +7,8 @@ pub struct Line {
     /// `audio` or `video`.
     pub kind: String,
     pub direction: &'static str,
+    /// Port 0: an answer rejected it for good.
+    pub is_rejected: bool,
     /// In the order of their appearance: for video the stream, then its repair.
     pub ssrcs: Vec<u32>,
     pub stream_id: Option<String>,
@@ -36,6 +38,27 @@ pub fn edit(sdp: &str, mut change: impl FnMut(&Line, &str) -> Option<String>) ->
 pub fn with_direction(section: &str, direction: &str) -> String {
     let old = direction_of(section);
     section.replace(&format!("a={old}\r\n"), &format!("a={direction}\r\n"))
+}
+
+/// Rejects m-lines: port 0 (RFC 8829 section 5.3.1), and outside of the BUNDLE group, where that would mean nothing.
+pub fn with_rejected(sdp: &str, is_rejected: impl Fn(&Line) -> bool) -> String {
+    let mut mids = Vec::new();
+    let sdp = edit(sdp, |line, section| {
+        if !is_rejected(line) {
+            return Some(section.to_owned());
+        }
+        mids.push(line.mid.clone());
+        let mut fields = section.splitn(3, ' ');
+        let (kind, _, rest) = (fields.next()?, fields.next()?, fields.next()?);
+        Some(format!("{kind} 0 {rest}"))
+    });
+    let lines = sdp.lines().map(|line| match line.starts_with("a=group:BUNDLE") {
+        true => {
+            line.split(' ').filter(|mid| !mids.iter().any(|rejected| rejected == mid)).collect::<Vec<_>>().join(" ")
+        }
+        false => line.to_owned(),
+    });
+    lines.map(|line| line + "\r\n").collect()
 }
 
 /// The values of an attribute, wherever it stands.
@@ -76,6 +99,7 @@ fn parse_line(section: &str) -> Line {
         mid: values(section, "mid").first().expect("every m-line has a mid").to_string(),
         kind: section[2..].split(' ').next().expect("a kind").to_owned(),
         direction: direction_of(section),
+        is_rejected: section.split(' ').nth(1) == Some("0"),
         ssrcs,
         stream_id: msid.first().and_then(|msid| msid.split(' ').next()).map(str::to_owned),
         rids: asked.split(';').filter(|rid| !rid.is_empty()).map(str::to_owned).collect(),

@@ -316,6 +316,7 @@ impl Sim {
             proxy: self.proxy,
             has_stats: false,
             switch_drift: self.switch_drift,
+            expects_new_ssrcs: false,
             query: String::new(),
         }
     }

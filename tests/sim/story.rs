@@ -131,6 +131,11 @@ impl Sim {
         self.collect(tag);
     }
 
+    /// Goes on with other SSRCs on all that a participant sends of a source.
+    pub fn change_ssrcs(&mut self, name: &str, source: Source) {
+        self.browser_mut(name).change_ssrcs(source);
+    }
+
     pub fn send_oversized(&mut self, name: &str, bytes: usize) {
         let (tag, now) = (self.tag(name), self.now);
         self.browsers[tag].send_oversized(now, bytes);

@@ -1,0 +1,82 @@
+//! Budgets of a participant's stay: what normal life uses up is given back, and where one ends the participant is told.
+
+use crate::answering::{Answering, Habits};
+use crate::media::{Camera, Microphone, Rate, Screen};
+use crate::sim::{Sim, World};
+use crate::story::{millis, secs};
+
+/// SSRCs that a transport may send in its life.
+const MOST_SSRCS: u32 = 2_048;
+
+/// Sends nothing, and receives from those who change their SSRCs.
+fn expecting_new_ssrcs(habits: &mut Habits) {
+    habits.sources.clear();
+    habits.expects_new_ssrcs = true;
+}
+
+fn lean(seed: u64) -> Sim {
+    Sim::with(World { rate: Rate::LEAN, ..World::new(seed) })
+}
+
+#[test]
+fn who_changes_ssrcs_now_and_then_is_seen_and_heard_for_ever() {
+    let mut sim = lean(820);
+    sim.join_with_layers("ann");
+    sim.join_as("bob", expecting_new_ssrcs);
+    sim.run(secs(3));
+    for change in 0..50 {
+        for source in [Camera, Microphone] {
+            sim.change_ssrcs("ann", source);
+        }
+        sim.run(millis(900));
+        assert!(sim.sees("bob", "ann") && sim.hears("bob", "ann"), "after {change} changes");
+    }
+    assert!(sim.browser("ann").page.errors.is_empty() && sim.browser("ann").page.media.is_empty());
+}
+
+#[test]
+fn the_end_of_ssrcs_is_told_and_a_fresh_transport_gives_them_back() {
+    let mut sim = lean(821);
+    sim.join_with_layers("ann");
+    sim.join_as("bob", expecting_new_ssrcs);
+    sim.run(secs(3));
+    let mut changes = 0;
+    while sim.browser("ann").page.media.is_empty() {
+        changes += 1;
+        assert!(changes < MOST_SSRCS, "{changes} changes");
+        sim.change_ssrcs("ann", Camera);
+        sim.run(millis(40));
+    }
+    assert!(changes > MOST_SSRCS / 8, "{changes} changes");
+    let lost = &sim.browser("ann").page.media[0].1;
+    assert_eq!((lost["state"].as_str(), lost["reason"].as_str()), (Some("lost"), Some("used-up")));
+    sim.run(secs(3));
+    assert_eq!(sim.browser("ann").renewals, 1);
+    for source in [Camera, Microphone] {
+        sim.change_ssrcs("ann", source);
+    }
+    sim.run(secs(1));
+    assert!(sim.sees("bob", "ann") && sim.hears("bob", "ann"));
+    assert!(sim.browser("bob").page.left.is_empty());
+}
+
+#[test]
+fn who_rejects_all_lines_of_a_kind_is_told_once_when_there_are_no_more() {
+    let mut sim = lean(822);
+    sim.join("ann");
+    sim.join_answering("bob", Answering::Rejecting);
+    sim.run(secs(3));
+    assert!(sim.hears("bob", "ann") && !sim.sees("bob", "ann"));
+    for _ in 0..20 {
+        sim.publish("ann", Screen);
+        sim.run(millis(300));
+        sim.unpublish("ann", Screen);
+        sim.run(millis(300));
+    }
+    let errors = &sim.browser("bob").page.errors;
+    let told: Vec<_> = errors.iter().map(|(_, error)| (error["code"].as_str(), error["retry"].as_bool())).collect();
+    assert_eq!(told, [(Some("lines-rejected"), Some(false))]);
+    let rejected = sim.browser("bob").lines.iter().filter(|line| line.kind == "video").count();
+    assert!((16..=20).contains(&rejected), "{rejected} m-lines of video");
+    assert!(sim.hears("bob", "ann") && sim.hears("ann", "bob"));
+}
