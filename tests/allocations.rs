@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use aq_server::config::{Config, Limits};
+use aq_server::datagrams::Datagrams;
 use aq_server::server::bounds::Bounds;
 use world::{AT_WORK, FRAME_PACKETS, GIVING, IDLE, TAKING, World};
 
@@ -130,6 +131,44 @@ fn a_participant_takes_no_more_than_the_bounds_say() {
     // Who sends one picture of 1 Mbit/s to eight others is far from the worst that one can do, but not out of sight.
     assert!(sending < bounds.participant, "{sending} bytes, and {bounds:?}");
     assert!(bounds.participant < 40 * sending, "{sending} bytes, and {bounds:?}");
+}
+
+/// Anybody who knows where a participant is can send in its name; what is not authentic is not kept.
+#[test]
+fn forged_packets_take_no_memory() {
+    const FORGED: u32 = 5_000;
+    let _alone = ALONE.lock();
+    let mut world = World::new();
+    let publisher = world.join("r", true, false, false);
+    let watcher = world.join("r", false, true, false);
+    world.run(Duration::from_secs(2));
+    let frame = |world: &mut World, key| {
+        world.now += Duration::from_millis(33);
+        let batch = world.frame(publisher, key);
+        world.serve(&batch);
+        world.deliver();
+        batch
+    };
+    frame(&mut world, true);
+    let batch = frame(&mut world, false);
+    let (route, packet) = batch.iter().next().expect("a frame has packets");
+    let before = LIVE_BYTES.load(Ordering::Relaxed);
+    for ssrc in 0..FORGED {
+        let mut forged = packet.to_vec();
+        forged[8..12].copy_from_slice(&ssrc.to_be_bytes());
+        let mut datagrams = Datagrams::default();
+        datagrams.push(route, &forged);
+        // No more than one may send.
+        world.now += Duration::from_micros(600);
+        world.serve(&datagrams);
+    }
+    let taken = LIVE_BYTES.load(Ordering::Relaxed) - before;
+    assert!(taken < 100_000, "{taken} bytes for {FORGED} forged packets");
+    world.deliver();
+    let arrived = world.clients[watcher].arrived;
+    frame(&mut world, true);
+    frame(&mut world, false);
+    assert_eq!(world.clients[watcher].arrived - arrived, 2 * FRAME_PACKETS as u64, "the publisher's go on");
 }
 
 #[test]

@@ -27,7 +27,8 @@ pub enum PeerError {
     NoSrtp,
     /// The client has no DTLS certificate with a supported key: dimpl's words.
     UnsupportedCertificate(String),
-    /// So many streams were sent to it that their names are used up.
+    /// So many streams were sent to it, or by it, that their names are used up; or so many addresses of the server have
+    /// changed.
     UsedUp,
     /// str0m gave up.
     Engine(RtcError),
@@ -207,7 +208,7 @@ impl std::fmt::Display for PeerError {
             Self::Closed => f.write_str("it closed DTLS"),
             Self::NoSrtp => f.write_str("DTLS agreed on no SRTP profile"),
             Self::UnsupportedCertificate(why) => write!(f, "the key of its DTLS certificate is not supported: {why}"),
-            Self::UsedUp => f.write_str("too many SSRCs were sent to it"),
+            Self::UsedUp => f.write_str("it has had too many SSRCs or addresses"),
             Self::MediaTimeout(what) => write!(f, "media could not be connected: {what}"),
             Self::Engine(error) => write!(f, "the WebRTC engine failed: {error}"),
             Self::Bug(why) => write!(f, "a bug: {}", why.escape_debug()),

@@ -250,7 +250,8 @@ impl Peer {
             is_fed: false,
             next_timeout: None,
         };
-        peer.add_candidates(profile);
+        // More than it may have are left out.
+        let _ = peer.add_candidates(profile);
         peer
     }
 
@@ -259,19 +260,26 @@ impl Peer {
     ///
     /// Addresses that are gone stay: a cable that is plugged in again brings them back, and taking one out of ICE would
     /// break a call that only waits for that. The client finds out by itself which pairs work.
-    pub fn add_candidates(&mut self, profile: &Profile) -> Vec<(String, Mid)> {
+    ///
+    /// # Errors
+    /// It has had too many addresses to learn another one: the peer has to end, and a fresh one knows the present ones.
+    pub fn add_candidates(&mut self, profile: &Profile) -> Result<Vec<(String, Mid)>, PeerError> {
         let mid = self.negotiation.lines().iter().filter(|line| !line.is_dead()).find_map(|line| line.mid);
         let mut added = Vec::new();
         for candidate in profile.candidates() {
-            if self.candidates.len() >= MAX_CANDIDATES || self.candidates.contains(&candidate.addr()) {
+            if self.candidates.contains(&candidate.addr()) {
                 continue;
+            }
+            if self.candidates.len() >= MAX_CANDIDATES {
+                // All at once are as many for a fresh one.
+                return if profile.candidates().len() < MAX_CANDIDATES { Err(PeerError::UsedUp) } else { Ok(added) };
             }
             self.candidates.push(candidate.addr());
             if let (Some(candidate), Some(mid)) = (self.rtc.add_local_candidate(candidate.clone()), mid) {
                 added.push((candidate.to_sdp_string(), mid));
             }
         }
-        added
+        Ok(added)
     }
 
     /// Builds the offer that carries what has changed, as SDP; `None` if nothing has.
@@ -401,7 +409,7 @@ impl Peer {
             return Ok(None);
         };
         let input = Input::Receive(now, receive);
-        let (mut validated, mut number, mut ssrc) = (None, None, None);
+        let (mut validated, mut number) = (None, None);
         if is_stun(contents) {
             // The address that media goes to has its own allowance: nobody can use it up but who is there.
             let is_way = self.sending.egress.as_ref().is_some_and(|egress| egress.route.remote == route.remote);
@@ -426,32 +434,40 @@ impl Peer {
                 return Ok(None);
             }
         } else {
-            if is_media(contents) && !self.allowance.take_packet(now, contents.len()) {
-                return Ok(None);
+            if is_media(contents) {
+                if !self.allowance.take_packet(now, contents.len()) {
+                    return Ok(None);
+                }
+                // str0m gives each SSRC a stream before it opens a packet, and another one's stream to whoever forges it.
+                let ssrc = contents.first_chunk().map(|&[.., a, b, c, d]: &[u8; 12]| u32::from_be_bytes([a, b, c, d]));
+                let is_heard = |ssrc| self.last_heard == Some(ssrc) || self.heard.contains(&ssrc);
+                match ssrc {
+                    Some(ssrc) if is_heard(ssrc) => self.last_heard = Some(ssrc),
+                    Some(ssrc) if self.sending.is_authentic_first(contents) => self.note_heard(ssrc)?,
+                    _ => return Ok(None),
+                }
             }
             let (elements, apart) = Elements::read_apart(contents, MEDIA_IDS, TRANSPORT_CC_ID);
-            ssrc = contents.first_chunk().map(|&[.., a, b, c, d]: &[u8; 12]| u32::from_be_bytes([a, b, c, d]));
-            number = apart.and_then(|value| Some(u16::from_be_bytes(value.try_into().ok()?)));
+            number = apart.and_then(|value| {
+                let ssrc = contents.get(8..12)?;
+                Some((u32::from_be_bytes(ssrc.try_into().ok()?), u16::from_be_bytes(value.try_into().ok()?)))
+            });
             self.arrived = (Some(route), elements);
             opening::take_opened();
         }
         self.is_fed = true;
         self.rtc.handle_input(input).map_err(PeerError::of_engine)?;
         self.collect_keys();
-        if let Some(ssrc) = ssrc.filter(|_| opening::take_opened()) {
-            if let Some(number) = number {
-                self.arrivals.handle_packet(now, ssrc, number);
-            }
-            self.note_heard(ssrc)?;
+        if let Some((ssrc, number)) = number.filter(|_| opening::take_opened()) {
+            self.arrivals.handle_packet(now, ssrc, number);
         }
         Ok(validated)
     }
 
-    /// Notes the SSRC of an authentic packet.
+    /// Notes a new SSRC, of an authentic packet.
     fn note_heard(&mut self, ssrc: u32) -> Result<(), PeerError> {
-        if self.last_heard.replace(ssrc) == Some(ssrc) || !self.heard.insert(ssrc) {
-            return Ok(());
-        }
+        self.last_heard = Some(ssrc);
+        self.heard.insert(ssrc);
         if self.heard.len() > MAX_HEARD_SSRCS { Err(PeerError::UsedUp) } else { Ok(()) }
     }
 

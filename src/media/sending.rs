@@ -366,6 +366,11 @@ impl Sending {
         }
     }
 
+    /// Whether a packet of the peer is authentic as the first of its SSRC; none is before the keys are there.
+    pub fn is_authentic_first(&self, packet: &[u8]) -> bool {
+        self.egress.as_ref().is_some_and(|egress| egress.srtp.is_authentic_first(packet))
+    }
+
     /// Sends a packet again that the peer has not got; false if its share of repair is used up.
     pub fn resend(
         &mut self,

@@ -27,8 +27,9 @@ const RTCP_CLEAR: usize = 8;
 /// str0m counts its own RTCP packets from 0: even if both had drawn the same SSRC, no index would be used twice.
 const FIRST_RTCP_INDEX: u32 = 1 << 30;
 
-/// Senders of RTCP of one peer that are told apart; a browser has one or two.
-const MAX_REMOTE_SENDERS: usize = 8;
+/// Senders of RTCP of one peer whose replays are noticed; above that the one is forgotten that came first. Chromium has one
+/// for each source, Firefox one for each m-line.
+const MAX_REMOTE_SENDERS: usize = 128;
 
 /// Sequence numbers below the highest of an SSRC that may still be sealed. str0m drops packets of a publisher that are
 /// 100 behind (`MAX_MISORDER`), and rewriting never moves them further apart.
@@ -72,6 +73,7 @@ pub struct Srtp {
     rtcp: Cipher,
     /// Number of the next SRTCP packet of ours.
     rtcp_index: u32,
+    remote_rtp: Cipher,
     remote_rtcp: Cipher,
     /// The highest index of each sender of the peer.
     remote_indices: Vec<([u8; 4], u32)>,
@@ -134,6 +136,7 @@ impl Srtp {
             last: 0,
             rtcp: cipher(master(exported.is_client), &RTCP_LABELS),
             rtcp_index: FIRST_RTCP_INDEX,
+            remote_rtp: cipher(master(!exported.is_client), &RTP_LABELS),
             remote_rtcp: cipher(master(!exported.is_client), &RTCP_LABELS),
             remote_indices: Vec::new(),
         })
@@ -220,6 +223,32 @@ impl Srtp {
                 buffer.extend_from_slice(&tag.as_ref()[..HMAC_TAG]);
             }
         }
+    }
+
+    /// Whether an SRTP packet of the peer is authentic as the first of its SSRC, with rollover counter 0. Costs as much as
+    /// to open it, and an allocation.
+    pub fn is_authentic_first(&self, packet: &[u8]) -> bool {
+        self.try_open_first(packet).is_some()
+    }
+
+    fn try_open_first(&self, packet: &[u8]) -> Option<()> {
+        let header = header_len(packet)?;
+        let (head, ssrc) = (packet.get(..header)?, ssrc_at(packet, 8));
+        match &self.remote_rtp {
+            Cipher::Gcm { key, salt } => {
+                let nonce = gcm_nonce(salt, ssrc, [0, 0, 0, 0, packet[2], packet[3]]);
+                key.open_in_place(nonce, Aad::from(head), &mut packet[header..].to_vec()).ok()?;
+            }
+            Cipher::CmSha1(keys) => {
+                let (signed, tag) = packet.split_last_chunk::<HMAC_TAG>()?;
+                let mut context = hmac::Context::with_key(&keys.auth);
+                context.update(signed);
+                context.update(&[0; 4]);
+                let expected = context.sign();
+                aws_lc_rs::constant_time::verify_slices_are_equal(&expected.as_ref()[..HMAC_TAG], tag).ok()?;
+            }
+        }
+        Some(())
     }
 
     /// Opens an SRTCP packet of the peer into `plain`; `None` if it is not authentic, or not newer than what came
@@ -332,6 +361,17 @@ impl Cipher {
             Self::Gcm { key, salt: session_salt.try_into().expect("12 bytes") }
         }
     }
+}
+
+/// Length of an RTP header with sources and extensions (RFC 3550 section 5.1); the packet may be shorter.
+fn header_len(packet: &[u8]) -> Option<usize> {
+    let first = packet.first()?;
+    let fixed = 12 + 4 * usize::from(first & 0x0f);
+    if first & 0x10 == 0 {
+        return Some(fixed);
+    }
+    let words = packet.get(fixed + 2..fixed + 4)?;
+    Some(fixed + 4 + 4 * usize::from(u16::from_be_bytes([words[0], words[1]])))
 }
 
 fn ssrc_at(packet: &[u8], at: usize) -> [u8; 4] {
@@ -462,6 +502,54 @@ mod tests {
             assert_eq!(ours.rtcp_index, FIRST_RTCP_INDEX + 4, "each has its own number");
         }
     }
+
+    /// Firefox has a sender for each m-line: with 40 of them none may push out another.
+    #[test]
+    fn replays_of_each_of_many_senders_are_noticed() {
+        let (mut ours, mut theirs) = pair(SrtpProfile::AEAD_AES_128_GCM);
+        let sealed = [0_u32; 40].iter().enumerate().map(|(sender, _)| {
+            let mut packet = vec![0x80, 201, 0, 1];
+            packet.extend((sender as u32).to_be_bytes());
+            ours.seal_rtcp(&mut packet, 0);
+            packet
+        });
+        let (sealed, mut plain) = (sealed.collect::<Vec<_>>(), Vec::new());
+        assert!(sealed.iter().all(|packet| theirs.open_rtcp(packet, &mut plain).is_some()));
+        assert!(sealed.iter().all(|packet| theirs.open_rtcp(packet, &mut plain).is_none()), "replays");
+    }
+
+    #[test]
+    fn the_first_packet_of_an_ssrc_is_known_to_be_authentic() {
+        for profile in PROFILES {
+            let (mut ours, theirs) = pair(profile);
+            for (head, length) in [(&[0x80][..], 12), (&[0x82], 20), (&[0x90], 12 + 4 + 8)] {
+                let mut packet = vec![0; length];
+                packet[..head.len()].copy_from_slice(head);
+                packet[8..12].copy_from_slice(&[1, 2, 3, length as u8]);
+                if head[0] & 0x10 != 0 {
+                    packet[12..16].copy_from_slice(&[0xbe, 0xde, 0, 2]);
+                }
+                let mut of = |seq_no: u64, body: usize| {
+                    let mut packet = packet.clone();
+                    packet[2..4].copy_from_slice(&(seq_no as u16).to_be_bytes());
+                    packet.extend((0..body).map(|byte| byte as u8));
+                    assert!(ours.seal_rtp(&mut packet, 0, length, seq_no));
+                    packet
+                };
+                for sealed in [of(7, 100), of(65_535, 0)] {
+                    assert!(theirs.is_authentic_first(&sealed), "{profile:?} {length}");
+                    for at in 0..sealed.len() {
+                        let mut changed = sealed.clone();
+                        changed[at] ^= 1;
+                        assert!(!theirs.is_authentic_first(&changed), "{profile:?} {length} {at}");
+                        assert!(!theirs.is_authentic_first(&sealed[..at]), "{profile:?} {length} {at}");
+                    }
+                }
+                assert!(!theirs.is_authentic_first(&of(65_536, 10)), "its rollover counter is 1");
+            }
+        }
+    }
+
     #[test]
     fn a_number_is_sealed_once_and_one_that_may_have_been_is_not() {
         use Freshness::{Fresh, Sealed, Unknown};

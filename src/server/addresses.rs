@@ -34,7 +34,11 @@ impl Server {
         let Some(member) = self.slots.get_mut(id.slot as usize).and_then(|slot| slot.member.as_deref_mut()) else {
             return;
         };
-        for (candidate, mid) in member.peer.add_candidates(&self.profile) {
+        let added = match member.peer.add_candidates(&self.profile) {
+            Ok(added) => added,
+            Err(error) => return self.failed.push_back((id, error)),
+        };
+        for (candidate, mid) in added {
             self.send(id, &ServerMessage::candidate(&candidate, &mid));
         }
         self.mark_dirty(id);

@@ -103,7 +103,7 @@
 //! | `negotiation-timeout` | 1008 | no answer came within 20 s |
 //! | `media-timeout` | `media`, 1008 | ICE or DTLS did not come up in time, or ICE consent was lost |
 //! | `media-closed` | `media`, 1008 | the client closed DTLS |
-//! | `used-up` | `media`, 1008 | the transport has used up its SSRCs: 10,000 that the server sends, or 2,048 that the client sends |
+//! | `used-up` | `media`, 1008 | the transport has used up its SSRCs: 10,000 that the server sends, or 2,048 that the client sends; or it has learnt 256 addresses of the server |
 //! | `no-srtp` | 1008 | DTLS agreed on no SRTP profile |
 //! | `dtls-failed` | 1008 | DTLS failed, or its certificate is not that of the answer |
 //! | `unsupported-certificate` | 1008 | the client's DTLS certificate has a kind of key that the server cannot check |

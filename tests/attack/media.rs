@@ -136,7 +136,7 @@ pub fn endless_streams(target: &Target) -> Tally {
         mallory.turn();
         trent.turn();
     }
-    // Its pictures have an SSRC too many by now; its sound has not.
+    // Whatever has become of its pictures, its sound has its SSRC.
     let before = trent.received(Kind::Audio).len();
     run_until(&mut [&mut mallory, &mut trent], "sound", |clients| clients[1].received(Kind::Audio).len() > before + 10);
     assert_eq!((&mallory.closed, &trent.closed), (&None, &None));

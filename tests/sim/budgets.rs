@@ -2,7 +2,7 @@
 
 use crate::answering::{Answering, Habits};
 use crate::media::{Camera, Microphone, Rate, Screen};
-use crate::sim::{Sim, World};
+use crate::sim::{Sim, World, addr};
 use crate::story::{millis, secs};
 
 /// SSRCs that a transport may send in its life.
@@ -79,4 +79,26 @@ fn who_rejects_all_lines_of_a_kind_is_told_once_when_there_are_no_more() {
     let rejected = sim.browser("bob").lines.iter().filter(|line| line.kind == "video").count();
     assert!((16..=20).contains(&rejected), "{rejected} m-lines of video");
     assert!(sim.hears("bob", "ann") && sim.hears("ann", "bob"));
+}
+
+/// The machine's addresses change again and again, and what one transport can learn of them has an end.
+#[test]
+fn a_fresh_transport_learns_the_addresses_of_a_server_that_has_had_too_many() {
+    let mut sim = lean(823);
+    for name in ["ann", "bob"] {
+        sim.join_as(name, |habits| habits.sources = vec![Microphone]);
+    }
+    sim.run(secs(3));
+    let first = sim.candidates[0];
+    for change in 0..300 {
+        sim.move_server(&[first, addr(&format!("10.0.{}.{}:8080", change / 200, change % 200 + 1))]);
+        sim.run(millis(20));
+    }
+    sim.run(secs(3));
+    for (name, other) in [("ann", "bob"), ("bob", "ann")] {
+        let media = &sim.browser(name).page.media;
+        assert_eq!(media.first().map(|(_, media)| media["reason"].as_str()), Some(Some("used-up")), "{name}");
+        assert_eq!(sim.browser(name).renewals, 1, "{name}");
+        assert!(sim.browser(name).page.left.is_empty() && sim.hears(name, other), "{name}");
+    }
 }
