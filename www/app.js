@@ -593,7 +593,10 @@ addEventListener('pagehide', () => local && leave());
 // The browser stops what plays in a page that is put aside, and starts it not always again.
 for (const event of ['visibilitychange', 'resume']) document.addEventListener(event, () => document.hidden || tiles.resume());
 addEventListener('pageshow', () => tiles.resume());
-addEventListener('offline', () => me && showTrouble(OFFLINE));
+addEventListener('offline', () => {
+  pulse?.doubt();
+  if (me) showTrouble(OFFLINE);
+});
 navigator.mediaDevices?.addEventListener?.('devicechange', () => local?.findLost());
 
 // Another invitation, opened in the same tab.

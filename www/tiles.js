@@ -10,7 +10,7 @@ const GAP = 10;
 const SHOWN = new WeakSet();
 const IN_FLIGHT_MS = 100;
 
-// A picture that stands still for so many looks, of which there are two a second, is frozen.
+// A picture that stands still for so many looks of `pulse.js` is frozen.
 const FROZEN_LOOKS = 3;
 
 // What pauses an element again and again is not argued with: the user gets the button.
