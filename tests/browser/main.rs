@@ -17,6 +17,7 @@ mod outage;
 mod outside;
 mod page;
 mod program;
+mod proxies;
 mod remote;
 mod scratch;
 mod spatial;
