@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use aq_server::config::{Config, ParseError, Secret};
+use aq_server::io::certificates::Certificates;
 use aq_server::io::interfaces::Announced;
 use aq_server::io::reactor::Reactor;
 use aq_server::io::tcp::Tcp;
-use aq_server::io::tls::TlsAcceptor;
 use aq_server::io::udp::Udp;
 use aq_server::io::www::Www;
 use aq_server::io::{interfaces, logger, machine, wall};
@@ -60,7 +60,7 @@ fn run(mut config: Config) -> Result<(), String> {
         config.token_secret =
             Some(secret.map_err(|why| format!("--token-secret-file (TOKEN_SECRET_FILE) {}: {why}", file.display()))?);
     }
-    let tls = TlsAcceptor::open(&config).map_err(|error| error.to_string())?;
+    let tls = Certificates::open(&config).map_err(|error| error.to_string())?;
     let (www, assets) = match &config.www {
         Some(folder) => {
             let (www, assets) = Www::open(folder)

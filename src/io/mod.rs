@@ -1,5 +1,6 @@
 //! Everything that touches the system: sockets, files, clocks. Nothing else does.
 
+pub mod certificates;
 pub mod interfaces;
 pub mod logger;
 pub mod machine;
@@ -14,6 +15,11 @@ use std::time::{Instant, SystemTime};
 use jiff::{Timestamp, tz::TimeZone};
 
 use crate::clock::Wall;
+
+/// Looks up the system's time zone again with the next reading of the wall clock; else it is kept for some minutes.
+pub fn forget_time_zone() {
+    jiff::tz::reset_system_time_zone_cache();
+}
 
 /// Reads the wall clock, and from `TZ` or the system how far local time is from UTC.
 pub fn wall(now: Instant) -> Wall {

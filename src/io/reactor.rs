@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::{debug, error, info, warn};
 use mio::net::TcpListener;
@@ -13,11 +13,12 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::id::ConnId;
+use crate::io::certificates::Certificates;
 use crate::io::interfaces::Announced;
 use crate::io::tcp::{ReadEnd, Tcp};
-use crate::io::tls::{TlsAcceptor, TlsStream};
+use crate::io::tls::TlsStream;
 use crate::io::udp::{Counters, Udp};
-use crate::io::{wall, www::Www};
+use crate::io::{forget_time_zone, wall, www::Www};
 use crate::server::{Input, Output, Server};
 
 const LISTENER: Token = Token(0);
@@ -34,7 +35,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// How often the wall clock and the folder of `--www` are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
-/// How often the interfaces are looked at. Longer leaves a machine whose address changed unreachable, and calls without
+/// How often the interfaces, the certificates and the system's time zone are looked at. Longer leaves a machine whose address changed unreachable, and calls without
 /// the new one before theirs ends (10 s); shorter costs a list of all addresses more often, some 100 us.
 const INTERFACES: Duration = Duration::from_secs(3);
 
@@ -52,7 +53,7 @@ pub struct Reactor {
     listener: TcpListener,
     udp: Udp,
     announced: Announced,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Certificates>,
     www: Option<Www>,
     server: Server,
     conns: BTreeMap<ConnId, Tcp>,
@@ -68,6 +69,8 @@ pub struct Reactor {
     udp_readable: bool,
     housekeeping: Instant,
     next_interfaces: Instant,
+    /// Local time minus UTC, as it was read last.
+    utc_offset_secs: Option<i32>,
     /// The interfaces could not be listed, and the log says so.
     is_lost: bool,
     /// Since when, and for how much of the time since then the loop was asleep.
@@ -96,7 +99,7 @@ impl Reactor {
         listener: std::net::TcpListener,
         mut udp: Udp,
         announced: Announced,
-        tls: Option<TlsAcceptor>,
+        tls: Option<Certificates>,
         www: Option<Www>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
@@ -126,6 +129,7 @@ impl Reactor {
             udp_readable: false,
             housekeeping: Instant::now(),
             next_interfaces: Instant::now(),
+            utc_offset_secs: None,
             is_lost: false,
             load_since: Instant::now(),
             asleep: Duration::ZERO,
@@ -244,7 +248,8 @@ impl Reactor {
             let token = self.next_conn;
             self.next_conn += 1;
             let id = ConnId(token as u64);
-            let mut conn = Tcp::new(socket, self.tls.as_ref().map(TlsStream::new));
+            let local = socket.local_addr().map_or(remote.ip(), |local| local.ip());
+            let mut conn = Tcp::new(socket, self.tls.as_ref().map(|tls| TlsStream::new(tls.of(local))));
             let interest = Interest::READABLE | Interest::WRITABLE;
             if let Err(error) = self.poll.registry().register(conn.source(), Token(token), interest) {
                 debug!("{remote}: not registered: {error}");
@@ -313,7 +318,11 @@ impl Reactor {
         self.housekeeping = now + HOUSEKEEPING;
         // What a moment without memory has left behind is announced by nobody.
         self.udp_readable = true;
-        self.server.set_wall(wall(now));
+        let wall = wall(now);
+        if self.utc_offset_secs.replace(wall.utc_offset_secs) != Some(wall.utc_offset_secs) {
+            info!("local time, which chat shows, is {} minutes ahead of UTC", wall.utc_offset_secs / 60);
+        }
+        self.server.set_wall(wall);
         self.look_at_interfaces(now);
         match self.www.as_mut().map(Www::reload) {
             Some(Ok(Some(assets))) => self.server.set_assets(assets),
@@ -328,6 +337,7 @@ impl Reactor {
             return;
         }
         self.next_interfaces = now + INTERFACES;
+        forget_time_zone();
         match self.announced.candidates() {
             Ok(candidates) => {
                 self.is_lost = false;
@@ -337,6 +347,9 @@ impl Reactor {
                 warn!("the network interfaces can't be listed, media stays announced as it is: {error}");
             }
             Err(_) => {}
+        }
+        if let Some(tls) = &mut self.tls {
+            tls.follow(SystemTime::now());
         }
     }
 

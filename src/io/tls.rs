@@ -9,7 +9,7 @@
 use std::fmt::{self, Write as _};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read, Write};
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::process;
@@ -22,8 +22,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, SupportedCipherSuite};
 
-use crate::config::{Config, Tls};
-use crate::io::interfaces::{self, LanNames};
+use crate::io::interfaces::LanNames;
 
 /// Ciphertext read in one call. Higher starves the other sockets of a turn, lower costs turns.
 const READ_BOUND_BYTES: usize = 64 * 1024;
@@ -33,8 +32,8 @@ const WRITE_BOUND_BYTES: usize = 16 * 1024;
 /// How long an own certificate is valid. Higher is refused by Apple's clients (more than 825 days whoever signed,
 /// 398 from public authorities); lower asks users to trust a new one sooner.
 const VALIDITY: Duration = Duration::from_secs(397 * 24 * 3600);
-/// An own certificate that ends sooner is replaced at start. A server that runs longer than this serves an
-/// expired one in the end; higher gives up more of a certificate that users have already trusted.
+/// An own certificate that ends sooner is replaced. Higher gives up more of a certificate that users have already trusted;
+/// lower gives them less time to trust the next.
 const RENEWAL: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How far an own certificate starts in the past: devices whose clocks are behind take it too.
 const CLOCK_SKEW: Duration = Duration::from_secs(24 * 3600);
@@ -49,6 +48,8 @@ const NAME: &str = "Name: ";
 pub struct TlsAcceptor {
     config: Arc<ServerConfig>,
     fingerprint: String,
+    /// Of the server's own making: when it ends, and the addresses that it covers.
+    own: Option<(SystemTime, Vec<IpAddr>)>,
 }
 
 /// Why there is no [`TlsAcceptor`]: one line that names the file and the setting.
@@ -76,31 +77,26 @@ pub struct ReadOutcome {
 }
 
 impl TlsAcceptor {
-    /// What `config` asks for, `None` for plain HTTP. Reads files; with `--tls auto` may write the state folder.
-    ///
-    /// # Errors
-    /// One line for the user, who has to change the setting that it names.
-    pub fn open(config: &Config) -> Result<Option<TlsAcceptor>, TlsError> {
-        match &config.tls {
-            Tls::Off => Ok(None),
-            Tls::Files { cert, key } => TlsAcceptor::from_files(cert, key).map(Some),
-            Tls::Auto => {
-                let mut names = interfaces::lan_names().map_err(|error| {
-                    TlsError(format!("--tls auto (TLS): can't list this machine's addresses: {error}"))
-                })?;
-                let public = config.public_ips.iter().map(|public_ip| public_ip.addr);
-                names.addrs.extend(public.filter(|addr| !names.addrs.contains(addr)).collect::<Vec<_>>());
-                TlsAcceptor::auto(SystemTime::now(), &names, &config.state_dir).map(Some)
-            }
-        }
-    }
-
     /// SHA-256 of the certificate in the form browsers show, `AA:BB:..`.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
-    fn from_files(cert: &Path, key: &Path) -> Result<TlsAcceptor, TlsError> {
+    /// Whether it was given, or was made for this address among others.
+    pub fn covers(&self, addr: IpAddr) -> bool {
+        self.own.as_ref().is_none_or(|(_, addrs)| addrs.contains(&addr))
+    }
+
+    /// Whether it is one of the server's own making that has to be replaced.
+    pub fn ends_soon(&self, wall: SystemTime) -> bool {
+        self.own.as_ref().is_some_and(|(not_after, _)| *not_after < wall + RENEWAL)
+    }
+
+    /// A certificate chain and its key, as PEM.
+    ///
+    /// # Errors
+    /// One line for the user, who has to change the setting that it names.
+    pub fn from_files(cert: &Path, key: &Path) -> Result<TlsAcceptor, TlsError> {
         let (cert_setting, key_setting) = ("--tls-cert (TLS_CERT)", "--tls-key (TLS_KEY)");
         let chain = parse_chain(&read(cert_setting, cert)?).map_err(|why| TlsError::file(cert_setting, cert, why))?;
         let key_der = parse_key(&read(key_setting, key)?).map_err(|why| TlsError::file(key_setting, key, why))?;
@@ -110,7 +106,10 @@ impl TlsAcceptor {
     }
 
     /// The certificate in `state_dir` if it still does, else a new one.
-    fn auto(wall: SystemTime, names: &LanNames, state_dir: &Path) -> Result<TlsAcceptor, TlsError> {
+    ///
+    /// # Errors
+    /// One line for the user, who has to change the setting that it names.
+    pub fn auto(wall: SystemTime, names: &LanNames, state_dir: &Path) -> Result<TlsAcceptor, TlsError> {
         if let Some(acceptor) = TlsAcceptor::kept(wall, names, state_dir) {
             return Ok(acceptor);
         }
@@ -128,7 +127,9 @@ impl TlsAcceptor {
         }
         let bug = |why: String| TlsError(format!("--tls auto (TLS): the certificate just made is no good: {why}"));
         let (chain, key) = (parse_chain(own.cert.as_bytes()), parse_key(own.key.as_bytes()));
-        TlsAcceptor::new(chain.map_err(bug)?, key.map_err(bug)?).map_err(|error| bug(error.to_string()))
+        let acceptor =
+            TlsAcceptor::new(chain.map_err(bug)?, key.map_err(bug)?).map_err(|error| bug(error.to_string()))?;
+        Ok(acceptor.with_header(own.cert.as_bytes()))
     }
 
     /// `None` if the pair is missing or damaged, ends too soon, or lacks a name. It is ours to replace then.
@@ -144,7 +145,15 @@ impl TlsAcceptor {
             return None;
         }
         let key = fs::read(state_dir.join(KEY_FILE)).ok()?;
-        TlsAcceptor::new(parse_chain(&cert).ok()?, parse_key(&key).ok()?).ok()
+        let acceptor = TlsAcceptor::new(parse_chain(&cert).ok()?, parse_key(&key).ok()?).ok()?;
+        Some(acceptor.with_header(&cert))
+    }
+
+    /// The same with what stands before its own certificate.
+    fn with_header(self, cert: &[u8]) -> TlsAcceptor {
+        let own = parse_header(cert)
+            .map(|(not_after, names)| (not_after, names.into_iter().filter_map(|name| name.parse().ok()).collect()));
+        TlsAcceptor { own, ..self }
     }
 
     fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<TlsAcceptor, rustls::Error> {
@@ -155,11 +164,16 @@ impl TlsAcceptor {
             .with_single_cert(chain, key)?;
         // WebSocket upgrades need HTTP/1.1 (RFC 6455 section 4.1); a client that knows only h2 is told so.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(TlsAcceptor { config: Arc::new(config), fingerprint })
+        Ok(TlsAcceptor { config: Arc::new(config), fingerprint, own: None })
     }
 }
 
 impl TlsError {
+    /// With `--tls auto`.
+    pub fn no_addresses(error: io::Error) -> TlsError {
+        TlsError(format!("--tls auto (TLS): can't list this machine's addresses: {error}"))
+    }
+
     fn file(setting: &str, path: &Path, why: impl fmt::Display) -> TlsError {
         TlsError(format!("{setting} {}: {why}", path.display()))
     }
@@ -702,17 +716,5 @@ mod tests {
         let expected =
             format!("--state-dir (STATE_DIR), for --tls auto, {dir}/text/state: Not a directory (os error 20)");
         assert_eq!(no_folder.err().map(|error| error.to_string()), Some(expected));
-    }
-
-    #[test]
-    fn the_configuration_chooses() {
-        let folder = Folder::new("open");
-        let plain = Config::default();
-        assert!(TlsAcceptor::open(&plain).unwrap().is_none());
-        let auto = Config { tls: Tls::Auto, state_dir: folder.0.clone(), ..plain };
-        let made = TlsAcceptor::open(&auto).unwrap().unwrap();
-        let tls = Tls::Files { cert: folder.0.join(CERT_FILE), key: folder.0.join(KEY_FILE) };
-        let read = TlsAcceptor::open(&Config { tls, ..auto }).unwrap().unwrap();
-        assert_eq!(made.fingerprint(), read.fingerprint());
     }
 }

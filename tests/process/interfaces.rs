@@ -1,8 +1,10 @@
-//! Addresses of the machine that change while the server runs, in a network namespace of its own.
+//! Addresses and time zone of the machine that change while the server runs, in namespaces of its own.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::folder::Folder;
 use crate::process::DEADLINE;
 
 /// Without a user namespace there is no place to change addresses in.
@@ -16,12 +18,13 @@ fn offers_follow_the_addresses_of_the_interfaces() {
         return;
     }
     // Each line is the address from now on; at the end of the input all is over.
-    let script = "ip link set lo up; ip addr add 192.0.2.1/32 dev lo; \"$0\" --addr 0.0.0.0:8080 2>&1 & \
+    let state = Folder::new();
+    let script = "ip link set lo up; ip addr add 192.0.2.1/32 dev lo; \"$0\" --addr 0.0.0.0:8080 --tls auto --state-dir \"$1\" 2>&1 & \
                   while read addr; do ip addr flush dev lo scope global; ip addr add $addr/32 dev lo; done; kill $!";
     let mut shell = Command::new("timeout")
         .args([&DEADLINE.as_secs().to_string(), "unshare"])
         .args(NAMESPACE)
-        .args(["sh", "-c", script, env!("CARGO_BIN_EXE_aq-server")])
+        .args(["sh", "-c", script, env!("CARGO_BIN_EXE_aq-server"), state.arg()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -45,4 +48,42 @@ fn offers_follow_the_addresses_of_the_interfaces() {
     }
     let _ = shell.wait();
     assert!(input.is_none(), "a change is not in the log: {seen:#?}");
+    let certificates = seen.iter().filter(|line| line.contains("does not cover them, another is served")).count();
+    assert!(certificates > 0, "the certificate does not follow: {seen:#?}");
+}
+
+#[test]
+fn local_time_follows_the_time_zone_of_the_system() {
+    let zones = ["Asia/Tokyo", "Asia/Kathmandu"].map(|zone| format!("/usr/share/zoneinfo/{zone}"));
+    let probe = Command::new("unshare").args(["--map-root-user", "--mount", "true"]).output();
+    let is_there = probe.is_ok_and(|output| output.status.success());
+    if !is_there || zones.iter().any(|zone| !Path::new(zone).exists()) {
+        println!("skipped: no mount namespace here, or no tzdata");
+        return;
+    }
+    let folder = Folder::new();
+    // Each line is the time zone from now on; at the end of the input all is over.
+    let script = "ln -s \"$2\" \"$1/localtime\"; mount --bind \"$1\" /etc; \"$0\" --addr 127.0.0.1:0 2>&1 & \
+                  while read zone; do ln -sf \"$zone\" \"$1/localtime\"; done; kill $!";
+    let mut shell = Command::new("timeout")
+        .args([&DEADLINE.as_secs().to_string(), "unshare", "--map-root-user", "--mount", "sh", "-c", script])
+        .args([env!("CARGO_BIN_EXE_aq-server"), folder.arg(), &zones[0]])
+        .env_remove("TZ")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it was there just now");
+    let mut input = shell.stdin.take();
+    let mut seen = Vec::new();
+    for line in BufReader::new(shell.stdout.take().expect("piped")).lines() {
+        let line = line.expect("text");
+        if line.contains("is 540 minutes ahead of UTC") {
+            writeln!(input.as_mut().expect("not over yet"), "{}", zones[1]).expect("the shell reads");
+        } else if line.contains("is 345 minutes ahead of UTC") {
+            input = None;
+        }
+        seen.push(line);
+    }
+    let _ = shell.wait();
+    assert!(input.is_none(), "the change is not in the log: {seen:#?}");
 }
