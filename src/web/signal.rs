@@ -28,6 +28,8 @@
 //! | `view` | `{"event":"view","views":[{"id":"b7","source":"camera","width":640,"height":360,"priority":2}]}`: the same of a person, on whatever line they are, and the wish to have them on one: where there are fewer lines than people, those with a `priority` of 2 and more come before all but who speaks, and those who are shown before the others |
 //!
 //! Candidates are accepted and not needed: the server is ICE-lite and learns addresses from checks (RFC 8445).
+//! A client's DTLS certificate has an ECDSA key on the curve P-256 or P-384, or an RSA key of 2,048 to 4,096 bits if
+//! its answers say `a=setup:active`, as browsers' do. With another the connection ends: `unsupported-certificate`.
 //!
 //! # Server to client
 //!
