@@ -547,7 +547,14 @@ impl Server {
             Waiter::Conn(conn) => self.with_conn(conn, |now, conn| conn.handle_timeout(now)),
             Waiter::Peer(peer) => self.mark_dirty(peer),
             Waiter::Offer(peer) => self.queue_negotiation(peer),
-            Waiter::Pace(peer) => self.receivers.push_back(peer),
+            Waiter::Pace(peer) => {
+                // Without media there is no feedback that could begin a probe.
+                let probe = self.member(peer).and_then(|member| member.peer.sending.next_probe());
+                if probe.is_some_and(|due| due <= self.now) {
+                    self.probe(peer);
+                }
+                self.receivers.push_back(peer);
+            }
             Waiter::Seats(peer) => self.seat_member(peer),
             Waiter::Return(peer) => self.leave(peer, "it did not return"),
             Waiter::Server => self.on_drained(),

@@ -247,6 +247,12 @@ impl Sending {
         }
     }
 
+    /// When the path is to be probed at the latest; `None` while that happens, or if it is known to carry what is wanted.
+    pub fn next_probe(&self) -> Option<Instant> {
+        let egress = self.egress.as_ref().filter(|egress| self.is_acknowledged && !egress.is_probing())?;
+        egress.estimator.next_probe()
+    }
+
     /// Whether a probe is on its way.
     pub fn is_probing(&self) -> bool {
         self.egress.as_ref().is_some_and(Egress::is_probing)

@@ -76,7 +76,8 @@ impl Server {
         };
         let release = if member.held.is_empty() { None } else { member.peer.sending.next_release(now) };
         let padding = member.peer.sending.egress.as_ref().and_then(|egress| egress.next_padding(now));
-        if let Some(deadline) = release.into_iter().chain(padding).min() {
+        let probe = member.peer.sending.next_probe();
+        if let Some(deadline) = release.into_iter().chain(padding).chain(probe).min() {
             self.timers.set(Waiter::Pace(id), deadline);
         }
     }

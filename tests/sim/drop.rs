@@ -61,3 +61,24 @@ fn a_path_that_drops_is_followed_down_and_up() {
     }
     sim.assert_decodable("bob");
 }
+
+/// A camera begins in an outage, on a path that has nothing else to carry: what probes it is lost, and nothing is heard of
+/// it.
+#[test]
+fn a_path_without_media_is_probed_again() {
+    for seconds in [2, 5, 9] {
+        let mut sim = Sim::new(430 + seconds);
+        sim.join_as("ann", |habits| habits.sources = vec![Camera]);
+        let bob = sim.watch("bob");
+        sim.run(secs(5));
+        sim.links[bob].down.is_partitioned = true;
+        sim.run(secs(seconds));
+        sim.unpublish("ann", Camera);
+        sim.run(secs(1));
+        sim.publish("ann", Camera);
+        sim.run(secs(1));
+        sim.links[bob].down.is_partitioned = false;
+        sim.run(secs(6));
+        assert!(sim.sees("bob", "ann"), "after {seconds} s: {:?}", sim.browser("bob").page.qualities.last());
+    }
+}

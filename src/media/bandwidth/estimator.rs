@@ -285,6 +285,11 @@ impl Estimator {
         self.prober.poll(now, self.estimate, self.wanted, self.limit)
     }
 
+    /// When there is to be a probe at the latest, whatever is heard until then; `None` if no more is wanted.
+    pub fn next_probe(&self) -> Option<Instant> {
+        (self.wanted > self.estimate).then(|| self.prober.next())
+    }
+
     /// Bits a second that the path carries, headers of all layers that were pushed included.
     pub fn estimate_bps(&self) -> u64 {
         self.estimate as u64

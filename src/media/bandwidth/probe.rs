@@ -30,6 +30,9 @@ const SETTLING: Duration = Duration::from_secs(2);
 /// A train is judged at the latest so long, and a round trip, after its start: feedback comes every 50 to 250 ms.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// A train of which nothing was heard for so long is lost: longer than any round trip.
+const FORGOTTEN: Duration = Duration::from_secs(3);
+
 /// Packets of a train at least, and share of its bytes that must have come: a line needs some points.
 const PACKETS: u32 = 5;
 const CAME: f64 = 0.6;
@@ -105,6 +108,9 @@ impl Prober {
 
     /// A train, if one is due and more is wanted than the estimate. `limit_bps` is what the path was last known to carry.
     pub fn poll(&mut self, now: Instant, estimate_bps: f64, wanted_bps: f64, limit_bps: Option<f64>) -> Option<Probe> {
+        if self.train.take_if(|train| now >= train.started + FORGOTTEN).is_some() {
+            self.postpone(now, INTERVALS.0);
+        }
         if self.train.is_some() || now < self.due || wanted_bps <= estimate_bps {
             return None;
         }
@@ -128,6 +134,11 @@ impl Prober {
             received,
         });
         Some(probe)
+    }
+
+    /// When the next train is due at the latest: nothing may be heard of the one under way.
+    pub fn next(&self) -> Instant {
+        self.train.map_or(self.due, |train| train.started + FORGOTTEN)
     }
 
     /// Counts a packet, if it is of the train under way.
