@@ -281,6 +281,11 @@ impl Negotiation {
         std::mem::take(&mut self.has_exchanged)
     }
 
+    /// Lines changed without an offer.
+    pub fn note_exchange(&mut self) {
+        self.has_exchanged = true;
+    }
+
     /// Lets no offer be due before `until`.
     pub fn hold(&mut self, until: Instant) {
         self.held_until = Some(until);

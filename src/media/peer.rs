@@ -322,6 +322,7 @@ impl Peer {
             // str0m has it like that already: agreed without asking.
             let answers = self.answered();
             self.negotiation.handle_answer(now, answers.into_iter());
+            self.negotiation.note_exchange();
             return Ok(None);
         };
         self.pending = Some(pending);

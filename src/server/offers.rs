@@ -59,7 +59,7 @@ impl Server {
         }
         let offer = match offer {
             Ok(Some(offer)) => offer,
-            Ok(None) => return,
+            Ok(None) => return self.send_exchanged_tracks(id),
             Err(error) => return self.failed.push_back((id, error)),
         };
         self.stats.offers += 1;

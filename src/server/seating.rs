@@ -106,15 +106,24 @@ impl Server {
             return;
         };
         let exchanged = member.peer.exchange(&self.profile);
-        let conn = member.conn;
         self.stats.exchanges += exchanged.len() as u64;
-        if member.peer.negotiation.take_exchanged() {
-            let tracks = self.described_tracks(id).to_json();
-            self.with_conn(conn, |now, conn| conn.send_text(now, &tracks));
-        }
+        self.send_exchanged_tracks(id);
         for (line, track) in exchanged {
             self.start_line(id, line, track);
         }
+    }
+
+    /// Sends `tracks` if lines carry something else than the last one said.
+    pub(super) fn send_exchanged_tracks(&mut self, id: PeerId) {
+        let Some(member) = self.member_mut(id) else {
+            return;
+        };
+        if !member.peer.negotiation.take_exchanged() {
+            return;
+        }
+        let conn = member.conn;
+        let tracks = self.described_tracks(id).to_json();
+        self.with_conn(conn, |now, conn| conn.send_text(now, &tracks));
     }
 
     /// A line carries a track from now on.
