@@ -15,16 +15,21 @@ use crate::encoding::Encoding;
 use crate::identity::Identity;
 use crate::media::{Camera, Microphone, Screen, Source};
 use crate::page::Track;
+use crate::reception::Drift;
 use crate::sdp::{self, Line};
 
-/// Packets that a browser keeps to answer NACKs.
-const RTX_PACKETS: usize = 1_024;
+/// Packets that a browser keeps to answer NACKs, and for how long.
+pub const RTX_PACKETS: usize = 1_024;
+pub const RTX_AGE: Duration = Duration::from_secs(3);
 
 /// m-lines of one kind on which a browser may send: a microphone or camera, and a screen.
 const OWN_LINES: usize = 2;
 
 /// m-lines of one kind of sets that were on their way to be parked when another was needed.
 const SPARE_LINES: usize = 2;
+
+/// The first SSRC of those that have the same.
+const COMMON_SSRC: u32 = 1_000_000;
 
 /// What makes one browser different from another.
 #[derive(Clone, Debug)]
@@ -45,6 +50,12 @@ pub struct Habits {
     pub trickles: bool,
     /// Its candidates are in every m-line of the answer, not only in the first.
     pub repeats_candidates: bool,
+    /// Its microphone sends audio levels.
+    pub has_levels: bool,
+    /// The kind of media that it takes from nobody.
+    pub rejects: Option<&'static str>,
+    /// Its streams have the same SSRCs as those of others with this habit.
+    pub has_common_ssrcs: bool,
     /// Time from offer to answer.
     pub answer_delay: Duration,
     /// How it answers.
@@ -57,10 +68,8 @@ pub struct Habits {
     pub proxy: Option<IpAddr>,
     /// It counts what becomes of its packets.
     pub has_stats: bool,
-    /// RTP time that a switch of layers may add or take.
-    pub switch_drift: u32,
-    /// Those whom it receives change their SSRCs: each change is a switch.
-    pub expects_new_ssrcs: bool,
+    /// What its checks allow.
+    pub drift: Drift,
     /// Other parameters of the WebSocket's URL.
     pub query: String,
 }
@@ -78,8 +87,6 @@ pub enum Answering {
     /// Twice the same.
     Twice,
     Never,
-    /// Takes no picture.
-    Blind,
     /// Rejects each m-line of a picture that it would receive, for good.
     Rejecting,
 }
@@ -152,6 +159,7 @@ impl Browser {
                 "recvonly" => {
                     assert!(track.is_some_and(|track| track.own && track.kind == line.kind), "{line:?}: {track:?}")
                 }
+                "inactive" if self.habits.rejects == Some(&line.kind) => {}
                 "inactive" => assert!(track.is_none_or(|track| track.own), "{line:?}: {track:?}"),
                 other => panic!("a server's line that is {other}"),
             }
@@ -189,7 +197,7 @@ impl Browser {
             return;
         };
         let offer = SdpOffer::from_sdp_string(&offer).expect("an offer that str0m can read");
-        let answer = rtc.sdp_api().accept_offer(offer).expect("an offer that a browser accepts").to_sdp_string();
+        let mut answer = rtc.sdp_api().accept_offer(offer).expect("an offer that a browser accepts").to_sdp_string();
         let mut changed = false;
         for publication in self.publications.values_mut() {
             let line = self
@@ -206,8 +214,16 @@ impl Browser {
             if let Some(mid) = mid.filter(|mid| self.cached.insert(*mid)) {
                 for layer in &publication.layers {
                     if let Some(stream) = rtc.direct_api().stream_tx_by_mid(mid, layer.rid) {
-                        stream.set_rtx_cache(RTX_PACKETS, Duration::from_secs(3), None);
+                        stream.set_rtx_cache(RTX_PACKETS, RTX_AGE, None);
                     }
+                }
+            }
+        }
+        if self.habits.has_common_ssrcs {
+            for publication in self.publications.values_mut().filter(|publication| publication.mid.is_some()) {
+                let first = COMMON_SSRC + 100 * publication.source as u32;
+                for (own, common) in publication.change_ssrcs(first, &mut rtc.direct_api()) {
+                    answer = answer.replace(&own.to_string(), &common.to_string());
                 }
             }
         }
@@ -219,6 +235,12 @@ impl Browser {
         let candidates: Vec<String> =
             sdp::values(&answer, "candidate").iter().map(|value| format!("candidate:{value}")).collect();
         let mut answer = answer;
+        if let Some(kind) = self.habits.rejects {
+            answer = sdp::edit(&answer, |line, section| {
+                let is_rejected = line.kind == kind && line.direction == "recvonly";
+                Some(if is_rejected { sdp::with_direction(section, "inactive") } else { section.to_owned() })
+            });
+        }
         if self.habits.repeats_candidates {
             let all: String = candidates.iter().map(|candidate| format!("a={candidate}\r\n")).collect();
             answer = sdp::edit(&answer, |_, section| {
@@ -257,10 +279,6 @@ impl Browser {
                 });
                 rest + &held_back
             }
-            Answering::Blind => sdp::edit(&answer, |line, section| {
-                let is_picture = line.kind == "video" && line.direction == "recvonly";
-                Some(if is_picture { sdp::with_direction(section, "inactive") } else { section.to_owned() })
-            }),
             Answering::Rejecting => {
                 sdp::with_rejected(&answer, |line| line.kind == "video" && line.direction == "recvonly")
             }

@@ -16,7 +16,7 @@ use str0m::{Candidate, Event, Input, Output, Rtc, RtcError};
 use crate::answering::Habits;
 use crate::certificate::certificate;
 use crate::encoding;
-use crate::media::{Publication, Rate, Source, Stamp};
+use crate::media::{NO_LEVEL, Publication, Rate, Source, Stamp};
 use crate::page::Page;
 use crate::reception::{Stream, Watched};
 use crate::sdp::Line;
@@ -103,9 +103,7 @@ impl Browser {
             habits.proxy.map_or_else(String::new, |_| format!("X-Forwarded-For: 192.0.2.99, {addr}\r\n"));
         let mut publications = BTreeMap::new();
         for source in &habits.sources {
-            let mut publication = Publication::new(now, *source, rate, tag * 3 + *source as u32);
-            publication.encoding = habits.encoding.filter(|_| *source == Source::Camera);
-            publications.insert(*source, publication);
+            publications.insert(*source, publication(now, *source, rate, tag, &habits));
         }
         Self {
             name: name.to_owned(),
@@ -155,7 +153,9 @@ impl Browser {
                     }
                     for candidate in &self.page.candidates[self.candidates..] {
                         let candidate = Candidate::from_sdp_string(candidate).expect("a candidate");
-                        self.rtc.as_mut().expect("it is there").add_remote_candidate(candidate);
+                        if let Some(rtc) = &mut self.rtc {
+                            rtc.add_remote_candidate(candidate);
+                        }
                     }
                     self.candidates = self.page.candidates.len();
                     self.switch_layers();
@@ -219,9 +219,8 @@ impl Browser {
 
     /// Publishes one more source, now or with the next offer.
     pub fn publish(&mut self, now: Instant, source: Source) {
-        let start = self.tag * 3 + source as u32;
-        let publication =
-            self.publications.entry(source).or_insert_with(|| Publication::new(now, source, self.rate, start));
+        let new = || publication(now, source, self.rate, self.tag, &self.habits);
+        let publication = self.publications.entry(source).or_insert_with(new);
         publication.wanted = true;
         publication.next_at = publication.next_at.max(now);
         self.changes += 1;
@@ -239,6 +238,8 @@ impl Browser {
 
     /// Makes a new peer connection, from another port, for the fresh transport that the next offer begins.
     fn renew(&mut self, now: Instant) {
+        self.lines.clear();
+        // The page is closed, and the server does not know yet.
         if self.rtc.is_none() {
             return;
         }
@@ -253,7 +254,6 @@ impl Browser {
         self.renewals += 1;
         self.changes += 1;
         self.changes_made += 1;
-        self.lines.clear();
         self.cached.clear();
         self.page.wanted_layers.clear();
         self.publications.values_mut().for_each(|publication| publication.mid = None);
@@ -304,30 +304,18 @@ impl Browser {
         rtc.direct_api().stream_tx_by_mid(mid, rid).map(|stream| *stream.ssrc())
     }
 
+    /// Goes on with other SSRCs, of which the server learns from the packets alone.
+    pub fn change_ssrcs(&mut self, source: Source) {
+        let (Some(rtc), Some(publication)) = (&mut self.rtc, self.publications.get_mut(&source)) else { return };
+        let mut direct = rtc.direct_api();
+        let first = *direct.new_ssrc() >> 1;
+        publication.change_ssrcs(first, &mut direct);
+    }
+
     /// Publications that the server takes.
     pub fn sending(&self) -> impl Iterator<Item = &Publication> {
         let flows = self.connected_at.is_some();
         self.publications.values().filter(move |publication| flows && publication.mid.is_some())
-    }
-
-    /// Goes on with other SSRCs on all layers of a source, as after a restart of its encoder.
-    pub fn change_ssrcs(&mut self, source: Source) {
-        let (Some(rtc), Some(publication)) = (&mut self.rtc, self.publications.get_mut(&source)) else {
-            panic!("{} sends {source:?}", self.name);
-        };
-        let mid = publication.mid.expect("it is taken");
-        let mut direct = rtc.direct_api();
-        for layer in &mut publication.layers {
-            let before = direct.stream_tx_by_mid(mid, layer.rid).expect("a line that sends has a stream");
-            let (ssrc, has_repair) = (before.ssrc(), before.rtx().is_some());
-            direct.remove_stream_tx(ssrc);
-            let (ssrc, repair) = (direct.new_ssrc(), direct.new_ssrc());
-            direct.declare_stream_tx(ssrc, has_repair.then_some(repair), mid, layer.rid);
-            layer.restart();
-            layer.want_keyframe = true;
-            layer.seq_no %= 1 << 15;
-        }
-        self.cached.remove(&mid);
     }
 
     /// Sends one packet of the camera that is larger than any browser makes.
@@ -469,8 +457,7 @@ impl Browser {
         let interval = if is_audio { self.rate.audio } else { self.rate.video };
         let stream = self.streams.entry(ssrc).or_default();
         let before = stream.carries();
-        let switches = (self.habits.switch_drift, self.habits.expects_new_ssrcs);
-        stream.handle_packet(&packet, stamp, ids, interval, switches);
+        stream.handle_packet(&packet, stamp, ids, interval, self.habits.drift);
         if let Some(before) = before.filter(|before| Some(*before) != stream.carries()) {
             self.watched.get_mut(&before).expect("it came").cut(now);
         }
@@ -492,6 +479,13 @@ impl Browser {
         assert_eq!(came.voice_activity, sent.voice_activity, "voice activity of {stamp:?}");
         assert_eq!(came.video_orientation, sent.video_orientation, "orientation of {stamp:?}");
     }
+}
+
+fn publication(now: Instant, source: Source, rate: Rate, tag: u32, habits: &Habits) -> Publication {
+    let mut publication = Publication::new(now, source, rate, tag * 3 + source as u32);
+    publication.encoding = habits.encoding.filter(|_| source == Source::Camera);
+    publication.level = (!habits.has_levels).then_some(NO_LEVEL);
+    publication
 }
 
 fn engine(now: Instant, habits: &Habits, addrs: &[SocketAddr]) -> Rtc {

@@ -11,7 +11,7 @@ const MOST_SSRCS: u32 = 2_048;
 /// Sends nothing, and receives from those who change their SSRCs.
 fn expecting_new_ssrcs(habits: &mut Habits) {
     habits.sources.clear();
-    habits.expects_new_ssrcs = true;
+    habits.drift.anywhere = true;
 }
 
 fn lean(seed: u64) -> Sim {

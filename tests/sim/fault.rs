@@ -26,6 +26,10 @@ faults! {
     Clogged,
     /// One way only.
     Partitioned,
+    /// No datagram passes for a while, in either direction.
+    Outage,
+    /// The server's machine gets another address.
+    Moved,
     Rebound,
     // A TCP connection.
     SplitUp,
@@ -43,6 +47,8 @@ faults! {
     Rejoined,
     Resumed,
     AnsweredLate,
+    /// Streams go on with other SSRCs.
+    SsrcsChanged,
     // Attackers, by the rows of the table of threats. H1 to H6:
     HugeHead,
     SlowHead,

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use aq_server::id::ConnId;
 use aq_server::server::Input;
 
-use crate::sim::Sim;
+use crate::sim::{Sim, UNNOTICED};
+use crate::story::RETURN;
 
 /// Outputs for one input, for each member and beside.
 const OUTPUTS_EACH: usize = 5;
@@ -44,6 +45,10 @@ pub struct Invariants {
     conns: usize,
     /// When each browser was found to be gone.
     gone: BTreeMap<usize, Instant>,
+    /// Browsers that were reported as left while they were live.
+    reported: Vec<(Instant, usize)>,
+    /// The absent may be more than the room or their network may have.
+    pub may_evict: bool,
     /// The same of connections that no browser has.
     closed: BTreeMap<ConnId, Instant>,
 }
@@ -63,6 +68,32 @@ impl Invariants {
 }
 
 impl Sim {
+    /// Whoever was reported to a browser as left, after the first so many, has a connection no longer, and has said
+    /// goodbye or did not return for a while.
+    pub fn check_left(&mut self, tag: usize, known: usize) {
+        for (_, id, name) in self.browsers[tag].page.left[known..].iter() {
+            let of_id = |tag: &usize| self.browsers[*tag].page.id == *id;
+            let Some(last) = (0..self.browsers.len()).rfind(of_id) else { continue };
+            let browser = &self.browsers[last];
+            let is_final = browser.page.errors.iter().any(|(_, error)| error["retry"] == false);
+            if browser.has_left || is_final || self.links[last].is_troubled {
+                continue;
+            }
+            if browser.is_live() {
+                // The server may have closed it, and the news of that is on its way.
+                self.invariants.reported.push((self.now, last));
+                continue;
+            }
+            let has_spoken = browser.connected_at.is_some() || browser.renewals > 0;
+            let is_late = self.gone_for(last).is_some_and(|gone| gone >= RETURN);
+            assert!(is_late || !has_spoken || self.invariants.may_evict, "{name} may return, and is reported as left");
+        }
+    }
+
+    fn gone_for(&self, tag: usize) -> Option<Duration> {
+        self.invariants.gone_since(tag).map(|since| self.now - since)
+    }
+
     /// The server has done all that its inputs caused.
     pub fn check_turn(&mut self) {
         let now = self.now;
@@ -91,6 +122,13 @@ impl Sim {
                 self.invariants.gone.entry(tag).or_insert(now);
             }
         }
+        self.invariants.reported.retain(|(at, tag)| {
+            let browser = &self.browsers[*tag];
+            let is_over = now > *at + UNNOTICED;
+            let is_there = browser.is_live() && self.links[*tag].is_open;
+            assert!(!is_over || !is_there, "{} is there, and was reported as left", browser.name);
+            !is_over
+        });
         let is_gone = |tag: &usize| self.invariants.gone.get(tag).is_some_and(|at| now > *at + GONE_WITHIN);
         let gone = (0..self.browsers.len()).filter(is_gone).count();
         for (conn, _) in self.strangers.iter().filter(|(_, stranger)| !stranger.is_open) {

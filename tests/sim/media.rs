@@ -6,6 +6,7 @@ use str0m::change::DirectApi;
 use str0m::media::{MediaTime, Mid, Pt, Rid};
 use str0m::rtp::{AbsCaptureTime, ExtensionValues, VideoOrientation};
 
+use crate::answering::{RTX_AGE, RTX_PACKETS};
 use crate::encoding::Encoding;
 use crate::layer::{Frame, Layer, Load};
 
@@ -299,6 +300,27 @@ impl Publication {
             }
         }
         self.last_mid = mid.or(self.last_mid);
+    }
+
+    /// Goes on with other SSRCs, `first` and those that follow; returns each SSRC that changed and the new one.
+    pub fn change_ssrcs(&mut self, first: u32, direct: &mut DirectApi) -> Vec<(u32, u32)> {
+        let mut changed = Vec::new();
+        let Some(mid) = self.mid else { return changed };
+        for (layer, ssrc) in self.layers.iter_mut().zip((first..).step_by(2)) {
+            let stream = direct.stream_tx_by_mid(mid, layer.rid).expect("a line that sends has a stream");
+            let (old, old_repair) = (*stream.ssrc(), stream.rtx().map(|repair| *repair));
+            let repair = old_repair.map(|_| (ssrc + 1).into());
+            if old != ssrc {
+                direct.remove_stream_tx(old.into());
+                let stream = direct.declare_stream_tx(ssrc.into(), repair, mid, layer.rid);
+                stream.set_rtx_cache(RTX_PACKETS, RTX_AGE, None);
+                changed.push((old, ssrc));
+                changed.extend(old_repair.map(|old| (old, ssrc + 1)));
+                layer.restart();
+                layer.seq_no %= 1 << 15;
+            }
+        }
+        changed
     }
 
     /// The server asks for a keyframe of the layer with that name.

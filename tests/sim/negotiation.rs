@@ -239,7 +239,7 @@ fn who_takes_no_picture_any_more_gets_none() {
     sim.join("bob");
     sim.run(secs(3));
     assert!(sim.sees("bob", "ann"));
-    sim.browser_mut("bob").habits.answering = Answering::Blind;
+    sim.browser_mut("bob").habits.rejects = Some("video");
     sim.publish("ann", Screen);
     sim.run(secs(2));
     let before = sim.counts("bob", "ann", Camera);
@@ -248,4 +248,9 @@ fn who_takes_no_picture_any_more_gets_none() {
     let (sent, came) = sim.counts("bob", "ann", Camera);
     assert!(sent > before.0 && came == before.1, "{} came after all", came - before.1);
     assert!(sim.hears("bob", "ann"));
+    // What ends is no longer named, though no offer has to say so.
+    sim.unpublish("ann", Camera);
+    sim.run(secs(1));
+    let named = sim.browser("bob").page.received().any(|track| track.source == Camera);
+    assert!(!named, "{:?}", sim.browser("bob").page.tracks);
 }

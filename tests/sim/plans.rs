@@ -8,6 +8,7 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,6 +59,9 @@ const DELAY_DRIFT: u32 = 45_000;
 
 /// How long nothing fails any more before all has to be well.
 const QUIET: Duration = secs(30);
+
+/// The longest outage that media alone has, in milliseconds: longer than consent lasts.
+const LONGEST_OUTAGE: u64 = 25_000;
 
 /// What a path without trouble makes of the time between two datagrams, at most.
 const ON_THE_WAY: Duration = millis(10);
@@ -195,7 +199,8 @@ impl Plan {
         if let Some(last_n) = last_n {
             world.config.limits.last_n = last_n;
         }
-        let breaks = [Lost, Clogged, Partitioned, Rebound, SendRefused, PanicRelease, PanicResend, PanicPadding];
+        let breaks =
+            [Lost, Clogged, Partitioned, Outage, Moved, Rebound, SendRefused, PanicRelease, PanicResend, PanicPadding];
         let mut plan = Self {
             sim: Sim::with(world),
             people: rng.random_range(2..=PEOPLE.len()),
@@ -212,8 +217,9 @@ impl Plan {
             rng,
         };
         if plan.faults.contains(&Delayed) {
-            plan.sim.switch_drift = DELAY_DRIFT;
+            plan.sim.drift.most = DELAY_DRIFT;
         }
+        plan.sim.drift.anywhere = plan.faults.contains(&SsrcsChanged);
         plan.tell(format!("faults {:?}, last n {last_n:?}", plan.faults));
         plan
     }
@@ -296,8 +302,13 @@ impl Plan {
         let mut habits = self.sim.habits();
         habits.is_old = old;
         habits.simulcast = self.layered && !old;
+        habits.has_levels = self.rng.random_bool(0.8);
+        habits.has_common_ssrcs = self.rng.random_bool(0.3);
+        habits.rejects = ["audio", "video"].choose(&mut self.rng).copied().filter(|_| self.rng.random_bool(0.1));
         habits.answer_delay = millis(delay);
         habits.query = self.sim.invitation(room);
+        let (levels, common, rejects) = (habits.has_levels, habits.has_common_ssrcs, habits.rejects);
+        self.tell(format!("its levels {levels}, common SSRCs {common}, rejects {rejects:?}"));
         // A screen is never there from the start: a page asks for its line.
         habits.sources = sources;
         self.sim.arrive(name, room, habits);
@@ -341,6 +352,7 @@ impl Plan {
             self.excuse(tag);
         }
         let mut path = self.sim.links[tag].up.path;
+        let has_common_ssrcs = self.sim.browser(name).habits.has_common_ssrcs;
         let links = &mut self.sim.links[tag];
         let up = self.rng.random_bool(0.5);
         match fault {
@@ -354,6 +366,29 @@ impl Plan {
             Clogged => path.capacity = Some(CLOGGED),
             Partitioned if up => links.up.is_partitioned = true,
             Partitioned => links.down.is_partitioned = true,
+            Outage => {
+                links.up.is_partitioned = true;
+                links.down.is_partitioned = true;
+                let length = millis(self.rng.random_range(500..LONGEST_OUTAGE));
+                self.sim.run(length);
+                self.sim.links[tag].up.is_partitioned = false;
+                self.sim.links[tag].down.is_partitioned = false;
+                self.sim.fired.count(fault);
+            }
+            Moved => {
+                self.excuse_all();
+                self.ports += 1;
+                let next = SocketAddr::new([192, 0, 2, 1].into(), self.ports);
+                self.sim.move_server(&[next]);
+                self.sim.fired.count(fault);
+            }
+            // The common ones come back with the next answer, and their numbers may not go back.
+            SsrcsChanged if !has_common_ssrcs => {
+                for source in Source::ALL {
+                    self.sim.change_ssrcs(name, source);
+                }
+                self.sim.fired.count(fault);
+            }
             Rebound => {
                 self.ports += 1;
                 self.sim.rebind(name, self.ports);
@@ -383,7 +418,7 @@ impl Plan {
                 self.sim.fired.count(fault);
             }
             // They come of themselves.
-            Resumed | Rejoined | AnsweredLate => {}
+            Resumed | Rejoined | AnsweredLate | SsrcsChanged => {}
             attack => {
                 // Its replies may keep somebody's path from being what it is taken for.
                 self.sim.attack(attack, tag, &mut self.rng);
@@ -425,7 +460,7 @@ impl Plan {
             }
         }
         // Whose address changed during the handshake is given up, and comes back.
-        let rebound = self.fired().of(Rebound) > 0;
+        let rebound = [Rebound, Outage, Moved].iter().any(|fault| self.fired().of(*fault) > 0);
         let end = self.sim.now + if rebound { QUIET + secs(15) } else { QUIET };
         while self.sim.now < end {
             let remaining = end - self.sim.now;
@@ -485,8 +520,8 @@ impl Plan {
             self.sim.assert_no_gaps();
         }
         let lost: u64 = self.sim.links.iter().map(|links| links.up.lost_rtp).sum();
-        // From a new address nothing is taken until a check has come from there.
-        let counts = in_order && self.fired().of(Rebound) == 0;
+        // From a new address nothing is taken until a check has come from there, and an old one of the server takes nothing.
+        let counts = in_order && self.fired().of(Rebound) + self.fired().of(Moved) == 0;
         for sealed in self.sim.tap.sealed.values().filter(|_| counts) {
             assert!(sealed.missing() <= lost, "{} numbers skipped, {lost} packets lost", sealed.missing());
         }

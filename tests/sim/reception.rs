@@ -18,9 +18,19 @@ const REQUEST_SPACING: Duration = Duration::from_millis(300);
 /// Packets of one SSRC that are kept as neighbours of later ones; more than any repair takes.
 const NEIGHBOURS: usize = 600;
 
-/// RTP time that a switch of layers may add or take: 100 ms, since the layers' clocks are only known by when their
-/// packets arrive and by sender reports.
-pub const SWITCH_DRIFT: u32 = 9_000;
+/// RTP time that may be added or taken where a line goes on with another stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Drift {
+    pub most: u32,
+    /// Also where the layer is the same and nothing is missing: publishers change their SSRCs.
+    pub anywhere: bool,
+}
+
+impl Drift {
+    /// 100 ms at switches of layers, since the layers' clocks are only known by when their packets arrive and by sender
+    /// reports.
+    pub const USUAL: Self = Self { most: 9_000, anywhere: false };
+}
 
 /// RTP time by which a line may go back against a publisher who comes back to it: the server believes a report for so
 /// long after the publisher paused.
@@ -66,7 +76,7 @@ impl Stream {
         stamp: Stamp,
         ids: PictureIds,
         interval: Duration,
-        (switch_drift, expects_new_ssrcs): (u32, bool),
+        allowed: Drift,
     ) {
         let seq_no = *packet.seq_no;
         if self.packets == 0 {
@@ -89,11 +99,11 @@ impl Stream {
             let others = self.of != Some((stamp.publisher, stamp.source));
             let is_switch = bases.last().is_none_or(|(_, last)| {
                 let drift = base.wrapping_sub(*last) as i32;
-                let is_near = drift.unsigned_abs() <= switch_drift;
+                let is_near = drift.unsigned_abs() <= allowed.most;
                 // The simulated publisher's clock stands still while it sends nothing, and the line's goes on: by how much
                 // is known within a second until the next report.
                 let is_later = drift > -(PAUSE_DRIFT as i32);
-                (self.layer != stamp.layer || is_missing || expects_new_ssrcs) && is_near || others && is_later
+                (self.layer != stamp.layer || is_missing || allowed.anywhere) && is_near || others && is_later
             });
             assert!(is_switch, "the timestamp of {stamp:?} does not advance as it was sent: {base}, {bases:?}");
             bases.push((stamp.layer, base));

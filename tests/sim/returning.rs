@@ -145,6 +145,7 @@ fn a_full_room_keeps_no_place_for_the_absent() {
     let mut world = World { rate: Rate::SPARSE, ..World::new(92) };
     world.config.limits.max_room_size = 3;
     let mut sim = Sim::with(world);
+    sim.invariants.may_evict = true;
     for name in ["ann", "bob", "cat"] {
         sim.join(name);
     }
@@ -172,6 +173,7 @@ fn ghosts_of_one_network_are_bounded() {
     let mut world = World { rate: Rate::SPARSE, ..World::new(91) };
     world.config.limits.max_conns_per_addr = 3;
     let mut sim = Sim::with(world);
+    sim.invariants.may_evict = true;
     sim.join("ann");
     for number in 0..6 {
         let name = format!("guest{number}");

@@ -21,7 +21,7 @@ use crate::invariants::Invariants;
 use crate::media::{Camera, Microphone, Rate};
 use crate::network::{Link, Path, batch_at, rtp_header};
 use crate::page::Track;
-use crate::reception::SWITCH_DRIFT;
+use crate::reception::Drift;
 use crate::tap::Tap;
 use crate::trace::Trace;
 
@@ -88,8 +88,7 @@ pub struct Sim {
     pub path: Path,
     /// The proxy in front of the server.
     pub proxy: Option<IpAddr>,
-    /// RTP time that a switch of layers may add or take.
-    pub switch_drift: u32,
+    pub drift: Drift,
     /// Who comes needs a token.
     pub(crate) is_guarded: bool,
     pub exited: bool,
@@ -216,7 +215,7 @@ impl Sim {
             left_addrs: Vec::new(),
             path: world.path,
             proxy: None,
-            switch_drift: SWITCH_DRIFT,
+            drift: Drift::USUAL,
             is_guarded,
             exited: false,
             dismissed: BTreeSet::new(),
@@ -309,14 +308,16 @@ impl Sim {
             renews: true,
             trickles: tag.is_multiple_of(3),
             repeats_candidates: tag % 3 == 1,
+            has_levels: true,
+            rejects: None,
+            has_common_ssrcs: false,
             answer_delay: Duration::from_millis(15),
             answering: Answering::Properly,
             identity: if tag % 5 == 3 { Identity::Rsa } else { Identity::Ecdsa },
             addrs: vec![addr(&format!("198.51.{}.{}:{}", tag / 200, tag % 200 + 1, 40_000 + tag))],
             proxy: self.proxy,
             has_stats: false,
-            switch_drift: self.switch_drift,
-            expects_new_ssrcs: false,
+            drift: self.drift,
             query: String::new(),
         }
     }
@@ -515,9 +516,11 @@ impl Sim {
             }
             Kind::DownBytes { tag, bytes } => {
                 let size = if self.links[tag].down_is_split { 1 } else { bytes.len() };
+                let left = self.browsers[tag].page.left.len();
                 for bytes in bytes.chunks(size) {
                     self.browsers[tag].handle_bytes(now, bytes);
                 }
+                self.check_left(tag, left);
                 self.collect(tag);
                 return false;
             }

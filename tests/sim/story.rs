@@ -16,7 +16,7 @@ use crate::sim::{Sim, UNNOTICED};
 const ROOM: &str = "main";
 
 /// How long a participant may be away, but for what its messages take on their way.
-const RETURN: Duration = Duration::from_secs(29);
+pub const RETURN: Duration = Duration::from_secs(29);
 
 /// A picture or sound that is older than this is no longer seen or heard.
 const FRESH: Duration = Duration::from_millis(700);
@@ -318,9 +318,10 @@ impl Sim {
                     .filter(|publication| publication.wanted)
                     .map(|publication| publication.source)
                 {
+                    let rejects = self.browser(viewer).habits.rejects == Some(source.kind());
                     assert!(
-                        self.gets(viewer, &other.name, source),
-                        "{viewer} does not get {}'s {source:?}",
+                        self.gets(viewer, &other.name, source) != rejects,
+                        "{viewer}, who rejects it: {rejects}, and {}'s {source:?}",
                         other.name
                     );
                 }
@@ -349,7 +350,8 @@ impl Sim {
                 assert!(!is_seated || told == published(other), "{viewer} has {told:?} of {}", other.name);
                 for source in published(other).into_iter().filter(|source| !source.is_audio()) {
                     let gets = self.gets(viewer, &other.name, source);
-                    assert_eq!(gets, is_seated, "whether {viewer} gets {}'s {source:?}", other.name);
+                    let rejects = self.browser(viewer).habits.rejects == Some(source.kind());
+                    assert_eq!(gets, is_seated && !rejects, "whether {viewer} gets {}'s {source:?}", other.name);
                 }
             }
             let received = self.browser(viewer).page.received();
