@@ -103,8 +103,12 @@ impl Certificates {
         if !is_settled || *loaded == now {
             return None;
         }
-        *loaded = now;
-        Some(TlsAcceptor::from_files(cert, key))
+        // What can't be read now may be soon, by another owner or mode.
+        let read = TlsAcceptor::from_files(cert, key);
+        if read.is_ok() {
+            *loaded = now;
+        }
+        Some(read)
     }
 
     fn follow_names(&mut self, wall: SystemTime, names: LanNames) -> Option<Result<TlsAcceptor, TlsError>> {
@@ -114,16 +118,20 @@ impl Certificates {
         if !self.acceptors[0].ends_soon(wall) && names == *known {
             return None;
         }
-        *known = names;
-        Some(TlsAcceptor::auto(wall, known, state_dir))
+        let made = TlsAcceptor::auto(wall, &names, state_dir);
+        if made.is_ok() {
+            *known = names;
+        }
+        Some(made)
     }
 
     fn serve(&mut self, acceptor: TlsAcceptor, wall: SystemTime) {
         self.warned = None;
-        if self.acceptors.iter().any(|served| served.fingerprint() == acceptor.fingerprint()) {
+        let is_beside = matches!(self.source, Source::Auto { .. }) && !self.acceptors[0].ends_soon(wall);
+        // Files may bring another chain for the same certificate.
+        if is_beside && self.acceptors.iter().any(|served| served.fingerprint() == acceptor.fingerprint()) {
             return;
         }
-        let is_beside = matches!(self.source, Source::Auto { .. }) && !self.acceptors[0].ends_soon(wall);
         let fingerprint = acceptor.fingerprint();
         match is_beside {
             true => info!(
@@ -234,6 +242,31 @@ mod tests {
         follow(&mut certificates, wall + 391 * DAY, &["192.0.2.1"]);
         assert_ne!(of(&certificates, "192.0.2.1"), before);
         assert_eq!(certificates.acceptors.len(), 1);
+        fs::remove_dir_all(state_dir).unwrap();
+    }
+
+    /// The second certificate was made later: the first is not served for as long as that one lives.
+    #[test]
+    fn a_certificate_that_ends_is_replaced_by_the_one_beside_it() {
+        let state_dir = folder("beside");
+        let wall = SystemTime::now();
+        let first = names(&["192.0.2.1"]);
+        let acceptor = TlsAcceptor::auto(wall, &first, &state_dir).unwrap();
+        let before = acceptor.fingerprint().to_owned();
+        let source = Source::Auto { public: Vec::new(), state_dir: state_dir.clone(), names: first };
+        let mut certificates = Certificates { acceptors: vec![acceptor], source, warned: None };
+        for (days, served) in [(100, 2), (391, 1), (392, 1)] {
+            let wall = wall + days * DAY;
+            if let Some(found) = certificates.follow_names(wall, names(&["192.0.2.1", "192.0.2.9"])) {
+                certificates.serve(found.unwrap(), wall);
+            }
+            assert_eq!(certificates.acceptors.len(), served, "after {days} days");
+            assert_eq!(of(&certificates, "192.0.2.1") == before, served == 2, "after {days} days");
+            assert!(
+                certificates.follow_names(wall, names(&["192.0.2.1", "192.0.2.9"])).is_none(),
+                "nothing is left to do"
+            );
+        }
         fs::remove_dir_all(state_dir).unwrap();
     }
 
