@@ -18,8 +18,9 @@ pub const MAX_ADDED_BYTES: usize = 48;
 /// What is kept of one SSRC.
 #[derive(Debug, Default)]
 pub struct Configuration {
-    /// AV1's sequence header or VP9's scalability structure, as it is in packets.
+    /// AV1's sequence header or VP9's scalability structure, as it is in packets, and which codec's it is.
     kept: Vec<u8>,
+    codec: Option<Codec>,
     /// Of H.264.
     pub sets: ParameterSets,
     dropped: u64,
@@ -39,6 +40,9 @@ impl Configuration {
             Codec::Av1 => av1::find_sequence_header(payload)?,
             _ => return None,
         };
+        if self.codec.replace(codec) != Some(codec) {
+            self.kept.clear();
+        }
         match found {
             Found::Brought(bytes) if bytes == self.kept => None,
             Found::Brought(bytes) if bytes.len() > MAX_ADDED_BYTES => {
@@ -103,7 +107,10 @@ pub enum Found<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::media::inputs;
 
     /// A codec, a packet that brings its configuration, another, and what becomes of that.
     type Case<'a> = (Codec, &'a [u8], &'a [u8], Option<&'a [u8]>);
@@ -154,6 +161,32 @@ mod tests {
             assert_eq!(configuration.take_dropped(), u64::from(expected.is_some()), "no room: {payload:x?}");
         }
         assert!(bring_av1.windows(4).any(|bytes| bytes == header));
+    }
+
+    #[test]
+    fn what_one_codec_needs_is_put_into_no_other() {
+        let mut configuration = Configuration::default();
+        configuration.complete(Codec::Av1, &[0x68, 4, 0x08, 1, 2, 3, 0x30, 0x10], 100);
+        assert_eq!(configuration.complete(Codec::Vp9, &[0xa8, 0x92, 0x35, 0x10, 0x07, 0x82], 100), None);
+        assert_eq!(configuration.complete(Codec::Av1, &[0x50, 0x30, 0x10], 100), None, "it may have changed meanwhile");
+    }
+
+    proptest! {
+        #![proptest_config(inputs(4_096))]
+
+        /// The first bytes are such that parsers go on.
+        #[test]
+        fn any_bytes_may_come(
+            first in 0_u8..=0xff,
+            bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(0x08), Just(0x01), Just(0x0c), Just(0xff)], 0..24),
+        ) {
+            let payload = [&[first | 0x02][..], &bytes].concat();
+            let mut configuration = Configuration::default();
+            for codec in [Codec::Vp9, Codec::Av1, Codec::H264] {
+                configuration.complete(codec, &payload, 100);
+                configuration.start(Instant::now(), codec, 0, &payload, Order::Next, true);
+            }
+        }
     }
 
     #[test]

@@ -152,7 +152,7 @@ pub fn find_structure(payload: &[u8]) -> Option<Found<'_>> {
         return starts_keyframe.then_some(Found::Missing);
     }
     let descriptor = Descriptor::parse(payload)?;
-    Some(Found::Brought(&payload[descriptor.structure..descriptor.length]))
+    payload.get(descriptor.structure..descriptor.length).map(Found::Brought)
 }
 
 /// The payload of a packet without a scalability structure, with one.
