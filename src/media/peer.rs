@@ -351,6 +351,13 @@ impl Peer {
         self.answer.take()
     }
 
+    /// Whether an answer names none of this transport's m-lines, as one to an offer of the transport before.
+    pub fn is_foreign(&self, answer: &str) -> bool {
+        let lines = self.negotiation.lines();
+        let mut mids = answer.lines().filter_map(|line| line.strip_prefix("a=mid:"));
+        !mids.any(|mid| lines.iter().any(|line| line.mid.is_some_and(|own| *own == *mid.trim())))
+    }
+
     /// Takes the answer to the outstanding offer.
     ///
     /// # Errors
@@ -527,8 +534,9 @@ impl Peer {
 
     /// Asks this peer, as a publisher, for a keyframe of a layer. It goes out with the next drain.
     pub fn request_keyframe(&mut self, mid: Mid, layer: u8) {
-        // The last one that came: a publisher may begin a layer anew.
-        let Some(stream) = self.incoming.iter().rfind(|stream| (stream.mid, stream.layer) == (mid, layer)) else {
+        // The one that came last: a publisher may begin a layer anew, and come back to an earlier SSRC.
+        let streams = self.incoming.iter().filter(|stream| (stream.mid, stream.layer) == (mid, layer));
+        let Some(stream) = streams.max_by_key(|stream| stream.last_at) else {
             return;
         };
         if let Some(stream) = self.rtc.direct_api().stream_rx(&stream.ssrc) {
@@ -790,17 +798,25 @@ impl Peer {
             self.oversized = (self.oversized.0 + 1, mid.or(self.oversized.1));
             return None;
         }
+        let ssrc = packet.header.ssrc;
         if seq_no >= SEQ_NO_LIMIT {
+            // str0m has made a stream for it, which counts.
+            self.stream(now, ssrc);
             return None;
         }
-        let ssrc = packet.header.ssrc;
         let pt = packet.header.payload_type;
         let takes = |params: &&PayloadParams| params.pt() == pt || params.red() == Some(pt);
         let params = self.rtc.codec_config().params().iter().find(takes)?;
         let spec = params.spec();
         let redundant = match params.pt() == pt {
             true => None,
-            false => Some(codec::red::primary(&packet.payload)?),
+            false => match codec::red::primary(&packet.payload) {
+                None => {
+                    self.stream(now, ssrc);
+                    return None;
+                }
+                some => some,
+            },
         };
         let stream = self.stream(now, ssrc)?;
         stream.last_at = now;
@@ -852,9 +868,10 @@ impl Peer {
     /// The stream that has been silent for longest of those that are over where one more begins at `new`.
     fn oldest_over(&self, new: (Mid, u8)) -> Option<usize> {
         let streams = &self.incoming;
-        let is_over = |(index, stream): &(usize, &Stream)| {
+        let is_over = |(_, stream): &(usize, &Stream)| {
             let place = (stream.mid, stream.layer);
-            let is_followed = place == new || streams[index + 1..].iter().any(|next| (next.mid, next.layer) == place);
+            let follows = |next: &Stream| (next.mid, next.layer) == place && next.last_at > stream.last_at;
+            let is_followed = place == new || streams.iter().any(follows);
             let mut publications = self.negotiation.publications();
             is_followed || !publications.any(|(mid, ..)| mid == stream.mid)
         };

@@ -91,6 +91,10 @@ impl Server {
         let Some(member) = self.member_mut(id) else {
             return;
         };
+        // It was on its way when the transport that it is for ended.
+        if member.transport.attempts > 0 && member.peer.is_foreign(&answer) {
+            return;
+        }
         match member.peer.queue_answer(answer) {
             Ok(()) => self.queue_negotiation(id),
             Err(error) => self.failed.push_back((id, error)),

@@ -179,3 +179,30 @@ fn an_rsa_certificate_is_refused_for_its_signature_or_its_size() {
         assert!(mal.watched.is_empty() && !sim.sees("ann", "mal"), "{identity:?}");
     }
 }
+
+/// An answer is on its way when the transport that it is for ends: it is late, and no mistake.
+#[test]
+fn an_answer_to_an_offer_of_the_transport_before_is_not_held_against_anyone() {
+    for held in [0, 1_900] {
+        let mut sim = sparse(212);
+        sim.join("ann");
+        let bob = sim.join("bob");
+        sim.run(secs(3));
+        block(&mut sim, "bob", true);
+        sim.run(secs(23) + millis(500));
+        sim.publish("ann", Source::Screen);
+        sim.links[bob].up_held = Some(Vec::new());
+        sim.run(millis(500));
+        // Until there is another transport, or its offer is there as well.
+        while !sim.browser("bob").page.media.iter().any(|(_, media)| media["retry_ms"].is_number()) {
+            sim.run(millis(50));
+        }
+        sim.run(millis(held));
+        block(&mut sim, "bob", false);
+        sim.release_up(bob);
+        sim.run(secs(8));
+        assert_eq!(sim.browser("bob").closed, None, "{:?}", sim.browser("bob").page.errors);
+        sim.assert_complete("main");
+        assert!(sim.browser("ann").page.left.is_empty());
+    }
+}
