@@ -85,11 +85,10 @@ pub fn length_in_datagram(datagram: &[u8]) -> Option<usize> {
                 break;
             };
             // The list's length comes before the first certificate's (RFC 5246 section 7.4.2).
-            if message[0] == CERTIFICATE
-                && message[6..9] == [0, 0, 0]
-                && let Some(&[a, b, c]) = part.get(3..6)
-            {
-                return Some(u32::from_be_bytes([0, a, b, c]) as usize);
+            if message[0] == CERTIFICATE && message[6..9] == [0, 0, 0] {
+                // A first part may be too short to say it; then it is what all of the message has.
+                let length = part.get(3..6).or_else(|| message.get(1..4).filter(|length| **length > [0, 0, 6][..]));
+                return length.map(|length| u32::from_be_bytes([0, length[0], length[1], length[2]]) as usize);
             }
             messages = others;
         }
@@ -251,6 +250,11 @@ mod tests {
             ("whole", datagram(&whole), Some(9 * 256)),
             ("its first part", datagram(&first), Some(9 * 256)),
             ("after another message", datagram(&[message(2, 0, &[3; 40]), first.clone()].concat()), Some(9 * 256)),
+            (
+                "too short a first part",
+                datagram(&[&first[..9], &[0, 0, 4], &first[12..16]].concat()),
+                Some(9 * 256 + 6),
+            ),
             ("its second part", datagram(&second), None),
             ("an empty list", datagram(&message(11, 1, &[0, 0, 0])), None),
             ("another message", datagram(&message(12, 1, &certificate)), None),
