@@ -18,9 +18,9 @@ use crate::media::srtp::Srtp;
 /// longer costs less for each subscriber.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What a path is believed to carry before anything is known of it: some thumbnails, or two pictures without layers.
-/// Higher fills the queue of a slow one for a second, lower begins with a worse picture.
-const START_BPS: u64 = 1_500_000;
+/// What a path is believed to carry until the first probe is through, some 100 ms: sound and thumbnails. Higher fills the
+/// queue of a slow path with keyframes that it can't carry, lower begins with fewer pictures.
+const START_BPS: u64 = 300_000;
 
 /// Below this, sound is sent without redundancy: three voices with it take 300 kbit/s. Lower crowds pictures out, higher
 /// takes the redundancy from those whose Wi-Fi loses packets.
@@ -30,6 +30,10 @@ const NARROW_BPS: u64 = 800_000;
 /// loses what is too much, retransmissions would only lose more. Less is not enough for 10 % of loss at random.
 const REPAIR_PART: f64 = 4.0;
 const REPAIR_SAVED_SECS: f64 = 0.25;
+
+/// Retransmissions take their part of this many times what is sent, where the estimate is more. Lower leaves losses of a
+/// moment unrepaired, higher fills a path with what an outage took.
+const TRIED: u64 = 2;
 
 /// Bytes that are saved up at least: two packets, or the largest would never be sent again over a slow path.
 const REPAIR_LEAST_SAVED: f64 = 3_000.0;
@@ -157,7 +161,9 @@ impl Egress {
         let estimate_bps = self.estimator.estimate_bps();
         self.pacer.set_estimate(now, estimate_bps);
         self.is_narrow = estimate_bps < NARROW_BPS;
-        let rate = estimate_bps as f64 / 8.0 / REPAIR_PART;
+        // An estimate far above what is sent was never tried.
+        let tried_bps = self.estimator.sent_bps().map_or(estimate_bps, |sent| estimate_bps.min(TRIED * sent));
+        let rate = tried_bps as f64 / 8.0 / REPAIR_PART;
         let burst = (rate * REPAIR_SAVED_SECS).max(REPAIR_LEAST_SAVED);
         self.repair.get_or_insert(Bucket::new(now, rate, burst)).resize(rate, burst);
     }

@@ -397,6 +397,8 @@ impl Server {
     fn on_connected(&mut self, id: PeerId) {
         self.on_media(id);
         debug!("{id}: media is connected");
+        // Before there was a path, there was no bound.
+        self.on_allocation(id);
         self.request_keyframes(id, Reason::Join);
     }
 

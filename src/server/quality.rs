@@ -14,6 +14,13 @@ use crate::room::Subscriber;
 use crate::track::{Kind, Source};
 use crate::web::signal::{self, ServerMessage};
 
+/// What a path is believed to carry of the least of each track until it is measured: then no camera stops that has just
+/// begun. Higher fills the queue of a slow path for a moment, lower shows some people later.
+const UNMEASURED_BPS: u64 = 1_500_000;
+
+/// What the least of a track takes until it is measured.
+const UNMEASURED_TRACK_BPS: u64 = 150_000;
+
 /// One line of a member that carries video.
 struct Candidate {
     line: usize,
@@ -62,7 +69,19 @@ impl Server {
             return;
         };
         let (available_bps, sound_bps) = (sending.available_bps(), sending.sound_bps(now));
+        let is_measured = sending.egress.as_ref().is_some_and(|egress| egress.estimator.is_measured());
         let totals = allocation::allocate(available_bps, sound_bps, &wishes, &mut grants);
+        if !is_measured {
+            let mut spent_bps = totals.allocated_bps;
+            let starved = |grant: &Grant| grant.grade.is_none() && grant.limit == Limit::Bandwidth;
+            for (wish, grant) in wishes.iter().zip(&mut grants).filter(|(_, grant)| starved(grant)) {
+                let least = wish.grades.first().map(|grade| grade.bitrate_bps.max(UNMEASURED_TRACK_BPS));
+                if let Some(least_bps) = least.filter(|least| spent_bps + least <= UNMEASURED_BPS) {
+                    spent_bps += least_bps;
+                    grant.grade = Some(0);
+                }
+            }
+        }
         for (candidate, grant) in candidates.iter().zip(&grants) {
             let Some(outgoing) = self.member_mut(id).and_then(|member| member.peer.sending.line_mut(candidate.line))
             else {

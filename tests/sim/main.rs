@@ -57,6 +57,7 @@ mod returning;
 mod screen;
 mod seats;
 mod shedding;
+mod slow;
 mod spatial;
 mod speaking;
 mod starting;

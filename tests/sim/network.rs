@@ -44,6 +44,8 @@ pub struct Path {
     pub capacity: Option<u64>,
     /// How long a datagram may wait for its turn at that capacity; what would wait longer is dropped.
     pub queue: Duration,
+    /// Bytes that pass at once after a pause, as a token bucket lets them.
+    pub burst: usize,
 }
 
 impl Path {
@@ -56,6 +58,7 @@ impl Path {
         reorder: 0.0,
         capacity: None,
         queue: Duration::from_millis(200),
+        burst: 0,
     };
 
     /// The same path with `loss` of the datagrams lost.
@@ -188,14 +191,18 @@ impl Bottleneck {
         };
         let bits = (bytes + IP_UDP_BYTES) as u64 * 8;
         self.offered.push((now, bits));
-        let begin = self.idle_at.map_or(now, |idle| idle.max(now));
-        let waited = begin - now;
+        // Since when the bucket fills; it is full when that is long ago.
+        let full = Duration::from_nanos(path.burst as u64 * 8_000_000_000 / capacity);
+        let earliest = now.checked_sub(full).unwrap_or(now);
+        let begin = self.idle_at.map_or(earliest, |idle| idle.max(earliest));
+        let waited = begin.saturating_duration_since(now);
         if waited > path.queue {
             self.dropped += 1;
             return None;
         }
-        let left_at = begin + Duration::from_nanos(bits * 1_000_000_000 / capacity);
-        self.idle_at = Some(left_at);
+        let idle_at = begin + Duration::from_nanos(bits * 1_000_000_000 / capacity);
+        self.idle_at = Some(idle_at);
+        let left_at = idle_at.max(now);
         self.passages.push(Passage { left_at, waited, bits });
         Some(left_at)
     }

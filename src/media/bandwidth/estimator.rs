@@ -8,7 +8,7 @@ use crate::media::bandwidth::history::History;
 use crate::media::bandwidth::loss::Loss;
 use crate::media::bandwidth::meter::Meter;
 use crate::media::bandwidth::outage::{Outage, Outages};
-use crate::media::bandwidth::probe::{Probe, Prober};
+use crate::media::bandwidth::probe::{Found, Probe, Prober, WORTH};
 use crate::media::bandwidth::queue::Queue;
 use crate::media::bandwidth::trend::{Trend, Usage};
 
@@ -32,6 +32,9 @@ const LEAST_LEFT: f64 = 0.35;
 /// What is left at least of what arrives, where more is sent than the estimate allows and the queue stands: keyframes
 /// and repair come on top of what is granted, and only less of that makes room for them.
 const LEAST_OF_CARRIED: f64 = 0.5;
+
+/// A train that came faster than this many times the limit has refuted it.
+const REFUTES: f64 = 1.2;
 
 /// A queue grew, but some packet of the last moment met less of it than this, what was sent came but for this share, and
 /// the path is known to carry more: then it was a burst. Wider takes a drop for one, narrower cuts for each keyframe.
@@ -242,8 +245,8 @@ impl Estimator {
         self.loss.settle();
         self.on_usage(now);
         let found = self.prober.poll_result(now, self.round_trip(), self.estimate);
-        if let Some(found) = found.filter(|_| self.trend.usage() != Usage::Over && !self.loss.is_high()) {
-            self.set(found);
+        if let Some(found) = found {
+            self.on_found(found);
         }
     }
 
@@ -269,6 +272,16 @@ impl Estimator {
         }
     }
 
+    /// Whether a probe has shown what the path carries: before, the estimate is a guess.
+    pub fn is_measured(&self) -> bool {
+        self.prober.is_begun()
+    }
+
+    /// Bits a second that were sent of late, as far as feedback speaks of it; `None` if that is too little to tell.
+    pub fn sent_bps(&self) -> Option<u64> {
+        self.sent.rate_bps().map(|bps| bps as u64)
+    }
+
     /// Whether an outage has ended, since the last call, in which packets were lost.
     pub fn take_hole(&mut self) -> bool {
         std::mem::take(&mut self.has_hole)
@@ -282,6 +295,9 @@ impl Estimator {
     /// A train of packets that shall be sent now, to learn whether the path carries more; to be asked after
     /// feedback and when more is wanted.
     pub fn poll_probe(&mut self, now: Instant) -> Option<Probe> {
+        if self.queue.standing_ms() > STANDING_MS {
+            self.prober.defer(now);
+        }
         self.prober.poll(now, self.estimate, self.wanted, self.limit)
     }
 
@@ -363,6 +379,26 @@ impl Estimator {
         }
     }
 
+    /// A probe shows something.
+    fn on_found(&mut self, found: Found) {
+        let Found { bps, is_limit, is_first } = found;
+        let usage = self.trend.usage();
+        if is_limit {
+            // What follows waits in the queue that the train has made.
+            self.trend = Trend::default();
+        }
+        if is_limit && bps < self.estimate {
+            // What is sent is carried, whatever the probe met.
+            let carried = self.received.rate_bps().unwrap_or(0.0);
+            self.limit = Some(bps.max(carried));
+            self.set(if is_first { bps } else { bps.max(carried).min(self.estimate) });
+        } else if bps > WORTH * self.estimate && usage != Usage::Over && !self.loss.is_high() {
+            // One that was carried beyond the limit has refuted it.
+            self.limit = if is_limit { Some(bps) } else { self.limit.filter(|limit| bps < REFUTES * limit) };
+            self.set(bps);
+        }
+    }
+
     fn on_standing(&mut self, now: Instant, standing: f64, sent: f64, received: f64) {
         // What stands is ours for sure.
         if sent > EXCEEDED * self.estimate {
@@ -383,7 +419,7 @@ impl Estimator {
     }
 
     fn is_burst(&self, standing: f64, sent: f64, received: f64) -> bool {
-        let is_below = self.limit.is_some_and(|limit| self.estimate < BELOW_LIMIT * limit);
+        let is_below = self.limit.is_some_and(|limit| sent.min(self.estimate) < BELOW_LIMIT * limit);
         is_below && has_passed(standing, sent, received)
     }
 
@@ -404,7 +440,11 @@ impl Estimator {
         } else {
             return;
         };
-        self.limit = self.limit.filter(|_| is_vague).or(Some(received));
+        self.limit = match self.limit {
+            limit if is_burst => limit,
+            Some(limit) if is_vague => Some(limit),
+            _ => Some(received),
+        };
         self.drained = Some(LOWERED * carried);
         // After an outage no hole is left in what is measured.
         let is_resumed = self.resumed.is_some_and(|resumed| now < resumed + RESUMING);
@@ -456,6 +496,8 @@ mod tests {
         for (loss, least) in [(0.0, 0.8), (0.02, 0.8), (0.05, 0.8), (0.10, 0.7)] {
             for capacity_bps in [300e3, 1e6, 2.5e6, 8e6] {
                 let (mut shares, mut delays) = (0.0, 0);
+                // Three packets of 1,200 bytes take 100 ms at the least.
+                let (most_once, most_mean) = if capacity_bps < 500e3 { (220, 170) } else { (150, 100) };
                 for seed in SEEDS {
                     let mut call = call(Link { capacity_bps, loss, ..LINK }, seed);
                     let most = if loss == 0.0 { 5_000 } else { 15_000 };
@@ -464,22 +506,22 @@ mod tests {
                     call.reset();
                     call.run(30_000);
                     let (share, delay) = (call.mean_estimate() / capacity_bps, call.queued_ms(0.95));
-                    let is_near = share > least - 0.05 && share < 1.05 && delay < 150;
+                    let is_near = share > least - 0.05 && share < 1.05 && delay < most_once;
                     assert!(is_near, "{capacity_bps}, {loss} lost, {seed}: {share}, {delay} ms");
                     (shares, delays) = (shares + share, delays + delay);
                 }
                 let (share, delay) = (shares / SEEDS.len() as f64, delays / SEEDS.len() as u32);
-                assert!(share >= least && delay < 100, "{capacity_bps}, {loss} lost: {share}, {delay} ms");
+                assert!(share >= least && delay < most_mean, "{capacity_bps}, {loss} lost: {share}, {delay} ms");
             }
         }
     }
 
     #[test]
-    fn a_drop_is_followed_within_two_seconds_and_its_end_within_fifteen() {
-        for loss in [0.0, 0.02, 0.05] {
+    fn a_drop_is_followed_within_two_seconds_and_its_end_within_eight() {
+        for (loss, bucket, most) in [(0.0, 0, 7_000), (0.0, 5_000, 7_000), (0.02, 0, 8_000), (0.05, 0, 15_000)] {
             for lasts in [5_000, 12_000, 33_000] {
                 for seed in SEEDS {
-                    let mut call = call(Link { loss, ..LINK }, seed);
+                    let mut call = call(Link { loss, bucket, ..LINK }, seed);
                     call.run(20_000);
                     call.set_capacity(500e3);
                     call.run(2_000);
@@ -487,8 +529,12 @@ mod tests {
                     assert!(estimate < 500_000, "{estimate} with {loss} lost, {seed}");
                     call.run(lasts);
                     call.set_capacity(3e6);
-                    let back = call.reaches(2.4e6, 15_000);
-                    assert!(back.is_some(), "{loss} lost, after {lasts} ms, {seed}: {}", call.estimator.estimate_bps());
+                    let back = call.reaches(2.4e6, most);
+                    assert!(
+                        back.is_some(),
+                        "{loss} lost, {bucket}, after {lasts} ms, {seed}: {}",
+                        call.estimator.estimate_bps()
+                    );
                 }
             }
         }

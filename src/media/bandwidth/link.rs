@@ -167,7 +167,7 @@ impl Call {
         self.estimates.iter().sum::<f64>() / self.estimates.len() as f64
     }
 
-    /// A quantile of the time that packets queued.
+    /// A quantile of the time that packets of media queued.
     pub fn queued_ms(&self, quantile: f64) -> u32 {
         let mut queued = self.queued.clone();
         queued.sort_unstable();
@@ -204,12 +204,12 @@ impl Call {
             && self.pacer.take(now, bytes)
         {
             self.queue.pop_front();
-            self.send(now, bytes);
+            self.send(now, bytes, true);
         }
         while let Some((probe, began, sent, _)) = self.probe
             && sent as f64 <= probe.bitrate_bps as f64 / 8e3 * f64::from(self.now_ms - began)
         {
-            self.send(now, (probe.bytes / 5).min(PACKET));
+            self.send(now, (probe.bytes / 5).min(PACKET), false);
         }
         if self.now_ms >= self.feedback_at {
             self.report();
@@ -217,7 +217,7 @@ impl Call {
         }
     }
 
-    fn send(&mut self, now: Instant, bytes: usize) {
+    fn send(&mut self, now: Instant, bytes: usize, is_media: bool) {
         let cluster = self.probe.map_or(0, |(probe, ..)| probe.cluster);
         if let Some((probe, _, sent, packets)) = &mut self.probe {
             *sent += bytes;
@@ -229,7 +229,9 @@ impl Call {
         let number = self.estimator.push(now, bytes, cluster);
         assert_eq!(number, self.sent as u16);
         let (queued, arrival) = self.path.send(f64::from(self.now_ms) * 1e3, bytes);
-        self.queued.push(queued as u32);
+        if is_media {
+            self.queued.push(queued as u32);
+        }
         self.arrivals.extend(arrival.map(|arrival| (self.sent, arrival)));
         self.sent += 1;
     }
