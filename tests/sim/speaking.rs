@@ -31,7 +31,7 @@ fn heard(sim: &mut Sim, listener: &str) -> Vec<u64> {
 
 #[test]
 fn in_a_large_room_three_are_heard_in_turn_and_nobody_sees_a_gap() {
-    let mut sim = room(300, 6);
+    let mut sim = room(304, 6);
     let heard = heard(&mut sim, "ann");
     let total: u64 = heard.iter().sum();
     // Three of eight, one of whom may be the listener.
