@@ -185,6 +185,14 @@ mod tests {
         LanNames { host_name: None, addrs: addrs.iter().map(|addr| addr.parse().unwrap()).collect() }
     }
 
+    /// Those of `--tls auto` on a machine with the address 192.0.2.1.
+    fn auto(wall: SystemTime, state_dir: &Path) -> Certificates {
+        let names = names(&["192.0.2.1"]);
+        let acceptor = TlsAcceptor::auto(wall, &names, state_dir).unwrap();
+        let source = Source::Auto { public: Vec::new(), state_dir: state_dir.to_owned(), names };
+        Certificates { acceptors: vec![acceptor], source, warned: None }
+    }
+
     fn of(certificates: &Certificates, addr: &str) -> String {
         certificates.of(addr.parse().unwrap()).fingerprint().to_owned()
     }
@@ -206,11 +214,8 @@ mod tests {
     fn addresses_that_come_get_a_certificate_and_those_that_were_there_keep_theirs() {
         let state_dir = folder("auto");
         let wall = SystemTime::now();
-        let first = names(&["192.0.2.1"]);
-        let acceptor = TlsAcceptor::auto(wall, &first, &state_dir).unwrap();
-        let before = acceptor.fingerprint().to_owned();
-        let source = Source::Auto { public: Vec::new(), state_dir: state_dir.clone(), names: first };
-        let mut certificates = Certificates { acceptors: vec![acceptor], source, warned: None };
+        let mut certificates = auto(wall, &state_dir);
+        let before = certificates.fingerprint().to_owned();
         let follow = |certificates: &mut Certificates, wall, addrs: &[&str]| {
             if let Some(found) = certificates.follow_names(wall, names(addrs)) {
                 certificates.serve(found.unwrap(), wall);
@@ -250,11 +255,8 @@ mod tests {
     fn a_certificate_that_ends_is_replaced_by_the_one_beside_it() {
         let state_dir = folder("beside");
         let wall = SystemTime::now();
-        let first = names(&["192.0.2.1"]);
-        let acceptor = TlsAcceptor::auto(wall, &first, &state_dir).unwrap();
-        let before = acceptor.fingerprint().to_owned();
-        let source = Source::Auto { public: Vec::new(), state_dir: state_dir.clone(), names: first };
-        let mut certificates = Certificates { acceptors: vec![acceptor], source, warned: None };
+        let mut certificates = auto(wall, &state_dir);
+        let before = certificates.fingerprint().to_owned();
         for (days, served) in [(100, 2), (391, 1), (392, 1)] {
             let wall = wall + days * DAY;
             if let Some(found) = certificates.follow_names(wall, names(&["192.0.2.1", "192.0.2.9"])) {

@@ -115,7 +115,7 @@ pub struct Grant {
     pub limit: Limit,
 }
 
-/// What a subscriber is to get by a grant, or is told that it gets.
+/// The quality that a grant allows a subscriber, or that is reported to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quality {
     /// Anything is sent.

@@ -27,8 +27,7 @@ pub enum PeerError {
     NoSrtp,
     /// The client has no DTLS certificate with a supported key: dimpl's words.
     UnsupportedCertificate(String),
-    /// So many streams were sent to it, or by it, that their names are used up; or so many addresses of the server have
-    /// changed.
+    /// The transport has used as many SSRCs, or learnt as many server addresses, as one transport may.
     UsedUp,
     /// str0m gave up.
     Engine(RtcError),

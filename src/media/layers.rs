@@ -41,7 +41,8 @@ const KEYFRAME_LOOKS: u32 = 8;
 /// Lines of the layers where no packet tells them.
 const ASSUMED_HEIGHTS: [u16; LAYERS] = [180, 360, 720];
 
-/// How long packets that are too large say something of what comes. Longer speaks of what is over, shorter comes and goes.
+/// How long a layer is reported as oversized after a packet that was too large. A longer time reports a problem that is
+/// over; with a shorter one the report flickers.
 const OVERSIZED_MEMORY: Duration = Duration::from_secs(5);
 
 /// How much of a rate is what came since the last look.

@@ -443,7 +443,7 @@ impl Outgoing {
         self.seal(now, header, seq_no, &[], &preface.payload, packet, egress, datagrams);
     }
 
-    /// A packet with so many bytes of payload goes out.
+    /// Counts a sent packet with `bytes` bytes of payload.
     fn count(&mut self, bytes: usize) {
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(bytes as u32);

@@ -48,9 +48,9 @@ use crate::media::wallclock::{Report, SenderClock};
 use crate::media::{answer, codec, dtls, history, opening};
 use crate::track::Source;
 
-/// SSRCs of one peer that are told apart at once, repair streams not counted. Above that the stream makes room that has
-/// been silent for longest of those that are over: another SSRC has taken its place, or its m-line is no longer sent on.
-/// A peer has m-lines and layers for 24, so that there is always one.
+/// Incoming SSRCs of one peer at a time, without repair streams. At the limit the longest-silent finished stream is
+/// removed: one that another SSRC has replaced, or whose m-line no longer sends. A peer has m-lines and layers for 24,
+/// so a finished stream always exists.
 const MAX_SSRCS: usize = 32;
 
 /// SSRCs that one transport may send in its life, repair streams included. str0m forgets none of them, so that it takes

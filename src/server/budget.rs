@@ -45,7 +45,7 @@ impl Budget {
         }
     }
 
-    /// Charges a message of so many bytes. False if it is not to be read.
+    /// Charges a message of `bytes` bytes. Returns false if the budget is spent: the message must not be parsed.
     pub(super) fn charge(&mut self, now: Instant, bytes: usize) -> bool {
         self.messages.take(now) && self.bytes.take_many(now, bytes as f64)
     }

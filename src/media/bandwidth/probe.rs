@@ -29,7 +29,8 @@ const MEASURED_BYTES: f64 = 4_000.0;
 const DEPTH: u32 = 15_000;
 const LEAST_DEPTH: u32 = 2_500;
 
-/// Part of the bytes that are not measured, one in so many, which shows a queue only where no burst passes.
+/// The first part, one in `EARLY`, of the bytes that a train skips is measured apart: it shows a queue only on a path that
+/// lets no burst pass.
 const EARLY: u32 = 2;
 
 /// The rate is lowered so soon after a train raised it: the train met a burst. Shorter misses those that take long to fill
@@ -475,7 +476,7 @@ mod tests {
             prober.poll_result(secs(second), RTT, 1e6);
             failures.extend(prober.poll(secs(second), 1e6, 2e6, limit).map(|probe| (second, probe.cluster)));
         }
-        // Each is given up after a second; two that showed nothing are repeated soon, and then one is left out.
+        // Each train times out after a second. After two without a result the next follows soon, then one is skipped.
         let expected = [(2, 2), (4, 3), (9, 4), (11, 5), (13, 6), (19, 7), (21, 8), (23, 9), (29, 10), (31, 11)];
         assert_eq!(failures[..10], expected);
         prober.on_lowered(secs(40));

@@ -195,7 +195,7 @@ mod tests {
 
     use super::*;
 
-    /// A time for those to whom it does not matter.
+    /// An arbitrary time, for tests that do not depend on it.
     pub fn now() -> Instant {
         Instant::now()
     }
