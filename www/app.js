@@ -363,7 +363,8 @@ function newCall() {
   pulse = new Pulse(made.pc, isMediaDue, (isSilent) => {
     tiles.markFrozen(isSilent);
     // Packets flow: whatever the system says of its network is wrong.
-    showTrouble(!navigator.onLine && pulse.steady < 2 ? OFFLINE : isSilent || made.pc.connectionState === 'disconnected' ? INTERRUPTED : '');
+    const isInterrupted = isSilent || pulse.isDoubted || made.pc.connectionState === 'disconnected';
+    showTrouble(!navigator.onLine && !pulse.isProven ? OFFLINE : isInterrupted ? INTERRUPTED : '');
   });
   return made;
 }

@@ -14,7 +14,9 @@ export class Pulse {
   constructor(pc, isDue, looked) {
     this.pc = pc;
     this.isSilent = false;
+    this.isDoubted = false; // something says that the network is gone, and no packets have said otherwise since
     this.steady = 0; // looks in a row with packets
+    this.proof = 0; // those of them since the last doubt
     this.quiet = 0; // looks in a row without
     this.packets = 0;
     this.timer = setInterval(async () => {
@@ -25,7 +27,13 @@ export class Pulse {
 
   // Something says that the network is gone: only packets that come from now on say that it is not.
   doubt() {
-    this.steady = 0;
+    this.isDoubted = true;
+    this.proof = 0;
+  }
+
+  // Packets flow, and did not only before the last doubt.
+  get isProven() {
+    return this.proof >= STEADY_LOOKS;
   }
 
   close() {
@@ -43,13 +51,14 @@ export class Pulse {
     if (came) {
       this.quiet = 0;
       this.steady += 1;
-      if (this.steady >= STEADY_LOOKS) this.isSilent = false;
+      this.proof += 1;
+      if (this.isProven) this.isSilent = this.isDoubted = false;
       return;
     }
     this.quiet += 1;
     if (this.quiet === 1) this.flowed = this.steady >= STEADY_LOOKS;
-    this.steady = 0;
-    if (!isDue) this.isSilent = this.flowed = false;
+    this.steady = this.proof = 0;
+    if (!isDue) this.isSilent = this.isDoubted = this.flowed = false;
     if (this.flowed && this.quiet >= SILENT_LOOKS) this.isSilent = true;
   }
 }

@@ -153,6 +153,30 @@ fn a_lost_network_is_named_by_each_sign_alone_and_pictures_are_marked_as_frozen(
     ann.sees_and_hears("Bob");
     ann.eval::<()>("void delete navigator.onLine");
 
+    // The system says that the network is back, and nothing comes. Each word of the page is kept.
+    let pause = server.pause();
+    ann.eval::<()>(&format!(
+        "void (() => {{
+            window.heard = [];
+            const look = () => heard.at(-1) === ({says}) || heard.push({says});
+            const what = {{ attributes: true, childList: true, subtree: true }};
+            (window.watch = new MutationObserver(look)).observe(document.querySelector('#banner'), what);
+            Object.defineProperty(navigator, 'onLine', {{ value: false, configurable: true }});
+            dispatchEvent(new Event('offline'));
+            delete navigator.onLine;
+            dispatchEvent(new Event('online'));
+        }})()"
+    ));
+    ann.until("the picture is marked", &mark);
+    // Longer than a loss would take to be named without that event.
+    ann.eval::<()>("new Promise((done) => setTimeout(done, 2000))");
+    assert!(ann.eval::<bool>(&mark), "the mark stays");
+    let heard: Vec<String> = ann.eval("(watch.disconnect(), heard)");
+    let [first, last] = &heard[..] else { panic!("{heard:?}") };
+    assert!(first.starts_with("This device is offline") && last.starts_with("The network is interrupted"), "{heard:?}");
+    drop(pause);
+    ann.until("nothing is wrong", &format!("!({says}) && !({mark})"));
+
     // Silence of the others is none of the network.
     bob.press("#btn-mic");
     bob.press("#btn-camera");
