@@ -343,6 +343,8 @@ struct Transport {
     is_lost: bool,
     /// Fresh transports in a row of which none stayed connected.
     attempts: u32,
+    /// Handshakes in a row that failed for what anybody on the path may have sent.
+    doubtful_failures: u32,
     /// When the present one connected.
     connected_at: Option<Instant>,
 }

@@ -68,7 +68,7 @@ pub fn widen_datagram(datagram: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// Returns the length of the certificate whose first part is in the datagram.
+/// Returns the length of the certificate whose first part is in the datagram; 0 where the message has none.
 pub fn length_in_datagram(datagram: &[u8]) -> Option<usize> {
     let mut rest = datagram;
     loop {
@@ -86,8 +86,11 @@ pub fn length_in_datagram(datagram: &[u8]) -> Option<usize> {
             };
             // The list's length comes before the first certificate's (RFC 5246 section 7.4.2).
             if message[0] == CERTIFICATE && message[6..9] == [0, 0, 0] {
+                if message[1..4] <= [0, 0, 3][..] {
+                    return Some(0);
+                }
                 // A first part may be too short to say it; then it is what all of the message has.
-                let length = part.get(3..6).or_else(|| message.get(1..4).filter(|length| **length > [0, 0, 6][..]));
+                let length = part.get(3..6).or_else(|| message.get(1..4));
                 return length.map(|length| u32::from_be_bytes([0, length[0], length[1], length[2]]) as usize);
             }
             messages = others;
@@ -256,7 +259,7 @@ mod tests {
                 Some(9 * 256 + 6),
             ),
             ("its second part", datagram(&second), None),
-            ("an empty list", datagram(&message(11, 1, &[0, 0, 0])), None),
+            ("an empty list", datagram(&message(11, 1, &[0, 0, 0])), Some(0)),
             ("another message", datagram(&message(12, 1, &certificate)), None),
             ("sealed", record(HANDSHAKE, 1, &whole), None),
             ("cut", datagram(&whole)[..80].to_vec(), None),

@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dimpl::{CertificateError, SecurityError};
 use str0m::crypto::dtls::{
@@ -26,6 +26,27 @@ const CERTIFICATE_MAX: usize = 2_000;
 /// The alert of a DTLS server whose key goes with no cipher suite of ours (RFC 5246 section 7.2.2).
 const HANDSHAKE_FAILURE: u8 = 40;
 
+/// How long a handshake may go on after a datagram that would end it. Nothing in a handshake is authentic before its end,
+/// so that anybody on the path may have sent that datagram. Shorter lets a forged one end handshakes on slow paths, longer
+/// lets clients wait for the reason.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Content types of records (RFC 5246 section 6.2.1), and the header that they have in DTLS (RFC 6347 section 4.1).
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const ALERT: u8 = 21;
+const HANDSHAKE: u8 = 22;
+const RECORD_HEADER: usize = 13;
+
+/// Type, length, number, and offset and length of the fragment (RFC 6347 section 4.2.2).
+const MESSAGE_HEADER: usize = 12;
+
+/// What a client sends in the clear, by the number of the message: ClientHello, Certificate, ClientKeyExchange and
+/// CertificateVerify. It is asked for a certificate, and for no cookie.
+const OF_CLIENT: [u8; 4] = [1, 11, 16, 15];
+
+/// What a server sends in the clear: hellos, a ticket, certificate and status, key exchange, request, and the end.
+const OF_SERVER: [u8; 8] = [2, 3, 4, 11, 12, 13, 14, 22];
+
 static SHARED: SharedDtls = SharedDtls { servers: OnceLock::new(), clients: OnceLock::new() };
 
 thread_local! {
@@ -40,6 +61,53 @@ pub fn take_exported() -> Option<Exported> {
 /// str0m's cryptography, with its DTLS replaced by ours, and ciphers that tell what they open.
 pub fn crypto_provider() -> CryptoProvider {
     CryptoProvider { dtls_provider: &SHARED, srtp_provider: &Noting, ..from_feature_flags() }
+}
+
+/// Whether a datagram can be one of an honest peer. dimpl keeps others that are in the clear until the handshake can't
+/// finish any more, and takes application data among them for authentic.
+fn is_possible(datagram: &[u8], from_client: bool) -> bool {
+    let mut rest = datagram;
+    while let Some((header, after)) = rest.split_at_checked(RECORD_HEADER) {
+        let Some((fragment, after)) = after.split_at_checked(u16::from_be_bytes([header[11], header[12]]).into())
+        else {
+            break;
+        };
+        rest = after;
+        let is_sealed = header[3..5] != [0, 0];
+        let is_expected = match header[0] {
+            CHANGE_CIPHER_SPEC | ALERT => true,
+            HANDSHAKE => are_messages(fragment, from_client),
+            _ => false,
+        };
+        if !is_sealed && !is_expected {
+            return false;
+        }
+    }
+    // The datagram ends within a record; dimpl discards it.
+    true
+}
+
+/// Whether a record in the clear has nothing but whole parts of the messages that belong to a handshake.
+fn are_messages(mut record: &[u8], from_client: bool) -> bool {
+    loop {
+        let Some((header, after)) = record.split_at_checked(MESSAGE_HEADER) else {
+            return false;
+        };
+        let number = usize::from(u16::from_be_bytes([header[4], header[5]]));
+        let is_expected = match from_client {
+            true => OF_CLIENT.get(number) == Some(&header[0]),
+            false => number < OF_SERVER.len() && OF_SERVER.contains(&header[0]),
+        };
+        let [length, offset, part] =
+            [1, 6, 9].map(|at| u32::from_be_bytes([0, header[at], header[at + 1], header[at + 2]]));
+        let Some(after) = after.get(part as usize..).filter(|_| is_expected && offset + part <= length) else {
+            return false;
+        };
+        if after.is_empty() {
+            return true;
+        }
+        record = after;
+    }
 }
 
 /// Makes DTLS endpoints that share one configuration for each role.
@@ -98,7 +166,7 @@ impl DtlsProvider for SharedDtls {
     ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
         let dtls = dimpl::Dtls::new_12(self.server_config(mtu)?, cert.clone(), now);
         let client = Client { config: self.client_config(mtu)?, certificate: cert.clone(), now };
-        Ok(Box::new(Endpoint { dtls, client: Some(client), is_connected: false }))
+        Ok(Box::new(Endpoint { dtls, client: Some(client), made: now, failure: None, is_connected: false }))
     }
 }
 
@@ -107,7 +175,39 @@ struct Endpoint {
     dtls: dimpl::Dtls,
     /// What it becomes if the peer is the server, until its role is known.
     client: Option<Client>,
+    made: Instant,
+    /// Why the handshake fails if it does not finish, and when; the time is noted when it is known.
+    failure: Option<(DtlsImplError, Option<Instant>)>,
     is_connected: bool,
+}
+
+impl Endpoint {
+    fn handle_handshake(&mut self, packet: &[u8]) -> Result<(), DtlsImplError> {
+        let is_client = self.dtls.is_active();
+        let no_certificate = match is_client {
+            true => CertificateError::NoServerCertificateReceived,
+            false => CertificateError::NoClientCertificateReceived,
+        };
+        match client_certificate::length_in_datagram(packet) {
+            Some(0) => return Err(DtlsImplError::CertificateError(no_certificate)),
+            Some(length) if length > CERTIFICATE_MAX => {
+                return Err(DtlsImplError::CryptoError(dimpl::CryptoError::UnsupportedPublicKeyAlgorithm));
+            }
+            _ => {}
+        }
+        self.dtls.handle_packet(packet).map_err(|error| match error {
+            DtlsImplError::SecurityError(SecurityError::FatalAlert { description: HANDSHAKE_FAILURE }) if is_client => {
+                DtlsImplError::CertificateError(no_certificate)
+            }
+            error => error,
+        })
+    }
+
+    /// When the handshake fails; at once where the time is still to be noted.
+    fn fails_at(&self) -> Option<Instant> {
+        let (_, at) = self.failure.as_ref().filter(|_| !self.is_connected)?;
+        Some(at.unwrap_or(self.made))
+    }
 }
 
 /// A DTLS client that is not made yet.
@@ -132,20 +232,16 @@ impl DtlsInstance for Endpoint {
     }
 
     fn handle_packet(&mut self, packet: &[u8]) -> Result<(), DtlsImplError> {
+        if !is_possible(packet, !self.dtls.is_active()) {
+            return Ok(());
+        }
         if self.is_connected {
             return self.dtls.handle_packet(packet);
         }
-        if client_certificate::length_in_datagram(packet).is_some_and(|length| length > CERTIFICATE_MAX) {
-            return Err(DtlsImplError::CryptoError(dimpl::CryptoError::UnsupportedPublicKeyAlgorithm));
+        if let Err(error) = self.handle_handshake(packet) {
+            self.failure.get_or_insert((error, None));
         }
-        self.dtls.handle_packet(packet).map_err(|error| match error {
-            DtlsImplError::SecurityError(SecurityError::FatalAlert { description: HANDSHAKE_FAILURE })
-                if self.dtls.is_active() =>
-            {
-                DtlsImplError::CertificateError(CertificateError::NoServerCertificateReceived)
-            }
-            error => error,
-        })
+        Ok(())
     }
 
     fn poll_output<'a>(&mut self, buf: &'a mut [u8]) -> DtlsOutput<'a> {
@@ -172,7 +268,7 @@ impl DtlsInstance for Endpoint {
                 return DtlsOutput::KeyingMaterial(material, profile);
             }
             DtlsOutput::BufferTooSmall { needed } => return DtlsOutput::BufferTooSmall { needed },
-            DtlsOutput::Timeout(at) => return DtlsOutput::Timeout(at),
+            DtlsOutput::Timeout(at) => return DtlsOutput::Timeout(self.fails_at().map_or(at, |own| own.min(at))),
             DtlsOutput::Connected => {
                 self.is_connected = true;
                 return DtlsOutput::Connected;
@@ -184,6 +280,11 @@ impl DtlsInstance for Endpoint {
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsImplError> {
+        if let Some((error, at)) = self.failure.as_mut().filter(|_| !self.is_connected)
+            && now >= *at.get_or_insert(now + GRACE)
+        {
+            return Err(error.clone());
+        }
         self.dtls.handle_timeout(now)
     }
 
@@ -270,27 +371,122 @@ mod tests {
         assert_eq!(client.material, server.material);
     }
 
-    /// A certificate of 2,001 bytes, of which the first part comes; and a server whose key is none for ECDSA suites.
-    #[test]
-    fn a_certificate_that_can_not_be_used_is_an_error_until_the_handshake_is_over() {
+    fn record(kind: u8, epoch: u8, fragment: &[u8]) -> Vec<u8> {
+        [&[kind, 0xfe, 0xfd, 0, epoch, 0, 0, 0, 0, 0, 99, 0, fragment.len() as u8], fragment].concat()
+    }
+
+    /// The first part of a certificate of 2,001 bytes, and a certificate that is none.
+    fn long_certificate() -> Vec<u8> {
+        record(HANDSHAKE, 0, &[11, 0, 7, 215, 0, 1, 0, 0, 0, 0, 0, 6, 0, 7, 212, 0, 7, 209])
+    }
+
+    fn no_certificate() -> Vec<u8> {
+        record(HANDSHAKE, 0, &[11, 0, 0, 3, 0, 1, 0, 0, 0, 0, 0, 3, 0, 0, 0])
+    }
+
+    fn alert() -> Vec<u8> {
+        record(ALERT, 0, &[2, HANDSHAKE_FAILURE])
+    }
+
+    /// Datagrams that anybody may have sent.
+    fn forged() -> Vec<(&'static str, Vec<u8>)> {
+        let message = |kind, number| record(HANDSHAKE, 0, &[kind, 0, 0, 1, 0, number, 0, 0, 0, 0, 0, 1, 7]);
+        vec![
+            ("a fatal alert", alert()),
+            ("a warning", record(ALERT, 0, &[1, 0])),
+            ("a long certificate", long_certificate()),
+            ("no certificate", no_certificate()),
+            ("application data", record(23, 0, &[7; 20])),
+            ("a message of another number", message(11, 77)),
+            ("a message of another kind", message(20, 1)),
+            ("a broken message", message(16, 2)),
+            ("no message", record(HANDSHAKE, 0, &[])),
+            ("part of a header", record(HANDSHAKE, 0, &[11, 0, 0])),
+            ("beyond the message", record(HANDSHAKE, 0, &[11, 0, 0, 1, 0, 1, 0, 0, 9, 0, 0, 1, 7])),
+            ("a change of ciphers", record(CHANGE_CIPHER_SPEC, 0, &[1])),
+            ("sealed", record(HANDSHAKE, 1, &[9; 60])),
+            ("sealed and short", record(HANDSHAKE, 1, &[9; 3])),
+            ("sealed data", record(23, 1, &[9; 60])),
+            ("a sealed alert", record(ALERT, 1, &[9; 26])),
+            ("of no epoch", record(HANDSHAKE, 9, &[9; 60])),
+            ("of no kind", record(77, 0, &[9; 60])),
+            ("cut", vec![22, 0xfe, 0xfd]),
+        ]
+    }
+
+    /// A client's first datagrams to a server, and all that follows, in which something forged comes before one of the
+    /// datagrams to the server. Says whether both are connected, and how many datagrams the server got.
+    fn shake_hands(forged: &[u8], before: usize) -> (bool, usize) {
         let now = Instant::now();
-        let long = [&[22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 1, 0, 18][..], &[11, 0, 7, 215, 0, 1, 0, 0, 0, 0, 0, 6]];
-        let long = [&long.concat()[..], &[0, 7, 212, 0, 7, 209]].concat();
-        let alert = [21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, HANDSHAKE_FAILURE];
-        for (is_client, datagram) in [(false, &long[..]), (true, &alert[..])] {
+        let (mut client, mut server) = (endpoint(true, now), endpoint(false, now));
+        client.handle_packet(&[]).expect("it begins");
+        let (mut exported, mut passed) = ((None, None), 0);
+        for _ in 0..3 {
+            let (datagrams, keys) = drain(&mut *client);
+            exported.0 = exported.0.or(keys);
+            let mut replies = Vec::new();
+            let mut give = |datagram: &[u8]| {
+                server.handle_packet(datagram).expect("anybody may have sent it");
+                let (datagrams, keys) = drain(&mut *server);
+                exported.1 = exported.1.take().or(keys);
+                replies.extend(datagrams);
+                server.handle_timeout(now).expect("nothing is late");
+            };
+            for datagram in datagrams.iter().flat_map(|datagram| records(datagram)) {
+                if passed == before {
+                    give(forged);
+                }
+                passed += 1;
+                give(datagram);
+            }
+            for datagram in replies {
+                client.handle_packet(&datagram).expect("the client takes it");
+            }
+        }
+        for _ in 0..100 {
+            server.handle_packet(forged).expect("anybody may have sent it");
+        }
+        let late = server.handle_timeout(now + 2 * GRACE);
+        (late.is_ok() && exported.0.is_some() && exported.1.is_some(), passed)
+    }
+
+    /// Each record of a datagram in one of its own.
+    fn records(mut datagram: &[u8]) -> Vec<&[u8]> {
+        let mut records = Vec::new();
+        while !datagram.is_empty() {
+            let length = RECORD_HEADER + usize::from(u16::from_be_bytes([datagram[11], datagram[12]]));
+            records.push(&datagram[..length]);
+            datagram = &datagram[length..];
+        }
+        records
+    }
+
+    #[test]
+    fn a_forged_datagram_ends_no_handshake_wherever_it_comes() {
+        let (is_connected, most) = shake_hands(&[], 0);
+        assert!(is_connected && most >= 5, "{most}");
+        for (case, forged) in forged() {
+            for before in 0..most {
+                assert!(shake_hands(&forged, before).0, "{case} before {before}");
+            }
+        }
+    }
+
+    /// A certificate that is too long, none, and a server whose key is none for ECDSA suites.
+    #[test]
+    fn a_certificate_that_can_not_be_used_is_an_error_when_the_handshake_does_not_finish() {
+        let now = Instant::now();
+        for (is_client, datagram) in [(false, long_certificate()), (false, no_certificate()), (true, alert())] {
             let mut endpoint = endpoint(is_client, now);
-            let error = endpoint.handle_packet(datagram).expect_err("it can't be used");
+            endpoint.handle_packet(&datagram).expect("anybody may have sent it");
+            drain(&mut *endpoint);
+            endpoint.handle_timeout(now).expect("it may be forged");
+            let DtlsOutput::Timeout(at) = endpoint.poll_output(&mut [0; 2_000]) else { panic!("all is sent") };
+            assert!(at <= now + GRACE);
+            let error = endpoint.handle_timeout(now + GRACE).expect_err("it can't be used");
             let error = PeerError::of_engine(RtcError::Dtls(CryptoError::Other(error.to_string()).into()));
             assert_eq!(error.code(), "unsupported-certificate");
         }
-        let dtls = dimpl::Dtls::new_12(
-            SHARED.server_config(None).expect("it is built"),
-            SHARED.generate_certificate().expect("the crypto library makes P-256 keys"),
-            now,
-        );
-        let mut connected = Endpoint { dtls, client: None, is_connected: true };
-        connected.handle_timeout(now).expect("nothing is late");
-        assert!(connected.handle_packet(&long).is_ok(), "anybody may send it");
     }
 
     #[test]

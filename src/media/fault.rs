@@ -174,6 +174,12 @@ impl PeerError {
         }
     }
 
+    /// Whether anybody on the path may have caused it, if the handshake was not over: nothing in one is authentic before
+    /// that.
+    pub fn is_doubtful(&self) -> bool {
+        matches!(self, Self::UnsupportedCertificate(_) | Self::Engine(RtcError::Dtls(_) | RtcError::RemoteSdp(_)))
+    }
+
     /// Whether only this transport ended: a fresh one may connect.
     pub fn is_transport(&self) -> bool {
         matches!(self, Self::MediaTimeout(_) | Self::Closed | Self::UsedUp)

@@ -78,6 +78,7 @@ impl Server {
                 is_pending: true,
                 is_lost,
                 attempts: 0,
+                doubtful_failures: 0,
                 connected_at: None,
             },
             seats: Seats::new(now),
@@ -186,13 +187,16 @@ impl Server {
             _ => debug!("{id} in room {room:?} ends: {error}"),
         }
         self.stats.peers_failed += 1;
+        let code = error.code();
+        if self.can_renew(id) && error.is_doubtful() && self.doubt(id) {
+            return self.renew(id, code);
+        }
         let place = self.conns.get(&conn).and_then(|entry| entry.place);
         if let Some(place) = place.filter(|_| error.is_fault())
             && self.faults.handle_fault(now, place)
         {
-            warn!("nobody new comes in from {place} for a while: too many faults, the last: {}", error.code());
+            warn!("nobody new comes in from {place} for a while: too many faults, the last: {code}");
         }
-        let code = error.code();
         if self.can_renew(id) && error.is_transport() {
             return self.renew(id, code);
         }

@@ -32,6 +32,11 @@ const LAST_PAUSE: Duration = Duration::from_secs(60);
 /// connects and fails at once make the room renegotiate without a pause.
 const STABLE: Duration = Duration::from_secs(10);
 
+/// Failed handshakes in a row after which a fresh transport is offered, although the client itself seems to be the cause.
+/// Fewer let a forged datagram end a participant, more let clients with a certificate that is not supported wait for the
+/// reason.
+const MAX_DOUBTFUL_FAILURES: u32 = 1;
+
 /// Participants of one network who may stay without media. More cost a transport each minute, fewer throw people of
 /// an office that blocks UDP out of their chat.
 const MAX_MEDIALESS: usize = 20;
@@ -104,6 +109,7 @@ impl Server {
         };
         let was_pending = std::mem::take(&mut member.transport.is_pending);
         member.transport.connected_at = Some(now);
+        member.transport.doubtful_failures = 0;
         self.pending_members -= usize::from(was_pending);
         self.set_lost(id, false);
     }
@@ -115,6 +121,17 @@ impl Server {
             let state = MediaState::Lost;
             self.send(id, &ServerMessage::Media { id: None, state, fresh: false, reason, retry_ms: None });
         }
+    }
+
+    /// A handshake failed for what anybody on the path may have sent. Says whether a fresh transport shows more.
+    pub(super) fn doubt(&mut self, id: PeerId) -> bool {
+        let Some(Member { transport, .. }) =
+            self.member_mut(id).filter(|member| member.transport.connected_at.is_none())
+        else {
+            return false;
+        };
+        transport.doubtful_failures += 1;
+        transport.doubtful_failures <= MAX_DOUBTFUL_FAILURES
     }
 
     /// Whether a fresh transport may be offered to this member.

@@ -107,8 +107,8 @@
 //! | `media-closed` | `media`, 1008 | the client closed DTLS |
 //! | `used-up` | `media`, 1008 | the transport has used up its SSRCs: 10,000 that the server sends, or 2,048 that the client sends; or it has learnt 256 addresses of the server |
 //! | `no-srtp` | 1008 | DTLS agreed on no SRTP profile |
-//! | `dtls-failed` | 1008 | DTLS failed, or its certificate is not that of the answer |
-//! | `unsupported-certificate` | 1008 | the client's DTLS certificate has a kind of key that the server cannot check |
+//! | `dtls-failed` | `media`, 1008 | DTLS failed, or its certificate is not that of the answer; 1008 where that happens again |
+//! | `unsupported-certificate` | `media`, 1008 | the client's DTLS certificate has a kind of key that the server cannot check; 1008 where that happens again |
 //! | `internal` | 1008 | the WebRTC engine failed |
 //!
 //! Other ends have a status of their own: 1000 after `leave`, 1001 when the server ends, and 1002, 1003, 1007 or 1009 for

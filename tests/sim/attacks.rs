@@ -178,7 +178,7 @@ impl Sim {
         true
     }
 
-    fn send_raw(&mut self, source: SocketAddr, destination: SocketAddr, contents: Vec<u8>, times: usize) {
+    pub(crate) fn send_raw(&mut self, source: SocketAddr, destination: SocketAddr, contents: Vec<u8>, times: usize) {
         for _ in 0..times {
             self.push(self.now, Kind::UpDatagram { source, destination, contents: contents.clone() });
         }

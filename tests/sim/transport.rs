@@ -171,13 +171,82 @@ fn an_rsa_certificate_is_refused_for_its_signature_or_its_size() {
         let mut sim = sparse(211);
         sim.join("ann");
         sim.join_as("mal", |habits| habits.identity = identity);
-        sim.run(secs(3));
+        sim.run(secs(20));
         let mal = sim.browser("mal");
+        // Anybody may have caused the first failure.
+        assert_eq!(mal.renewals, 1, "{identity:?}");
         assert_eq!(mal.closed, Some((1008, code.to_owned())), "{identity:?}");
         assert_eq!(mal.page.error_codes(), [code], "{identity:?}");
         assert_eq!(mal.connected_at, None, "{identity:?}");
         assert!(mal.watched.is_empty() && !sim.sees("ann", "mal"), "{identity:?}");
     }
+}
+
+/// A record in the clear, with one message or none.
+fn record(kind: u8, fragment: &[u8]) -> Vec<u8> {
+    [&[kind, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 77], &(fragment.len() as u16).to_be_bytes()[..], fragment].concat()
+}
+
+/// A Certificate message with this certificate, or the first bytes of it.
+fn certificate(der: &[u8], bytes: usize) -> Vec<u8> {
+    let length = |length: usize| (length as u32).to_be_bytes()[1..].to_vec();
+    let body = [length(der.len() + 3), length(der.len()), der.to_vec()].concat();
+    let bytes = bytes.min(body.len());
+    let header = [&[11][..], &length(body.len()), &[0, 1, 0, 0, 0], &length(bytes)].concat();
+    record(22, &[&header, &body[..bytes]].concat())
+}
+
+/// Bob joins while somebody sends this from his address, every millisecond of his first handshake.
+fn join_under_fire(sim: &mut Sim, datagram: &[u8]) {
+    sim.join("ann");
+    sim.run(secs(2));
+    let tag = sim.join("bob");
+    for _ in 0..5_000 {
+        sim.run(millis(1));
+        let bob = sim.browser("bob");
+        if bob.connected_at.is_some() || bob.renewals > 0 {
+            break;
+        }
+        let (source, destination) = (bob.habits.addrs[0], sim.candidates[0]);
+        assert!(!sim.links[tag].is_cut);
+        sim.send_raw(source, destination, datagram.to_vec(), 1);
+    }
+}
+
+/// Nothing in a handshake is authentic before its end.
+#[test]
+fn no_datagram_that_anybody_may_have_sent_ends_a_handshake() {
+    let long = vec![7; 3_000];
+    for (case, datagram) in [
+        ("a fatal alert", record(21, &[2, 40])),
+        ("a certificate that is too long", certificate(&long, 900)),
+        ("a first part that claims too much", certificate(&long, 4)),
+        ("no certificate", record(22, &[11, 0, 0, 3, 0, 1, 0, 0, 0, 0, 0, 3, 0, 0, 0])),
+        ("a message that comes never", record(22, &[20, 0, 0, 1, 0, 9, 0, 0, 0, 0, 0, 1, 7])),
+        ("data in the clear", record(23, &[7; 30])),
+        ("a change of ciphers", record(20, &[1])),
+    ] {
+        let mut sim = sparse(213);
+        join_under_fire(&mut sim, &datagram);
+        sim.run(secs(8));
+        let bob = sim.browser("bob");
+        assert!(bob.page.media.is_empty() && bob.page.errors.is_empty(), "{case}: {:?}", bob.page.errors);
+        assert_eq!((bob.renewals, &bob.closed), (0, &None), "{case}");
+        sim.assert_complete("main");
+    }
+}
+
+/// A whole certificate of another one's, which dimpl takes for the client's: this handshake can't succeed any more.
+#[test]
+fn a_handshake_that_was_spoilt_from_elsewhere_is_repeated() {
+    let (other, _) = Identity::Rsa.rsa().expect("it has one");
+    let mut sim = sparse(214);
+    join_under_fire(&mut sim, &certificate(&other.certificate, usize::MAX));
+    sim.run(secs(8));
+    let bob = sim.browser("bob");
+    assert_eq!((bob.renewals, &bob.closed), (1, &None), "{:?}", bob.page.errors);
+    assert_eq!(bob.page.media[0].1["reason"], "dtls-failed");
+    sim.assert_complete("main");
 }
 
 /// An answer is on its way when the transport that it is for ends: it is late, and no mistake.
