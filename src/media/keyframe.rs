@@ -58,9 +58,10 @@ impl KeyframeBudget {
         }
     }
 
-    /// A keyframe arrived: nobody waits any more.
-    pub fn handle_keyframe(&mut self) {
-        self.wanted = None;
+    /// A picture arrived with which decoding can start. Only with a keyframe can it for a subscriber of another layer,
+    /// whose decoder has the references of that one.
+    pub fn handle_start(&mut self, is_keyframe: bool) {
+        self.wanted = self.wanted.filter(|reason| *reason == Reason::Switch && !is_keyframe);
     }
 
     /// A packet of the last keyframe, its `first` or another, has so many bytes.
@@ -120,10 +121,15 @@ mod tests {
         assert_eq!(budget.poll_request(at(0)), Some(Reason::Join));
         assert_eq!(budget.poll_request(at(499)), None);
         assert_eq!(budget.poll_request(at(500)), Some(Reason::Join));
-        budget.handle_keyframe();
+        budget.handle_start(true);
         assert_eq!(budget.poll_request(at(1_000)), None);
         budget.request_keyframe(Reason::Join);
         assert_eq!(budget.poll_request(at(1_001)), Some(Reason::Join));
+        budget.handle_start(false);
+        assert_eq!(budget.poll_request(at(1_501)), None);
+        budget.request_keyframe(Reason::Switch);
+        budget.handle_start(false);
+        assert_eq!(budget.poll_request(at(1_501)), Some(Reason::Switch), "no keyframe has come");
     }
 
     #[test]

@@ -99,10 +99,14 @@ impl Layers {
         self.seen |= bit;
         let temporal = usize::from(packet.description.temporal).min(TEMPORAL_LAYERS - 1);
         // Of what an estimate is about: small packets are mostly headers.
-        let bytes = packet.wire_bytes() as u32;
+        let mut bytes = packet.wire_bytes() as u32;
         let source = &mut self.layers[usize::from(packet.layer)];
         if packet.incoming.can_start {
-            source.keyframes.handle_keyframe();
+            source.keyframes.handle_start(packet.description.starts_keyframe);
+            if packet.preface.as_ref().is_some_and(|preface| preface.is_missing) {
+                // Every subscriber gets it.
+                bytes += packet.preface_bytes() as u32;
+            }
             source.keyframe = Some(packet.incoming.timestamp);
         }
         let is_key = source.keyframe == Some(packet.incoming.timestamp);
@@ -331,6 +335,7 @@ mod tests {
 
     use super::*;
     use crate::media::codec::Description;
+    use crate::media::codec::parameter_sets::Preface;
     use crate::media::elements::Elements;
     use crate::media::forward::Incoming;
 
@@ -350,7 +355,12 @@ mod tests {
                 can_start: height > 0,
                 has_preface: false,
             },
-            description: Description { temporal, heights: [height, 0, 0], ..Description::default() },
+            description: Description {
+                temporal,
+                heights: [height, 0, 0],
+                starts_keyframe: height > 0,
+                ..Description::default()
+            },
             redundant: None,
             preface: None,
             payload: vec![0; 1_180].into(),
@@ -511,6 +521,28 @@ mod tests {
         layers.request_keyframe(0, Reason::Switch);
         let next = (1..5_000).find(|ms| layers.poll_request(now + Duration::from_millis(*ms)).is_some());
         assert!(next.is_some_and(|ms| (600..1_000).contains(&ms)), "{next:?}");
+    }
+
+    #[test]
+    fn what_goes_in_front_of_each_keyframe_is_part_of_a_layers_rate() {
+        let start = Instant::now();
+        let rate = |preface: Option<bool>| {
+            let mut layers = Layers::default();
+            for ms in (0..20_000).step_by(100) {
+                let now = start + Duration::from_millis(ms);
+                let mut packet = packet(now, 0, 0, 180);
+                packet.incoming.timestamp = ms as u32;
+                let preface = preface.map(|is_missing| Preface { payload: vec![0; 180].into(), is_missing });
+                packet.preface = preface.map(Box::new);
+                layers.handle_packet(now, &packet);
+                layers.look(now);
+            }
+            layers.grades().last().expect("it comes").bitrate_bps
+        };
+        let plain = rate(None);
+        assert_eq!(rate(Some(false)), plain, "only a new subscriber gets it");
+        let part = rate(Some(true)) * 100 / plain;
+        assert!((118..=122).contains(&part), "{part} % of {plain}: 250 bytes beside 1,250");
     }
 
     #[test]

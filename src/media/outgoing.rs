@@ -196,6 +196,11 @@ impl Outgoing {
         self.octets.wrapping_add(self.packets.wrapping_mul(WIRE_OVERHEAD as u32))
     }
 
+    /// Packets that went out on it; wraps.
+    pub fn sent_packets(&self) -> u32 {
+        self.packets
+    }
+
     /// Whether it carries sound.
     pub fn is_audio(&self) -> bool {
         self.track.is_some() && self.payload_types.find(Codec::Opus).is_some()
@@ -266,14 +271,17 @@ impl Outgoing {
             return Outcome::Ended;
         }
         let switches = self.is_waiting() || packet.layer != self.layer;
+        let is_start = packet.incoming.can_start;
         // A picture that lacks what a decoder needs is a new start for everybody: a packet in front of it has no number
         // otherwise.
-        let is_missing = packet.preface.as_ref().is_some_and(|preface| preface.is_missing);
-        if switches || is_missing {
-            if !packet.incoming.can_start {
+        if switches || is_start && packet.preface.as_ref().is_some_and(|preface| preface.is_missing) {
+            let is_same_track = self.last_track == self.track;
+            // The decoder still has the references of the other layer.
+            let needs_keyframe = is_same_track && packet.layer != self.layer;
+            if !is_start || needs_keyframe && !packet.description.starts_keyframe {
                 return Outcome::AwaitsKeyframe;
             }
-            if self.last_track == self.track {
+            if is_same_track {
                 self.forward.pause();
             } else {
                 self.forward.change_track();
@@ -303,7 +311,9 @@ impl Outgoing {
         };
         let payload = &packet.payload[skipped..];
         let marker = packet.marker || rewritten.ends_picture;
-        if let Some(preface) = packet.preface.as_ref().filter(|_| rewritten.starts) {
+        if rewritten.starts
+            && let Some(preface) = &packet.preface
+        {
             self.write_preface(now, *pt, &rewritten, ids, preface, packet, egress, datagrams);
         }
         if packet.codec != Codec::Opus {
@@ -335,7 +345,7 @@ impl Outgoing {
         egress: &mut Egress,
         datagrams: &mut Datagrams,
     ) -> bool {
-        let bytes = packet.wire_bytes();
+        let bytes = if sent.role == Role::Preface { packet.preface_bytes() } else { packet.wire_bytes() };
         let is_sent = self.repair.allows(bytes)
             && egress.take_repair(now, bytes)
             && self.pad(now, sent, packet, egress, datagrams);
@@ -437,7 +447,7 @@ impl Outgoing {
     ) {
         let (seq_no, timestamp) = (rewritten.seq_no - 1, rewritten.timestamp);
         let sent = Sent::new(seq_no as u16, timestamp, packet.position, Role::Preface, ids);
-        self.repair.remember(sent, preface.payload.len() + WIRE_OVERHEAD);
+        self.repair.remember(sent, packet.preface_bytes());
         self.count(preface.payload.len());
         let header = Header { pt, marker: false, ssrc: self.ssrc, timestamp, ids };
         self.seal(now, header, seq_no, &[], &preface.payload, packet, egress, datagrams);
@@ -801,6 +811,57 @@ mod tests {
             let resent = line.datagrams.iter().last().expect("it is sent").1.len();
             assert!((40..100).contains(&resent), "{resent} bytes");
         }
+        // Its repair is charged with its own bytes.
+        let sent = line.outgoing.repair.find(104).expect("it was sent");
+        let packet = of(sent.position, Some(false));
+        let resend = |_: &u32| line.outgoing.resend(line.now, sent, &packet, &mut line.egress, &mut line.datagrams);
+        let bytes = 40 + packet.elements.len() + WIRE_OVERHEAD;
+        let count = (0..2_000).take_while(resend).count();
+        assert!(count.abs_diff(repair::SAVED / bytes) < 20, "{count} repairs of {bytes} bytes");
+    }
+
+    #[test]
+    fn another_layer_starts_at_a_keyframe_and_a_stream_wherever_it_can() {
+        use Outcome::{AwaitsKeyframe, Sent, Switched};
+        let mut line = Line::new();
+        let mut number = 0;
+        let mut forward = |line: &mut Line, layer: u8, is_keyframe: bool| {
+            number += 1;
+            let mut packet = packet(line.now, number);
+            packet.layer = layer;
+            packet.incoming.ssrc = u32::from(layer);
+            packet.incoming.can_start = true;
+            packet.description.starts_keyframe = is_keyframe;
+            line.outgoing.forward(line.now, &packet, &mut line.egress, &mut line.datagrams)
+        };
+        let selection = |layer| Some(Selection { layer, ..Selection::BEST });
+        // What is selected, the layer that comes, and whether with a keyframe or with another point to start at.
+        for (step, (selected, layer, is_keyframe, outcome)) in [
+            (0, 0, false, Switched),
+            (0, 0, false, Sent),
+            (1, 1, false, AwaitsKeyframe),
+            (1, 0, false, Sent),
+            (1, 1, true, Switched),
+            (0, 0, false, AwaitsKeyframe),
+            (0, 0, true, Switched),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            line.outgoing.select(selection(selected));
+            assert_eq!(forward(&mut line, layer, is_keyframe), outcome, "step {step}");
+        }
+        // After a pause the references are still those of its layer.
+        line.outgoing.pause();
+        assert_eq!(forward(&mut line, 0, false), Switched);
+        line.outgoing.pause();
+        line.outgoing.select(selection(1));
+        assert_eq!(forward(&mut line, 1, false), AwaitsKeyframe);
+        // Another track: nothing else may ever come of it.
+        let track = TrackId { publisher: PeerId { slot: 1, generation: 0 }, mid: Mid::from("1") };
+        line.outgoing.start(track, line.outgoing.payload_types, line.outgoing.accepted);
+        line.outgoing.select(selection(1));
+        assert_eq!(forward(&mut line, 1, false), Switched);
     }
 
     #[test]
@@ -842,7 +903,7 @@ mod tests {
             // One picture has three packets, and another one no end.
             let picture = if (10..=12).contains(&number) { 10 } else { number as u32 };
             packet.incoming.timestamp = 77 * u32::from(layer) + 2_970 * picture;
-            packet.incoming.can_start = can_start;
+            (packet.incoming.can_start, packet.description.starts_keyframe) = (can_start, can_start);
             packet.marker = ![10, 11, 13].contains(&number);
             packet
         };

@@ -50,4 +50,9 @@ impl Packet {
     pub fn wire_bytes(&self) -> usize {
         self.payload.len() + self.elements.len() + WIRE_OVERHEAD
     }
+
+    /// The same of what goes in front of it where a subscriber starts; 0 if nothing does.
+    pub fn preface_bytes(&self) -> usize {
+        self.preface.as_ref().map_or(0, |preface| preface.payload.len() + self.elements.len() + WIRE_OVERHEAD)
+    }
 }

@@ -209,17 +209,20 @@ impl Sending {
         let is_paced = self.is_acknowledged && !overdue;
         let mut rest = packets.len();
         for packet in packets {
-            let (waits, bytes) = (is_paced && packet.codec != Codec::Opus, packet.wire_bytes());
-            if waits && !egress.pacer.may_leave(now, bytes) {
+            let waits = is_paced && packet.codec != Codec::Opus;
+            if waits && !egress.pacer.may_leave(now, packet.wire_bytes() + packet.preface_bytes()) {
                 forwarded.held = rest;
                 forwarded.skipped -= rest as u64;
                 break;
             }
             rest -= 1;
+            let before = outgoing.sent_packets();
             let outcome = outgoing.forward(now, packet, egress, datagrams);
             // What is left out takes no room from what is not.
             if waits && matches!(outcome, Outcome::Sent | Outcome::Switched) {
-                egress.pacer.take(now, bytes);
+                let has_preface = outgoing.sent_packets().wrapping_sub(before) > 1;
+                let preface_bytes = if has_preface { packet.preface_bytes() } else { 0 };
+                egress.pacer.take(now, packet.wire_bytes() + preface_bytes);
             }
             match outcome {
                 Outcome::Sent => forwarded.sent += 1,
@@ -539,6 +542,7 @@ mod tests {
     use super::*;
     use crate::id::PeerId;
     use crate::media::codec::Description;
+    use crate::media::codec::parameter_sets::Preface;
     use crate::media::elements::{Elements, Ids};
     use crate::media::forward::Incoming;
     use crate::media::profile::PayloadTypes;
@@ -634,6 +638,24 @@ mod tests {
             assert_eq!((forwarded.sent, forwarded.held), (1, 0), "{seq_no}");
         }
         assert!(now > start + Duration::from_millis(200), "they were held");
+    }
+
+    #[test]
+    fn what_goes_in_front_of_a_packet_is_paced_with_it() {
+        let now = Instant::now();
+        for (length, preface, burst) in [(100, 400, 18), (100, 40, 42), (1_000, 400, 7)] {
+            let (mut sending, mut datagrams) = (video(now), Datagrams::default());
+            let of = |seq_no| {
+                let preface = Preface { payload: vec![9; preface].into(), is_missing: true };
+                let packet = packet(now, Codec::Vp8, seq_no);
+                let incoming = Incoming { has_preface: true, ..packet.incoming };
+                Packet { payload: vec![0; length].into(), preface: Some(Box::new(preface)), incoming, ..packet }
+            };
+            let packets: Vec<_> = (0..100).map(of).collect();
+            let forwarded = sending.forward(now, 0, track(), packets.iter(), false, &mut datagrams);
+            assert_eq!((forwarded.sent, datagrams.len() as u64), (burst, 2 * burst), "{length}, {preface}");
+            assert_eq!(forwarded.held as u64, 100 - burst);
+        }
     }
 
     #[test]
