@@ -27,9 +27,8 @@ use crate::media::addresses::Validated;
 use crate::media::allowance::Allowance;
 use crate::media::answer::Offered;
 use crate::media::bandwidth::arrivals::Arrivals;
-use crate::media::codec::configuration::Configuration;
+use crate::media::codec::configuration::{Configuration, Order, Place};
 use crate::media::codec::dependency::Structure;
-use crate::media::codec::parameter_sets::Order;
 use crate::media::egress::Egress;
 use crate::media::elements::Elements;
 use crate::media::fault::PeerError;
@@ -823,19 +822,19 @@ impl Peer {
         let dependency = elements.find(DEPENDENCY_ID);
         let (marker, timestamp) = (packet.header.marker, packet.header.timestamp);
         let most = MAX_PAYLOAD - elements.len();
-        let completed = stream.configuration.complete(spec.codec, &packet.payload, most);
+        let completed = stream.configuration.complete(spec.codec, &packet.payload, seq_no, most);
         let payload = completed.map_or(packet.payload, Arc::from);
         let mut description = codec::describe(spec.codec, marker, &payload, dependency, &mut stream.structure);
         if stream.has_rid {
             description.flatten();
         }
-        let order = Order::of(seq_no, stream.highest_seq_no);
+        let place = Place::of(seq_no, stream.highest_seq_no);
         stream.highest_seq_no = stream.highest_seq_no.max(Some(seq_no));
         let (can_start, preface) = match spec.codec.kind() {
-            MediaKind::Audio => (order != Order::Late, None),
+            MediaKind::Audio => (place.order != Order::Late, None),
             MediaKind::Video => {
                 let starts = description.starts_keyframe;
-                stream.configuration.start(now, spec.codec, timestamp, &payload, order, starts)
+                stream.configuration.start(now, spec.codec, timestamp, &payload, place, starts)
             }
         };
         let (mid, layer, report) = (stream.mid, stream.layer, stream.report);

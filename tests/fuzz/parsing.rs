@@ -9,9 +9,8 @@ use aq_server::id::PeerId;
 use aq_server::media::answer;
 use aq_server::media::bandwidth::estimator::Estimator;
 use aq_server::media::bandwidth::feedback::Feedback as Arrivals;
-use aq_server::media::codec::configuration::{Configuration, MAX_ADDED_BYTES};
+use aq_server::media::codec::configuration::{Configuration, MAX_ADDED_BYTES, Place};
 use aq_server::media::codec::dependency::Structure;
-use aq_server::media::codec::parameter_sets::Order;
 use aq_server::media::codec::{self, Ids, red};
 use aq_server::media::demux::{Demux, Match};
 use aq_server::media::egress::Egress;
@@ -156,13 +155,13 @@ pub fn rewriting(data: &[u8]) {
                 let dependency = kept.find(DEPENDENCY_ID);
                 let structure = &mut structures[usize::from(layer)];
                 let configuration = &mut configurations[usize::from(layer)];
-                let completed = configuration.complete(codec, payload, payload.len() + MAX_ADDED_BYTES);
+                let completed = configuration.complete(codec, payload, seq_no, payload.len() + MAX_ADDED_BYTES);
                 let payload = completed.as_deref().unwrap_or(payload);
                 let description = codec::describe(codec, marker, payload, dependency, structure);
                 check_patch(codec, payload, &description);
-                let order = Order::of(seq_no, Some(*highest));
+                let place = Place::of(seq_no, Some(*highest));
                 let starts = description.starts_keyframe || codec == Codec::Opus;
-                let (can_start, preface) = configuration.start(time, codec, timestamp, payload, order, starts);
+                let (can_start, preface) = configuration.start(time, codec, timestamp, payload, place, starts);
                 *highest = seq_no.max(*highest);
                 // str0m gives each number once.
                 if !came.insert((layer, seq_no)) {

@@ -1,6 +1,9 @@
 //! What a decoder needs beside a keyframe to start, as far as one SSRC has brought it: H.264's parameter sets, AV1's
 //! sequence header, VP9's scalability structure. VP8 needs nothing.
 //!
+//! Of several, the newest in the publisher's order counts, in whatever order packets arrive: a late one fills what is
+//! missing, or replaces what was sent before it.
+//!
 //! Publishers may send it once, and a late subscriber would wait for ever. AV1's and VP9's is put into each keyframe that
 //! comes without; H.264's, which may not share a packet with a fragment, goes in front of what a subscriber starts with.
 
@@ -8,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use str0m::format::Codec;
 
-use crate::media::codec::parameter_sets::{Order, ParameterSets, Preface, Start};
+use crate::media::codec::parameter_sets::{ParameterSets, Preface, Start};
 use crate::media::codec::{av1, vp9};
 
 /// Bytes of AV1's sequence header or VP9's structure that are kept. A sequence header has 11 to 20, the structure of three
@@ -18,9 +21,12 @@ pub const MAX_ADDED_BYTES: usize = 48;
 /// What is kept of one SSRC.
 #[derive(Debug, Default)]
 pub struct Configuration {
-    /// AV1's sequence header or VP9's scalability structure, as it is in packets, and which codec's it is.
+    /// AV1's sequence header or VP9's scalability structure, as it is in packets.
     kept: Vec<u8>,
-    codec: Option<Codec>,
+    /// Number of the packet that brought it, or one that was too large to be kept.
+    kept_at: Option<u64>,
+    /// Which codec's it is, and the number from which on packets are of that one.
+    codec: Option<(Codec, u64)>,
     /// Of H.264.
     pub sets: ParameterSets,
     dropped: u64,
@@ -34,24 +40,33 @@ impl Configuration {
 
     /// Keeps what a packet brings. Gives the payload with what is kept, where it starts a keyframe without; it gets no more
     /// bytes than `most`.
-    pub fn complete(&mut self, codec: Codec, payload: &[u8], most: usize) -> Option<Vec<u8>> {
+    pub fn complete(&mut self, codec: Codec, payload: &[u8], seq_no: u64, most: usize) -> Option<Vec<u8>> {
         let found = match codec {
             Codec::Vp9 => vp9::find_structure(payload)?,
             Codec::Av1 => av1::find_sequence_header(payload)?,
             _ => return None,
         };
-        if self.codec.replace(codec) != Some(codec) {
-            self.kept.clear();
+        match self.codec {
+            Some((known, _)) if known == codec => {}
+            Some((_, since)) if seq_no < since => return None,
+            _ => {
+                (self.codec, self.kept_at) = (Some((codec, seq_no)), None);
+                self.kept.clear();
+            }
+        }
+        // What is kept is of a later keyframe, which may be of another size.
+        if self.kept_at.is_some_and(|kept_at| kept_at > seq_no) {
+            return None;
         }
         match found {
-            Found::Brought(bytes) if bytes == self.kept => None,
-            Found::Brought(bytes) if bytes.len() > MAX_ADDED_BYTES => {
-                self.dropped += 1;
-                self.kept.clear();
-                None
-            }
             Found::Brought(bytes) => {
-                self.kept = bytes.to_vec();
+                self.kept_at = Some(seq_no);
+                if bytes.len() > MAX_ADDED_BYTES {
+                    self.dropped += 1;
+                    self.kept.clear();
+                } else if bytes != self.kept {
+                    self.kept = bytes.to_vec();
+                }
                 None
             }
             Found::Missing if self.kept.is_empty() => None,
@@ -75,24 +90,56 @@ impl Configuration {
         codec: Codec,
         timestamp: u32,
         payload: &[u8],
-        order: Order,
+        place: Place,
         starts_keyframe: bool,
     ) -> (bool, Option<Box<Preface>>) {
         match codec {
-            Codec::H264 => match self.sets.handle_packet(now, timestamp, payload, order) {
+            Codec::H264 => match self.sets.handle_packet(now, timestamp, payload, place) {
                 Start::No => (false, None),
                 Start::Alone => (true, None),
                 Start::With(preface) => (true, Some(Box::new(preface))),
             },
             // A repaired first packet comes after the rest of its frame, which could not start anything: starting there
             // would leave a gap that nobody can fill.
-            _ => (starts_keyframe && order != Order::Late, None),
+            _ => (starts_keyframe && place.order != Order::Late, None),
         }
     }
 
     /// Parts that were not kept, or not put where they were needed, since the last call.
     pub fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped) + self.sets.take_dropped()
+    }
+}
+
+/// Where a packet is among those of its SSRC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its extended sequence number.
+    pub seq_no: u64,
+    /// Where that is among those that came before.
+    pub order: Order,
+}
+
+/// Where a packet's number is among those that came before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The one after the highest, or the first of all.
+    Next,
+    /// Above that: packets are missing.
+    Ahead,
+    /// Below it.
+    Late,
+}
+
+impl Place {
+    /// Of an extended sequence number, where `highest` is the highest that came.
+    pub fn of(seq_no: u64, highest: Option<u64>) -> Self {
+        let order = match highest {
+            Some(highest) if seq_no <= highest => Order::Late,
+            Some(highest) if seq_no > highest + 1 => Order::Ahead,
+            _ => Order::Next,
+        };
+        Self { seq_no, order }
     }
 }
 
@@ -114,6 +161,9 @@ mod tests {
 
     /// A codec, a packet that brings its configuration, another, and what becomes of that.
     type Case<'a> = (Codec, &'a [u8], &'a [u8], Option<&'a [u8]>);
+
+    /// Packets that bring it, as number and what they bring; the number of a keyframe without, and what that gets.
+    type InOrder<'a> = (&'a [(u64, u8)], u64, Option<u8>);
 
     #[test]
     fn what_came_once_is_in_each_keyframe() {
@@ -153,11 +203,11 @@ mod tests {
         ];
         for (codec, brings, payload, expected) in cases {
             let mut configuration = Configuration::default();
-            assert_eq!(configuration.complete(codec, payload, 100), None, "nothing is known: {payload:x?}");
-            assert_eq!(configuration.complete(codec, brings, 100), None, "it brings it: {brings:x?}");
-            assert_eq!(configuration.complete(codec, payload, 100).as_deref(), expected, "{payload:x?}");
+            assert_eq!(configuration.complete(codec, payload, 0, 100), None, "nothing is known: {payload:x?}");
+            assert_eq!(configuration.complete(codec, brings, 1, 100), None, "it brings it: {brings:x?}");
+            assert_eq!(configuration.complete(codec, payload, 2, 100).as_deref(), expected, "{payload:x?}");
             assert_eq!(configuration.take_dropped(), 0);
-            assert_eq!(configuration.complete(codec, payload, payload.len() + 1), None);
+            assert_eq!(configuration.complete(codec, payload, 3, payload.len() + 1), None);
             assert_eq!(configuration.take_dropped(), u64::from(expected.is_some()), "no room: {payload:x?}");
         }
         assert!(bring_av1.windows(4).any(|bytes| bytes == header));
@@ -166,9 +216,53 @@ mod tests {
     #[test]
     fn what_one_codec_needs_is_put_into_no_other() {
         let mut configuration = Configuration::default();
-        configuration.complete(Codec::Av1, &[0x68, 4, 0x08, 1, 2, 3, 0x30, 0x10], 100);
-        assert_eq!(configuration.complete(Codec::Vp9, &[0xa8, 0x92, 0x35, 0x10, 0x07, 0x82], 100), None);
-        assert_eq!(configuration.complete(Codec::Av1, &[0x50, 0x30, 0x10], 100), None, "it may have changed meanwhile");
+        let bring_vp9 = &[0xaa, 0x92, 0x34, 0x10, 0x07, 0x10, 0x02, 0x80, 0x01, 0x68, 0x82];
+        let bare_vp9 = &[0xa8, 0x92, 0x35, 0x10, 0x07, 0x82];
+        configuration.complete(Codec::Av1, &[0x68, 4, 0x08, 1, 2, 3, 0x30, 0x10], 0, 100);
+        assert_eq!(configuration.complete(Codec::Vp9, bare_vp9, 9, 100), None);
+        configuration.complete(Codec::Vp9, bring_vp9, 10, 100);
+        assert_eq!(configuration.complete(Codec::Av1, &[0x50, 0x30, 0x10], 8, 100), None, "late, of the codec before");
+        assert!(configuration.complete(Codec::Vp9, bare_vp9, 11, 100).is_some(), "which changes nothing");
+        assert_eq!(
+            configuration.complete(Codec::Av1, &[0x50, 0x30, 0x10], 12, 100),
+            None,
+            "it may have changed meanwhile"
+        );
+    }
+
+    #[test]
+    fn the_newest_in_the_publishers_order_counts_in_whatever_order_packets_come() {
+        let av1 = |value: u8| vec![0x68, 4, 0x08, value, 2, 3, 0x30, 0x10];
+        let vp9 = |value: u8| vec![0xaa, 0x92, 0x34, 0x10, 0x07, 0x10, 0x02, 0x80, value, 0x68, 0x82];
+        let too_large = [&[0x28, 60, 0x08][..], &[7; 59], &[0x30, 0x10]].concat();
+        let bare = [&[0x50, 0x30, 0x10][..], &[0xa8, 0x92, 0x35, 0x10, 0x07, 0x82]];
+        let cases: [InOrder; 7] = [
+            (&[(1, 1), (3, 3)], 4, Some(3)),
+            (&[(3, 3), (1, 1)], 4, Some(3)),
+            (&[(1, 1), (5, 5), (3, 3)], 6, Some(5)),
+            (&[(1, 1), (5, 1), (3, 3)], 6, Some(1)),
+            // A keyframe before it may be of another size.
+            (&[(5, 5)], 4, None),
+            (&[(1, 1), (5, 5)], 4, None),
+            (&[(1, 1)], 2, Some(1)),
+        ];
+        for (packets, seq_no, expected) in cases {
+            for (codec, brings, bare) in
+                [(Codec::Av1, &av1 as &dyn Fn(u8) -> Vec<u8>, bare[0]), (Codec::Vp9, &vp9, bare[1])]
+            {
+                let mut configuration = Configuration::default();
+                packets.iter().for_each(|(seq_no, value)| {
+                    configuration.complete(codec, &brings(*value), *seq_no, 100);
+                });
+                let completed = configuration.complete(codec, bare, seq_no, 100);
+                let at = if codec == Codec::Av1 { 3 } else { 8 };
+                assert_eq!(completed.map(|completed| completed[at]), expected, "{codec:?}, {packets:?}, {seq_no}");
+            }
+        }
+        let mut configuration = Configuration::default();
+        configuration.complete(Codec::Av1, &too_large, 5, 100);
+        configuration.complete(Codec::Av1, &av1(3), 3, 100);
+        assert_eq!(configuration.complete(Codec::Av1, bare[0], 6, 100), None, "a newer one was too large");
     }
 
     proptest! {
@@ -183,8 +277,8 @@ mod tests {
             let payload = [&[first | 0x02][..], &bytes].concat();
             let mut configuration = Configuration::default();
             for codec in [Codec::Vp9, Codec::Av1, Codec::H264] {
-                configuration.complete(codec, &payload, 100);
-                configuration.start(Instant::now(), codec, 0, &payload, Order::Next, true);
+                configuration.complete(codec, &payload, 0, 100);
+                configuration.start(Instant::now(), codec, 0, &payload, Place::of(0, None), true);
             }
         }
     }
@@ -195,11 +289,11 @@ mod tests {
         let key = &[0x50, 0x30, 0x10][..];
         let brought = |length: usize| [&[0x28, length as u8, 0x08][..], &vec![7; length - 1], &[0x30, 0x10]].concat();
         for length in [11, 12, MAX_ADDED_BYTES] {
-            configuration.complete(Codec::Av1, &brought(length), 1_000);
-            let completed = configuration.complete(Codec::Av1, key, 1_000).expect("it is known");
+            configuration.complete(Codec::Av1, &brought(length), 0, 1_000);
+            let completed = configuration.complete(Codec::Av1, key, 0, 1_000).expect("it is known");
             assert_eq!(completed.len(), key.len() + 1 + length);
         }
-        configuration.complete(Codec::Av1, &brought(MAX_ADDED_BYTES + 1), 1_000);
-        assert_eq!((configuration.complete(Codec::Av1, key, 1_000), configuration.take_dropped()), (None, 1));
+        configuration.complete(Codec::Av1, &brought(MAX_ADDED_BYTES + 1), 0, 1_000);
+        assert_eq!((configuration.complete(Codec::Av1, key, 0, 1_000), configuration.take_dropped()), (None, 1));
     }
 }

@@ -17,6 +17,10 @@ const FU_A: u8 = 28;
 
 pub(super) const TYPE: u8 = 0x1f;
 
+/// Units of an aggregate that are looked at. Sets, information and the first slice come first; a packet has room for 466,
+/// and each is looked at several times.
+const AGGREGATED: usize = 64;
+
 /// Header of a fragment: the first, the last.
 const FRAGMENT_STARTS: u8 = 0x80;
 
@@ -56,7 +60,7 @@ pub fn starts_picture_with(slice: u8, payload: &[u8]) -> bool {
 }
 
 /// The units that are in this packet whole, none of them empty.
-pub fn units(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn units(payload: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     let kind = payload.first().map(|header| header & TYPE);
     let single = (kind.is_some_and(|kind| (SLICE..STAP_A).contains(&kind))).then_some(payload);
     let rest = if kind == Some(STAP_A) { &payload[1..] } else { &[] };
@@ -65,13 +69,14 @@ pub fn units(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// The units of a STAP-A, none of them empty; cut short with the packet.
 fn aggregated(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
-    std::iter::from_fn(move || {
+    let units = std::iter::from_fn(move || {
         let (length, after) = rest.split_first_chunk::<2>()?;
         let length = usize::from(u16::from_be_bytes(*length)).min(after.len());
         let unit;
         (unit, rest) = after.split_at(length);
         (!unit.is_empty()).then_some(unit)
-    })
+    });
+    units.take(AGGREGATED)
 }
 
 /// Whether a unit comes before all slices of its picture or is the first of them (ITU-T H.264 section 7.4.1.2.3).

@@ -8,13 +8,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::media::codec::configuration::{Order, Place};
 use crate::media::codec::h264::{self, IDR_SLICE, PPS, SEI, SLICE, SPS, STAP_A};
 
 /// Bytes of all sets that are kept, with their lengths. Browsers' take 30, sets with scaling matrices 300. More lets each
 /// keyframe in the history take more memory; fewer drops sets that are needed.
 pub const MAX_BYTES: usize = 400;
 
-/// Sets that are kept. Encoders have two or three, and some number a few more.
+/// Sets that are kept, and sets of one packet that are looked at. Encoders have two or three, and some number a few more.
+/// Each that is looked at is compared with all that are kept.
 pub const SETS: usize = 16;
 
 /// Least time between two changes of what goes in front of keyframes: the history holds a copy of each. Longer lets those
@@ -30,8 +32,8 @@ const RECOVERY_POINT: u8 = 6;
 /// The sets that are kept, and what came of the present picture.
 #[derive(Debug, Default)]
 pub struct ParameterSets {
-    /// The oldest first; one for each type and id.
-    units: Vec<Box<[u8]>>,
+    /// One for each type and id: the newest in the publisher's order.
+    sets: Vec<Set>,
     bytes: usize,
     /// All of them as one RTP payload.
     aggregate: Option<Arc<[u8]>>,
@@ -39,6 +41,16 @@ pub struct ParameterSets {
     picture: Picture,
     /// Sets that were too large to be kept, or made room for others.
     dropped: u64,
+}
+
+/// One set.
+#[derive(Debug)]
+struct Set {
+    /// Its type and its id (ITU-T H.264 sections 7.3.2.1.1 and 7.3.2.2): it replaces a set with the same ones.
+    key: (u8, u32),
+    unit: Box<[u8]>,
+    /// Number of the packet that last brought it; 0 if it was signaled only.
+    seq_no: u64,
 }
 
 /// Packets of one timestamp.
@@ -61,17 +73,6 @@ pub struct Preface {
     pub is_missing: bool,
 }
 
-/// Where a packet's number is among those that came before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// The one after the highest, or the first of all.
-    Next,
-    /// Above that: packets are missing.
-    Ahead,
-    /// Below it.
-    Late,
-}
-
 /// Whether decoding can start with a packet.
 #[derive(Clone, Debug)]
 pub enum Start {
@@ -83,59 +84,32 @@ pub enum Start {
     With(Preface),
 }
 
-impl Order {
-    /// Of an extended sequence number, where `highest` is the highest that came.
-    pub fn of(seq_no: u64, highest: Option<u64>) -> Self {
-        match highest {
-            Some(highest) if seq_no <= highest => Self::Late,
-            Some(highest) if seq_no > highest + 1 => Self::Ahead,
-            _ => Self::Next,
-        }
-    }
-}
-
 impl ParameterSets {
     /// The most that they take beside themselves, with the copies in histories that keep packets for `age`.
     pub const fn max_bytes(age: Duration) -> usize {
         let copies = 2 + (age.as_millis() / CHANGE_SPACING.as_millis()) as usize;
-        copies * (MAX_BYTES + 2 * size_of::<usize>()) + MAX_BYTES + 2 * SETS * size_of::<Box<[u8]>>()
+        copies * (MAX_BYTES + 2 * size_of::<usize>()) + MAX_BYTES + 2 * SETS * size_of::<Set>()
     }
 
     /// Takes sets that were signaled, below those that came.
     pub fn seed<'a>(&mut self, units: impl Iterator<Item = &'a [u8]>) {
-        for unit in units.filter(|unit| matches!(unit[0] & h264::TYPE, SPS | PPS)) {
-            if !self.units.iter().any(|kept| key(kept) == key(unit)) {
-                self.keep(unit);
-            }
-        }
+        self.take_sets(units, 0);
     }
 
     /// Takes a packet.
-    pub fn handle_packet(&mut self, now: Instant, timestamp: u32, payload: &[u8], order: Order) -> Start {
+    pub fn handle_packet(&mut self, now: Instant, timestamp: u32, payload: &[u8], place: Place) -> Start {
+        let Place { seq_no, order } = place;
         if order == Order::Late {
-            // Late sets are better than none.
-            self.seed(h264::units(payload));
+            self.take_sets(h264::units(payload), seq_no);
             return Start::No;
         }
         if self.picture.timestamp != Some(timestamp) {
             self.picture = Picture { timestamp: Some(timestamp), ..Picture::default() };
         }
         self.picture.has_gap |= order == Order::Ahead;
-        let (mut own_sps, mut own_pps) = (false, false);
-        for unit in h264::units(payload) {
-            match unit[0] & h264::TYPE {
-                SPS => {
-                    own_sps = true;
-                    self.keep(unit);
-                }
-                PPS => {
-                    own_pps = true;
-                    self.keep(unit);
-                }
-                SEI => self.picture.has_recovery_point |= unit.get(1) == Some(&RECOVERY_POINT),
-                _ => {}
-            }
-        }
+        let units = h264::units(payload);
+        self.picture.has_recovery_point |= units.clone().any(is_recovery_point);
+        let (own_sps, own_pps) = self.take_sets(units, seq_no);
         self.picture.has_sps |= own_sps;
         self.picture.has_pps |= own_pps;
         let starts = h264::starts_picture_with(IDR_SLICE, payload)
@@ -156,44 +130,79 @@ impl ParameterSets {
         std::mem::take(&mut self.dropped)
     }
 
-    fn keep(&mut self, unit: &[u8]) {
-        let place = self.units.iter().position(|kept| key(kept) == key(unit));
-        if place.is_some_and(|place| *self.units[place] == *unit) {
-            return;
+    /// Takes the sets of a packet; says whether there are sequence and picture parameter sets.
+    fn take_sets<'a>(&mut self, units: impl Iterator<Item = &'a [u8]>, seq_no: u64) -> (bool, bool) {
+        let (mut has_sps, mut has_pps) = (false, false);
+        let sets = units.filter(|unit| matches!(unit[0] & h264::TYPE, SPS | PPS));
+        for (index, unit) in sets.enumerate() {
+            if index < SETS {
+                self.keep(unit, seq_no);
+            } else {
+                self.dropped += 1;
+            }
+            let is_sps = unit[0] & h264::TYPE == SPS;
+            (has_sps, has_pps) = (has_sps | is_sps, has_pps | !is_sps);
         }
-        let length = |unit: &[u8]| 2 + unit.len();
-        if 1 + length(unit) > MAX_BYTES {
-            self.dropped += 1;
-            return;
+        (has_sps, has_pps)
+    }
+
+    fn keep(&mut self, unit: &[u8], seq_no: u64) {
+        let key = key(unit);
+        let place = self.sets.iter().position(|set| set.key == key);
+        if let Some(set) = place.map(|place| &mut self.sets[place]) {
+            if set.seq_no > seq_no {
+                return;
+            }
+            if *set.unit == *unit {
+                set.seq_no = seq_no;
+                return;
+            }
         }
         if let Some(place) = place {
-            self.bytes -= length(&self.units.remove(place));
+            // Whatever becomes of the new one, the old one is over.
+            self.remove(place);
         }
-        while 1 + self.bytes + length(unit) > MAX_BYTES || self.units.len() >= SETS {
-            // A set of the other type may have come once, and be needed for ever.
-            let kind = unit[0] & h264::TYPE;
-            let oldest = self.units.iter().position(|kept| kept[0] & h264::TYPE == kind).unwrap_or_default();
-            self.bytes -= length(&self.units.remove(oldest));
+        let length = 2 + unit.len();
+        if 1 + length > MAX_BYTES {
             self.dropped += 1;
+            return;
         }
-        self.bytes += length(unit);
-        self.units.push(unit.into());
+        while 1 + self.bytes + length > MAX_BYTES || self.sets.len() >= SETS {
+            self.dropped += 1;
+            // A set of the other type may have come once, and be needed for ever.
+            let is_of_kind = |set: &Set| set.key.0 == key.0;
+            let has_kind = self.sets.iter().any(is_of_kind);
+            let rivals = self.sets.iter().enumerate().filter(|(_, set)| !has_kind || is_of_kind(set));
+            let oldest = rivals.min_by_key(|(_, set)| set.seq_no).map(|(place, set)| (place, set.seq_no));
+            match oldest {
+                Some((_, oldest)) if has_kind && oldest > seq_no => return,
+                Some((place, _)) => self.remove(place),
+                None => return,
+            }
+        }
+        self.bytes += length;
+        self.sets.push(Set { key, unit: unit.into(), seq_no });
+        self.aggregate = None;
+    }
+
+    fn remove(&mut self, place: usize) {
+        self.bytes -= 2 + self.sets.remove(place).unit.len();
         self.aggregate = None;
     }
 
     /// All sets in one packet (RFC 6184 section 5.7.1); none without one of each type, or too soon after a change.
     fn aggregate(&mut self, now: Instant) -> Option<Arc<[u8]>> {
         if self.aggregate.is_none() {
-            let has = |kind: u8| self.units.iter().any(|unit| unit[0] & h264::TYPE == kind);
+            let has = |kind: u8| self.sets.iter().any(|set| set.key.0 == kind);
             let is_soon = self.aggregated_at.is_some_and(|last| now < last + CHANGE_SPACING);
             if is_soon || !has(SPS) || !has(PPS) {
                 return None;
             }
             let mut payload = vec![NRI | STAP_A];
             for kind in [SPS, PPS] {
-                for unit in self.units.iter().filter(|unit| unit[0] & h264::TYPE == kind) {
-                    payload.extend((unit.len() as u16).to_be_bytes());
-                    payload.extend_from_slice(unit);
+                for set in self.sets.iter().filter(|set| set.key.0 == kind) {
+                    payload.extend((set.unit.len() as u16).to_be_bytes());
+                    payload.extend_from_slice(&set.unit);
                 }
             }
             self.aggregate = Some(payload.into());
@@ -203,7 +212,11 @@ impl ParameterSets {
     }
 }
 
-/// What a set replaces another by: its type and its id (ITU-T H.264 sections 7.3.2.1.1 and 7.3.2.2).
+fn is_recovery_point(unit: &[u8]) -> bool {
+    unit[0] & h264::TYPE == SEI && unit.get(1) == Some(&RECOVERY_POINT)
+}
+
+/// Type and id of a set.
 fn key(unit: &[u8]) -> (u8, u32) {
     let kind = unit[0] & h264::TYPE;
     // Profile, constraints and level come before a sequence parameter set's.
@@ -221,16 +234,20 @@ fn exp_golomb(bytes: &[u8]) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use Order::{Ahead, Late, Next};
-
     use super::*;
 
     const SPS_0: &[u8] = &[0x67, 0x42, 0xe0, 0x1f, 0x80, 1];
+    const SPS_0_NEW: &[u8] = &[0x67, 0x42, 0xe0, 0x1f, 0x80, 2];
     const SPS_1: &[u8] = &[0x67, 0x42, 0xe0, 0x1f, 0x40, 1];
     const PPS_0: &[u8] = &[0x68, 0x80, 1];
     const PPS_1: &[u8] = &[0x68, 0x40, 1];
     const IDR: &[u8] = &[0x7c, 0x85, 0x88];
     const DELTA: &[u8] = &[0x7c, 0x81, 0x9a];
+    const TOO_LARGE: &[u8] = &{
+        let mut unit = [0x80; MAX_BYTES];
+        unit[0] = 0x68;
+        unit
+    };
     const RECOVERY: &[u8] = &[0x06, 0x06, 0x01, 0xc4, 0x80];
 
     fn stap(units: &[&[u8]]) -> Vec<u8> {
@@ -248,43 +265,76 @@ mod tests {
         }
     }
 
-    /// A name; packets as timestamp, order and payload; how the last one starts, and with which sets in front.
-    type Case<'a> = (&'a str, &'a [(u32, Order, &'a [u8])], char, &'a [&'a [u8]]);
+    /// Feeds packets as timestamp, number and payload; returns how each starts.
+    fn feed(known: &mut ParameterSets, now: Instant, packets: &[(u32, u64, &[u8])]) -> Vec<Start> {
+        let mut highest = None;
+        let starts = packets.iter().map(|(timestamp, seq_no, payload)| {
+            let place = Place::of(*seq_no, highest);
+            highest = highest.max(Some(*seq_no));
+            known.handle_packet(now, *timestamp, payload, place)
+        });
+        starts.collect()
+    }
+
+    /// A name; packets as timestamp, number and payload; how the last one starts, and with which sets in front.
+    type Case<'a> = (&'a str, &'a [(u32, u64, &'a [u8])], char, &'a [&'a [u8]]);
 
     #[test]
     fn a_picture_starts_with_the_sets_that_came_before_it() {
         let both = &stap(&[SPS_0, PPS_0])[..];
-        let cases: [Case; 17] = [
-            ("nothing is known", &[(0, Next, IDR)], '-', &[]),
-            ("one set is not enough", &[(0, Next, SPS_0), (0, Next, IDR)], '-', &[]),
-            ("in one packet", &[(0, Next, &stap(&[SPS_0, PPS_0, &[0x65, 0x88]]))], '=', &[]),
-            ("in the same picture", &[(0, Next, both), (0, Next, IDR)], '+', &[SPS_0, PPS_0]),
-            ("the last first", &[(0, Next, PPS_0), (0, Next, SPS_0), (0, Next, IDR)], '+', &[SPS_0, PPS_0]),
-            ("at their own time", &[(0, Next, PPS_0), (1, Next, SPS_0), (2, Next, IDR)], '!', &[SPS_0, PPS_0]),
-            ("one of them", &[(0, Next, PPS_0), (2, Next, SPS_0), (2, Next, IDR)], '!', &[SPS_0, PPS_0]),
-            ("once", &[(0, Next, both), (0, Next, IDR), (5, Next, DELTA), (9, Next, IDR)], '!', &[SPS_0, PPS_0]),
-            ("no keyframe", &[(0, Next, both), (0, Next, DELTA)], '-', &[]),
-            ("parameter sets alone", &[(0, Next, both)], '-', &[]),
-            ("a recovery point", &[(0, Next, both), (3, Next, RECOVERY), (3, Next, DELTA)], '!', &[SPS_0, PPS_0]),
-            ("of another picture", &[(0, Next, both), (3, Next, RECOVERY), (4, Next, DELTA)], '-', &[]),
-            ("new sets may be missing", &[(0, Next, both), (9, Ahead, IDR)], '-', &[]),
-            ("they are not", &[(0, Next, both), (9, Ahead, both), (9, Next, IDR)], '+', &[SPS_0, PPS_0]),
-            ("late sets", &[(0, Next, DELTA), (0, Late, both), (9, Next, IDR)], '!', &[SPS_0, PPS_0]),
-            ("a late keyframe", &[(0, Next, both), (9, Late, IDR)], '-', &[]),
+        let cases: [Case; 22] = [
+            ("nothing is known", &[(0, 0, IDR)], '-', &[]),
+            ("one set is not enough", &[(0, 0, SPS_0), (0, 1, IDR)], '-', &[]),
+            ("in one packet", &[(0, 0, &stap(&[SPS_0, PPS_0, &[0x65, 0x88]]))], '=', &[]),
+            ("in the same picture", &[(0, 0, both), (0, 1, IDR)], '+', &[SPS_0, PPS_0]),
+            ("the last first", &[(0, 0, PPS_0), (0, 1, SPS_0), (0, 2, IDR)], '+', &[SPS_0, PPS_0]),
+            ("at their own time", &[(0, 0, PPS_0), (1, 1, SPS_0), (2, 2, IDR)], '!', &[SPS_0, PPS_0]),
+            ("one of them", &[(0, 0, PPS_0), (2, 1, SPS_0), (2, 2, IDR)], '!', &[SPS_0, PPS_0]),
+            ("once", &[(0, 0, both), (0, 1, IDR), (5, 2, DELTA), (9, 3, IDR)], '!', &[SPS_0, PPS_0]),
+            ("no keyframe", &[(0, 0, both), (0, 1, DELTA)], '-', &[]),
+            ("parameter sets alone", &[(0, 0, both)], '-', &[]),
+            ("a recovery point", &[(0, 0, both), (3, 1, RECOVERY), (3, 2, DELTA)], '!', &[SPS_0, PPS_0]),
+            ("of another picture", &[(0, 0, both), (3, 1, RECOVERY), (4, 2, DELTA)], '-', &[]),
+            ("new sets may be missing", &[(0, 0, both), (9, 9, IDR)], '-', &[]),
+            ("they are not", &[(0, 0, both), (9, 8, both), (9, 9, IDR)], '+', &[SPS_0, PPS_0]),
+            ("late sets", &[(0, 2, DELTA), (0, 1, both), (9, 3, IDR)], '!', &[SPS_0, PPS_0]),
+            ("a late keyframe", &[(0, 5, both), (9, 4, IDR)], '-', &[]),
+            (
+                "a late set that is new",
+                &[(0, 0, both), (5, 3, DELTA), (5, 2, SPS_0_NEW), (9, 4, IDR)],
+                '!',
+                &[SPS_0_NEW, PPS_0],
+            ),
+            (
+                "a late set that is old",
+                &[(0, 0, both), (5, 3, SPS_0_NEW), (5, 2, SPS_0), (9, 4, IDR)],
+                '!',
+                &[SPS_0_NEW, PPS_0],
+            ),
+            (
+                "a late set that was taken back",
+                &[(0, 0, both), (5, 3, SPS_0), (5, 2, SPS_0_NEW), (9, 4, IDR)],
+                '!',
+                &[SPS_0, PPS_0],
+            ),
+            (
+                "a late set with another id",
+                &[(0, 0, both), (5, 3, SPS_0_NEW), (5, 2, SPS_1), (9, 4, IDR)],
+                '!',
+                &[SPS_0_NEW, SPS_1, PPS_0],
+            ),
+            ("one that is too large", &[(0, 0, both), (5, 1, TOO_LARGE), (9, 2, IDR)], '-', &[]),
             (
                 "several",
-                &[(0, Next, &stap(&[PPS_1, SPS_1, PPS_0])), (0, Next, SPS_0), (1, Next, SPS_1), (9, Next, IDR)],
+                &[(0, 0, &stap(&[PPS_1, SPS_1, PPS_0])), (0, 1, SPS_0), (1, 2, SPS_1), (9, 3, IDR)],
                 '!',
                 &[SPS_1, SPS_0, PPS_1, PPS_0],
             ),
         ];
         for (name, packets, expected, sets) in cases {
-            let mut known = ParameterSets::default();
-            let now = Instant::now();
-            let starts = packets.iter().map(|(time, order, payload)| known.handle_packet(now, *time, payload, *order));
-            let last = starts.last().expect("there are some");
+            let starts = feed(&mut ParameterSets::default(), Instant::now(), packets);
             let payload = if sets.is_empty() { Vec::new() } else { stap(sets) };
-            assert_eq!(written(&last), (expected, payload), "{name}");
+            assert_eq!(written(starts.last().expect("there are some")), (expected, payload), "{name}");
         }
     }
 
@@ -293,38 +343,66 @@ mod tests {
         let now = Instant::now();
         let mut known = ParameterSets::default();
         known.seed([SPS_0, PPS_0, &[0x41, 0x9a]].into_iter());
-        let start = known.handle_packet(now, 0, IDR, Next);
-        assert_eq!(written(&start), ('!', stap(&[SPS_0, PPS_0])));
-        let other: &[u8] = &[0x67, 0x42, 0xe0, 0x1f, 0x80, 2];
+        let starts = feed(&mut known, now, &[(0, 5, IDR)]);
+        assert_eq!(written(&starts[0]), ('!', stap(&[SPS_0, PPS_0])));
         let later = now + CHANGE_SPACING;
-        known.handle_packet(later, 1, other, Next);
+        feed(&mut known, later, &[(1, 6, SPS_0_NEW)]);
         known.seed([SPS_0].into_iter());
-        let start = known.handle_packet(later, 2, IDR, Next);
-        assert_eq!(written(&start), ('!', stap(&[other, PPS_0])));
+        let starts = feed(&mut known, later, &[(2, 7, IDR)]);
+        assert_eq!(written(&starts[0]), ('!', stap(&[SPS_0_NEW, PPS_0])));
     }
 
     #[test]
     fn however_many_come_no_more_are_kept_and_sent_than_fit_and_the_rest_is_counted() {
         let start = Instant::now();
         let mut known = ParameterSets::default();
-        known.handle_packet(start, 0, &stap(&[SPS_0, PPS_0]), Next);
+        feed(&mut known, start, &[(0, 0, &stap(&[SPS_0, PPS_0]))]);
         let mut copies = Vec::new();
         for number in 0..2_000_u32 {
             let now = start + Duration::from_millis(u64::from(number));
             let set = [&[0x68, 0x80][..], &number.to_be_bytes(), &vec![1; number as usize % 700]].concat();
-            known.handle_packet(now, number, &set, Next);
-            known.handle_packet(now, number, &SPS_0[..6 - number as usize % 3], Next);
-            if let Start::With(preface) = known.handle_packet(now, number, IDR, Next) {
+            let sps = &SPS_0[..6 - number as usize % 3];
+            let first = 1 + 3 * u64::from(number);
+            let packets = [(number, first, &set[..]), (number, first + 1, sps), (number, first + 2, IDR)];
+            if let Some(Start::With(preface)) = feed(&mut known, now, &packets).pop() {
                 assert!(preface.payload.len() <= MAX_BYTES, "{} bytes", preface.payload.len());
                 if copies.last().is_none_or(|last| !Arc::ptr_eq(last, &preface.payload)) {
                     copies.push(preface.payload);
                 }
             }
-            let bytes: usize = known.units.iter().map(|unit| 2 + unit.len()).sum();
-            assert!(known.bytes == bytes && bytes < MAX_BYTES && known.units.len() <= SETS);
+            let bytes: usize = known.sets.iter().map(|set| 2 + set.unit.len()).sum();
+            assert!(known.bytes == bytes && bytes < MAX_BYTES && known.sets.len() <= SETS);
         }
         assert!((3..=5).contains(&copies.len()), "{} copies in 2 s", copies.len());
         assert!(known.take_dropped() > 400 && known.take_dropped() == 0);
+    }
+
+    #[test]
+    fn a_full_store_gives_up_its_oldest_set_for_a_newer_one_only() {
+        let set = |id: u8| [0x68, 0x01, 0x80 | id << 1, 1];
+        let kept = |known: &ParameterSets| known.sets.iter().map(|set| set.seq_no).collect::<Vec<_>>();
+        let mut known = ParameterSets::default();
+        for id in 0..SETS as u8 {
+            feed(&mut known, Instant::now(), &[(0, 100 + u64::from(id), &set(id))]);
+        }
+        // It came again: others are older.
+        feed(&mut known, Instant::now(), &[(0, 200, &set(0))]);
+        feed(&mut known, Instant::now(), &[(0, 201, &set(16))]);
+        assert!(kept(&known).contains(&200) && !kept(&known).contains(&101), "{:?}", kept(&known));
+        let before = kept(&known);
+        feed(&mut known, Instant::now(), &[(0, 202, DELTA), (0, 50, &set(17))]);
+        assert_eq!(kept(&known), before);
+        assert_eq!(known.take_dropped(), 2);
+    }
+
+    #[test]
+    fn no_more_sets_of_one_packet_are_looked_at_than_are_kept() {
+        let sets: Vec<[u8; 4]> = (0..60).map(|id| [0x68, 0x01, 0x80 | id << 1, 1]).collect();
+        let units: Vec<&[u8]> = sets.iter().map(|set| &set[..]).collect();
+        let mut known = ParameterSets::default();
+        feed(&mut known, Instant::now(), &[(0, 0, &stap(&units))]);
+        assert_eq!(known.sets.iter().map(|set| &*set.unit).collect::<Vec<_>>(), units[..SETS]);
+        assert_eq!(known.take_dropped(), 60 - SETS as u64);
     }
 
     #[test]

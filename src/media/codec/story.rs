@@ -2,9 +2,8 @@
 
 use str0m::format::Codec;
 
-use crate::media::codec::configuration::Configuration;
+use crate::media::codec::configuration::{Configuration, Place};
 use crate::media::codec::dependency::Structure;
-use crate::media::codec::parameter_sets::Order;
 use crate::media::codec::tests::now;
 use crate::media::codec::{Ids, PictureId, describe, patch, patch_dependency};
 use crate::media::decoder::Decoder;
@@ -91,7 +90,7 @@ impl Forwarder {
             self.codec,
             sent.timestamp,
             &sent.payload,
-            Order::Next,
+            Place::of(0, None),
             description.starts_keyframe,
         );
         let can_start = can_start || self.flaw == Flaw::SwitchesAnywhere;
