@@ -161,16 +161,27 @@ impl Egress {
         let estimate_bps = self.estimator.estimate_bps();
         self.pacer.set_estimate(now, estimate_bps);
         self.is_narrow = estimate_bps < NARROW_BPS;
-        // An estimate far above what is sent was never tried.
-        let tried_bps = self.estimator.sent_bps().map_or(estimate_bps, |sent| estimate_bps.min(TRIED * sent));
-        let rate = tried_bps as f64 / 8.0 / REPAIR_PART;
-        let burst = (rate * REPAIR_SAVED_SECS).max(REPAIR_LEAST_SAVED);
-        self.repair.get_or_insert(Bucket::new(now, rate, burst)).resize(rate, burst);
+        if self.repair.is_none() {
+            let (rate, burst) = self.repair_limits();
+            self.repair = Some(Bucket::new(now, rate, burst));
+        }
     }
 
     /// Whether so many bytes may be sent again; if so they are counted.
     pub fn take_repair(&mut self, now: Instant, bytes: usize) -> bool {
-        self.repair.as_mut().is_none_or(|repair| repair.take_many(now, bytes as f64))
+        let (rate, burst) = self.repair_limits();
+        let Some(repair) = &mut self.repair else { return true };
+        repair.resize(rate, burst);
+        repair.take_many(now, bytes as f64)
+    }
+
+    /// What retransmissions may take: bytes a second, and how many at once.
+    fn repair_limits(&self) -> (f64, f64) {
+        let estimate_bps = self.estimator.estimate_bps();
+        // An estimate far above what is sent was never tried.
+        let tried_bps = self.estimator.sent_bps().map_or(estimate_bps, |sent| estimate_bps.min(TRIED * sent));
+        let rate = tried_bps as f64 / 8.0 / REPAIR_PART;
+        (rate, (rate * REPAIR_SAVED_SECS).max(REPAIR_LEAST_SAVED))
     }
 
     /// Begins a probe, if it is time for one.

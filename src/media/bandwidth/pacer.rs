@@ -33,8 +33,12 @@ impl Pacer {
 
     /// Sets the pace from an estimate.
     pub fn set_estimate(&mut self, now: Instant, estimate_bps: u64) {
+        let rate = (estimate_bps.max(1) as f64) / 8.0 * FACTOR;
+        if rate == self.rate {
+            return;
+        }
         self.fill(now);
-        self.rate = (estimate_bps.max(1) as f64) / 8.0 * FACTOR;
+        self.rate = rate;
         self.burst = (self.rate * BURST.as_secs_f64()).max(BURST_BYTES);
     }
 
