@@ -95,9 +95,11 @@ impl Browser {
     /// An offer came: looks at it, and remembers to answer.
     pub fn on_offer(&mut self, now: Instant, offer: String) {
         assert!(self.pending_offer.is_none(), "an offer while another is out");
-        // Who comes to a line without an offer may need one more.
+        // A participant who moves to an m-line without an offer may need one more. An m-line that the answer rejected moves
+        // to another participant with an offer only.
+        let reassigned = self.habits.rejects.map_or(0, |_| self.page.reassignments());
         assert!(
-            self.page.offers <= self.changes + self.page.exchanges + 1,
+            self.page.offers <= self.changes + self.page.exchanges + reassigned + 1,
             "{} offers to {} for {} changes",
             self.page.offers,
             self.name,

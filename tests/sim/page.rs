@@ -192,6 +192,15 @@ impl Page {
         self.media.push((now, message));
     }
 
+    /// How many `tracks` messages gave m-lines to other participants, or to none, than the message before.
+    pub fn reassignments(&self) -> u32 {
+        let received = |tracks: &[Track]| -> Vec<(String, String)> {
+            tracks.iter().filter(|track| !track.own).map(|track| (track.mid.clone(), track.id.clone())).collect()
+        };
+        let changes = |pair: &&[(Instant, Vec<Track>)]| received(&pair[0].1) != received(&pair[1].1);
+        self.announced.windows(2).filter(changes).count() as u32
+    }
+
     fn on_tracks(&mut self, now: Instant, message: &Value) {
         let tracks = message["tracks"].as_array().expect("tracks").iter().map(|track| Track {
             mid: text_of(track, "mid"),

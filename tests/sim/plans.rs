@@ -216,7 +216,7 @@ impl Plan {
             log: Vec::new(),
             rng,
         };
-        if plan.faults.contains(&Delayed) {
+        if plan.faults.iter().any(|fault| [Delayed, Clogged].contains(fault)) {
             plan.sim.drift.most = DELAY_DRIFT;
         }
         plan.sim.drift.anywhere = plan.faults.contains(&SsrcsChanged);
