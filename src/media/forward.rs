@@ -6,7 +6,7 @@
 //! would give the key away, RFC 7714 section 8.1), and gaps are only those that the network made.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use str0m::media::Frequency;
 
@@ -23,6 +23,9 @@ const RUNS: usize = 64;
 /// Changes of the spatial layers that are remembered, likewise. They come back at keyframes only, so these are more
 /// than a second's.
 const CHANGES: usize = 8;
+
+/// How long the present SSRC is silent before packets of the one that it replaced count as its return, and not as late.
+const RETURN: Duration = Duration::from_millis(500);
 
 /// What the rewriting needs to know of an incoming packet.
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +114,8 @@ pub struct Forward {
     next_seq_no: u64,
     /// What is forwarded, or was before the last pause.
     source: Option<Source>,
+    /// The SSRC that was forwarded before the present one.
+    replaced: Option<u32>,
     is_waiting: bool,
     /// When the latest packet was captured, and its outgoing timestamp.
     last_sent: Option<(Instant, u32)>,
@@ -133,6 +138,7 @@ impl Forward {
         Self {
             next_seq_no: u64::from(first_seq_no),
             source: None,
+            replaced: None,
             is_waiting: true,
             last_sent: None,
             left_out: VecDeque::new(),
@@ -155,7 +161,7 @@ impl Forward {
     /// The next packet belongs to another track, and starts afresh. Its SSRC does not show that: publishers choose SSRCs
     /// independently of each other.
     pub fn change_track(&mut self) {
-        self.source = None;
+        (self.source, self.replaced) = (None, None);
         self.pause();
     }
 
@@ -278,9 +284,20 @@ impl Forward {
         }
     }
 
+    /// Whether a packet shows that the publisher goes on with another SSRC, so that nothing more comes of the present one.
+    fn is_followed_by(&self, packet: &Incoming) -> bool {
+        let is_silent = self.last_sent.is_some_and(|(captured, _)| packet.captured > captured + RETURN);
+        let is_other = self.source.is_some_and(|source| source.ssrc != packet.ssrc);
+        is_other && (self.replaced != Some(packet.ssrc) || is_silent)
+    }
+
     fn start(&mut self, packet: &Incoming, bound: Bound) -> Option<Source> {
         if !packet.can_start {
+            self.is_waiting |= self.is_followed_by(packet);
             return None;
+        }
+        if let Some(source) = self.source.filter(|source| source.ssrc != packet.ssrc) {
+            self.replaced = Some(source.ssrc);
         }
         // The first source keeps its timestamps, and so does another stretch of the same; a later one goes on where the
         // clock of the last one would be.
@@ -345,6 +362,38 @@ mod tests {
     fn rewrite(forward: &mut Forward, packet: &Incoming) -> Option<(u64, u32)> {
         let rewritten = forward.rewrite(packet, &Description::default(), up_to(2))?;
         Some((rewritten.seq_no, rewritten.timestamp))
+    }
+
+    /// A publisher begins another SSRC, and the packet with which decoding can start is lost: without a wait nobody would
+    /// ask for another keyframe.
+    #[test]
+    fn another_ssrc_that_can_not_start_is_waited_for_and_late_packets_of_the_one_before_are_not() {
+        let start = Instant::now();
+        let mut forward = Forward::new(100);
+        let mut step = |ssrc: u32, ms: u64, seq_no: u64, can_start: bool| {
+            let captured = start + Duration::from_millis(ms);
+            let packet = Incoming { captured, ..packet(ssrc, seq_no, 90 * ms as u32, can_start) };
+            let is_sent = rewrite(&mut forward, &packet).is_some();
+            (is_sent, forward.is_waiting())
+        };
+        for (number, (ssrc, ms, seq_no, can_start, expected)) in [
+            (1, 0, 10, true, (true, false)),
+            (1, 33, 12, false, (true, false)),
+            // The first packet of the new one is lost.
+            (2, 66, 501, false, (false, true)),
+            (1, 40, 13, false, (false, true)),
+            (2, 500, 520, true, (true, false)),
+            // Late, and too late to be that.
+            (1, 501, 14, false, (false, false)),
+            (2, 533, 521, false, (true, false)),
+            (1, 1_040, 15, false, (false, true)),
+            (1, 1_100, 16, true, (true, false)),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert_eq!(step(ssrc, ms, seq_no, can_start), expected, "step {number}");
+        }
     }
 
     #[test]

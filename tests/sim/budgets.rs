@@ -2,6 +2,7 @@
 
 use crate::answering::{Answering, Habits};
 use crate::media::{Camera, Microphone, Rate, Screen};
+use crate::network::Path;
 use crate::sim::{Sim, World, addr};
 use crate::story::{millis, secs};
 
@@ -32,6 +33,23 @@ fn who_changes_ssrcs_now_and_then_is_seen_and_heard_for_ever() {
         assert!(sim.sees("bob", "ann") && sim.hears("bob", "ann"), "after {change} changes");
     }
     assert!(sim.browser("ann").page.errors.is_empty() && sim.browser("ann").page.media.is_empty());
+}
+
+/// Nothing of the new SSRC can be decoded before a keyframe, and the publisher has sent its own.
+#[test]
+fn an_ssrc_whose_first_keyframe_is_lost_is_asked_for_another() {
+    for (seed, lost) in (830..).zip([30, 60, 90, 150]) {
+        let mut sim = lean(seed);
+        sim.join_with_layers("ann");
+        sim.join_as("bob", expecting_new_ssrcs);
+        sim.run(secs(3));
+        sim.set_path("ann", Path::GOOD.with_loss(1.0));
+        sim.change_ssrcs("ann", Camera);
+        sim.run(millis(lost));
+        sim.set_path("ann", Path::GOOD);
+        sim.run(secs(2));
+        assert!(sim.sees("bob", "ann"), "after {lost} ms of loss");
+    }
 }
 
 #[test]

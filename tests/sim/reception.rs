@@ -80,7 +80,8 @@ impl Stream {
     ) {
         let seq_no = *packet.seq_no;
         if self.packets == 0 {
-            assert!(seq_no < 1 << 15, "an SSRC starts below 2^15: its rollover counter is not signaled");
+            // It starts below 2^15 (see `tap`); the first packets may be lost.
+            assert!(seq_no < 1 << 16, "an SSRC starts with a rollover counter of 0: it is not signaled");
             (self.first, self.last) = (seq_no, seq_no);
         }
         if self.first >= seq_no {
@@ -103,7 +104,8 @@ impl Stream {
                 // The simulated publisher's clock stands still while it sends nothing, and the line's goes on: by how much
                 // is known within a second until the next report.
                 let is_later = drift > -(PAUSE_DRIFT as i32);
-                (self.layer != stamp.layer || is_missing || allowed.anywhere) && is_near || others && is_later
+                (self.layer != stamp.layer || is_missing || allowed.anywhere) && is_near
+                    || (others || allowed.anywhere) && is_later
             });
             assert!(is_switch, "the timestamp of {stamp:?} does not advance as it was sent: {base}, {bases:?}");
             bases.push((stamp.layer, base));
