@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 /// newcomer wait.
 pub const SPACING: Duration = Duration::from_millis(500);
 
-/// What the size of keyframes makes of it at most: somebody who waits has to get a picture some time.
-const LONGEST: Duration = Duration::from_secs(3);
+/// Longest time between two requests, however large keyframes are: a subscriber that waits has to get a picture.
+pub const LONGEST: Duration = Duration::from_secs(3);
 
 /// Keyframes may be one part in this many of what a layer sends. A higher share lets those who ask often take the
 /// picture from everybody, a lower one makes those wait who have lost it.
@@ -58,10 +58,9 @@ impl KeyframeBudget {
         }
     }
 
-    /// A picture arrived with which decoding can start. Only with a keyframe can it for a subscriber of another layer,
-    /// whose decoder has the references of that one.
-    pub fn handle_start(&mut self, is_keyframe: bool) {
-        self.wanted = self.wanted.filter(|reason| *reason == Reason::Switch && !is_keyframe);
+    /// A picture arrived with which decoding can start: subscribers that still wait ask again with its packets.
+    pub fn handle_start(&mut self) {
+        self.wanted = None;
     }
 
     /// A packet of the last keyframe, its `first` or another, has so many bytes.
@@ -121,15 +120,13 @@ mod tests {
         assert_eq!(budget.poll_request(at(0)), Some(Reason::Join));
         assert_eq!(budget.poll_request(at(499)), None);
         assert_eq!(budget.poll_request(at(500)), Some(Reason::Join));
-        budget.handle_start(true);
+        budget.handle_start();
         assert_eq!(budget.poll_request(at(1_000)), None);
         budget.request_keyframe(Reason::Join);
         assert_eq!(budget.poll_request(at(1_001)), Some(Reason::Join));
-        budget.handle_start(false);
-        assert_eq!(budget.poll_request(at(1_501)), None);
         budget.request_keyframe(Reason::Switch);
-        budget.handle_start(false);
-        assert_eq!(budget.poll_request(at(1_501)), Some(Reason::Switch), "no keyframe has come");
+        budget.handle_start();
+        assert_eq!(budget.poll_request(at(1_501)), None);
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Layers {
         let mut bytes = packet.wire_bytes() as u32;
         let source = &mut self.layers[usize::from(packet.layer)];
         if packet.incoming.can_start {
-            source.keyframes.handle_start(packet.description.starts_keyframe);
+            source.keyframes.handle_start();
             if packet.preface.as_ref().is_some_and(|preface| preface.is_missing) {
                 // Every subscriber gets it.
                 bytes += packet.preface_bytes() as u32;

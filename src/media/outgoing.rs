@@ -14,7 +14,7 @@ use crate::media::codec::parameter_sets::Preface;
 use crate::media::egress::Egress;
 use crate::media::elements::{Elements, Ids};
 use crate::media::forward::{Bound, Forward, Rewritten};
-use crate::media::keyframe::Reason;
+use crate::media::keyframe::{self, Reason};
 use crate::media::layers::{LAYERS, TEMPORAL_LAYERS};
 use crate::media::negotiation::TrackId;
 use crate::media::numbering::Numbering;
@@ -30,6 +30,10 @@ const HEADROOM: usize = 256;
 /// Bits of the first byte of a packet.
 const HAS_PADDING: u8 = 0x20;
 const HAS_EXTENSIONS: u8 = 0x10;
+
+/// How long a change of layers waits for a keyframe where pictures come with which decoding can start: longer than any
+/// distance between two requests. Then the change is worth the errors that a decoder shows until it has decoded all areas.
+const KEYFRAME_WAIT: Duration = Duration::from_millis(keyframe::LONGEST.as_millis() as u64 + 500);
 
 /// Bytes of a packet of padding: as many as can be.
 const PADDING_BYTES: u8 = 255;
@@ -59,6 +63,8 @@ pub struct Outgoing {
     forward: Forward,
     /// The picture that was sent last, by layer and the publisher's timestamp, if its end is still to come.
     unfinished: Option<(u8, u32)>,
+    /// When the first picture came with which the selected layer could start but for the references of the present one.
+    first_start: Option<Instant>,
     numbering: Numbering,
     payload_types: PayloadTypes,
     accepted: Ids,
@@ -135,6 +141,7 @@ impl Outgoing {
             layer: 0,
             forward: Forward::new(first[0]),
             unfinished: None,
+            first_start: None,
             numbering: Numbering::default(),
             payload_types: PayloadTypes::default(),
             accepted: Ids::default(),
@@ -168,6 +175,9 @@ impl Outgoing {
     pub fn select(&mut self, selection: Option<Selection>) {
         if selection.is_none() && self.unfinished.is_none() {
             self.pause();
+        }
+        if self.target.map(|target| target.layer) != selection.map(|selection| selection.layer) {
+            self.first_start = None;
         }
         self.target = selection;
     }
@@ -278,9 +288,10 @@ impl Outgoing {
             let is_same_track = self.last_track == self.track;
             // The decoder still has the references of the other layer.
             let needs_keyframe = is_same_track && packet.layer != self.layer;
-            if !is_start || needs_keyframe && !packet.description.starts_keyframe {
+            if !is_start || needs_keyframe && !self.is_keyframe_or_due(now, packet) {
                 return Outcome::AwaitsKeyframe;
             }
+            self.first_start = None;
             if is_same_track {
                 self.forward.pause();
             } else {
@@ -412,6 +423,13 @@ impl Outgoing {
             packets: self.packets,
             octets: self.octets,
         })
+    }
+
+    /// Whether a packet with which decoding can start is of a keyframe, or none came in `KEYFRAME_WAIT`: some publishers
+    /// send none after their first, and answer requests with a recovery point.
+    fn is_keyframe_or_due(&mut self, now: Instant, packet: &Packet) -> bool {
+        let first = *self.first_start.get_or_insert(now);
+        packet.description.starts_keyframe || now >= first + KEYFRAME_WAIT
     }
 
     /// What is sent of a layer at most.
@@ -857,6 +875,13 @@ mod tests {
         line.outgoing.pause();
         line.outgoing.select(selection(1));
         assert_eq!(forward(&mut line, 1, false), AwaitsKeyframe);
+        // Some publishers never send another keyframe.
+        line.now += KEYFRAME_WAIT - Duration::from_millis(1);
+        assert_eq!(forward(&mut line, 1, false), AwaitsKeyframe);
+        line.now += Duration::from_millis(1);
+        assert_eq!(forward(&mut line, 1, false), Switched);
+        line.outgoing.select(selection(0));
+        assert_eq!(forward(&mut line, 0, false), AwaitsKeyframe, "each change waits by itself");
         // Another track: nothing else may ever come of it.
         let track = TrackId { publisher: PeerId { slot: 1, generation: 0 }, mid: Mid::from("1") };
         line.outgoing.start(track, line.outgoing.payload_types, line.outgoing.accepted);
