@@ -13,6 +13,7 @@ pub mod egress;
 pub mod elements;
 pub mod fault;
 pub mod forward;
+pub mod heard;
 pub mod history;
 pub mod keyframe;
 pub mod layers;

@@ -553,7 +553,7 @@ impl Line {
     }
 
     /// The peer sends on it, as both sides agreed.
-    fn is_sending(&self) -> bool {
+    pub fn is_sending(&self) -> bool {
         self.answered && self.accepted && matches!(self.role, Role::Publish { wanted: true, .. })
     }
 

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
-use rustc_hash::FxHashSet;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::format::PayloadParams;
 use str0m::ice::StunMessage;
@@ -33,6 +32,7 @@ use crate::media::egress::Egress;
 use crate::media::elements::Elements;
 use crate::media::fault::PeerError;
 use crate::media::forward::Incoming;
+use crate::media::heard::Heard;
 use crate::media::negotiation::{
     Agreed, Answered, Change, MAX_REJECTED_LINES, MAX_SENDING_LINES, Negotiation, TrackId,
 };
@@ -51,14 +51,6 @@ use crate::track::Source;
 /// removed: one that another SSRC has replaced, or whose m-line no longer sends. A peer has m-lines and layers for 24,
 /// so a finished stream always exists.
 const MAX_SSRCS: usize = 32;
-
-/// SSRCs that one transport may send in its life, repair streams included. str0m forgets none of them, so that it takes
-/// no packet twice. More let a client take that much more memory; fewer end the transports of clients that change theirs
-/// now and then too often.
-const MAX_HEARD_SSRCS: usize = 2_048;
-
-/// What str0m keeps for each of these, in a map that doubles, and this module.
-const HEARD_SSRC_BYTES: usize = 2 * (64 + 8);
 
 /// Extended sequence numbers: an SRTP packet's index has 48 bits (RFC 3711 section 3.3.1). What falls behind number 0 is
 /// almost 2^64 to str0m, and would be forwarded under numbers that were used before.
@@ -112,10 +104,7 @@ pub struct Peer {
     incoming: Vec<Stream>,
     /// H.264 parameter sets that the latest answer has for each m-line.
     parameter_sets: Vec<(Mid, Vec<Vec<u8>>)>,
-    /// SSRCs of all authentic packets.
-    heard: FxHashSet<u32>,
-    /// The last of them: packets come in runs.
-    last_heard: Option<u32>,
+    heard: Heard,
     /// It can send simulcast layers.
     simulcast: bool,
     /// Camera lines that it sends without layers; that stays so, since simulcast can't be added to them later.
@@ -208,8 +197,7 @@ impl Peer {
         let engine = ENGINE_BYTES + lines * (ENGINE_LINE_BYTES + size_of::<Offered>());
         let sent = MAX_SENDING_LINES * answer::PARAMETER_SETS_BYTES;
         let incoming = MAX_SSRCS * (2 * size_of::<Stream>() + Configuration::max_bytes(history::AGE));
-        let heard = MAX_HEARD_SSRCS * HEARD_SSRC_BYTES;
-        engine + Arrivals::MAX_BYTES + sent + incoming + heard + Sending::max_bytes(tracks + MAX_DEAD_LINES)
+        engine + Arrivals::MAX_BYTES + sent + incoming + Heard::MAX_BYTES + Sending::max_bytes(tracks + MAX_DEAD_LINES)
     }
 
     /// A peer that has not offered anything yet.
@@ -230,8 +218,7 @@ impl Peer {
             sending: Sending::default(),
             incoming: Vec::new(),
             parameter_sets: Vec::new(),
-            heard: FxHashSet::default(),
-            last_heard: None,
+            heard: Heard::default(),
             simulcast,
             single: Vec::new(),
             clock: SenderClock::default(),
@@ -416,7 +403,7 @@ impl Peer {
             return Ok(None);
         };
         let input = Input::Receive(now, receive);
-        let (mut validated, mut number) = (None, None);
+        let (mut validated, mut number, mut unmapped) = (None, None, None);
         if is_stun(contents) {
             // The address that media goes to has its own allowance: nobody can use it up but who is there.
             let is_way = self.sending.egress.as_ref().is_some_and(|egress| egress.route.remote == route.remote);
@@ -445,13 +432,19 @@ impl Peer {
                 if !self.allowance.take_packet(now, contents.len()) {
                     return Ok(None);
                 }
-                // str0m gives each SSRC a stream before it opens a packet, and another one's stream to whoever forges it.
-                let ssrc = contents.first_chunk().map(|&[.., a, b, c, d]: &[u8; 12]| u32::from_be_bytes([a, b, c, d]));
-                let is_heard = |ssrc| self.last_heard == Some(ssrc) || self.heard.contains(&ssrc);
-                match ssrc {
-                    Some(ssrc) if is_heard(ssrc) => self.last_heard = Some(ssrc),
-                    Some(ssrc) if self.sending.is_authentic_first(contents) => self.note_heard(ssrc)?,
-                    _ => return Ok(None),
+                let Some(&[_, _, a, b, .., c, d, e, f]) = contents.first_chunk::<12>() else {
+                    return Ok(None);
+                };
+                let (ssrc, seq_no) = (u32::from_be_bytes([c, d, e, f]), u16::from_be_bytes([a, b]));
+                if !self.heard.is_mapped(ssrc) {
+                    let rollover = self.heard.rollover(ssrc, seq_no);
+                    if !rollover.is_some_and(|rollover| self.sending.is_authentic(contents, rollover)) {
+                        return Ok(None);
+                    }
+                    if !self.heard.insert(ssrc) {
+                        return Err(PeerError::UsedUp);
+                    }
+                    unmapped = Some(ssrc);
                 }
             }
             let (elements, apart) = Elements::read_apart(contents, MEDIA_IDS, TRANSPORT_CC_ID);
@@ -465,17 +458,28 @@ impl Peer {
         self.is_fed = true;
         self.rtc.handle_input(input).map_err(PeerError::of_engine)?;
         self.collect_keys();
+        if let Some(ssrc) = unmapped {
+            self.follow_streams(ssrc);
+        }
         if let Some((ssrc, number)) = number.filter(|_| opening::take_opened()) {
             self.arrivals.handle_packet(now, ssrc, number);
         }
         Ok(validated)
     }
 
-    /// Notes a new SSRC, of an authentic packet.
-    fn note_heard(&mut self, ssrc: u32) -> Result<(), PeerError> {
-        self.last_heard = Some(ssrc);
-        self.heard.insert(ssrc);
-        if self.heard.len() > MAX_HEARD_SSRCS { Err(PeerError::UsedUp) } else { Ok(()) }
+    /// Notes what str0m has made of an authentic packet of an SSRC that had no stream.
+    fn follow_streams(&mut self, ssrc: u32) {
+        let mut direct = self.rtc.direct_api();
+        // str0m always has one for probes of the path.
+        let mut mapped = vec![0];
+        for main in self.heard.mapped().chain([ssrc]) {
+            if let Some(stream) = direct.stream_rx(&main.into()) {
+                mapped.push(main);
+                mapped.extend(stream.rtx().map(|repair| *repair));
+            }
+        }
+        let highest = |ssrc| self.incoming.iter().find(|stream| *stream.ssrc == ssrc)?.highest_seq_no;
+        self.heard.follow(ssrc, &mapped, highest);
     }
 
     /// Whether a drain may bring something after a datagram. What was only feedback to the server, or was dropped,
@@ -864,18 +868,27 @@ impl Peer {
         })
     }
 
-    /// The stream that has been silent for longest of those that are over where one more begins at `new`.
+    /// The stream that goes where one more begins at `new`: one that another SSRC has followed, else one whose m-line is
+    /// gone, else one whose m-line is paused, which may go on with its SSRC and without a word of its mid. The one that has
+    /// been silent for longest of these.
     fn oldest_over(&self, new: (Mid, u8)) -> Option<usize> {
         let streams = &self.incoming;
-        let is_over = |(_, stream): &(usize, &Stream)| {
+        let rank = |stream: &Stream| {
             let place = (stream.mid, stream.layer);
             let follows = |next: &Stream| (next.mid, next.layer) == place && next.last_at > stream.last_at;
-            let is_followed = place == new || streams.iter().any(follows);
-            let mut publications = self.negotiation.publications();
-            is_followed || !publications.any(|(mid, ..)| mid == stream.mid)
+            if place == new || streams.iter().any(follows) {
+                return Some(0);
+            }
+            let line = self.negotiation.lines().iter().find(|line| line.mid == Some(stream.mid));
+            match line {
+                Some(line) if line.is_sending() => None,
+                Some(line) if !line.is_dead() => Some(2),
+                _ => Some(1),
+            }
         };
-        let over = streams.iter().enumerate().filter(is_over);
-        over.min_by_key(|(_, stream)| stream.last_at).map(|(index, _)| index)
+        let over =
+            streams.iter().enumerate().filter_map(|(index, stream)| Some((rank(stream)?, stream.last_at, index)));
+        over.min().map(|(_, _, index)| index)
     }
 
     fn stream(&mut self, now: Instant, ssrc: Ssrc) -> Option<&mut Stream> {
@@ -891,7 +904,8 @@ impl Peer {
         configuration.sets.seed(signaled.into_iter().flat_map(|(_, sets)| sets).map(Vec::as_slice));
         if self.incoming.len() >= MAX_SSRCS {
             let over = self.oldest_over((mid, layer))?;
-            let Stream { ssrc, .. } = self.incoming.remove(over);
+            let Stream { ssrc, highest_seq_no, .. } = self.incoming.remove(over);
+            self.heard.remove(*ssrc, highest_seq_no);
             self.rtc.direct_api().remove_stream_rx(ssrc);
         }
         self.incoming.push(Stream {

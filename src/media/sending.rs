@@ -381,9 +381,9 @@ impl Sending {
         }
     }
 
-    /// Whether a packet of the peer is authentic as the first of its SSRC; none is before the keys are there.
-    pub fn is_authentic_first(&self, packet: &[u8]) -> bool {
-        self.egress.as_ref().is_some_and(|egress| egress.srtp.is_authentic_first(packet))
+    /// Whether a packet of the peer is authentic with this rollover counter; none is before the keys are there.
+    pub fn is_authentic(&self, packet: &[u8], rollover: u32) -> bool {
+        self.egress.as_ref().is_some_and(|egress| egress.srtp.is_authentic(packet, rollover))
     }
 
     /// Sends a packet again that the peer has not got; false if its share of repair is used up.

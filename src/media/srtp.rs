@@ -225,25 +225,25 @@ impl Srtp {
         }
     }
 
-    /// Whether an SRTP packet of the peer is authentic as the first of its SSRC, with rollover counter 0. Costs as much as
-    /// to open it, and an allocation.
-    pub fn is_authentic_first(&self, packet: &[u8]) -> bool {
-        self.try_open_first(packet).is_some()
+    /// Whether an SRTP packet of the peer is authentic with this rollover counter; 0 with the first packet of an SSRC.
+    /// Costs as much as to open it, and an allocation.
+    pub fn is_authentic(&self, packet: &[u8], rollover: u32) -> bool {
+        self.try_open(packet, rollover.to_be_bytes()).is_some()
     }
 
-    fn try_open_first(&self, packet: &[u8]) -> Option<()> {
+    fn try_open(&self, packet: &[u8], [a, b, c, d]: [u8; 4]) -> Option<()> {
         let header = header_len(packet)?;
         let (head, ssrc) = (packet.get(..header)?, ssrc_at(packet, 8));
         match &self.remote_rtp {
             Cipher::Gcm { key, salt } => {
-                let nonce = gcm_nonce(salt, ssrc, [0, 0, 0, 0, packet[2], packet[3]]);
+                let nonce = gcm_nonce(salt, ssrc, [a, b, c, d, packet[2], packet[3]]);
                 key.open_in_place(nonce, Aad::from(head), &mut packet[header..].to_vec()).ok()?;
             }
             Cipher::CmSha1(keys) => {
                 let (signed, tag) = packet.split_last_chunk::<HMAC_TAG>()?;
                 let mut context = hmac::Context::with_key(&keys.auth);
                 context.update(signed);
-                context.update(&[0; 4]);
+                context.update(&[a, b, c, d]);
                 let expected = context.sign();
                 aws_lc_rs::constant_time::verify_slices_are_equal(&expected.as_ref()[..HMAC_TAG], tag).ok()?;
             }
@@ -519,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_packet_of_an_ssrc_is_known_to_be_authentic() {
+    fn a_packet_is_known_to_be_authentic_by_its_rollover_counter() {
         for profile in PROFILES {
             let (mut ours, theirs) = pair(profile);
             for (head, length) in [(&[0x80][..], 12), (&[0x82], 20), (&[0x90], 12 + 4 + 8)] {
@@ -536,16 +536,19 @@ mod tests {
                     assert!(ours.seal_rtp(&mut packet, 0, length, seq_no));
                     packet
                 };
-                for sealed in [of(7, 100), of(65_535, 0)] {
-                    assert!(theirs.is_authentic_first(&sealed), "{profile:?} {length}");
+                for (sealed, rollover) in [(of(7, 100), 0), (of(65_535, 0), 0), (of(0x1_0203_0007, 9), 0x1_0203)] {
+                    assert!(theirs.is_authentic(&sealed, rollover), "{profile:?} {length}");
                     for at in 0..sealed.len() {
                         let mut changed = sealed.clone();
                         changed[at] ^= 1;
-                        assert!(!theirs.is_authentic_first(&changed), "{profile:?} {length} {at}");
-                        assert!(!theirs.is_authentic_first(&sealed[..at]), "{profile:?} {length} {at}");
+                        assert!(!theirs.is_authentic(&changed, rollover), "{profile:?} {length} {at}");
+                        assert!(!theirs.is_authentic(&sealed[..at], rollover), "{profile:?} {length} {at}");
                     }
                 }
-                assert!(!theirs.is_authentic_first(&of(65_536, 10)), "its rollover counter is 1");
+                let second = of(0x1_0203_0008, 10);
+                for rollover in [0, 0x1_0202, 0x1_0204] {
+                    assert!(!theirs.is_authentic(&second, rollover), "its rollover counter is 0x1_0203");
+                }
             }
         }
     }

@@ -43,6 +43,7 @@ mod capacity;
 mod chat;
 mod drop;
 mod faults;
+mod forged;
 mod forwarding;
 mod found;
 mod grid;

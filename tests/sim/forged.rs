@@ -1,0 +1,92 @@
+//! Datagrams that anybody on the path may send from a participant's address: none changes anything for the participant.
+
+use crate::media::{Camera, Microphone, Rate, Screen};
+use crate::sim::{Sim, World};
+use crate::story::{millis, secs};
+
+fn sparse(seed: u64) -> Sim {
+    Sim::with(World { rate: Rate::SPARSE, ..World::new(seed) })
+}
+
+/// Ann's media datagrams of the next second.
+fn record(sim: &mut Sim) -> Vec<Vec<u8>> {
+    let tag = sim.tag("ann");
+    let mut recorded: Vec<Vec<u8>> = Vec::new();
+    for _ in 0..50 {
+        sim.run(millis(20));
+        for (.., contents) in &sim.links[tag].recent {
+            if contents[0] >> 6 == 2 && !recorded.contains(contents) {
+                recorded.push(contents.clone());
+            }
+        }
+    }
+    recorded
+}
+
+/// Somebody sends these from ann's address.
+fn send(sim: &mut Sim, datagrams: &[Vec<u8>]) {
+    let (source, destination) = (sim.browser("ann").addr(), sim.candidates[0]);
+    for datagram in datagrams {
+        sim.send_raw(source, destination, datagram.clone(), 1);
+        sim.run(millis(10));
+    }
+}
+
+/// The packets name their mids, as those at the beginning of a stream do, whose SSRC is not in use any more.
+#[test]
+fn packets_of_an_ssrc_that_was_used_before_take_no_stream_away() {
+    for is_forged in [true, false] {
+        let mut sim = sparse(830);
+        sim.join_with_layers("ann");
+        sim.join_as("bob", |habits| {
+            habits.sources.clear();
+            habits.drift.anywhere = true;
+        });
+        let mut recorded = record(&mut sim);
+        sim.run(secs(2));
+        // str0m does not change back to the SSRC before.
+        for source in [Camera, Microphone, Camera, Microphone] {
+            sim.change_ssrcs("ann", source);
+            sim.run(secs(2));
+        }
+        assert!(sim.sees("bob", "ann") && sim.hears("bob", "ann"));
+        if is_forged {
+            for packet in &mut recorded {
+                *packet.last_mut().expect("a packet has bytes") ^= 1;
+            }
+        }
+        let (since, count) = (sim.now, recorded.len());
+        send(&mut sim, &recorded);
+        sim.run(secs(2));
+        for source in [Camera, Microphone] {
+            let gap = sim.gaps("bob", "ann", source, since).max().expect("it went on");
+            assert!(gap < millis(700), "no {source:?} for {gap:?} after {count} packets, forged: {is_forged}");
+        }
+    }
+}
+
+/// A camera with layers is given up for a while in which ann's screen changes its SSRC more often than there is room for,
+/// and is published again: neither its packets nor the answer name its SSRCs, since that was told before.
+#[test]
+fn a_paused_line_goes_on_with_its_ssrcs_whatever_came_meanwhile() {
+    let mut sim = sparse(831);
+    sim.join_with_layers("ann");
+    sim.join_as("bob", |habits| {
+        habits.sources.clear();
+        habits.drift.anywhere = true;
+    });
+    sim.publish("ann", Screen);
+    sim.run(secs(4));
+    sim.unpublish("ann", Camera);
+    sim.run(secs(1));
+    for _ in 0..60 {
+        sim.change_ssrcs("ann", Screen);
+        sim.run(millis(150));
+    }
+    let since = sim.now;
+    sim.publish("ann", Camera);
+    sim.run(secs(3));
+    let gap = sim.gaps("bob", "ann", Camera, since).max().expect("it goes on");
+    assert!(gap < millis(1_500), "no camera for {gap:?}");
+    assert!(sim.browser("ann").page.errors.is_empty() && sim.browser("ann").renewals == 0);
+}
