@@ -54,7 +54,7 @@ use crate::web::assets::Assets;
 use crate::web::conn::{Conn, ConnEvent};
 use crate::web::token::{Grant, Key};
 use crate::web::websocket::{self, Message};
-use budget::Budget;
+use budget::{Budget, Leftovers};
 use diagnosis::Diagnosis;
 
 /// Bytes of datagrams that are handed out at a time. Fewer cost more system calls; more leave the processor's
@@ -229,6 +229,7 @@ pub struct Server {
     reallocating: Option<usize>,
     /// Where peers fail, and why.
     faults: Faults,
+    leftovers: Leftovers,
     /// Peers that failed, to be ended.
     failed: VecDeque<(PeerId, PeerError)>,
     /// Packets that wait to be given to subscribers, with their publisher.
@@ -409,6 +410,7 @@ impl Server {
             load: Load::new(now),
             reallocating: None,
             faults: Faults::default(),
+            leftovers: Leftovers::default(),
             failed: VecDeque::new(),
             packets: Vec::new(),
             batch: Vec::new(),

@@ -10,6 +10,7 @@ use crate::media::peer::Peer;
 use crate::media::sdp;
 use crate::room::seats::Seats;
 use crate::room::{Participant, Room};
+use crate::server::budget::Leftovers;
 use crate::server::{BATCHES_BYTES, DATAGRAM_BYTES, Member, pacing};
 use crate::web::conn::Conn;
 use crate::web::websocket;
@@ -49,7 +50,7 @@ impl Bounds {
             + message_bytes;
         let participant = (conn + media + person) as u64;
         let room = Room::max_bytes(others + 1, limits.chat_history) as u64;
-        let idle = (OWN_BYTES + Faults::MAX_BYTES + 4 * DATAGRAM_BYTES + BATCHES_BYTES) as u64;
+        let idle = (OWN_BYTES + Faults::MAX_BYTES + Leftovers::MAX_BYTES + 4 * DATAGRAM_BYTES + BATCHES_BYTES) as u64;
         let participants = limits.max_participants.min(limits.max_conns) as u64;
         let rooms = (limits.max_rooms as u64).min(participants);
         let guests = limits.max_conns as u64 - participants;

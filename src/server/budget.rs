@@ -4,10 +4,12 @@
 //! limit of its own beside these (see [`Participant`](crate::room::Participant)); a chat message within that limit is
 //! given back, so that fast chatters have room for other messages.
 
-use std::time::Instant;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use crate::bucket::Bucket;
 use crate::media::sdp;
+use crate::place::Place;
 use crate::room::{CHAT_BYTES, CHAT_RATE};
 
 /// Messages a second that one participant may send, and how many at once. Lower cuts off pages that tell of many
@@ -26,6 +28,12 @@ const BYTE_BURST: f64 = 512.0 * 1024.0;
 /// Faults that are forgiven at once, and how many more a second.
 const STRIKES: f64 = 10.0;
 const STRIKE_REFILL: f64 = 0.1;
+
+/// How long the budget of a participant that left counts: until a spent one would be full again.
+const KEPT: Duration = Duration::from_secs((MESSAGE_BURST / MESSAGE_RATE) as u64);
+
+/// Budgets of participants that left. Beyond that the oldest is forgotten.
+const MAX_KEPT: usize = 1_024;
 
 /// What one participant may say. It outlives the connection: a client that returns goes on with what it has left.
 #[derive(Clone, Copy, Debug)]
@@ -69,10 +77,44 @@ impl Budget {
     }
 }
 
+/// What participants had left when they left, by network: a newcomer from there goes on with it, so that a client that
+/// comes again as somebody else gets no second budget. Faults are not among it.
+#[derive(Debug, Default)]
+pub(super) struct Leftovers(VecDeque<Leftover>);
+
+#[derive(Debug)]
+struct Leftover {
+    network: Place,
+    until: Instant,
+    budget: Budget,
+    chat: Bucket,
+}
+
+impl Leftovers {
+    /// The most that all of it takes.
+    pub(super) const MAX_BYTES: usize = 2 * MAX_KEPT * size_of::<Leftover>();
+
+    /// A participant has left.
+    pub(super) fn keep(&mut self, now: Instant, network: Place, budget: Budget, chat: Bucket) {
+        if self.0.len() >= MAX_KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back(Leftover { network, until: now + KEPT, budget, chat });
+    }
+
+    /// What the participant had left who was the last to leave, with its bucket of chat.
+    pub(super) fn take(&mut self, now: Instant, network: Place) -> Option<(Budget, Bucket)> {
+        while self.0.front().is_some_and(|oldest| oldest.until <= now) {
+            self.0.pop_front();
+        }
+        let last = self.0.iter().rposition(|leftover| leftover.network == network)?;
+        let Leftover { budget, chat, .. } = self.0.remove(last)?;
+        Some((Budget { strikes: Budget::new(now).strikes, ..budget }, chat))
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     /// However often others come and go, each answer passes, beside as much chat as is allowed.
@@ -104,5 +146,39 @@ mod tests {
         let bytes = 50_000;
         let most = (BYTE_BURST + sdp::message_limit(0) as f64 + 10.0 * BYTE_RATE) as usize / bytes;
         assert!((most - 1..=most).contains(&passed(bytes)), "{} of {most}", passed(bytes));
+    }
+
+    #[test]
+    fn a_newcomer_goes_on_with_what_one_of_its_network_had_left() {
+        let start = Instant::now();
+        let place = |text: &str| Place::new(text.parse().expect("an address"));
+        let (here, elsewhere) = (place("192.0.2.1"), place("192.0.2.2"));
+        let chat = Bucket::new(start, CHAT_RATE, 20.0);
+        let left = |budget: &Budget| {
+            (0..)
+                .take_while(|count| {
+                    let mut messages = budget.messages;
+                    messages.take_many(start, f64::from(*count + 1))
+                })
+                .count()
+        };
+        let mut leftovers = Leftovers::default();
+        for spent in [60, 90] {
+            let mut budget = Budget::new(start);
+            (0..spent).for_each(|_| assert!(budget.charge(start, 1)));
+            while budget.forgive(start) {}
+            leftovers.keep(start, here, budget, chat);
+        }
+        assert!(leftovers.take(start, elsewhere).is_none());
+        for expected in [10, 40] {
+            let (mut budget, _) = leftovers.take(start, here).expect("it was kept");
+            assert_eq!(left(&budget), expected);
+            assert!(budget.forgive(start), "faults are another's");
+        }
+        assert!(leftovers.take(start, here).is_none());
+        leftovers.keep(start, here, Budget::new(start), chat);
+        assert!(leftovers.take(start + KEPT, here).is_none(), "it would be full");
+        (0..2 * MAX_KEPT).for_each(|_| leftovers.keep(start, here, Budget::new(start), chat));
+        assert_eq!(leftovers.0.len(), MAX_KEPT);
     }
 }

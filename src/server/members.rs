@@ -62,6 +62,8 @@ impl Server {
             participant.is_silenced = old.is_silenced;
             participant.chat = old.chat;
             budget = left;
+        } else if let Some((left, chat)) = admission.place.and_then(|place| self.leftovers.take(now, place)) {
+            (budget, participant.chat) = (left, chat);
         }
         let peer = self.new_peer(admission.simulcast, &admission.grant);
         let others: Vec<PeerId> = self.others(&admission.room).collect();
@@ -150,9 +152,14 @@ impl Server {
 
     /// Takes somebody out, whatever the cause, and tells the others.
     pub(super) fn leave(&mut self, id: PeerId, reason: &str) {
-        let Some(Member { participant, .. }) = self.remove(id) else {
+        let now = self.now;
+        let Some(Member { participant, place, budget, absent_until, .. }) = self.remove(id) else {
             return;
         };
+        // Of one whose connection has ended it is kept already.
+        if let Some(place) = place.filter(|_| absent_until.is_none()) {
+            self.leftovers.keep(now, place, budget, participant.chat);
+        }
         if let Some(room) = self.rooms.get_mut(&participant.room) {
             room.expect_back(&participant.resume);
             if room.members().is_empty() {

@@ -48,7 +48,7 @@ impl Server {
         let Some(member) = self.member(id).filter(|member| member.absent_until.is_none()) else {
             return;
         };
-        let place = member.place;
+        let (place, budget, chat) = (member.place, member.budget, member.participant.chat);
         if !member.has_spoken || place.is_some_and(|place| self.absent_by_place.of(place) >= most) {
             return self.leave(id, reason);
         }
@@ -58,7 +58,10 @@ impl Server {
             // No offer would reach it.
             member.peer.negotiation.hold(until);
         }
-        place.into_iter().for_each(|place| self.absent_by_place.add(place));
+        if let Some(place) = place {
+            self.absent_by_place.add(place);
+            self.leftovers.keep(self.now, place, budget, chat);
+        }
         self.timers.set(Waiter::Return(id), until);
     }
 

@@ -120,3 +120,39 @@ fn a_fresh_transport_learns_the_addresses_of_a_server_that_has_had_too_many() {
         assert!(sim.browser(name).page.left.is_empty() && sim.hears(name, other), "{name}");
     }
 }
+
+/// A client comes again each second as somebody else, and uses up what there is.
+#[test]
+fn a_client_that_comes_again_as_somebody_else_has_no_second_budget() {
+    let mut sim = lean(824);
+    sim.watch("ann");
+    sim.run(secs(1));
+    for number in 0..10 {
+        let name = format!("mal{number}");
+        sim.join_as(&name, |habits| {
+            habits.sources.clear();
+            habits.addrs[0].set_ip([203, 0, 113, 9].into());
+        });
+        sim.run(millis(300));
+        for line in 0..25 {
+            sim.chat(&name, &format!("{line} of {number}"));
+        }
+        sim.run(millis(400));
+        match number % 3 {
+            0 => sim.leave(&name),
+            1 => sim.hang_up_properly(&name),
+            _ => sim.crash(&name),
+        }
+        sim.run(millis(300));
+    }
+    // 20 at once, and 10 a second.
+    let lines = sim.browser("ann").page.chat.len();
+    assert!((60..=125).contains(&lines), "{lines} chat messages in 10 s");
+    sim.join_as("bob", |habits| habits.addrs[0].set_ip([203, 0, 113, 10].into()));
+    sim.run(millis(300));
+    for line in 0..20 {
+        sim.chat("bob", &format!("line {line}"));
+    }
+    sim.run(millis(300));
+    assert_eq!(sim.browser("ann").page.chat.len(), lines + 20, "another network has a budget of its own");
+}
