@@ -27,6 +27,11 @@ impl Bucket {
         self.tokens = (self.tokens + count).min(self.burst);
     }
 
+    /// Takes some out, or all if there are not as many.
+    pub fn take_back(&mut self, count: f64) {
+        self.tokens = (self.tokens - count).max(0.0);
+    }
+
     /// Takes one; false if there is none.
     pub fn take(&mut self, now: Instant) -> bool {
         self.take_many(now, 1.0)
@@ -63,6 +68,12 @@ mod tests {
         assert!(!bucket.take_many(later, 10.5) && bucket.take_many(later, 10.0) && !bucket.take(later));
         bucket.give(3.0);
         assert!(bucket.take_many(later, 3.0) && !bucket.take(later));
+        bucket.give(3.0);
+        bucket.take_back(1.0);
+        assert!(bucket.take_many(later, 2.0) && !bucket.take(later));
+        bucket.take_back(1.0);
+        bucket.give(1.0);
+        assert!(bucket.take(later), "it is never less than empty");
         bucket.resize(100.0, 5.0);
         assert_eq!(taken(&mut bucket, 62_000), 5);
         assert_eq!(taken(&mut bucket, 62_030), 3);

@@ -41,6 +41,8 @@ pub(super) struct Budget {
     messages: Bucket,
     bytes: Bucket,
     strikes: Bucket,
+    /// Bytes that the last offer gave for its answer, which has not come.
+    lent_bytes: f64,
 }
 
 impl Budget {
@@ -50,6 +52,7 @@ impl Budget {
             messages: Bucket::new(now, MESSAGE_RATE, MESSAGE_BURST),
             bytes: Bucket::new(now, BYTE_RATE, BYTE_BURST + sdp::message_limit(0) as f64),
             strikes: Bucket::new(now, STRIKE_REFILL, STRIKES),
+            lent_bytes: 0.0,
         }
     }
 
@@ -65,10 +68,19 @@ impl Budget {
 
     /// An offer with so many m-lines goes out: its answer is on the server's account.
     pub(super) fn expect_answer(&mut self, lines: usize) {
+        self.settle(0);
         let bytes = sdp::message_limit(lines) as f64;
+        self.lent_bytes = bytes;
         self.bytes.resize(BYTE_RATE, BYTE_BURST + bytes);
         self.bytes.give(bytes);
         self.messages.give(1.0);
+    }
+
+    /// The answer has come, in a message of `bytes` bytes that was charged: what the offer gave beyond these is over.
+    pub(super) fn settle(&mut self, bytes: usize) {
+        let lent = std::mem::take(&mut self.lent_bytes);
+        self.bytes.take_back((lent - bytes as f64).max(0.0));
+        self.bytes.resize(BYTE_RATE, BYTE_BURST);
     }
 
     /// Counts a fault. False if there were too many.
@@ -95,7 +107,8 @@ impl Leftovers {
     pub(super) const MAX_BYTES: usize = 2 * MAX_KEPT * size_of::<Leftover>();
 
     /// A participant has left.
-    pub(super) fn keep(&mut self, now: Instant, network: Place, budget: Budget, chat: Bucket) {
+    pub(super) fn keep(&mut self, now: Instant, network: Place, mut budget: Budget, chat: Bucket) {
+        budget.settle(0);
         if self.0.len() >= MAX_KEPT {
             self.0.pop_front();
         }
@@ -127,11 +140,35 @@ mod tests {
             let lines = 2 + round % 400;
             budget.expect_answer(lines);
             assert!(budget.charge(now, sdp::message_limit(lines)), "answer {round}");
+            budget.settle(sdp::message_limit(lines));
             if round % 2 == 0 {
                 assert!(budget.charge(now, LONGEST_CHAT as usize), "chat message {round}");
                 budget.give_back_chat();
             }
         }
+    }
+
+    /// However many offers there are, short answers leave nothing for other messages.
+    #[test]
+    fn what_an_offer_gives_is_for_its_answer() {
+        let start = Instant::now();
+        let bytes = 50_000;
+        let passed = |offers: usize| {
+            let mut budget = Budget::new(start);
+            for _ in 0..offers {
+                budget.expect_answer(400);
+                assert!(budget.charge(start, 1_000), "the answer passes");
+                budget.settle(1_000);
+            }
+            (0..1_000).filter(|_| budget.charge(start, bytes)).count()
+        };
+        assert_eq!(passed(1), BYTE_BURST as usize / bytes);
+        assert_eq!(passed(50), passed(1));
+        // An offer that no answer comes to gives nothing to the next.
+        let mut budget = Budget::new(start);
+        (0..50).for_each(|_| budget.expect_answer(400));
+        let most = (BYTE_BURST as usize + sdp::message_limit(400)) / bytes;
+        assert!((0..1_000).filter(|_| budget.charge(start, bytes)).count() <= most);
     }
 
     #[test]

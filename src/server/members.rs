@@ -254,7 +254,7 @@ impl Server {
             return self.strike(id, "too-fast", "Too many messages: 10 a second, of 240 KiB together, are allowed.");
         }
         match ClientMessage::parse(text) {
-            Ok(ClientMessage::Answer { sdp }) => self.on_answer(id, sdp),
+            Ok(ClientMessage::Answer { sdp }) => self.on_answer(id, sdp, text.len()),
             // ICE-lite learns addresses from checks; names and third parties are never looked at.
             Ok(ClientMessage::Candidate) => {}
             Ok(ClientMessage::Chat { message }) => self.on_chat(id, message),

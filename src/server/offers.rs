@@ -87,7 +87,7 @@ impl Server {
     }
 
     /// An answer came: it waits for its turn.
-    pub(super) fn on_answer(&mut self, id: PeerId, answer: String) {
+    pub(super) fn on_answer(&mut self, id: PeerId, answer: String, message_bytes: usize) {
         let Some(member) = self.member_mut(id) else {
             return;
         };
@@ -95,6 +95,7 @@ impl Server {
         if member.transport.attempts > 0 && member.peer.is_foreign(&answer) {
             return;
         }
+        member.budget.settle(message_bytes);
         match member.peer.queue_answer(answer) {
             Ok(()) => self.queue_negotiation(id),
             Err(error) => self.failed.push_back((id, error)),

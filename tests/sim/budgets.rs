@@ -156,3 +156,19 @@ fn a_client_that_comes_again_as_somebody_else_has_no_second_budget() {
     sim.run(millis(300));
     assert_eq!(sim.browser("ann").page.chat.len(), lines + 20, "another network has a budget of its own");
 }
+
+/// The offer gave 64 KiB for an answer that was shorter.
+#[test]
+fn what_an_offer_gives_for_its_answer_is_over_with_that() {
+    let mut sim = lean(825);
+    sim.watch("ann");
+    sim.run(secs(3));
+    let long = format!(r#"{{"event":"none","data":"{}"}}"#, "x".repeat(50_000));
+    for _ in 0..11 {
+        sim.say_text("ann", &long);
+    }
+    sim.run(secs(1));
+    let codes = sim.browser("ann").page.error_codes();
+    assert_eq!(codes.iter().filter(|code| **code == "unknown-event").count(), 10, "512 KiB at once: {codes:?}");
+    assert_eq!(codes.last().map(|code| &**code), Some("too-fast"), "{codes:?}");
+}
