@@ -1,8 +1,8 @@
 //! The certificates that are served. They follow the machine and their files while the server runs.
 //!
 //! Files that are renewed are read again. A certificate of the server's own making is replaced before it ends. For
-//! addresses that it does not cover there is a second one: browsers that were told to trust the first see no other where
-//! they have seen that one.
+//! addresses and names that it does not cover there is a second one: browsers that were told to trust the first see no
+//! other where they have seen that one.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -71,7 +71,8 @@ impl Certificates {
         self.acceptors[0].fingerprint()
     }
 
-    /// What a connection to this address of the machine is served.
+    /// What a connection to this address of the machine is served, unless its client asks for a name that only another one
+    /// covers.
     pub fn of(&self, local: IpAddr) -> &TlsAcceptor {
         let covers = |acceptor: &&TlsAcceptor| acceptor.covers(local.to_canonical());
         self.acceptors.iter().find(covers).unwrap_or(&self.acceptors[self.acceptors.len() - 1])
@@ -142,6 +143,7 @@ impl Certificates {
         }
         self.acceptors.truncate(usize::from(is_beside));
         self.acceptors.push(acceptor);
+        self.acceptors = self.acceptors.iter().map(|acceptor| acceptor.beside(&self.acceptors)).collect();
     }
 
     fn warn(&mut self, error: &TlsError) {
@@ -172,6 +174,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::io::tls::tests::connects;
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -250,6 +253,39 @@ mod tests {
         fs::remove_dir_all(state_dir).unwrap();
     }
 
+    /// The machine is given another name: the first certificate covers the address to which a client of that name comes.
+    #[test]
+    fn a_client_that_asks_for_a_name_gets_a_certificate_of_that_name() {
+        let state_dir = folder("names");
+        let wall = SystemTime::now();
+        let of = |name: &str| LanNames { host_name: Some(name.to_owned()), ..names(&["192.0.2.1"]) };
+        let acceptor = TlsAcceptor::auto(wall, &of("box"), &state_dir).unwrap();
+        let first = fs::read(state_dir.join("cert.pem")).unwrap();
+        let source = Source::Auto { public: Vec::new(), state_dir: state_dir.clone(), names: of("box") };
+        let mut certificates = Certificates { acceptors: vec![acceptor], source, warned: None };
+        let found = certificates.follow_names(wall, of("den")).expect("there is news");
+        certificates.serve(found.unwrap(), wall);
+        let second = fs::read(state_dir.join("cert.pem")).unwrap();
+        assert!(first != second && certificates.acceptors.len() == 2);
+        // Where a client comes to, what it asks for, and whether it gets the first certificate.
+        for (addr, host, is_first) in [
+            ("192.0.2.1", "box", true),
+            ("192.0.2.1", "den", false),
+            ("192.0.2.1", "den.local", false),
+            ("192.0.2.1", "DEN", false),
+            ("192.0.2.1", "localhost", true),
+            ("192.0.2.1", "192.0.2.1", true),
+            ("192.0.2.9", "box", true),
+            ("192.0.2.9", "den", false),
+            ("192.0.2.9", "localhost", false),
+        ] {
+            let served = certificates.of(addr.parse().unwrap());
+            let got = [&first, &second].map(|cert| connects(served, cert, host, wall));
+            assert_eq!(got, [is_first, !is_first], "{host} at {addr}");
+        }
+        fs::remove_dir_all(state_dir).unwrap();
+    }
+
     /// The second certificate was made later: the first is not served for as long as that one lives.
     #[test]
     fn a_certificate_that_ends_is_replaced_by_the_one_beside_it() {
@@ -302,6 +338,56 @@ mod tests {
         assert_eq!(looks(1).0, before);
         let (fingerprint, warned) = looks(1);
         assert!(fingerprint != before && warned.is_empty(), "{warned}");
+        for folder in [folder, other] {
+            fs::remove_dir_all(folder).unwrap();
+        }
+    }
+
+    /// Whatever is wrong with the files, the log is told once, and they are read when they are good.
+    #[test]
+    fn files_that_can_not_be_used_are_read_again_when_they_can() {
+        let [folder, other] = ["broken", "good"].map(folder);
+        let wall = SystemTime::now();
+        for folder in [&folder, &other] {
+            TlsAcceptor::auto(wall, &names(&[]), folder).unwrap();
+        }
+        let [cert, key] = ["cert.pem", "key.pem"].map(|name| folder.join(name));
+        let good = ["cert.pem", "key.pem"].map(|name| fs::read(other.join(name)).unwrap());
+        let config = Config { tls: Tls::Files { cert: cert.clone(), key: key.clone() }, ..Config::default() };
+        let mut certificates = Certificates::open(&config).unwrap().unwrap();
+        let before = certificates.fingerprint().to_owned();
+        let mut seconds = 0;
+        let mut put = |path: &Path, contents: &[u8]| {
+            fs::write(path, contents).unwrap();
+            seconds += 10;
+            let changed = wall + Duration::from_secs(seconds);
+            fs::File::options().write(true).open(path).unwrap().set_modified(changed).unwrap();
+        };
+        type Break<'a> = (&'a str, Box<dyn Fn(&mut dyn FnMut(&Path, &[u8])) + 'a>);
+        let breaks: [Break<'_>; 5] = [
+            ("--tls-cert", Box::new(|put| put(&cert, b"no certificate"))),
+            ("--tls-key", Box::new(|put| (put(&cert, &good[0]), put(&key, &good[1][..60])).0)),
+            ("--tls-key", Box::new(|put| (put(&cert, &good[0]), put(&key, b"")).0)),
+            ("--tls-key", Box::new(|_| fs::remove_file(&key).unwrap())),
+            ("--tls-cert", Box::new(|_| (fs::remove_file(&cert).unwrap(), fs::create_dir(&cert).unwrap()).0)),
+        ];
+        for (case, (setting, break_them)) in breaks.iter().enumerate() {
+            break_them(&mut put);
+            (0..3).for_each(|_| certificates.follow(wall));
+            let warned = certificates.warned.clone().unwrap_or_default();
+            assert!(certificates.fingerprint() == before && warned.contains(setting), "case {case}: {warned}");
+        }
+        // Another mode or owner changes no file, as far as its times tell.
+        fs::remove_dir(&cert).unwrap();
+        put(&cert, b"not yet");
+        put(&key, &good[1]);
+        (0..3).for_each(|_| certificates.follow(wall));
+        assert!(certificates.fingerprint() == before && certificates.warned.is_some());
+        let changed = fs::metadata(&cert).unwrap().modified().unwrap();
+        fs::write(&cert, &good[0]).unwrap();
+        fs::File::options().write(true).open(&cert).unwrap().set_modified(changed).unwrap();
+        (0..3).for_each(|_| certificates.follow(wall));
+        assert!(certificates.fingerprint() != before && certificates.warned.is_none());
         for folder in [folder, other] {
             fs::remove_dir_all(folder).unwrap();
         }

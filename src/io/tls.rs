@@ -20,6 +20,8 @@ use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsag
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection, SupportedCipherSuite};
 
 use crate::io::interfaces::LanNames;
@@ -47,9 +49,24 @@ const NAME: &str = "Name: ";
 #[derive(Clone)]
 pub struct TlsAcceptor {
     config: Arc<ServerConfig>,
+    certified: Arc<CertifiedKey>,
     fingerprint: String,
-    /// Of the server's own making: when it ends, and the addresses that it covers.
-    own: Option<(SystemTime, Vec<IpAddr>)>,
+    /// Of the server's own making: when it ends, and the names and addresses that it covers.
+    own: Option<(SystemTime, Vec<String>)>,
+}
+
+/// Certificates to choose from by the name that the client asks for (RFC 6066 section 3), with the names that each covers.
+/// A client that asks for none of them, or for an address, gets the first.
+#[derive(Debug)]
+struct ByName(Vec<(Vec<String>, Arc<CertifiedKey>)>);
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello) -> Option<Arc<CertifiedKey>> {
+        let asked = hello.server_name().unwrap_or_default();
+        let covers = |(names, _): &&(Vec<String>, _)| names.iter().any(|name| name.eq_ignore_ascii_case(asked));
+        let chosen = self.0.iter().find(covers).or(self.0.first());
+        chosen.map(|(_, certified)| Arc::clone(certified))
+    }
 }
 
 /// Why there is no [`TlsAcceptor`]: one line that names the file and the setting.
@@ -84,7 +101,17 @@ impl TlsAcceptor {
 
     /// Whether it was given, or was made for this address among others.
     pub fn covers(&self, addr: IpAddr) -> bool {
-        self.own.as_ref().is_none_or(|(_, addrs)| addrs.contains(&addr))
+        self.own.as_ref().is_none_or(|(_, names)| names.contains(&addr.to_string()))
+    }
+
+    /// The same, which serves one of `others` to clients that ask for a name which only that one covers; the last first.
+    pub fn beside(&self, others: &[TlsAcceptor]) -> TlsAcceptor {
+        let all = std::iter::once(self).chain(others.iter().rev());
+        let names = |acceptor: &TlsAcceptor| acceptor.own.as_ref().map(|(_, names)| names.clone()).unwrap_or_default();
+        let all = all.map(|acceptor| (names(acceptor), Arc::clone(&acceptor.certified))).collect();
+        let mut config = ServerConfig::clone(&self.config);
+        config.cert_resolver = Arc::new(ByName(all));
+        TlsAcceptor { config: Arc::new(config), ..self.clone() }
     }
 
     /// Whether it is one of the server's own making that has to be replaced.
@@ -152,19 +179,21 @@ impl TlsAcceptor {
     /// The same with what stands before its own certificate.
     fn with_header(self, cert: &[u8]) -> TlsAcceptor {
         let own = parse_header(cert)
-            .map(|(not_after, names)| (not_after, names.into_iter().filter_map(|name| name.parse().ok()).collect()));
+            .map(|(not_after, names)| (not_after, names.into_iter().map(ToOwned::to_owned).collect()));
         TlsAcceptor { own, ..self }
     }
 
     fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<TlsAcceptor, rustls::Error> {
         let fingerprint = fingerprint(chain.first().map_or(&[][..], |leaf| leaf));
-        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let provider = aws_lc_rs::default_provider();
+        let certified = Arc::new(CertifiedKey::from_der(chain, key, &provider)?);
+        let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_single_cert(chain, key)?;
+            .with_cert_resolver(Arc::new(ByName(vec![(Vec::new(), Arc::clone(&certified))])));
         // WebSocket upgrades need HTTP/1.1 (RFC 6455 section 4.1); a client that knows only h2 is told so.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(TlsAcceptor { config: Arc::new(config), fingerprint, own: None })
+        Ok(TlsAcceptor { config: Arc::new(config), certified, fingerprint, own: None })
     }
 }
 
@@ -369,7 +398,7 @@ fn fingerprint(der: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::VecDeque;
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
@@ -467,14 +496,24 @@ mod tests {
 
     /// A client that trusts `own`, asks for `host`, and whose clock says `wall`.
     fn client(own: &OwnCertificate, host: &str, wall: Duration, alpn: &str) -> ClientConnection {
+        client_of(own.cert.as_bytes(), host, wall, alpn)
+    }
+
+    fn client_of(cert: &[u8], host: &str, wall: Duration, alpn: &str) -> ClientConnection {
         let mut roots = RootCertStore::empty();
-        roots.add(parse_chain(own.cert.as_bytes()).unwrap().remove(0)).unwrap();
+        roots.add(parse_chain(cert).unwrap().remove(0)).unwrap();
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_details(provider, Arc::new(Clock(wall)));
         let builder = builder.with_safe_default_protocol_versions().unwrap();
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = vec![alpn.into()];
         ClientConnection::new(Arc::new(config), ServerName::try_from(host.to_owned()).unwrap()).unwrap()
+    }
+
+    /// Whether a client that trusts `cert` and nothing else, and asks for `host`, connects.
+    pub fn connects(acceptor: &TlsAcceptor, cert: &[u8], host: &str, wall: SystemTime) -> bool {
+        let client = client_of(cert, host, wall.duration_since(UNIX_EPOCH).unwrap(), "http/1.1");
+        Link::to(client, acceptor, 1 << 20).handshake().is_ok()
     }
 
     /// A server's end and its client's, and the wires between them.
@@ -488,8 +527,12 @@ mod tests {
 
     impl Link {
         fn new(client: ClientConnection, own: &OwnCertificate, capacity: usize) -> Link {
+            Link::to(client, &acceptor(own), capacity)
+        }
+
+        fn to(client: ClientConnection, acceptor: &TlsAcceptor, capacity: usize) -> Link {
             let (to_server, to_client) = (Pipe::new(capacity), Pipe::new(capacity));
-            Link { server: TlsStream::new(&acceptor(own)), client, to_server, to_client, received: Vec::new() }
+            Link { server: TlsStream::new(acceptor), client, to_server, to_client, received: Vec::new() }
         }
 
         fn connected(capacity: usize) -> Link {
