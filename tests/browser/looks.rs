@@ -1,7 +1,7 @@
 //! What the page looks like: colors, sizes of windows, and the user's own colors.
 
 use crate::chromium::Chromium;
-use crate::page::Page;
+use crate::page::{Page, tile};
 use crate::program::Program;
 use crate::stories::turn;
 
@@ -23,6 +23,65 @@ const EVERYTHING: &str = "(() => {
     document.querySelectorAll('.tile').forEach((tile) => tile.classList.add('has-video', 'speaking', 'pinned', 'frozen'));
 })()";
 
+/// Keeps the page's WebSocket for `quality_is_told_in_words`.
+const KEEP_SOCKET: &str = "window.WebSocket = class extends window.WebSocket {
+    constructor(...parameters) {
+        super(...parameters);
+        window.socket = this;
+    }
+};";
+
+/// What is said of a picture that does not come, or not as it could; Bob's, who comes to Ann.
+fn quality_is_told_in_words(ann: &mut Page) {
+    // From here on the server's own messages say nothing of it.
+    ann.eval::<()>(
+        "void (() => {
+            const own = socket.onmessage;
+            socket.onmessage = (event) => ['quality', 'error'].includes(JSON.parse(event.data).event) || own(event);
+            window.tell = (message) => own({ data: JSON.stringify(message) });
+            window.bob = aq.tracks.find(({ kind, own }) => kind === 'video' && !own);
+            window.quality = (sent, limit) => tell({ event: 'quality', tracks: [{ mid: bob.mid, sent, limit }] });
+        })()",
+    );
+    let bob = tile("Bob");
+    let title = format!("({bob}.querySelector('.slow')?.title ?? '')");
+    let words = format!("({bob}.querySelector('.note').hidden ? '' : {bob}.querySelector('.note').textContent)");
+    let both = format!("[{title}, {words}]");
+    for (limit, expected_title, expected_words) in [
+        (
+            "oversized",
+            "Parts of this video come in packets that are too large to be forwarded",
+            "This video comes in packets that are too large to be forwarded.",
+        ),
+        (
+            "keyframe",
+            "No picture has come yet with which the video, or a sharper one, can start",
+            "Waiting for a picture with which the video can start.",
+        ),
+    ] {
+        for (sent, expected_words) in [(true, ""), (false, expected_words)] {
+            ann.eval::<()>(&format!("void quality({sent}, {limit:?})"));
+            if limit == "keyframe" {
+                // It is usual for a moment.
+                assert_eq!(ann.eval::<[String; 2]>(&both), ["", ""], "{limit}, sent: {sent}");
+                if sent {
+                    continue;
+                }
+            }
+            let is_told = format!("{title} === {expected_title:?} && {words} === {expected_words:?}");
+            ann.until(&format!("{limit} is told, sent: {sent}"), &is_told);
+        }
+        ann.eval::<()>("void quality(true, 'none')");
+        assert_eq!(ann.eval::<[String; 2]>(&both), ["", ""], "after {limit}");
+    }
+    // What is wrong with a codec comes in words of the server.
+    ann.eval::<()>("void tell({ event: 'error', code: 'cannot-decode', message: 'It comes in AV1.', id: bob.id, source: 'camera' })");
+    ann.eval::<()>("void quality(false, 'codec')");
+    assert_eq!(ann.eval::<[String; 2]>(&both), ["", "It comes in AV1."]);
+    ann.eval::<()>("void tell({ event: 'error', code: 'packet-too-large', message: 'Your packets are too large.', id: aq.me.id, source: 'camera' })");
+    ann.until("it is told", "document.querySelector('#toasts').textContent.includes('Your packets are too large.')");
+}
+
 fn is_legible(page: &mut Page, state: &str) {
     let found: (usize, Vec<String>) = page.eval("(({ pairs, bad }) => [pairs, [...new Set(bad)]])(looks.pale())");
     assert!(found.0 > 5, "{state}: only {} pairs were looked at", found.0);
@@ -41,11 +100,13 @@ fn the_page_is_legible_in_each_state_and_in_small_windows() {
     let server = Program::start(&[]);
     let mut ann = chromium.open_with(
         &server.url,
-        "document.addEventListener('DOMContentLoaded', () => {
-        const style = document.createElement('style');
-        style.textContent = '* { transition: none !important; animation: none !important; }';
-        document.head.append(style);
-    });",
+        &format!(
+            "{KEEP_SOCKET} document.addEventListener('DOMContentLoaded', () => {{
+                const style = document.createElement('style');
+                style.textContent = '* {{ transition: none !important; animation: none !important; }}';
+                document.head.append(style);
+            }});"
+        ),
     );
     ann.eval::<()>(&format!("void (() => {{ {LOOKS} }})()"));
 
@@ -72,6 +133,7 @@ fn the_page_is_legible_in_each_state_and_in_small_windows() {
     ann.joins("garden", "Ann");
     let mut bob = chromium.open(&server.link("garden", "Bob"));
     ann.sees_and_hears("Bob");
+    quality_is_told_in_words(&mut ann);
     bob.says("Hello https://example.org");
     ann.finds_line("Bob", "Hello https://example.org");
     ann.says("Hello");
