@@ -403,7 +403,7 @@ impl Peer {
             return Ok(None);
         };
         let input = Input::Receive(now, receive);
-        let (mut validated, mut number, mut unmapped) = (None, None, None);
+        let (mut validated, mut number, mut unmapped, mut is_packet) = (None, None, None, false);
         if is_stun(contents) {
             // The address that media goes to has its own allowance: nobody can use it up but who is there.
             let is_way = self.sending.egress.as_ref().is_some_and(|egress| egress.route.remote == route.remote);
@@ -429,6 +429,7 @@ impl Peer {
             }
         } else {
             if is_media(contents) {
+                is_packet = true;
                 if !self.allowance.take_packet(now, contents.len()) {
                     return Ok(None);
                 }
@@ -439,6 +440,7 @@ impl Peer {
                 if !self.heard.is_mapped(ssrc) {
                     let rollover = self.heard.rollover(ssrc, seq_no);
                     if !rollover.is_some_and(|rollover| self.sending.is_authentic(contents, rollover)) {
+                        self.allowance.give_packet_back(now, contents.len());
                         return Ok(None);
                     }
                     if !self.heard.insert(ssrc) {
@@ -461,8 +463,12 @@ impl Peer {
         if let Some(ssrc) = unmapped {
             self.follow_streams(ssrc);
         }
-        if let Some((ssrc, number)) = number.filter(|_| opening::take_opened()) {
+        let is_opened = is_packet && opening::take_opened();
+        if let Some((ssrc, number)) = number.filter(|_| is_opened) {
             self.arrivals.handle_packet(now, ssrc, number);
+        }
+        if is_packet && !is_opened && unmapped.is_none() {
+            self.allowance.give_packet_back(now, contents.len());
         }
         Ok(validated)
     }

@@ -90,3 +90,31 @@ fn a_paused_line_goes_on_with_its_ssrcs_whatever_came_meanwhile() {
     assert!(gap < millis(1_500), "no camera for {gap:?}");
     assert!(sim.browser("ann").page.errors.is_empty() && sim.browser("ann").renewals == 0);
 }
+
+/// More packets than ann may send in that time, of an SSRC that she sends and of others.
+#[test]
+fn packets_that_are_not_authentic_use_up_nothing_that_a_publisher_may_send() {
+    let mut sim = sparse(832);
+    sim.join("ann");
+    sim.watch("bob");
+    sim.run(secs(2));
+    let recorded = record(&mut sim);
+    let (source, destination) = (sim.browser("ann").addr(), sim.candidates[0]);
+    let since = sim.now;
+    for number in 0..3_000_u32 {
+        for of_other in [false, true] {
+            let mut packet = recorded[number as usize % recorded.len()].clone();
+            *packet.last_mut().expect("a packet has bytes") ^= 1;
+            if of_other {
+                packet[8..12].copy_from_slice(&number.to_be_bytes());
+            }
+            sim.send_raw(source, destination, packet, 2);
+        }
+        sim.run(millis(1));
+    }
+    for source in [Camera, Microphone] {
+        let gap = sim.gaps("bob", "ann", source, since).max().expect("it went on");
+        assert!(gap < millis(700), "no {source:?} for {gap:?}");
+    }
+    assert_eq!(sim.server.stats().datagrams_excess, 0);
+}
