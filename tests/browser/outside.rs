@@ -54,6 +54,35 @@ fn a_question_for_devices_keeps_nobody_out_and_is_asked_once() {
     // What the browser pauses plays again.
     bob.eval::<()>(&format!("void {}.querySelector('video').pause()", tile("Ann")));
     bob.sees_and_hears("Ann");
+    // So does what it paused while the page was aside, and could not be told.
+    let picture = format!("{}.querySelector('video')", tile("Ann"));
+    for event in [
+        "document.dispatchEvent(new Event('visibilitychange'))",
+        "document.dispatchEvent(new Event('resume'))",
+        "dispatchEvent(new Event('pageshow'))",
+    ] {
+        let is_paused = format!(
+            "new Promise((done) => {{
+                const resume = {picture}.onpause;
+                {picture}.onpause = null;
+                {picture}.pause();
+                setTimeout(() => {{
+                    {picture}.onpause = resume;
+                    done({picture}.paused);
+                }}, 50);
+            }})"
+        );
+        assert!(bob.eval::<bool>(&is_paused));
+        bob.eval::<()>(&format!("void {event}"));
+        bob.until(&format!("it plays after {event}"), &format!("!{picture}.paused"));
+    }
+    // What pauses it again and again is not argued with.
+    bob.eval::<()>(&format!("void (window.pauses = setInterval(() => {picture}.pause(), 50))"));
+    bob.until("there is a button", "document.querySelector('#btn-hear').checkVisibility()");
+    bob.eval::<()>("void clearInterval(pauses)");
+    bob.press("#btn-hear");
+    bob.sees_and_hears("Ann");
+    assert!(bob.eval::<bool>("document.querySelector('#btn-hear').hidden"));
     // The system takes the microphone for itself for a while.
     bob.eval::<()>("void (Object.defineProperty(aq.local['microphone audio'], 'muted', { value: true, configurable: true }), aq.local['microphone audio'].dispatchEvent(new Event('mute')))");
     bob.until("it is told in words", &format!("({SAYS}).includes('The system has paused the microphone')"));
