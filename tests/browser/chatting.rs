@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::chromium::Chromium;
+use crate::page::KEEP_SOCKET;
 use crate::program::Program;
 use crate::stories::turn;
 
@@ -31,7 +32,7 @@ fn addresses_are_links_and_own_messages_stay_own() {
     let _turn = turn();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
-    let mut ann = chromium.open(&server.link("garden", "Ann"));
+    let mut ann = chromium.open_with(&server.link("garden", "Ann"), KEEP_SOCKET);
     let mut bob = chromium.open(&server.link("garden", "Bob"));
     bob.is_joined();
     ann.is_joined();
@@ -57,6 +58,13 @@ fn addresses_are_links_and_own_messages_stay_own() {
     bob.finds_line("Ann", "before");
     bob.says("between");
     ann.finds_line("Bob", "between");
+    // The same participant comes back on another connection, and what was said before is shown already.
+    ann.eval::<()>("void (window.lost = socket, socket.close())");
+    ann.until("it is back", "window.socket !== window.lost && document.body.dataset.state === 'joined'");
+    bob.says("after");
+    ann.finds_line("Bob", "after");
+    ann.until("nothing is shown twice", "probe.chat().length === 3");
+    ann.until("its own message is its own, once", &is_own("You", "before"));
     for stay in 2..=3 {
         ann.eval::<()>("void (window.isOld = true, location.reload())");
         ann.until("it is loaded again", "!window.isOld && document.readyState === 'complete'");
@@ -72,7 +80,7 @@ fn addresses_are_links_and_own_messages_stay_own() {
     ann.press("#btn-join");
     ann.is_joined();
     ann.until("its own message is its own", &is_own("You", "before"));
-    ann.until("and that is all", "probe.chat().length === 2");
+    ann.until("and that is all", "probe.chat().length === 3");
     // Another tab is another participant.
     let mut eve = chromium.open(&server.link("garden", "Eve"));
     eve.finds_line("Ann", "before");

@@ -1,7 +1,7 @@
 //! What the page looks like: colors, sizes of windows, and the user's own colors.
 
 use crate::chromium::Chromium;
-use crate::page::{Page, tile};
+use crate::page::{KEEP_SOCKET, Page, tile};
 use crate::program::Program;
 use crate::stories::turn;
 
@@ -22,14 +22,6 @@ const EVERYTHING: &str = "(() => {
     document.querySelector('#toasts').append(toast);
     document.querySelectorAll('.tile').forEach((tile) => tile.classList.add('has-video', 'speaking', 'pinned', 'frozen'));
 })()";
-
-/// Keeps the page's WebSocket for `quality_is_told_in_words`.
-const KEEP_SOCKET: &str = "window.WebSocket = class extends window.WebSocket {
-    constructor(...parameters) {
-        super(...parameters);
-        window.socket = this;
-    }
-};";
 
 /// What is said of a picture that does not come, or not as it could; Bob's, who comes to Ann.
 fn quality_is_told_in_words(ann: &mut Page) {
@@ -128,6 +120,13 @@ fn the_page_is_legible_in_each_state_and_in_small_windows() {
         }
     }
     ann.eval::<()>("void (document.querySelector('#notice').hidden = true)");
+    // Held sideways, a phone shows the whole form.
+    for (width, height) in SMALL.into_iter().filter(|(width, height)| width > height && *width > 400) {
+        ann.resizes(width, height);
+        for field in ["#name", "#room", ".switch", "#btn-join"] {
+            ann.until(&format!("{width}x{height} shows {field}"), &format!("looks.within({field:?})"));
+        }
+    }
 
     ann.resizes(1280, 800);
     ann.joins("garden", "Ann");

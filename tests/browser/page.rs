@@ -14,6 +14,14 @@ use crate::{DEADLINE, poll, poll_for};
 /// `window.probe`: what the tests look at.
 const PROBE: &str = include_str!("probe.js");
 
+/// Keeps the page's WebSocket as `window.socket`.
+pub const KEEP_SOCKET: &str = "window.WebSocket = class extends window.WebSocket {
+    constructor(...parameters) {
+        super(...parameters);
+        window.socket = this;
+    }
+};";
+
 /// The window's size in CSS pixels.
 const SIZE: (u32, u32) = (1280, 800);
 
