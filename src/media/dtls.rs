@@ -238,8 +238,11 @@ impl DtlsInstance for Endpoint {
         if self.is_connected {
             return self.dtls.handle_packet(packet);
         }
-        if let Err(error) = self.handle_handshake(packet) {
-            self.failure.get_or_insert((error, None));
+        match self.handle_handshake(packet) {
+            // Many datagrams fill it, and what is in it stays: the handshake can't finish any more.
+            Err(DtlsImplError::ReceiveQueueFull) => return Err(DtlsImplError::ReceiveQueueFull),
+            Err(error) => _ = self.failure.get_or_insert((error, None)),
+            Ok(()) => {}
         }
         Ok(())
     }
