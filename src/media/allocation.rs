@@ -2,7 +2,8 @@
 //!
 //! Sound comes first and is not bargained for. Then everybody is seen at all, before anybody is seen better: screens
 //! first, then by what the page says is important, then who speaks. Then those on stage become watchable, and then one
-//! step each is granted, round after round, until nothing fits any more.
+//! step each is granted, round after round, until nothing fits any more. What is left then goes to layers that do not fit
+//! with all their pictures.
 //!
 //! A step down is taken at once, since a queue grows from the first packet that is too much. A step up waits until
 //! there is more than it needs. The walk is over one fixed order of steps, and a step that was refused has to fit with
@@ -169,6 +170,7 @@ pub fn allocate(available_bps: Option<u64>, audio_bps: u64, wishes: &[Wish], gra
         let is_on_stage = |claim: &Claim| claim.wish.is_screen || Some(claim.wish.priority) == top;
         climb_in_turns(&mut claims, &mut budget, |claim, next| is_on_stage(claim) && next.height <= STAGE_HEIGHT);
         climb_in_turns(&mut claims, &mut budget, |_, _| true);
+        claims.iter_mut().for_each(|claim| claim.climb_thinned(&mut budget));
     }
     let mut wanted_bps = 0;
     for claim in &claims {
@@ -220,8 +222,9 @@ impl Budget {
 
 /// A wish that can be granted something, on its way from nothing to the best that its view can use.
 ///
-/// Not every grade is a step of it. A camera goes up by resolution with all its pictures, and thins them out only below
-/// its lowest layer: half of the pictures look worse than half of the lines. A screen does so in its best layer, and
+/// Not every grade is a step of it. A camera goes up by resolution with all its pictures, since half of the pictures look
+/// worse than half of the lines. It thins them out below its lowest layer, and where nothing else is left to spend the rest
+/// of the bandwidth on. A screen does so in its best layer, and
 /// loses its resolution only after that: a text that can't be read is nothing, however smooth.
 struct Claim<'a> {
     index: usize,
@@ -253,9 +256,19 @@ impl<'a> Claim<'a> {
 
     /// Takes the next step if there is one and it fits.
     fn climb(&mut self, budget: &mut Budget, excess: u64) -> bool {
-        let Some(next) = self.next() else {
-            return false;
-        };
+        self.next().is_some_and(|next| self.take(next, budget, excess))
+    }
+
+    /// Takes the next layer with fewer pictures, if it fits.
+    fn climb_thinned(&mut self, budget: &mut Budget) {
+        let (Some(granted), Some(whole)) = (self.granted, self.next()) else { return };
+        let thinned = whole - 1;
+        if thinned > granted && self.ends_layer(granted) {
+            self.take(thinned, budget, 1);
+        }
+    }
+
+    fn take(&mut self, next: usize, budget: &mut Budget, excess: u64) -> bool {
         let extra_bps = self.cost_bps(next) - self.granted.map_or(0, |granted| self.cost_bps(granted));
         let grades = self.wish.grades;
         let headroom = match self.wish.current {
@@ -292,7 +305,7 @@ impl<'a> Claim<'a> {
 
     /// A grade that measures less than one below it is measured in a quiet moment, or has just begun.
     fn cost_bps(&self, grade: usize) -> u64 {
-        (0..=grade).filter(|at| self.is_step(*at)).map(|at| self.bitrate_bps(at)).max().unwrap_or(0)
+        (0..=grade).filter(|at| self.is_step(*at) || *at == grade).map(|at| self.bitrate_bps(at)).max().unwrap_or(0)
     }
 
     fn bitrate_bps(&self, at: usize) -> u64 {
@@ -487,9 +500,16 @@ mod tests {
             (1_120, &[screen(LAYERED_SCREEN)], &[3]),
             (640, &[screen(LAYERED_SCREEN)], &[2]),
             (639, &[screen(LAYERED_SCREEN)], &[0]),
-            // A camera thins them out only in its lowest layer.
+            // A camera thins them out in its lowest layer, and in the next one where nothing else fits.
             (9_000, &[tile(TEMPORAL, 300)], &[5]),
-            (639, &[tile(TEMPORAL, 300)], &[2]),
+            (639, &[tile(TEMPORAL, 300)], &[4]),
+            (400, &[tile(TEMPORAL, 300)], &[4]),
+            (399, &[tile(TEMPORAL, 300)], &[2]),
+            (580, &[tile(TEMPORAL, 300), tile(TEMPORAL, 300)], &[4, 2]),
+            (759, &[tile(TEMPORAL, 300), tile(TEMPORAL, 300)], &[4, 2]),
+            (760, &[tile(TEMPORAL, 300), tile(TEMPORAL, 300)], &[4, 4]),
+            (820, &[tile(TEMPORAL, 300), tile(TEMPORAL, 300)], &[5, 2]),
+            (1_000, &[tile(TEMPORAL, 300), tile(TEMPORAL, 300)], &[5, 4]),
             (219, &[tile(TEMPORAL, 300)], &[1]),
             (147, &[tile(TEMPORAL, 300)], &[0]),
             (184, &[tile(TEMPORAL, 300), tile(TEMPORAL, 300)], &[0, 0]),

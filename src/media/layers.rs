@@ -18,6 +18,9 @@ pub const LAYERS: usize = RIDS.len();
 /// Temporal layers that are told apart; higher ones count as the highest.
 pub const TEMPORAL_LAYERS: usize = 3;
 
+/// Grades of a track at most: the lowest layer has one for each temporal layer, the others two each.
+pub const MAX_GRADES: usize = TEMPORAL_LAYERS + 2 * (LAYERS - 1);
+
 /// Time between two looks at the rates. Shorter follows sooner, and takes each keyframe for a change.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -256,28 +259,29 @@ impl Layers {
         }
     }
 
-    /// The ways in which the track can be sent, the least first: each layer that comes, and the lowest of them
-    /// without its upper temporal layers too.
-    pub fn grades(&self) -> SmallVec<[Grade; LAYERS + TEMPORAL_LAYERS]> {
+    /// The ways in which the track can be sent, the least first: each layer that comes, the lowest of them also without its
+    /// upper temporal layers, and each one above also without its highest temporal layer.
+    pub fn grades(&self) -> SmallVec<[Grade; MAX_GRADES]> {
         let mut grades = SmallVec::new();
-        // What the layers take that are sent with one.
-        let mut below = 0.0;
+        // Bitrates of the layers that are sent with one, by temporal layer.
+        let mut below = [0.0; TEMPORAL_LAYERS];
         let active = self.layers.iter().enumerate().filter(|(index, _)| self.active & 1 << index != 0);
         for (index, layer) in active {
             let highest = layer.rates.iter().rposition(|rate| *rate > 0.0).unwrap_or_default();
-            let lowest = if grades.is_empty() { 0 } else { highest };
+            let lowest = if grades.is_empty() { 0 } else { highest.saturating_sub(1) };
             for temporal in lowest..=highest {
-                let is_whole = temporal == highest;
-                let own: f64 = layer.rates[..=temporal].iter().sum();
+                let sent = if temporal == highest { TEMPORAL_LAYERS - 1 } else { temporal };
+                let own: f64 = layer.rates[..=sent].iter().sum();
+                let below: f64 = below[..=sent].iter().sum();
                 grades.push(Grade {
                     layer: index as u8,
-                    temporal: if is_whole { TEMPORAL_LAYERS as u8 - 1 } else { temporal as u8 },
+                    temporal: sent as u8,
                     bitrate_bps: if own > 0.0 { (below + own) as u64 } else { 0 },
                     height: self.height(index),
                 });
             }
             if self.is_spatial {
-                below += layer.rates.iter().sum::<f64>();
+                below.iter_mut().zip(layer.rates).for_each(|(below, rate)| *below += rate);
             }
         }
         grades
@@ -427,13 +431,17 @@ mod tests {
     }
 
     #[test]
-    fn the_lowest_layer_can_be_sent_without_its_upper_temporal_layers() {
+    fn layers_can_be_sent_without_their_upper_temporal_layers_and_the_lowest_without_any() {
         let start = Instant::now();
         let mut layers = Layers::default();
         play(&mut layers, start, 0..5_000, &[(0, 0), (0, 2), (0, 1), (0, 2), (1, 0), (1, 1)]);
         let grades = layers.grades();
         let kbps = |grade: &Grade| (grade.layer, grade.temporal, (grade.bitrate_bps + 2_000) / 5_000 * 5);
-        assert_eq!(grades.iter().map(kbps).collect::<Vec<_>>(), [(0, 0, 100), (0, 1, 200), (0, 2, 400), (1, 2, 200)]);
+        let expected = [(0, 0, 100), (0, 1, 200), (0, 2, 400), (1, 0, 100), (1, 2, 200)];
+        assert_eq!(grades.iter().map(kbps).collect::<Vec<_>>(), expected);
+        play(&mut layers, start, 5_000..15_000, &[(0, 0), (1, 0), (1, 1), (1, 2), (1, 2)]);
+        let grades: Vec<_> = layers.grades().iter().filter(|grade| grade.layer == 1).map(kbps).collect();
+        assert_eq!(grades, [(1, 1, 200), (1, 2, 400)], "half of the pictures");
     }
 
     /// Spatial layer, temporal layer.
@@ -469,7 +477,15 @@ mod tests {
         play_spatial(&mut layers, start, 0..5_000, &[(0, 0), (0, 2), (1, 0), (1, 0), (1, 2), (2, 0), (3, 0), (3, 2)]);
         let grades = layers.grades();
         let kbps = |grade: &Grade| (grade.layer, grade.temporal, (grade.bitrate_bps + 2_000) / 5_000 * 5, grade.height);
-        let expected = [(0, 0, 100, 180), (0, 1, 100, 180), (0, 2, 200, 180), (1, 2, 500, 360), (2, 2, 800, 720)];
+        let expected = [
+            (0, 0, 100, 180),
+            (0, 1, 100, 180),
+            (0, 2, 200, 180),
+            (1, 1, 300, 360),
+            (1, 2, 500, 360),
+            (2, 1, 500, 720),
+            (2, 2, 800, 720),
+        ];
         assert_eq!(grades.iter().map(kbps).collect::<Vec<_>>(), expected, "what is above the third is of it");
         assert!(layers.is_spatial());
         let needed = [0, 1, 2, 3].map(|wanted| layers.needed(wanted));

@@ -6,7 +6,7 @@ use str0m::media::Mid;
 use super::Server;
 use crate::id::PeerId;
 use crate::media::allocation::{self, Grade, Grant, Limit, Means, Quality, Wish};
-use crate::media::layers::{LAYERS, TEMPORAL_LAYERS};
+use crate::media::layers::MAX_GRADES;
 use crate::media::negotiation::TrackId;
 use crate::media::outgoing::{Selection, View};
 use crate::media::sdp::RIDS;
@@ -32,7 +32,7 @@ struct Candidate {
     has_more: bool,
     is_spatial: bool,
     is_oversized: bool,
-    grades: SmallVec<[Grade; LAYERS + TEMPORAL_LAYERS]>,
+    grades: SmallVec<[Grade; MAX_GRADES]>,
     selected: Option<Selection>,
 }
 

@@ -124,8 +124,10 @@ fn a_slow_path_gets_the_spatial_layers_that_it_carries() {
         let before = sim.spatial_pictures("bob", codec).len();
         sim.run(secs(6));
         let pictures = sim.spatial_pictures("bob", codec);
-        let lowest = pictures[before..].iter().filter(|picture| **picture == 0b001).count();
-        assert!(lowest > 120, "{mode:?}: {lowest} pictures of the lowest layer in 6 s: {:?}", &pictures[before..]);
+        // All pictures of the lowest layer, or half of those of the next one.
+        let shown = &pictures[before..];
+        let highest = shown.iter().filter(|picture| **picture == 0b111).count();
+        assert!(shown.len() > 80 && highest < 10, "{mode:?}: {} pictures in 6 s: {shown:?}", shown.len());
         assert_eq!(sim.quality("bob", "ann", Camera).expect("told")["limit"], "bandwidth");
         sim.widen("bob");
         sim.run(secs(20));
