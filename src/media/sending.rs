@@ -547,6 +547,7 @@ mod tests {
 
     use super::*;
     use crate::id::PeerId;
+    use crate::media::bandwidth::pacer::Pacer;
     use crate::media::codec::Description;
     use crate::media::codec::parameter_sets::Preface;
     use crate::media::elements::{Elements, Ids};
@@ -594,6 +595,13 @@ mod tests {
         payload_types.insert(Codec::Vp8, 96.into(), Some(97.into()));
         sending.line_mut(0).unwrap().start(track(), payload_types, Ids(0));
         sending.is_acknowledged = true;
+        sending
+    }
+
+    /// The same over a path of 4 Mbit/s, where ten packets may leave at once.
+    fn wide_video(now: Instant) -> Sending {
+        let mut sending = video(now);
+        sending.egress.as_mut().unwrap().pacer = Pacer::new(now, 4_000_000);
         sending
     }
 
@@ -658,7 +666,7 @@ mod tests {
     fn what_goes_in_front_of_a_packet_is_paced_with_it() {
         let now = Instant::now();
         for (length, preface, burst) in [(100, 400, 18), (100, 40, 42), (1_000, 400, 7)] {
-            let (mut sending, mut datagrams) = (video(now), Datagrams::default());
+            let (mut sending, mut datagrams) = (wide_video(now), Datagrams::default());
             let of = |seq_no| {
                 let preface = Preface { payload: vec![9; preface].into(), is_missing: true };
                 let packet = packet(now, Codec::Vp8, seq_no);
@@ -675,7 +683,7 @@ mod tests {
     #[test]
     fn what_is_not_sent_takes_no_room_from_what_is() {
         let now = Instant::now();
-        let (mut sending, mut datagrams) = (video(now), Datagrams::default());
+        let (mut sending, mut datagrams) = (wide_video(now), Datagrams::default());
         let mut forward = |codec, seq_no| {
             let packet = packet(now, codec, seq_no);
             sending.forward(now, 0, track(), [&packet].into_iter(), false, &mut datagrams)

@@ -125,7 +125,7 @@ impl Link {
         let ssrc = rtp_header(contents).map(|(ssrc, _)| ssrc);
         // What is lost is lost behind the bottleneck: it has taken its turn.
         let bytes = if is_dtls(contents) { DTLS_BYTES } else { contents.len() };
-        let left_at = self.bottleneck.pass(now, &self.path, bytes);
+        let left_at = self.bottleneck.pass(now, &self.path, ssrc, bytes);
         let Some(left_at) = left_at.filter(|_| !lost) else {
             self.lost_rtp += u64::from(ssrc.is_some());
             self.fired.count(if lost { Fault::Lost } else { Fault::Clogged });
@@ -179,12 +179,14 @@ pub struct Passage {
     pub waited: Duration,
     /// With its headers.
     pub bits: u64,
+    /// `None` if it is not RTP.
+    pub ssrc: Option<u32>,
 }
 
 impl Bottleneck {
     /// When a datagram has left that comes now; `None` if it is dropped. After a change of capacity, what waits
     /// already leaves as fast as it was to.
-    fn pass(&mut self, now: Instant, path: &Path, bytes: usize) -> Option<Instant> {
+    fn pass(&mut self, now: Instant, path: &Path, ssrc: Option<u32>, bytes: usize) -> Option<Instant> {
         let Some(capacity) = path.capacity else {
             self.idle_at = None;
             return Some(now);
@@ -203,13 +205,19 @@ impl Bottleneck {
         let idle_at = begin + Duration::from_nanos(bits * 1_000_000_000 / capacity);
         self.idle_at = Some(idle_at);
         let left_at = idle_at.max(now);
-        self.passages.push(Passage { left_at, waited, bits });
+        self.passages.push(Passage { left_at, waited, bits, ssrc });
         Some(left_at)
     }
 
     /// What 95 % of the datagrams that left in that time did not have to wait longer than.
     pub fn waited_p95(&self, when: Range<Instant>) -> Duration {
-        let mut waited: Vec<_> = self.during(when).map(|passage| passage.waited).collect();
+        self.waited_p95_of(when, |_| true)
+    }
+
+    /// The same of the datagrams with an SSRC that `is_of` accepts.
+    pub fn waited_p95_of(&self, when: Range<Instant>, is_of: impl Fn(Option<u32>) -> bool) -> Duration {
+        let passages = self.during(when).filter(|passage| is_of(passage.ssrc));
+        let mut waited: Vec<_> = passages.map(|passage| passage.waited).collect();
         waited.sort_unstable();
         waited[(waited.len() * 95).div_ceil(100) - 1]
     }

@@ -181,6 +181,14 @@ impl Sim {
         self.links[self.tag(name)].down.bottleneck.waited_p95(since..self.now)
     }
 
+    /// The same of the packets of one source.
+    pub fn queueing_of(&self, name: &str, source: Source, since: Instant) -> Duration {
+        let watched = self.browser(name).watched.iter().filter(|((_, of), _)| *of == source);
+        let ssrcs: Vec<u32> = watched.map(|(_, watched)| watched.ssrc).collect();
+        let is_of = |ssrc: Option<u32>| ssrc.is_some_and(|ssrc| ssrcs.contains(&ssrc));
+        self.links[self.tag(name)].down.bottleneck.waited_p95_of(since..self.now, is_of)
+    }
+
     /// Bits a second that came through to somebody since then, where they are narrowed.
     pub fn goodput(&self, name: &str, since: Instant) -> u64 {
         self.links[self.tag(name)].down.bottleneck.goodput_bps(since..self.now)

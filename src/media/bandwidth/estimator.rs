@@ -55,6 +55,11 @@ const NEAR: f64 = 0.15;
 /// The estimate does not grow beyond this many times what is sent: nothing would show that it is true.
 const BEYOND_SENT: f64 = 1.5;
 
+/// The estimate grows to this many times the last limit, or what a train has shown: as much as a measurement may err. More
+/// than that has to be shown by what is sent, of which it may be so many times, or by a train.
+const ABOVE_LIMIT: f64 = 1.05;
+const BEYOND_LIMIT: f64 = 1.1;
+
 /// Less than this share of the estimate is sent: what arrives is what there was to send, not what the path carries.
 const LIMITED: f64 = 0.7;
 
@@ -121,6 +126,10 @@ pub struct Estimator {
     under_way: u32,
     /// What arrived when the queue last grew.
     limit: Option<f64>,
+    /// What the last train has shown that raised the estimate.
+    shown: Option<f64>,
+    /// What arrived just before the last train.
+    before_train: f64,
     /// What the estimate is again when that queue has drained.
     drained: Option<f64>,
     /// When the estimate was last changed by the trend, and lowered.
@@ -156,6 +165,8 @@ impl Estimator {
             received: Meter::default(),
             under_way: 0,
             limit: None,
+            shown: None,
+            before_train: 0.0,
             drained: None,
             updated: now,
             lowered: None,
@@ -298,7 +309,12 @@ impl Estimator {
         if self.queue.standing_ms() > STANDING_MS {
             self.prober.defer(now);
         }
-        self.prober.poll(now, self.estimate, self.wanted, self.limit)
+        let is_chained = self.prober.is_chained(now);
+        let probe = self.prober.poll(now, self.estimate, self.wanted, self.limit)?;
+        if !is_chained {
+            self.before_train = self.received.rate_bps().unwrap_or(0.0);
+        }
+        Some(probe)
     }
 
     /// When there is to be a probe at the latest, whatever is heard until then; `None` if no more is wanted.
@@ -374,7 +390,11 @@ impl Estimator {
                 let limit = self.limit.filter(|limit| (self.estimate / limit - 1.0).abs() < NEAR);
                 let growth = if limit.is_some() { GROWTH_NEAR_LIMIT } else { GROWTH };
                 let grown = self.estimate * (1.0 + growth * elapsed);
-                self.set(grown.min(BEYOND_SENT * sent).max(self.estimate));
+                let most = match self.limit.or(self.shown) {
+                    Some(limit) => (BEYOND_SENT * sent).min((ABOVE_LIMIT * limit).max(BEYOND_LIMIT * sent)),
+                    None => BEYOND_SENT * sent,
+                };
+                self.set(grown.min(most).max(self.estimate));
             }
         }
     }
@@ -388,13 +408,14 @@ impl Estimator {
             self.trend = Trend::default();
         }
         if is_limit && bps < self.estimate {
-            // What is sent is carried, whatever the probe met.
-            let carried = self.received.rate_bps().unwrap_or(0.0);
+            // What was carried before the train is carried, whatever queue the train met.
+            let carried = self.before_train;
             self.limit = Some(bps.max(carried));
             self.set(if is_first { bps } else { bps.max(carried).min(self.estimate) });
         } else if bps > WORTH * self.estimate && usage != Usage::Over && !self.loss.is_high() {
             // One that was carried beyond the limit has refuted it.
             self.limit = if is_limit { Some(bps) } else { self.limit.filter(|limit| bps < REFUTES * limit) };
+            self.shown = Some(bps);
             self.set(bps);
         }
     }
@@ -496,8 +517,6 @@ mod tests {
         for (loss, least) in [(0.0, 0.8), (0.02, 0.8), (0.05, 0.8), (0.10, 0.7)] {
             for capacity_bps in [300e3, 1e6, 2.5e6, 8e6] {
                 let (mut shares, mut delays) = (0.0, 0);
-                // Three packets of 1,200 bytes take 100 ms at the least.
-                let (most_once, most_mean) = if capacity_bps < 500e3 { (220, 170) } else { (150, 100) };
                 for seed in SEEDS {
                     let mut call = call(Link { capacity_bps, loss, ..LINK }, seed);
                     let most = if loss == 0.0 { 5_000 } else { 15_000 };
@@ -506,12 +525,14 @@ mod tests {
                     call.reset();
                     call.run(30_000);
                     let (share, delay) = (call.mean_estimate() / capacity_bps, call.queued_ms(0.95));
-                    let is_near = share > least - 0.05 && share < 1.05 && delay < most_once;
+                    let is_near = share > least - 0.05 && share < 1.05 && delay < 150;
                     assert!(is_near, "{capacity_bps}, {loss} lost, {seed}: {share}, {delay} ms");
                     (shares, delays) = (shares + share, delays + delay);
                 }
                 let (share, delay) = (shares / SEEDS.len() as f64, delays / SEEDS.len() as u32);
-                assert!(share >= least && delay < most_mean, "{capacity_bps}, {loss} lost: {share}, {delay} ms");
+                // Three packets of 1,200 bytes take 100 ms at 300 kbit/s.
+                let most = if capacity_bps < 500e3 { 120 } else { 100 };
+                assert!(share >= least && delay < most, "{capacity_bps}, {loss} lost: {share}, {delay} ms");
             }
         }
     }

@@ -24,10 +24,19 @@ const FIRST_SKIPPED: f64 = 7_000.0;
 /// Bytes that are measured of a long train at least: some packets.
 const MEASURED_BYTES: f64 = 4_000.0;
 
-/// Bytes of a train beyond the limit that may pass as a burst: until a train shows otherwise and at most, and half of
-/// those after a first raise that was refuted. More fills queues more, fewer take a burst of 5 kB for a wider path.
-const DEPTH: u32 = 15_000;
-const LEAST_DEPTH: u32 = 2_500;
+/// Bytes beyond the path's bitrate that a token bucket may let pass: until a train shows otherwise, and after a raise that
+/// was refuted. More fills queues more, fewer take a burst of 5 kB for a wider path.
+const DEPTH: u32 = 5_000;
+
+/// Time in which the path carries such a burst, at most. Longer fills the queues of very narrow paths.
+const MAX_DEPTH: Duration = Duration::from_millis(150);
+
+/// Least share of a train's bitrate that is beyond what the path is known to carry, as far as the length of the train is
+/// concerned. Lower makes trains longer, higher measures within the burst.
+const LEAST_EXCESS: f64 = 0.25;
+
+/// A train that follows another one at once finds this part of the bucket filled again, one in so many.
+const REFILLED: u32 = 4;
 
 /// The first part, one in `EARLY`, of the bytes that a train skips is measured apart: it shows a queue only on a path that
 /// lets no burst pass.
@@ -74,6 +83,10 @@ const CAME: f64 = 0.6;
 
 /// A train that arrives slower than this share of its rate met a queue: it shows the capacity itself.
 const SATURATED: f64 = 0.9;
+
+/// One whose packets wait so much longer than its first one, in milliseconds, met a queue as well: media in it may have
+/// left slower than the path carries. Less takes jitter for a queue.
+const QUEUED_MS: f64 = 40.0;
 
 /// Share of a train whose loss is taken for chance: it counts as carried. More than that was dropped by a queue.
 const CHANCE: f64 = 0.2;
@@ -122,6 +135,8 @@ pub struct Prober {
     raised: Option<Instant>,
     /// Bytes of a burst that the path is believed to let pass.
     depth: u32,
+    /// When a train last showed more: the next one follows at once, and finds the bucket empty.
+    succeeded: Option<Instant>,
     /// The times of the last train's packets did not follow a line.
     is_noisy: bool,
     /// Trains in a row that showed nothing.
@@ -138,6 +153,8 @@ struct Train {
     is_beyond: bool,
     /// Bytes that came before it is measured.
     skipped: u32,
+    /// Bytes of it that may have passed as a burst.
+    burst: u32,
     came: u32,
     lost: u32,
     bytes_came: u32,
@@ -181,6 +198,7 @@ impl Prober {
             is_begun: false,
             raised: None,
             depth: DEPTH,
+            succeeded: None,
             is_noisy: false,
             repeated: 0,
         }
@@ -199,19 +217,26 @@ impl Prober {
         let most = MARGIN * wanted_bps;
         let bytes_in = |bitrate: f64, duration: Duration| bitrate / 8.0 * duration.as_secs_f64();
         let stretch = if self.is_noisy { STRETCH } else { 1.0 };
-        let (bitrate, bytes, skipped) = match limit_bps {
-            _ if !self.is_begun => (FIRST_BPS.max(STEP * estimate_bps), stretch * FIRST_BYTES, stretch * FIRST_SKIPPED),
+        let (bitrate, bytes, skipped, burst) = match limit_bps {
+            _ if !self.is_begun => {
+                (FIRST_BPS.max(STEP * estimate_bps), stretch * FIRST_BYTES, stretch * FIRST_SKIPPED, DEPTH.into())
+            }
             _ if is_beyond => {
-                let (step, duration) =
-                    if limit_bps.is_some() { (LONG_STEP, LONG_DURATION) } else { (STEP, UNKNOWN_DURATION) };
-                let bitrate = (step * estimate_bps).min(most);
+                let (bitrate, duration) = match limit_bps {
+                    Some(limit) => ((LONG_STEP * estimate_bps.max(limit)).min(STEP * estimate_bps), LONG_DURATION),
+                    None => (STEP * estimate_bps, UNKNOWN_DURATION),
+                };
+                let bitrate = bitrate.min(most);
                 let half = stretch * bytes_in(bitrate, duration) / 2.0;
-                let skipped = half.max(self.depth.into());
-                (bitrate, skipped + half.max(MEASURED_BYTES), skipped)
+                let excess = (1.0 - limit_bps.unwrap_or(estimate_bps).max(estimate_bps) / bitrate).max(LEAST_EXCESS);
+                let depth = f64::from(if self.is_chained(now) { self.depth / REFILLED } else { self.depth });
+                let depth = depth.min(bytes_in(estimate_bps, MAX_DEPTH));
+                let skipped = half.max(depth / excess);
+                (bitrate, skipped + half.max(MEASURED_BYTES), skipped, depth)
             }
             _ => {
                 let bitrate = (STEP * estimate_bps).min(most);
-                (bitrate, stretch * bytes_in(bitrate, DURATION), 0.0)
+                (bitrate, stretch * bytes_in(bitrate, DURATION), 0.0, 0.0)
             }
         };
         let lasts = Duration::from_secs_f64(8.0 * bytes / bitrate);
@@ -222,6 +247,7 @@ impl Prober {
             probe,
             is_beyond,
             skipped: skipped as u32,
+            burst: burst as u32,
             came: 0,
             lost: 0,
             bytes_came: 0,
@@ -246,6 +272,11 @@ impl Prober {
     /// Whether a train has shown anything.
     pub fn is_begun(&self) -> bool {
         self.is_begun
+    }
+
+    /// Whether a train that begins at `now` follows the last one at once.
+    pub fn is_chained(&self, now: Instant) -> bool {
+        self.succeeded.is_some_and(|at| now < at + RETRY)
     }
 
     /// Counts a packet, if it is of the train under way.
@@ -302,12 +333,16 @@ impl Prober {
         }
         let is_first = !std::mem::replace(&mut self.is_begun, true);
         if train.meets_queue_early() {
-            self.depth /= 4;
+            self.depth /= 2;
+        }
+        if is_limit {
+            self.on_refuted(now);
         }
         let is_more = found > WORTH * estimate_bps;
         match (is_more || is_first, is_limit) {
             (true, false) => {
                 (self.due, self.interval, self.repeated) = (now, INTERVALS.0, 0);
+                self.succeeded = Some(now);
                 self.raised = if train.is_beyond { Some(now) } else { self.raised };
             }
             (false, false) => self.repeat(now),
@@ -318,9 +353,7 @@ impl Prober {
 
     /// The rate was lowered at `now`: what a train would measure is a queue that drains.
     pub fn on_lowered(&mut self, now: Instant) {
-        if self.raised.take().is_some_and(|raised| now < raised + REFUTED) {
-            self.depth = DEPTH.min(2 * self.depth.max(LEAST_DEPTH));
-        }
+        self.on_refuted(now);
         self.train = None;
         self.due = self.due.max(now + SETTLING);
     }
@@ -348,6 +381,13 @@ impl Prober {
         }
     }
 
+    /// The path carries no more: a train that has just shown more measured a burst.
+    fn on_refuted(&mut self, now: Instant) {
+        if self.raised.take().is_some_and(|raised| now < raised + REFUTED) {
+            self.depth = DEPTH;
+        }
+    }
+
     fn postpone(&mut self, now: Instant, interval: Duration) {
         (self.due, self.interval, self.repeated) = (now + interval, interval, 0);
     }
@@ -360,11 +400,21 @@ impl Train {
         rates.is_some_and(|(sent, received)| received < SATURATED * sent)
     }
 
-    /// The rate of all of it, the lesser of that at which it was sent and that at which it came, in bits a second.
+    /// The bitrate of all of it but for what may have passed as a burst, the lesser of that at which it was sent and that at
+    /// which it came, in bits a second.
     fn whole_bps(&self) -> f64 {
         let Some((sent, received)) = self.first else { return 0.0 };
         let lasted = self.last.0.wrapping_sub(sent).max(self.last.1.wrapping_sub(received)) as i32;
-        if lasted > 0 { 8e6 * f64::from(self.bytes_after) / f64::from(lasted) } else { 0.0 }
+        let bytes = self.bytes_after.saturating_sub(self.burst);
+        if lasted > 0 { 8e6 * f64::from(bytes) / f64::from(lasted) } else { 0.0 }
+    }
+
+    /// Milliseconds by which the packets that are measured were under way for longer than the first one.
+    fn queue_ms(&self) -> f64 {
+        let Some((sent, received)) = self.first else { return 0.0 };
+        let later =
+            |line: &Line, first: u32| f64::from(line.start.wrapping_sub(first) as i32) + line.times / line.count;
+        (later(&self.received, received) - later(&self.sent, sent)) / 1e3
     }
 
     /// By how much jitter makes the rate at which it came uncertain, as a share of it.
@@ -388,7 +438,7 @@ impl Train {
             return None;
         }
         let lost = f64::from(self.bytes_lost) / f64::from(self.bytes_lost + self.bytes_came);
-        let is_limit = received < SATURATED * sent;
+        let is_limit = received < SATURATED * sent || self.queue_ms() > QUEUED_MS;
         // Where media went ahead, what is measured was slow; no queue is left of either.
         let carried = received.min(sent).max(self.whole_bps());
         let found = match () {
