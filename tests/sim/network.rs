@@ -88,6 +88,8 @@ pub struct Link {
     pub bottleneck: Bottleneck,
     /// No datagram passes, whatever the path says.
     pub is_partitioned: bool,
+    /// Datagrams that are sent before this time arrive at it, all at once.
+    pub held_until: Option<Instant>,
     /// What went wrong on it.
     pub fired: Fired,
     rng: StdRng,
@@ -103,6 +105,7 @@ impl Link {
             lost_rtp: 0,
             bottleneck: Bottleneck::default(),
             is_partitioned: false,
+            held_until: None,
             fired: Fired::default(),
             rng: StdRng::seed_from_u64(seed),
             last_datagram: None,
@@ -133,6 +136,7 @@ impl Link {
         };
         let detour = ssrc.and_then(|ssrc| self.detours.get(&ssrc)).copied();
         let mut at = left_at + delay + detour.unwrap_or_default();
+        at = self.held_until.filter(|until| now < *until).map_or(at, |until| at.max(until));
         if twice {
             self.fired.count(Fault::Duplicated);
         }

@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::media::{Camera, Microphone, Rate};
+use crate::network::Path;
 use crate::sim::{Sim, World};
 use crate::story::{millis, secs};
 
@@ -112,6 +113,123 @@ fn a_publisher_is_seen_again_within_a_second_after_its_outage() {
         let took = back(&mut sim);
         if took.is_none_or(|took| took > BACK) {
             late.push(format!("seed {seed}: {took:?} after {lasts:?}"));
+        }
+    }
+    assert!(late.is_empty(), "{} late:\n{}", late.len(), late.join("\n"));
+}
+
+/// How long a path holds packets, as one with a handover or a sleeping radio does, and a receiver that is suspended.
+const HELD_MS: Range<u64> = 500..2_000;
+
+fn hold(sim: &mut Sim, name: &str, direction: Direction, lasts: Duration) {
+    let until = sim.now + lasts;
+    let tag = sim.tag(name);
+    let links = &mut sim.links[tag];
+    if direction != Direction::ToSubscriber {
+        links.up.held_until = Some(until);
+    }
+    if direction != Direction::ToServer {
+        links.down.held_until = Some(until);
+    }
+}
+
+/// The layers that are seen again are those of before, and nothing is limited by the bandwidth that was not.
+fn assert_no_congestion(sim: &Sim, before: [Option<u8>; 2], what: &str) {
+    for (name, before) in CAMERAS.into_iter().zip(before) {
+        let seen = sim.layer_seen("bob", name);
+        assert!(seen >= before, "{what}: {name} is seen in layer {seen:?}, before in {before:?}");
+    }
+}
+
+#[test]
+fn packets_that_a_path_holds_and_delivers_at_once_are_no_congestion() {
+    for seed in 0..seeds().div_ceil(3) {
+        let mut random = StdRng::seed_from_u64(seed);
+        let direction = DIRECTIONS[seed as usize % 3];
+        let lasts = millis(random.random_range(HELD_MS));
+        let capacity = [None, Some(3_000_000)][random.random_range(0..2)];
+        let mut sim = call(9_700 + seed, 360, capacity, random.random_bool(0.5));
+        let before = CAMERAS.map(|name| sim.layer_seen("bob", name));
+        hold(&mut sim, "bob", direction, lasts);
+        sim.run(lasts);
+        let took = back(&mut sim);
+        let what = format!("seed {seed}: {lasts:?} {direction:?}, {capacity:?} bit/s");
+        assert!(took.is_some_and(|took| took <= BACK), "{what}: {took:?}");
+        sim.run(secs(2));
+        assert_no_congestion(&sim, before, &what);
+    }
+}
+
+/// A laptop whose lid is closed sends nothing, and what was sent to it is lost, or waits for it.
+#[test]
+fn a_receiver_that_was_suspended_sees_pictures_within_a_second() {
+    for (seed, (lasts, is_held)) in [(2, true), (9, true), (9, false)].into_iter().enumerate() {
+        let mut sim = call(9_750 + seed as u64, 360, None, true);
+        let before = CAMERAS.map(|name| sim.layer_seen("bob", name));
+        cut(&mut sim, "bob", Direction::ToServer, true);
+        if is_held {
+            hold(&mut sim, "bob", Direction::ToSubscriber, secs(lasts));
+        } else {
+            cut(&mut sim, "bob", Direction::ToSubscriber, true);
+        }
+        sim.run(secs(lasts));
+        cut(&mut sim, "bob", Direction::Both, false);
+        let took = back(&mut sim);
+        let what = format!("{lasts} s, what was sent waits: {is_held}");
+        assert!(took.is_some_and(|took| took <= BACK), "{what}: {took:?}");
+        sim.run(secs(3));
+        assert_no_congestion(&sim, before, &what);
+    }
+}
+
+/// Time until video is back where consent has ended or the address is another one: nothing is sent before a connectivity
+/// check of the browser has shown that it receives (RFC 7675), and str0m sends one in 3 s.
+const BACK_CHECKED: Duration = millis(3_500);
+
+/// A phone changes from one network to another: another address, another delay, another bitrate, and nothing in between.
+#[test]
+fn a_path_that_changes_carries_video_after_the_next_check() {
+    let wifi = Path::GOOD.with_capacity(4_000_000);
+    let mobile = Path { latency: millis(60), jitter: millis(10), ..Path::GOOD }.with_capacity(1_500_000);
+    for (seed, (from, to, gap)) in [(wifi, mobile, 800), (mobile, wifi, 0)].into_iter().enumerate() {
+        let mut sim = call(9_780 + seed as u64, 360, None, true);
+        sim.set_path("bob", from);
+        sim.run(secs(8));
+        let before = CAMERAS.map(|name| sim.layer_seen("bob", name));
+        cut(&mut sim, "bob", Direction::Both, gap > 0);
+        sim.run(millis(gap));
+        sim.set_path("bob", to);
+        sim.rebind("bob", 40_000 + seed as u16);
+        cut(&mut sim, "bob", Direction::Both, false);
+        let took = back(&mut sim);
+        let what = format!("{seed}: {gap} ms without a path");
+        assert!(took.is_some_and(|took| took <= BACK_CHECKED), "{what}: {took:?}");
+        sim.run(secs(5));
+        assert_no_congestion(&sim, before, &what);
+    }
+}
+
+/// Outages that end consent, and some of them the transport: a fresh one is offered while the network is still away, or
+/// just back.
+const LONG_MS: Range<u64> = 12_500..25_000;
+
+#[test]
+fn video_is_back_after_an_outage_that_ends_the_transport() {
+    let mut late = Vec::new();
+    for seed in 0..seeds().div_ceil(3) {
+        let mut random = StdRng::seed_from_u64(seed);
+        let lasts = millis(random.random_range(LONG_MS));
+        let mut sim = call(9_800 + seed, 360, None, random.random_bool(0.5));
+        let before = CAMERAS.map(|name| sim.layer_seen("bob", name));
+        cut(&mut sim, "bob", Direction::Both, true);
+        sim.run(lasts);
+        cut(&mut sim, "bob", Direction::Both, false);
+        let took = back(&mut sim);
+        sim.run(secs(2));
+        let after = CAMERAS.map(|name| sim.layer_seen("bob", name));
+        if took.is_none_or(|took| took > BACK_CHECKED) || after < before {
+            let renewals = sim.browser("bob").renewals;
+            late.push(format!("seed {seed}: {took:?} after {lasts:?}, {renewals} fresh, {before:?} then {after:?}"));
         }
     }
     assert!(late.is_empty(), "{} late:\n{}", late.len(), late.join("\n"));
