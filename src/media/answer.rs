@@ -163,6 +163,17 @@ pub fn parameter_sets(answer: &str, offered: &[Offered]) -> Vec<(Mid, Vec<Vec<u8
     sets.take(MAX_SENDING_LINES).collect()
 }
 
+/// The m-lines on which the client takes sound with redundancy (RFC 2198). str0m knows it of all together only.
+pub fn redundant(answer: &str, offered: &[Offered]) -> Vec<Mid> {
+    let (_, sections) = read(answer).unwrap_or_default();
+    let lines = sections.iter().zip(offered);
+    let redundant = lines.filter(|(section, offered)| {
+        let is_red = |(_, map): &(u8, String)| map.starts_with("red/");
+        offered.is_audio && section.codecs().iter().any(is_red)
+    });
+    redundant.map(|(_, offered)| offered.mid).collect()
+}
+
 /// An m-line and the attributes below it.
 struct Section<'a> {
     kind: &'a str,
@@ -673,6 +684,19 @@ mod tests {
             assert_eq!(sets, expected, "{parameters}");
         }
         assert_eq!(super::parameter_sets("nothing", &offered), []);
+    }
+
+    #[test]
+    fn redundancy_is_read_of_each_line() {
+        let line =
+            |mid: &'static str, is_audio| Offered { mid: Mid::from(mid), is_audio, direction: Direction::SendOnly };
+        let offered = [line("0", true), line("1", true), line("2", false), line("3", true)];
+        let audio = |types: &str| {
+            format!("m=audio 9 UDP/TLS/RTP/SAVPF {types}\r\na=rtpmap:63 RED/48000/2\r\na=rtpmap:111 opus/48000/2\r\n")
+        };
+        let answer = ["v=0\r\n", &audio("111"), &audio("111 63"), "m=video 9 UDP/TLS/RTP/SAVPF 96\r\n", &audio("63")];
+        assert_eq!(super::redundant(&answer.concat(), &offered), [Mid::from("1"), Mid::from("3")]);
+        assert_eq!(super::redundant("nothing", &offered), []);
     }
 
     #[test]

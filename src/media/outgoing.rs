@@ -66,6 +66,8 @@ pub struct Outgoing {
     /// When the first picture came with which the selected layer could start but for the references of the present one.
     first_start: Option<Instant>,
     numbering: Numbering,
+    /// The answer takes sound with redundancy on this m-line.
+    pub takes_redundancy: bool,
     payload_types: PayloadTypes,
     accepted: Ids,
     /// Until the subscriber has said anything of this SSRC, packets name their m-line (RFC 8843 section 9.2).
@@ -143,6 +145,7 @@ impl Outgoing {
             unfinished: None,
             first_start: None,
             numbering: Numbering::default(),
+            takes_redundancy: false,
             payload_types: PayloadTypes::default(),
             accepted: Ids::default(),
             is_known: false,

@@ -312,7 +312,7 @@ impl Peer {
             return Ok(None);
         };
         self.pending = Some(pending);
-        let mut offer = named(&offer.to_sdp_string());
+        let mut offer = sdp::with_codec_before_redundancy(&named(&offer.to_sdp_string()));
         self.offered = answer::offered(&offer);
         if self.early_checks.is_some() {
             offer = sdp::with_repeated_candidates(&offer);
@@ -363,6 +363,7 @@ impl Peer {
         self.early_checks = None;
         self.parameter_sets = answer::parameter_sets(sdp, &self.offered);
         self.take_streams(names)?;
+        self.sending.set_redundant(&answer::redundant(sdp, &self.offered));
         let answers = self.answered();
         let agreed = self.negotiation.handle_answer(now, answers.into_iter());
         for agreed in &agreed {
@@ -732,7 +733,7 @@ impl Peer {
         for params in self.rtc.codec_config().params() {
             if media.remote_pts().contains(&params.pt()) {
                 payload_types.insert(params.spec().codec, params.pt(), params.resend());
-                payload_types.red = payload_types.red.or(params.red());
+                payload_types.red = payload_types.red.or(params.red().filter(|_| outgoing.takes_redundancy));
             }
         }
         let accepted = profile.accepted(media.remote_extmap());

@@ -91,6 +91,35 @@ pub fn with_repeated_candidates(offer: &str) -> String {
     repeating
 }
 
+/// The offer with redundant audio (RFC 2198) behind the codec on all m-lines but those that the client alone sends on. A
+/// client may take the first payload type only (webrtcbin of GStreamer), and would hear nothing. Where the client sends,
+/// redundancy stays in front: libwebrtc sends it if it comes before the codec.
+pub fn with_codec_before_redundancy(offer: &str) -> String {
+    let mut reordered = String::with_capacity(offer.len());
+    for section in sections(offer) {
+        let (line, attributes) = section.split_once("\r\n").unwrap_or((section, ""));
+        let red = attributes.lines().find_map(|line| {
+            let (payload_type, map) = line.strip_prefix("a=rtpmap:")?.split_once(' ')?;
+            map.starts_with("red/").then_some(payload_type)
+        });
+        let is_sent_by_client = attributes.lines().any(|line| line == "a=recvonly");
+        let Some(red) = red.filter(|_| line.starts_with("m=audio ") && !is_sent_by_client) else {
+            reordered.push_str(section);
+            continue;
+        };
+        // Kind, port and protocol come before the payload types.
+        let rest = line.split(' ').enumerate().filter(|(field, value)| *field < 3 || *value != red);
+        rest.for_each(|(_, value)| {
+            reordered.push_str(value);
+            reordered.push(' ');
+        });
+        reordered.push_str(red);
+        reordered.push_str("\r\n");
+        reordered.push_str(attributes);
+    }
+    reordered
+}
+
 /// The element with the transport-wide number of a packet, as SDP calls it.
 const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 
@@ -164,5 +193,27 @@ mod tests {
         ] {
             assert_eq!(check_answer(&sdp, offered), expected);
         }
+    }
+
+    #[test]
+    fn redundancy_comes_behind_the_codec_where_the_client_receives() {
+        let section = |kind: &str, types: &str, direction: &str| {
+            format!(
+                "m={kind} 9 UDP/TLS/RTP/SAVPF {types}\r\na={direction}\r\na=rtpmap:111 opus/48000/2\r\na=rtpmap:63 red/48000/2\r\n"
+            )
+        };
+        for (kind, types, direction, expected) in [
+            ("audio", "63 111", "sendonly", "111 63"),
+            ("audio", "63 111", "inactive", "111 63"),
+            ("audio", "63 111", "recvonly", "63 111"),
+            ("audio", "63 9 111", "sendonly", "9 111 63"),
+            ("video", "63 96", "sendonly", "63 96"),
+        ] {
+            let head = "v=0\r\ns=-\r\n";
+            let offer = [head, &section(kind, types, direction), &section("video", "96", "sendonly")].concat();
+            let other = [head, &section(kind, expected, direction), &section("video", "96", "sendonly")].concat();
+            assert_eq!(with_codec_before_redundancy(&offer), other);
+        }
+        assert_eq!(with_codec_before_redundancy("m=audio 9 RTP/SAVPF 111"), "m=audio 9 RTP/SAVPF 111");
     }
 }

@@ -173,6 +173,13 @@ impl Sending {
         Ok(())
     }
 
+    /// The peer takes sound with redundancy on these m-lines.
+    pub fn set_redundant(&mut self, mids: &[Mid]) {
+        for outgoing in self.lines.iter_mut().flatten() {
+            outgoing.takes_redundancy = mids.contains(&outgoing.mid);
+        }
+    }
+
     /// The lines that have SSRCs.
     pub fn lines(&self) -> impl Iterator<Item = &Outgoing> {
         self.lines.iter().flatten()

@@ -62,6 +62,17 @@ fn two_pages_meet_talk_part_and_meet_again() {
     for page in [&mut ann, &mut bob] {
         page.until("one sees oneself", "document.querySelector('.tile.self.has-video video').currentTime > 0");
         assert!(page.eval::<bool>("document.querySelector('.tile.self video').muted"), "one's own sound is an echo");
+        // Chromium sends sound with redundancy only where that comes first.
+        for (end, direction, expected) in
+            [("sender", "sendonly", "audio/red,audio/opus"), ("receiver", "recvonly", "audio/opus,audio/red")]
+        {
+            let codecs = format!(
+                "aq.pc.getTransceivers().filter(({{ currentDirection }}) => currentDirection === '{direction}')
+                    .map(({{ {end} }}) => {end}.getParameters().codecs.map(({{ mimeType }}) => mimeType).join())"
+            );
+            let codecs = page.eval::<Vec<String>>(&codecs);
+            assert!(codecs.iter().any(|codecs| codecs == expected), "{end}: {codecs:?}");
+        }
     }
 
     ann.says(MARKUP);

@@ -31,6 +31,19 @@ const SPARE_LINES: usize = 2;
 /// The first SSRC of those that have the same.
 const COMMON_SSRC: u32 = 1_000_000;
 
+/// What a browser takes and sends of sound with redundancy (RFC 2198).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sound {
+    /// Nothing.
+    Plain,
+    /// It takes it, and sends it.
+    Redundant,
+    /// It sends it, and takes of each m-line the first payload type only, whichever that is.
+    FirstOnly,
+    /// The same with the last.
+    LastOnly,
+}
+
 /// What makes one browser different from another.
 #[derive(Clone, Debug)]
 pub struct Habits {
@@ -52,6 +65,8 @@ pub struct Habits {
     pub repeats_candidates: bool,
     /// Its microphone sends audio levels.
     pub has_levels: bool,
+    /// What it takes and sends of sound with redundancy.
+    pub sound: Sound,
     /// The kind of media that it takes from nobody.
     pub rejects: Option<&'static str>,
     /// Its streams have the same SSRCs as those of others with this habit.
@@ -185,10 +200,20 @@ impl Browser {
     /// Makes the answer and sends it.
     pub fn answer(&mut self, offer: &str) {
         let sources = self.own_lines();
+        let mut taken = BTreeMap::new();
         // A browser takes the active role of DTLS (RFC 8842 section 5.3); str0m would take the passive one.
         let offer = sdp::edit(&offer.replace("a=setup:actpass", "a=setup:passive"), |line, section| {
             let refused =
                 line.direction == "recvonly" && !sources.get(&line.mid).is_some_and(|source| self.wants(*source));
+            let types = sdp::payload_types(section);
+            let only = match self.habits.sound {
+                Sound::FirstOnly => types.first(),
+                Sound::LastOnly => types.last(),
+                Sound::Plain | Sound::Redundant => None,
+            };
+            if let Some(only) = only.filter(|_| line.kind == "audio" && line.direction == "sendonly") {
+                taken.insert(line.mid.clone(), only.clone());
+            }
             Some(if refused { sdp::with_direction(section, "inactive") } else { section.to_owned() })
         });
         for (mid, ssrc) in self.lines.iter().flat_map(|line| line.ssrcs.first().map(|ssrc| (line.mid.as_str(), *ssrc)))
@@ -200,6 +225,9 @@ impl Browser {
         };
         let offer = SdpOffer::from_sdp_string(&offer).expect("an offer that str0m can read");
         let mut answer = rtc.sdp_api().accept_offer(offer).expect("an offer that a browser accepts").to_sdp_string();
+        answer = sdp::edit(&answer, |line, section| {
+            Some(taken.get(&line.mid).map_or(section.to_owned(), |only| sdp::with_payload_type(section, only)))
+        });
         let mut changed = false;
         for publication in self.publications.values_mut() {
             let line = self

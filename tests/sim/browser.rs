@@ -6,14 +6,14 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
-use str0m::format::Codec;
+use str0m::format::{Codec, PayloadParams};
 use str0m::media::{KeyframeRequestKind, Mid, Pt, SenderFeedback};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{Extension, RtpPacket, RtpWrite};
 use str0m::stats::PeerStats;
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcError};
 
-use crate::answering::Habits;
+use crate::answering::{Habits, Sound};
 use crate::certificate::certificate;
 use crate::encoding;
 use crate::media::{NO_LEVEL, Publication, Rate, Source, Stamp};
@@ -21,6 +21,9 @@ use crate::page::Page;
 use crate::reception::{Stream, Watched};
 use crate::sdp::Line;
 use crate::websocket::{self, WebSocket};
+
+/// The payload type of sound with redundancy.
+const RED: u8 = 63;
 
 /// RFC 6455 section 7.4.1: what a browser says of a connection that ended without a close frame.
 pub const NO_CLOSE_FRAME: u16 = 1006;
@@ -62,6 +65,8 @@ pub struct Browser {
     pub encoded: Option<Vec<RtpPacket>>,
     /// The m-lines of the last offer.
     pub lines: Vec<Line>,
+    /// Packets of sound with redundancy that came.
+    pub redundant: u64,
     pub connected_at: Option<Instant>,
     /// How the connection ended: an HTTP status or a WebSocket close code, and its text.
     pub closed: Option<(u16, String)>,
@@ -119,6 +124,7 @@ impl Browser {
             packets: None,
             encoded: None,
             lines: Vec::new(),
+            redundant: 0,
             connected_at: None,
             closed: None,
             changes_made: 0,
@@ -361,6 +367,8 @@ impl Browser {
                 publication.next_at = now + publication.interval();
                 continue;
             };
+            let params = rtc.codec_config().iter().find(|params| params.pt() == pt);
+            publication.red = params.and_then(PayloadParams::red);
             publication.send_due(now, self.tag, (mid, pt), &captured, &mut rtc.direct_api());
         }
     }
@@ -451,7 +459,10 @@ impl Browser {
         if let Some(encoded) = self.encoded.as_mut().filter(|_| !is_audio) {
             return encoded.push(packet);
         }
-        let (stamp, ids) = Stamp::check(&packet.payload, is_audio);
+        let is_redundant = is_audio && *packet.header.payload_type == RED;
+        assert!(!is_redundant || self.habits.sound == Sound::Redundant, "a payload type that the answer does not have");
+        self.redundant += u64::from(is_redundant);
+        let (stamp, ids) = Stamp::check(&packet.payload[usize::from(is_redundant)..], is_audio);
         assert_eq!(stamp.source.is_audio(), is_audio);
         self.check_header(&packet, &stamp);
         let interval = if is_audio { self.rate.audio } else { self.rate.video };
@@ -498,7 +509,7 @@ fn engine(now: Instant, habits: &Habits, addrs: &[SocketAddr]) -> Rtc {
         .set_extension(6, Extension::PlayoutDelay)
         .set_extension(8, encoding::dependency())
         .clear_codecs()
-        .enable_opus(true, false)
+        .enable_opus(true, habits.sound != Sound::Plain)
         .enable_h264(true);
     if !habits.h264_only {
         config = config.enable_vp8(true).enable_vp9(true).enable_av1(true);

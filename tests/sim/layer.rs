@@ -59,6 +59,8 @@ pub struct Frame {
     pub captured: SystemTime,
     /// RTP time since the first frame.
     pub elapsed: u32,
+    /// The payload type with redundancy, if the frame goes out with it.
+    pub red: Option<Pt>,
 }
 
 pub struct Layer {
@@ -147,7 +149,13 @@ impl Layer {
         for index in 0..stamp.count {
             let stamp = Stamp { index, ..stamp };
             let filler = least + (self.seq_no.wrapping_mul(7_919) % (u64::from(more) + 1)) as u16;
-            let payload = stamp.payload(self.ids, filler);
+            let mut payload = stamp.payload(self.ids, filler);
+            let plain_pt = pt;
+            let pt = frame.red.unwrap_or(pt);
+            if frame.red.is_some() {
+                // No earlier frame: a single block with the packet's own (RFC 2198 section 3).
+                payload.insert(0, *plain_pt);
+            }
             let timestamp = self.timestamp.wrapping_add(frame.elapsed);
             let write = RtpWrite::new(pt, self.seq_no.into(), timestamp, frame.at, payload)
                 .marker(is_marked(&stamp))

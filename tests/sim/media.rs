@@ -231,6 +231,8 @@ pub struct Publication {
     pub wanted: bool,
     /// Its codec, if that is not VP8.
     pub encoding: Option<Encoding>,
+    /// The payload type of its sound with redundancy, if that is agreed on.
+    pub red: Option<Pt>,
     /// The m-line; `None` while the server has not offered one.
     pub mid: Option<Mid>,
     /// One, or those of simulcast, the smallest first.
@@ -260,6 +262,7 @@ impl Publication {
             rate,
             wanted: true,
             encoding: None,
+            red: None,
             mid: None,
             layers: vec![Layer::alone(Load::alone(source, rate), start)],
             keys_all: false,
@@ -358,7 +361,7 @@ impl Publication {
             let elapsed = timestamp_step(self.source, self.interval()).wrapping_mul(self.frame);
             let (source, number) = (self.source, self.frame);
             let level = if source.is_audio() { self.level.unwrap_or((number % 100) as u8) } else { 0 };
-            let frame = Frame { publisher, source, number, level, at, captured: captured(at), elapsed };
+            let frame = Frame { publisher, source, number, level, at, captured: captured(at), elapsed, red: self.red };
             for layer in self.layers.iter_mut().filter(|layer| layer.is_active) {
                 let stream = direct.stream_tx_by_mid(mid, layer.rid).expect("a line that sends has a stream");
                 layer.send(&frame, pt, stream);

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::answering::Answering;
+use crate::answering::{Answering, Sound};
 use crate::media::{Camera, Microphone, Rate, Screen};
 use crate::sim::{Sim, World};
 use crate::story::{millis, secs};
@@ -253,4 +253,23 @@ fn who_takes_no_picture_any_more_gets_none() {
     sim.run(secs(1));
     let named = sim.browser("bob").page.received().any(|track| track.source == Camera);
     assert!(!named, "{:?}", sim.browser("bob").page.tracks);
+}
+
+#[test]
+fn who_takes_the_first_payload_type_only_hears_all_and_who_takes_redundancy_gets_it() {
+    let mut sim = Sim::new(811);
+    for (name, sound) in
+        [("ann", Sound::Redundant), ("bob", Sound::FirstOnly), ("cat", Sound::Redundant), ("dan", Sound::Plain)]
+    {
+        sim.join_as(name, |habits| habits.sound = sound);
+    }
+    sim.run(secs(3));
+    let names = ["ann", "bob", "cat", "dan"];
+    for (listener, speaker) in names.iter().flat_map(|one| names.map(|other| (*one, other))) {
+        assert!(listener == speaker || sim.gets(listener, speaker, Microphone), "{listener} does not hear {speaker}");
+    }
+    let redundant = names.map(|name| sim.browser(name).redundant);
+    // Two others send it.
+    assert!(redundant[0] > 200 && redundant[2] > 200, "{redundant:?}");
+    assert_eq!((redundant[1], redundant[3]), (0, 0));
 }

@@ -40,6 +40,23 @@ pub fn with_direction(section: &str, direction: &str) -> String {
     section.replace(&format!("a={old}\r\n"), &format!("a={direction}\r\n"))
 }
 
+/// The payload types of an m-line.
+pub fn payload_types(section: &str) -> Vec<String> {
+    let line = section.lines().next().unwrap_or_default();
+    line.split_whitespace().skip(3).map(str::to_owned).collect()
+}
+
+/// One m-line with one payload type only.
+pub fn with_payload_type(section: &str, only: &str) -> String {
+    let fields: Vec<&str> = section.split_whitespace().take(3).chain([only]).collect();
+    let is_of_another = |line: &&str| {
+        let of = ["a=rtpmap:", "a=fmtp:", "a=rtcp-fb:"].iter().find_map(|name| line.strip_prefix(name));
+        of.is_some_and(|of| of.split_whitespace().next() != Some(only))
+    };
+    let rest = section.lines().skip(1).filter(|line| !is_of_another(line));
+    std::iter::once(&*fields.join(" ")).chain(rest).map(|line| format!("{line}\r\n")).collect()
+}
+
 /// Rejects m-lines: port 0 (RFC 8829 section 5.3.1), and outside of the BUNDLE group, where that would mean nothing.
 pub fn with_rejected(sdp: &str, is_rejected: impl Fn(&Line) -> bool) -> String {
     let mut mids = Vec::new();

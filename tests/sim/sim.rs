@@ -12,7 +12,7 @@ use aq_server::id::ConnId;
 use aq_server::server::{Input, Output, Server, Setup};
 use aq_server::web::assets::Assets;
 
-use crate::answering::{Answering, Habits};
+use crate::answering::{Answering, Habits, Sound};
 use crate::attacks::Stranger;
 use crate::browser::{Arrival, Browser};
 use crate::fault::{Fault, Fired};
@@ -309,6 +309,7 @@ impl Sim {
             trickles: tag.is_multiple_of(3),
             repeats_candidates: tag % 3 == 1,
             has_levels: true,
+            sound: Sound::Plain,
             rejects: None,
             has_common_ssrcs: false,
             answer_delay: Duration::from_millis(15),
