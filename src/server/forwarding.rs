@@ -418,9 +418,13 @@ impl Server {
         let Some(publisher) = self.member(track.publisher) else {
             return;
         };
-        let source = publisher.participant.track(track.mid).map(|track| track.source);
+        let published = publisher.participant.track(track.mid);
+        let source = published.map(|track| track.source);
         let (who, name) = (publisher.participant.id.clone(), &publisher.participant.name);
-        let message = format!("{name} sends a video format that this browser can't show.");
+        let message = match published.map(|track| track.kind) {
+            Some(Kind::Audio) => format!("{name} sends sound in a format that this browser can't play."),
+            _ => format!("{name} sends a video format that this browser can't show."),
+        };
         let error =
             ServerMessage::Error { code: "cannot-decode", message: &message, retry: false, id: Some(&who), source };
         self.send(id, &error);

@@ -1,5 +1,6 @@
 //! Packets on their way from a publisher to those who watch.
 
+use crate::answering::Sound;
 use crate::media::{Camera, Microphone, Rate};
 use crate::network::Path;
 use crate::sim::{Sim, World};
@@ -182,6 +183,9 @@ fn who_cannot_decode_is_told_and_nobody_else_notices() {
         told.iter()
             .all(|error| error["code"] == "cannot-decode" && error["source"] == "camera" && error["retry"] == false)
     );
+    assert!(
+        told.iter().all(|error| error["message"].as_str().is_some_and(|message| message.contains("a video format")))
+    );
     told.sort_by_key(|error| error["id"].to_string());
     let mut ids = ["ann", "cat"].map(|name| sim.browser(name).page.id.clone());
     ids.sort();
@@ -195,6 +199,20 @@ fn who_cannot_decode_is_told_and_nobody_else_notices() {
         assert!(sim.sees(viewer, publisher));
         assert!(sim.watched(viewer, publisher, Camera).expect("seen").longest_gap < millis(100));
     }
+}
+
+#[test]
+fn who_takes_redundancy_without_the_codec_in_it_is_told_that_it_is_about_sound() {
+    let mut sim = Sim::new(29);
+    sim.join_as("ann", |habits| habits.sound = Sound::Redundant);
+    sim.join_as("bob", |habits| habits.sound = Sound::LastOnly);
+    sim.run(secs(3));
+    let told: Vec<_> = sim.browser("bob").page.errors.iter().map(|(_, error)| error).collect();
+    let [error] = told[..] else { panic!("{told:?}") };
+    assert_eq!((&error["code"], &error["source"]), (&"cannot-decode".into(), &"microphone".into()));
+    assert_eq!(error["message"], "ann sends sound in a format that this browser can't play.");
+    assert!(!sim.hears("bob", "ann") && sim.sees("bob", "ann") && sim.hears("ann", "bob"));
+    assert!(sim.browser("ann").page.errors.is_empty());
 }
 
 #[test]
