@@ -6,6 +6,10 @@
 //!
 //! Publishers may send it once, and a late subscriber would wait for ever. AV1's and VP9's is put into each keyframe that
 //! comes without; H.264's, which may not share a packet with a fragment, goes in front of what a subscriber starts with.
+//!
+//! The templates of a dependency descriptor are not kept: the first packet of each coded video sequence has to bring them
+//! (AV1 RTP payload specification, appendix A.4.2, `template_dependency_structure_present_flag`), and libwebrtc puts them
+//! into the first packet of each keyframe of any codec. A keyframe of AV1 without them starts nothing (see [`av1::describe`]).
 
 use std::time::{Duration, Instant};
 
