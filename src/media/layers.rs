@@ -48,6 +48,10 @@ const ASSUMED_HEIGHTS: [u16; LAYERS] = [180, 360, 720];
 /// over; with a shorter one the report flickers.
 const OVERSIZED_MEMORY: Duration = Duration::from_secs(5);
 
+/// A track of which nothing came for so long is silent. Browsers repeat a picture that stands still once a second. A
+/// shorter time reports silence where two of these are lost; with a longer one it is reported later.
+const QUIET: Duration = Duration::from_secs(3);
+
 /// How much of a rate is what came since the last look.
 const WEIGHT: f64 = 0.3;
 
@@ -63,6 +67,8 @@ pub struct Layers {
     /// That, or what is known of them, has changed since it was last asked.
     changed: bool,
     looked_at: Option<Instant>,
+    /// Nothing comes any more.
+    is_silent: bool,
     /// When the last packet was dropped because it is too large.
     oversized_at: Option<Instant>,
     /// When a keyframe of any layer was last asked for.
@@ -97,7 +103,8 @@ impl Layers {
             self.on_heights(now, packet);
         }
         let bit = 1 << index;
-        self.changed |= self.active & bit == 0;
+        self.changed |= self.is_silent || self.active & bit == 0;
+        self.is_silent = false;
         self.active |= bit;
         self.seen |= bit;
         let temporal = usize::from(packet.description.temporal).min(TEMPORAL_LAYERS - 1);
@@ -133,6 +140,22 @@ impl Layers {
     /// Whether packets are dropped because they are too large.
     pub fn is_oversized(&self) -> bool {
         self.oversized_at.is_some()
+    }
+
+    /// Whether nothing comes of it any more, though the publisher was told that it is wanted.
+    pub fn is_silent(&self) -> bool {
+        self.is_silent
+    }
+
+    /// Lets time pass while nothing may come. Says whether that has changed what subscribers are told.
+    pub fn expire(&mut self, now: Instant) -> bool {
+        let newest = self.layers.iter().filter_map(|layer| layer.came_at).max();
+        let is_silent = self.told() > 0 && newest.is_some_and(|newest| now >= newest + QUIET);
+        let is_over = self.oversized_at.is_some_and(|last| now >= last + OVERSIZED_MEMORY);
+        if is_over {
+            self.oversized_at = None;
+        }
+        is_silent && !std::mem::replace(&mut self.is_silent, is_silent) || is_over
     }
 
     /// Looks, not too often, at what has come since the last time; says whether it did.
@@ -179,7 +202,7 @@ impl Layers {
         }
         let is_due = wanted > told || wanted < told && now >= *self.fewer_since.get_or_insert(now) + PATIENCE;
         if is_due {
-            (self.told, self.fewer_since) = (Some(wanted), None);
+            (self.told, self.fewer_since, self.is_silent) = (Some(wanted), None, false);
             // Those that are asked for again are as good as there: who waited for their first packets to choose them
             // would miss the keyframe that they begin with.
             for index in (told..wanted).filter(|index| self.seen & 1 << index != 0) {
@@ -409,6 +432,32 @@ mod tests {
         assert_eq!(of(&layers).len(), 2);
         assert_eq!(play(&mut layers, start, 9_000..9_300, &[(2, 0)]), [9_000]);
         assert_eq!(layers.nearest(1), 2, "and only that");
+    }
+
+    #[test]
+    fn a_track_that_is_wanted_and_sends_nothing_for_three_seconds_is_silent() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut layers = Layers::default();
+        assert!(!layers.expire(at(9_000)) && !layers.is_silent(), "nothing is known of it yet");
+        let start = at(10_000);
+        let at = |ms| start + Duration::from_millis(ms);
+        play(&mut layers, start, 0..1_000, &[(0, 0)]);
+        for (ms, is_news, is_silent) in [(3_800, false, false), (3_900, true, true), (5_000, false, true)] {
+            assert_eq!((layers.expire(at(ms)), layers.is_silent()), (is_news, is_silent), "{ms} ms");
+        }
+        assert_eq!(play(&mut layers, start, 6_000..6_200, &[(0, 0)])[0], 6_000, "which is news");
+        assert!(!layers.is_silent());
+        // Who was told that nobody wants it may be silent.
+        layers.want(at(6_200), 0);
+        assert!(layers.want(at(9_200), 0));
+        assert!(!layers.expire(at(20_000)) && !layers.is_silent());
+        layers.want(at(20_000), 1);
+        assert!(!layers.expire(at(22_000)), "it has to begin first");
+        assert!(layers.expire(at(23_000)) && layers.is_silent());
+        layers.handle_oversized(at(23_000));
+        assert!(!layers.expire(at(27_900)) && layers.is_oversized());
+        assert!(layers.expire(at(28_000)) && !layers.is_oversized());
     }
 
     #[test]

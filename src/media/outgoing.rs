@@ -15,7 +15,7 @@ use crate::media::egress::Egress;
 use crate::media::elements::{Elements, Ids};
 use crate::media::forward::{Bound, Forward, Rewritten};
 use crate::media::keyframe::{self, Reason};
-use crate::media::layers::{LAYERS, TEMPORAL_LAYERS};
+use crate::media::layers::{LAYERS, Layers, TEMPORAL_LAYERS};
 use crate::media::negotiation::TrackId;
 use crate::media::numbering::Numbering;
 use crate::media::packet::{Packet, WIRE_OVERHEAD};
@@ -229,13 +229,14 @@ impl Outgoing {
         }
     }
 
-    /// What the subscriber gets, while it is to get `quality`. `heights` are those of the track's layers.
-    pub fn result(&self, is_oversized: bool, heights: impl Fn(u8) -> u16) -> Option<Quality> {
+    /// What the subscriber gets of a track with these layers, while it is to get `quality`.
+    pub fn result(&self, layers: &Layers) -> Option<Quality> {
         let granted = self.quality?;
         let nothing = |limit| Quality { is_sent: false, layer: None, height: 0, limit };
         let mut result = match (granted.is_sent, self.layer()) {
             (false, _) => granted,
             (true, _) if self.told_cannot_decode => return Some(nothing(Limit::Codec)),
+            _ if layers.is_silent() => nothing(Limit::Publisher),
             (true, None) => nothing(Limit::Keyframe),
             (true, Some(layer)) => {
                 let granted_layer = granted.layer.unwrap_or_default();
@@ -244,11 +245,11 @@ impl Outgoing {
                 let sent = if is_spatial { self.forward.spatial().min(granted_layer) } else { layer };
                 let is_less = granted.layer.is_some_and(|granted| sent < granted);
                 let layer = granted.layer.map(|_| sent);
-                let height = if layer == granted.layer { granted.height } else { heights(sent) };
+                let height = if layer == granted.layer { granted.height } else { layers.height(sent.into()) };
                 Quality { layer, height, limit: if is_less { Limit::Keyframe } else { granted.limit }, ..granted }
             }
         };
-        if is_oversized && result.limit != Limit::View {
+        if layers.is_oversized() && result.limit != Limit::View {
             result.limit = Limit::Oversized;
         }
         Some(result)

@@ -17,6 +17,7 @@ use crate::media::packet::MAX_PAYLOAD;
 use crate::media::peer::PeerEvent;
 use crate::media::profile;
 use crate::media::repair::Sent;
+use crate::room::Track;
 use crate::timers::Waiter;
 use crate::track::{Kind, Source};
 use crate::web::signal::ServerMessage;
@@ -263,9 +264,18 @@ impl Server {
             return;
         };
         member.is_dirty = false;
-        // A track that has fallen silent keeps nothing.
-        member.participant.tracks.iter_mut().for_each(|track| track.history.expire(now));
-        match guarded(Site::Timeout, || member.peer.handle_timeout(now)) {
+        // A track that has fallen silent keeps nothing, and its subscribers are told.
+        let expire = |track: &mut Track| {
+            track.history.expire(now);
+            track.layers.expire(now).then_some(TrackId { publisher: id, mid: track.mid })
+        };
+        let changed: Vec<TrackId> = member.participant.tracks.iter_mut().filter_map(expire).collect();
+        let result = guarded(Site::Timeout, || member.peer.handle_timeout(now));
+        if !changed.is_empty() {
+            self.changed.extend(changed);
+            self.on_layers();
+        }
+        match result {
             Ok(()) => self.drain(id),
             Err(error) => self.failed.push_back((id, error)),
         }

@@ -124,7 +124,7 @@ impl Server {
         let lines = member.peer.sending.videos().filter_map(|(line, outgoing)| {
             let track = outgoing.track?;
             let layers = &self.member(track.publisher)?.participant.track(track.mid)?.layers;
-            let result = outgoing.result(layers.is_oversized(), |layer| layers.height(layer.into()));
+            let result = outgoing.result(layers);
             (result != outgoing.told).then_some((line, outgoing.mid, result?))
         });
         let told: Vec<_> = lines.collect();

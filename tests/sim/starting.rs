@@ -139,6 +139,33 @@ fn who_waits_for_another_layer_is_told_of_the_one_that_comes() {
 }
 
 #[test]
+fn who_gets_nothing_since_the_publisher_is_silent_is_told_so() {
+    let mut sim = Sim::new(956);
+    sim.join("ann");
+    sim.watch("bob");
+    sim.run(secs(3));
+    let well = json!({"sent": true, "height": 480, "limit": "none"});
+    assert_eq!(told(&sim, "bob"), well);
+    let before = sim.browser("bob").page.qualities.len();
+    // A still picture is repeated once a second.
+    for _ in 0..8 {
+        sim.publication_mut("ann", Camera).next_at += millis(970);
+        sim.run(secs(1));
+    }
+    assert_eq!(sim.browser("bob").page.qualities.len(), before);
+    sim.publication_mut("ann", Camera).next_at += secs(20);
+    sim.run(secs(8));
+    let nothing = json!({"sent": false, "limit": "publisher"});
+    assert_eq!(told(&sim, "bob"), nothing);
+    sim.watch("cat");
+    sim.run(secs(2));
+    assert_eq!(told(&sim, "cat"), nothing);
+    sim.run(secs(13));
+    assert_eq!(["bob", "cat"].map(|name| told(&sim, name)), [well.clone(), well]);
+    assert_eq!(sim.browser("bob").page.qualities.len() - before, 2, "once each");
+}
+
+#[test]
 fn who_gets_a_codec_that_is_not_decoded_or_packets_that_are_too_large_is_told_so() {
     let mut sim = Sim::new(954);
     sim.join("ann");
