@@ -27,9 +27,10 @@ impl Bucket {
         self.tokens = (self.tokens + count).min(self.burst);
     }
 
-    /// Takes some out, or all if there are not as many.
-    pub fn take_back(&mut self, count: f64) {
-        self.tokens = (self.tokens - count).max(0.0);
+    /// Fills it up to half.
+    pub fn fill_half(&mut self, now: Instant) {
+        self.fill(now);
+        self.tokens = self.tokens.max(self.burst / 2.0);
     }
 
     /// Takes one; false if there is none.
@@ -39,14 +40,19 @@ impl Bucket {
 
     /// Takes so many; false, and none taken, if there are not as many.
     pub fn take_many(&mut self, now: Instant, count: f64) -> bool {
-        let elapsed: Duration = now.saturating_duration_since(self.filled);
-        self.filled = self.filled.max(now);
-        self.tokens = (self.tokens + elapsed.as_secs_f64() * self.rate).min(self.burst);
+        self.fill(now);
         let enough = self.tokens >= count;
         if enough {
             self.tokens -= count;
         }
         enough
+    }
+
+    /// Puts in what the time since then gives.
+    fn fill(&mut self, now: Instant) {
+        let elapsed: Duration = now.saturating_duration_since(self.filled);
+        self.filled = self.filled.max(now);
+        self.tokens = (self.tokens + elapsed.as_secs_f64() * self.rate).min(self.burst);
     }
 }
 
@@ -68,14 +74,14 @@ mod tests {
         assert!(!bucket.take_many(later, 10.5) && bucket.take_many(later, 10.0) && !bucket.take(later));
         bucket.give(3.0);
         assert!(bucket.take_many(later, 3.0) && !bucket.take(later));
-        bucket.give(3.0);
-        bucket.take_back(1.0);
-        assert!(bucket.take_many(later, 2.0) && !bucket.take(later));
-        bucket.take_back(1.0);
-        bucket.give(1.0);
-        assert!(bucket.take(later), "it is never less than empty");
         bucket.resize(100.0, 5.0);
         assert_eq!(taken(&mut bucket, 62_000), 5);
         assert_eq!(taken(&mut bucket, 62_030), 3);
+        bucket = Bucket::new(start, 10.0, 20.0);
+        assert_eq!(taken(&mut bucket, 0), 20);
+        bucket.fill_half(start + Duration::from_millis(300));
+        assert_eq!(taken(&mut bucket, 300), 10, "no more than half, with what time gave");
+        bucket.fill_half(start + Duration::from_millis(1_500));
+        assert_eq!(taken(&mut bucket, 1_500), 12, "what is more than half stays");
     }
 }

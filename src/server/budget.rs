@@ -11,6 +11,7 @@ use crate::bucket::Bucket;
 use crate::media::sdp;
 use crate::place::Place;
 use crate::room::{CHAT_BYTES, CHAT_RATE};
+use crate::server::members::ID_CHARS;
 
 /// Messages a second that one participant may send, and how many at once. Lower cuts off pages that tell of many
 /// tiles while the window is resized; higher makes the server read and answer more for one client.
@@ -41,8 +42,8 @@ pub(super) struct Budget {
     messages: Bucket,
     bytes: Bucket,
     strikes: Bucket,
-    /// Bytes that the last offer gave for its answer, which has not come.
-    lent_bytes: f64,
+    /// Bytes that the answer to the last offer may have beside these; none when it has come.
+    answer_bytes: usize,
 }
 
 impl Budget {
@@ -50,15 +51,20 @@ impl Budget {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             messages: Bucket::new(now, MESSAGE_RATE, MESSAGE_BURST),
-            bytes: Bucket::new(now, BYTE_RATE, BYTE_BURST + sdp::message_limit(0) as f64),
+            bytes: Bucket::new(now, BYTE_RATE, BYTE_BURST),
             strikes: Bucket::new(now, STRIKE_REFILL, STRIKES),
-            lent_bytes: 0.0,
+            answer_bytes: 0,
         }
     }
 
     /// Charges a message of `bytes` bytes. Returns false if the budget is spent: the message must not be parsed.
     pub(super) fn charge(&mut self, now: Instant, bytes: usize) -> bool {
-        self.messages.take(now) && self.bytes.take_many(now, bytes as f64)
+        let is_paid = self.messages.take(now);
+        if is_paid && !self.bytes.take_many(now, bytes as f64) {
+            self.messages.give(1.0);
+            return false;
+        }
+        is_paid
     }
 
     /// Gives back the number of a chat message that was within the limit of chat; its bytes stay charged.
@@ -68,19 +74,26 @@ impl Budget {
 
     /// An offer with so many m-lines goes out: its answer is on the server's account.
     pub(super) fn expect_answer(&mut self, lines: usize) {
-        self.settle(0);
-        let bytes = sdp::message_limit(lines) as f64;
-        self.lent_bytes = bytes;
-        self.bytes.resize(BYTE_RATE, BYTE_BURST + bytes);
-        self.bytes.give(bytes);
-        self.messages.give(1.0);
+        self.answer_bytes = sdp::message_limit(lines);
     }
 
-    /// The answer has come, in a message of `bytes` bytes that was charged: what the offer gave beyond these is over.
+    /// Lets a message pass that may be the answer which is expected, although the budget is spent. There is one for each
+    /// offer, whatever it turns out to be.
+    pub(super) fn take_answer(&mut self, bytes: usize) -> bool {
+        let is_owed = (1..=self.answer_bytes).contains(&bytes);
+        if is_owed {
+            self.answer_bytes = 0;
+        }
+        is_owed
+    }
+
+    /// The answer has come, in a message of `bytes` bytes: gives back what that was charged, unless it passed unpaid.
     pub(super) fn settle(&mut self, bytes: usize) {
-        let lent = std::mem::take(&mut self.lent_bytes);
-        self.bytes.take_back((lent - bytes as f64).max(0.0));
-        self.bytes.resize(BYTE_RATE, BYTE_BURST);
+        if self.take_answer(bytes) {
+            self.messages.give(1.0);
+            self.bytes.give(bytes as f64);
+        }
+        self.answer_bytes = 0;
     }
 
     /// Counts a fault. False if there were too many.
@@ -89,14 +102,16 @@ impl Budget {
     }
 }
 
-/// What participants had left when they left, by network: a newcomer from there goes on with it, so that a client that
-/// comes again as somebody else gets no second budget. Faults are not among it.
+/// What participants had left when their connections ended, by network: a newcomer from there goes on with it, so that a
+/// client that comes again as somebody else gets no second budget. Faults are not among it.
 #[derive(Debug, Default)]
 pub(super) struct Leftovers(VecDeque<Leftover>);
 
 #[derive(Debug)]
 struct Leftover {
     network: Place,
+    /// The id of the participant.
+    participant: String,
     until: Instant,
     budget: Budget,
     chat: Bucket,
@@ -104,25 +119,33 @@ struct Leftover {
 
 impl Leftovers {
     /// The most that all of it takes.
-    pub(super) const MAX_BYTES: usize = 2 * MAX_KEPT * size_of::<Leftover>();
+    pub(super) const MAX_BYTES: usize = MAX_KEPT * (2 * size_of::<Leftover>() + ID_CHARS);
 
-    /// A participant has left.
-    pub(super) fn keep(&mut self, now: Instant, network: Place, mut budget: Budget, chat: Bucket) {
-        budget.settle(0);
+    /// The connection of a participant has ended.
+    pub(super) fn keep(&mut self, now: Instant, network: Place, participant: String, budget: Budget, chat: Bucket) {
         if self.0.len() >= MAX_KEPT {
             self.0.pop_front();
         }
-        self.0.push_back(Leftover { network, until: now + KEPT, budget, chat });
+        self.0.push_back(Leftover { network, participant, until: now + KEPT, budget, chat });
     }
 
-    /// What the participant had left who was the last to leave, with its bucket of chat.
+    /// The participant has returned, with its budget.
+    pub(super) fn forget(&mut self, participant: &str) {
+        self.0.retain(|leftover| leftover.participant != participant);
+    }
+
+    /// What the participant had left who was the last to leave, with its bucket of chat, but half of a budget at least: in a
+    /// network of many clients it was another's, and half is enough to join and to show all that a page shows.
     pub(super) fn take(&mut self, now: Instant, network: Place) -> Option<(Budget, Bucket)> {
         while self.0.front().is_some_and(|oldest| oldest.until <= now) {
             self.0.pop_front();
         }
         let last = self.0.iter().rposition(|leftover| leftover.network == network)?;
-        let Leftover { budget, chat, .. } = self.0.remove(last)?;
-        Some((Budget { strikes: Budget::new(now).strikes, ..budget }, chat))
+        let Leftover { budget: Budget { mut messages, mut bytes, .. }, mut chat, .. } = self.0.remove(last)?;
+        for bucket in [&mut messages, &mut bytes, &mut chat] {
+            bucket.fill_half(now);
+        }
+        Some((Budget { messages, bytes, ..Budget::new(now) }, chat))
     }
 }
 
@@ -139,8 +162,9 @@ mod tests {
             now += Duration::from_millis(50);
             let lines = 2 + round % 400;
             budget.expect_answer(lines);
-            assert!(budget.charge(now, sdp::message_limit(lines)), "answer {round}");
-            budget.settle(sdp::message_limit(lines));
+            let bytes = sdp::message_limit(lines);
+            assert!(budget.charge(now, bytes) || budget.take_answer(bytes), "answer {round}");
+            budget.settle(bytes);
             if round % 2 == 0 {
                 assert!(budget.charge(now, LONGEST_CHAT as usize), "chat message {round}");
                 budget.give_back_chat();
@@ -148,27 +172,48 @@ mod tests {
         }
     }
 
-    /// However many offers there are, short answers leave nothing for other messages.
+    /// However many offers there are, and in whatever order other messages and answers come, offers give nothing to other
+    /// messages.
     #[test]
     fn what_an_offer_gives_is_for_its_answer() {
         let start = Instant::now();
         let bytes = 50_000;
-        let passed = |offers: usize| {
+        let most = BYTE_BURST as usize / bytes;
+        let others = |budget: &mut Budget| (0..1_000).filter(|_| budget.charge(start, bytes)).count();
+        for (case, offers, is_answered, are_others_first) in [
+            ("one short answer", 1, true, false),
+            ("short answers", 50, true, false),
+            ("no answers", 50, false, false),
+            ("answers after all is spent", 50, true, true),
+        ] {
             let mut budget = Budget::new(start);
-            for _ in 0..offers {
+            let mut passed = 0;
+            for offer in 0..offers {
                 budget.expect_answer(400);
-                assert!(budget.charge(start, 1_000), "the answer passes");
-                budget.settle(1_000);
+                if are_others_first {
+                    passed += others(&mut budget);
+                }
+                if is_answered {
+                    assert!(budget.charge(start, 1_000) || budget.take_answer(1_000), "{case}: answer {offer}");
+                    budget.settle(1_000);
+                }
             }
-            (0..1_000).filter(|_| budget.charge(start, bytes)).count()
-        };
-        assert_eq!(passed(1), BYTE_BURST as usize / bytes);
-        assert_eq!(passed(50), passed(1));
-        // An offer that no answer comes to gives nothing to the next.
+            assert_eq!(passed + others(&mut budget), most, "{case}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_owed_passes_once_whatever_is_spent() {
+        let start = Instant::now();
         let mut budget = Budget::new(start);
-        (0..50).for_each(|_| budget.expect_answer(400));
-        let most = (BYTE_BURST as usize + sdp::message_limit(400)) / bytes;
-        assert!((0..1_000).filter(|_| budget.charge(start, bytes)).count() <= most);
+        while budget.charge(start, 1) {}
+        assert!(!budget.take_answer(1), "no offer is out");
+        budget.expect_answer(3);
+        let longest = sdp::message_limit(3);
+        assert!(!budget.charge(start, longest) && !budget.take_answer(longest + 1));
+        assert!(budget.take_answer(longest) && !budget.take_answer(1));
+        budget.settle(longest);
+        assert!(!budget.charge(start, 1), "it passed unpaid");
     }
 
     #[test]
@@ -181,7 +226,7 @@ mod tests {
         };
         assert_eq!(passed(10), 199, "a burst of 100, and 10 a second");
         let bytes = 50_000;
-        let most = (BYTE_BURST + sdp::message_limit(0) as f64 + 10.0 * BYTE_RATE) as usize / bytes;
+        let most = (BYTE_BURST + 10.0 * BYTE_RATE) as usize / bytes;
         assert!((most - 1..=most).contains(&passed(bytes)), "{} of {most}", passed(bytes));
     }
 
@@ -190,7 +235,8 @@ mod tests {
         let start = Instant::now();
         let place = |text: &str| Place::new(text.parse().expect("an address"));
         let (here, elsewhere) = (place("192.0.2.1"), place("192.0.2.2"));
-        let chat = Bucket::new(start, CHAT_RATE, 20.0);
+        let mut chat = Bucket::new(start, CHAT_RATE, 20.0);
+        assert!(chat.take_many(start, 20.0));
         let left = |budget: &Budget| {
             (0..)
                 .take_while(|count| {
@@ -200,22 +246,33 @@ mod tests {
                 .count()
         };
         let mut leftovers = Leftovers::default();
-        for spent in [60, 90] {
+        let spending = |spent: usize| {
             let mut budget = Budget::new(start);
             (0..spent).for_each(|_| assert!(budget.charge(start, 1)));
             while budget.forgive(start) {}
-            leftovers.keep(start, here, budget, chat);
+            budget.expect_answer(400);
+            budget
+        };
+        let keep = |leftovers: &mut Leftovers, name: &str, spent| {
+            leftovers.keep(start, here, name.to_owned(), spending(spent), chat)
+        };
+        for (name, spent) in [("ann", 20), ("bob", 100), ("cy", 40), ("ann", 90)] {
+            keep(&mut leftovers, name, spent);
         }
         assert!(leftovers.take(start, elsewhere).is_none());
-        for expected in [10, 40] {
-            let (mut budget, _) = leftovers.take(start, here).expect("it was kept");
+        // Half of it is for a newcomer whatever others did.
+        leftovers.forget("ann");
+        for expected in [60, 50] {
+            let (mut budget, mut chat) = leftovers.take(start, here).expect("it was kept");
             assert_eq!(left(&budget), expected);
             assert!(budget.forgive(start), "faults are another's");
+            assert!(!budget.take_answer(1), "the offer was to another");
+            assert!((0..10).all(|_| chat.take(start)) && !chat.take(start));
         }
         assert!(leftovers.take(start, here).is_none());
-        leftovers.keep(start, here, Budget::new(start), chat);
+        keep(&mut leftovers, "ann", 0);
         assert!(leftovers.take(start + KEPT, here).is_none(), "it would be full");
-        (0..2 * MAX_KEPT).for_each(|_| leftovers.keep(start, here, Budget::new(start), chat));
+        (0..2 * MAX_KEPT).for_each(|_| keep(&mut leftovers, "ann", 0));
         assert_eq!(leftovers.0.len(), MAX_KEPT);
     }
 }

@@ -25,12 +25,15 @@ use crate::web::websocket::encode_text;
 
 /// Characters of the secrets and ids that clients get; see `Names::token`.
 const RESUME_CHARS: usize = 26;
-const ID_CHARS: usize = 10;
+pub(super) const ID_CHARS: usize = 10;
 
 /// WebSocket close codes (RFC 6455 section 7.4.1).
 pub(super) const NORMAL: u16 = 1000;
 const GOING_AWAY: u16 = 1001;
 const POLICY: u16 = 1008;
+
+/// Bytes of the longest message with a candidate that browsers send, with room for extensions.
+const CANDIDATE_BYTES: usize = 1_024;
 
 /// How long a restart is believed to take. Less lets pages come too early, and wait; more leaves them alone for longer.
 pub(super) const RESTART: Duration = Duration::from_secs(1);
@@ -62,6 +65,7 @@ impl Server {
             participant.is_silenced = old.is_silenced;
             participant.chat = old.chat;
             budget = left;
+            self.leftovers.forget(&participant.id);
         } else if let Some((left, chat)) = admission.place.and_then(|place| self.leftovers.take(now, place)) {
             (budget, participant.chat) = (left, chat);
         }
@@ -158,7 +162,7 @@ impl Server {
         };
         // Of one whose connection has ended it is kept already.
         if let Some(place) = place.filter(|_| absent_until.is_none()) {
-            self.leftovers.keep(now, place, budget, participant.chat);
+            self.leftovers.keep(now, place, participant.id.clone(), budget, participant.chat);
         }
         if let Some(room) = self.rooms.get_mut(&participant.room) {
             room.expect_back(&participant.resume);
@@ -250,7 +254,13 @@ impl Server {
             return;
         };
         member.has_spoken = true;
-        if !member.budget.charge(now, text.len()) {
+        let budget = &mut member.budget;
+        let is_answer = || ClientMessage::may_be("answer", text);
+        if !(budget.charge(now, text.len()) || is_answer() && budget.take_answer(text.len())) {
+            // Candidates are ignored anyway, and browsers send many at once.
+            if text.len() <= CANDIDATE_BYTES && ClientMessage::may_be("candidate", text) {
+                return;
+            }
             return self.strike(id, "too-fast", "Too many messages: 10 a second, of 240 KiB together, are allowed.");
         }
         match ClientMessage::parse(text) {

@@ -49,6 +49,7 @@ impl Server {
             return;
         };
         let (place, budget, chat) = (member.place, member.budget, member.participant.chat);
+        let participant = member.participant.id.clone();
         if !member.has_spoken || place.is_some_and(|place| self.absent_by_place.of(place) >= most) {
             return self.leave(id, reason);
         }
@@ -60,7 +61,7 @@ impl Server {
         }
         if let Some(place) = place {
             self.absent_by_place.add(place);
-            self.leftovers.keep(self.now, place, budget, chat);
+            self.leftovers.keep(self.now, place, participant, budget, chat);
         }
         self.timers.set(Waiter::Return(id), until);
     }

@@ -145,9 +145,9 @@ fn a_client_that_comes_again_as_somebody_else_has_no_second_budget() {
         }
         sim.run(millis(300));
     }
-    // 20 at once, and 10 a second.
+    // 20 at once, then 10 with each newcomer, and 10 a second.
     let lines = sim.browser("ann").page.chat.len();
-    assert!((60..=125).contains(&lines), "{lines} chat messages in 10 s");
+    assert!((60..=150).contains(&lines), "{lines} chat messages in 10 s");
     sim.join_as("bob", |habits| habits.addrs[0].set_ip([203, 0, 113, 10].into()));
     sim.run(millis(300));
     for line in 0..20 {
@@ -155,6 +155,120 @@ fn a_client_that_comes_again_as_somebody_else_has_no_second_budget() {
     }
     sim.run(millis(300));
     assert_eq!(sim.browser("ann").page.chat.len(), lines + 20, "another network has a budget of its own");
+}
+
+/// Comes from one network that has many clients.
+fn from_one_network(habits: &mut Habits) {
+    habits.addrs[0].set_ip([203, 0, 113, 9].into());
+}
+
+/// A candidate, as browsers send them.
+const CANDIDATE: &str =
+    r#"{"event":"candidate","data":"{\"candidate\":\"candidate:1 1 udp 1 192.0.2.1 9 typ host\"}"}"#;
+
+#[test]
+fn a_newcomer_joins_whatever_others_of_its_network_have_used_up() {
+    let mut sim = lean(826);
+    sim.watch("ann");
+    sim.run(secs(1));
+    for number in 0..3 {
+        let name = format!("mal{number}");
+        sim.join_as(&name, |habits| {
+            from_one_network(habits);
+            habits.sources.clear();
+        });
+        sim.run(millis(200));
+        let mute = |sim: &mut Sim, times| {
+            (0..times).for_each(|_| sim.say_text(&name, r#"{"event":"mute","source":"microphone","muted":true}"#));
+        };
+        mute(&mut sim, 70);
+        for line in 0..20 {
+            sim.say_text(&name, &format!(r#"{{"event":"chat","data":"{line}{}"}}"#, "x".repeat(6_000)));
+        }
+        sim.run(secs(1));
+        mute(&mut sim, 40);
+        sim.run(millis(50));
+        assert!(sim.browser(&name).page.error_codes().contains(&"too-fast"));
+    }
+    for number in 0..3 {
+        sim.crash(&format!("mal{number}"));
+    }
+    sim.run(millis(50));
+    for name in ["bob", "cat"] {
+        sim.join_as(name, from_one_network);
+        sim.run(millis(200));
+        for _ in 0..60 {
+            sim.say_text(name, CANDIDATE);
+        }
+        sim.run(millis(300));
+        for line in 0..5 {
+            sim.chat(name, &format!("{line}"));
+        }
+    }
+    sim.run(secs(3));
+    for name in ["bob", "cat"] {
+        let bob = sim.browser(name);
+        assert!(bob.page.errors.is_empty() && bob.closed.is_none(), "{:?} {:?}", bob.page.errors, bob.closed);
+        assert!(sim.sees("ann", name) && sim.hears("ann", name), "{name}");
+    }
+    assert_eq!(["bob", "cat"].map(|name| sent_by(&sim, name)), [5; 2]);
+}
+
+/// Chat messages of a participant that ann got.
+fn sent_by(sim: &Sim, name: &str) -> usize {
+    sim.browser("ann").page.chat.iter().filter(|line| line.name == name).count()
+}
+
+/// The client has used up its budget, and sends candidates and the answer to an offer.
+#[test]
+fn an_answer_passes_and_candidates_are_no_faults_when_the_budget_is_spent() {
+    let mut sim = lean(827);
+    sim.watch("ann");
+    sim.run(secs(1));
+    let candidates = |sim: &mut Sim| (0..90).for_each(|_| sim.say_text("ann", CANDIDATE));
+    candidates(&mut sim);
+    sim.run(secs(2));
+    candidates(&mut sim);
+    sim.join("bob");
+    for _ in 0..80 {
+        sim.say_text("ann", CANDIDATE);
+        sim.run(millis(25));
+    }
+    let ann = sim.browser("ann");
+    assert!(ann.page.errors.is_empty() && ann.closed.is_none(), "{:?} {:?}", ann.page.errors, ann.closed);
+    assert!(sim.sees("ann", "bob") && sim.hears("ann", "bob"));
+}
+
+/// A participant's connection breaks again and again: what it has spent is its own matter when it has returned.
+#[test]
+fn a_participant_that_returns_leaves_no_debt_to_its_network() {
+    let mut sim = lean(828);
+    sim.watch("ann");
+    sim.join_as("bob", from_one_network);
+    sim.run(millis(500));
+    for line in 0..20 {
+        sim.chat("bob", &format!("line {line}"));
+    }
+    for _ in 0..5 {
+        sim.run(millis(50));
+        sim.crash("bob");
+        sim.run(millis(50));
+        let query = format!("&resume={}", sim.browser("bob").page.resume);
+        sim.join_as("bob", |habits| {
+            from_one_network(habits);
+            habits.query = query;
+        });
+    }
+    sim.run(millis(300));
+    for name in ["cat", "dan"] {
+        sim.join_as(name, from_one_network);
+        sim.run(millis(300));
+        for line in 0..20 {
+            sim.chat(name, &format!("line {line}"));
+        }
+    }
+    sim.run(millis(300));
+    assert_eq!(["bob", "cat", "dan"].map(|name| sent_by(&sim, name)), [20; 3]);
 }
 
 /// The offer gave 64 KiB for an answer that was shorter.
