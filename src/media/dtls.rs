@@ -47,6 +47,13 @@ const OF_CLIENT: [u8; 4] = [1, 11, 16, 15];
 /// What a server sends in the clear: hellos, a ticket, certificate and status, key exchange, request, and the end.
 const OF_SERVER: [u8; 8] = [2, 3, 4, 11, 12, 13, 14, 22];
 
+/// The last messages in the clear, of a client and of a server.
+const LAST: [u8; 2] = [15, 14];
+
+/// Parts that one message comes in: more than a path of 256 bytes needs for the largest certificate. More let a client take
+/// that much more memory.
+const MAX_PARTS: usize = 16;
+
 static SHARED: SharedDtls = SharedDtls { servers: OnceLock::new(), clients: OnceLock::new() };
 
 thread_local! {
@@ -63,51 +70,110 @@ pub fn crypto_provider() -> CryptoProvider {
     CryptoProvider { dtls_provider: &SHARED, srtp_provider: &Noting, ..from_feature_flags() }
 }
 
-/// Whether a datagram can be one of an honest peer. dimpl keeps others that are in the clear until the handshake can't
-/// finish any more, and takes application data among them for authentic.
-fn is_possible(datagram: &[u8], from_client: bool) -> bool {
-    let mut rest = datagram;
-    while let Some((header, after)) = rest.split_at_checked(RECORD_HEADER) {
-        let Some((fragment, after)) = after.split_at_checked(u16::from_be_bytes([header[11], header[12]]).into())
-        else {
-            break;
-        };
-        rest = after;
-        let is_sealed = header[3..5] != [0, 0];
-        let is_expected = match header[0] {
-            CHANGE_CIPHER_SPEC | ALERT => true,
-            HANDSHAKE => are_messages(fragment, from_client),
-            _ => false,
-        };
-        if !is_sealed && !is_expected {
-            return false;
-        }
-    }
-    // The datagram ends within a record; dimpl discards it.
-    true
+/// What has come of the messages that belong to a handshake, by number. dimpl keeps what is in the clear, and takes
+/// nothing again that it has: with one part that is not from the peer the handshake can't finish.
+///
+/// So dimpl gets no part that does not begin where one before it ends, and no ChangeCipherSpec before all messages. What an
+/// honest peer sends in another order it sends again. A forged part that begins just there, or a forged message that is
+/// whole, still takes the place of the peer's if it comes before that; which it was only the end of a handshake shows.
+#[derive(Clone, Debug, Default)]
+struct Heard([Message; OF_SERVER.len()]);
+
+#[derive(Clone, Debug, Default)]
+struct Message {
+    /// Where parts may begin, beside the start.
+    ends: Vec<u32>,
+    is_whole: bool,
+    /// Whether only a ChangeCipherSpec comes after it in the clear.
+    is_last: bool,
 }
 
-/// Whether a record in the clear has nothing but whole parts of the messages that belong to a handshake.
-fn are_messages(mut record: &[u8], from_client: bool) -> bool {
-    loop {
-        let Some((header, after)) = record.split_at_checked(MESSAGE_HEADER) else {
-            return false;
-        };
-        let number = usize::from(u16::from_be_bytes([header[4], header[5]]));
-        let is_expected = match from_client {
-            true => OF_CLIENT.get(number) == Some(&header[0]),
-            false => number < OF_SERVER.len() && OF_SERVER.contains(&header[0]),
-        };
-        let [length, offset, part] =
-            [1, 6, 9].map(|at| u32::from_be_bytes([0, header[at], header[at + 1], header[at + 2]]));
-        let Some(after) = after.get(part as usize..).filter(|_| is_expected && offset + part <= length) else {
-            return false;
-        };
-        if after.is_empty() {
-            return true;
+impl Heard {
+    /// What has come with a datagram too; `None` if that can't be one of an honest peer. dimpl takes application data in the
+    /// clear for authentic.
+    fn with(&self, datagram: &[u8], from_client: bool) -> Option<Self> {
+        let mut heard = self.clone();
+        let mut rest = datagram;
+        while let Some((header, after)) = rest.split_at_checked(RECORD_HEADER) {
+            let length = u16::from_be_bytes([header[11], header[12]]);
+            let fragment;
+            (fragment, rest) = after.split_at_checked(length.into())?;
+            let is_expected = match header[0] {
+                _ if is_sealed(header) => true,
+                CHANGE_CIPHER_SPEC => fragment == [1] && heard.has_all(),
+                ALERT => true,
+                HANDSHAKE => heard.insert(fragment, from_client),
+                _ => false,
+            };
+            if !is_expected {
+                return None;
+            }
         }
-        record = after;
+        // dimpl discards what ends within a record.
+        rest.is_empty().then_some(heard)
     }
+
+    /// Takes a record in the clear; false if it has anything but parts of the messages that may come.
+    fn insert(&mut self, mut record: &[u8], from_client: bool) -> bool {
+        loop {
+            let Some((header, after)) = record.split_at_checked(MESSAGE_HEADER) else {
+                return false;
+            };
+            let (kind, number) = (header[0], usize::from(u16::from_be_bytes([header[4], header[5]])));
+            let is_expected = match from_client {
+                true => OF_CLIENT.get(number) == Some(&kind),
+                false => OF_SERVER.contains(&kind),
+            };
+            let [length, offset, part] =
+                [1, 6, 9].map(|at| u32::from_be_bytes([0, header[at], header[at + 1], header[at + 2]]));
+            let Some(after) = after.get(part as usize..).filter(|_| is_expected) else {
+                return false;
+            };
+            if !self.0.get_mut(number).is_some_and(|message| message.insert(kind, length, offset, part)) {
+                return false;
+            }
+            if after.is_empty() {
+                return true;
+            }
+            record = after;
+        }
+    }
+
+    /// Whether all messages have come that a peer sends in the clear.
+    fn has_all(&self) -> bool {
+        self.0.iter().take_while(|message| message.is_whole).any(|message| message.is_last)
+    }
+}
+
+impl Message {
+    fn insert(&mut self, kind: u8, length: u32, offset: u32, part: u32) -> bool {
+        let end = offset + part;
+        let begins = offset == 0 || self.ends.contains(&offset);
+        if !begins || end > length || (part == 0 && length > 0) {
+            return false;
+        }
+        if end == length {
+            self.is_whole = true;
+            self.is_last = LAST.contains(&kind);
+        } else if !self.ends.contains(&end) {
+            self.ends.push(end);
+        }
+        self.ends.len() <= MAX_PARTS
+    }
+}
+
+/// Whether a record is in no epoch without keys.
+fn is_sealed(header: &[u8]) -> bool {
+    header[3..5] != [0, 0]
+}
+
+/// Bytes of the records in the clear that a datagram of whole records begins with.
+fn clear_length(datagram: &[u8]) -> usize {
+    let mut clear = 0;
+    while let Some(header) = datagram[clear..].first_chunk::<RECORD_HEADER>().filter(|header| !is_sealed(&header[..])) {
+        clear += RECORD_HEADER + usize::from(u16::from_be_bytes([header[11], header[12]]));
+    }
+    clear
 }
 
 /// Makes DTLS endpoints that share one configuration for each role.
@@ -164,18 +230,26 @@ impl DtlsProvider for SharedDtls {
         _: DtlsVersion,
         mtu: Option<usize>,
     ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
-        let dtls = dimpl::Dtls::new_12(self.server_config(mtu)?, cert.clone(), now);
-        let client = Client { config: self.client_config(mtu)?, certificate: cert.clone(), now };
-        Ok(Box::new(Endpoint { dtls, client: Some(client), made: now, failure: None, is_connected: false }))
+        let (server, client) = (self.server_config(mtu)?, self.client_config(mtu)?);
+        let origin = Origin { server, client, certificate: cert.clone() };
+        Ok(Box::new(Endpoint {
+            dtls: origin.endpoint(false, now),
+            origin: Some(origin),
+            heard: Heard::default(),
+            now,
+            failure: None,
+            is_connected: false,
+        }))
     }
 }
 
 /// One DTLS endpoint: a server, unless the peer chooses to be that.
 struct Endpoint {
     dtls: dimpl::Dtls,
-    /// What it becomes if the peer is the server, until its role is known.
-    client: Option<Client>,
-    made: Instant,
+    /// What it can be made from again, until it has sent anything.
+    origin: Option<Origin>,
+    heard: Heard,
+    now: Instant,
     /// Why the handshake fails if it does not finish, and when; the time is noted when it is known.
     failure: Option<(DtlsImplError, Option<Instant>)>,
     is_connected: bool,
@@ -195,7 +269,16 @@ impl Endpoint {
             }
             _ => {}
         }
-        self.dtls.handle_packet(packet).map_err(|error| match error {
+        let handled = self.dtls.handle_packet(packet);
+        // It has taken a ClientHello that it refuses, of anybody, and would take no other.
+        if let (Some(origin), Err(error)) = (self.origin.as_ref().filter(|_| !is_client), &handled)
+            && !matches!(error, DtlsImplError::SecurityError(SecurityError::FatalAlert { .. }))
+        {
+            self.dtls = origin.endpoint(false, self.now);
+            self.dtls.handle_timeout(self.now)?;
+            self.heard = Heard::default();
+        }
+        handled.map_err(|error| match error {
             DtlsImplError::SecurityError(SecurityError::FatalAlert { description: HANDSHAKE_FAILURE }) if is_client => {
                 DtlsImplError::CertificateError(no_certificate)
             }
@@ -206,15 +289,24 @@ impl Endpoint {
     /// When the handshake fails; at once where the time is still to be noted.
     fn fails_at(&self) -> Option<Instant> {
         let (_, at) = self.failure.as_ref().filter(|_| !self.is_connected)?;
-        Some(at.unwrap_or(self.made))
+        Some(at.unwrap_or(self.now))
     }
 }
 
-/// A DTLS client that is not made yet.
-struct Client {
-    config: Arc<dimpl::Config>,
+/// What makes an endpoint.
+struct Origin {
+    server: Arc<dimpl::Config>,
+    client: Arc<dimpl::Config>,
     certificate: DtlsCert,
-    now: Instant,
+}
+
+impl Origin {
+    fn endpoint(&self, is_client: bool, now: Instant) -> dimpl::Dtls {
+        let config = if is_client { &self.client } else { &self.server };
+        let mut dtls = dimpl::Dtls::new_12(Arc::clone(config), self.certificate.clone(), now);
+        dtls.set_active(is_client);
+        dtls
+    }
 }
 
 impl fmt::Debug for Endpoint {
@@ -225,24 +317,34 @@ impl fmt::Debug for Endpoint {
 
 impl DtlsInstance for Endpoint {
     fn set_active(&mut self, active: bool) {
-        if let Some(Client { config, certificate, now }) = self.client.take().filter(|_| active) {
-            self.dtls = dimpl::Dtls::new_12(config, certificate, now);
+        match &self.origin {
+            Some(origin) if active != self.dtls.is_active() => self.dtls = origin.endpoint(active, self.now),
+            _ => self.dtls.set_active(active),
         }
-        self.dtls.set_active(active);
     }
 
     fn handle_packet(&mut self, packet: &[u8]) -> Result<(), DtlsImplError> {
-        if !is_possible(packet, !self.dtls.is_active()) {
+        let Some(heard) = self.heard.with(packet, !self.dtls.is_active()) else {
             return Ok(());
-        }
+        };
         if self.is_connected {
             return self.dtls.handle_packet(packet);
         }
-        match self.handle_handshake(packet) {
-            // Many datagrams fill it, and what is in it stays: the handshake can't finish any more.
-            Err(DtlsImplError::ReceiveQueueFull) => return Err(DtlsImplError::ReceiveQueueFull),
-            Err(error) => _ = self.failure.get_or_insert((error, None)),
-            Ok(()) => {}
+        // Where what is sealed comes with the ChangeCipherSpec and is not authentic, dimpl takes neither, and no other.
+        let (clear, sealed) = packet.split_at(clear_length(packet));
+        self.heard = heard;
+        for part in [clear, sealed] {
+            if part.is_empty() && !packet.is_empty() {
+                continue;
+            }
+            match self.handle_handshake(part) {
+                // Many datagrams fill it, and what is in it stays: the handshake can't finish any more.
+                Err(DtlsImplError::ReceiveQueueFull) if self.origin.is_none() => {
+                    return Err(DtlsImplError::ReceiveQueueFull);
+                }
+                Err(error) => _ = self.failure.get_or_insert((error, None)),
+                Ok(()) => {}
+            }
         }
         Ok(())
     }
@@ -251,6 +353,7 @@ impl DtlsInstance for Endpoint {
         // dimpl's output begins where the buffer does, and is borrowed anew: the flight of a server grows there.
         let (output, len): (fn(&'a [u8]) -> DtlsOutput<'a>, _) = match self.dtls.poll_output(buf) {
             DtlsOutput::Packet(packet) => {
+                self.origin = None;
                 let len = packet.len();
                 match client_certificate::widen_datagram(packet) {
                     Some(wide) if wide.len() > buf.len() => {
@@ -283,6 +386,7 @@ impl DtlsInstance for Endpoint {
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsImplError> {
+        self.now = now;
         if let Some((error, at)) = self.failure.as_mut().filter(|_| !self.is_connected)
             && now >= *at.get_or_insert(now + GRACE)
         {
@@ -391,10 +495,74 @@ mod tests {
         record(ALERT, 0, &[2, HANDSHAKE_FAILURE])
     }
 
+    /// Bytes of the parts of honest messages.
+    const PART: u8 = 40;
+
+    /// A part of one byte of a message of 300 bytes.
+    fn part(kind: u8, number: u8, offset: u8) -> Vec<u8> {
+        record(HANDSHAKE, 0, &[kind, 0, 1, 44, 0, number, 0, 0, offset, 0, 0, 1, 7])
+    }
+
+    /// A ClientHello that is changed.
+    fn hello(change: impl FnOnce(&mut [u8])) -> Vec<u8> {
+        let mut client = endpoint(true, Instant::now());
+        client.handle_packet(&[]).expect("it begins");
+        let (mut datagrams, _) = drain(&mut *client);
+        change(&mut datagrams[0][RECORD_HEADER + MESSAGE_HEADER..]);
+        datagrams.remove(0)
+    }
+
+    /// Where an extension begins.
+    fn position(hello: &[u8], extension: [u8; 3]) -> usize {
+        hello.windows(3).rposition(|bytes| bytes == extension).expect("it has that")
+    }
+
+    /// Each of these with other numbers of the first record.
+    fn numbered(datagram: &[u8]) -> Vec<Vec<u8>> {
+        let number = |number| [&datagram[..10], &[number], &datagram[11..]].concat();
+        (0..40).map(number).collect()
+    }
+
     /// Datagrams that anybody may have sent.
-    fn forged() -> Vec<(&'static str, Vec<u8>)> {
+    fn forged() -> Vec<(&'static str, Vec<Vec<u8>>)> {
+        let change = |body: &[u8]| record(CHANGE_CIPHER_SPEC, 0, body);
+        let parts = (1..100).filter(|offset| offset % PART != 0).map(|offset| part(11, 1, offset)).collect();
+        let many = vec![
+            ("parts of a message", parts),
+            ("many changes of ciphers", numbered(&change(&[1]))),
+            ("changes of ciphers and more", numbered(&[change(&[1]), record(HANDSHAKE, 1, &[9; 60])].concat())),
+            ("changes of nothing", numbered(&change(&[2]))),
+            ("changes of too much", numbered(&change(&[1, 1]))),
+        ];
+        single().into_iter().map(|(case, forged)| (case, vec![forged])).chain(many).collect()
+    }
+
+    fn single() -> Vec<(&'static str, Vec<u8>)> {
         let message = |kind, number| record(HANDSHAKE, 0, &[kind, 0, 0, 1, 0, number, 0, 0, 0, 0, 0, 1, 7]);
+        let empty_part = record(HANDSHAKE, 0, &[11, 0, 1, 44, 0, 1, 0, 0, 0, 0, 0, 0]);
         vec![
+            ("a hello without extended master secret", hello(|hello| hello[position(hello, [0, 23, 0])] = 77)),
+            (
+                "a hello of no group",
+                hello(|hello| {
+                    let at = position(hello, [0, 10, 0]);
+                    let end = at + 4 + usize::from(hello[at + 3]);
+                    hello[at + 6..end].fill(77);
+                }),
+            ),
+            ("a hello of another version", hello(|hello| hello[1] = 0xff)),
+            // Behind version, random, session and cookie come their length and the ciphers.
+            (
+                "a hello of no cipher",
+                hello(|hello| {
+                    let end = 38 + usize::from(hello[37]);
+                    hello[38..end].fill(0);
+                }),
+            ),
+            ("a part of a certificate", part(11, 1, 5)),
+            ("a part of a key", part(16, 2, 5)),
+            ("a part of a signature", part(15, 3, 5)),
+            ("an empty part", empty_part),
             ("a fatal alert", alert()),
             ("a warning", record(ALERT, 0, &[1, 0])),
             ("a long certificate", long_certificate()),
@@ -419,7 +587,7 @@ mod tests {
 
     /// A client's first datagrams to a server, and all that follows, in which something forged comes before one of the
     /// datagrams to the server. Says whether both are connected, and how many datagrams the server got.
-    fn shake_hands(forged: &[u8], before: usize) -> (bool, usize) {
+    fn shake_hands(forged: &[Vec<u8>], before: usize, cut: impl Fn(&[u8]) -> Vec<Vec<u8>>) -> (bool, usize) {
         let now = Instant::now();
         let (mut client, mut server) = (endpoint(true, now), endpoint(false, now));
         client.handle_packet(&[]).expect("it begins");
@@ -435,19 +603,21 @@ mod tests {
                 replies.extend(datagrams);
                 server.handle_timeout(now).expect("nothing is late");
             };
-            for datagram in datagrams.iter().flat_map(|datagram| records(datagram)) {
+            for datagram in datagrams.iter().flat_map(|datagram| records(datagram)).flat_map(&cut) {
                 if passed == before {
-                    give(forged);
+                    forged.iter().for_each(|forged| give(forged));
                 }
                 passed += 1;
-                give(datagram);
+                give(&datagram);
             }
             for datagram in replies {
                 client.handle_packet(&datagram).expect("the client takes it");
             }
         }
         for _ in 0..100 {
-            server.handle_packet(forged).expect("anybody may have sent it");
+            for forged in forged {
+                server.handle_packet(forged).expect("anybody may have sent it");
+            }
         }
         let late = server.handle_timeout(now + 2 * GRACE);
         (late.is_ok() && exported.0.is_some() && exported.1.is_some(), passed)
@@ -464,15 +634,44 @@ mod tests {
         records
     }
 
+    /// The message of a record in parts of so many bytes.
+    fn parts(record: &[u8], size: usize) -> Vec<Vec<u8>> {
+        if record[0] != HANDSHAKE || record[3..5] != [0, 0] {
+            return vec![record.to_vec()];
+        }
+        let (header, message) = record.split_at(RECORD_HEADER);
+        let (message, body) = message.split_at(MESSAGE_HEADER);
+        let part = |(index, part): (usize, &[u8])| {
+            let [offset, part_length] = [index * size, part.len()].map(|of| (of as u32).to_be_bytes());
+            let length = ((MESSAGE_HEADER + part.len()) as u16).to_be_bytes();
+            [&header[..11], &length, &message[..6], &offset[1..], &part_length[1..], part].concat()
+        };
+        body.chunks(size).enumerate().map(part).collect()
+    }
+
     #[test]
     fn a_forged_datagram_ends_no_handshake_wherever_it_comes() {
-        let (is_connected, most) = shake_hands(&[], 0);
-        assert!(is_connected && most >= 5, "{most}");
-        for (case, forged) in forged() {
-            for before in 0..most {
-                assert!(shake_hands(&forged, before).0, "{case} before {before}");
+        for size in [usize::MAX, PART.into()] {
+            let cut = |record: &[u8]| parts(record, size);
+            let (is_connected, most) = shake_hands(&[], 0, cut);
+            assert!(is_connected && most >= 5, "{most}");
+            for (case, forged) in forged() {
+                for before in 0..most {
+                    assert!(shake_hands(&forged, before, cut).0, "{case} before {before}, in parts of {size}");
+                }
             }
         }
+    }
+
+    /// Parts that come in another order are dropped, and come again.
+    #[test]
+    fn parts_may_come_in_any_order_and_again() {
+        let cut = |record: &[u8]| {
+            let parts = parts(record, 100);
+            parts.iter().rev().chain(&parts).chain(&parts[..1]).chain(&parts).cloned().collect()
+        };
+        let (is_connected, most) = shake_hands(&[], 0, cut);
+        assert!(is_connected && most > 20, "{most}");
     }
 
     /// A certificate that is too long, none, and a server whose key is none for ECDSA suites.

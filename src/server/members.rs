@@ -189,6 +189,7 @@ impl Server {
             return;
         };
         let (room, conn) = (member.participant.room.clone(), member.conn);
+        let is_doubtful = error.is_doubtful() && member.transport.connected_at.is_none();
         match error {
             PeerError::Bug(why) => match self.faults.handle_cause(now, why) {
                 Some(0) => error!("{id} in room {room:?} ends: {error}"),
@@ -199,11 +200,11 @@ impl Server {
         }
         self.stats.peers_failed += 1;
         let code = error.code();
-        if self.can_renew(id) && error.is_doubtful() && self.doubt(id) {
+        if self.can_renew(id) && is_doubtful && self.doubt(id) {
             return self.renew(id, code);
         }
         let place = self.conns.get(&conn).and_then(|entry| entry.place);
-        if let Some(place) = place.filter(|_| error.is_fault())
+        if let Some(place) = place.filter(|_| error.is_fault() && !is_doubtful)
             && self.faults.handle_fault(now, place)
         {
             warn!("nobody new comes in from {place} for a while: too many faults, the last: {code}");

@@ -127,11 +127,9 @@ impl Server {
         }
     }
 
-    /// A handshake failed for what anybody on the path may have sent. Says whether a fresh transport shows more.
+    /// A handshake failed for what anybody on the path may have sent, before media was connected. Says whether a fresh transport shows more.
     pub(super) fn doubt(&mut self, id: PeerId) -> bool {
-        let Some(Member { transport, .. }) =
-            self.member_mut(id).filter(|member| member.transport.connected_at.is_none())
-        else {
+        let Some(Member { transport, .. }) = self.member_mut(id) else {
             return false;
         };
         transport.doubtful_failures += 1;

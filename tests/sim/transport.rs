@@ -1,5 +1,6 @@
 //! Media fails while signaling lives: the participant stays, and gets a fresh transport.
 
+use crate::answering::Habits;
 use crate::identity::Identity;
 use crate::media::{Camera, Rate, Source};
 use crate::sim::{Sim, World};
@@ -180,6 +181,29 @@ fn an_rsa_certificate_is_refused_for_its_signature_or_its_size() {
         assert_eq!(mal.connected_at, None, "{identity:?}");
         assert!(mal.watched.is_empty() && !sim.sees("ann", "mal"), "{identity:?}");
     }
+}
+
+/// Who causes handshakes to fail locks nobody out of a network.
+#[test]
+fn failures_that_anybody_may_have_caused_are_no_faults_of_a_network() {
+    let mut sim = sparse(215);
+    let from_one_network = |habits: &mut Habits| habits.addrs[0].set_ip([203, 0, 113, 9].into());
+    for number in 0..12 {
+        sim.join_as(&format!("mal{number}"), |habits| {
+            from_one_network(habits);
+            habits.identity = Identity::ForgedRsa;
+            habits.sources.clear();
+        });
+    }
+    sim.run(secs(20));
+    for number in 0..12 {
+        let mal = sim.browser(&format!("mal{number}"));
+        assert_eq!(mal.closed, Some((1008, "dtls-failed".to_owned())), "{number}");
+    }
+    sim.join("ann");
+    sim.join_as("bob", from_one_network);
+    sim.run(secs(3));
+    assert!(sim.sees("ann", "bob") && sim.hears("bob", "ann"));
 }
 
 /// A record in the clear, with one message or none.
