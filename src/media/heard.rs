@@ -4,7 +4,7 @@
 //! gives that the stream of the line. So a packet of any other SSRC than those that have a stream is opened here first:
 //! neither a forged one nor a recorded one may take the stream from the SSRC that is in use.
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 /// SSRCs that one transport may send in its life, repair streams included. str0m forgets none of them, so that it takes
 /// no packet twice. More let a client take that much more memory; fewer end the transports of clients that change theirs
@@ -17,8 +17,8 @@ const ENGINE_BYTES: usize = 64;
 /// The SSRCs of all authentic packets.
 #[derive(Debug, Default)]
 pub struct Heard {
-    /// Those that have a stream.
-    mapped: FxHashSet<u32>,
+    /// Those that have a stream, with the extended sequence number after the highest of their authentic packets.
+    mapped: FxHashMap<u32, u64>,
     /// The last of them: packets come in runs.
     last: Option<u32>,
     /// Those that have none, with the first extended sequence number that may give them one.
@@ -32,7 +32,7 @@ impl Heard {
     /// Whether an SSRC has a stream: str0m can be left to find out whether its packets are authentic.
     pub fn is_mapped(&mut self, ssrc: u32) -> bool {
         if self.last != Some(ssrc) {
-            if !self.mapped.contains(&ssrc) {
+            if !self.mapped.contains_key(&ssrc) {
                 return false;
             }
             self.last = Some(ssrc);
@@ -42,21 +42,22 @@ impl Heard {
 
     /// The SSRCs that had a stream when it was last looked.
     pub fn mapped(&self) -> impl Iterator<Item = u32> {
-        self.mapped.iter().copied()
+        self.mapped.keys().copied()
     }
 
     /// The rollover counter (RFC 3711 section 3.3.1) that a packet of an SSRC without a stream has to be authentic with;
     /// `None` if it is too old whatever it is.
     pub fn rollover(&self, ssrc: u32, seq_no: u16) -> Option<u32> {
         let first = self.others.get(&ssrc).copied().unwrap_or_default();
-        let extended = first & !0xffff | u64::from(seq_no);
-        // The number that is nearest to the first one.
-        let extended = match extended {
-            behind if behind < first.saturating_sub(0x8000) => behind.saturating_add(0x1_0000),
-            ahead if ahead >= 0x1_0000 && ahead - 0x8000 > first => ahead - 0x1_0000,
-            near => near,
-        };
+        let extended = extend(first, seq_no);
         u32::try_from(extended >> 16).ok().filter(|_| extended >= first)
+    }
+
+    /// An authentic packet came.
+    pub fn handle_packet(&mut self, ssrc: u32, seq_no: u16) {
+        if let Some(next) = self.mapped.get_mut(&ssrc) {
+            *next = (extend(*next, seq_no) + 1).max(*next);
+        }
     }
 
     /// An authentic packet of an SSRC without a stream came. Returns false if the peer has sent too many SSRCs.
@@ -65,25 +66,30 @@ impl Heard {
         self.mapped.len() + self.others.len() <= MAX_SSRCS
     }
 
-    /// Notes which SSRCs have streams now that `ssrc` has been seen. `highest` is the highest extended sequence number of
-    /// one that has none any more; where it is not known, the SSRC gets no stream again.
-    pub fn follow(&mut self, ssrc: u32, mapped: &[u32], highest: impl Fn(u32) -> Option<u64>) {
+    /// Notes which SSRCs have streams now that `ssrc` has been seen.
+    pub fn follow(&mut self, ssrc: u32, mapped: &[u32]) {
         if !mapped.contains(&ssrc) {
             return;
         }
-        self.others.remove(&ssrc);
-        let gone = self.mapped.extract_if(|known| !mapped.contains(known));
-        self.others.extend(gone.map(|gone| (gone, highest(gone).map_or(u64::MAX, |highest| highest + 1))));
+        let next = self.others.remove(&ssrc).unwrap_or_default();
+        self.others.extend(self.mapped.extract_if(|known, _| !mapped.contains(known)));
         self.last = None;
-        self.mapped.insert(ssrc);
+        self.mapped.insert(ssrc, next);
     }
 
     /// An SSRC has no stream any more.
-    pub fn remove(&mut self, ssrc: u32, highest: Option<u64>) {
+    pub fn remove(&mut self, ssrc: u32) {
         self.last = None;
-        if self.mapped.remove(&ssrc) {
-            self.others.insert(ssrc, highest.map_or(u64::MAX, |highest| highest + 1));
-        }
+        self.others.extend(self.mapped.remove_entry(&ssrc));
+    }
+}
+
+/// The extended sequence number that is nearest to `next`.
+fn extend(next: u64, seq_no: u16) -> u64 {
+    match next & !0xffff | u64::from(seq_no) {
+        behind if behind < next.saturating_sub(0x8000) => behind.saturating_add(0x1_0000),
+        ahead if ahead >= 0x1_0000 && ahead - 0x8000 > next => ahead - 0x1_0000,
+        near => near,
     }
 }
 
@@ -107,25 +113,37 @@ mod tests {
             (0x2_0003, 2, None),
             (0x2_0003, 3, Some(2)),
             (0x2_fff0, 3, Some(3)),
-            (u64::MAX, 65_535, None),
-            (u64::MAX, 3, None),
         ] {
             heard.others.insert(7, first);
             assert_eq!(heard.rollover(7, seq_no), rollover, "{first:x} {seq_no:x}");
         }
     }
 
+    /// An SSRC and that of its repair stream are replaced by others, and come back.
     #[test]
     fn an_ssrc_whose_stream_another_one_has_is_not_mapped() {
         let mut heard = Heard::default();
-        for (ssrc, mapped) in [(1, &[1][..]), (2, &[1, 2]), (3, &[3, 2]), (9, &[3, 2])] {
+        for (ssrc, mapped, seq_nos) in [
+            (1, &[1][..], &[50, 49][..]),
+            (2, &[1, 2], &[65_000, 65_535, 7, 65_534]),
+            (3, &[3, 2], &[700]),
+            (4, &[3, 4], &[]),
+            (9, &[3, 4], &[5]),
+        ] {
             assert!(heard.insert(ssrc));
-            heard.follow(ssrc, mapped, |_| Some(50));
+            heard.follow(ssrc, mapped);
+            seq_nos.iter().for_each(|seq_no| heard.handle_packet(ssrc, *seq_no));
         }
-        assert_eq!([1, 2, 3, 9].map(|ssrc| heard.is_mapped(ssrc)), [false, true, true, false]);
-        assert_eq!([1, 9].map(|ssrc| heard.rollover(ssrc, 50)), [None, Some(0)]);
-        heard.remove(2, None);
-        assert!(!heard.is_mapped(2) && heard.rollover(2, 50).is_none());
+        assert_eq!([1, 2, 3, 4, 9].map(|ssrc| heard.is_mapped(ssrc)), [false, false, true, true, false]);
+        for (ssrc, old, new, rollover) in [(1, 50, 51, 0), (2, 7, 8, 1)] {
+            assert_eq!((heard.rollover(ssrc, old), heard.rollover(ssrc, new)), (None, Some(rollover)), "{ssrc}");
+            assert!(heard.insert(ssrc));
+            heard.follow(ssrc, &[1, 2]);
+            assert!(heard.is_mapped(ssrc));
+        }
+        assert_eq!(heard.rollover(9, 5), Some(0), "it never had a stream");
+        heard.remove(2);
+        assert_eq!((heard.is_mapped(2), heard.rollover(2, 7), heard.rollover(2, 8)), (false, None, Some(1)));
         assert!((0..MAX_SSRCS as u32).any(|more| !heard.insert(100 + more)), "there is a bound");
     }
 }

@@ -404,7 +404,7 @@ impl Peer {
             return Ok(None);
         };
         let input = Input::Receive(now, receive);
-        let (mut validated, mut number, mut unmapped, mut is_packet) = (None, None, None, false);
+        let (mut validated, mut number, mut unmapped, mut packet) = (None, None, None, None);
         if is_stun(contents) {
             // The address that media goes to has its own allowance: nobody can use it up but who is there.
             let is_way = self.sending.egress.as_ref().is_some_and(|egress| egress.route.remote == route.remote);
@@ -430,7 +430,6 @@ impl Peer {
             }
         } else {
             if is_media(contents) {
-                is_packet = true;
                 if !self.allowance.take_packet(now, contents.len()) {
                     return Ok(None);
                 }
@@ -438,6 +437,7 @@ impl Peer {
                     return Ok(None);
                 };
                 let (ssrc, seq_no) = (u32::from_be_bytes([c, d, e, f]), u16::from_be_bytes([a, b]));
+                packet = Some((ssrc, seq_no));
                 if !self.heard.is_mapped(ssrc) {
                     let rollover = self.heard.rollover(ssrc, seq_no);
                     if !rollover.is_some_and(|rollover| self.sending.is_authentic(contents, rollover)) {
@@ -464,12 +464,15 @@ impl Peer {
         if let Some(ssrc) = unmapped {
             self.follow_streams(ssrc);
         }
-        let is_opened = is_packet && opening::take_opened();
-        if let Some((ssrc, number)) = number.filter(|_| is_opened) {
-            self.arrivals.handle_packet(now, ssrc, number);
-        }
-        if is_packet && !is_opened && unmapped.is_none() {
-            self.allowance.give_packet_back(now, contents.len());
+        if let Some((ssrc, seq_no)) = packet {
+            if opening::take_opened() {
+                self.heard.handle_packet(ssrc, seq_no);
+                if let Some((ssrc, number)) = number {
+                    self.arrivals.handle_packet(now, ssrc, number);
+                }
+            } else if unmapped.is_none() {
+                self.allowance.give_packet_back(now, contents.len());
+            }
         }
         Ok(validated)
     }
@@ -485,8 +488,7 @@ impl Peer {
                 mapped.extend(stream.rtx().map(|repair| *repair));
             }
         }
-        let highest = |ssrc| self.incoming.iter().find(|stream| *stream.ssrc == ssrc)?.highest_seq_no;
-        self.heard.follow(ssrc, &mapped, highest);
+        self.heard.follow(ssrc, &mapped);
     }
 
     /// Whether a drain may bring something after a datagram. What was only feedback to the server, or was dropped,
@@ -911,9 +913,11 @@ impl Peer {
         configuration.sets.seed(signaled.into_iter().flat_map(|(_, sets)| sets).map(Vec::as_slice));
         if self.incoming.len() >= MAX_SSRCS {
             let over = self.oldest_over((mid, layer))?;
-            let Stream { ssrc, highest_seq_no, .. } = self.incoming.remove(over);
-            self.heard.remove(*ssrc, highest_seq_no);
-            self.rtc.direct_api().remove_stream_rx(ssrc);
+            let Stream { ssrc, .. } = self.incoming.remove(over);
+            let mut direct = self.rtc.direct_api();
+            let repair = direct.stream_rx(&ssrc).and_then(|stream| stream.rtx());
+            direct.remove_stream_rx(ssrc);
+            [Some(ssrc), repair].into_iter().flatten().for_each(|ssrc| self.heard.remove(*ssrc));
         }
         self.incoming.push(Stream {
             ssrc,
