@@ -4,6 +4,8 @@
 //! gives that the stream of the line. So a packet of any other SSRC than those that have a stream is opened here first:
 //! neither a forged one nor a recorded one may take the stream from the SSRC that is in use.
 
+use std::collections::BTreeMap;
+
 use rustc_hash::FxHashMap;
 
 /// SSRCs that one transport may send in its life, repair streams included. str0m forgets none of them, so that it takes
@@ -18,7 +20,7 @@ const ENGINE_BYTES: usize = 64;
 #[derive(Debug, Default)]
 pub struct Heard {
     /// Those that have a stream, with the extended sequence number after the highest of their authentic packets.
-    mapped: FxHashMap<u32, u64>,
+    mapped: BTreeMap<u32, u64>,
     /// The last of them: packets come in runs.
     last: Option<u32>,
     /// Those that have none, with the first extended sequence number that may give them one.
@@ -72,7 +74,7 @@ impl Heard {
             return;
         }
         let next = self.others.remove(&ssrc).unwrap_or_default();
-        self.others.extend(self.mapped.extract_if(|known, _| !mapped.contains(known)));
+        self.others.extend(self.mapped.extract_if(.., |known, _| !mapped.contains(known)));
         self.last = None;
         self.mapped.insert(ssrc, next);
     }
