@@ -74,7 +74,14 @@ impl Heard {
             return;
         }
         let next = self.others.remove(&ssrc).unwrap_or_default();
-        self.others.extend(self.mapped.extract_if(.., |known, _| !mapped.contains(known)));
+        let others = &mut self.others;
+        self.mapped.retain(|known, next| {
+            let has_stream = mapped.contains(known);
+            if !has_stream {
+                others.insert(*known, *next);
+            }
+            has_stream
+        });
         self.last = None;
         self.mapped.insert(ssrc, next);
     }
