@@ -1,6 +1,6 @@
 //! What one core carries: the real process pinned to one core, real sockets, live receivers.
 //!
-//! `cargo bench --bench load` measures the shapes that the README shows; `-- --rooms 40 --size 8 --video-kbps 800`
+//! `cargo bench --bench load` measures the shapes of docs/performance.md; `-- --rooms 40 --size 8 --video-kbps 800`
 //! any other, to plan capacity; `-- --ramp rooms --size 4` finds the highest load that is held; `-- --soak 600` lets
 //! people come and go, and tells what has grown. `-- --help` lists the rest.
 //!

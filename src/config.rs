@@ -35,11 +35,11 @@ const SECRET_BYTES: usize = 32;
 const FALLBACK_STATE_DIR: &str = "/var/lib/aq-server";
 
 const EXAMPLES: &str = "\
-Every long flag works with one dash too (-addr :9000), and a flag wins over its variable.
+Each long flag also works with one dash (-addr :9000). A flag wins over its variable.
 
 Examples:
   aq-server                            try it on this machine: open http://localhost:8080
-  aq-server --tls auto                 let others on the same network in, with camera and microphone
+  aq-server --tls auto                 calls with other machines on the same network
   aq-server --addr 127.0.0.1:8080 --media-addr :8080 --public-ip 203.0.113.7
                                        behind nginx on a server with a public address";
 
@@ -131,7 +131,7 @@ pub struct Limits {
     /// Rooms at once
     #[arg(long, env, value_name = "N", default_value = "1000", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub max_rooms: usize,
-    /// Participants at once, in all rooms together
+    /// Participants at once, in all rooms
     #[arg(long, env, value_name = "N", default_value = "10000", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub max_participants: usize,
     /// Participants at once in one room
@@ -140,28 +140,28 @@ pub struct Limits {
     /// TCP connections at once
     #[arg(long, env, value_name = "N", default_value = "10000", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub max_conns: usize,
-    /// TCP connections at once from one IPv4 address or one /64 network of IPv6
+    /// TCP connections at once from one IPv4 address or IPv6 /64
     #[arg(long, env, value_name = "N", default_value = "100", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub max_conns_per_addr: usize,
-    /// Participants at once whose media has not connected yet
+    /// Participants at once whose media is still connecting
     #[arg(long, env, value_name = "N", default_value = "1000", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub max_pending: usize,
-    /// Media that one participant may send, in kbit/s; more is dropped
+    /// Media that one participant may publish, in kbit/s
     #[arg(long, env, value_name = "KBPS", default_value = "10000", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub max_publish_kbps: usize,
-    /// Media packets a second that one participant may send
+    /// Media packets a second that one participant may publish
     #[arg(long, env, value_name = "N", default_value = "2000", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub max_publish_packets: usize,
-    /// Microphones that are heard in a large room, the loudest
+    /// Microphones that are forwarded in a large room: the loudest
     #[arg(long, env, value_name = "N", default_value = "3", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub loudest: usize,
     /// Rooms with more participants than this are large
     #[arg(long, env, value_name = "N", default_value = "6", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub loudest_above: usize,
-    /// Others whose sound and picture one participant gets at once; 0 for no limit
+    /// Participants that one participant receives at once; 0 for no limit
     #[arg(long, env, value_name = "N", default_value = "16", allow_negative_numbers = true, value_parser = limit(0..=MAX_LIMIT))]
     pub last_n: usize,
-    /// Chat lines that a room keeps for who comes later; 0 keeps none
+    /// Chat messages that a room keeps for newcomers; 0 keeps none
     #[arg(long, env, value_name = "N", default_value = "50", allow_negative_numbers = true, value_parser = limit(0..=MAX_CHAT_HISTORY))]
     pub chat_history: usize,
 }
@@ -313,75 +313,75 @@ impl std::error::Error for ParseError {}
 #[command(name = "aq-server", version, about, after_help = EXAMPLES, args_override_self = true)]
 struct Flags {
     /// Address of the page and signaling (TCP). ":8080" is every interface, IPv4 and IPv6;
-    /// "0.0.0.0:8080" every IPv4 one; port 0 any free port
+    /// "0.0.0.0:8080" is every IPv4 interface; port 0 is any free port
     #[arg(long, env = "SERVER_ADDR", default_value = ":8080", value_parser = parse_addr)]
     #[arg(help_heading = LISTEN, verbatim_doc_comment)]
     addr: SocketAddr,
-    /// Path before every route; "/" for none
+    /// Path in front of every route; "/" for none
     #[arg(long, env = "PATH_PREFIX", value_name = "PATH", default_value = "/aq_server")]
     #[arg(value_parser = parse_prefix, help_heading = LISTEN)]
     prefix: String,
-    /// Address of the media (UDP), written like --addr. Behind a proxy, where --addr is 127.0.0.1,
-    /// set it: media does not go through the proxy [default: address and port of --addr]
+    /// Address of media (UDP), in the form of --addr. Required behind a proxy, where --addr is
+    /// 127.0.0.1: media does not go through the proxy [default: --addr]
     #[arg(long, env, value_name = "ADDR", value_parser = parse_addr)]
     #[arg(help_heading = MEDIA, verbatim_doc_comment)]
     media_addr: Option<SocketAddr>,
-    /// Address under which browsers reach this machine, when no interface has it: announced instead
-    /// of the interface addresses of its family (IPv4 or IPv6), or with a plus sign (+203.0.113.7)
-    /// beside them. May repeat, or be a comma list
+    /// Address at which clients reach this machine if no interface has it: announced instead of the
+    /// interface addresses of its family (IPv4 or IPv6), or with a plus sign (+203.0.113.7) beside
+    /// them. Repeatable, or a comma list
     #[arg(long = "public-ip", env = "PUBLIC_IP", value_name = "[+]IP", value_parser = parse_public_ip)]
     #[arg(value_delimiter = ',', help_heading = MEDIA, verbatim_doc_comment)]
     public_ips: Vec<PublicIp>,
-    /// Video codecs, most wanted first
+    /// Video codecs in the order of preference
     #[arg(long, env, value_name = "LIST", default_value = "vp8,h264,vp9,av1", value_parser = parse_codec)]
     #[arg(value_delimiter = ',', help_heading = MEDIA)]
     codecs: Vec<VideoCodec>,
-    /// "auto": HTTPS with a certificate made on the first run for this machine's names and addresses
-    /// and kept in --state-dir. "off": plain HTTP, even where certificate files are set
+    /// "auto": HTTPS with a certificate for this machine's names and addresses, created on the first
+    /// run and kept in --state-dir. "off": plain HTTP, even if certificate files are set
     #[arg(long, env, value_name = "auto|off", value_parser = parse_tls, help_heading = TLS)]
     #[arg(verbatim_doc_comment)]
     tls: Option<Tls>,
-    /// HTTPS with this certificate: a PEM file, leaf first
+    /// HTTPS with this certificate chain: a PEM file, leaf first
     #[arg(long, env, value_name = "FILE", help_heading = TLS)]
     tls_cert: Option<PathBuf>,
-    /// The private key of --tls-cert: a PEM file
+    /// Private key of --tls-cert: a PEM file
     #[arg(long, env, value_name = "FILE", help_heading = TLS)]
     tls_key: Option<PathBuf>,
-    /// Folder for what outlives a run [default: systemd's $STATE_DIRECTORY, else
+    /// Folder for the certificate of --tls auto [default: systemd's $STATE_DIRECTORY, else
     /// $XDG_STATE_HOME/aq-server, else ~/.local/state/aq-server]
     #[arg(long, env, value_name = "DIR", help_heading = TLS, verbatim_doc_comment)]
     state_dir: Option<PathBuf>,
-    /// Origin whose pages may connect (https://example.org), or * for any; without this the server's own
-    /// page may, with it those listed and no others. May repeat, or be a comma list
+    /// Origin whose pages may connect (https://example.org), or * for any. Without it only the server's
+    /// own page may connect, with it only the origins in the list. Repeatable, or a comma list
     #[arg(long = "allow-origin", env = "ALLOWED_ORIGINS", value_name = "ORIGIN", value_parser = parse_origin)]
     #[arg(value_delimiter = ',', help_heading = PAGE, verbatim_doc_comment)]
     allowed_origins: Vec<String>,
-    /// Proxies in front, as addresses or networks (10.0.0.0/24): the address of a client is taken from
-    /// their X-Forwarded-For; without that header limits of one address do not apply to it. Whoever
-    /// connects from there is believed. May repeat, or be a comma list
+    /// Reverse proxies, as addresses or networks (10.0.0.0/24). The address of a client comes from their
+    /// X-Forwarded-For; limits by network do not apply to requests without that header. A request
+    /// from these addresses is believed. Repeatable, or a comma list
     #[arg(long, env, value_name = "IP[/BITS]", default_value = "127.0.0.0/8,::1", value_parser = parse_network)]
     #[arg(value_delimiter = ',', help_heading = PAGE, verbatim_doc_comment)]
     trusted_proxies: Vec<IpNet>,
-    /// Lets in only who has a token, signed with this secret of 32 bytes and more (README: Tokens).
-    /// Others on this machine see flags (ps): the file or the variable keeps it
+    /// Admits only participants with a token that is signed with this secret of at least 32 bytes
+    /// (docs/hosting.md). Flags are visible to others on this machine (ps); files are not
     #[arg(long, env, value_name = "SECRET", help_heading = PAGE, verbatim_doc_comment)]
     token_secret: Option<String>,
-    /// The same with the secret in a file, whose last line may end or not
+    /// File with the secret for tokens; a line break at its end is ignored
     #[arg(long, env, value_name = "FILE", help_heading = PAGE)]
     token_secret_file: Option<PathBuf>,
-    /// Folder with a page of your own, served instead of the one inside the program
+    /// Folder with a page of your own, served instead of the built-in page; changes apply at once
     #[arg(long, env = "WWW_DIR", value_name = "DIR", help_heading = PAGE)]
     www: Option<PathBuf>,
-    /// Least severe lines to log: error, warn, info, debug, trace or off
+    /// Least severe level to log: error, warn, info, debug, trace, or off
     #[arg(long, env, value_name = "LEVEL", default_value = "info", value_parser = parse_log_level)]
     #[arg(help_heading = PAGE)]
     log_level: LevelFilter,
-    /// After SIGTERM nobody new comes in, everybody is told, and calls go on for so many seconds; then
-    /// they are closed. A second SIGTERM ends at once
+    /// Seconds for which calls continue after SIGTERM; new participants are refused meanwhile. A second
+    /// SIGTERM ends the process at once
     #[arg(long, env, value_name = "SECONDS", default_value = "3", allow_negative_numbers = true)]
     #[arg(value_parser = limit(0..=MAX_DRAIN), help_heading = END, verbatim_doc_comment)]
     drain: usize,
-    /// Page of another server, to which pages move during that time; without it they come back here
+    /// Page of another server to which pages move during the drain; without it they reconnect to this server
     #[arg(long, env, value_name = "URL", value_parser = parse_drain_url, help_heading = END)]
     drain_url: Option<String>,
     #[command(flatten)]
@@ -617,6 +617,37 @@ mod tests {
             Err(ParseError::Invalid(text)) => text,
             other => panic!("{variables} {line}: {other:?}"),
         }
+    }
+
+    /// Rows of a Markdown table for each group of the help.
+    fn documented_settings() -> String {
+        let command = Flags::command();
+        let mut groups: Vec<(String, String)> = Vec::new();
+        for arg in command.get_arguments().filter(|arg| arg.get_env().is_some()) {
+            let heading = arg.get_help_heading().expect("every setting has one").to_owned();
+            let flag = format!("--{}", arg.get_long().expect("a long flag"));
+            let value = arg.get_value_names().and_then(|names| names.first()).expect("a value");
+            let variable = arg.get_env().and_then(|name| name.to_str()).expect("a variable");
+            let default: Vec<_> = arg.get_default_values().iter().filter_map(|value| value.to_str()).collect();
+            let default = if default.is_empty() { String::new() } else { format!("`{}`", default.join(",")) };
+            let help = arg.get_help().expect("a description").to_string().replace('\n', " ").replace('|', "\\|");
+            let value = value.replace('|', "\\|");
+            let row = format!("| `{flag} {value}` | `{variable}` | {default} | {help} |\n");
+            match groups.last_mut().filter(|(last, _)| *last == heading) {
+                Some((_, rows)) => rows.push_str(&row),
+                None => groups.push((heading, row)),
+            }
+        }
+        let head = "| flag | variable | default | meaning |\n| --- | --- | --- | --- |\n";
+        groups.iter().map(|(heading, rows)| format!("\n## {heading}\n\n{head}{rows}")).collect()
+    }
+
+    #[test]
+    fn the_documented_settings_are_those_of_the_help() {
+        let documented = include_str!("../docs/settings.md");
+        let wanted = documented_settings();
+        let begin = documented.find("\n## ").unwrap_or(documented.len());
+        assert!(documented[begin..] == wanted, "docs/settings.md ends with:\n{wanted}");
     }
 
     fn networks(texts: &[&str]) -> Vec<IpNet> {

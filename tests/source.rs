@@ -251,22 +251,44 @@ fn every_module_says_what_it_is() {
     }
 }
 
-/// What the README shows of nginx is what runs against nginx.
+/// The documents quote the files that run in the tests.
 #[test]
-fn the_readme_quotes_what_is_tested() {
+fn the_documents_quote_what_is_tested() {
     let read = |path: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
-    let readme = read("README.md");
+    let (readme, hosting) = (read("README.md"), read("docs/hosting.md"));
     let location = read("tests/process/nginx-location.conf");
     assert!(readme.contains(location.trim()), "README.md has the tested location block");
-    assert!(readme.contains(&read("tests/process/invite.py")), "README.md has the tested program for tokens");
-    let config = read("src/config.rs");
-    let flags = readme.lines().filter(|line| line.starts_with("| `--"));
-    let names: Vec<&str> = flags.flat_map(|line| line.split('`').filter(|word| word.starts_with("--"))).collect();
-    assert!(names.len() > 15);
-    for name in names {
-        let field = name.trim_start_matches("--").replace('-', "_");
-        assert!(config.contains(&field) || config.contains(name), "{name} is a setting");
+    assert!(hosting.contains(location.trim()), "docs/hosting.md has the tested location block");
+    assert!(hosting.contains(&read("tests/process/invite.py")), "docs/hosting.md has the tested program for tokens");
+    assert!(readme.lines().count() <= 160, "README.md is short");
+}
+
+/// Each relative link of the documents leads to a file, and each anchor to a heading.
+#[test]
+fn links_of_the_documents_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let documents = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let documents: Vec<_> = documents.chain([root.join("README.md")]).collect();
+    let mut links = 0;
+    for path in &documents {
+        let text = fs::read_to_string(path).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.starts_with("https://") {
+                continue;
+            }
+            links += 1;
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            assert!(target.exists(), "{}: {link}", path.display());
+            if !anchor.is_empty() {
+                let text = fs::read_to_string(&target).unwrap();
+                let headings = text.lines().filter(|line| line.starts_with('#'));
+                let mut anchors = headings.map(|line| line.trim_matches(['#', ' ']).to_lowercase().replace(' ', "-"));
+                assert!(anchors.any(|heading| heading == anchor), "{}: {link}", path.display());
+            }
+        }
     }
+    assert!(links > 15, "{links} links were found");
 }
 
 /// The error codes in the table of the protocol.

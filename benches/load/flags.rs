@@ -10,7 +10,7 @@ use super::shape::{self, Shape};
 
 /// What one core carries: the real server on one core, live receivers on the others.
 ///
-/// Without flags it measures the shapes that the README shows; with --rooms or --size any other, to plan capacity.
+/// Without flags it measures the shapes of docs/performance.md; with --rooms or --size any other, to plan capacity.
 #[derive(Parser)]
 #[command(name = "load", bin_name = "cargo bench --bench load --")]
 pub struct Flags {

@@ -104,7 +104,7 @@ impl Shape {
     }
 }
 
-/// What the README shows.
+/// The shapes of docs/performance.md.
 pub fn all() -> Vec<Shape> {
     let room_of_30 = Shape { video_kbps: 300, ..Shape::conferences("one room of 30", 1, 30) };
     vec![

@@ -1,4 +1,4 @@
-//! Behind nginx, with the configuration that the README gives.
+//! Behind nginx, with the configuration that docs/hosting.md gives.
 
 use std::env;
 use std::io::ErrorKind;
@@ -18,7 +18,7 @@ use crate::http::{Http, Response};
 use crate::process::{DEADLINE, Process};
 use crate::wire::Wire;
 
-/// What the README quotes.
+/// The location block that README.md and docs/hosting.md quote.
 const LOCATION: &str = include_str!("nginx-location.conf");
 
 /// What `LOCATION` proxies to.
@@ -123,7 +123,7 @@ impl Drop for Nginx {
     }
 }
 
-/// The README's block in the least configuration around it: one process, which can be killed as one, and all files
+/// The documented block in the least configuration around it: one process, which can be killed as one, and all files
 /// in its folder, so that it needs no rights.
 fn configuration(addr: SocketAddr, upstream: SocketAddr) -> String {
     assert!(LOCATION.contains(UPSTREAM));

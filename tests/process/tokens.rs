@@ -134,9 +134,9 @@ fn a_server_without_a_secret_says_that_it_is_open() {
     assert_eq!(*rights, json!({"publish": true, "subscribe": true, "moderate": false}));
 }
 
-/// The program that the README shows makes tokens that are good.
+/// The program in docs/hosting.md makes valid tokens.
 #[test]
-fn the_token_of_the_readme_is_good() {
+fn the_token_of_the_hosting_guide_is_good() {
     let script = include_str!("invite.py");
     let output = Command::new("python3").args(["-c", script]).env("TOKEN_SECRET", SECRET).output();
     let Ok(output) = output else {
