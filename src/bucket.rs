@@ -1,4 +1,4 @@
-//! A token bucket: how much of something is allowed, at once and in the long run.
+//! A token bucket: limits a rate and the burst above it.
 
 use std::time::{Duration, Instant};
 
@@ -12,33 +12,33 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// A full bucket: `burst` at once, `rate` a second.
+    /// Creates a full bucket that holds `burst` tokens and refills at `rate` tokens per second.
     pub fn new(now: Instant, rate: f64, burst: f64) -> Self {
         Self { tokens: burst, filled: now, rate, burst }
     }
 
-    /// Changes what it gives; no more is left in it than fits.
+    /// Changes rate and capacity. Tokens above the new capacity are discarded.
     pub fn resize(&mut self, rate: f64, burst: f64) {
         (self.rate, self.burst) = (rate, burst);
     }
 
-    /// Puts some in; no more is left in it than fits.
+    /// Adds `count` tokens, up to the capacity.
     pub fn give(&mut self, count: f64) {
         self.tokens = (self.tokens + count).min(self.burst);
     }
 
-    /// Fills it up to half.
+    /// Raises the tokens to half of the burst if there are fewer.
     pub fn fill_half(&mut self, now: Instant) {
         self.fill(now);
         self.tokens = self.tokens.max(self.burst / 2.0);
     }
 
-    /// Takes one; false if there is none.
+    /// Takes one token. Returns false if there is none.
     pub fn take(&mut self, now: Instant) -> bool {
         self.take_many(now, 1.0)
     }
 
-    /// Takes so many; false, and none taken, if there are not as many.
+    /// Takes `count` tokens. Returns false, and takes none, if there are fewer.
     pub fn take_many(&mut self, now: Instant, count: f64) -> bool {
         self.fill(now);
         let enough = self.tokens >= count;

@@ -1,32 +1,31 @@
-//! Datagrams that leave together: one buffer that is filled again and again, cut into runs that one system call
-//! can send.
+//! Outgoing datagrams in one reused buffer, grouped into runs that one system call can send.
 
 use std::net::SocketAddr;
 
-/// The kernel's limits for one run: segments, and bytes of payload (udp(7), `UDP_SEGMENT`).
+/// The kernel's limits for one run: number of segments, and bytes of payload (udp(7), `UDP_SEGMENT`).
 const RUN_SEGMENTS: usize = 64;
 const RUN_BYTES: usize = 65_000;
 
-/// The way of a datagram.
+/// Destination and source of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The other end.
+    /// The peer's address.
     pub remote: SocketAddr,
-    /// The local address that it leaves from.
+    /// The local address to send from.
     pub local: SocketAddr,
 }
 
-/// Datagrams in the order in which they have to leave.
+/// Datagrams in sending order.
 #[derive(Debug, Default)]
 pub struct Datagrams {
     bytes: Vec<u8>,
     runs: Vec<Run>,
-    /// Where the datagram begins that is being written.
+    /// Offset in `bytes` of the datagram being written.
     begin: usize,
     len: usize,
 }
 
-/// Datagrams with one way, one after the other: all of one size, but for the last, which may be shorter.
+/// Consecutive datagrams with one route and one size; the last one may be shorter.
 #[derive(Clone, Copy, Debug)]
 struct Run {
     route: Route,
@@ -35,48 +34,48 @@ struct Run {
     segment: usize,
 }
 
-/// Datagrams with one way and one size, but for the last, which may be shorter.
+/// A view of consecutive datagrams with one route and one size; the last one may be shorter.
 #[derive(Clone, Copy, Debug)]
 pub struct Segments<'a> {
-    /// Their way.
+    /// Their route.
     pub route: Route,
-    /// All of them, one after the other.
+    /// Their contents, one after the other.
     pub bytes: &'a [u8],
-    /// Bytes of each but the last.
+    /// Bytes of each datagram but the last.
     pub segment: usize,
 }
 
 impl<'a> Segments<'a> {
-    /// How many.
+    /// Returns the number of datagrams.
     #[allow(clippy::len_without_is_empty, reason = "there is at least one")]
     pub fn len(&self) -> usize {
         self.bytes.len().div_ceil(self.segment)
     }
 
-    /// What comes after so many bytes, which are whole datagrams.
+    /// Returns the datagrams after the first `bytes` bytes, which have to end at a datagram boundary.
     pub fn skip(self, bytes: usize) -> Self {
         Self { bytes: &self.bytes[bytes..], ..self }
     }
 
-    /// Each alone.
+    /// Splits the view into views of one datagram each.
     pub fn split(self) -> impl Iterator<Item = Segments<'a>> + Clone {
         self.bytes.chunks(self.segment).map(move |bytes| Segments { bytes, ..self })
     }
 }
 
 impl Datagrams {
-    /// Adds a datagram.
+    /// Appends a datagram.
     pub fn push(&mut self, route: Route, contents: &[u8]) {
         self.bytes.extend_from_slice(contents);
         self.finish(route);
     }
 
-    /// Where the next datagram is written: its bytes are appended, then `finish` is called.
+    /// Returns the buffer to append the next datagram's bytes to; call `finish` afterwards.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
-    /// Takes what was appended to the buffer as one datagram.
+    /// Ends the datagram that was appended to the buffer. An empty one is ignored.
     pub fn finish(&mut self, route: Route) {
         let (start, end) = (self.begin, self.bytes.len());
         let size = end - start;
@@ -96,34 +95,34 @@ impl Datagrams {
         self.runs.push(Run { route, start, end, segment: size });
     }
 
-    /// Drops what was appended and not finished.
+    /// Removes what was appended to the buffer since the last `finish`.
     pub fn abandon(&mut self) {
         self.bytes.truncate(self.begin);
     }
 
-    /// Drops everything and keeps the memory.
+    /// Removes all datagrams and keeps the allocation.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.runs.clear();
         (self.begin, self.len) = (0, 0);
     }
 
-    /// How many.
+    /// Returns the number of datagrams.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is none.
+    /// Returns true if there are no datagrams.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Bytes of all of them.
+    /// Returns the total size in bytes.
     pub fn bytes(&self) -> usize {
         self.begin
     }
 
-    /// The runs from number `first` on.
+    /// Returns the runs, starting with index `first`.
     pub fn runs(&self, first: usize) -> impl ExactSizeIterator<Item = Segments<'_>> + Clone {
         self.runs[first..].iter().map(|run| Segments {
             route: run.route,
@@ -132,7 +131,7 @@ impl Datagrams {
         })
     }
 
-    /// Each datagram with its way.
+    /// Iterates over the datagrams and their routes.
     pub fn iter(&self) -> impl Iterator<Item = (Route, &[u8])> {
         self.runs(0).flat_map(Segments::split).map(|datagram| (datagram.route, datagram.bytes))
     }
@@ -147,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_have_one_way_and_one_size_and_may_end_shorter() {
+    fn runs_have_one_route_and_one_size_and_may_end_with_a_shorter_datagram() {
         let mut datagrams = Datagrams::default();
         let sizes = [(1, 100), (1, 100), (1, 40), (1, 40), (2, 40), (2, 41), (1, 41), (1, 41)];
         for (number, (port, size)) in sizes.into_iter().enumerate() {
@@ -171,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_keep_to_the_limits_of_the_kernel() {
+    fn runs_respect_the_limits_of_the_kernel() {
         let mut datagrams = Datagrams::default();
         for _ in 0..130 {
             datagrams.push(route(1), &[0; 10]);

@@ -1,24 +1,24 @@
-//! An id names one thing for its whole life and is never reused.
+//! Ids and random names. An id names one thing for its whole life and is never reused.
 
 use std::fmt;
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
-/// Bytes of the identity that a token may give somebody. Rooms keep those of people who were removed.
+/// Maximum bytes of the identity in a token. Rooms keep the identities of removed participants.
 pub const IDENTITY_BYTES: usize = 256;
 
-/// One TCP connection; chosen by the loop, unique in the process.
+/// One TCP connection. The event loop assigns it, unique in the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub u64);
 
-/// One participant's WebRTC endpoint and membership: a slot and the generation of its use, so that an id kept
-/// too long finds nothing instead of somebody else.
+/// One participant's WebRTC endpoint and membership: a slot and its generation. An id kept after its peer has ended
+/// therefore matches nothing, rather than the next peer in the slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId {
-    /// Index into the dense table of peers.
+    /// Index into the table of peers.
     pub slot: u32,
-    /// How often the slot was taken before.
+    /// How many peers used the slot before.
     pub generation: u32,
 }
 
@@ -28,30 +28,30 @@ impl fmt::Display for PeerId {
     }
 }
 
-/// The source of every name and secret that leaves the server, from one seed: the operating system's in
-/// production, a committed constant in a simulation.
+/// The generator of all random names and secrets, from one seed: system entropy in production, a committed constant in
+/// simulation.
 pub struct Names {
     rng: StdRng,
 }
 
 impl Names {
-    /// Starts from 32 bytes that nobody else knows.
+    /// Seeds the generator. In production the seed has to be secret.
     pub fn new(seed: [u8; 32]) -> Self {
         Self { rng: StdRng::from_seed(seed) }
     }
 
-    /// `length` characters of `a-z0-9`, about 5.1 bits each. 22 make a secret of more than 110 bits, 8 a name.
+    /// Returns `length` characters of `a-z0-9`, 5.17 bits each. A secret takes 22 (113 bits), a name 8.
     pub fn token(&mut self, length: usize) -> String {
         const ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
         (0..length).map(|_| ALPHABET[self.rng.random_range(0..ALPHABET.len())] as char).collect()
     }
 
-    /// A random number below `limit`.
+    /// Returns a random number below `limit`.
     pub fn below(&mut self, limit: u32) -> u32 {
         self.rng.random_range(0..limit)
     }
 
-    /// 32 random bits.
+    /// Returns 32 random bits.
     pub fn next_u32(&mut self) -> u32 {
         self.rng.next_u32()
     }

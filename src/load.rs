@@ -1,95 +1,93 @@
-//! Load: how busy the loop is, and so what is not done any more, the least important first.
+//! Load: measures how busy the event loop is and decides what to shed, the least important first.
 //!
-//! From 85 % on one stage more is given up every two seconds, as long as that lasts; when the load has been below 70 %
-//! for a while, one comes back. What was given up may be what the load was made of: whoever takes it back too early
-//! gives it up again, so each time that happens the while is twice as long.
+//! At 85 % load or more, one more stage is shed every two seconds. After the load has been below 70 % for a while
+//! (`patience`), one stage is restored. If the restored stage brings the overload back, it is shed again, and the wait
+//! before the next restoration doubles.
 
 use std::time::{Duration, Instant};
 
-/// Share of the time above which something has to be given up. Higher leaves less for what comes in bursts, lower wastes a
-/// part of the machine.
+/// Share of busy time from which load is shed. Higher leaves less room for bursts, lower wastes part of the machine.
 const HIGH: f64 = 0.85;
 
-/// Share of the time below which something may come back. Higher flaps, lower gives up for longer than needed.
+/// Share of busy time below which a stage may be restored. Higher flaps, lower sheds for longer than needed.
 const LOW: f64 = 0.70;
 
-/// How fast what was before is forgotten. Shorter takes a burst of joins for the load, longer lets calls suffer.
+/// Time constant of the average load. Shorter takes a burst of joins for an overload, longer lets calls suffer.
 const MEMORY: Duration = Duration::from_secs(1);
 
-/// The most that one look counts for: a process that was stopped for a while was not busy.
-const LONGEST_LOOK: Duration = Duration::from_millis(500);
+/// Longest time that one measurement counts for: a process that was suspended was not busy meanwhile.
+const LONGEST_SAMPLE: Duration = Duration::from_millis(500);
 
-/// Time for a stage to work: layers change at keyframes. Shorter gives up too much, longer too late.
+/// Time for a stage to take effect, since layers switch at keyframes. Shorter sheds too much, longer too late.
 const STEP: Duration = Duration::from_secs(2);
 
-/// For how long there is little to do before a stage comes back, at first and at most.
+/// How long the load has to stay low before a stage is restored: initial and maximum value.
 const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_PATIENCE: Duration = Duration::from_secs(160);
 
-/// What is given up; each includes those before it. Sound and chat never are.
+/// What is shed. Each stage includes those before it. Sound and chat are never shed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// Nothing.
+    /// Nothing is shed.
     #[default]
     Nothing,
-    /// Cameras come in their smallest layer only.
+    /// Cameras are sent in their smallest layer only.
     Layers,
-    /// Cameras of those who are neither speaking nor pinned are not sent.
+    /// Cameras are not sent unless their publisher is the current speaker or pinned.
     Videos,
-    /// Nobody new comes in.
+    /// New participants are refused.
     Joins,
 }
 
-/// The load of one loop.
+/// The load of one event loop, and the stage that follows from it.
 #[derive(Debug)]
 pub struct Load {
     stage: Stage,
-    /// Share of the time in which the loop did something, of the last moments.
+    /// Share of the time that the loop was busy, averaged over `MEMORY`.
     share: f64,
-    looked_at: Instant,
+    measured_at: Instant,
     changed_at: Instant,
-    /// Since when there is little to do.
-    calm_since: Option<Instant>,
-    /// When a stage last came back.
-    relieved_at: Option<Instant>,
+    /// When the load last fell below `LOW`; `None` while it is above.
+    low_since: Option<Instant>,
+    /// When a stage was last restored.
+    restored_at: Option<Instant>,
     patience: Duration,
 }
 
 impl Load {
-    /// Nothing to do yet.
+    /// Starts with no load.
     pub fn new(now: Instant) -> Self {
         Self {
             stage: Stage::Nothing,
             share: 0.0,
-            looked_at: now,
+            measured_at: now,
             changed_at: now,
-            calm_since: None,
-            relieved_at: None,
+            low_since: None,
+            restored_at: None,
             patience: PATIENCE,
         }
     }
 
-    /// The loop did something for this share of the time since it was last told. Says whether something else is given up
-    /// from now on.
+    /// Takes the share of time that the loop was busy since the last call. Returns true if the stage changed.
     pub fn handle_share(&mut self, now: Instant, share: f64) -> bool {
-        let elapsed = now.saturating_duration_since(self.looked_at).min(LONGEST_LOOK);
-        self.looked_at = now;
+        let elapsed = now.saturating_duration_since(self.measured_at).min(LONGEST_SAMPLE);
+        self.measured_at = now;
         self.share += (share - self.share) * (1.0 - (-elapsed.as_secs_f64() / MEMORY.as_secs_f64()).exp());
-        self.calm_since = self.calm_since.or(Some(now)).filter(|_| self.share < LOW);
-        let calm_for = self.calm_since.map_or(Duration::ZERO, |since| now - since);
+        self.low_since = self.low_since.or(Some(now)).filter(|_| self.share < LOW);
+        let low_for = self.low_since.map_or(Duration::ZERO, |since| now - since);
         let stage = if self.share >= HIGH && now >= self.changed_at + STEP {
             self.stage.more()
-        } else if calm_for >= self.patience {
+        } else if low_for >= self.patience {
             self.stage.less()
         } else {
             self.stage
         };
         if stage > self.stage {
-            let is_again = self.relieved_at.is_some_and(|at| now < at + 2 * self.patience);
+            let is_again = self.restored_at.is_some_and(|at| now < at + 2 * self.patience);
             self.patience = if is_again { (2 * self.patience).min(MAX_PATIENCE) } else { self.patience };
         } else if stage < self.stage {
-            (self.relieved_at, self.calm_since) = (Some(now), Some(now));
-        } else if stage == Stage::Nothing && calm_for >= MAX_PATIENCE {
+            (self.restored_at, self.low_since) = (Some(now), Some(now));
+        } else if stage == Stage::Nothing && low_for >= MAX_PATIENCE {
             self.patience = PATIENCE;
         }
         let has_changed = stage != self.stage;
@@ -99,19 +97,19 @@ impl Load {
         has_changed
     }
 
-    /// What is given up now.
+    /// Returns what is shed now.
     pub fn stage(&self) -> Stage {
         self.stage
     }
 
-    /// The same share of the last moments, in percent.
+    /// Returns the average load in percent.
     pub fn percent(&self) -> u32 {
         (self.share * 100.0).round() as u32
     }
 }
 
 impl Stage {
-    /// As it is told.
+    /// Returns the name used in log lines and in `health`.
     pub fn name(self) -> &'static str {
         match self {
             Stage::Nothing => "nothing",
@@ -143,7 +141,7 @@ mod tests {
     use super::Stage::{Joins, Layers, Nothing, Videos};
     use super::*;
 
-    /// The stages, with the second in which each began; `shares` are for so many seconds each.
+    /// Feeds `(seconds, share)` spans to a new `Load` and returns the stage changes with their second.
     fn stages(shares: &[(u64, f64)]) -> Vec<(u64, Stage)> {
         let start = Instant::now();
         let mut load = Load::new(start);
@@ -161,21 +159,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_up_and_comes_back() {
+    fn stages_are_shed_and_restored() {
         type Row = (&'static [(u64, f64)], &'static [(u64, Stage)]);
         let cases: &[Row] = &[
             (&[(600, 0.84)], &[]),
             (&[(1, 0.3), (1, 1.0), (600, 0.3)], &[]),
             (&[(60, 1.0)], &[(2, Layers), (4, Videos), (6, Joins)]),
-            // Enough was given up: it stays.
+            // One stage is enough: it is neither extended nor restored.
             (&[(3, 1.0), (600, 0.75)], &[(2, Layers)]),
             (&[(5, 1.0), (600, 0.71)], &[(2, Layers), (4, Videos)]),
-            // One after the other comes back.
+            // Stages are restored one after the other.
             (
                 &[(9, 1.0), (600, 0.3)],
                 &[(2, Layers), (4, Videos), (6, Joins), (19, Videos), (29, Layers), (39, Nothing)],
             ),
-            // A moment of calm is none.
+            // Eight seconds of low load are too short for a restoration.
             (&[(3, 1.0), (8, 0.3), (2, 0.8), (8, 0.3), (2, 0.8)], &[(2, Layers)]),
         ];
         for (shares, expected) in cases {
@@ -184,10 +182,10 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_back_too_early_comes_back_later_next_time() {
+    fn a_stage_restored_too_early_waits_longer_next_time() {
         let start = Instant::now();
         let mut load = Load::new(start);
-        // All that is given up is all that there is to do.
+        // The first stage alone removes the overload.
         let mut changes = Vec::new();
         for quarter in 1..4 * 1_200 {
             let share = if load.stage() == Nothing { 1.0 } else { 0.5 };
@@ -202,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_stopped_was_not_busy() {
+    fn a_suspended_process_does_not_count_as_busy() {
         let start = Instant::now();
         let mut load = Load::new(start);
         for quarter in 1..40 {

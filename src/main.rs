@@ -1,4 +1,4 @@
-//! The program: flags to a configuration, sockets, the loop. The only place that ends the process.
+//! The program: parses flags, opens sockets and runs the event loop. The only place that ends the process.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         Err(ParseError::Invalid(line)) => return fail(line),
     };
     if let Err(error) = logger::init(config.log_level) {
-        return fail(format_args!("the system gives no thread to write the log: {error}"));
+        return fail(format_args!("cannot start the log thread: {error}"));
     }
     let _flush = Flush;
     match run(config) {
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Ends the log when the program ends, however that is.
+/// Flushes the log on drop, so that every way out of `main` does.
 struct Flush;
 
 impl Drop for Flush {
@@ -49,85 +49,85 @@ impl Drop for Flush {
 }
 
 fn fail(error: impl Display) -> ExitCode {
-    // The code tells it too.
-    logger::tell(format_args!("aq-server: {error}"));
+    // Not a log line: printed at every --log-level.
+    logger::print_line(format_args!("aq-server: {error}"));
     ExitCode::FAILURE
 }
 
 fn run(mut config: Config) -> Result<(), String> {
     if let Some(file) = &config.token_secret_file {
         let secret = read_secret(file);
-        config.token_secret =
-            Some(secret.map_err(|why| format!("--token-secret-file (TOKEN_SECRET_FILE) {}: {why}", file.display()))?);
+        config.token_secret = Some(
+            secret.map_err(|error| format!("--token-secret-file (TOKEN_SECRET_FILE) {}: {error}", file.display()))?,
+        );
     }
     let tls = Certificates::open(&config).map_err(|error| error.to_string())?;
     let (www, assets) = match &config.www {
         Some(folder) => {
             let (www, assets) = Www::open(folder)
-                .map_err(|error| format!("--www (WWW_DIR) {}: the folder can't be read: {error}", folder.display()))?;
+                .map_err(|error| format!("--www (WWW_DIR) {}: cannot read the folder: {error}", folder.display()))?;
             (Some(www), assets)
         }
         None => (None, Assets::embedded()),
     };
     let (listener, addr) = listen(config.addr)
-        .map_err(|error| format!("--addr (SERVER_ADDR) {}: can't listen there: {}", config.addr, why(&error)))?;
+        .map_err(|error| format!("--addr (SERVER_ADDR) {}: cannot listen: {}", config.addr, explain(&error)))?;
     let udp = bind_udp(config.media_addr, addr.port()).map_err(|error| {
-        format!("--media-addr (MEDIA_ADDR) {}: can't bind it on UDP: {}", config.media_addr, why(&error))
+        format!("--media-addr (MEDIA_ADDR) {}: cannot bind the UDP socket: {}", config.media_addr, explain(&error))
     })?;
     let announced = Announced::new(udp.local_addr(), config.public_ips.clone());
-    let candidates =
-        announced.candidates().map_err(|error| format!("the network interfaces can't be listed: {error}"))?;
+    let candidates = announced.candidates().map_err(|error| format!("cannot list the network interfaces: {error}"))?;
     if candidates.is_empty() {
-        return Err("--media-addr (MEDIA_ADDR): this machine has no address that could be announced; \
-                    name one with --public-ip"
+        return Err("--media-addr (MEDIA_ADDR): this machine has no address to announce; \
+                    set one with --public-ip (PUBLIC_IP)"
             .to_owned());
     }
     let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|error| format!("the system gives no random numbers: {error}"))?;
+    getrandom::fill(&mut seed).map_err(|error| format!("cannot read system entropy: {error}"))?;
 
     let scheme = if tls.is_some() { "https" } else { "http" };
     let mut welcome = String::new();
-    let names = interfaces::lan_names().map_err(|error| format!("the network interfaces can't be listed: {error}"))?;
+    let names = interfaces::lan_names().map_err(|error| format!("cannot list the network interfaces: {error}"))?;
     for host in names.url_hosts(addr.ip()) {
         welcome += &format!("Open {scheme}://{host}:{}{}/\n", addr.port(), config.prefix);
     }
     if let Some(tls) = &tls {
         welcome += &format!("Certificate SHA-256 {}\n", tls.fingerprint());
     }
-    // For a person; that nobody reads standard output, or that it is closed, is no reason not to serve.
+    // For a person. On a thread of its own: an unread or closed standard output must not stop the server.
     std::thread::spawn(move || std::io::stdout().write_all(welcome.as_bytes()));
     let addrs: Vec<_> = candidates.iter().map(ToString::to_string).collect();
     info!("media on UDP {}, announced as {}", udp.local_addr(), addrs.join(" "));
     match config.token_secret {
-        Some(_) => info!("whoever joins needs a token"),
-        None => info!("open to everybody who reaches it; --token-secret-file (TOKEN_SECRET_FILE) asks for tokens"),
+        Some(_) => info!("access: a token is required to join"),
+        None => info!("access: open to everyone; set --token-secret-file (TOKEN_SECRET_FILE) to require tokens"),
     }
 
-    tell_bounds(&config);
+    log_bounds(&config);
 
     let now = Instant::now();
     let wall = wall(now);
     let setup = Setup { config, assets, candidates, wall, seed };
     let mut reactor = Reactor::new(Server::new(now, setup), listener, udp, announced, tls, www)
-        .map_err(|error| format!("the system refuses what the loop needs: {error}"))?;
-    reactor.run().map_err(|error| format!("the loop can't go on: {error}"))
+        .map_err(|error| format!("cannot set up the event loop: {error}"))?;
+    reactor.run().map_err(|error| format!("event loop failed: {error}"))
 }
 
-/// Says how far clients can make the server grow, and whether the machine has as much.
-fn tell_bounds(config: &Config) {
+/// Logs how much memory and how many file descriptors the limits allow clients to use, compared with the machine's.
+fn log_bounds(config: &Config) {
     let limits = &config.limits;
     let bounds = Bounds::new(limits, Tcp::MAX_BYTES);
     let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
     info!(
-        "memory in the worst case, where all participants attack (calls take far less): {} MB each, {} MB a full room, \
-         {} MB in all",
+        "memory in the worst case, if every participant attacks (calls use far less): {} MB per participant, \
+         {} MB per full room, {} MB in total",
         megabytes(bounds.participant),
         megabytes(bounds.room),
         megabytes(bounds.total),
     );
     if let Some(memory) = machine::memory().filter(|memory| *memory < bounds.total) {
         info!(
-            "this machine has {} MB: --max-participants {} (MAX_PARTICIPANTS) is what it could stand even then",
+            "this machine has {} MB of memory, enough in the worst case for --max-participants {} (MAX_PARTICIPANTS)",
             megabytes(memory),
             bounds.participants_within(memory).max(1),
         );
@@ -135,31 +135,33 @@ fn tell_bounds(config: &Config) {
     let needed = (limits.max_conns + machine::OWN_DESCRIPTORS) as u64;
     match machine::descriptors() {
         Some(limit) if limit < needed => warn!(
-            "descriptors: {limit} are allowed (ulimit -n, LimitNOFILE), and {needed} needed for --max-conns {} (MAX_CONNS): \
-             beyond that connections wait",
+            "file descriptors: {limit} allowed, {needed} needed for --max-conns {} (MAX_CONNS); raise the limit \
+             (ulimit -n, LimitNOFILE), or connections above it wait",
             limits.max_conns
         ),
-        _ => info!("descriptors: {needed} at most"),
+        _ => info!("file descriptors: {needed} at most"),
     }
 }
 
-/// The secret is all of the file but the end of its last line, which editors and `echo` add.
+/// Reads the secret: the whole file, without trailing line ends, which editors and `echo` add.
 fn read_secret(file: &Path) -> Result<Secret, String> {
-    let bytes = std::fs::read(file).map_err(|error| format!("the file can't be read: {error}"))?;
+    let bytes = std::fs::read(file).map_err(|error| format!("cannot read the file: {error}"))?;
     let end = bytes.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
     Secret::new(&bytes[..end])
 }
 
-/// What the system says, and what to do about it.
-fn why(error: &std::io::Error) -> String {
+/// Formats a system error with what to do about it.
+fn explain(error: &std::io::Error) -> String {
     match error.kind() {
-        ErrorKind::AddrInUse => format!("{error}; stop what runs there, or take another port, like :8081"),
-        ErrorKind::PermissionDenied => format!("{error}; ports below 1024 need a privilege"),
+        ErrorKind::AddrInUse => {
+            format!("{error}; stop the program that uses the port, or choose another one, such as :8081")
+        }
+        ErrorKind::PermissionDenied => format!("{error}; ports below 1024 need root or CAP_NET_BIND_SERVICE"),
         _ => error.to_string(),
     }
 }
 
-/// Listens; where the machine has no IPv6, its wildcard means that of IPv4.
+/// Listens on `addr`; on a machine without IPv6 the IPv6 wildcard becomes the IPv4 one.
 fn listen(addr: SocketAddr) -> std::io::Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind(addr).or_else(|error| match v4_wildcard(addr, &error) {
         Some(addr) => TcpListener::bind(addr),
@@ -169,7 +171,7 @@ fn listen(addr: SocketAddr) -> std::io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, addr))
 }
 
-/// Binds the media socket; port 0 means the port that was got for TCP.
+/// Binds the media socket, on the port of the TCP listener if `addr` has port 0.
 fn bind_udp(mut addr: SocketAddr, tcp_port: u16) -> std::io::Result<Udp> {
     if addr.port() == 0 {
         addr.set_port(tcp_port);

@@ -1,4 +1,5 @@
-//! A room is a conference: who is in it, what they publish, and the chat. It decides, and names only ids.
+//! A room is one conference: its participants, their tracks, and the chat. It decides without I/O, and refers to peers
+//! by id only.
 
 pub mod seats;
 pub mod speakers;
@@ -16,135 +17,137 @@ use crate::room::speakers::Speakers;
 use crate::text::{NAME_CHARS, ROOM_CHARS};
 use crate::track::{Kind, Source};
 
-/// Chat lines a second that one participant may write, and how many at once.
+/// Chat messages that one participant may send, per second and in a burst.
 pub const CHAT_RATE: f64 = 10.0;
 const CHAT_BURST: f64 = 20.0;
 
-/// Bytes of UTF-8 in one chat line.
+/// Maximum size of a chat message, in bytes of UTF-8.
 pub const CHAT_BYTES: usize = 4096;
 
-/// Identities, or secrets, that a room remembers of those who are no longer in it. Of more the oldest are forgotten.
+/// How many identities of removed participants, and how many resume secrets, a room remembers. Above that the oldest
+/// are forgotten.
 const REMEMBERED: usize = 1_000;
 
-/// One conference. It ends, with all that it remembers, when nobody is in it.
+/// One conference. It ends, with all its state, when the last participant leaves.
 #[derive(Default)]
 pub struct Room {
     /// In the order of joining.
     members: Vec<PeerId>,
     is_locked: bool,
-    /// Identities of those who were removed.
+    /// Identities of the participants whom a moderator removed.
     removed: VecDeque<String>,
-    /// Secrets of those who have left since it was locked, but were not removed: a lock is no reason to lose people to a
-    /// bad network.
+    /// Resume secrets of the participants who left since the room was locked and were not removed: a lock must not keep
+    /// out a participant who lost the connection.
     returning: VecDeque<String>,
-    /// Who speaks.
+    /// Who speaks, and whose microphones are forwarded.
     pub speakers: Speakers,
     history: VecDeque<ChatLine>,
     next_line: u64,
 }
 
-/// One line of the chat.
+/// One chat message.
 #[derive(Clone, Debug)]
 pub struct ChatLine {
-    /// Grows by one for each line of the room.
+    /// Number of the message within the room.
     pub id: u64,
     /// The text.
     pub message: String,
-    /// `HH:MM:SS`.
+    /// Local time of sending, as `HH:MM:SS`.
     pub time: String,
-    /// Who wrote it.
+    /// Id of the sender.
     pub from: String,
-    /// Their name then.
+    /// Name of the sender at that time.
     pub name: String,
 }
 
-/// One person in a room.
+/// One participant of a room.
 pub struct Participant {
-    /// Opaque name of this stay.
+    /// Random public id. A participant who joins again gets another one.
     pub id: String,
-    /// As given, cleaned.
+    /// The name shown, as [`crate::text::participant_name`] returns it.
     pub name: String,
-    /// The secret that replaces this connection by another.
+    /// The secret with which a new connection may take over from this one.
     pub resume: String,
     /// The room's name.
     pub room: String,
-    /// What they muted.
+    /// Sources that the participant muted.
     pub muted: Vec<Source>,
-    /// A moderator muted the microphone, and it was not unmuted since.
+    /// True after a moderator muted the microphone, until the participant unmutes it.
     pub is_silenced: bool,
-    /// What they publish.
+    /// The published tracks.
     pub tracks: Vec<Track>,
-    /// Chat lines they may write now.
+    /// Rate limit of chat messages.
     pub chat: Bucket,
 }
 
-/// One published stream.
+/// One published track.
 pub struct Track {
     /// The publisher's m-line.
     pub mid: Mid,
-    /// Sound or picture.
+    /// Audio or video.
     pub kind: Kind,
-    /// From where.
+    /// Which of the publisher's sources it is.
     pub source: Source,
-    /// What comes of it.
+    /// Its layers, and what is received of each.
     pub layers: Layers,
-    /// Its last packets, if they can be sent again.
+    /// Its last packets, for retransmission.
     pub history: History,
-    /// Who gets it now, on which of their lines.
+    /// The current subscribers.
     pub subscribers: Vec<Subscriber>,
 }
 
-/// One who gets a track.
+/// One subscriber of a track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscriber {
-    /// Who.
+    /// The subscribing peer.
     pub peer: PeerId,
-    /// Index of their m-line.
+    /// Index of the subscriber's m-line that carries the track.
     pub line: usize,
-    /// The layers of which they need every packet, as bits.
+    /// Bit set of the layers of which the subscriber needs every packet.
     pub layers: u8,
-    /// How many layers, from the smallest, its view can use.
+    /// How many layers, counted from the smallest, the subscriber's view can use.
     pub wanted: u8,
 }
 
 impl Room {
-    /// The most that one takes without its members, who are so many, and whose last `lines` it keeps.
+    /// Upper bound of the memory of one room in bytes, with `members` participants and `lines` kept chat messages,
+    /// without the participants' own memory.
     pub const fn max_bytes(members: usize, lines: usize) -> usize {
         let line = size_of::<ChatLine>() + CHAT_BYTES + 4 * NAME_CHARS;
         let remembered = 2 * REMEMBERED * (size_of::<String>() + IDENTITY_BYTES);
         size_of::<Self>() + 8 * ROOM_CHARS + members * Speakers::BYTES_EACH + 2 * lines * line + remembered
     }
 
-    /// Somebody comes.
+    /// Adds a participant.
     pub fn join(&mut self, peer: PeerId) {
         self.members.push(peer);
     }
 
-    /// Somebody goes.
+    /// Removes a participant.
     pub fn leave(&mut self, peer: PeerId) {
         self.members.retain(|member| *member != peer);
         self.speakers.forget(peer);
     }
 
-    /// Lets nobody in any more, or everybody again.
+    /// Locks or unlocks the room, and forgets the resume secrets kept for a lock.
     pub fn set_locked(&mut self, locked: bool) {
         self.is_locked = locked;
         self.returning.clear();
     }
 
-    /// Somebody who left may come back, with this secret, if the room is locked.
+    /// Lets the holder of a resume secret return to the room while it is locked. No effect on an unlocked room.
     pub fn expect_back(&mut self, resume: &str) {
         if self.is_locked {
             remember(&mut self.returning, resume);
         }
     }
 
-    /// Somebody is back: the secret is used up.
+    /// Uses up a resume secret: its holder has returned.
     pub fn take_returning(&mut self, resume: &str) {
         self.returning.retain(|other| other != resume);
     }
 
-    /// Somebody was removed, and may not come back: with neither this secret nor this identity.
+    /// Keeps a removed participant out: forgets the resume secret, and remembers the identity.
     pub fn turn_away(&mut self, resume: &str, identity: Option<&str>) {
         self.take_returning(resume);
         if let Some(identity) = identity.filter(|identity| !self.is_removed(identity)) {
@@ -152,7 +155,7 @@ impl Room {
         }
     }
 
-    /// Adds a line to the chat, and forgets the oldest above `keep`.
+    /// Adds a chat message, and drops the oldest ones above `keep`.
     pub fn chat(&mut self, from: &Participant, message: String, time: String, keep: usize) -> ChatLine {
         let line = ChatLine { id: self.next_line, message, time, from: from.id.clone(), name: from.name.clone() };
         self.next_line += 1;
@@ -163,40 +166,41 @@ impl Room {
         line
     }
 
-    /// Everybody, in the order of joining.
+    /// Returns the participants in the order of joining.
     pub fn members(&self) -> &[PeerId] {
         &self.members
     }
 
-    /// Whether only moderators and who was in may come.
+    /// Returns true if only moderators and returning participants may join.
     pub fn is_locked(&self) -> bool {
         self.is_locked
     }
 
-    /// Whether somebody of this identity was removed.
+    /// Returns true if a participant with this identity was removed.
     pub fn is_removed(&self, identity: &str) -> bool {
         self.removed.iter().any(|removed| removed == identity)
     }
 
-    /// Whether this is the secret of somebody who may come back.
+    /// Returns true if the holder of this resume secret may return to the locked room.
     pub fn is_returning(&self, resume: &str) -> bool {
         self.returning.iter().any(|returning| returning == resume)
     }
 
-    /// The last chat lines, oldest first.
+    /// Iterates over the last chat messages, oldest first.
     pub fn history(&self) -> impl Iterator<Item = &ChatLine> {
         self.history.iter()
     }
 }
 
 impl Participant {
-    /// The most that the tracks of one take, whom so many get, beside their packets.
+    /// Upper bound of the memory of one participant's names and tracks in bytes, without the packets. Each of `tracks`
+    /// tracks has up to `subscribers` subscribers.
     pub const fn max_bytes(tracks: usize, subscribers: usize) -> usize {
         let names = 4 * (NAME_CHARS + ROOM_CHARS) + IDENTITY_BYTES;
         names + 2 * tracks * (size_of::<Track>() + subscribers * size_of::<Subscriber>())
     }
 
-    /// Somebody who has just come to `room`.
+    /// Creates a participant without tracks.
     pub fn new(now: Instant, id: String, name: String, resume: String, room: String) -> Self {
         Self {
             id,
@@ -210,7 +214,7 @@ impl Participant {
         }
     }
 
-    /// Notes what is muted; false if nothing changed.
+    /// Records whether the participant muted a source. Returns false if nothing changed.
     pub fn mute(&mut self, source: Source, muted: bool) -> bool {
         let was = self.muted.contains(&source);
         if muted && !was {
@@ -221,19 +225,19 @@ impl Participant {
         was != muted
     }
 
-    /// The track on one of their m-lines.
+    /// Returns the track on one of the publisher's m-lines.
     pub fn track(&self, mid: Mid) -> Option<&Track> {
         self.tracks.iter().find(|track| track.mid == mid)
     }
 
-    /// The track on one of their m-lines, to change.
+    /// Like `track`, mutable.
     pub fn track_mut(&mut self, mid: Mid) -> Option<&mut Track> {
         self.tracks.iter_mut().find(|track| track.mid == mid)
     }
 }
 
 impl Track {
-    /// A stream that nobody gets yet.
+    /// Creates a track without subscribers.
     pub fn new(mid: Mid, kind: Kind, source: Source) -> Self {
         Self { mid, kind, source, layers: Layers::default(), history: History::default(), subscribers: Vec::new() }
     }
@@ -251,15 +255,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_may_come_back_is_remembered_until_there_are_too_many() {
+    fn removed_and_returning_participants_are_remembered_up_to_a_limit() {
         let mut room = Room::default();
-        room.expect_back("of an open room");
-        assert!(!room.is_returning("of an open room"));
+        room.expect_back("left an unlocked room");
+        assert!(!room.is_returning("left an unlocked room"));
         room.set_locked(true);
         for number in 0..=REMEMBERED {
             room.expect_back(&format!("s{number}"));
             room.turn_away("", Some(&format!("i{number}")));
-            room.turn_away("", Some("again and again"));
+            room.turn_away("", Some("removed repeatedly"));
         }
         for (number, kept) in [(0, false), (1, true), (REMEMBERED, true)] {
             assert_eq!(room.is_returning(&format!("s{number}")), kept, "{number}");
@@ -275,10 +279,10 @@ mod tests {
     }
 
     #[test]
-    fn history_is_bounded_and_numbered() {
+    fn chat_history_is_bounded_and_numbered() {
         let now = Instant::now();
-        let who = |s: &str| s.to_owned();
-        let ann = Participant::new(now, who("1"), who("Ann"), who("s"), who("r"));
+        let text = |s: &str| s.to_owned();
+        let ann = Participant::new(now, text("1"), text("Ann"), text("s"), text("r"));
         let mut room = Room::default();
         for line in 0..10 {
             room.chat(&ann, line.to_string(), "00:00:00".to_owned(), 3);

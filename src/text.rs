@@ -1,41 +1,43 @@
-//! Names that people type: of rooms, which are compared, and of participants, which are shown.
+//! Names typed by people: room names, which are compared, and participant names, which are only shown.
 //!
-//! Both are put into NFC (Unicode Standard Annex 15): `é` is one text, whether a keyboard sends it in one character or in
-//! two. NFKC would go further and take `m²` for `m2` and `①` for `1`. Those look different, and a room that looks
-//! different must not be the same: strangers would meet, and a token would open more than its host meant.
+//! Both are normalised to NFC (Unicode Standard Annex 15): `é` is the same text whether the keyboard sends one code
+//! point or two. NFKC would go further and equate `m²` with `m2` and `①` with `1`. These look different, and rooms
+//! whose names look different must not be equal: strangers would meet, and a token would admit to more rooms than
+//! intended.
 
 use unicode_normalization::UnicodeNormalization;
 
-/// Characters of a participant's name.
+/// Maximum length of a participant's name, in characters.
 pub const NAME_CHARS: usize = 64;
 
-/// Characters of a room's name.
+/// Maximum length of a room's name, in characters.
 pub const ROOM_CHARS: usize = 128;
 
-/// A room's name, as it is compared, shown and logged: two that look alike are equal. Without control characters and
-/// all that Unicode shows nothing for, white space as single spaces. `None` if nothing is left, or more than 128
-/// characters.
+/// Returns a room's name in the form in which it is compared, shown and logged, so that names that look alike are
+/// equal. Control characters and default-ignorable characters are removed, and runs of white space become one space.
+/// Returns `None` if nothing is left or the result has more than 128 characters.
 ///
-/// This takes joiners and variation selectors too. They change how a neighbour is drawn, which no two rooms should
-/// differ in.
+/// Joiners and variation selectors are removed too: they only change how a neighbouring character is drawn, which must
+/// not distinguish two rooms.
 pub fn room_name(name: &str) -> Option<String> {
     let name = normalise(name, |c| !is_default_ignorable(c));
     (!name.is_empty() && name.chars().count() <= ROOM_CHARS).then_some(name)
 }
 
-/// A participant's name as it is shown. As a room's, but cut at 64 characters, and with what draws its neighbours
-/// differently: joiners make one letter or emoji of several, selectors choose the form. `None` if nothing is left.
+/// Returns a participant's name in the form in which it is shown. Like [`room_name`], but truncated to 64 characters,
+/// and joiners and variation selectors are kept: they combine letters or emoji and select their form. Returns `None` if
+/// nothing is left.
 pub fn participant_name(name: &str) -> Option<String> {
     let name = normalise(name, |c| !is_default_ignorable(c) || shapes_neighbours(c));
     let name: String = name.chars().take(NAME_CHARS).collect();
-    // At the ends there is no neighbour to join.
+    // A joiner at either end has nothing to join.
     let name = name.trim_end().trim_matches(is_joiner).trim();
     name.chars().any(|c| c != ' ' && !is_default_ignorable(c)).then(|| name.to_owned())
 }
 
 fn normalise(name: &str, is_kept: impl Fn(char) -> bool) -> String {
     let spaced = name.chars().map(|c| if c.is_whitespace() { ' ' } else { c });
-    // What is invisible goes first: it would keep a letter from its accent.
+    // Invisible characters are removed before NFC: between a letter and its accent they would prevent composition.
     let visible: String = spaced.filter(|c| !c.is_control() && is_kept(*c)).nfc().collect();
     visible.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -44,15 +46,15 @@ fn is_joiner(c: char) -> bool {
     matches!(c, '\u{200c}' | '\u{200d}')
 }
 
-/// Joiners, variation selectors (the Mongolian, the general and the ideographic ones, of which Japanese names have
-/// some) and the tags that the flags of regions are spelled with.
+/// Joiners, variation selectors (Mongolian, general, and the ideographic ones that some Japanese names need), and the
+/// tag characters that spell the flags of regions.
 fn shapes_neighbours(c: char) -> bool {
     is_joiner(c)
         || matches!(c, '\u{180b}'..='\u{180f}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0020}'..='\u{e007f}' | '\u{e0100}'..='\u{e01ef}')
 }
 
-/// `Default_Ignorable_Code_Point` of `DerivedCoreProperties.txt`, Unicode 17. The property is stable for what is
-/// assigned, and reserves these ranges for what will be.
+/// The property `Default_Ignorable_Code_Point` (`DerivedCoreProperties.txt`, Unicode 17). It is stable for assigned
+/// characters, and unassigned ones in these ranges are reserved for it.
 fn is_default_ignorable(c: char) -> bool {
     matches!(
         c,
@@ -83,14 +85,14 @@ mod tests {
     #[test]
     fn rooms_that_look_alike_are_equal() {
         for (name, others) in [
-            // Composed, decomposed, and with something invisible before the accent or inside the word.
+            // Composed, decomposed, and with an invisible character before the accent or inside the word.
             (
                 "Café",
                 &["Cafe\u{301}", "Cafe\u{ad}\u{301}", "Ca\u{ad}fé", "Ca\u{200b}f\u{e9}\u{feff}", " Caf\u{e9}\t"][..],
             ),
             ("한국", &["\u{1112}\u{1161}\u{11ab}\u{1100}\u{116e}\u{11a8}", "한\u{3164}국", "한\u{200d}국"]),
             ("Tiếng Việt", &["Tie\u{302}\u{301}ng Vie\u{323}\u{302}t", "Tiê\u{301}ng\u{a0} Vi\u{1eb9}\u{302}t"]),
-            // Marks in any order that means the same; singletons.
+            // Marks in either order; singleton decompositions.
             ("q\u{323}\u{307}", &["q\u{307}\u{323}"]),
             ("Å 10 Ω", &["\u{212b} 10 \u{2126}", "A\u{30a} 10 \u{2126}"]),
             ("❤ 1", &["❤\u{fe0f} 1", "❤\u{fe0e}\u{2003}1", "\u{202e}❤ 1\u{202c}", "❤ 1\u{e0061}"]),
@@ -113,17 +115,17 @@ mod tests {
     }
 
     #[test]
-    fn rooms_have_bounds() {
+    fn room_names_are_neither_empty_nor_too_long() {
         for nothing in ["", " ", "\u{ad}", "\u{3164} \u{200d}", "\u{0}\u{7f}"] {
             assert_eq!(room_name(nothing), None, "{nothing:?}");
         }
         assert!(room_name(&"é".repeat(ROOM_CHARS)).is_some());
-        assert!(room_name(&"e\u{301}\u{ad}".repeat(ROOM_CHARS)).is_some(), "what counts is what is left");
+        assert!(room_name(&"e\u{301}\u{ad}".repeat(ROOM_CHARS)).is_some(), "the limit applies to the normalised name");
         assert_eq!(room_name(&"é".repeat(ROOM_CHARS + 1)), None);
     }
 
     #[test]
-    fn names_are_cleaned_not_escaped() {
+    fn participant_names_are_cleaned_not_escaped() {
         let long = "0123456789".repeat(7);
         for (given, shown) in [
             ("  Ann \t Lee\n", Some("Ann Lee")),
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn names_keep_what_shapes_their_letters() {
+    fn participant_names_keep_joiners_and_variation_selectors() {
         for name in [
             // A family, a heart in colour, the flag of Scotland.
             "👩\u{200d}👧 Zoë",

@@ -1,7 +1,7 @@
-//! Deadlines: one entry for each thing that waits, whatever it waits for.
+//! Deadlines of all waiters: connections, peers, the server.
 //!
-//! A deadline that moves later costs nothing until the old one is due; then it is put off. So the heap holds
-//! at most one live entry for each key, and a turn costs what is due.
+//! Moving a deadline later costs nothing until the old one is due; only then is it queued again. The heap therefore
+//! holds at most one live entry per waiter, and a turn costs as much as there are entries due.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -11,34 +11,34 @@ use rustc_hash::FxHashMap;
 
 use crate::id::{ConnId, PeerId};
 
-/// Who is woken.
+/// What a deadline wakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Waiter {
-    /// A TCP connection: slow heads, pings, stalled writes.
+    /// A TCP connection: time limits for request heads, pings and stalled writes.
     Conn(ConnId),
-    /// A peer: its `Rtc` and the rules around it.
+    /// A peer: its `Rtc` and the server's own rules for it.
     Peer(PeerId),
-    /// The next offer to a peer. Apart from the peer, which need not be woken while the offer waits for its turn.
+    /// The next offer to a peer. Separate from `Peer`, which need not be woken while the offer waits for its turn.
     Offer(PeerId),
-    /// What is held back for a peer: paced packets, and a probe.
+    /// A peer's pacer: held packets, and probes.
     Pace(PeerId),
-    /// Somebody who may get another's seat at a subscriber.
+    /// A subscriber whose seats may change hands.
     Seats(PeerId),
-    /// A participant whose connection is gone: the end of the time to return.
+    /// A participant without a connection: the end of the time to resume.
     Return(PeerId),
-    /// The server itself: the end of a drain.
+    /// The server: the end of the drain.
     Server,
 }
 
 #[derive(Clone, Copy)]
 struct Entry {
-    /// When it wants to be woken.
+    /// When to wake the waiter.
     deadline: Instant,
-    /// When the heap will look at it; never later than `deadline`.
+    /// The time under which the heap holds the entry; never later than `deadline`.
     queued: Instant,
 }
 
-/// The deadlines of everybody.
+/// A queue of deadlines.
 #[derive(Default)]
 pub struct Timers {
     heap: BinaryHeap<Reverse<(Instant, Waiter)>>,
@@ -46,7 +46,7 @@ pub struct Timers {
 }
 
 impl Timers {
-    /// Wakes `waiter` at `deadline` and not at the time given before.
+    /// Sets the deadline of `waiter`, replacing an earlier one.
     pub fn set(&mut self, waiter: Waiter, deadline: Instant) {
         if let Some(entry) = self.entries.get_mut(&waiter) {
             entry.deadline = deadline;
@@ -60,12 +60,12 @@ impl Timers {
         self.heap.push(Reverse((deadline, waiter)));
     }
 
-    /// Forgets `waiter`.
+    /// Removes the deadline of `waiter`.
     pub fn cancel(&mut self, waiter: Waiter) {
         self.entries.remove(&waiter);
     }
 
-    /// Takes out somebody whose deadline is not after `now`; ask again until there is nobody.
+    /// Removes and returns a waiter whose deadline has passed; call it until it returns `None`.
     pub fn take_due(&mut self, now: Instant) -> Option<Waiter> {
         loop {
             let &Reverse((queued, waiter)) = self.heap.peek()?;
@@ -73,7 +73,7 @@ impl Timers {
                 return None;
             }
             self.heap.pop();
-            // An entry that was cancelled, or was pulled earlier and so stands in the heap twice, is stale.
+            // Stale: the waiter was cancelled, or its deadline moved earlier and so was queued a second time.
             let Some(entry) = self.entries.get_mut(&waiter).filter(|e| e.queued == queued) else {
                 continue;
             };
@@ -86,17 +86,17 @@ impl Timers {
         }
     }
 
-    /// When `take_due` may next have somebody; may be early, never late.
+    /// Returns when `take_due` may next return a waiter. May be too early, never too late.
     pub fn next_timeout(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((queued, _))| *queued)
     }
 
-    /// How many wait.
+    /// Returns the number of waiters.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether nobody waits.
+    /// Returns true if there are no waiters.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

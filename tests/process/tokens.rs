@@ -114,7 +114,7 @@ fn the_host_is_told_why_and_nobody_of_secret_and_token() {
     process.signal("TERM");
     run_until(&mut [&mut ann], "the close", |clients| clients[0].closed.is_some());
     let ended = process.wait();
-    for expected in ["whoever joins needs a token", "not signed with the secret", "for another room", "joined room"] {
+    for expected in ["a token is required to join", "not signed with the secret", "for another room", "joined room"] {
         assert!(ended.stderr.iter().any(|line| line.contains(expected)), "{expected}: {:#?}", ended.stderr);
     }
     let parts: Vec<&str> = good.split('.').chain(forged.split('.')).chain([SECRET]).collect();
@@ -126,7 +126,7 @@ fn the_host_is_told_why_and_nobody_of_secret_and_token() {
 #[test]
 fn a_server_without_a_secret_says_that_it_is_open() {
     let process = Process::start(&["--addr", "127.0.0.1:0"]);
-    let line = process.wait_for_log("open to everybody");
+    let line = process.wait_for_log("open to everyone");
     assert!(line.contains("--token-secret-file (TOKEN_SECRET_FILE)"), "{line}");
     let mut ann = Client::join_on_loopback(&process, "Ann&token=whatever");
     run_until(&mut [&mut ann], "a welcome", |clients| clients[0].events("welcome").len() == 1);
