@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 
 /// Networks and causes remembered at once; above that the least recently seen is forgotten. More cost memory; fewer
 /// make it easier for an attacker with many addresses to be forgotten.
-const MAX_PLACES: usize = 4_096;
+const MAX_NETWORKS: usize = 4_096;
 const MAX_CAUSES: usize = 64;
 
 /// Leading characters by which causes are told apart.
@@ -28,7 +28,7 @@ const CAUSE_CHARS: usize = 100;
 /// Recent faults by network and by cause.
 #[derive(Debug, Default)]
 pub struct Faults {
-    places: BTreeMap<Place, Record>,
+    networks: BTreeMap<Place, Record>,
     causes: BTreeMap<String, Cause>,
     /// Networks that seem to contain an untrusted proxy, with the time each was last noted.
     proxies: BTreeMap<Place, Instant>,
@@ -39,7 +39,7 @@ struct Record {
     /// Times of the last `FAULTS` faults, oldest first.
     faults: VecDeque<Instant>,
     last: Instant,
-    refused_until: Option<Instant>,
+    blocked_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -53,19 +53,19 @@ struct Cause {
 impl Faults {
     /// Upper bound of the memory in bytes. B-tree nodes are at least half full, hence the factor of 2.
     pub const MAX_BYTES: usize = 2
-        * (MAX_PLACES
+        * (MAX_NETWORKS
             * (size_of::<(Place, Record)>() + 2 * FAULTS * size_of::<Instant>() + size_of::<(Place, Instant)>())
             + MAX_CAUSES * (size_of::<(String, Cause)>() + 4 * CAUSE_CHARS));
 
     /// Records that a peer from this network ended by a fault. Returns true if this blocks a network that was not
     /// blocked.
-    pub fn handle_fault(&mut self, now: Instant, place: Place) -> bool {
+    pub fn handle_fault(&mut self, now: Instant, network: Place) -> bool {
         let record = entry(
-            &mut self.places,
-            place,
-            MAX_PLACES,
+            &mut self.networks,
+            network,
+            MAX_NETWORKS,
             |record| record.last,
-            || Record { faults: VecDeque::new(), last: now, refused_until: None },
+            || Record { faults: VecDeque::new(), last: now, blocked_until: None },
         );
         record.last = now;
         let oldest = if record.faults.len() < FAULTS { None } else { record.faults.pop_front() };
@@ -73,8 +73,8 @@ impl Faults {
         if oldest.is_none_or(|oldest| now >= oldest + PAUSE) {
             return false;
         }
-        let was_refused = record.refused_until.replace(now + PAUSE).is_some_and(|until| now < until);
-        !was_refused
+        let was_blocked = record.blocked_until.replace(now + PAUSE).is_some_and(|until| now < until);
+        !was_blocked
     }
 
     /// Records an occurrence of a cause. Returns how many were suppressed since the last log line if this one should be
@@ -106,15 +106,15 @@ impl Faults {
 
     /// Records that a client of this network may be an untrusted proxy. Returns true if the network was not noted
     /// before.
-    pub fn note_proxy(&mut self, now: Instant, place: Place) -> bool {
-        let is_new = !self.proxies.contains_key(&place);
-        *entry(&mut self.proxies, place, MAX_PLACES, |last| *last, || now) = now;
+    pub fn note_proxy(&mut self, now: Instant, network: Place) -> bool {
+        let is_new = !self.proxies.contains_key(&network);
+        *entry(&mut self.proxies, network, MAX_NETWORKS, |last| *last, || now) = now;
         is_new
     }
 
     /// Returns when the network's block ends, if it is blocked.
-    pub fn refused_until(&self, now: Instant, place: Place) -> Option<Instant> {
-        self.places.get(&place)?.refused_until.filter(|until| now < *until)
+    pub fn refused_until(&self, now: Instant, network: Place) -> Option<Instant> {
+        self.networks.get(&network)?.blocked_until.filter(|until| now < *until)
     }
 }
 
@@ -140,7 +140,7 @@ mod tests {
 
     use super::*;
 
-    fn place(text: &str) -> Place {
+    fn network(text: &str) -> Place {
         Place::new(text.parse().unwrap())
     }
 
@@ -149,13 +149,13 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut faults = Faults::default();
-        let (bad, good) = (place("192.0.2.1"), place("192.0.2.2"));
+        let (bad, good) = (network("192.0.2.1"), network("192.0.2.2"));
         for _ in 0..10 {
             assert!(!faults.handle_fault(start, bad));
         }
         assert_eq!(faults.refused_until(start, bad), None);
         assert!(faults.handle_fault(at(1), bad), "the block is reported once");
-        assert!(!faults.handle_fault(at(2), place("::ffff:192.0.2.1")), "the same address");
+        assert!(!faults.handle_fault(at(2), network("::ffff:192.0.2.1")), "the same address");
         assert_eq!(faults.refused_until(at(3), bad), Some(at(62)));
         assert_eq!(faults.refused_until(at(3), good), None);
         assert_eq!(faults.refused_until(at(62), bad), None);
@@ -170,10 +170,10 @@ mod tests {
     fn an_ipv6_64_is_one_network() {
         let now = Instant::now();
         let mut faults = Faults::default();
-        let blocks = (0..12).filter(|host| faults.handle_fault(now, place(&format!("2001:db8:0:1::{host}"))));
+        let blocks = (0..12).filter(|host| faults.handle_fault(now, network(&format!("2001:db8:0:1::{host}"))));
         assert_eq!(blocks.count(), 1);
-        assert!(faults.refused_until(now, place("2001:db8:0:1:ffff::")).is_some());
-        assert!(faults.refused_until(now, place("2001:db8:0:2::1")).is_none());
+        assert!(faults.refused_until(now, network("2001:db8:0:1:ffff::")).is_some());
+        assert!(faults.refused_until(now, network("2001:db8:0:2::1")).is_none());
     }
 
     #[test]
@@ -201,7 +201,7 @@ mod tests {
         let now = Instant::now();
         let mut faults = Faults::default();
         let is_new: Vec<bool> = ["192.0.2.1", "192.0.2.2", "192.0.2.1", "2001:db8::1", "192.0.2.2", "2001:db8::2"]
-            .map(|text| faults.note_proxy(now, place(text)))
+            .map(|text| faults.note_proxy(now, network(text)))
             .into();
         assert_eq!(is_new, [true, true, false, true, false, false]);
     }
@@ -216,9 +216,9 @@ mod tests {
             faults.handle_cause(now, &"x".repeat(number as usize % 200));
             faults.note_proxy(now, Place::new(IpAddr::from(number.to_be_bytes())));
         }
-        assert_eq!((faults.places.len(), faults.causes.len()), (MAX_PLACES, MAX_CAUSES));
-        assert_eq!(faults.proxies.len(), MAX_PLACES);
-        assert!(faults.places.contains_key(&place("0.0.19.135")), "the newest network is kept");
-        assert!(!faults.places.contains_key(&place("0.0.0.0")), "the oldest network is evicted");
+        assert_eq!((faults.networks.len(), faults.causes.len()), (MAX_NETWORKS, MAX_CAUSES));
+        assert_eq!(faults.proxies.len(), MAX_NETWORKS);
+        assert!(faults.networks.contains_key(&network("0.0.19.135")), "the newest network is kept");
+        assert!(!faults.networks.contains_key(&network("0.0.0.0")), "the oldest network is evicted");
     }
 }

@@ -32,11 +32,11 @@ impl Place {
     /// Finds the network of a client from the remote address of its connection and the comma-joined values of its
     /// `X-Forwarded-For`. Each proxy appends the address it received the request from, so the last address that is not
     /// in `proxies` is the client's. Everything before it may be forged and is ignored. Returns `None` if only proxies
-    /// are known.
+    /// are known, or an address is invalid.
     pub fn find(proxies: &[IpNet], remote: IpAddr, forwarded_for: &str) -> Option<Self> {
-        let (mut addr, mut heard) = (remote.to_canonical(), forwarded_for.rsplit(','));
+        let (mut addr, mut hops) = (remote.to_canonical(), forwarded_for.rsplit(','));
         while proxies.iter().any(|proxies| proxies.contains(&addr)) {
-            addr = parse(heard.next()?)?.to_canonical();
+            addr = parse(hops.next()?)?.to_canonical();
         }
         Some(Self::new(addr))
     }
@@ -48,21 +48,21 @@ pub struct Tally(FxHashMap<Place, usize>);
 
 impl Tally {
     /// Returns the count of a network.
-    pub fn of(&self, place: Place) -> usize {
-        self.0.get(&place).copied().unwrap_or_default()
+    pub fn of(&self, network: Place) -> usize {
+        self.0.get(&network).copied().unwrap_or_default()
     }
 
     /// Increments the count of a network.
-    pub fn add(&mut self, place: Place) {
-        *self.0.entry(place).or_default() += 1;
+    pub fn add(&mut self, network: Place) {
+        *self.0.entry(network).or_default() += 1;
     }
 
     /// Decrements the count of a network.
-    pub fn remove(&mut self, place: Place) {
-        if let Some(count) = self.0.get_mut(&place) {
+    pub fn remove(&mut self, network: Place) {
+        if let Some(count) = self.0.get_mut(&network) {
             *count -= 1;
             if *count == 0 {
-                self.0.remove(&place);
+                self.0.remove(&network);
             }
         }
     }
@@ -108,8 +108,8 @@ mod tests {
             ("a proxy with an invalid header", "127.0.0.1", "192.0.2.1, unknown", None),
             ("only proxies", "127.0.0.1", "10.1.2.3, ::1", None),
         ] {
-            let place = Place::find(&proxies, remote.parse().unwrap(), forwarded_for);
-            assert_eq!(place.map(|place| place.to_string()).as_deref(), expected, "{name}");
+            let network = Place::find(&proxies, remote.parse().unwrap(), forwarded_for);
+            assert_eq!(network.map(|network| network.to_string()).as_deref(), expected, "{name}");
         }
     }
 }

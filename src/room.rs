@@ -62,7 +62,7 @@ pub struct ChatLine {
 
 /// One participant of a room.
 pub struct Participant {
-    /// Random public id. A participant who joins again gets another one.
+    /// Random public id. A resumed participant keeps it.
     pub id: String,
     /// The name shown, as [`crate::text::participant_name`] returns it.
     pub name: String,

@@ -1,8 +1,8 @@
-//! The seats of one subscriber: whose sound and picture it is sent, where more people publish than it has lines for.
+//! The seats of one subscriber: which publishers it is sent in a room that has more of them than seats.
 //!
-//! Who is heard has a seat, at once. The others have one by claim: what the page has pinned comes first, then a shared
-//! screen, what the page shows, a picture at all, and at last who spoke latest. Nobody is moved without need: only a
-//! claim of a better kind takes a seat away, not one that is a little better of the same kind.
+//! A publisher whose microphone is audible gets a seat at once. The others are ranked: pinned on the page, sharing a
+//! screen, visible on the page, sending video at all, and last who spoke most recently. Publishers do not lose a seat
+//! without need: speaking more recently is not enough to take one.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -13,42 +13,43 @@ use crate::id::PeerId;
 use crate::media::outgoing::View;
 use crate::track::Source;
 
-/// How long a seat is kept at least, unless somebody is heard who has none: each exchange costs a keyframe, and a face
-/// that goes at once was not worth its coming. Longer follows a page that is scrolled more slowly.
+/// Minimum time for which a seat is kept, unless an audible publisher needs it: each exchange costs a keyframe, and a
+/// face that disappears at once was not worth showing. Longer follows scrolling more slowly.
 pub const STAY: Duration = Duration::from_secs(2);
 
-/// Exchanges a second, and at once, whoever is heard: each is told to the page, and microphones that click in turn could
-/// make any number of them. Fewer lose first words in a heated talk, more let noise fill the wires.
+/// Exchanges per second, and in a burst, even for audible publishers: each is reported to the page, and microphones
+/// that click in turn could cause any number of them. Fewer lose first words in a heated talk, more let noise fill the
+/// network.
 const EXCHANGES: f64 = 5.0;
 const EXCHANGE_BURST: f64 = 15.0;
 
-/// When it looks again after too many.
+/// Delay of the next attempt after the exchange limit was hit.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// From this priority on the page has pinned somebody: pages tell 1 of what they just show.
+/// Lowest priority of a pinned tile: pages report 1 for tiles that are merely visible.
 pub const PINNED: u32 = 2;
 
-/// Somebody who publishes.
+/// A publisher that can be seated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Person {
-    /// Who.
+    /// Its id.
     pub peer: PeerId,
-    /// Has a place among those who are heard.
+    /// Its microphone is audible, see [`super::speakers`].
     pub is_heard: bool,
-    /// How many have spoken since; `None` if they never did.
+    /// Number of publishers that spoke more recently; `None` if it never spoke.
     pub turn: Option<usize>,
-    /// Shares a screen.
+    /// It shares a screen.
     pub has_screen: bool,
-    /// Sends a picture, and has not muted it.
+    /// It sends a camera that is not muted.
     pub has_picture: bool,
 }
 
-/// Who lost their seat, and who got one.
+/// The publishers that lost and gained a seat.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Moves {
-    /// The former.
+    /// Lost their seat.
     pub off: Vec<PeerId>,
-    /// The latter.
+    /// Gained a seat.
     pub on: Vec<PeerId>,
 }
 
@@ -68,43 +69,44 @@ struct Seat {
     since: Instant,
 }
 
-/// What the page shows of somebody, as far as it has told.
+/// What the page last reported about a publisher's tile.
 #[derive(Clone, Copy, Debug)]
 struct Shown {
     peer: PeerId,
     source: Source,
     view: View,
-    /// It was told of the person, not of a line that they were on.
+    /// The report named the participant, not the m-line that carried it, so it survives the loss of the seat.
     is_lasting: bool,
 }
 
-/// Why one should be seated rather than another; the greater is better. The last is of no account between one who has a
-/// seat and one who has none.
+/// The rank of a publisher, the greater the better: audible, priority if pinned, shares a screen, visible, sends video,
+/// and how recently it spoke. The last alone takes no seat away.
 type Claim = (bool, u32, bool, bool, bool, Reverse<usize>);
 
 impl Seats {
-    /// Upper bound of the heap memory of one, in bytes, in a room with `others` other participants.
+    /// Upper bound of the heap memory of one subscriber's seats, in bytes, in a room with `others` other participants.
     pub const fn max_bytes(others: usize) -> usize {
         2 * others * (size_of::<Seat>() + Source::COUNT * size_of::<Shown>())
     }
 
-    /// Seats that nobody has.
+    /// Creates a subscriber's seats, all free.
     pub fn new(now: Instant) -> Self {
         let exchanges = Bucket::new(now, EXCHANGES, EXCHANGE_BURST);
         Self { seated: Vec::new(), shown: Vec::new(), exchanges, is_full: false, next_look: None }
     }
 
-    /// Seats as many of `people`, who stand in the order of joining, as there are seats; `own` is the subscriber.
+    /// Assigns up to `limit` seats to `people`, which are in the order of joining. `own` is the subscriber itself.
     pub fn settle(&mut self, now: Instant, own: PeerId, limit: usize, people: &[Person]) -> Moves {
         let mut moves = Moves::default();
         self.seated.retain(|seat| people.iter().any(|person| person.peer == seat.peer));
         let mut claims: Vec<(Claim, &Person)> =
             people.iter().filter(|person| person.peer != own).map(|person| (self.claim(person), person)).collect();
-        // Stable: of equals who came first.
+        // The sort is stable: equal claims stay in the order of joining.
         claims.sort_by_key(|(claim, _)| Reverse(*claim));
-        // Those who had a seat before, from the best claim to the weakest: who gets one now has a better one than they.
-        let mut losers: VecDeque<(usize, Claim, PeerId)> = VecDeque::new();
-        losers.extend(
+        // Seated publishers from the best claim to the weakest. Those before the current one in `claims` are removed:
+        // only weaker ones can lose their seat to it.
+        let mut weaker: VecDeque<(usize, Claim, PeerId)> = VecDeque::new();
+        weaker.extend(
             claims
                 .iter()
                 .enumerate()
@@ -113,23 +115,23 @@ impl Seats {
         );
         self.next_look = None;
         for (index, (claim, person)) in claims.iter().enumerate() {
-            if losers.front().is_some_and(|(of, ..)| *of == index) {
-                losers.pop_front();
+            if weaker.front().is_some_and(|(of, ..)| *of == index) {
+                weaker.pop_front();
                 continue;
             }
             if self.seated.len() >= limit {
-                let weaker = losers.iter().rev().take_while(|(_, other, _)| is_worth(claim, other));
+                let replaceable = weaker.iter().rev().take_while(|(_, other, _)| outranks(claim, other));
                 let may_go = |(_, _, other): &&(usize, Claim, PeerId)| person.is_heard || self.may_go(now, *other);
-                let loser = weaker.clone().find(may_go).copied();
-                let Some((of, _, loser)) = loser.filter(|_| self.exchanges.take(now)) else {
-                    let free_at = weaker.filter_map(|(_, _, other)| self.free_at(*other)).min();
-                    let look_at = if loser.is_some() { Some(now + PAUSE) } else { free_at };
+                let occupant = replaceable.clone().find(may_go).copied();
+                let Some((of, _, occupant)) = occupant.filter(|_| self.exchanges.take(now)) else {
+                    let free_at = replaceable.filter_map(|(_, _, other)| self.free_at(*other)).min();
+                    let look_at = if occupant.is_some() { Some(now + PAUSE) } else { free_at };
                     self.next_look = self.next_look.into_iter().chain(look_at).min();
                     continue;
                 };
-                losers.retain(|(other, ..)| *other != of);
-                moves.off.push(loser);
-                self.unseat(loser);
+                weaker.retain(|(other, ..)| *other != of);
+                moves.off.push(occupant);
+                self.unseat(occupant);
             }
             moves.on.push(person.peer);
             self.seated.push(Seat { peer: person.peer, since: now });
@@ -138,7 +140,8 @@ impl Seats {
         moves
     }
 
-    /// The page tells what it shows of somebody; `is_lasting` if of the person, not of the line that carries them.
+    /// Records what the page shows of a publisher. `is_lasting` if the report named the participant rather than an
+    /// m-line.
     pub fn show(&mut self, peer: PeerId, source: Source, view: View, is_lasting: bool) {
         match self.shown.iter_mut().find(|shown| (shown.peer, shown.source) == (peer, source)) {
             Some(shown) => (shown.view, shown.is_lasting) = (view, shown.is_lasting || is_lasting),
@@ -146,48 +149,48 @@ impl Seats {
         }
     }
 
-    /// A track ended: what was told of its line ends with it.
+    /// Forgets what was reported about the m-line of a track that ended.
     pub fn end_line(&mut self, peer: PeerId, source: Source) {
         self.shown.retain(|shown| (shown.peer, shown.source) != (peer, source) || shown.is_lasting);
     }
 
-    /// Somebody left.
+    /// Forgets a publisher that left.
     pub fn forget(&mut self, peer: PeerId) {
         self.seated.retain(|seat| seat.peer != peer);
         self.shown.retain(|shown| shown.peer != peer);
     }
 
-    /// Somebody comes back under another id.
+    /// Transfers the reports about a publisher to its new id after a resumption.
     pub fn replace(&mut self, old: PeerId, new: PeerId) {
         self.shown.iter_mut().filter(|shown| shown.peer == old).for_each(|shown| shown.peer = new);
     }
 
-    /// What the page shows of somebody; `None` if it has not told.
+    /// Returns what the page shows of a publisher; `None` if it has not reported.
     pub fn view(&self, peer: PeerId, source: Source) -> Option<View> {
         self.shown.iter().find(|shown| (shown.peer, shown.source) == (peer, source)).map(|shown| shown.view)
     }
 
-    /// Whether somebody has a seat.
+    /// Returns true if the publisher has a seat.
     pub fn has(&self, peer: PeerId) -> bool {
         self.seated.iter().any(|seat| seat.peer == peer)
     }
 
-    /// Whether somebody has none.
+    /// Returns true if some publishers have no seat.
     pub fn is_full(&self) -> bool {
         self.is_full
     }
 
-    /// When somebody may take a seat that is still kept.
+    /// Returns when to call `settle` again: a seat that is kept for now can be taken then.
     pub fn next_look(&self) -> Option<Instant> {
         self.next_look
     }
 
     fn claim(&self, person: &Person) -> Claim {
         let mut shown = self.shown.iter().filter(|shown| shown.peer == person.peer).peekable();
-        let is_untold = shown.peek().is_none();
+        let is_unreported = shown.peek().is_none();
         let seen = shown.filter(|shown| shown.view.tile() != Some(0)).map(|shown| shown.view.priority).max();
         let pinned = seen.filter(|priority| *priority >= PINNED).unwrap_or(0);
-        let is_shown = is_untold || seen.is_some();
+        let is_shown = is_unreported || seen.is_some();
         let turn = Reverse(person.turn.unwrap_or(usize::MAX));
         (person.is_heard, pinned, person.has_screen, is_shown, person.has_picture, turn)
     }
@@ -200,17 +203,18 @@ impl Seats {
         self.seated.iter().find(|seat| seat.peer == peer).map(|seat| seat.since + STAY)
     }
 
-    /// What was told of a line is not told of who comes to it later.
+    /// Takes a seat away, and forgets what was reported about its m-line: it does not apply to the next occupant.
     fn unseat(&mut self, peer: PeerId) {
         self.seated.retain(|seat| seat.peer != peer);
         self.shown.retain(|shown| shown.peer != peer || shown.is_lasting);
     }
 }
 
-/// Whether a claim is of a better kind than another.
-fn is_worth(claim: &Claim, other: &Claim) -> bool {
-    let kind = |claim: &Claim| (claim.0, claim.1, claim.2, claim.3, claim.4);
-    kind(claim) > kind(other)
+/// Returns true if a claim justifies taking the seat of another: it is
+/// better even without how recently they spoke.
+fn outranks(claim: &Claim, other: &Claim) -> bool {
+    let rank = |claim: &Claim| (claim.0, claim.1, claim.2, claim.3, claim.4);
+    rank(claim) > rank(other)
 }
 
 #[cfg(test)]
@@ -227,7 +231,8 @@ mod tests {
         Person { peer: peer(slot), is_heard: false, turn: None, has_screen: false, has_picture: true }
     }
 
-    /// So many people with cameras, of whom those in `turns` have spoken, the latest first, the first `heard` just now.
+    /// Returns `count` publishers with cameras. Those in `turns` have spoken, the latest first, and the first `heard`
+    /// of them are audible.
     fn people(count: u32, turns: &[u32], heard: usize) -> Vec<Person> {
         let turn = |slot: u32| turns.iter().position(|turn| *turn == slot);
         let is_heard = |slot| turn(slot).is_some_and(|turn| turn < heard);
@@ -244,14 +249,14 @@ mod tests {
         slots
     }
 
-    /// What the page tells: of whom, lines, priority.
-    type Told<'a> = &'a [(u32, u32, u32)];
+    /// What the page reports: slot, picture height, priority.
+    type Reports<'a> = &'a [(u32, u32, u32)];
 
-    /// A name, who is there, what the page tells, how many seats there are, and who gets them.
-    type Row<'a> = (&'a str, Vec<Person>, Told<'a>, usize, &'a [u32]);
+    /// Name, publishers, what the page reports, number of seats, and the slots that get them.
+    type Row<'a> = (&'a str, Vec<Person>, Reports<'a>, usize, &'a [u32]);
 
     #[test]
-    fn who_gets_the_seats() {
+    fn seats_go_to_the_best_claims() {
         let screen = |slot: usize, mut people: Vec<Person>| {
             people[slot].has_screen = true;
             people
@@ -261,23 +266,23 @@ mod tests {
             people
         };
         let table: [Row; 13] = [
-            ("nobody is there", people(0, &[], 0), &[], 3, &[]),
-            ("there are seats for all", people(3, &[], 0), &[], 3, &[0, 1, 2]),
-            ("who came first", people(5, &[], 0), &[], 3, &[0, 1, 2]),
-            ("who spoke latest", people(6, &[5, 2, 4, 3], 0), &[], 3, &[2, 4, 5]),
-            ("and who is heard", people(6, &[5, 2, 4, 3], 2), &[], 3, &[2, 4, 5]),
-            ("who is pinned", people(6, &[5, 4, 3], 3), &[(0, 100, 2)], 4, &[0, 3, 4, 5]),
-            ("who is heard before who is pinned", people(6, &[5, 4, 3], 3), &[(0, 100, 2)], 3, &[3, 4, 5]),
-            ("the more important of two", people(6, &[5], 1), &[(0, 100, 2), (3, 100, 3)], 2, &[3, 5]),
-            ("not who is pinned and out of sight", people(4, &[], 0), &[(3, 0, 2)], 2, &[0, 1]),
-            ("a screen", screen(4, people(5, &[3], 0)), &[], 2, &[3, 4]),
-            ("a pin before a screen", screen(4, people(5, &[3], 0)), &[(0, 100, 2)], 1, &[0]),
-            ("who is in sight", people(5, &[0, 1], 0), &[(0, 0, 1), (1, 0, 1), (4, 90, 1)], 2, &[2, 3]),
-            ("who has a picture", dark(0, people(5, &[0, 4], 0)), &[], 2, &[1, 4]),
+            ("no publishers", people(0, &[], 0), &[], 3, &[]),
+            ("seats for all", people(3, &[], 0), &[], 3, &[0, 1, 2]),
+            ("first to join", people(5, &[], 0), &[], 3, &[0, 1, 2]),
+            ("latest to speak", people(6, &[5, 2, 4, 3], 0), &[], 3, &[2, 4, 5]),
+            ("audible", people(6, &[5, 2, 4, 3], 2), &[], 3, &[2, 4, 5]),
+            ("pinned", people(6, &[5, 4, 3], 3), &[(0, 100, 2)], 4, &[0, 3, 4, 5]),
+            ("audible before pinned", people(6, &[5, 4, 3], 3), &[(0, 100, 2)], 3, &[3, 4, 5]),
+            ("higher priority of two pins", people(6, &[5], 1), &[(0, 100, 2), (3, 100, 3)], 2, &[3, 5]),
+            ("pinned but out of sight", people(4, &[], 0), &[(3, 0, 2)], 2, &[0, 1]),
+            ("sharing a screen", screen(4, people(5, &[3], 0)), &[], 2, &[3, 4]),
+            ("pinned before sharing a screen", screen(4, people(5, &[3], 0)), &[(0, 100, 2)], 1, &[0]),
+            ("in sight", people(5, &[0, 1], 0), &[(0, 0, 1), (1, 0, 1), (4, 90, 1)], 2, &[2, 3]),
+            ("sending video", dark(0, people(5, &[0, 4], 0)), &[], 2, &[1, 4]),
         ];
-        for (name, people, told, limit, expected) in table {
+        for (name, people, reports, limit, expected) in table {
             let mut seats = Seats::new(Instant::now());
-            for (slot, height, priority) in told {
+            for (slot, height, priority) in reports {
                 seats.show(peer(*slot), Source::Camera, view(*height, *priority), true);
             }
             let moves = seats.settle(Instant::now(), OWN, limit, &people);
@@ -288,22 +293,22 @@ mod tests {
     }
 
     #[test]
-    fn nobody_has_a_seat_in_front_of_themselves() {
+    fn a_subscriber_gets_no_seat_with_itself() {
         let mut seats = Seats::new(Instant::now());
         let moves = seats.settle(Instant::now(), peer(1), 2, &people(3, &[1], 1));
         assert_eq!(moves.on, [peer(0), peer(2)]);
         assert!(!seats.is_full());
     }
 
-    /// A step of a story: when, who spoke (the latest first) and how many of them are heard, what the page tells, who
-    /// loses their seat, who gets one.
-    type Step<'a> = (u64, &'a [u32], usize, Told<'a>, &'a [u32], &'a [u32]);
+    /// A step of a story: time in milliseconds, slots that have spoken (the latest first), how many of them are
+    /// audible, what the page reports, slots that lose their seat, slots that gain one.
+    type Step<'a> = (u64, &'a [u32], usize, Reports<'a>, &'a [u32], &'a [u32]);
 
     fn play(name: &str, story: &[Step]) {
         let start = Instant::now();
         let mut seats = Seats::new(Instant::now());
-        for (index, (ms, turns, heard, told, off, on)) in story.iter().enumerate() {
-            for (slot, height, priority) in *told {
+        for (index, (ms, turns, heard, reports, off, on)) in story.iter().enumerate() {
+            for (slot, height, priority) in *reports {
                 seats.show(peer(*slot), Source::Camera, view(*height, *priority), true);
             }
             let moves = seats.settle(start + Duration::from_millis(*ms), OWN, 3, &people(6, turns, *heard));
@@ -316,7 +321,7 @@ mod tests {
     fn seats_change_hands() {
         let stories: [(&str, &[Step]); 5] = [
             (
-                "who speaks takes the seat of who never did and came last, at once",
+                "a speaker takes at once the seat of the last to join that never spoke",
                 &[
                     (0, &[], 0, &[], &[], &[0, 1, 2]),
                     (10, &[5], 1, &[], &[2], &[5]),
@@ -327,11 +332,11 @@ mod tests {
                 ],
             ),
             (
-                "nobody moves because somebody else spoke later",
+                "speaking later alone takes no seat",
                 &[(0, &[3, 2, 1], 0, &[], &[], &[3, 2, 1]), (9_000, &[5, 4, 0], 0, &[], &[], &[])],
             ),
             (
-                "a pin takes a seat once it has been kept for a while, and keeps it",
+                "a pinned publisher takes a seat after its minimum time, and keeps it",
                 &[
                     (0, &[], 0, &[], &[], &[0, 1, 2]),
                     (1_000, &[], 0, &[(5, 90, 2)], &[], &[]),
@@ -343,14 +348,14 @@ mod tests {
                 ],
             ),
             (
-                "who is scrolled into sight takes the seat of who is not",
+                "a publisher scrolled into sight takes the seat of one out of sight",
                 &[
                     (0, &[], 0, &[], &[], &[0, 1, 2]),
                     (3_000, &[], 0, &[(0, 0, 1), (2, 0, 1), (3, 0, 1), (4, 90, 1)], &[2, 0], &[4, 5]),
                 ],
             ),
             (
-                "who is out of sight is heard all the same",
+                "an audible publisher gets a seat even out of sight",
                 &[(0, &[], 0, &[(5, 0, 1)], &[], &[0, 1, 2]), (10, &[5], 1, &[], &[2], &[5])],
             ),
         ];
@@ -360,22 +365,22 @@ mod tests {
     }
 
     #[test]
-    fn it_looks_again_when_a_seat_may_be_taken_and_a_free_one_is_taken_at_once() {
+    fn a_kept_seat_can_be_taken_later_and_a_free_one_at_once() {
         let start = Instant::now();
         let mut seats = Seats::new(Instant::now());
         seats.settle(start, OWN, 2, &people(4, &[], 0));
-        assert_eq!(seats.next_look(), None, "everybody has the same claim");
+        assert_eq!(seats.next_look(), None, "all claims are equal");
         seats.show(peer(3), Source::Camera, view(90, 2), true);
         seats.settle(start, OWN, 2, &people(4, &[], 0));
         assert_eq!(seats.next_look(), Some(start + STAY));
-        // 0 is gone.
+        // Publisher 0 has left.
         let moves = seats.settle(start, OWN, 2, &people(4, &[], 0)[1..]);
         assert_eq!((moves.on, moves.off), (vec![peer(3)], vec![]));
         assert_eq!(seats.next_look(), None);
     }
 
     #[test]
-    fn microphones_that_click_in_turn_do_not_fill_the_wires() {
+    fn microphones_that_click_in_turn_cause_few_exchanges() {
         let start = Instant::now();
         let mut seats = Seats::new(start);
         let mut exchanges = 0;
@@ -386,15 +391,15 @@ mod tests {
             assert!(seats.seated.len() == 4 && seats.next_look().is_none_or(|at| at > now));
         }
         assert!((50..=66).contains(&exchanges), "{exchanges} in ten seconds");
-        // Who is heard still when it is over gets a seat.
+        // Publishers that are still audible after the clicks get a seat.
         let heard = people(9, &[5, 6, 7], 3);
-        seats.settle(seats.next_look().expect("somebody waits"), OWN, 4, &heard);
+        seats.settle(seats.next_look().expect("an audible publisher waits for a seat"), OWN, 4, &heard);
         seats.settle(start + Duration::from_secs(11), OWN, 4, &heard);
         assert!([5, 6, 7].iter().all(|slot| seats.has(peer(*slot))));
     }
 
     #[test]
-    fn what_was_told_of_a_line_ends_with_it_and_what_was_told_of_a_person_stays() {
+    fn reports_about_an_m_line_end_with_it_and_reports_about_a_participant_stay() {
         let start = Instant::now();
         let mut seats = Seats::new(Instant::now());
         seats.settle(start, OWN, 2, &people(4, &[], 0));
@@ -402,11 +407,11 @@ mod tests {
         seats.show(peer(1), Source::Camera, view(0, 1), true);
         let moves = seats.settle(start, OWN, 2, &people(4, &[3, 2], 2));
         assert_eq!(moves.off, [peer(1), peer(0)]);
-        let told = |seats: &Seats, slot| seats.view(peer(slot), Source::Camera).map(|view| view.height);
-        assert_eq!((told(&seats, 0), told(&seats, 1)), (None, Some(0)));
+        let reported = |seats: &Seats, slot| seats.view(peer(slot), Source::Camera).map(|view| view.height);
+        assert_eq!((reported(&seats, 0), reported(&seats, 1)), (None, Some(0)));
         seats.replace(peer(1), peer(7));
-        assert_eq!((told(&seats, 1), told(&seats, 7)), (None, Some(0)));
+        assert_eq!((reported(&seats, 1), reported(&seats, 7)), (None, Some(0)));
         seats.forget(peer(7));
-        assert_eq!(told(&seats, 7), None);
+        assert_eq!(reported(&seats, 7), None);
     }
 }

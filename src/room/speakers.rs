@@ -1,15 +1,16 @@
-//! Who speaks in a room, from the levels that microphones tell with each packet (RFC 6464), and who is heard where
-//! only the loudest are.
+//! Speaker detection from the audio level in each microphone packet (RFC 6464), and the choice of the audible
+//! microphones, which are the only ones forwarded in a large room.
 //!
-//! Speech is what stands out from a microphone's own noise. How much of the last moments was speech decides, not
-//! how loud a single moment was: so neither a cough nor a breath between two words changes the speaker (the idea of
-//! Volfin and Cohen, "Dominant speaker identification for multipoint videoconferencing", 2012).
+//! A packet is speech if its level stands out from the microphone's own noise. What counts is the share of speech in
+//! the last moments, not the loudness of one packet, so neither a cough nor a breath between two words changes the
+//! speaker (the idea of Volfin and Cohen, "Dominant speaker identification for multipoint videoconferencing", 2012).
 //!
-//! A client that sends no levels is judged by the size of its packets. Opus with a variable bitrate spends two to four
-//! times as many bytes on speech as on noise, and with discontinuous transmission almost none on silence, so each doubling
-//! of the size counts as `DOUBLING` decibels and the rest is the same. Packets of a constant size say nothing. Such a
-//! microphone is never marked as speaking. In a large room it is heard while a place is free, or while one is held by a
-//! participant with levels that has not spoken for `FORSAKEN`; a participant that speaks takes its place at once.
+//! Clients that send no levels are judged by the size of their packets. Opus with a variable bitrate spends two to four
+//! times as many bytes on speech as on noise, and with discontinuous transmission almost none on silence. Each doubling
+//! of the size therefore counts as `DOUBLING` decibels, and the rest is the same. A constant packet size carries no
+//! information. Such a microphone is never reported as speaking. In a large room it is audible while there are fewer
+//! audible microphones than allowed, or in place of a microphone with levels that has been silent for
+//! `LONG_SILENCE`; any participant that speaks replaces it at once.
 
 use std::time::{Duration, Instant};
 
@@ -19,124 +20,125 @@ use crate::id::PeerId;
 /// Decibels by which speech stands out from noise. Less takes noise for speech, more clips quiet voices.
 const ABOVE_NOISE: f32 = 9.0;
 
-/// The quietest that can be speech, in decibels above the least that can be told.
+/// Lowest level of speech, in decibels above -127 dBov, the lowest level that can be signaled.
 const QUIETEST: f32 = 50.0;
 
-/// Decibels a second by which the noise may seem to rise: a fan is believed to be one after some seconds. Speech has
-/// pauses, in which it falls at once.
+/// Rise of the noise estimate in decibels per second: a new steady noise, such as a fan, is learned after some seconds.
+/// In the pauses of speech the estimate falls quickly.
 const NOISE_RISE: f32 = 2.0;
 
-/// What is believed of a microphone's noise from its first packet, at most: who comes speaking has to be heard.
+/// Upper bound of the noise estimate after the first packet, in the same unit: a participant who joins while speaking
+/// has to be recognised.
 const FIRST_NOISE: f32 = 70.0;
 
-/// What one packet covers, and how fast earlier ones are forgotten. Longer is steadier and later.
+/// Duration of a packet, and the time constant of the share of speech. Longer is steadier and later.
 const PACKET: Duration = Duration::from_millis(20);
 const MEMORY: Duration = Duration::from_millis(250);
 
-/// Shares of speech in the last moments: above the first somebody begins, a cough does not reach it; below the second
-/// they have stopped.
+/// Shares of speech: above `BEGINS` a participant speaks, which a cough does not reach; below `STOPS` it has stopped.
 const BEGINS: f32 = 0.5;
 const STOPS: f32 = 0.2;
 
-/// Below this the one who spoke last has stopped enough for somebody else to be the speaker.
+/// Share of speech of the current speaker below which another participant may become the speaker.
 const YIELDS: f32 = 0.35;
 
-/// For how long one who was told to speak still does after they stopped: words have gaps, and a mark that blinks is
-/// worse than one that stays a moment.
+/// How long a participant is still reported as speaking after its last speech: words have gaps, and a mark that blinks
+/// is worse than one that stays a moment.
 const HOLD: Duration = Duration::from_millis(500);
 
-/// Decibels and time by which one who speaks over another takes over.
+/// How much louder, in decibels, and for how long a participant has to speak over the speaker to become the speaker.
 const LOUDER: f32 = 6.0;
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Time between two looks at who speaks, and so the least between two changes that are told.
-const TELL_INTERVAL: Duration = Duration::from_millis(200);
+/// Minimum time between two reports of who speaks.
+const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 
-/// For how long one who has just begun can't lose their place to a louder one.
+/// How long a microphone that has just become audible cannot be replaced by a louder one.
 const IMMUNITY: Duration = Duration::from_secs(1);
 
-/// New places a second, and at once, that anybody is told of. Each makes work for everybody in the room; those who begin
-/// at one moment are all to be heard.
+/// How often per second, and in a burst, newly audible microphones cause a new seating. Each one is work for all
+/// participants in the room, but all who begin to speak at the same moment should be heard.
 const TURNS: f64 = 50.0;
-const TURNS_BURST: f64 = 10.0;
+const TURN_BURST: f64 = 10.0;
 
-/// Decibels for which each doubling of a packet's size counts. More takes the variation of steady noise for speech, less
+/// Decibels that a doubling of the packet size counts as. More takes the variation of steady noise for speech, less
 /// misses quiet speech.
 const DOUBLING: f32 = 12.0;
 
-/// Bytes of an Opus packet in discontinuous transmission at most (RFC 6716 section 2.1.9): silence.
+/// Largest Opus packet that means silence under discontinuous transmission, in bytes (RFC 6716 section 2.1.9).
 const SILENT_BYTES: usize = 3;
 
-/// Ratio of the largest to the smallest packet of late from which sizes say something, and the part of their difference
-/// that each packet forgets: most of it in ten seconds. A client that changes its constant bitrate is misjudged for as long.
+/// Ratio of the largest to the smallest recent packet from which sizes carry information, and the part of their
+/// difference that each packet removes (most of it within ten seconds). A client that changes its constant bitrate is
+/// misjudged for that long.
 const VARIATION: f32 = 1.6;
 const FORGETTING: f32 = 0.002;
 
-/// How long a participant must have been silent to lose the place to a microphone that tells nothing. Shorter changes
-/// places, and thus seats, in every pause.
-const FORSAKEN: Duration = Duration::from_secs(5);
+/// How long an audible microphone must have been silent to be replaced by one that gives no information. Shorter
+/// changes audible microphones, and thus seats, in every pause.
+const LONG_SILENCE: Duration = Duration::from_secs(5);
 
 /// The microphones of one room.
 #[derive(Debug, Default)]
 pub struct Speakers {
     speakers: Vec<Speaker>,
-    /// Who speaks now, or spoke last.
+    /// The current speaker, or the last one while nobody speaks.
     dominant: Option<PeerId>,
-    /// Only those with a place are heard.
+    /// Only audible microphones are forwarded.
     is_limited: bool,
-    told: Vec<PeerId>,
-    next_look: Option<Instant>,
-    /// Who had a place, the latest first. Who is muted has still spoken.
+    reported: Vec<PeerId>,
+    next_report: Option<Instant>,
+    /// Peers that have been audible, the latest first. Muted ones stay.
     turns: Vec<PeerId>,
-    has_turned: bool,
-    looks: Option<Bucket>,
+    has_new_turn: bool,
+    turn_limit: Option<Bucket>,
 }
 
 #[derive(Debug)]
 struct Speaker {
     peer: PeerId,
     is_new: bool,
-    /// Decibels above the least that can be told.
+    /// Estimated noise, in decibels above -127 dBov.
     noise: f32,
     loudness: f32,
-    /// The share of speech in the last moments.
+    /// Share of speech, averaged over `MEMORY`.
     speech: f32,
     heard_at: Instant,
-    /// When their share of speech was last above the one below which they have stopped.
+    /// When the share of speech was last at least `STOPS`.
     spoke_at: Option<Instant>,
-    /// Since when they speak without a stop.
-    since: Option<Instant>,
-    /// Since when they have a place among those who are heard.
-    place: Option<Instant>,
-    /// Packets were held back since the last that was forwarded.
-    is_held: bool,
-    /// How often they began to be heard.
+    /// Start of the current uninterrupted speech.
+    speaking_since: Option<Instant>,
+    /// When the microphone became audible; `None` if it is not.
+    audible_since: Option<Instant>,
+    /// Packets were withheld since the last one that was forwarded.
+    has_withheld: bool,
+    /// Number of the current stretch of forwarded packets.
     epoch: u32,
-    /// Levels come with the packets.
+    /// The client sends levels.
     has_levels: bool,
-    /// The smallest and the largest packet of late, where no levels come.
+    /// Smallest and largest recent packet in bytes, for a client without levels.
     sizes: Option<(f32, f32)>,
 }
 
 impl Speakers {
-    /// The most that each member adds.
+    /// Upper bound of the memory per participant, in bytes.
     pub const BYTES_EACH: usize = 2 * (size_of::<Speaker>() + 2 * size_of::<PeerId>());
 
-    /// A microphone told its level, in decibels below the loudest (0 to 127). `places` is how many are heard, if not
-    /// all. Says whether the packet is heard: as part of which stretch, since what was held back in between is no
-    /// loss.
-    pub fn handle_level(&mut self, now: Instant, peer: PeerId, level: u8, places: Option<usize>) -> Option<u32> {
+    /// Takes the level of a microphone packet, in decibels below 0 dBov (0 to 127). `max_audible` is the maximum number
+    /// of audible microphones, `None` if all are forwarded. Returns `None` if the packet is not forwarded, else the
+    /// number of its stretch: packets withheld between two stretches are not lost.
+    pub fn handle_level(&mut self, now: Instant, peer: PeerId, level: u8, max_audible: Option<usize>) -> Option<u32> {
         let index = self.index(now, peer);
         self.speakers[index].has_levels = true;
         let is_speech = self.speakers[index].handle_level(now, level);
-        self.hear(now, index, places, is_speech)
+        self.admit(now, index, max_audible, is_speech)
     }
 
-    /// Takes a packet of a microphone that sends no levels; `bytes` is the size of its payload. Otherwise as `handle_level`.
-    pub fn handle_size(&mut self, now: Instant, peer: PeerId, bytes: usize, places: Option<usize>) -> Option<u32> {
+    /// Like `handle_level`, for a packet of a client without levels; `bytes` is the size of the payload.
+    pub fn handle_size(&mut self, now: Instant, peer: PeerId, bytes: usize, max_audible: Option<usize>) -> Option<u32> {
         let index = self.index(now, peer);
         let is_speech = self.speakers[index].handle_size(now, bytes);
-        self.hear(now, index, places, is_speech)
+        self.admit(now, index, max_audible, is_speech)
     }
 
     fn index(&mut self, now: Instant, peer: PeerId) -> usize {
@@ -146,20 +148,20 @@ impl Speakers {
         })
     }
 
-    fn hear(&mut self, now: Instant, index: usize, places: Option<usize>, is_speech: bool) -> Option<u32> {
-        self.choose(now, index);
-        self.is_limited = places.is_some();
-        let is_heard = places.is_none_or(|places| self.has_place(now, index, places, is_speech));
+    fn admit(&mut self, now: Instant, index: usize, max_audible: Option<usize>, is_speech: bool) -> Option<u32> {
+        self.update_dominant(now, index);
+        self.is_limited = max_audible.is_some();
+        let is_heard = max_audible.is_none_or(|max_audible| self.make_audible(now, index, max_audible, is_speech));
         let speaker = &mut self.speakers[index];
         if !is_heard {
-            speaker.is_held = true;
+            speaker.has_withheld = true;
             return None;
         }
-        speaker.epoch += u32::from(std::mem::take(&mut speaker.is_held));
+        speaker.epoch += u32::from(std::mem::take(&mut speaker.has_withheld));
         Some(speaker.epoch)
     }
 
-    /// A microphone is off or gone.
+    /// Removes a microphone that was muted or unpublished.
     pub fn remove(&mut self, peer: PeerId) {
         self.speakers.retain(|speaker| speaker.peer != peer);
         if self.dominant == Some(peer) {
@@ -167,78 +169,79 @@ impl Speakers {
         }
     }
 
-    /// Somebody left.
+    /// Removes a participant that left.
     pub fn forget(&mut self, peer: PeerId) {
         self.remove(peer);
         self.turns.retain(|other| *other != peer);
     }
 
-    /// Whether somebody has got a place since it was last asked. Not too often: the next packet of anybody asks again.
+    /// Returns true if a microphone has become audible since this last returned true. Rate-limited: while the limit
+    /// holds, call it again with the next packet of any participant.
     pub fn poll_turn(&mut self, now: Instant) -> bool {
-        let looks = self.looks.get_or_insert_with(|| Bucket::new(now, TURNS, TURNS_BURST));
-        self.has_turned && looks.take(now) && std::mem::take(&mut self.has_turned)
+        let limit = self.turn_limit.get_or_insert_with(|| Bucket::new(now, TURNS, TURN_BURST));
+        self.has_new_turn && limit.take(now) && std::mem::take(&mut self.has_new_turn)
     }
 
-    /// Looks, not too often, whether others speak now than those who were told last. If so they count as told.
+    /// Updates the reported speakers, at most every `REPORT_INTERVAL`. Returns true if they changed.
     pub fn poll_change(&mut self, now: Instant) -> bool {
-        if self.next_look.is_some_and(|next| now < next) {
+        if self.next_report.is_some_and(|next| now < next) {
             return false;
         }
-        self.next_look = Some(now + TELL_INTERVAL);
+        self.next_report = Some(now + REPORT_INTERVAL);
         let dominant = self.dominant;
         let mut speaking: Vec<&Speaker> = self
             .speakers
             .iter()
-            .filter(|speaker| !self.is_limited || speaker.place.is_some())
+            .filter(|speaker| !self.is_limited || speaker.audible_since.is_some())
             .filter(|speaker| {
-                let was_told = self.told.contains(&speaker.peer);
+                let was_reported = self.reported.contains(&speaker.peer);
                 let held = speaker.spoke_at.is_some_and(|spoke| now < spoke + HOLD);
-                was_told && held || speaker.speech_at(now) > BEGINS
+                was_reported && held || speaker.speech_at(now) > BEGINS
             })
             .collect();
         speaking.sort_by(|a, b| {
             let rank = |speaker: &Speaker| (dominant != Some(speaker.peer), -speaker.loudness);
             rank(a).partial_cmp(&rank(b)).expect("levels are numbers").then(a.peer.cmp(&b.peer))
         });
-        let mut changed = speaking.len() != self.told.len();
-        changed |= speaking.iter().any(|speaker| !self.told.contains(&speaker.peer));
-        // Loudness alone sways with every word: only the first of the list is worth a message.
-        changed |= speaking.first().map(|speaker| speaker.peer) != self.told.first().copied();
+        let mut changed = speaking.len() != self.reported.len();
+        changed |= speaking.iter().any(|speaker| !self.reported.contains(&speaker.peer));
+        // The order by loudness changes with every word: only a new first speaker is worth a message.
+        changed |= speaking.first().map(|speaker| speaker.peer) != self.reported.first().copied();
         if changed {
-            self.told = speaking.into_iter().map(|speaker| speaker.peer).collect();
+            self.reported = speaking.into_iter().map(|speaker| speaker.peer).collect();
         }
         changed
     }
 
-    /// Who was told to speak: the one who has the word first, then the loudest.
+    /// Returns the speakers as last reported: the current speaker first, then by loudness.
     pub fn told(&self) -> &[PeerId] {
-        &self.told
+        &self.reported
     }
 
-    /// Who speaks now, or spoke last.
+    /// Returns the current speaker, or the last one while nobody speaks.
     pub fn dominant(&self) -> Option<PeerId> {
         self.dominant
     }
 
-    /// Whether somebody has a place among those who are heard.
+    /// Returns true if the participant's microphone is audible.
     pub fn is_heard(&self, peer: PeerId) -> bool {
-        self.speakers.iter().any(|speaker| speaker.peer == peer && speaker.place.is_some())
+        self.speakers.iter().any(|speaker| speaker.peer == peer && speaker.audible_since.is_some())
     }
 
-    /// Who had a place among those who are heard, the latest first.
+    /// Returns the participants that have been audible, the latest first.
     pub fn turns(&self) -> &[PeerId] {
         &self.turns
     }
 
-    /// Whether the speaker changes to the one who was just heard.
-    fn choose(&mut self, now: Instant, index: usize) {
+    /// Makes the participant that was just heard the current speaker, if it takes over.
+    fn update_dominant(&mut self, now: Instant, index: usize) {
         let candidate = &self.speakers[index];
         if candidate.speech < BEGINS || self.dominant == Some(candidate.peer) {
             return;
         }
         let current = self.speakers.iter().find(|speaker| self.dominant == Some(speaker.peer));
         let yields = current.is_none_or(|current| {
-            let patient = candidate.since.is_some_and(|since| now >= since + PATIENCE);
+            let patient = candidate.speaking_since.is_some_and(|since| now >= since + PATIENCE);
             current.speech_at(now) < YIELDS || patient && candidate.loudness > current.loudness + LOUDER
         });
         if yields {
@@ -246,32 +249,34 @@ impl Speakers {
         }
     }
 
-    /// Whether one is among those who are heard; who speaks gets the place of one who does not.
-    fn has_place(&mut self, now: Instant, index: usize, places: usize, is_speech: bool) -> bool {
-        if self.speakers[index].place.is_some() {
+    /// Makes a microphone audible if its packet is speech, or if nothing tells when it speaks: as one of fewer than
+    /// `max_audible`, or in place of a silent or quieter one. Returns true if it is audible.
+    fn make_audible(&mut self, now: Instant, index: usize, max_audible: usize, is_speech: bool) -> bool {
+        if self.speakers[index].audible_since.is_some() {
             return true;
         }
         let is_unknown = !is_speech && self.speakers[index].is_unknown();
         if !is_speech && !is_unknown {
             return false;
         }
-        let taken: Vec<usize> = (0..self.speakers.len()).filter(|at| self.speakers[*at].place.is_some()).collect();
-        if taken.len() >= places {
+        let audible: Vec<usize> =
+            (0..self.speakers.len()).filter(|at| self.speakers[*at].audible_since.is_some()).collect();
+        if audible.len() >= max_audible {
             let loudness = self.speakers[index].loudness;
             let may_go = |at: &&usize| {
                 let other = &self.speakers[**at];
                 if is_unknown {
-                    let spoke = other.spoke_at.or(other.place);
-                    return !other.is_unknown() && spoke.is_none_or(|spoke| now >= spoke + FORSAKEN);
+                    let spoke = other.spoke_at.or(other.audible_since);
+                    return !other.is_unknown() && spoke.is_none_or(|spoke| now >= spoke + LONG_SILENCE);
                 }
-                let is_immune = other.place.is_some_and(|since| now < since + IMMUNITY);
+                let is_immune = other.audible_since.is_some_and(|since| now < since + IMMUNITY);
                 other.speech_at(now) < STOPS || !is_immune && loudness > other.loudness + LOUDER
             };
             let rank = |at: &&usize| {
                 let other = &self.speakers[**at];
                 (other.speech_at(now), other.loudness)
             };
-            let quietest = taken
+            let quietest = audible
                 .iter()
                 .filter(may_go)
                 .min_by(|a, b| rank(a).partial_cmp(&rank(b)).expect("levels are numbers"))
@@ -279,12 +284,12 @@ impl Speakers {
             let Some(quietest) = quietest else {
                 return false;
             };
-            self.speakers[quietest].place = None;
+            self.speakers[quietest].audible_since = None;
             self.note_turn(self.speakers[quietest].peer);
         }
-        self.speakers[index].place = Some(now);
+        self.speakers[index].audible_since = Some(now);
         self.note_turn(self.speakers[index].peer);
-        self.has_turned = true;
+        self.has_new_turn = true;
         true
     }
 
@@ -304,19 +309,19 @@ impl Speaker {
             speech: 0.0,
             heard_at: now,
             spoke_at: None,
-            since: None,
-            place: None,
-            is_held: false,
+            speaking_since: None,
+            audible_since: None,
+            has_withheld: false,
             epoch: 0,
             has_levels: false,
             sizes: None,
         }
     }
 
-    /// Takes the size of a packet; says whether it is speech.
+    /// Takes the size of a packet. Returns true if it is speech.
     fn handle_size(&mut self, now: Instant, bytes: usize) -> bool {
         if self.has_levels {
-            // One packet of many is without.
+            // A single packet without the level extension.
             return false;
         }
         let size = bytes.max(1) as f32;
@@ -326,18 +331,18 @@ impl Speaker {
         self.sizes = Some((smallest, largest));
         let level = if bytes <= SILENT_BYTES { 0.0 } else { DOUBLING * size.log2() };
         if std::mem::take(&mut self.is_new) {
-            // No size is large by itself.
+            // The first size says nothing about speech: take it as noise.
             self.noise = level;
         }
         self.handle_level(now, 127 - level.clamp(0.0, 127.0) as u8)
     }
 
-    /// Nothing tells when it speaks: it sends no levels, and packets of one size.
+    /// Returns true if neither levels nor sizes tell when the participant speaks.
     fn is_unknown(&self) -> bool {
         !self.has_levels && self.sizes.is_none_or(|(smallest, largest)| largest < smallest * VARIATION)
     }
 
-    /// Takes a level; says whether it is speech.
+    /// Takes a level. Returns true if it is speech.
     fn handle_level(&mut self, now: Instant, level: u8) -> bool {
         let level = f32::from(127 - level.min(127));
         if self.is_new {
@@ -357,17 +362,17 @@ impl Speaker {
         }
         self.heard_at = now;
         if self.speech < STOPS {
-            self.since = None;
+            self.speaking_since = None;
         } else {
             self.spoke_at = Some(now);
             if self.speech > BEGINS {
-                self.since.get_or_insert(now);
+                self.speaking_since.get_or_insert(now);
             }
         }
         is_speech
     }
 
-    /// The share of speech as it is at `now`: packets that did not come were silence (discontinuous transmission).
+    /// Returns the share of speech at `now`. Missing packets count as silence (discontinuous transmission).
     fn speech_at(&self, now: Instant) -> f32 {
         let silent = now.saturating_duration_since(self.heard_at).saturating_sub(PACKET);
         self.speech * (-silent.as_secs_f32() / MEMORY.as_secs_f32()).exp()
@@ -382,7 +387,7 @@ mod tests {
         PeerId { slot, generation: 0 }
     }
 
-    /// A seeded source of numbers below `limit`.
+    /// A seeded random number generator.
     struct Dice(u64);
 
     impl Dice {
@@ -392,7 +397,7 @@ mod tests {
         }
     }
 
-    /// One person's microphone: syllables and gaps while they speak, noise otherwise.
+    /// A simulated microphone: syllables and gaps while its participant speaks, noise otherwise.
     struct Person {
         voice: u64,
         noise: u64,
@@ -408,7 +413,7 @@ mod tests {
             }
             if ms >= self.gap_until {
                 self.syllable_until = ms + 120 + dice.below(250);
-                // Between words a breath now and then.
+                // An eighth of the gaps is a breath.
                 self.gap_until = self.syllable_until + 20 + dice.below(60) + if dice.below(8) == 0 { 180 } else { 0 };
             }
             if ms < self.syllable_until { (self.voice + dice.below(12)) as u8 } else { noise }
@@ -416,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn in_fifty_talks_the_speaker_is_known_in_600_ms_and_changes_once_a_second_at_most() {
+    fn in_fifty_talks_the_speaker_is_found_in_600_ms_and_changes_at_most_once_a_second() {
         for seed in 0..50 {
             let mut dice = Dice(seed * 7_919 + 1);
             let count = 3 + dice.below(4);
@@ -436,7 +441,7 @@ mod tests {
             let mut last = None;
             for ms in (0..60_000).step_by(20) {
                 if ms >= turn_until {
-                    // A pause for thought, then the next, who is somebody else.
+                    // A pause, then another participant speaks.
                     turn_since = ms + dice.below(700);
                     turn_until = turn_since + 2_000 + dice.below(6_000);
                     speaker = (speaker + 1 + dice.below(count - 1)) % count;
@@ -464,7 +469,8 @@ mod tests {
         }
     }
 
-    /// `levels` by person, one packet each 20 ms from `from` on; says who was heard in the last round.
+    /// Feeds one packet per participant with its level every 20 ms, from `from` milliseconds on. Returns the slots that
+    /// were audible in the last round.
     fn rounds(speakers: &mut Speakers, start: Instant, from: u64, count: u64, levels: &[u8]) -> Vec<u32> {
         let mut heard = Vec::new();
         for round in 0..count {
@@ -480,52 +486,56 @@ mod tests {
     }
 
     #[test]
-    fn three_are_heard_and_who_begins_is_heard_from_the_first_packet() {
+    fn three_microphones_are_audible_and_a_new_speaker_from_the_first_packet() {
         let start = Instant::now();
         let mut speakers = Speakers::default();
         assert_eq!(rounds(&mut speakers, start, 0, 50, &[80; 5]), [] as [u32; 0], "noise is not speech");
         assert_eq!(rounds(&mut speakers, start, 1_000, 1, &[30, 80, 80, 80, 80]), [0]);
         assert_eq!(rounds(&mut speakers, start, 1_020, 1, &[30, 30, 30, 80, 80]), [0, 1, 2]);
         let all = [30, 30, 30, 30, 80];
-        assert_eq!(rounds(&mut speakers, start, 1_040, 100, &all), [0, 1, 2], "no louder than those who speak");
+        assert_eq!(
+            rounds(&mut speakers, start, 1_040, 100, &all),
+            [0, 1, 2],
+            "a speaker that is not louder replaces nobody"
+        );
         let louder = [30, 30, 36, 26, 80];
-        assert_eq!(rounds(&mut speakers, start, 3_040, 30, &louder), [0, 1, 3], "the quietest goes");
-        // One stops; they keep their place until somebody wants it, who gets it at once.
+        assert_eq!(rounds(&mut speakers, start, 3_040, 30, &louder), [0, 1, 3], "the quietest is replaced");
+        // A participant that stops stays audible until another one speaks, which replaces it at once.
         assert_eq!(rounds(&mut speakers, start, 4_000, 40, &[80, 30, 80, 30, 80]), [0, 1, 3]);
         assert_eq!(rounds(&mut speakers, start, 4_800, 1, &[80, 30, 80, 30, 40]), [0, 1, 3, 4]);
         assert_eq!(rounds(&mut speakers, start, 4_820, 1, &[80, 30, 80, 30, 40]), [1, 3, 4]);
-        // What comes after a break is another stretch.
+        // Packets after an inaudible time are a new stretch.
         let now = start + Duration::from_millis(4_840);
         assert_eq!(speakers.handle_level(now, peer(1), 30, Some(3)), Some(1));
-        assert_eq!(speakers.turns(), [4, 0, 3, 2, 1].map(peer), "who lost a place had it until then");
+        assert_eq!(speakers.turns(), [4, 0, 3, 2, 1].map(peer), "a replaced microphone counts as audible until then");
         assert!(speakers.is_heard(peer(4)) && !speakers.is_heard(peer(0)));
         speakers.remove(peer(3));
         assert!(speakers.poll_turn(now) && !speakers.poll_turn(now));
         assert_eq!(speakers.handle_level(now, peer(0), 30, Some(3)), Some(2));
         assert!(speakers.poll_turn(now) && !speakers.is_heard(peer(3)));
-        assert_eq!(speakers.turns(), [0, 4, 3, 2, 1].map(peer), "who is muted had one");
+        assert_eq!(speakers.turns(), [0, 4, 3, 2, 1].map(peer), "a muted microphone stays in the list");
         speakers.forget(peer(3));
         assert_eq!(speakers.turns(), [0, 4, 2, 1].map(peer));
-        assert_eq!(speakers.handle_level(now, peer(2), 80, None), Some(2), "everybody is heard in a small room");
+        assert_eq!(speakers.handle_level(now, peer(2), 80, None), Some(2), "all are forwarded in a small room");
     }
 
-    /// Talks of 3 s with pauses of 3 s, by the size of packets, 20 ms each; says at which share of the speech and of the
-    /// silence somebody was told to speak.
-    fn told_by_sizes(speech: impl Fn(u64) -> usize, silence: impl Fn(u64) -> Option<usize>) -> (f32, f32) {
+    /// Feeds packet sizes, one every 20 ms, alternating 3 s of speech with 3 s of silence. Returns the shares of the
+    /// speech and of the silence during which the participant was reported as speaking.
+    fn reported_by_sizes(speech: impl Fn(u64) -> usize, silence: impl Fn(u64) -> Option<usize>) -> (f32, f32) {
         let start = Instant::now();
         let mut speakers = Speakers::default();
         let (mut shares, mut rounds) = ([0.0; 2], [0.0; 2]);
         for round in 0..3_000_u64 {
             let now = start + Duration::from_millis(20 * round);
             let is_silent = round / 150 % 2 == 1;
-            // Another one keeps looking.
+            // Packets of another participant drive the reports.
             speakers.handle_level(now, peer(9), 90, None);
             let size = if is_silent { silence(round) } else { Some(speech(round)) };
             if let Some(size) = size {
                 assert_eq!(speakers.handle_size(now, peer(1), size, None), Some(0));
             }
             speakers.poll_change(now);
-            // Words begin and end within a second.
+            // The first second after each change is not judged.
             if round > 300 && round % 150 > 50 {
                 shares[usize::from(is_silent)] += f32::from(u8::from(speakers.told() == [peer(1)]));
                 rounds[usize::from(is_silent)] += 1.0;
@@ -535,28 +545,28 @@ mod tests {
     }
 
     #[test]
-    fn without_levels_the_size_of_packets_says_who_speaks() {
+    fn without_levels_packet_sizes_tell_who_speaks() {
         let syllables = |round: u64| if round % 15 < 11 { 80 + (round * 37 % 50) as usize } else { 35 };
         let noise = |round: u64| Some(28 + (round * 31 % 9) as usize);
         let dtx = |round: u64| round.is_multiple_of(20).then_some(1 + (round / 20 % 3) as usize);
         for (name, (spoken, silent)) in [
-            ("a variable bitrate", told_by_sizes(syllables, noise)),
-            ("with discontinuous transmission", told_by_sizes(syllables, dtx)),
-            ("a constant bitrate with it", told_by_sizes(|_| 160, dtx)),
+            ("a variable bitrate", reported_by_sizes(syllables, noise)),
+            ("a variable bitrate with discontinuous transmission", reported_by_sizes(syllables, dtx)),
+            ("a constant bitrate with discontinuous transmission", reported_by_sizes(|_| 160, dtx)),
         ] {
             assert!(spoken > 0.95 && silent < 0.05, "{name}: {spoken} of speech, {silent} of silence");
         }
-        let constant = told_by_sizes(|_| 160, |_| Some(160));
-        assert_eq!(constant, (0.0, 0.0), "of a constant bitrate nothing is known");
+        let constant = reported_by_sizes(|_| 160, |_| Some(160));
+        assert_eq!(constant, (0.0, 0.0), "a constant bitrate gives no information");
     }
 
     #[test]
-    fn without_levels_nobody_is_heard_beside_the_loudest_and_free_places_are_used() {
+    fn without_levels_microphones_are_audible_only_while_few_others_speak() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut speakers = Speakers::default();
-        // Five microphones of a constant bitrate, and three with levels of which `speaking` speak. Returns the slots that
-        // are heard in the last round.
+        // Five microphones with a constant bitrate, and three with levels of which the first `speaking` speak. Returns
+        // the slots audible in the last round, the reported speakers, and the number of turns.
         let mut talk = |from: u64, ms: u64, speaking: u32| {
             let mut heard = Vec::new();
             for round in 0..ms / 20 {
@@ -575,18 +585,22 @@ mod tests {
             speakers.poll_change(at(from + ms));
             (heard, speakers.told().to_vec(), speakers.turns().len())
         };
-        assert_eq!(talk(0, 1_000, 0).0, [0, 1, 2], "the first three, and they keep their places");
-        let (heard, told, turns) = talk(1_000, 2_000, 2);
-        assert_eq!((heard.len(), &heard[1..], told.len(), turns), (3, &[5, 6][..], 2, 5));
-        let (heard, told, _) = talk(3_000, 2_000, 3);
-        assert_eq!((heard, told.len()), (vec![5, 6, 7], 3), "who speaks comes first");
-        assert_eq!(talk(5_000, 4_000, 0).0, [5, 6, 7], "a pause");
-        let (heard, told, turns) = talk(9_000, 4_000, 0);
-        assert_eq!((heard, told.len(), turns), (vec![0, 1, 2], 0, 6), "they have stopped");
+        assert_eq!(talk(0, 1_000, 0).0, [0, 1, 2], "the first three become audible and stay so");
+        let (heard, reported, turns) = talk(1_000, 2_000, 2);
+        assert_eq!((heard.len(), &heard[1..], reported.len(), turns), (3, &[5, 6][..], 2, 5));
+        let (heard, reported, _) = talk(3_000, 2_000, 3);
+        assert_eq!((heard, reported.len()), (vec![5, 6, 7], 3), "speakers replace microphones without levels");
+        assert_eq!(talk(5_000, 4_000, 0).0, [5, 6, 7], "a pause changes nothing");
+        let (heard, reported, turns) = talk(9_000, 4_000, 0);
+        assert_eq!(
+            (heard, reported.len(), turns),
+            (vec![0, 1, 2], 0, 6),
+            "after five seconds of silence they are replaced"
+        );
     }
 
     #[test]
-    fn places_that_change_with_each_packet_make_no_work_with_each() {
+    fn microphones_that_take_turns_with_every_packet_do_not_cause_a_seating_each() {
         let start = Instant::now();
         let mut speakers = Speakers::default();
         let mut turns = 0;
@@ -595,15 +609,15 @@ mod tests {
             speakers.handle_level(now, peer(click as u32 % 400), 10, Some(1));
             turns += u32::from(speakers.poll_turn(now));
         }
-        assert!((90..=111).contains(&turns), "{turns} in two seconds");
+        assert!((90..=111).contains(&turns), "{turns} seatings in two seconds");
     }
 
     #[test]
-    fn changes_are_told_five_times_a_second_at_most_and_silence_too() {
+    fn changes_and_silence_are_reported_at_most_five_times_a_second() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut speakers = Speakers::default();
-        let mut told = Vec::new();
+        let mut reports = Vec::new();
         for ms in (0..3_000).step_by(20) {
             let speaks = ms < 1_500;
             speakers.handle_level(at(ms), peer(1), if speaks { 30 } else { 90 }, None);
@@ -611,15 +625,15 @@ mod tests {
                 speakers.handle_level(at(ms), peer(2), if speaks { 20 } else { 90 }, None);
             }
             if speakers.poll_change(at(ms)) {
-                told.push((ms, speakers.told().to_vec()));
+                reports.push((ms, speakers.told().to_vec()));
             }
         }
-        let lists: Vec<_> = told.iter().map(|(_, list)| list.clone()).collect();
+        let lists: Vec<_> = reports.iter().map(|(_, list)| list.clone()).collect();
         assert_eq!(lists, [vec![peer(1)], vec![peer(1), peer(2)], vec![]]);
-        assert!(told.windows(2).all(|pair| pair[1].0 - pair[0].0 >= 200));
-        assert!(told[0].0 <= 200 && (500..900).contains(&told[1].0), "{told:?}");
-        assert!((2_000..2_800).contains(&told[2].0), "{told:?}");
-        // Nothing comes any more from one who spoke: that is silence too.
+        assert!(reports.windows(2).all(|pair| pair[1].0 - pair[0].0 >= 200));
+        assert!(reports[0].0 <= 200 && (500..900).contains(&reports[1].0), "{reports:?}");
+        assert!((2_000..2_800).contains(&reports[2].0), "{reports:?}");
+        // A speaker whose packets stop counts as silent.
         for ms in (3_000..3_300).step_by(20) {
             speakers.handle_level(at(ms), peer(1), 30, None);
         }
@@ -628,7 +642,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_large_room_only_who_is_heard_is_told_and_gaps_between_words_do_not_blink() {
+    fn in_a_large_room_only_audible_speakers_are_reported_and_gaps_between_words_are_not() {
         let start = Instant::now();
         let mut speakers = Speakers::default();
         let mut changes = 0;
