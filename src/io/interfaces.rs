@@ -1,4 +1,4 @@
-//! The machine's own addresses and names: what host candidates, the certificate and printed URLs are made of.
+//! The machine's own addresses and names, for host candidates, certificates and printed URLs.
 
 use std::fs;
 use std::io;
@@ -8,35 +8,36 @@ use if_addrs::Interface;
 
 use crate::config::PublicIp;
 
-/// The kernel's host name, read as a file to need no `unsafe`; without it the machine has addresses only.
+/// The kernel's host name, read from a file to avoid `unsafe`. Without it only addresses are used.
 const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
 
-/// Names and addresses by which browsers on this machine and on its networks can reach it.
+/// Names and addresses under which browsers on this machine and its networks can reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LanNames {
-    /// In lower case; `None` if there is none that a URL can hold.
+    /// In lower case; `None` if the host name is not valid in a URL.
     pub host_name: Option<String>,
-    /// As [`local_addrs`] gives them.
+    /// The addresses that [`local_addrs`] returns.
     pub addrs: Vec<IpAddr>,
 }
 
-/// The addresses that offers announce, as they follow from the interfaces and the settings.
+/// The source of the announced addresses: the interfaces and the settings.
 pub struct Announced {
-    /// What the media socket is bound to.
+    /// Address of the media socket.
     local: SocketAddr,
     public_ips: Vec<PublicIp>,
 }
 
 impl Announced {
-    /// For a media socket bound to `local`, and the addresses of `--public-ip`.
+    /// Creates the source for a media socket bound to `local`, with the addresses of `--public-ip`.
     pub fn new(local: SocketAddr, public_ips: Vec<PublicIp>) -> Self {
         Self { local, public_ips }
     }
 
-    /// The candidates now: those of the interfaces, or the bound one, and the public ones instead or beside.
+    /// Returns the current candidates: the public addresses, and the addresses of the interfaces (or the bound one)
+    /// unless a public one of the same family replaces them.
     ///
     /// # Errors
-    /// Those of [`local_addrs`].
+    /// Fails as [`local_addrs`] does.
     pub fn candidates(&self) -> io::Result<Vec<SocketAddr>> {
         let own = if self.local.ip().is_unspecified() {
             let usable = local_addrs()?;
@@ -61,8 +62,8 @@ impl Announced {
 }
 
 impl LanNames {
-    /// What a certificate for this machine covers: `localhost`, the host name alone and under `.local`
-    /// (RFC 6762), loopback of both families, and all other addresses. No name twice.
+    /// Returns the names that a certificate for this machine covers, without duplicates: `localhost`, the host name
+    /// alone and under `.local` (RFC 6762), loopback of both families, and all other addresses.
     pub fn certificate_names(&self) -> Vec<String> {
         let mut names = vec!["localhost".to_owned()];
         names.extend(self.host_name.clone());
@@ -73,10 +74,10 @@ impl LanNames {
         names
     }
 
-    /// The hosts of the URLs that reach a socket bound to `addr`, the most useful first; IPv6 in brackets.
+    /// Returns the hosts of URLs that reach a socket bound to `addr`, the most useful first; IPv6 in brackets.
     ///
-    /// For a wildcard address these are `localhost`, then the addresses of its family or families. The host
-    /// name is left out: most networks don't resolve it.
+    /// For a wildcard address these are `localhost` and the addresses of its families. The host name is not included:
+    /// most networks don't resolve it.
     pub fn url_hosts(&self, addr: IpAddr) -> Vec<String> {
         if !addr.is_unspecified() {
             return vec![url_host(addr)];
@@ -85,7 +86,7 @@ impl LanNames {
         std::iter::once("localhost".to_owned()).chain(reached.map(|addr| url_host(*addr))).collect()
     }
 
-    /// The name that mDNS responders announce: only the first label goes under `.local`.
+    /// Returns the name under which mDNS responders announce the machine: the first label under `.local`.
     fn mdns_name(&self) -> Option<String> {
         let label = self.host_name.as_deref()?.split('.').next()?;
         let name = format!("{label}.local");
@@ -93,24 +94,24 @@ impl LanNames {
     }
 }
 
-/// The addresses for host candidates: IPv4, then IPv6, then loopback, each in the system's order.
+/// Returns the addresses for host candidates: IPv4, then IPv6, then loopback, each in the system's order.
 ///
-/// Of every interface that is up and has a carrier, without duplicates, unspecified and multicast addresses, and
-/// without IPv6 link-local ones: they mean nothing without a zone, which a candidate can't carry (RFC 8839
-/// section 5.1). Bridges of containers count like any other interface: containers reach the server there, and
-/// one without containers has no carrier.
+/// They are the addresses of all interfaces that are up and have a carrier, without duplicates and without unspecified,
+/// multicast and IPv6 link-local addresses: link-local ones need a zone, which a candidate can't carry (RFC 8839
+/// section 5.1). Container bridges count like any other interface: containers reach the server there, and a bridge
+/// without containers has no carrier.
 ///
 /// # Errors
-/// Those of the system call: the machine's addresses are unknown.
+/// Fails if the system call fails.
 pub fn local_addrs() -> io::Result<Vec<IpAddr>> {
     let up = if_addrs::get_if_addrs()?;
     Ok(usable(up.iter().filter(|interface| interface.is_oper_up()).map(Interface::ip)))
 }
 
-/// The machine's names and addresses as they are now.
+/// Returns the machine's current names and addresses.
 ///
 /// # Errors
-/// Those of [`local_addrs`].
+/// Fails as [`local_addrs`] does.
 pub fn lan_names() -> io::Result<LanNames> {
     let host_name = fs::read_to_string(HOST_NAME_FILE).ok().and_then(|name| valid_host_name(&name));
     Ok(LanNames { host_name, addrs: local_addrs()? })
@@ -128,7 +129,8 @@ fn usable(addrs: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
     usable
 }
 
-/// A name that a certificate and a URL can hold (RFC 1123 section 2.1) and that is not `localhost` anyway.
+/// Returns the host name in lower case if it is valid in a certificate and a URL (RFC 1123 section 2.1) and is not
+/// `localhost`.
 fn valid_host_name(name: &str) -> Option<String> {
     let name = name.trim().to_ascii_lowercase();
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
@@ -198,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn url_hosts_are_those_that_the_bound_address_answers() {
+    fn url_hosts_reach_the_bound_address() {
         let lan = names("box", &["10.0.0.1", "fd00::1", "127.0.0.1", "::1"]);
         for (bound, expected) in [
             ("::", &["localhost", "10.0.0.1", "[fd00::1]"][..]),
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_has_loopback_last() {
+    fn loopback_is_the_last_local_address() {
         let local = local_addrs().unwrap();
         assert!(local.last().is_some_and(IpAddr::is_loopback), "{local:?}");
         assert_eq!(lan_names().unwrap().addrs, local, "the order is stable");

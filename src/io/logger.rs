@@ -1,7 +1,8 @@
-//! The logger: simple_logger behind a queue, so that nobody who holds its output without reading it holds up the loop.
+//! The logger: simple_logger behind a queue and a thread, so that a reader that stops reading standard error does not
+//! block the event loop.
 //!
-//! A thread of its own writes the lines, and does nothing else. simple_logger writes with `eprintln!`, which panics when
-//! the disk is full or the pipe closed; a server that can't log still serves.
+//! simple_logger writes with `eprintln!`, which panics when the disk is full or the pipe is closed. The thread catches
+//! these panics: a server that can't log still serves.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -15,31 +16,31 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use simple_logger::SimpleLogger;
 
-/// Lines that wait to be written. More hold more memory while nobody reads them, fewer lose a burst.
+/// Capacity of the queue in lines. More take more memory while nothing reads them, fewer lose bursts.
 const QUEUED: usize = 1_024;
 
-/// Bytes of a line's text at most.
+/// Maximum size of a line's text in bytes.
 const LINE_BYTES: usize = 4_096;
 
-/// How long the end of the process waits for lines that are not written yet.
+/// Maximum time that `flush` waits for the queue to be written.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// The name of the thread.
+/// Name of the log thread.
 const THREAD: &str = "log";
 
-/// What comes late by more than this says so: its time is when it is written.
+/// Delay above which a line states its age: the timestamp is taken when it is written.
 const LATE: Duration = Duration::from_secs(1);
 
 static QUEUE: OnceLock<Queue> = OnceLock::new();
 
-/// The way to the thread.
+/// The queue to the log thread.
 struct Queue {
     entries: SyncSender<Entry>,
-    /// Lines that were not written since the last one that was.
-    left_out: AtomicU64,
+    /// Lines lost since the last one that was written.
+    lost: AtomicU64,
 }
 
-/// Something for the thread.
+/// A message to the log thread.
 enum Entry {
     Line {
         since: Instant,
@@ -47,14 +48,14 @@ enum Entry {
         target: String,
         text: String,
     },
-    /// What is not of the log, as it is.
+    /// Text that is not a log line, written as it is.
     Plain(String),
-    /// Answered when all before it is written.
+    /// Answered when all earlier entries are written.
     Flush(SyncSender<()>),
 }
 
 struct Logger {
-    /// Knows what is logged.
+    /// Decides which levels and modules are logged.
     filter: SimpleLogger,
     queue: &'static Queue,
 }
@@ -62,23 +63,23 @@ struct Logger {
 impl Queue {
     fn new() -> (Self, Receiver<Entry>) {
         let (entries, receiver) = sync_channel(QUEUED);
-        (Self { entries, left_out: AtomicU64::new(0) }, receiver)
+        (Self { entries, lost: AtomicU64::new(0) }, receiver)
     }
 
-    /// Makes an entry of a text and of what was left out before it.
+    /// Queues a text, followed by the number of lines lost before it. A full queue loses it.
     fn put(&self, text: String, entry: impl FnOnce(String) -> Entry) {
-        let left_out = self.left_out.load(Ordering::Relaxed);
-        let mut text = cut(text);
-        if left_out > 0 {
-            text += &format!(" (left out before this, since the log took no more: {left_out})");
+        let lost = self.lost.load(Ordering::Relaxed);
+        let mut text = truncate(text);
+        if lost > 0 {
+            text += &format!(" (log queue full: {lost} lines lost before this one)");
         }
         match self.entries.try_send(entry(text)) {
-            Ok(()) => self.left_out.fetch_sub(left_out, Ordering::Relaxed),
-            Err(_) => self.left_out.fetch_add(1, Ordering::Relaxed),
+            Ok(()) => self.lost.fetch_sub(lost, Ordering::Relaxed),
+            Err(_) => self.lost.fetch_add(1, Ordering::Relaxed),
         };
     }
 
-    /// Waits until all is written, if it can be.
+    /// Waits until all entries are written, at most `PATIENCE`.
     fn flush(&self) {
         let (done, is_done) = sync_channel(1);
         let deadline = Instant::now() + PATIENCE;
@@ -115,16 +116,16 @@ impl Log for Logger {
     }
 }
 
-/// Sends log lines to standard error, those at `level` and above; once in a process.
+/// Starts the log thread, which writes log lines of `level` and above to standard error. Call it once per process.
 ///
 /// # Errors
-/// The system gives no thread.
+/// Fails if the thread cannot be started.
 pub fn init(level: LevelFilter) -> io::Result<()> {
     let simple = || {
         SimpleLogger::new()
             .with_utc_timestamps()
             .with_level(level)
-            // Would log what people write.
+            // Its debug lines contain chat text.
             .with_module_level("tungstenite", LevelFilter::Warn)
     };
     let (queue, entries) = Queue::new();
@@ -132,28 +133,28 @@ pub fn init(level: LevelFilter) -> io::Result<()> {
     let writer = simple();
     thread::Builder::new().name(THREAD.to_owned()).spawn(move || write(&writer, queue, &entries))?;
     log::set_max_level(level);
-    std::panic::set_hook(Box::new(tell_panic));
-    // An embedding program may have a logger already; then that one is right.
+    std::panic::set_hook(Box::new(log_panic));
+    // An embedding program may have installed its own logger, which takes precedence.
     let _ = log::set_boxed_logger(Box::new(Logger { filter: simple(), queue }));
     Ok(())
 }
 
-/// Writes a line that is not of the log to standard error.
-pub fn tell(line: fmt::Arguments<'_>) {
+/// Writes a line to standard error through the log queue, without timestamp and level.
+pub fn print_line(line: fmt::Arguments<'_>) {
     match QUEUE.get() {
         Some(queue) => queue.put(line.to_string(), Entry::Plain),
         None => drop(writeln!(io::stderr(), "{line}")),
     }
 }
 
-/// Waits until all lines are written, if they can be. Says what was left out at the end.
+/// Waits until all lines are written, at most `PATIENCE`, and then writes how many were lost at the end.
 pub fn flush() {
     let Some(queue) = QUEUE.get() else {
         return;
     };
     queue.flush();
-    if queue.left_out.load(Ordering::Relaxed) > 0 {
-        queue.put("aq-server: the end of the log".to_owned(), Entry::Plain);
+    if queue.lost.load(Ordering::Relaxed) > 0 {
+        queue.put("aq-server: end of log".to_owned(), Entry::Plain);
         queue.flush();
     }
 }
@@ -162,36 +163,36 @@ fn write(simple: &SimpleLogger, queue: &Queue, entries: &Receiver<Entry>) {
     for entry in entries {
         let write = || match &entry {
             Entry::Line { since, level, target, text } => {
-                let late = Some(since.elapsed()).filter(|late| *late > LATE);
-                let late = late.map_or(String::new(), |late| format!(" ({} s ago)", late.as_secs()));
-                simple.log(&Record::builder().level(*level).target(target).args(format_args!("{text}{late}")).build());
+                let age = Some(since.elapsed()).filter(|age| *age > LATE);
+                let age = age.map_or(String::new(), |age| format!(" (logged {} s ago)", age.as_secs()));
+                simple.log(&Record::builder().level(*level).target(target).args(format_args!("{text}{age}")).build());
             }
             Entry::Plain(line) => drop(writeln!(io::stderr(), "{line}")),
             Entry::Flush(done) => drop(done.try_send(())),
         };
         if catch_unwind(AssertUnwindSafe(write)).is_err() {
-            queue.left_out.fetch_add(1, Ordering::Relaxed);
+            queue.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-/// A panic is caught where it is one peer's, and may come again and again: from one place it is told once a second.
-fn tell_panic(panic: &PanicHookInfo<'_>) {
-    static TOLD: AtomicU64 = AtomicU64::new(0);
-    let Some(place) = panic.location().filter(|_| thread::current().name() != Some(THREAD)) else {
+/// Panic hook. Panics caused by one peer are caught and may repeat, so each location is logged at most once a second.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let Some(location) = panic.location().filter(|_| thread::current().name() != Some(THREAD)) else {
         return;
     };
     let second = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let this = second << 32 | u64::from(place.line()) << 8 | place.file().len() as u64 & 0xff;
-    if TOLD.swap(this, Ordering::Relaxed) != this {
+    let this = second << 32 | u64::from(location.line()) << 8 | location.file().len() as u64 & 0xff;
+    if LAST.swap(this, Ordering::Relaxed) != this {
         let text = panic.payload().downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.payload().downcast_ref::<&str>().copied()).unwrap_or_default();
-        tell(format_args!("panic at {place}: {}", text.escape_debug()));
+        print_line(format_args!("panicked at {location}: {}", text.escape_debug()));
     }
 }
 
-/// What a line may have of a text.
-fn cut(mut text: String) -> String {
+/// Truncates a text to `LINE_BYTES` at a character boundary.
+fn truncate(mut text: String) -> String {
     if text.len() > LINE_BYTES {
         let most = (0..=LINE_BYTES).rev().find(|at| text.is_char_boundary(*at));
         text.truncate(most.unwrap_or_default());
@@ -205,9 +206,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_finds_the_queue_full_is_counted_and_told_later() {
+    fn lines_lost_to_a_full_queue_are_counted_in_the_next_line() {
         let (entries, receiver) = sync_channel(2);
-        let queue = Box::leak(Box::new(Queue { entries, left_out: AtomicU64::new(0) }));
+        let queue = Box::leak(Box::new(Queue { entries, lost: AtomicU64::new(0) }));
         let logger = Logger { filter: SimpleLogger::new().with_level(LevelFilter::Error), queue };
         let log = |level, count| {
             (0..count).for_each(|_| logger.log(&Record::builder().level(level).args(format_args!("words")).build()));
@@ -215,7 +216,7 @@ mod tests {
         let written = || -> Vec<String> {
             let text = |entry| match entry {
                 Entry::Line { text, .. } => text,
-                _ => panic!("only lines were written"),
+                _ => panic!("only log lines were queued"),
             };
             receiver.try_iter().map(text).collect()
         };
@@ -223,13 +224,13 @@ mod tests {
         log(Level::Warn, 1);
         assert_eq!(written(), ["words", "words"]);
         log(Level::Error, 2);
-        assert_eq!(written(), ["words (left out before this, since the log took no more: 3)", "words"]);
+        assert_eq!(written(), ["words (log queue full: 3 lines lost before this one)", "words"]);
     }
 
     #[test]
-    fn a_long_text_is_cut_between_characters() {
-        assert_eq!(cut("é".repeat(LINE_BYTES / 2)), "é".repeat(LINE_BYTES / 2));
-        assert_eq!(cut("é".repeat(LINE_BYTES)), "é".repeat(LINE_BYTES / 2) + "…");
-        assert_eq!(cut(format!("a{}", "é".repeat(LINE_BYTES))).chars().count(), LINE_BYTES / 2 + 1);
+    fn a_long_text_is_truncated_at_a_character_boundary() {
+        assert_eq!(truncate("é".repeat(LINE_BYTES / 2)), "é".repeat(LINE_BYTES / 2));
+        assert_eq!(truncate("é".repeat(LINE_BYTES)), "é".repeat(LINE_BYTES / 2) + "…");
+        assert_eq!(truncate(format!("a{}", "é".repeat(LINE_BYTES))).chars().count(), LINE_BYTES / 2 + 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Everything that touches the system: sockets, files, clocks. Nothing else does.
+//! System access: sockets, files, clocks, the log. No other module touches the system.
 
 pub mod certificates;
 pub mod interfaces;
@@ -16,12 +16,12 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use crate::clock::Wall;
 
-/// Looks up the system's time zone again with the next reading of the wall clock; else it is kept for some minutes.
+/// Makes the next `wall` read the system's time zone again, which is otherwise cached for some minutes.
 pub fn forget_time_zone() {
     jiff::tz::reset_system_time_zone_cache();
 }
 
-/// Reads the wall clock, and from `TZ` or the system how far local time is from UTC.
+/// Reads the wall clock, and the offset of local time from UTC (from `TZ` or the system's time zone).
 pub fn wall(now: Instant) -> Wall {
     let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let utc_offset_secs = TimeZone::system().to_offset(Timestamp::now()).seconds();

@@ -1,5 +1,5 @@
-//! The reactor is the loop: it waits, feeds what came to the server, carries out what the server says, and
-//! writes before it sleeps again.
+//! The event loop: waits for events, passes input to the server, executes its outputs, and writes before it sleeps
+//! again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -26,27 +26,28 @@ const UDP: Token = Token(1);
 const SIGNALS: Token = Token(2);
 const FIRST_CONN: usize = 3;
 
-/// Connections accepted in one turn; a storm of them waits for the others' turns.
+/// Connections accepted in one turn. More would delay the existing ones under a flood of new ones.
 const ACCEPTS: usize = 64;
 
-/// How long accepting pauses when descriptors ran out.
+/// How long accepting pauses after file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// How often the wall clock and the folder of `--www` are looked at.
+/// Interval of reading the wall clock and checking the folder of `--www` for changes.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
-/// How often the interfaces, the certificates and the system's time zone are looked at. Longer leaves a machine whose address changed unreachable, and calls without
-/// the new one before theirs ends (10 s); shorter costs a list of all addresses more often, some 100 us.
+/// Interval of checking the interfaces, the certificates and the system's time zone. Longer leaves a machine whose
+/// address changed unreachable, and calls without the new address before their connection times out (10 s); shorter
+/// lists all addresses more often, some 100 us each time.
 const INTERFACES: Duration = Duration::from_secs(3);
 
-/// How long a closed connection waits to write the `close_notify` of TLS. Shorter lets a slow reader take the end of the
-/// response for a cut; longer holds the descriptor of one that reads nothing.
+/// How long a closed connection may take to write the `close_notify` of TLS. Shorter makes slow readers see a truncated
+/// response; longer holds the file descriptor of a client that does not read.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Over how long the loop looks at how busy it is. Shorter takes one large batch for a load, longer notices later.
+/// Interval over which the load is measured. Shorter takes one large batch for load, longer reacts later.
 const LOAD_WINDOW: Duration = Duration::from_millis(250);
 
-/// The loop and everything it owns.
+/// The event loop, its sockets and the server.
 pub struct Reactor {
     poll: Poll,
     signals: Signals,
@@ -58,42 +59,42 @@ pub struct Reactor {
     server: Server,
     conns: BTreeMap<ConnId, Tcp>,
     next_conn: usize,
-    /// Connections that may have more to read than one turn took.
+    /// Connections with data left after the last read.
     unread: Vec<ConnId>,
-    /// Connections with something to write.
+    /// Connections with bytes to write.
     unwritten: Vec<ConnId>,
-    /// Closing connections that still have TLS bytes to write, with their deadlines, the earliest first.
+    /// Closing connections that still have TLS bytes to write, with their deadlines, in the order of these.
     closing: VecDeque<(Instant, ConnId)>,
     accepting: Accepting,
     next_accept_warning: Instant,
     udp_readable: bool,
-    housekeeping: Instant,
+    next_housekeeping: Instant,
     next_interfaces: Instant,
-    /// Local time minus UTC, as it was read last.
+    /// Local time minus UTC, as last read.
     utc_offset_secs: Option<i32>,
-    /// The interfaces could not be listed, and the log says so.
-    is_lost: bool,
-    /// Since when, and for how much of the time since then the loop was asleep.
+    /// The last attempt to list the interfaces failed, and was logged.
+    interfaces_failed: bool,
+    /// Start of the current load measurement, and the time slept since then.
     load_since: Instant,
     asleep: Duration,
     buffer: Vec<u8>,
 }
 
-/// Whether new connections are waiting to be accepted.
+/// The state of the listener.
 enum Accepting {
-    /// The poll will say.
+    /// No connection waits; the poll will report the next one.
     Idle,
-    /// There may be more.
+    /// Connections may be waiting.
     Ready,
-    /// Out of descriptors until then.
+    /// Paused until then because file descriptors ran out.
     Paused(Instant),
 }
 
 impl Reactor {
-    /// Registers everything with one poll.
+    /// Creates the loop and registers its sources with a poll.
     ///
     /// # Errors
-    /// The system refuses a poll or a signal handler.
+    /// Fails if the system refuses the poll or the signal handlers.
     pub fn new(
         server: Server,
         listener: std::net::TcpListener,
@@ -127,24 +128,24 @@ impl Reactor {
             accepting: Accepting::Idle,
             next_accept_warning: Instant::now(),
             udp_readable: false,
-            housekeeping: Instant::now(),
+            next_housekeeping: Instant::now(),
             next_interfaces: Instant::now(),
             utc_offset_secs: None,
-            is_lost: false,
+            interfaces_failed: false,
             load_since: Instant::now(),
             asleep: Duration::ZERO,
             buffer: Vec::new(),
         })
     }
 
-    /// Runs until the server says `Exit`.
+    /// Runs until the server's output is `Exit`.
     ///
     /// # Errors
-    /// The poll or the UDP socket failed for good.
+    /// Fails if the poll or the UDP socket fails permanently.
     pub fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
         loop {
-            // Sleep, unless something is left over from the last turn.
+            // Sleep, unless work is left from the last turn.
             let asleep_at = Instant::now();
             let polled = self.poll.poll(&mut events, self.timeout(asleep_at));
             let now = Instant::now();
@@ -154,7 +155,7 @@ impl Reactor {
                 polled => polled?,
             }
 
-            // What the system says.
+            // Note which sources are ready.
             for event in &events {
                 match event.token() {
                     LISTENER => self.accepting = Accepting::Ready,
@@ -177,20 +178,20 @@ impl Reactor {
                 }
             }
 
-            // What came in: a bounded share of each.
+            // Take a bounded share of input from each of them.
             self.accept(now);
             self.read_conns(now);
             self.receive(now)?;
-            self.keep_house(now);
-            self.tell_load(now);
+            self.do_housekeeping(now);
+            self.report_load(now);
             self.server.handle_input(now, Input::Timeout);
 
-            // What the server makes of it.
-            let exit = self.carry_out();
+            // Execute the server's outputs.
+            let exit = self.execute_outputs();
 
-            // Write before sleep.
+            // Write before sleeping.
             self.write_conns(now);
-            self.end_closing(now);
+            self.drop_overdue(now);
             if exit {
                 let Counters { sent, runs, send_calls, dropped } = self.udp.counters;
                 info!("media sent: datagrams={sent} runs={runs} calls={send_calls} dropped={dropped}");
@@ -199,7 +200,7 @@ impl Reactor {
         }
     }
 
-    /// How long to sleep at most.
+    /// Returns the maximum time to sleep; `None` is unlimited.
     fn timeout(&self, now: Instant) -> Option<Duration> {
         if self.udp_readable || !self.unread.is_empty() || matches!(self.accepting, Accepting::Ready) {
             return Some(Duration::ZERO);
@@ -212,7 +213,7 @@ impl Reactor {
             self.server.next_timeout(),
             paused,
             self.closing.front().map(|(until, _)| *until),
-            Some(self.housekeeping),
+            Some(self.next_housekeeping),
         ];
         let deadline = deadlines.into_iter().flatten().min()?;
         Some(deadline.saturating_duration_since(now))
@@ -234,11 +235,11 @@ impl Reactor {
                     self.accepting = Accepting::Idle;
                     return;
                 }
-                // The other end has already gone.
+                // The client has already closed the connection.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => {
                     if now >= self.next_accept_warning {
-                        warn!("connections can't be accepted, next try in a second: {error}");
+                        warn!("cannot accept connections: {error}; retrying in 1 s");
                         self.next_accept_warning = now + ACCEPT_PAUSE;
                     }
                     self.accepting = Accepting::Paused(now + ACCEPT_PAUSE);
@@ -252,7 +253,7 @@ impl Reactor {
             let mut conn = Tcp::new(socket, self.tls.as_ref().map(|tls| TlsStream::new(tls.of(local))));
             let interest = Interest::READABLE | Interest::WRITABLE;
             if let Err(error) = self.poll.registry().register(conn.source(), Token(token), interest) {
-                debug!("{remote}: not registered: {error}");
+                debug!("{remote}: cannot register the connection with the poll: {error}");
                 continue;
             }
             self.conns.insert(id, conn);
@@ -276,20 +277,20 @@ impl Reactor {
                 let bytes = &self.buffer;
                 self.server.handle_input(now, Input::Data { conn: id, bytes });
             }
-            // A TLS handshake answers without the server knowing of it.
+            // A TLS handshake produces answers of its own.
             self.unwritten.push(id);
             match result {
                 Ok(ReadEnd::Drained) => {}
                 Ok(ReadEnd::More) => self.unread.push(id),
                 Ok(ReadEnd::Eof) => self.server.handle_input(now, Input::Eof { conn: id }),
                 Err(error) => {
-                    // A TLS alert may be waiting: it tells the other end why.
+                    // A TLS alert may be pending, which tells the client the reason.
                     let _ = conn.flush();
-                    self.lose(now, id, &error);
+                    self.fail_conn(now, id, &error);
                 }
             }
         }
-        // What one turn reads at most must not stay allocated for good.
+        // Do not keep the memory of one exceptionally large read.
         self.buffer.shrink_to(1 << 20);
     }
 
@@ -311,28 +312,29 @@ impl Reactor {
         Ok(())
     }
 
-    fn keep_house(&mut self, now: Instant) {
-        if now < self.housekeeping {
+    fn do_housekeeping(&mut self, now: Instant) {
+        if now < self.next_housekeeping {
             return;
         }
-        self.housekeeping = now + HOUSEKEEPING;
-        // What a moment without memory has left behind is announced by nobody.
+        self.next_housekeeping = now + HOUSEKEEPING;
+        // The poll is edge-triggered: no event reports datagrams left behind by a receive that failed for lack of
+        // memory.
         self.udp_readable = true;
         let wall = wall(now);
         if self.utc_offset_secs.replace(wall.utc_offset_secs) != Some(wall.utc_offset_secs) {
-            info!("local time, which chat shows, is {} minutes ahead of UTC", wall.utc_offset_secs / 60);
+            info!("time zone: local time, shown in chat, is {} minutes ahead of UTC", wall.utc_offset_secs / 60);
         }
         self.server.set_wall(wall);
-        self.look_at_interfaces(now);
+        self.follow_interfaces(now);
         match self.www.as_mut().map(Www::reload) {
             Some(Ok(Some(assets))) => self.server.set_assets(assets),
-            Some(Err(error)) => warn!("the folder of --www can't be read, its last state is served: {error}"),
+            Some(Err(error)) => warn!("--www (WWW_DIR): cannot read the folder, serving its last state: {error}"),
             Some(Ok(None)) | None => {}
         }
     }
 
-    /// Follows the addresses of the machine: they come and go with DHCP, dialling in, and cables.
-    fn look_at_interfaces(&mut self, now: Instant) {
+    /// Follows the machine's addresses, which change with DHCP, dial-up and cables, and its certificates.
+    fn follow_interfaces(&mut self, now: Instant) {
         if now < self.next_interfaces {
             return;
         }
@@ -340,11 +342,11 @@ impl Reactor {
         forget_time_zone();
         match self.announced.candidates() {
             Ok(candidates) => {
-                self.is_lost = false;
+                self.interfaces_failed = false;
                 self.server.handle_input(now, Input::Addresses { candidates });
             }
-            Err(error) if !std::mem::replace(&mut self.is_lost, true) => {
-                warn!("the network interfaces can't be listed, media stays announced as it is: {error}");
+            Err(error) if !std::mem::replace(&mut self.interfaces_failed, true) => {
+                warn!("cannot list the network interfaces, keeping the announced addresses: {error}");
             }
             Err(_) => {}
         }
@@ -353,9 +355,9 @@ impl Reactor {
         }
     }
 
-    /// Tells the server how busy the loop was. What counts is the time outside of the poll, not that of the processor:
-    /// who has to share the core can't do more either, and would never seem to reach its end.
-    fn tell_load(&mut self, now: Instant) {
+    /// Reports to the server the share of time that the loop was busy. This is the time outside of the poll rather than
+    /// processor time: a process that shares its core would never seem fully loaded by the latter.
+    fn report_load(&mut self, now: Instant) {
         let elapsed = now - self.load_since;
         if elapsed >= LOAD_WINDOW {
             let share = 1.0 - self.asleep.as_secs_f64() / elapsed.as_secs_f64();
@@ -364,8 +366,8 @@ impl Reactor {
         }
     }
 
-    /// Does what the server says. True if it says to end.
-    fn carry_out(&mut self) -> bool {
+    /// Executes the server's outputs. Returns true if the process should end.
+    fn execute_outputs(&mut self) -> bool {
         let mut exit = false;
         while let Some(output) = self.server.poll_output() {
             match output {
@@ -401,7 +403,8 @@ impl Reactor {
                     if bytes > 0 {
                         self.server.handle_input(now, Input::Written { conn: id, bytes });
                     }
-                    // The server closes when all was written, or when it gives a connection up that takes nothing.
+                    // The server closes a connection when all is written, or when it gives up on one that takes
+                    // nothing.
                     if conn.closing {
                         if conn.shutdown() {
                             self.drop_conn(id);
@@ -410,14 +413,14 @@ impl Reactor {
                         }
                     }
                 }
-                Err(error) => self.lose(now, id, &error),
+                Err(error) => self.fail_conn(now, id, &error),
             }
         }
         self.unwritten = unwritten;
     }
 
-    /// Gives up closed connections whose last bytes were not taken in time.
-    fn end_closing(&mut self, now: Instant) {
+    /// Drops closing connections that did not take their last bytes in time.
+    fn drop_overdue(&mut self, now: Instant) {
         while let Some(&(until, id)) = self.closing.front()
             && now >= until
         {
@@ -426,8 +429,8 @@ impl Reactor {
         }
     }
 
-    fn lose(&mut self, now: Instant, id: ConnId, error: &io::Error) {
-        debug!("conn {}: lost: {error}", id.0);
+    fn fail_conn(&mut self, now: Instant, id: ConnId, error: &io::Error) {
+        debug!("conn {}: closed after an I/O error: {error}", id.0);
         self.drop_conn(id);
         self.server.handle_input(now, Input::Gone { conn: id });
     }
@@ -437,9 +440,9 @@ impl Reactor {
             return;
         };
         if let Err(error) = self.poll.registry().deregister(conn.source()) {
-            error!("conn {}: not deregistered: {error}", id.0);
+            error!("conn {}: cannot deregister from the poll: {error}", id.0);
         }
-        // Room for the next one that waited for a descriptor.
+        // A file descriptor is free: accept again.
         if let Accepting::Paused(_) = self.accepting {
             self.accepting = Accepting::Ready;
         }

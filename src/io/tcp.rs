@@ -1,4 +1,4 @@
-//! One TCP connection of the loop: a socket, TLS or not, and the bytes that wait to be written.
+//! One TCP connection of the event loop: the socket, optional TLS, and the queue of bytes to write.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -10,20 +10,20 @@ use socket2::SockRef;
 use crate::io::tls::TlsStream;
 use crate::web::conn::Transmit;
 
-/// Bytes read in one turn. A flood on one connection waits for the others' turns.
+/// Maximum bytes read in one turn: a flood on one connection must not delay the others.
 const READ_BYTES: usize = 64 * 1024;
 
-/// The kernel's send buffer, which is outside of the server's accounting.
+/// Size of the kernel's send buffer, which the server does not account for.
 const SEND_BUFFER: usize = 256 * 1024;
 
-/// What a read found.
+/// Why a read ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadEnd {
-    /// Nothing more for now.
+    /// The socket has no more data for now.
     Drained,
-    /// There may be more: read again in the next turn.
+    /// The limit was reached: read again in the next turn.
     More,
-    /// The other end sends nothing more.
+    /// The client has closed its direction.
     Eof,
 }
 
@@ -32,38 +32,38 @@ pub struct Tcp {
     socket: TcpStream,
     tls: Option<TlsStream>,
     queue: VecDeque<Transmit>,
-    /// Bytes of the queue's front that the socket or TLS took.
+    /// Bytes of the queue's first element that the socket or TLS has taken.
     offset: usize,
-    /// Bytes that TLS took and whose ciphertext is not written yet.
+    /// Bytes that TLS has taken and whose ciphertext is not written yet.
     encrypted: usize,
-    /// To be closed when the next write is done.
+    /// The server wants it closed once the queue is written.
     pub closing: bool,
-    /// The deadline for the end of TLS is running.
+    /// The deadline for writing `close_notify` is running.
     pub is_waiting: bool,
 }
 
 impl Tcp {
-    /// The most that the kernel and TLS take for one, beside what the server counts. The kernel doubles what it is asked
-    /// for.
+    /// Upper bound of the memory that the kernel and TLS use for one connection, in bytes. The kernel doubles the
+    /// buffer size it is asked for.
     pub const MAX_BYTES: usize = size_of::<Self>() + 2 * SEND_BUFFER + TlsStream::MAX_BYTES;
 
     /// Takes an accepted socket.
     pub fn new(socket: TcpStream, tls: Option<TlsStream>) -> Self {
-        // Both are improvements only; a socket without them works.
+        // Optimisations only; a socket without them works.
         let _ = socket.set_nodelay(true);
         let _ = SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER);
         Self { socket, tls, queue: VecDeque::new(), offset: 0, encrypted: 0, closing: false, is_waiting: false }
     }
 
-    /// For registration with the poll.
+    /// Returns the socket, for registration with the poll.
     pub fn source(&mut self) -> &mut TcpStream {
         &mut self.socket
     }
 
-    /// Appends what came, as plaintext, to `buffer`.
+    /// Reads plaintext and appends it to `buffer`.
     ///
     /// # Errors
-    /// The connection is of no more use.
+    /// Fails if the connection is broken.
     pub fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<ReadEnd> {
         if let Some(tls) = &mut self.tls {
             let outcome = tls.read_tls(&mut self.socket, buffer)?;
@@ -76,22 +76,22 @@ impl Tcp {
         match (&self.socket).take(READ_BYTES as u64).read_to_end(buffer) {
             Ok(READ_BYTES) => Ok(ReadEnd::More),
             Ok(_) => Ok(ReadEnd::Eof),
-            // What came before is in the buffer.
+            // `buffer` has what was read before this error.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(ReadEnd::Drained),
             Err(error) => Err(error),
         }
     }
 
-    /// Queues bytes.
+    /// Queues bytes for `flush`.
     pub fn send(&mut self, bytes: Transmit) {
         self.queue.push_back(bytes);
     }
 
-    /// Writes what it can and returns how many bytes of the queue the socket took. In TLS a record counts once all of
-    /// its ciphertext is written: what only TLS holds would be lost by a close.
+    /// Writes as much of the queue as the socket takes and returns the number of bytes written. With TLS, bytes count
+    /// when all ciphertext of their record is written: a close would lose what only TLS holds.
     ///
     /// # Errors
-    /// The connection is of no more use.
+    /// Fails if the connection is broken.
     pub fn flush(&mut self) -> io::Result<usize> {
         let mut written = 0;
         loop {
@@ -129,9 +129,9 @@ impl Tcp {
         }
     }
 
-    /// Ends the direction to the client, in TLS with `close_notify`; the socket is closed by dropping it. False if
-    /// `close_notify` waits for the socket to be writable: flush, and call it again. A connection that did not take all
-    /// is reset: the kernel would go on to keep what it has of that, for nobody.
+    /// Closes the direction to the client, with TLS by `close_notify`; dropping the connection closes the socket.
+    /// Returns false if `close_notify` has to wait until the socket is writable: flush, and call it again. A connection
+    /// that has not taken all of the queue is reset: otherwise the kernel would keep its send buffer after the close.
     pub fn shutdown(&mut self) -> bool {
         if !self.queue.is_empty() || self.encrypted > 0 {
             let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
@@ -139,12 +139,12 @@ impl Tcp {
         }
         if let Some(tls) = &mut self.tls {
             tls.close_notify();
-            // After an error nothing more can be written.
+            // After an error nothing more can be written: go on.
             if let Ok(false) = tls.flush_tls(&mut self.socket) {
                 return false;
             }
         }
-        // A close with unread input would reset the connection and lose what was written last.
+        // Shut down first: closing a socket with unread input resets the connection and loses the last bytes written.
         let _ = self.socket.shutdown(std::net::Shutdown::Write);
         true
     }

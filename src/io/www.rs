@@ -1,4 +1,4 @@
-//! The folder of `--www`: its files, read again when they change, for people who change the page.
+//! The folder of `--www`: served from memory, and reloaded when a file changes, for development of the page.
 
 use std::fs;
 use std::io;
@@ -7,11 +7,11 @@ use std::time::SystemTime;
 
 use crate::web::assets::Assets;
 
-/// Files and bytes that are served at most; more is a wrong folder.
+/// Maximum number of files, and their bytes in total. A larger folder is a mistake.
 const MAX_FILES: usize = 1_000;
 const MAX_BYTES: u64 = 64 << 20;
 
-/// A folder of files.
+/// The folder, and the state of its files when they were last read.
 pub struct Www {
     root: PathBuf,
     seen: Vec<(PathBuf, SystemTime, u64)>,
@@ -21,7 +21,7 @@ impl Www {
     /// Reads the folder for the first time.
     ///
     /// # Errors
-    /// It can't be read, or is far too large to be a page.
+    /// Fails if the folder cannot be read or exceeds the limits.
     pub fn open(root: &Path) -> io::Result<(Self, Assets)> {
         let root = root.to_owned();
         let mut www = Self { root, seen: Vec::new() };
@@ -29,17 +29,17 @@ impl Www {
         Ok((www, assets))
     }
 
-    /// Reads the folder again if anything in it changed.
+    /// Reads the folder again and returns its files if one of them changed.
     ///
     /// # Errors
-    /// As `open`.
+    /// Fails as `open` does.
     pub fn reload(&mut self) -> io::Result<Option<Assets>> {
         let mut found = Vec::new();
         let mut folders = vec![self.root.clone()];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder)? {
                 let entry = entry?;
-                // `file_type` does not follow links: nothing outside of the folder is served.
+                // `file_type` does not follow symbolic links, so nothing outside of the folder is served.
                 let kind = entry.file_type()?;
                 if kind.is_dir() {
                     folders.push(entry.path());
@@ -50,8 +50,8 @@ impl Www {
             }
             let bytes: u64 = found.iter().map(|(_, _, bytes)| bytes).sum();
             if found.len() > MAX_FILES || bytes > MAX_BYTES {
-                let why = "more than 1,000 files or 64 MiB are no page";
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+                let reason = "more than 1,000 files or 64 MiB: too large to be a page";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
             }
         }
         found.sort();
