@@ -1,5 +1,4 @@
-//! Media's socket: what is received in batches, and what is sent in runs; what waits while the socket is full, and
-//! what of it is dropped.
+//! The media socket: receives in batches, sends in runs, and queues or drops datagrams while the socket is full.
 
 mod socket;
 
@@ -13,34 +12,34 @@ use crate::media::profile::VIDEO_PAYLOAD_TYPES;
 pub use socket::Datagram;
 use socket::{SEND_BATCH, Socket};
 
-/// Datagrams kept while the socket is full. Above it the oldest go, video first: late video is worth nothing, and a
-/// gap in it is repaired or hidden, one in sound is heard. More add delay, fewer lose bursts.
+/// Datagrams queued while the socket is full. Above it the oldest are dropped, video first: late video is useless, and
+/// lost video is retransmitted or concealed, while lost audio is heard. More add delay, fewer lose bursts.
 const QUEUE: usize = 2_048;
 
-/// Datagrams left of a full queue. Dropping one at a time would go through all of it for each.
+/// Datagrams kept when a full queue is trimmed. Dropping them one at a time would scan the queue for each.
 const QUEUE_LEFT: usize = QUEUE * 3 / 4;
 
-/// Runs refused in a row after which the kernel is believed not to segment.
+/// Consecutive refused runs after which segmentation offload is given up.
 const REFUSED_RUNS: u32 = 64;
 
-/// One bound socket, of one family or both.
+/// A bound UDP socket, for one address family or both, with its send queue.
 pub struct Udp {
     socket: Socket,
-    /// What waits until the socket takes more.
+    /// Datagrams to send when the socket is writable again.
     pending: Datagrams,
     segmentation: bool,
-    /// Sends in a row that went through only one by one.
+    /// Consecutive runs that the system refused and whose first datagram it then took.
     refused_runs: u32,
-    /// What was counted.
+    /// What was sent and dropped.
     pub counters: Counters,
 }
 
 /// Counters since the start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
-    /// System calls that sent something.
+    /// Successful send calls.
     pub send_calls: u64,
-    /// Messages sent: runs of one datagram or more.
+    /// Messages sent: runs of one or more datagrams.
     pub runs: u64,
     /// Datagrams sent.
     pub sent: u64,
@@ -48,20 +47,20 @@ pub struct Counters {
     pub dropped: u64,
 }
 
-/// How far a send has come.
+/// How much of a `Datagrams` has been sent.
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
-    /// Runs that left whole.
+    /// Runs sent as a whole.
     runs: usize,
-    /// Bytes of the next one that left.
+    /// Bytes sent of the run after these.
     bytes: usize,
 }
 
 impl Udp {
-    /// Binds; an IPv6 wildcard takes IPv4 too.
+    /// Binds a socket. The IPv6 wildcard receives IPv4 too.
     ///
     /// # Errors
-    /// Those of the system.
+    /// Fails if the system refuses the address or an option.
     pub fn bind(addr: SocketAddr) -> io::Result<Self> {
         let socket = Socket::bind(addr)?;
         Ok(Self {
@@ -73,28 +72,29 @@ impl Udp {
         })
     }
 
-    /// The bound address.
+    /// Returns the bound address.
     pub fn local_addr(&self) -> SocketAddr {
         self.socket.local_addr()
     }
 
-    /// For registration with the poll.
+    /// Returns the socket, for registration with the poll.
     pub fn source(&mut self) -> &mut UdpSocket {
         self.socket.source()
     }
 
-    /// Takes at most one batch and hands each datagram out. Says whether there may be more.
+    /// Receives at most one batch and calls `handle` with each datagram. Returns true if there may be more.
     ///
     /// # Errors
-    /// Those that concern the socket as a whole; what one datagram caused (ICMP errors) is swallowed.
+    /// Fails if the socket is broken. Errors of earlier sends, which ICMP reports here, are ignored.
     pub fn receive(&mut self, handle: impl FnMut(Datagram<'_>)) -> io::Result<bool> {
         self.socket.receive(handle)
     }
 
-    /// Sends datagrams, after those that wait. What the socket does not take waits for `flush`; the poll says when.
+    /// Sends datagrams, after the queued ones. What the socket does not take is queued: call `flush` when the poll
+    /// reports that the socket is writable.
     pub fn send(&mut self, datagrams: &Datagrams) {
         let progress = if self.pending.is_empty() { self.send_from(datagrams) } else { Progress::default() };
-        keep(datagrams, progress, &mut self.pending);
+        enqueue(datagrams, progress, &mut self.pending);
         if self.pending.len() > QUEUE {
             let excess = self.pending.len() - QUEUE_LEFT;
             self.counters.dropped += excess as u64;
@@ -102,11 +102,11 @@ impl Udp {
         }
     }
 
-    /// Sends what waits, as far as the socket takes it. Says whether nothing waits any more.
+    /// Sends queued datagrams until the socket is full. Returns true if the queue is empty.
     pub fn flush(&mut self) -> bool {
         let mut pending = std::mem::take(&mut self.pending);
         let progress = self.send_from(&pending);
-        keep(&pending, progress, &mut self.pending);
+        enqueue(&pending, progress, &mut self.pending);
         if self.pending.is_empty() {
             pending.clear();
             self.pending = pending;
@@ -114,14 +114,14 @@ impl Udp {
         self.pending.is_empty()
     }
 
-    /// Sends until all has left or the socket is full.
+    /// Sends until nothing is left or the socket is full.
     fn send_from(&mut self, datagrams: &Datagrams) -> Progress {
         let (mut progress, mut plain) = (Progress::default(), false);
         while progress.runs < datagrams.runs(0).len() {
             match self.send_some(datagrams, &mut progress, plain) {
                 Ok(was_run) => {
-                    // A device that can't segment says so only now, by refusing what it takes piece by piece
-                    // (udp(7)). One such run may be its destination's fault; many in a row are not.
+                    // A device without segmentation offload refuses runs here, while it takes single datagrams
+                    // (udp(7)). One refused run may be due to its destination; many in a row are not.
                     self.refused_runs = if was_run { 0 } else { self.refused_runs + u32::from(plain) };
                     self.segmentation &= self.refused_runs < REFUSED_RUNS;
                     plain = false;
@@ -129,13 +129,13 @@ impl Udp {
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EAGAIN) => break,
                     Some(libc::EINTR) => {}
-                    // One destination's fault: that datagram is lost, as the network may lose any.
+                    // The error concerns this destination: count the datagram as lost.
                     _ if plain => {
                         self.counters.dropped += 1;
                         progress.advance(datagrams, 1);
                         plain = false;
                     }
-                    // The run as a whole was refused: perhaps its first datagram can leave alone.
+                    // The run was refused: try its first datagram alone.
                     _ => plain = true,
                 },
             }
@@ -143,7 +143,8 @@ impl Udp {
         progress
     }
 
-    /// One system call; `plain` sends the first datagram alone. Says whether a run of more than one left.
+    /// Makes one system call; with `plain` it sends the first datagram alone. Returns true if a run of several was
+    /// sent.
     fn send_some(&mut self, datagrams: &Datagrams, progress: &mut Progress, plain: bool) -> io::Result<bool> {
         let rest = rest(datagrams, *progress);
         let (messages, sent) = if self.segmentation && !plain {
@@ -163,7 +164,7 @@ impl Udp {
 }
 
 impl Progress {
-    /// `sent` more datagrams have left.
+    /// Adds `sent` datagrams.
     fn advance(&mut self, datagrams: &Datagrams, mut sent: usize) {
         for run in rest(datagrams, *self) {
             if sent < run.len() {
@@ -176,20 +177,20 @@ impl Progress {
     }
 }
 
-/// What has not left yet.
+/// Iterates over the runs, or parts of them, that are not sent yet.
 fn rest(datagrams: &Datagrams, progress: Progress) -> impl Iterator<Item = Segments<'_>> + Clone {
     let mut skipped = progress.bytes;
     datagrams.runs(progress.runs).map(move |run| run.skip(std::mem::take(&mut skipped)))
 }
 
-/// Adds what has not left yet to what waits.
-fn keep(datagrams: &Datagrams, progress: Progress, pending: &mut Datagrams) {
+/// Queues the datagrams that are not sent yet.
+fn enqueue(datagrams: &Datagrams, progress: Progress, pending: &mut Datagrams) {
     for datagram in rest(datagrams, progress).flat_map(Segments::split) {
         pending.push(datagram.route, datagram.bytes);
     }
 }
 
-/// What is left when `excess` datagrams are dropped: the oldest of video, then the oldest.
+/// Returns the queue without `excess` datagrams: the oldest video goes first, then the oldest of the rest.
 fn without(pending: &Datagrams, excess: usize) -> Datagrams {
     let video = pending.iter().filter(|(_, contents)| is_video(contents)).count().min(excess);
     let (mut video, mut others) = (video, excess - video);
@@ -205,7 +206,8 @@ fn without(pending: &Datagrams, excess: usize) -> Datagrams {
     kept
 }
 
-/// A video packet, by its RTP payload type (RFC 3550 section 5.1, RFC 5761 section 4); not RTCP, STUN or DTLS.
+/// Returns true for a video packet, by its RTP payload type (RFC 3550 section 5.1, RFC 5761 section 4). RTCP, STUN and
+/// DTLS are not video.
 fn is_video(contents: &[u8]) -> bool {
     match contents {
         [first, second, ..] => first >> 6 == 2 && VIDEO_PAYLOAD_TYPES.contains(&(second & 0x7f)),
@@ -220,7 +222,7 @@ mod tests {
     use super::*;
     use crate::datagrams::Route;
 
-    /// Receives until `count` datagrams have come.
+    /// Receives until there are `count` datagrams: source, destination and contents.
     fn receive(udp: &mut Udp, count: usize) -> Vec<(SocketAddr, SocketAddr, Vec<u8>)> {
         let deadline = Instant::now() + Duration::from_secs(5);
         let mut found = Vec::new();
@@ -241,7 +243,7 @@ mod tests {
         Route { remote: to.local_addr(), local: from.local_addr() }
     }
 
-    /// Frames of video with sound between them, to two destinations.
+    /// Returns datagrams of video frames and audio for two destinations.
     fn burst(routes: [Route; 2]) -> Datagrams {
         let mut burst = Datagrams::default();
         for route in routes {
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn bursts_arrive_whole_and_in_order_however_the_system_sends() {
+    fn bursts_arrive_whole_and_in_order_with_and_without_batches_and_segmentation() {
         for (segmentation, batches) in [(true, true), (false, true), (true, false), (false, false)] {
             let (mut sender, mut ann, mut bob) = (bind(), bind(), bind());
             sender.segmentation &= segmentation;
@@ -268,9 +270,9 @@ mod tests {
             for udp in [&mut ann, &mut bob] {
                 let remote = udp.local_addr();
                 let expected: Vec<_> = sent.iter().filter(|(route, _)| route.remote == remote).collect();
-                let came = receive(udp, expected.len());
-                assert_eq!(came.len(), expected.len());
-                for ((source, destination, contents), (_, sent)) in came.iter().zip(expected) {
+                let received = receive(udp, expected.len());
+                assert_eq!(received.len(), expected.len());
+                for ((source, destination, contents), (_, sent)) in received.iter().zip(expected) {
                     assert_eq!((*source, *destination), (local, remote));
                     assert_eq!(contents[..], *sent);
                 }
@@ -282,32 +284,32 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_leaves_from_the_address_that_was_asked() {
+    fn an_answer_leaves_from_the_address_that_the_request_came_to() {
         for (wildcard, batches) in [("0.0.0.0:0", true), ("[::]:0", true), ("0.0.0.0:0", false), ("[::]:0", false)] {
             let mut server = Udp::bind(wildcard.parse().unwrap()).unwrap();
             server.socket.batches &= batches;
             let mut client = bind();
-            for asked in ["127.0.0.1", "127.0.0.2", "127.0.0.3"] {
-                let asked = SocketAddr::new(asked.parse().unwrap(), server.local_addr().port());
+            for requested in ["127.0.0.1", "127.0.0.2", "127.0.0.3"] {
+                let requested = SocketAddr::new(requested.parse().unwrap(), server.local_addr().port());
                 let mut datagrams = Datagrams::default();
-                datagrams.push(Route { remote: asked, local: client.local_addr() }, &[1; 20]);
+                datagrams.push(Route { remote: requested, local: client.local_addr() }, &[1; 20]);
                 client.send(&datagrams);
                 let (source, destination, _) = receive(&mut server, 1).remove(0);
-                assert_eq!((source, destination), (client.local_addr(), asked), "{wildcard}");
+                assert_eq!((source, destination), (client.local_addr(), requested), "{wildcard}");
                 datagrams.clear();
                 for _ in 0..2 {
                     datagrams.push(Route { remote: source, local: destination }, &[2; 20]);
                 }
                 server.send(&datagrams);
                 for (source, ..) in receive(&mut client, 2) {
-                    assert_eq!(source, asked, "{wildcard}");
+                    assert_eq!(source, requested, "{wildcard}");
                 }
             }
         }
     }
 
     #[test]
-    fn one_bad_destination_harms_nobody_else() {
+    fn one_bad_destination_does_not_affect_the_others() {
         for batches in [true, false] {
             let (mut sender, mut ann) = (bind(), bind());
             sender.socket.batches &= batches;
@@ -321,7 +323,7 @@ mod tests {
             sender.send(&datagrams);
             assert_eq!(sender.counters.dropped, 3);
             assert_eq!(receive(&mut ann, 1)[0].2, [7; 9]);
-            // Nor does it cost the others their runs.
+            // Refused datagrams do not cost the others their runs.
             datagrams.clear();
             for _ in 0..8 {
                 datagrams.push(nowhere, &[0; 9]);
@@ -336,7 +338,7 @@ mod tests {
         }
     }
 
-    /// Numbers of the datagrams of a burst that come.
+    /// Receives datagrams of a burst and returns their numbers.
     #[cfg(target_os = "linux")]
     fn numbers(udp: &mut Udp, count: usize) -> Vec<u8> {
         receive(udp, count).into_iter().map(|(.., contents)| contents[0]).collect()
@@ -344,7 +346,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn what_the_system_refuses_is_counted_and_dropped_and_all_else_leaves() {
+    fn datagrams_that_the_system_refuses_are_dropped_and_counted_and_the_rest_is_sent() {
         use libc::{
             EACCES, ECONNREFUSED, EHOSTUNREACH, EINVAL, EMSGSIZE, ENETDOWN, ENETUNREACH, ENOBUFS, ENOMEM, EPERM,
         };
@@ -356,17 +358,17 @@ mod tests {
             let segmentation = sender.segmentation;
             let burst = burst([route(&sender, &ann), route(&sender, &bob)]);
             let each: Vec<u8> = (0..9).collect();
-            // What goes to one.
+            // The system refuses one destination.
             sender.socket.refusal = Some((Some(ann.local_addr()), error));
             sender.send(&burst);
             assert_eq!((sender.counters.dropped, sender.counters.sent), (9, 9), "{error}");
             assert_eq!(numbers(&mut bob, 9), each, "{error}");
-            // What goes to anybody, for longer than it takes to believe that the kernel can't segment.
+            // It refuses all of them, for longer than it takes to give up segmentation.
             sender.socket.refusal = Some((None, error));
             for _ in 0..REFUSED_RUNS {
                 sender.send(&burst);
             }
-            assert!(sender.flush(), "nothing waits for what is refused");
+            assert!(sender.flush(), "refused datagrams are not queued");
             assert_eq!(sender.counters.dropped, 9 + 18 * u64::from(REFUSED_RUNS), "{error}");
             sender.socket.refusal = None;
             sender.send(&burst);
@@ -377,14 +379,14 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn what_finds_the_socket_full_leaves_later_in_order_as_far_as_it_is_kept() {
+    fn datagrams_queued_while_the_socket_is_full_are_sent_later_in_order() {
         let (mut sender, mut ann, mut bob) = (bind(), bind(), bind());
         let burst = burst([route(&sender, &ann), route(&sender, &bob)]);
         sender.socket.refusal = Some((Some(bob.local_addr()), libc::EAGAIN));
         sender.send(&burst);
         sender.send(&burst);
         assert!(!sender.flush());
-        assert_eq!((sender.counters.sent, sender.counters.dropped), (9, 0), "what comes later waits behind");
+        assert_eq!((sender.counters.sent, sender.counters.dropped), (9, 0), "later datagrams are queued behind");
         sender.socket.refusal = None;
         assert!(sender.flush());
         let twice: Vec<u8> = (0..9).chain(0..9).collect();
@@ -399,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_that_refuses_runs_gets_datagrams_and_nothing_is_lost() {
+    fn without_segmentation_datagrams_are_sent_one_by_one_and_none_is_lost() {
         let (mut sender, mut ann) = (bind(), bind());
         if !sender.segmentation {
             return;
@@ -411,15 +413,15 @@ mod tests {
         }
         for _ in 0..REFUSED_RUNS {
             sender.send(&datagrams);
-            let came: Vec<_> = receive(&mut ann, 4).into_iter().map(|(.., contents)| contents[0]).collect();
-            assert_eq!(came, [0, 1, 2, 3]);
+            let received: Vec<_> = receive(&mut ann, 4).into_iter().map(|(.., contents)| contents[0]).collect();
+            assert_eq!(received, [0, 1, 2, 3]);
         }
-        assert!(!sender.segmentation, "it is not tried for ever");
+        assert!(!sender.segmentation, "segmentation is given up");
         assert_eq!((sender.counters.dropped, sender.counters.sent), (0, 4 * u64::from(REFUSED_RUNS)));
     }
 
     #[test]
-    fn old_video_goes_before_sound() {
+    fn the_oldest_video_is_dropped_before_audio() {
         let addr: SocketAddr = "127.0.0.1:9".parse().unwrap();
         let (audio, video, rtcp) = ([0x80, 111], [0x80, 96], [0x80, 200]);
         let mut queue = Datagrams::default();

@@ -1,10 +1,9 @@
-//! The UDP socket as the system has it: datagrams in batches both ways, each with the local address it came to or
-//! leaves from.
+//! The UDP socket with batched system calls: each datagram has the local address it arrived at or is sent from.
 //!
-//! libc is called directly: `recvmmsg` and `sendmmsg` move a batch in one call, PKTINFO carries the local address
-//! of a socket that is bound to a wildcard, and `UDP_SEGMENT` sends a run of equal datagrams as one (udp(7)).
-//! Where a system has no such calls, `recvmsg` and `sendmsg` do the same one by one. All `unsafe` of the project is
-//! here.
+//! libc is called directly: `recvmmsg` and `sendmmsg` move a batch in one call, PKTINFO carries the local address of a
+//! wildcard socket, and `UDP_SEGMENT` sends a run of equal datagrams as one message (udp(7)). On systems without the
+//! batch calls, `recvmsg` and `sendmsg` are called for each message. All `unsafe` code of the project is in this
+//! module.
 #![allow(unsafe_code, reason = "system calls that neither std nor mio offer")]
 
 use std::io;
@@ -18,76 +17,76 @@ use socket2::{Domain, Protocol, Socket as Options, Type};
 
 use crate::datagrams::Segments;
 
-/// Datagrams taken in one call at most. More delay the first of the batch, fewer cost more calls.
+/// Maximum datagrams received in one call. More delay the first of the batch, fewer cost more calls.
 const RECEIVE_BATCH: usize = 64;
 
-/// Datagrams that are made room for in the next call, at least: it doubles when all of it was needed. Making room
-/// for 64 costs as much as receiving one.
+/// Minimum datagrams that the next call has room for; it doubles when a call used all of its room. Preparing room for
+/// 64 costs as much as receiving one.
 const SMALL_BATCH: usize = 8;
 
-/// Largest datagram that is taken whole; media is below the MTU, and larger ones are nobody's.
+/// Largest datagram received whole. Media stays below the MTU; larger datagrams are discarded.
 const DATAGRAM_BYTES: usize = 2048;
 
-/// Runs that leave in one call.
+/// Maximum messages sent in one call.
 pub const SEND_BATCH: usize = 64;
 
-/// Socket buffers that are asked for; the system may give less.
+/// Requested size of the socket buffers in bytes; the system may grant less.
 const SOCKET_BUFFER: usize = 4 << 20;
 
-/// Control data of one message: PKTINFO of either family and a segment size, with room for alignment.
+/// Size of one message's control data in bytes: PKTINFO of either family and a segment size, with alignment.
 const CONTROL_BYTES: usize = 128;
 
-/// One bound socket, of one family or both.
+/// A bound socket, for one address family or both.
 pub struct Socket {
     socket: UdpSocket,
     local: SocketAddr,
     receive: Box<Receive>,
-    /// Datagrams that the next call makes room for.
+    /// Datagrams that the next receive has room for.
     room: usize,
-    /// Whether the system moves many messages in one call.
+    /// Whether the batch calls are used.
     pub batches: bool,
-    /// What goes to this address, or anywhere, fails with this error.
+    /// A simulated error for sends to this address, or to all if `None`.
     #[cfg(all(test, target_os = "linux"))]
     pub refusal: Option<(Option<SocketAddr>, libc::c_int)>,
 }
 
-/// The head of one message of a batch, as `recvmmsg` and `sendmmsg` have it.
+/// One message of a batch, laid out as `mmsghdr`.
 #[repr(C)]
 struct Message {
     head: libc::msghdr,
     length: libc::c_uint,
 }
 
-/// The memory of one receive batch.
+/// The buffers of one receive batch.
 struct Receive {
     payloads: [[u8; DATAGRAM_BYTES]; RECEIVE_BATCH],
     controls: [Control; RECEIVE_BATCH],
     names: [libc::sockaddr_storage; RECEIVE_BATCH],
 }
 
-/// Control data, aligned as `cmsghdr` needs it.
+/// Control data with the alignment of `cmsghdr`.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
 struct Control([u8; CONTROL_BYTES]);
 
 /// One received datagram.
 pub struct Datagram<'a> {
-    /// Where from.
+    /// The sender's address.
     pub source: SocketAddr,
-    /// The local address it came to.
+    /// The local address it arrived at.
     pub destination: SocketAddr,
-    /// Payload.
+    /// The payload.
     pub contents: &'a [u8],
 }
 
 impl Socket {
-    /// Binds; an IPv6 wildcard takes IPv4 too.
+    /// Binds a socket. The IPv6 wildcard receives IPv4 too.
     pub fn bind(addr: SocketAddr) -> io::Result<Self> {
         let socket = Options::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
         if addr.is_ipv6() {
             socket.set_only_v6(!addr.ip().is_unspecified())?;
         }
-        // The system caps these at its own limits, which is no error.
+        // Best effort: the system caps the sizes at its own limits.
         let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
         let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
         socket.set_nonblocking(true)?;
@@ -112,28 +111,29 @@ impl Socket {
         })
     }
 
-    /// The bound address.
+    /// Returns the bound address.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
     }
 
-    /// For registration with the poll.
+    /// Returns the socket, for registration with the poll.
     pub fn source(&mut self) -> &mut UdpSocket {
         &mut self.socket
     }
 
-    /// Whether the kernel cuts a run into datagrams by itself (Linux 4.18).
+    /// Returns true if the kernel can split a run into datagrams (Linux 4.18).
     pub fn can_segment(&self) -> bool {
         can_segment(&self.socket)
     }
 
-    /// Makes the kernel refuse runs, as it does where nothing computes checksums for it.
+    /// Makes the kernel refuse runs, as it does on a device without checksum offload.
     #[cfg(all(test, target_os = "linux"))]
     pub fn refuse_runs(&self) {
         set_option(&self.socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).expect("Linux has it");
     }
 
-    /// What comes before the first run that is refused, as `sendmmsg` has it.
+    /// Returns the runs before the first one that `refusal` applies to, or its error if that is the first, as
+    /// `sendmmsg` would.
     #[cfg(all(test, target_os = "linux"))]
     fn unrefused<'a>(
         &self,
@@ -149,10 +149,10 @@ impl Socket {
         }
     }
 
-    /// Takes at most one batch and hands each datagram out. Says whether there may be more.
+    /// Receives at most one batch and calls `handle` with each datagram. Returns true if there may be more.
     ///
     /// # Errors
-    /// Those that concern the socket as a whole; what one datagram caused (ICMP errors) is swallowed.
+    /// Fails if the socket is broken. Errors of earlier sends, which ICMP reports here, are ignored.
     pub fn receive(&mut self, mut handle: impl FnMut(Datagram<'_>)) -> io::Result<bool> {
         let receive = &mut *self.receive;
         let mut messages = [const { MaybeUninit::<Message>::uninit() }; RECEIVE_BATCH];
@@ -168,8 +168,8 @@ impl Socket {
             head.msg_control = receive.controls[index].0.as_mut_ptr().cast();
             head.msg_controllen = CONTROL_BYTES as _;
         }
-        // SAFETY: every pointer in `messages` points into `receive` or `slices`, which outlive the call, with
-        // the lengths given, and as many were written.
+        // SAFETY: every pointer in `messages` points into `receive` or `slices`, which outlive the call, with the
+        // lengths given, and the first `self.room` messages were written.
         let (messages, received) = unsafe {
             let messages = written(&mut messages, self.room);
             let received = receive_messages(&self.socket, messages, self.batches);
@@ -184,7 +184,7 @@ impl Socket {
             // SAFETY: the kernel filled the header whose control buffer is alive.
             let local = unsafe { local_address(&message.head) };
             let source = to_addr(&receive.names[index]);
-            // Port 0 can't be answered.
+            // Drop datagrams from port 0, which cannot be answered.
             let (Some(source), false) = (source.filter(|source| source.port() != 0), truncated) else {
                 continue;
             };
@@ -196,11 +196,11 @@ impl Socket {
         Ok(was_full)
     }
 
-    /// Sends runs, at most `SEND_BATCH` of them, each of one datagram where the kernel can't segment. Returns how
-    /// many left.
+    /// Sends up to `SEND_BATCH` runs, which must be single datagrams if the kernel can't segment. Returns how many were
+    /// sent.
     ///
     /// # Errors
-    /// The first could not leave.
+    /// Fails if the first run could not be sent.
     pub fn send<'a>(&self, runs: impl Iterator<Item = Segments<'a>>) -> io::Result<usize> {
         #[cfg(all(test, target_os = "linux"))]
         let runs = self.unrefused(runs)?;
@@ -226,7 +226,7 @@ impl Socket {
             count = index + 1;
         }
         // SAFETY: every pointer in `messages` points into the arrays above or the runs, which outlive the call; the
-        // kernel only reads through them, and `count` were written.
+        // kernel only reads through them, and the first `count` messages were written.
         unsafe { send_messages(&self.socket, written(&mut messages, count), self.batches) }
     }
 }
@@ -243,12 +243,12 @@ impl Receive {
     }
 }
 
-/// Whether there may be more to receive after an error; `None` if there never will be.
+/// Returns whether there may be more to receive after an error, or `None` if the socket is broken.
 fn may_be_more(error: &io::Error) -> Option<bool> {
     match error.raw_os_error()? {
-        // A system without memory holds what it has: asking at once would ask again and again.
+        // Out of memory: the datagrams stay in the socket, and an immediate retry would fail again.
         libc::EAGAIN | libc::ENOMEM | libc::ENOBUFS => Some(false),
-        // A signal, or what routers and firewalls said of an earlier send, which this call has taken away.
+        // A signal, or an ICMP error of an earlier send. The call has cleared it.
         libc::EINTR
         | libc::ECONNREFUSED
         | libc::EHOSTUNREACH
@@ -262,19 +262,19 @@ fn may_be_more(error: &io::Error) -> Option<bool> {
     }
 }
 
-/// The first of an array.
+/// Returns the first `count` messages.
 ///
 /// # Safety
-/// So many were written.
+/// They were written.
 unsafe fn written(messages: &mut [MaybeUninit<Message>], count: usize) -> &mut [Message] {
-    // SAFETY: the caller's promise; `MaybeUninit` has the layout of what it holds.
+    // SAFETY: the caller's promise; `MaybeUninit<T>` has the layout of `T`.
     unsafe { &mut *(ptr::from_mut(&mut messages[..count]) as *mut [Message]) }
 }
 
-/// Receives into the messages and returns how many came.
+/// Receives into the messages and returns how many were received.
 ///
 /// # Safety
-/// The heads point to memory of the stated lengths.
+/// The pointers in the heads are valid for the stated lengths.
 unsafe fn receive_messages(socket: &UdpSocket, messages: &mut [Message], batches: bool) -> io::Result<usize> {
     let fd = socket.as_raw_fd();
     #[cfg(target_os = "linux")]
@@ -292,10 +292,10 @@ unsafe fn receive_messages(socket: &UdpSocket, messages: &mut [Message], batches
     })
 }
 
-/// Sends the messages and returns how many left.
+/// Sends the messages and returns how many were sent.
 ///
 /// # Safety
-/// The heads point to memory of the stated lengths.
+/// The pointers in the heads are valid for the stated lengths.
 unsafe fn send_messages(socket: &UdpSocket, messages: &mut [Message], batches: bool) -> io::Result<usize> {
     let fd = socket.as_raw_fd();
     #[cfg(target_os = "linux")]
@@ -312,7 +312,7 @@ unsafe fn send_messages(socket: &UdpSocket, messages: &mut [Message], batches: b
     })
 }
 
-/// What the calls for many do: it goes on to the first failure, which counts only if it is the first of all.
+/// Emulates a batch call: stops at the first failure, which is returned only if no message succeeded before it.
 fn one_by_one(messages: &mut [Message], mut call: impl FnMut(&mut Message) -> libc::ssize_t) -> io::Result<usize> {
     for (index, message) in messages.iter_mut().enumerate() {
         let length = call(message);
@@ -355,7 +355,7 @@ fn can_segment(_: &impl AsRawFd) -> bool {
     false
 }
 
-/// The local address in a received message's control data.
+/// Returns the local address in a received message's control data.
 ///
 /// # Safety
 /// The header was filled by `recvmmsg` and its control buffer is alive.
@@ -380,7 +380,7 @@ unsafe fn local_address(header: &libc::msghdr) -> Option<IpAddr> {
     }
 }
 
-/// Writes where the message leaves from, and the size of its segments.
+/// Writes the source address and the segment size into the control data.
 ///
 /// # Safety
 /// `msg_control` points to `msg_controllen` zeroed bytes, enough for both messages.
@@ -432,7 +432,7 @@ fn to_v6(addr: IpAddr) -> Ipv6Addr {
     }
 }
 
-/// Writes an address as the socket's family has it (IPv4 as mapped IPv6 on a dual-stack socket).
+/// Writes an address in the socket's family (IPv4 as IPv4-mapped IPv6 on a dual-stack socket).
 fn from_addr(addr: SocketAddr, v6_socket: bool, storage: &mut MaybeUninit<libc::sockaddr_storage>) -> libc::socklen_t {
     let addr = if v6_socket {
         let (flow, scope) = match addr {
@@ -449,7 +449,7 @@ fn from_addr(addr: SocketAddr, v6_socket: bool, storage: &mut MaybeUninit<libc::
     addr.len()
 }
 
-/// Reads an address; IPv4-mapped ones as IPv4.
+/// Reads an address; IPv4-mapped IPv6 becomes IPv4.
 fn to_addr(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
     let storage = ptr::from_ref(storage);
     // SAFETY: the kernel wrote a `sockaddr_in` or `sockaddr_in6`, as the family says.
@@ -479,7 +479,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_system_says_of_one_datagram_or_of_this_moment_does_not_end_the_socket() {
+    fn errors_of_one_datagram_and_temporary_errors_do_not_end_the_socket() {
         let cases = [
             (libc::EAGAIN, Some(false)),
             (libc::ENOMEM, Some(false)),
