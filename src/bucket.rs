@@ -48,7 +48,7 @@ impl Bucket {
         enough
     }
 
-    /// Puts in what the time since then gives.
+    /// Adds the tokens for the time since the last call.
     fn fill(&mut self, now: Instant) {
         let elapsed: Duration = now.saturating_duration_since(self.filled);
         self.filled = self.filled.max(now);

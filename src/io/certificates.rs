@@ -1,8 +1,8 @@
-//! The certificates that are served. They follow the machine and their files while the server runs.
+//! The certificates that connections are served, which follow the machine's addresses and their files at run time.
 //!
-//! Files that are renewed are read again. A certificate of the server's own making is replaced before it ends. For
-//! addresses and names that it does not cover there is a second one: browsers that were told to trust the first see no
-//! other where they have seen that one.
+//! Renewed files are read again. The certificate of `--tls auto` is replaced before it expires. Addresses and names that
+//! it does not cover are served a second certificate, so that browsers that were told to trust the first one keep seeing
+//! it wherever it is valid.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -15,39 +15,40 @@ use crate::config::{Config, Tls};
 use crate::io::interfaces::{self, LanNames};
 use crate::io::tls::{TlsAcceptor, TlsError};
 
-/// What is served, and where it comes from.
+/// The served certificates and their source.
 pub struct Certificates {
-    /// The one that is served where it covers the address, then the one that is served elsewhere.
+    /// The first certificate, and the second one for addresses that the first does not cover, if there is one.
     acceptors: Vec<TlsAcceptor>,
     source: Source,
-    /// What the log was last told that can't be done.
+    /// The error that was last logged, so that it is not repeated.
     warned: Option<String>,
 }
 
 enum Source {
     Files {
         paths: [PathBuf; 2],
-        /// When they were changed, as they were loaded and as they were last seen: files that are being replaced are left
-        /// alone until both are there.
+        /// Modification times when the files were loaded, and when they were last checked. Files that are being
+        /// replaced are not loaded until two checks agree.
         loaded: Changed,
         seen: Changed,
     },
     Auto {
         public: Vec<IpAddr>,
         state_dir: PathBuf,
-        /// What the certificates were last made for.
+        /// The names that the certificates were last made for.
         names: LanNames,
     },
 }
 
-/// When certificate and key were last changed.
+/// Modification times of certificate and key; `None` if unreadable.
 type Changed = [Option<SystemTime>; 2];
 
 impl Certificates {
-    /// What `config` asks for, `None` for plain HTTP. Reads files; with `--tls auto` may write the state folder.
+    /// Loads or makes the certificate that `config` asks for; `None` for plain HTTP. With `--tls auto` it may write to
+    /// the state folder.
     ///
     /// # Errors
-    /// One line for the user, who has to change the setting that it names.
+    /// Returns one line for the user, which names the setting to change.
     pub fn open(config: &Config) -> Result<Option<Self>, TlsError> {
         let (acceptor, source) = match &config.tls {
             Tls::Off => return Ok(None),
@@ -66,20 +67,20 @@ impl Certificates {
         Ok(Some(Self { acceptors: vec![acceptor], source, warned: None }))
     }
 
-    /// SHA-256 of the first certificate in the form browsers show, `AA:BB:..`.
+    /// Returns the SHA-256 of the first certificate in the form that browsers show, `AA:BB:..`.
     pub fn fingerprint(&self) -> &str {
         self.acceptors[0].fingerprint()
     }
 
-    /// What a connection to this address of the machine is served, unless its client asks for a name that only another one
-    /// covers.
+    /// Returns the certificate for connections to this local address. A client that asks for a name that only another
+    /// certificate covers is served that one.
     pub fn of(&self, local: IpAddr) -> &TlsAcceptor {
         let covers = |acceptor: &&TlsAcceptor| acceptor.covers(local.to_canonical());
         self.acceptors.iter().find(covers).unwrap_or(&self.acceptors[self.acceptors.len() - 1])
     }
 
-    /// Looks whether something else is to be served to connections that come from now on. Connections that are there keep
-    /// what they have.
+    /// Replaces or adds a certificate if files, addresses or its expiry require it. Only new connections see the
+    /// change.
     pub fn follow(&mut self, wall: SystemTime) {
         let found = match &self.source {
             Source::Files { .. } => self.follow_files(),
@@ -104,7 +105,7 @@ impl Certificates {
         if !is_settled || *loaded == now {
             return None;
         }
-        // What can't be read now may be soon, by another owner or mode.
+        // A file that cannot be read now may get another owner or mode: try again at the next check.
         let read = TlsAcceptor::from_files(cert, key);
         if read.is_ok() {
             *loaded = now;
@@ -128,20 +129,20 @@ impl Certificates {
 
     fn serve(&mut self, acceptor: TlsAcceptor, wall: SystemTime) {
         self.warned = None;
-        let is_beside = matches!(self.source, Source::Auto { .. }) && !self.acceptors[0].ends_soon(wall);
-        // Files may bring another chain for the same certificate.
-        if is_beside && self.acceptors.iter().any(|served| served.fingerprint() == acceptor.fingerprint()) {
+        let is_second = matches!(self.source, Source::Auto { .. }) && !self.acceptors[0].ends_soon(wall);
+        // Only for `--tls auto`: files may bring another chain for the same certificate.
+        if is_second && self.acceptors.iter().any(|served| served.fingerprint() == acceptor.fingerprint()) {
             return;
         }
         let fingerprint = acceptor.fingerprint();
-        match is_beside {
+        match is_second {
             true => info!(
-                "addresses of this machine changed: where the certificate does not cover them, another is served; \
-                 its SHA-256 is {fingerprint}"
+                "addresses of this machine changed: a second certificate is served at those that the first does not \
+                 cover, SHA-256 {fingerprint}"
             ),
-            false => info!("the certificate is replaced for connections from now on; its SHA-256 is {fingerprint}"),
+            false => info!("certificate replaced for new connections, SHA-256 {fingerprint}"),
         }
-        self.acceptors.truncate(usize::from(is_beside));
+        self.acceptors.truncate(usize::from(is_second));
         self.acceptors.push(acceptor);
         self.acceptors = self.acceptors.iter().map(|acceptor| acceptor.beside(&self.acceptors)).collect();
     }
@@ -149,7 +150,7 @@ impl Certificates {
     fn warn(&mut self, error: &TlsError) {
         let error = error.to_string();
         if self.warned.as_ref() != Some(&error) {
-            warn!("the certificate stays as it is: {error}");
+            warn!("certificate not replaced: {error}");
             self.warned = Some(error);
         }
     }
@@ -188,7 +189,7 @@ mod tests {
         LanNames { host_name: None, addrs: addrs.iter().map(|addr| addr.parse().unwrap()).collect() }
     }
 
-    /// Those of `--tls auto` on a machine with the address 192.0.2.1.
+    /// Returns the certificates of `--tls auto` on a machine with the address 192.0.2.1.
     fn auto(wall: SystemTime, state_dir: &Path) -> Certificates {
         let names = names(&["192.0.2.1"]);
         let acceptor = TlsAcceptor::auto(wall, &names, state_dir).unwrap();
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_configuration_chooses() {
+    fn the_configuration_selects_the_source() {
         let state_dir = folder("open");
         let plain = Config::default();
         assert!(Certificates::open(&plain).unwrap().is_none());
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_come_get_a_certificate_and_those_that_were_there_keep_theirs() {
+    fn new_addresses_get_a_second_certificate_and_the_others_keep_the_first() {
         let state_dir = folder("auto");
         let wall = SystemTime::now();
         let mut certificates = auto(wall, &state_dir);
@@ -225,14 +226,14 @@ mod tests {
             }
             assert!(certificates.acceptors.len() <= 2);
         };
-        // The addresses, and where another certificate is served.
+        // The addresses of the machine, and those at which another certificate is served.
         for (addrs, others) in [
             (&["192.0.2.1"][..], &[][..]),
             (&[], &[]),
             (&["192.0.2.1", "192.0.2.9"], &["192.0.2.9"]),
             (&["192.0.2.9"], &["192.0.2.9"]),
             (&["192.0.2.1", "192.0.2.5"], &["192.0.2.5"]),
-            // Temporary addresses change each day.
+            // Temporary addresses change daily.
             (&["192.0.2.1", "192.0.2.5", "2001:db8::7"], &["192.0.2.5"]),
         ] {
             follow(&mut certificates, wall, addrs);
@@ -244,7 +245,7 @@ mod tests {
                 assert!(certificates.of(addr.parse().unwrap()).covers(addr.parse().unwrap()));
             }
         }
-        // Before it ends it is replaced for all.
+        // Before it expires it is replaced for all addresses.
         follow(&mut certificates, wall + 385 * DAY, &["192.0.2.1"]);
         assert_eq!(of(&certificates, "192.0.2.1"), before);
         follow(&mut certificates, wall + 391 * DAY, &["192.0.2.1"]);
@@ -253,7 +254,7 @@ mod tests {
         fs::remove_dir_all(state_dir).unwrap();
     }
 
-    /// The machine is given another name: the first certificate covers the address to which a client of that name comes.
+    /// The machine gets another name, while the first certificate covers the address at which clients ask for it.
     #[test]
     fn a_client_that_asks_for_a_name_gets_a_certificate_of_that_name() {
         let state_dir = folder("names");
@@ -286,9 +287,9 @@ mod tests {
         fs::remove_dir_all(state_dir).unwrap();
     }
 
-    /// The second certificate was made later: the first is not served for as long as that one lives.
+    /// The second certificate expires later. It must not keep the first from being replaced.
     #[test]
-    fn a_certificate_that_ends_is_replaced_by_the_one_beside_it() {
+    fn an_expiring_certificate_is_replaced_although_there_is_a_second_one() {
         let state_dir = folder("beside");
         let wall = SystemTime::now();
         let mut certificates = auto(wall, &state_dir);
@@ -302,14 +303,14 @@ mod tests {
             assert_eq!(of(&certificates, "192.0.2.1") == before, served == 2, "after {days} days");
             assert!(
                 certificates.follow_names(wall, names(&["192.0.2.1", "192.0.2.9"])).is_none(),
-                "nothing is left to do"
+                "nothing changes without a reason"
             );
         }
         fs::remove_dir_all(state_dir).unwrap();
     }
 
     #[test]
-    fn files_that_are_renewed_are_read_when_both_are_there() {
+    fn renewed_files_are_read_when_both_have_settled() {
         let [folder, other] = ["files", "other"].map(folder);
         let wall = SystemTime::now();
         for folder in [&folder, &other] {
@@ -319,24 +320,24 @@ mod tests {
         let config = Config { tls: Tls::Files { cert: cert.clone(), key: key.clone() }, ..Config::default() };
         let mut certificates = Certificates::open(&config).unwrap().unwrap();
         let before = certificates.fingerprint().to_owned();
-        let mut looks = |count: usize| {
+        let mut check = |count: usize| {
             (0..count).for_each(|_| certificates.follow(wall));
             (certificates.fingerprint().to_owned(), certificates.warned.clone().unwrap_or_default())
         };
-        assert_eq!(looks(3), (before.clone(), String::new()));
+        assert_eq!(check(3), (before.clone(), String::new()));
         let replace = |path: &Path| {
             fs::copy(other.join(path.file_name().unwrap()), path).unwrap();
-            // As coarse as some file systems are.
+            // Some file systems have coarse timestamps.
             let changed = SystemTime::now() + DAY;
             fs::File::options().write(true).open(path).unwrap().set_modified(changed).unwrap();
         };
         replace(&cert);
-        assert_eq!(looks(1), (before.clone(), String::new()), "it may be half of a pair");
-        let (fingerprint, warned) = looks(3);
+        assert_eq!(check(1), (before.clone(), String::new()), "the other file may still change");
+        let (fingerprint, warned) = check(3);
         assert!(fingerprint == before && warned.contains("--tls-cert"), "{warned}");
         replace(&key);
-        assert_eq!(looks(1).0, before);
-        let (fingerprint, warned) = looks(1);
+        assert_eq!(check(1).0, before);
+        let (fingerprint, warned) = check(1);
         assert!(fingerprint != before && warned.is_empty(), "{warned}");
         for folder in [folder, other] {
             fs::remove_dir_all(folder).unwrap();

@@ -1,10 +1,9 @@
-//! TLS: the server's certificate, and one connection's encryption between the socket and plaintext.
+//! TLS: the server's certificate, and the encryption of one connection.
 //!
-//! rustls does no I/O and neither does [`TlsStream`]: the loop lends it the socket for a call. The certificate
-//! comes from PEM files or, with `--tls auto`, is made by the server itself and kept in the state folder:
-//! `key.pem`, and `cert.pem`, whose first lines tell in words when it ends and which names it covers (RFC 7468
-//! section 5.2 lets text stand before the first boundary). So there is no X.509 to parse and no third file
-//! to disagree with it.
+//! Neither rustls nor [`TlsStream`] does I/O: the event loop passes the socket to each call. The certificate comes from
+//! PEM files or, with `--tls auto`, is made by the server and kept in the state folder as `key.pem` and `cert.pem`. The
+//! text before the PEM block of `cert.pem` states the expiry and the names covered (allowed by RFC 7468 section 5.2),
+//! so that no X.509 has to be parsed and no third file can contradict it.
 
 use std::fmt::{self, Write as _};
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -26,18 +25,18 @@ use rustls::{ServerConfig, ServerConnection, SupportedCipherSuite};
 
 use crate::io::interfaces::LanNames;
 
-/// Ciphertext read in one call. Higher starves the other sockets of a turn, lower costs turns.
+/// Ciphertext read in one call. Higher delays the other sockets of a turn, lower costs turns.
 const READ_BOUND_BYTES: usize = 64 * 1024;
-/// Plaintext taken in one call: one full TLS record (RFC 8446 section 5.1). Higher buffers more out of the
-/// sight of who counts queued bytes, lower costs 22 bytes and a system call more often.
+/// Plaintext taken in one call: one full TLS record (RFC 8446 section 5.1). Higher hides more bytes from the accounting
+/// of queued bytes, lower costs 22 bytes and a system call more often.
 const WRITE_BOUND_BYTES: usize = 16 * 1024;
-/// How long an own certificate is valid. Higher is refused by Apple's clients (more than 825 days whoever signed,
-/// 398 from public authorities); lower asks users to trust a new one sooner.
+/// Validity of a certificate of `--tls auto`. Higher is refused by Apple's clients (above 825 days, and above 398 days
+/// from public authorities); lower asks users to trust a new one sooner.
 const VALIDITY: Duration = Duration::from_secs(397 * 24 * 3600);
-/// An own certificate that ends sooner is replaced. Higher gives up more of a certificate that users have already trusted;
-/// lower gives them less time to trust the next.
+/// Remaining validity at which a certificate of `--tls auto` is replaced. Higher wastes more of a certificate that
+/// users have already trusted; lower gives them less time to trust the next.
 const RENEWAL: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How far an own certificate starts in the past: devices whose clocks are behind take it too.
+/// How far a certificate of `--tls auto` starts in the past, for devices whose clocks are slow.
 const CLOCK_SKEW: Duration = Duration::from_secs(24 * 3600);
 
 const CERT_FILE: &str = "cert.pem";
@@ -45,18 +44,18 @@ const KEY_FILE: &str = "key.pem";
 const NOT_AFTER: &str = "Not after: ";
 const NAME: &str = "Name: ";
 
-/// What every TLS connection shares: certificate, key and settings.
+/// Certificate, key and settings, shared by all TLS connections.
 #[derive(Clone)]
 pub struct TlsAcceptor {
     config: Arc<ServerConfig>,
     certified: Arc<CertifiedKey>,
     fingerprint: String,
-    /// Of the server's own making: when it ends, and the names and addresses that it covers.
+    /// For `--tls auto`: expiry, and the names and addresses covered.
     own: Option<(SystemTime, Vec<String>)>,
 }
 
 /// Certificates to choose from by the name that the client asks for (RFC 6066 section 3), with the names that each covers.
-/// A client that asks for none of them, or for an address, gets the first.
+/// The first is the default, also for clients that send an address or no name.
 #[derive(Debug)]
 struct ByName(Vec<(Vec<String>, Arc<CertifiedKey>)>);
 
@@ -69,42 +68,43 @@ impl ResolvesServerCert for ByName {
     }
 }
 
-/// Why there is no [`TlsAcceptor`]: one line that names the file and the setting.
+/// Why there is no [`TlsAcceptor`]: one line that names the setting and the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsError(String);
 
 /// The encryption of one connection.
 ///
-/// The loop's order for output: [`flush_tls`](TlsStream::flush_tls); if everything left, [`write`](TlsStream::write)
-/// and flush again, until nothing is taken or the socket is full. For input, a turn is
-/// [`read_tls`](TlsStream::read_tls) and then the same, since reading queues handshake messages.
+/// To send, call [`flush_tls`](TlsStream::flush_tls); if that wrote everything, call [`write`](TlsStream::write) and
+/// flush again, until nothing is taken or the socket is full. To receive, call [`read_tls`](TlsStream::read_tls) and
+/// then do the same, since reading queues handshake messages.
 pub struct TlsStream {
     conn: ServerConnection,
 }
 
-/// What one [`TlsStream::read_tls`] did.
+/// The result of [`TlsStream::read_tls`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadOutcome {
     /// Plaintext appended, in bytes.
     pub bytes: usize,
-    /// Nothing will follow: the client closed, with `close_notify` or without.
+    /// No more data will follow: the client closed, with `close_notify` or without.
     pub eof: bool,
-    /// The bound was reached before the socket was empty: read again without waiting for the poll.
+    /// The limit was reached before the socket was empty: read again without waiting for the poll.
     pub more: bool,
 }
 
 impl TlsAcceptor {
-    /// SHA-256 of the certificate in the form browsers show, `AA:BB:..`.
+    /// Returns the SHA-256 of the certificate in the form that browsers show, `AA:BB:..`.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
-    /// Whether it was given, or was made for this address among others.
+    /// Returns true if the certificate covers this address. One from files is assumed to cover all.
     pub fn covers(&self, addr: IpAddr) -> bool {
         self.own.as_ref().is_none_or(|(_, names)| names.contains(&addr.to_string()))
     }
 
-    /// The same, which serves one of `others` to clients that ask for a name which only that one covers; the last first.
+    /// Returns this certificate with `others` beside it: a client that asks for a name that only one of them covers is
+    /// served that one, the newest if there are several.
     pub fn beside(&self, others: &[TlsAcceptor]) -> TlsAcceptor {
         let all = std::iter::once(self).chain(others.iter().rev());
         let names = |acceptor: &TlsAcceptor| acceptor.own.as_ref().map(|(_, names)| names.clone()).unwrap_or_default();
@@ -114,58 +114,60 @@ impl TlsAcceptor {
         TlsAcceptor { config: Arc::new(config), ..self.clone() }
     }
 
-    /// Whether it is one of the server's own making that has to be replaced.
+    /// Returns true for a certificate of `--tls auto` that has to be replaced.
     pub fn ends_soon(&self, wall: SystemTime) -> bool {
         self.own.as_ref().is_some_and(|(not_after, _)| *not_after < wall + RENEWAL)
     }
 
-    /// A certificate chain and its key, as PEM.
+    /// Loads a certificate chain and its key from PEM files.
     ///
     /// # Errors
-    /// One line for the user, who has to change the setting that it names.
+    /// Returns one line for the user, which names the setting to change.
     pub fn from_files(cert: &Path, key: &Path) -> Result<TlsAcceptor, TlsError> {
         let (cert_setting, key_setting) = ("--tls-cert (TLS_CERT)", "--tls-key (TLS_KEY)");
-        let chain = parse_chain(&read(cert_setting, cert)?).map_err(|why| TlsError::file(cert_setting, cert, why))?;
-        let key_der = parse_key(&read(key_setting, key)?).map_err(|why| TlsError::file(key_setting, key, why))?;
+        let chain =
+            parse_chain(&read(cert_setting, cert)?).map_err(|error| TlsError::file(cert_setting, cert, error))?;
+        let key_der = parse_key(&read(key_setting, key)?).map_err(|error| TlsError::file(key_setting, key, error))?;
         TlsAcceptor::new(chain, key_der).map_err(|error| {
             TlsError(format!("{cert_setting} {} with {key_setting} {}: {error}", cert.display(), key.display()))
         })
     }
 
-    /// The certificate in `state_dir` if it still does, else a new one.
+    /// Loads the certificate in `state_dir` if it is still good for `names`, else makes a new one.
     ///
     /// # Errors
-    /// One line for the user, who has to change the setting that it names.
+    /// Returns one line for the user, which names the setting to change.
     pub fn auto(wall: SystemTime, names: &LanNames, state_dir: &Path) -> Result<TlsAcceptor, TlsError> {
         if let Some(acceptor) = TlsAcceptor::kept(wall, names, state_dir) {
             return Ok(acceptor);
         }
         let setting = "--state-dir (STATE_DIR), for --tls auto,";
         let own = OwnCertificate::make(wall, names)
-            .map_err(|error| TlsError(format!("--tls auto (TLS): can't make a certificate: {error}")))?;
-        // The state folder holds a private key, so it is closed to others if it is ours to make.
+            .map_err(|error| TlsError(format!("--tls auto (TLS): cannot make a certificate: {error}")))?;
+        // The folder will hold a private key: create it with access for the owner only.
         let made = DirBuilder::new().recursive(true).mode(0o700).create(state_dir);
         made.map_err(|error| TlsError::file(setting, state_dir, error))?;
-        // The key goes first. Whoever stops between the two leaves a pair that doesn't match, which the next start
+        // The key is written first. A crash between the two leaves a pair that does not match, which the next start
         // replaces.
         for (name, pem, mode) in [(KEY_FILE, &own.key, 0o600), (CERT_FILE, &own.cert, 0o644)] {
             let path = state_dir.join(name);
             write_atomically(&path, pem, mode).map_err(|error| TlsError::file(setting, &path, error))?;
         }
-        let bug = |why: String| TlsError(format!("--tls auto (TLS): the certificate just made is no good: {why}"));
+        let invalid = |error: String| TlsError(format!("--tls auto (TLS): the new certificate is invalid: {error}"));
         let (chain, key) = (parse_chain(own.cert.as_bytes()), parse_key(own.key.as_bytes()));
-        let acceptor =
-            TlsAcceptor::new(chain.map_err(bug)?, key.map_err(bug)?).map_err(|error| bug(error.to_string()))?;
+        let acceptor = TlsAcceptor::new(chain.map_err(invalid)?, key.map_err(invalid)?)
+            .map_err(|error| invalid(error.to_string()))?;
         Ok(acceptor.with_header(own.cert.as_bytes()))
     }
 
-    /// `None` if the pair is missing or damaged, ends too soon, or lacks a name. It is ours to replace then.
+    /// Loads the certificate in `state_dir`. Returns `None`, so that it is replaced, if the pair is missing or damaged,
+    /// expires soon or lacks a name.
     fn kept(wall: SystemTime, names: &LanNames, state_dir: &Path) -> Option<TlsAcceptor> {
         let cert = fs::read(state_dir.join(CERT_FILE)).ok()?;
         let (not_after, covered) = parse_header(&cert)?;
         let needed = names.certificate_names();
-        // A missing IPv6 address is no reason to ask every user to trust a new certificate: temporary addresses
-        // (RFC 8981) change daily, and nobody types them.
+        // A missing IPv6 address does not justify asking all users to trust a new certificate: temporary addresses (RFC
+        // 8981) change daily, and users do not type them.
         let optional = |name: &String| name.parse::<Ipv6Addr>().is_ok();
         let covers = needed.iter().all(|name| covered.contains(&name.as_str()) || optional(name));
         if !covers || not_after < wall + RENEWAL {
@@ -176,7 +178,7 @@ impl TlsAcceptor {
         Some(acceptor.with_header(&cert))
     }
 
-    /// The same with what stands before its own certificate.
+    /// Sets the expiry and the addresses from the text before the certificate.
     fn with_header(self, cert: &[u8]) -> TlsAcceptor {
         let own = parse_header(cert)
             .map(|(not_after, names)| (not_after, names.into_iter().map(ToOwned::to_owned).collect()));
@@ -191,20 +193,20 @@ impl TlsAcceptor {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(ByName(vec![(Vec::new(), Arc::clone(&certified))])));
-        // WebSocket upgrades need HTTP/1.1 (RFC 6455 section 4.1); a client that knows only h2 is told so.
+        // WebSocket upgrades need HTTP/1.1 (RFC 6455 section 4.1). A client that offers only h2 gets an alert.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(TlsAcceptor { config: Arc::new(config), certified, fingerprint, own: None })
     }
 }
 
 impl TlsError {
-    /// With `--tls auto`.
+    /// Returns the error for addresses that `--tls auto` cannot list.
     pub fn no_addresses(error: io::Error) -> TlsError {
-        TlsError(format!("--tls auto (TLS): can't list this machine's addresses: {error}"))
+        TlsError(format!("--tls auto (TLS): cannot list this machine's addresses: {error}"))
     }
 
-    fn file(setting: &str, path: &Path, why: impl fmt::Display) -> TlsError {
-        TlsError(format!("{setting} {}: {why}", path.display()))
+    fn file(setting: &str, path: &Path, error: impl fmt::Display) -> TlsError {
+        TlsError(format!("{setting} {}: {error}", path.display()))
     }
 }
 
@@ -217,28 +219,28 @@ impl fmt::Display for TlsError {
 impl std::error::Error for TlsError {}
 
 impl TlsStream {
-    /// The most that one takes: what was read, what is to be written, and rustls itself.
+    /// Upper bound of the memory of one connection's TLS: data read, data to write, and rustls itself.
     pub const MAX_BYTES: usize = 2 * (READ_BOUND_BYTES + WRITE_BOUND_BYTES) + 16 * 1024;
 
-    /// A connection that waits for its client's first message.
+    /// Creates the server's end of a connection before the handshake.
     pub fn new(acceptor: &TlsAcceptor) -> TlsStream {
         let conn = ServerConnection::new(Arc::clone(&acceptor.config));
-        TlsStream { conn: conn.expect("rustls refuses only settings that the acceptor never makes") }
+        TlsStream { conn: conn.expect("the acceptor's settings are valid") }
     }
 
-    /// Reads `sock` until it would block, ends, or 64 KiB have come, and appends what they decrypt to. Flush
-    /// afterwards: reading queues handshake messages and alerts.
+    /// Reads from `sock` until it would block, ends, or has given 64 KiB, and appends the decrypted bytes to
+    /// `plaintext`. Flush afterwards: reading queues handshake messages and alerts.
     ///
     /// # Errors
-    /// `InvalidData` if the client broke the protocol: the alert is queued, so flush and close. Any other is the
-    /// socket's: close.
+    /// Returns `InvalidData` if the client violated the protocol; the alert is queued, so flush and close. Other errors
+    /// are the socket's; close.
     pub fn read_tls(&mut self, sock: &mut impl Read, plaintext: &mut Vec<u8>) -> io::Result<ReadOutcome> {
         let start = plaintext.len();
         let outcome = |plaintext: &Vec<u8>, eof, more| ReadOutcome { bytes: plaintext.len() - start, eof, more };
         let mut taken = 0;
         while taken < READ_BOUND_BYTES {
             match self.conn.read_tls(sock) {
-                // The end of the socket, or rustls's own answer once close_notify has come.
+                // End of the stream, or close_notify was received before.
                 Ok(0) => return Ok(outcome(plaintext, true, false)),
                 Ok(bytes) => taken += bytes,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(outcome(plaintext, false, false)),
@@ -247,27 +249,27 @@ impl TlsStream {
             }
             let state = self.conn.process_new_packets();
             let state = state.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-            // Drained at every step: rustls refuses to read on top of 16 KiB of plaintext.
+            // Drained after each read: rustls refuses to read while it holds 16 KiB of plaintext.
             let ready = state.plaintext_bytes_to_read() as u64;
             self.conn.reader().take(ready).read_to_end(plaintext)?;
         }
         Ok(outcome(plaintext, false, true))
     }
 
-    /// Takes up to 16 KiB of `plaintext` and gives the number of bytes taken. It is 0 during the handshake and while
-    /// anything waits to be flushed, so that bytes wait where they are counted, not here.
+    /// Takes up to 16 KiB of `plaintext` and returns the number of bytes taken. Takes nothing during the handshake and
+    /// while ciphertext waits to be flushed, so that bytes queue where they are accounted for.
     pub fn write(&mut self, plaintext: &[u8]) -> usize {
         if self.is_handshaking() || self.wants_write() {
             return 0;
         }
         let record = &plaintext[..plaintext.len().min(WRITE_BOUND_BYTES)];
-        self.conn.writer().write(record).expect("rustls writes to memory")
+        self.conn.writer().write(record).expect("writing to rustls's buffer cannot fail")
     }
 
-    /// Writes queued ciphertext until `sock` would block; `true` if nothing is left.
+    /// Writes queued ciphertext until `sock` would block. Returns true if nothing is left.
     ///
     /// # Errors
-    /// The socket's: close.
+    /// Returns errors of the socket; close it.
     pub fn flush_tls(&mut self, sock: &mut impl Write) -> io::Result<bool> {
         while self.conn.wants_write() {
             match self.conn.write_tls(sock) {
@@ -281,24 +283,24 @@ impl TlsStream {
         Ok(true)
     }
 
-    /// Queues the end of this direction (RFC 8446 section 6.1): write nothing after it, flush, then shut the
-    /// socket down.
+    /// Queues `close_notify`, the end of this direction (RFC 8446 section 6.1). Write nothing after it, flush, then
+    /// shut down the socket.
     pub fn close_notify(&mut self) {
         self.conn.send_close_notify();
     }
 
-    /// Ciphertext waits to be flushed.
+    /// Returns true if ciphertext waits to be flushed.
     pub fn wants_write(&self) -> bool {
         self.conn.wants_write()
     }
 
-    /// No plaintext can go either way yet.
+    /// Returns true until the handshake is complete; no plaintext is exchanged before.
     pub fn is_handshaking(&self) -> bool {
         self.conn.is_handshaking()
     }
 }
 
-/// A self-signed pair as its files hold it.
+/// A self-signed certificate and its key, as the text of their files.
 struct OwnCertificate {
     cert: String,
     key: String,
@@ -308,7 +310,7 @@ impl OwnCertificate {
     fn make(wall: SystemTime, names: &LanNames) -> Result<OwnCertificate, rcgen::Error> {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
         let covered = names.certificate_names();
-        // Whole seconds, as X.509 has them. A clock before 1970 counts as 1970.
+        // X.509 has whole seconds. A clock before 1970 counts as 1970.
         let now = Duration::from_secs(wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
         let not_before = now.saturating_sub(CLOCK_SKEW);
         let not_after = not_before + VALIDITY;
@@ -324,7 +326,7 @@ impl OwnCertificate {
         params.not_after = date_time_ymd(1970, 1, 1) + not_after;
 
         let mut cert = "Made by aq-server --tls auto. Delete this file to get a new one.\n".to_owned();
-        // Writing to a string can't fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(cert, "{NOT_AFTER}{}", not_after.as_secs());
         for name in &covered {
             let _ = writeln!(cert, "{NAME}{name}");
@@ -334,7 +336,7 @@ impl OwnCertificate {
     }
 }
 
-/// The end and the names that [`OwnCertificate::make`] wrote before the certificate.
+/// Parses the expiry and the names that [`OwnCertificate::make`] wrote before the certificate.
 fn parse_header(cert: &[u8]) -> Option<(SystemTime, Vec<&str>)> {
     let text = std::str::from_utf8(cert).ok()?;
     let header = || text.lines().take_while(|line| !line.starts_with("-----"));
@@ -350,7 +352,7 @@ fn read(setting: &str, path: &Path) -> Result<Vec<u8>, TlsError> {
 fn parse_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
     match chain {
-        Ok(chain) if chain.is_empty() => Err("no PEM certificate in it".to_owned()),
+        Ok(chain) if chain.is_empty() => Err("no PEM certificate found".to_owned()),
         Ok(chain) => Ok(chain),
         Err(error) => Err(error.to_string()),
     }
@@ -359,19 +361,18 @@ fn parse_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
 fn parse_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
         rustls::pki_types::pem::Error::NoItemsFound => {
-            "no PEM private key in it (an encrypted one can't be read)".to_owned()
+            "no PEM private key found (encrypted keys are not supported)".to_owned()
         }
         error => error.to_string(),
     })
 }
 
-/// Replaces `path` in one step: a crash leaves the old file or the new one, and nobody sees the key in between
-/// with a wider mode.
+/// Replaces `path` atomically: a crash leaves the old file or the new one, and the key is never readable to others.
 fn write_atomically(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     // The process id keeps two servers that share the folder from writing the same file.
     let temporary = path.with_extension(format!("{}.tmp", process::id()));
     let written = (|| {
-        // What a crashed process of the same id may have left would keep its own mode.
+        // Remove a leftover of a crashed process with the same id, which would keep its own mode.
         match fs::remove_file(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -388,9 +389,9 @@ fn write_atomically(path: &Path, text: &str, mode: u32) -> io::Result<()> {
 }
 
 fn fingerprint(der: &[u8]) -> String {
-    // rustls's own SHA-256, which every suite of TLS 1.3 carries.
+    // rustls's own SHA-256, part of every TLS 1.3 cipher suite.
     let SupportedCipherSuite::Tls13(suite) = aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256 else {
-        unreachable!("a suite that TLS 1.3 names is one of TLS 1.3");
+        unreachable!("TLS13_AES_128_GCM_SHA256 is a TLS 1.3 suite");
     };
     let hash = suite.common.hash_provider.hash(der);
     let bytes: Vec<String> = hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
@@ -449,7 +450,7 @@ pub(super) mod tests {
         }
     }
 
-    /// A folder that is gone after the test.
+    /// A temporary folder, removed on drop.
     struct Folder(PathBuf);
 
     impl Folder {
@@ -494,7 +495,7 @@ pub(super) mod tests {
         TlsAcceptor::new(parse_chain(own.cert.as_bytes()).unwrap(), parse_key(own.key.as_bytes()).unwrap()).unwrap()
     }
 
-    /// A client that trusts `own`, asks for `host`, and whose clock says `wall`.
+    /// Returns a client that trusts `own`, connects to `host`, and has a clock at `wall`.
     fn client(own: &OwnCertificate, host: &str, wall: Duration, alpn: &str) -> ClientConnection {
         client_of(own.cert.as_bytes(), host, wall, alpn)
     }
@@ -510,13 +511,13 @@ pub(super) mod tests {
         ClientConnection::new(Arc::new(config), ServerName::try_from(host.to_owned()).unwrap()).unwrap()
     }
 
-    /// Whether a client that trusts `cert` and nothing else, and asks for `host`, connects.
+    /// Returns true if a client that trusts only `cert` and asks for `host` can connect.
     pub fn connects(acceptor: &TlsAcceptor, cert: &[u8], host: &str, wall: SystemTime) -> bool {
         let client = client_of(cert, host, wall.duration_since(UNIX_EPOCH).unwrap(), "http/1.1");
         Link::to(client, acceptor, 1 << 20).handshake().is_ok()
     }
 
-    /// A server's end and its client's, and the wires between them.
+    /// A server and a client, connected by two pipes.
     struct Link {
         server: TlsStream,
         client: ClientConnection,
@@ -542,7 +543,7 @@ pub(super) mod tests {
             link
         }
 
-        /// Both ends work until neither has anything to do.
+        /// Runs both ends until the handshake is complete and the pipes are empty.
         fn handshake(&mut self) -> io::Result<()> {
             for _ in 0..1_000 {
                 self.client_turn()?;
@@ -553,7 +554,7 @@ pub(super) mod tests {
                     return Ok(());
                 }
             }
-            panic!("no end of the handshake");
+            panic!("the handshake did not complete");
         }
 
         fn client_turn(&mut self) -> io::Result<()> {
@@ -570,7 +571,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn bytes_come_through_narrow_wires_both_ways() {
+    fn bytes_pass_both_ways_through_pipes_of_any_capacity() {
         let text: Vec<u8> = (0..200_000u32).map(|n| (n % 251) as u8).collect();
         for capacity in [7, 1_000, 1 << 20] {
             let mut link = Link::connected(capacity);
@@ -583,7 +584,7 @@ pub(super) mod tests {
                 assert!(taken == text.len() - sent || taken == WRITE_BOUND_BYTES || taken == 0, "{taken} of a record");
                 sent += taken;
                 assert!(taken == 0 || link.server.wants_write());
-                assert_eq!(link.server.write(b"more"), 0, "nothing is taken on top of a backlog");
+                assert_eq!(link.server.write(b"more"), 0, "no plaintext is taken while ciphertext waits");
                 let flushed = link.server.flush_tls(&mut link.to_client).unwrap();
                 assert_eq!(flushed, !link.server.wants_write());
                 link.client_turn().unwrap();
@@ -605,7 +606,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn one_read_is_bounded_and_says_that_more_waits() {
+    fn one_read_is_bounded_and_reports_that_there_is_more() {
         let mut link = Link::connected(1 << 20);
         link.client.set_buffer_limit(None);
         link.client.writer().write_all(&vec![b'x'; 300_000]).unwrap();
@@ -670,7 +671,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_own_certificate_holds_for_its_names_and_its_time() {
+    fn an_own_certificate_is_valid_for_its_names_and_its_period() {
         let own = make(WALL, &names(&["10.0.0.1", "fd00::1"]));
         let seen = |host: &str, wall: Duration| {
             Link::new(client(&own, host, wall, "http/1.1"), &own, 1 << 20).handshake().map_err(|error| error.kind())
@@ -690,7 +691,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_own_certificate_is_kept_while_it_does() {
+    fn an_own_certificate_is_kept_while_it_is_good() {
         let folder = Folder::new("auto");
         let state_dir = folder.0.join("deep/state");
         let start = |wall: Duration, addrs: &[&str]| {
@@ -701,7 +702,7 @@ pub(super) mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&state_dir.join(KEY_FILE)), mode(&state_dir)), (0o600, 0o700));
         let files = fs::read_dir(&state_dir).unwrap().count();
-        assert_eq!(files, 2, "no temporary file stays");
+        assert_eq!(files, 2, "no temporary file is left");
 
         for (wall, addrs, kept) in [
             (WALL, &["10.0.0.1"][..], true),
@@ -723,7 +724,7 @@ pub(super) mod tests {
             fs::write(state_dir.join(file), text).unwrap();
             let after = start(WALL, &[]);
             assert_ne!(before, after, "{file} {text:?}");
-            assert_eq!(start(WALL, &[]), after, "and the new one is kept");
+            assert_eq!(start(WALL, &[]), after, "the new one is kept");
         }
     }
 
@@ -738,12 +739,12 @@ pub(super) mod tests {
         let dir = folder.0.display();
         for (cert, key, expected) in [
             (&none, &key, format!("--tls-cert (TLS_CERT) {dir}/none: No such file or directory (os error 2)")),
-            (&text, &key, format!("--tls-cert (TLS_CERT) {dir}/text: no PEM certificate in it")),
+            (&text, &key, format!("--tls-cert (TLS_CERT) {dir}/text: no PEM certificate found")),
             (&cert, &none, format!("--tls-key (TLS_KEY) {dir}/none: No such file or directory (os error 2)")),
             (
                 &cert,
                 &text,
-                format!("--tls-key (TLS_KEY) {dir}/text: no PEM private key in it (an encrypted one can't be read)"),
+                format!("--tls-key (TLS_KEY) {dir}/text: no PEM private key found (encrypted keys are not supported)"),
             ),
             (
                 &cert,
