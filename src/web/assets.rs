@@ -1,10 +1,11 @@
-//! The assets: the files of the page, embedded in the binary and found by exact path.
+//! The assets: the page's files, embedded in the binary and found by exact path.
 //!
-//! A path that is not in the table does not exist: nothing is normalised, joined or opened, so no path can leave it.
+//! Paths are only compared with those in the table, never normalised, joined or opened, so no request can reach other
+//! files.
 
 use std::sync::Arc;
 
-/// The path that the empty path stands for.
+/// The file that is served for the empty path.
 const INDEX: &str = "index.html";
 
 /// Builds the table of embedded files from their paths below `www/`.
@@ -14,7 +15,7 @@ macro_rules! embedded {
     };
 }
 
-/// Every file of `www/`; a test holds the two equal.
+/// Every file below `www/`; a test compares this table with the folder.
 const EMBEDDED: &[(&str, &[u8])] = embedded![
     "app.js",
     "call.js",
@@ -33,7 +34,7 @@ const EMBEDDED: &[(&str, &[u8])] = embedded![
     "view.js",
 ];
 
-/// The files that are served, by path.
+/// The served files.
 #[derive(Debug)]
 pub struct Assets {
     /// Sorted by path.
@@ -43,30 +44,30 @@ pub struct Assets {
 /// One file of the page, ready to be served.
 #[derive(Debug)]
 pub struct Asset {
-    /// Relative, '/'-separated, without a leading '/'.
+    /// Relative to the page's folder, separated by '/', without a leading '/'.
     pub path: String,
     /// The media type of the body.
     pub content_type: &'static str,
-    /// Quoted, as the header wants it; changes when the content does.
+    /// The value of the `ETag` field, with its quotes; changes with the content.
     pub etag: String,
-    /// Shared with every response that is on its way.
+    /// Shared with every response being written.
     pub body: Arc<[u8]>,
 }
 
 impl Assets {
-    /// The files in the binary.
+    /// The files embedded in the binary.
     pub fn embedded() -> Assets {
         Assets::from_files(EMBEDDED.iter().map(|&(path, body)| (path.to_owned(), body.to_vec())).collect())
     }
 
-    /// Files that the caller read, with paths relative to their folder.
+    /// Takes files from the caller, as path and content; paths are relative to the page's folder.
     pub fn from_files(files: Vec<(String, Vec<u8>)>) -> Assets {
         let mut files: Vec<Asset> = files.into_iter().map(|(path, body)| Asset::new(path, body)).collect();
         files.sort_by(|a, b| a.path.cmp(&b.path));
         Assets { files }
     }
 
-    /// Finds the file of exactly this path (no leading '/'); the empty path is `index.html`.
+    /// Finds the file with exactly this path (no leading '/'); the empty path means `index.html`.
     pub fn find(&self, path: &str) -> Option<&Asset> {
         let path = if path.is_empty() { INDEX } else { path };
         let index = self.files.binary_search_by(|asset| asset.path.as_str().cmp(path)).ok()?;
@@ -82,7 +83,7 @@ impl Asset {
     }
 }
 
-/// The media type by extension. Modules need a JavaScript type, and `nosniff` makes a browser take it literally.
+/// The media type for a file name extension. Scripts need a JavaScript type: with `nosniff`, browsers refuse others.
 fn content_type(path: &str) -> &'static str {
     match path.rsplit_once('.').map(|(_, extension)| extension) {
         Some("html") => "text/html; charset=utf-8",
@@ -104,7 +105,8 @@ fn content_type(path: &str) -> &'static str {
     }
 }
 
-/// FNV-1a, 64 bits: stable across runs and builds, unlike the standard hasher. Not for content that an attacker writes.
+/// FNV-1a with 64 bits. Unlike the standard hasher it is stable across runs and builds; it is not for content that an
+/// attacker controls.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
@@ -116,7 +118,7 @@ mod tests {
 
     use super::*;
 
-    /// Paths of all files below a folder, relative to `root`. A folder that does not exist has none.
+    /// Collects the paths of all files below a folder, relative to `root`. A missing folder counts as empty.
     fn files_below(folder: &Path, root: &Path, found: &mut Vec<String>) {
         let Ok(entries) = fs::read_dir(folder) else {
             return;
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_the_folder() {
+    fn the_table_lists_exactly_the_files_of_the_folder() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("www");
         let mut in_folder = Vec::new();
         files_below(&root, &root, &mut in_folder);
@@ -144,14 +146,14 @@ mod tests {
     }
 
     #[test]
-    fn every_embedded_file_has_a_type() {
+    fn every_embedded_file_has_a_media_type() {
         for (path, _) in EMBEDDED {
             assert_ne!(content_type(path), "application/octet-stream", "{path}");
         }
     }
 
     #[test]
-    fn found_by_exact_path_only() {
+    fn files_are_found_by_exact_path_only() {
         let assets = Assets::from_files(vec![
             ("style.css".to_owned(), b"body {}".to_vec()),
             ("index.html".to_owned(), b"<!doctype html>".to_vec()),
@@ -182,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn etag_follows_the_content() {
+    fn the_etag_depends_on_the_content() {
         let etag = |body: &[u8]| Asset::new("a.js".to_owned(), body.to_vec()).etag;
         assert_eq!(etag(b"a"), "\"1-af63dc4c8601ec8c\"", "the published FNV-1a of \"a\"");
         assert_eq!(etag(b"same"), etag(b"same"));

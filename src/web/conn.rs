@@ -1,7 +1,8 @@
-//! A conn: one TCP connection, from request heads to responses or to a WebSocket, until it is closed.
+//! A conn: one TCP connection, which serves HTTP requests or becomes a WebSocket, until it is closed.
 //!
-//! Bytes in, events out; events in, bytes out. One request at a time: the next head is parsed when the response
-//! before it was written, so neither pipelining nor a reader that stopped makes anything pile up here.
+//! Bytes go in and events come out; responses go in and bytes come out. The next request head is parsed only when the
+//! previous response has been written, so neither pipelined requests nor a client that stops reading can pile up work
+//! here.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -12,58 +13,59 @@ use std::time::{Duration, Instant};
 use crate::web::http::{self, MAX_HEAD, Refusal, Request, Response};
 use crate::web::websocket::{self, Limits, Message, WebSocket};
 
-/// A head must be complete this long after its first byte, the first one this long after accept. Shorter cuts off
-/// phones on bad networks; longer lets silent connections hold their places.
+/// Time limit for a request head, from its first byte; for the first head, from accept. A shorter one cuts off phones
+/// on bad networks; a longer one lets silent clients occupy connections.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a connection waits for its next request. Longer spares handshakes; shorter frees places.
+/// Time limit for the next request to begin. A longer one saves handshakes; a shorter one frees connections.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A peer that takes no byte for this long, with bytes queued for it, is cut off. A phone that changes networks is
-/// silent for some seconds.
+/// A client that reads none of the queued bytes for this long is disconnected. A phone that changes networks is silent
+/// for some seconds.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long unread input is swallowed after a refusal. Closing with input unread resets the connection, and the
-/// peer might never see why; longer only holds the place of one that goes on sending.
+/// How long input is read and discarded after a refusal. Closing with unread input would reset the connection, and the
+/// client might not see the response; a longer time lets clients that keep sending occupy connections.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// The most requests of one connection, so that no peer keeps its place for ever. Fewer would make proxies that reuse connections
-/// open new ones.
+/// The most requests on one connection, so that no client keeps it forever. Fewer would make proxies that reuse connections
+/// reconnect often.
 const MAX_REQUESTS: u32 = 1000;
 
-/// Entries of a queue that are kept allocated while it is empty.
+/// Capacity that an empty queue keeps, in entries.
 const IDLE_ENTRIES: usize = 4;
 
-/// One TCP connection, as plaintext.
+/// One TCP connection, without TLS.
 ///
-/// After each call that takes input, poll events and bytes until there are none. Once `is_closed`, close the socket
-/// and drop what was handed out but not written: at that point it is only left after an abort.
+/// After each call that takes input, poll events and transmits until there are none. When `is_closed` returns true,
+/// close the socket and drop the bytes that were polled but not yet written; there are some only if the connection was
+/// aborted.
 #[derive(Debug)]
 pub struct Conn {
     remote: SocketAddr,
     secure: bool,
     state: State,
-    /// When the state has lasted too long. A WebSocket has timers of its own.
+    /// When the current state times out. A WebSocket has its own timers.
     deadline: Option<Instant>,
-    /// Bytes from the peer that no head or frame took yet.
+    /// Received bytes that no request head has consumed yet.
     input: Vec<u8>,
-    peer_is_done: bool,
+    is_eof: bool,
     requests: u32,
     limits: Limits,
     events: VecDeque<ConnEvent>,
     output: VecDeque<Transmit>,
     queued_bytes: usize,
-    /// When the peer last took a byte, or the first of the queued bytes was queued.
+    /// When bytes were last written; if none were since the queue was empty, when the first was queued.
     progress_at: Instant,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Waits for a head. `begun` says that the time for it is running.
+    /// Waiting for a request head. `begun` is true if the head's time limit is running.
     Head {
         begun: bool,
     },
-    /// The server has the request.
+    /// A request was handed to the server; its response is missing.
     Pending {
         websocket_key: Option<String>,
         is_head: bool,
@@ -74,38 +76,38 @@ enum State {
         keep_alive: bool,
     },
     WebSocket(Box<WebSocket>),
-    /// What is queued goes out, nothing is taken in; then lingering or closed.
+    /// Queued bytes are written and input is discarded; then `Lingering` or `Closed`.
     Draining {
         reason: &'static str,
         linger: bool,
     },
-    /// All is written; input is swallowed so that the peer can read it.
+    /// All bytes are written; input is discarded so that the client can read them.
     Lingering {
         reason: &'static str,
     },
     Closed,
 }
 
-/// What happened on a connection.
+/// An event on a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ConnEvent {
-    /// To be answered with `respond` or `upgrade`; nothing more is parsed before.
+    /// A request; call `respond` or `upgrade`. No further request is parsed before.
     Request(Request),
-    /// Something from the WebSocket.
+    /// A message from the WebSocket.
     Message(Message),
-    /// The last event; comes once.
+    /// The connection is closed. The last event, sent once.
     Closed {
-        /// One fixed text for each cause.
+        /// The cause, one of a fixed set of texts.
         reason: &'static str,
     },
 }
 
-/// Bytes to write, in order.
+/// Bytes to write to the connection.
 #[derive(Debug, Clone)]
 pub enum Transmit {
     /// For this connection alone.
     Own(Vec<u8>),
-    /// The same for many connections.
+    /// Shared between several connections.
     Shared(Arc<[u8]>),
 }
 
@@ -121,14 +123,15 @@ impl Deref for Transmit {
 }
 
 impl Conn {
-    /// The most that one takes with these limits: what waits to be written, and a message that is gathered, in a buffer
-    /// that doubles, and then read.
+    /// The most memory that one connection with these limits takes, in bytes: the queued bytes, and a message being
+    /// received, which exists in a buffer of up to twice its length and in its parsed form.
     pub fn max_bytes(limits: Limits) -> usize {
         let queued = 2 * MAX_HEAD + limits.queued_bytes;
         size_of::<Self>() + size_of::<WebSocket>() + queued + 3 * limits.message_bytes
     }
 
-    /// A connection just accepted. `secure` says that its bytes come through TLS, `limits` how far its WebSocket may go.
+    /// A connection that was just accepted. `secure` means that it is TLS, which the caller decrypts; `limits` apply to
+    /// the WebSocket.
     pub fn new(now: Instant, remote: SocketAddr, secure: bool, limits: Limits) -> Conn {
         Conn {
             remote,
@@ -136,7 +139,7 @@ impl Conn {
             state: State::Head { begun: true },
             deadline: Some(now + HEAD_TIMEOUT),
             input: Vec::new(),
-            peer_is_done: false,
+            is_eof: false,
             requests: 0,
             limits,
             events: VecDeque::new(),
@@ -146,15 +149,15 @@ impl Conn {
         }
     }
 
-    /// Takes bytes from the peer, cut anywhere.
+    /// Takes bytes from the client, in pieces of any size.
     pub fn handle_data(&mut self, now: Instant, data: &[u8]) {
         match &mut self.state {
             State::Head { .. } => {
-                // A head without a line's end can only be judged at its first bytes.
-                let worth_parsing =
+                // Parse only when a line has ended, or at the first bytes, which may show that this is not HTTP.
+                let may_be_complete =
                     self.input.is_empty() || data.contains(&b'\n') || self.input.len() + data.len() >= MAX_HEAD;
                 self.input.extend_from_slice(data);
-                if worth_parsing {
+                if may_be_complete {
                     self.read_head(now);
                 }
                 self.check_input();
@@ -172,11 +175,11 @@ impl Conn {
         self.settle(now);
     }
 
-    /// The peer sends no more. It may still read: a request that came before is answered.
+    /// The client has closed its sending side. It may still read: requests received before get their responses.
     pub fn handle_eof(&mut self, now: Instant) {
-        self.peer_is_done = true;
+        self.is_eof = true;
         match self.state {
-            State::Head { .. } => self.finish("closed by peer"),
+            State::Head { .. } => self.finish("closed by client"),
             State::WebSocket(_) => self.finish("connection lost"),
             State::Lingering { reason } => self.finish(reason),
             State::Pending { .. } | State::Responding { .. } | State::Draining { .. } | State::Closed => {}
@@ -184,7 +187,7 @@ impl Conn {
         self.settle(now);
     }
 
-    /// The loop wrote so many of the bytes handed out.
+    /// Reports that the caller has written `bytes` of the polled bytes.
     pub fn handle_written(&mut self, now: Instant, bytes: usize) {
         if bytes == 0 {
             return;
@@ -194,7 +197,7 @@ impl Conn {
         self.settle(now);
     }
 
-    /// Time has passed: ends what lasted too long, and pings.
+    /// Ends a state that has timed out, and sends due pings.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.stall_deadline().is_some_and(|at| now >= at) {
             self.finish("stalled");
@@ -203,7 +206,7 @@ impl Conn {
         if let State::WebSocket(socket) = &mut self.state {
             socket.handle_timeout(now);
             match socket.ended() {
-                // The peer is gone, or did not answer our close frame: nobody reads what is queued.
+                // The client is gone, or did not answer our close frame: queued bytes would not be read.
                 Some(reason) => self.finish(reason),
                 None => self.drain_websocket(now),
             }
@@ -218,7 +221,7 @@ impl Conn {
         self.settle(now);
     }
 
-    /// Takes the next event; `None` when there is none.
+    /// The next event, if there is one.
     pub fn poll_event(&mut self) -> Option<ConnEvent> {
         let event = self.events.pop_front();
         if self.events.is_empty() {
@@ -227,7 +230,7 @@ impl Conn {
         event
     }
 
-    /// The bytes to write next; report them with `handle_written`.
+    /// The next bytes to write; report them with `handle_written`.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         let transmit = self.output.pop_front();
         if self.output.is_empty() {
@@ -236,12 +239,12 @@ impl Conn {
         transmit
     }
 
-    /// Answers the pending request. Without one, because the peer is gone by now, it does nothing.
+    /// Sends the response to the pending request. Does nothing if there is none because the client is gone.
     pub fn respond(&mut self, now: Instant, response: Response) {
         self.answer(now, response, true);
     }
 
-    /// The same, after which the connection ends.
+    /// Like `respond`, and closes the connection afterwards.
     pub fn respond_last(&mut self, now: Instant, response: Response) {
         self.answer(now, response, false);
     }
@@ -250,13 +253,13 @@ impl Conn {
         let State::Pending { is_head, keep_alive, .. } = self.state else {
             return;
         };
-        let more_to_come = !self.peer_is_done || !self.input.is_empty();
+        let more_to_come = !self.is_eof || !self.input.is_empty();
         let keep_alive = may_stay && keep_alive && self.requests < MAX_REQUESTS && more_to_come;
         self.state = State::Responding { keep_alive };
         self.queue_response(now, response, keep_alive, is_head);
     }
 
-    /// Answers the pending request with 101; messages follow. A request that is no WebSocket upgrade gets 426.
+    /// Accepts the pending request as a WebSocket upgrade, with status 101. A request that is not an upgrade gets 426.
     pub fn upgrade(&mut self, now: Instant) {
         let State::Pending { websocket_key, .. } = &mut self.state else {
             return;
@@ -267,20 +270,20 @@ impl Conn {
         };
         self.queue(now, Transmit::Own(http::switching_protocols(&key)));
         self.state = State::WebSocket(Box::new(WebSocket::new(now, self.limits)));
-        // A peer that did not wait for the answer may have sent frames already.
+        // The client may have sent frames without waiting for the response.
         let early = std::mem::take(&mut self.input);
         self.handle_data(now, &early);
-        if self.peer_is_done {
+        if self.is_eof {
             self.handle_eof(now);
         }
     }
 
-    /// Queues a text message on a WebSocket that is open; otherwise does nothing.
+    /// Queues a text message if the WebSocket is open; otherwise does nothing.
     pub fn send_text(&mut self, now: Instant, text: &str) {
         self.send_encoded(now, &websocket::encode_text(text));
     }
 
-    /// The same with a frame from `encode_text`, shared between connections.
+    /// Like `send_text` with a frame from `encode_text`, which several connections can share.
     pub fn send_encoded(&mut self, now: Instant, frame: &Arc<[u8]>) {
         if let State::WebSocket(socket) = &self.state
             && socket.is_open()
@@ -289,7 +292,7 @@ impl Conn {
         }
     }
 
-    /// Changes how long a message from the peer may be, from the next frame on.
+    /// Sets the longest message accepted from the client, from the next frame on.
     pub fn set_message_limit(&mut self, bytes: usize) {
         self.limits.message_bytes = bytes;
         if let State::WebSocket(socket) = &mut self.state {
@@ -297,8 +300,8 @@ impl Conn {
         }
     }
 
-    /// Ends the connection when what is queued was written; on a WebSocket with a close frame, and at most 2 s for
-    /// the peer's.
+    /// Closes the connection once all queued bytes are written. A WebSocket sends a close frame and waits at most 2 s
+    /// for the client's.
     pub fn close(&mut self, now: Instant, code: u16, reason: &str) {
         match &mut self.state {
             State::WebSocket(socket) => {
@@ -313,22 +316,22 @@ impl Conn {
         }
     }
 
-    /// The other end.
+    /// The client's address.
     pub fn remote(&self) -> SocketAddr {
         self.remote
     }
 
-    /// Whether its bytes come through TLS.
+    /// Whether the connection is TLS.
     pub fn is_secure(&self) -> bool {
         self.secure
     }
 
-    /// Tells whether nothing more is taken, told or written.
+    /// Whether the connection is closed: it takes no input and yields no output any more.
     pub fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)
     }
 
-    /// Bytes handed out or waiting that were not written yet.
+    /// Bytes that are queued, or polled and not yet written.
     pub fn queued_bytes(&self) -> usize {
         self.queued_bytes
     }
@@ -346,9 +349,9 @@ impl Conn {
         (self.queued_bytes > 0).then(|| self.progress_at + STALL_TIMEOUT)
     }
 
-    /// Parses the head at the beginning of the input, if it is there.
+    /// Parses the request head at the beginning of the input, if it is complete.
     fn read_head(&mut self, now: Instant) {
-        // RFC 9112 section 2.2: empty lines before a request are skipped. They do not count as its first byte.
+        // RFC 9112 section 2.2: empty lines before a request are skipped. They do not start the head's time limit.
         let blank = self.input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         self.input.drain(..blank);
         if self.input.is_empty() {
@@ -376,10 +379,10 @@ impl Conn {
         }
     }
 
-    /// Ends a connection whose peer sends requests, or anything else, without reading the answers.
+    /// Closes a connection whose client sends more than a request head without reading the pending response.
     fn check_input(&mut self) {
         if matches!(self.state, State::Pending { .. } | State::Responding { .. }) && self.input.len() > MAX_HEAD {
-            self.finish("too much sent ahead");
+            self.finish("too much input before the response");
         }
     }
 
@@ -401,13 +404,13 @@ impl Conn {
         }
         self.queued_bytes += transmit.len();
         self.output.push_back(transmit);
-        // A response is one at a time, and as long as the file.
+        // HTTP needs no limit: there is one response at a time, no longer than a file.
         if matches!(self.state, State::WebSocket(_)) && self.queued_bytes > self.limits.queued_bytes {
             self.finish("slow reader");
         }
     }
 
-    /// Moves out what the WebSocket has to say.
+    /// Takes messages and control frames out of the WebSocket.
     fn drain_websocket(&mut self, now: Instant) {
         let State::WebSocket(socket) = &mut self.state else {
             return;
@@ -434,7 +437,7 @@ impl Conn {
         self.input = Vec::new();
     }
 
-    /// Goes on where everything queued was written.
+    /// Enters the next state if all queued bytes are written.
     fn settle(&mut self, now: Instant) {
         if self.queued_bytes > 0 {
             return;
@@ -444,12 +447,12 @@ impl Conn {
                 self.state = State::Head { begun: false };
                 self.deadline = Some(now + KEEP_ALIVE_TIMEOUT);
                 self.read_head(now);
-                if self.peer_is_done && matches!(self.state, State::Head { .. }) {
-                    self.finish("closed by peer");
+                if self.is_eof && matches!(self.state, State::Head { .. }) {
+                    self.finish("closed by client");
                 }
             }
             State::Responding { keep_alive: false } => self.finish("answered"),
-            State::Draining { reason, linger: true } if !self.peer_is_done => {
+            State::Draining { reason, linger: true } if !self.is_eof => {
                 self.state = State::Lingering { reason };
                 self.deadline = Some(now + LINGER);
             }
@@ -462,7 +465,7 @@ impl Conn {
         }
     }
 
-    /// Ends at once; what is queued is dropped.
+    /// Closes at once and drops the queued bytes.
     fn finish(&mut self, reason: &'static str) {
         if self.is_closed() {
             return;
@@ -479,13 +482,13 @@ impl Conn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::websocket::peer::{self, CLOSE, FIN, PING, PONG, TEXT, frame};
+    use crate::web::websocket::client::{self, CLOSE, FIN, PING, PONG, TEXT, frame};
 
     const GET: &str = "GET /a HTTP/1.1\r\nHost: a.example\r\n\r\n";
     const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
-    /// A conn, its clock, and a peer that reads or not.
+    /// A conn with a simulated clock and client.
     struct Test {
         conn: Conn,
         now: Instant,
@@ -514,7 +517,7 @@ mod tests {
             self.conn.respond(self.now, Response::text(200, body));
         }
 
-        /// The peer reads all there is.
+        /// Reads all bytes, as a client would.
         fn read(&mut self) -> Vec<u8> {
             let mut bytes = Vec::new();
             while let Some(transmit) = self.conn.poll_transmit() {
@@ -529,7 +532,7 @@ mod tests {
             String::from_utf8(self.read()).unwrap()
         }
 
-        /// The status of the one response that was written.
+        /// The status of the one response written.
         fn status(&mut self) -> String {
             let text = self.read_text();
             assert_eq!(text.matches("\r\nContent-Length: ").count(), 1, "{text}");
@@ -548,8 +551,7 @@ mod tests {
             self.events().into_iter().map(path).collect()
         }
 
-        /// Lets time pass until the conn is closed, with timers that fire when they are due. The reason, and how
-        /// long it took.
+        /// Fires timers when they are due until the conn is closed. Returns the cause and how long it took.
         fn closes(&mut self) -> (&'static str, Duration) {
             let start = self.now;
             while !self.conn.is_closed() {
@@ -559,7 +561,8 @@ mod tests {
             (self.closed(), self.now - start)
         }
 
-        /// The reason of the `Closed` that came last and once; nothing comes after it.
+        /// Asserts that `Closed` was the last event and came once, and that later calls have no effect. Returns its
+        /// cause.
         fn closed(&mut self) -> &'static str {
             let events = self.events();
             let Some(&ConnEvent::Closed { reason }) = events.last() else { panic!("{events:?}") };
@@ -584,7 +587,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_split_at_every_byte() {
+    fn requests_are_parsed_from_single_bytes() {
         let mut t = Test::new();
         for _ in 0..3 {
             for byte in GET.bytes() {
@@ -600,15 +603,15 @@ mod tests {
     }
 
     #[test]
-    fn pipelined_requests_one_at_a_time() {
+    fn pipelined_requests_are_handled_one_at_a_time() {
         let mut t = Test::new();
         t.data([GET, "\r\n", GET.replace("/a", "/b").as_str(), GET.replace("/a", "/c").as_str()].concat());
         assert_eq!(t.requests(), ["/a"]);
         t.respond("1");
-        assert_eq!(t.events(), [], "the response is not read");
+        assert_eq!(t.events(), [], "the response is not written yet");
         t.read();
         assert_eq!(t.requests(), ["/b"]);
-        // The peer's end of sending does not take its requests away.
+        // Requests that arrived before the client's EOF are answered.
         t.conn.handle_eof(t.now);
         t.respond("2");
         t.read();
@@ -619,17 +622,17 @@ mod tests {
     }
 
     #[test]
-    fn sending_ahead_is_bounded() {
+    fn input_before_the_response_is_bounded() {
         let mut t = Test::new();
         t.data(GET);
         t.data(vec![b'a'; MAX_HEAD]);
         assert!(!t.conn.is_closed());
         t.data("a");
-        assert_eq!(t.closed(), "too much sent ahead");
+        assert_eq!(t.closed(), "too much input before the response");
     }
 
     #[test]
-    fn refusals_are_answered_and_close() {
+    fn a_refusal_is_sent_and_closes() {
         let big = format!("GET /{}", "a".repeat(MAX_HEAD));
         let table = [
             ("400", "\x16\x03\x01"),
@@ -660,11 +663,11 @@ mod tests {
     }
 
     #[test]
-    fn time_for_a_head() {
+    fn a_request_head_has_a_time_limit() {
         let mut silent = Test::new();
         assert_eq!(silent.closes(), ("idle", HEAD_TIMEOUT));
 
-        // Bytes that come slowly do not buy time.
+        // The time limit is for the whole head, however slowly its bytes arrive.
         let mut slow = Test::new();
         for byte in GET.bytes().take(30) {
             slow.now += millis(100);
@@ -681,13 +684,13 @@ mod tests {
         idle.read();
         idle.now += millis(14_000);
         idle.data("\r\n");
-        assert_eq!(idle.conn.next_timeout(), Some(idle.now + millis(1000)), "an empty line is nothing");
+        assert_eq!(idle.conn.next_timeout(), Some(idle.now + millis(1000)), "an empty line does not begin a head");
         idle.data("G");
         let deadline = idle.now + HEAD_TIMEOUT;
         assert_eq!(idle.conn.next_timeout(), Some(deadline));
         idle.now += millis(1000);
         idle.data("ET / HTTP/1.1\r\n");
-        assert_eq!(idle.conn.next_timeout(), Some(deadline), "lines do not buy time");
+        assert_eq!(idle.conn.next_timeout(), Some(deadline), "a complete line does not extend the limit");
 
         let mut idle = Test::new();
         idle.data(GET);
@@ -698,7 +701,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_of_a_connection_are_counted() {
+    fn the_requests_on_a_connection_are_limited() {
         let mut t = Test::new();
         for count in 1..=MAX_REQUESTS {
             assert!(!t.conn.is_closed(), "{count}");
@@ -710,7 +713,7 @@ mod tests {
     }
 
     #[test]
-    fn head_has_no_body() {
+    fn the_response_to_head_has_no_body() {
         let mut t = Test::new();
         t.data(GET.replace("GET", "HEAD"));
         t.respond("hello");
@@ -719,7 +722,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unread_response_is_cut_off() {
+    fn a_client_that_does_not_read_its_response_is_disconnected() {
         let mut t = Test::new();
         t.data(GET);
         t.respond(&"x".repeat(2 * Limits::default().queued_bytes));
@@ -732,7 +735,7 @@ mod tests {
     }
 
     #[test]
-    fn upgrade_of_a_plain_request() {
+    fn a_plain_request_cannot_be_upgraded() {
         let mut t = Test::new();
         t.data(GET);
         t.conn.upgrade(t.now);
@@ -740,9 +743,9 @@ mod tests {
     }
 
     #[test]
-    fn messages_both_ways() {
+    fn messages_pass_in_both_directions() {
         let mut t = Test::new();
-        // The first frame came without waiting for the answer.
+        // The client sends the first frame without waiting for the response.
         t.data([UPGRADE.as_bytes(), &frame(FIN | TEXT, b"early")].concat());
         assert_eq!(t.requests(), ["/ws"]);
         t.conn.send_text(t.now, "not a WebSocket yet");
@@ -750,25 +753,25 @@ mod tests {
         t.data(frame(FIN | TEXT, b"one"));
         let expected = ["early", "one"].map(|text| ConnEvent::Message(Message::Text(text.to_owned())));
         assert_eq!(t.events(), expected);
-        assert!(t.read_text().ends_with("\r\n\r\n"), "the answer alone");
+        assert!(t.read_text().ends_with("\r\n\r\n"), "only the response");
 
         let shared = websocket::encode_text("shared");
         t.conn.send_text(t.now, "own");
         t.conn.send_encoded(t.now, &shared);
         t.data(frame(FIN | PING, b"?"));
         let expected = [(TEXT, b"own".to_vec()), (TEXT, b"shared".to_vec()), (PONG, b"?".to_vec())];
-        assert_eq!(peer::parse(&t.read()), expected);
+        assert_eq!(client::parse(&t.read()), expected);
     }
 
     #[test]
-    fn closed_by_us() {
+    fn the_server_closes() {
         let mut t = Test::websocket();
-        t.conn.send_text(t.now, "last words");
+        t.conn.send_text(t.now, "last message");
         t.conn.close(t.now, 1008, "room-full");
         t.conn.send_text(t.now, "late");
         let close = [&1008u16.to_be_bytes()[..], b"room-full"].concat();
-        assert_eq!(peer::parse(&t.read()), [(TEXT, b"last words".to_vec()), (CLOSE, close)]);
-        assert!(!t.conn.is_closed(), "the peer's close frame is awaited");
+        assert_eq!(client::parse(&t.read()), [(TEXT, b"last message".to_vec()), (CLOSE, close)]);
+        assert!(!t.conn.is_closed(), "waits for the client's close frame");
         t.data(frame(FIN | CLOSE, &1008u16.to_be_bytes()));
         assert_eq!((t.conn.is_closed(), t.closed()), (true, "closed by server"));
 
@@ -787,37 +790,37 @@ mod tests {
     }
 
     #[test]
-    fn closed_by_the_peer() {
+    fn the_client_closes() {
         let mut t = Test::websocket();
         t.data([frame(FIN | TEXT, b"bye"), frame(FIN | CLOSE, &1000u16.to_be_bytes())].concat());
         assert_eq!(t.events(), [ConnEvent::Message(Message::Text("bye".to_owned()))]);
-        assert_eq!(peer::parse(&t.read()), [(CLOSE, 1000u16.to_be_bytes().to_vec())]);
-        assert_eq!(t.closed(), "closed by peer");
+        assert_eq!(client::parse(&t.read()), [(CLOSE, 1000u16.to_be_bytes().to_vec())]);
+        assert_eq!(t.closed(), "closed by client");
 
         let mut unread = Test::websocket();
         unread.data(frame(FIN | CLOSE, b""));
-        assert_eq!(unread.closes(), ("closed by peer", websocket::CLOSE_TIMEOUT));
+        assert_eq!(unread.closes(), ("closed by client", websocket::CLOSE_TIMEOUT));
 
         let mut lost = Test::websocket();
         lost.conn.handle_eof(lost.now);
         assert_eq!(lost.closed(), "connection lost");
 
-        let mut gone = Test::websocket();
+        let mut silent = Test::websocket();
         let mut pings = 0;
-        let start = gone.now;
-        while !gone.conn.is_closed() {
-            gone.now = gone.conn.next_timeout().unwrap();
-            gone.conn.handle_timeout(gone.now);
-            pings += peer::parse(&gone.read()).len();
+        let start = silent.now;
+        while !silent.conn.is_closed() {
+            silent.now = silent.conn.next_timeout().unwrap();
+            silent.conn.handle_timeout(silent.now);
+            pings += client::parse(&silent.read()).len();
         }
-        assert_eq!((gone.closed(), pings, gone.now - start), ("peer gone", 2, millis(30_000)));
+        assert_eq!((silent.closed(), pings, silent.now - start), ("client gone", 2, millis(30_000)));
     }
 
     #[test]
-    fn a_breach_has_a_close_frame_and_ends() {
+    fn a_protocol_error_closes_with_its_code() {
         let mut t = Test::websocket();
         t.data([0x81, 0]);
-        let frames = peer::parse(&t.read());
+        let frames = client::parse(&t.read());
         assert_eq!((frames.len(), frames[0].0, &frames[0].1[..2]), (1, CLOSE, &1002u16.to_be_bytes()[..]));
         assert_eq!(t.closes(), ("protocol error", websocket::CLOSE_TIMEOUT));
 
@@ -826,18 +829,18 @@ mod tests {
         t.data(frame(FIN | TEXT, &[b'a'; 100]));
         assert!(matches!(t.events()[..], [ConnEvent::Message(_)]));
         t.data(frame(FIN | TEXT, &[b'a'; 101]));
-        assert_eq!(&peer::parse(&t.read())[0].1[..2], &1009u16.to_be_bytes());
+        assert_eq!(&client::parse(&t.read())[0].1[..2], &1009u16.to_be_bytes());
     }
 
     #[test]
-    fn a_slow_reader_is_cut_off() {
+    fn a_slow_reader_is_disconnected() {
         let frame = websocket::encode_text(&"x".repeat(10_000));
         let mut t = Test::websocket();
         while t.conn.queued_bytes() + frame.len() <= Limits::default().queued_bytes {
             t.conn.send_encoded(t.now, &frame);
             assert!(!t.conn.is_closed());
         }
-        // Handed out is not written.
+        // Polled bytes count until they are written.
         while t.conn.poll_transmit().is_some() {}
         t.conn.send_encoded(t.now, &frame);
         assert_eq!((t.conn.is_closed(), t.conn.queued_bytes()), (true, 0));
@@ -850,18 +853,18 @@ mod tests {
         stopped.conn.handle_written(stopped.now, 5_000);
         assert_eq!(stopped.closes(), ("stalled", STALL_TIMEOUT));
 
-        // Pings count as well, whoever asked for them.
+        // Pongs count too.
         let mut flooded = Test::websocket();
         for _ in 0..101 {
-            flooded.data(peer::frame(FIN | PING, &[0; 125]));
+            flooded.data(client::frame(FIN | PING, &[0; 125]));
         }
-        assert_eq!(peer::parse(&flooded.read()).last().unwrap().1[..2], 1008u16.to_be_bytes());
+        assert_eq!(client::parse(&flooded.read()).last().unwrap().1[..2], 1008u16.to_be_bytes());
         assert_eq!(flooded.closes().0, "too many frames");
     }
 
     #[test]
-    fn broken_bytes_end_in_order() {
-        // Committed, so that a failure can be repeated: xorshift.
+    fn corrupted_input_always_ends_with_one_closed_event() {
+        // A committed seed, so that failures can be reproduced: xorshift.
         let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = move |below: usize| {
             seed ^= seed << 13;
@@ -895,7 +898,7 @@ mod tests {
                         }
                         ConnEvent::Request(_) => t.respond("ok"),
                         ConnEvent::Message(_) => delivered += 1,
-                        // Put back for the checks of `closes`.
+                        // Put back, so that `closes` finds it.
                         closed => {
                             t.conn.events.push_back(closed);
                             break;
@@ -920,7 +923,7 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_websocket_is_small() {
+    fn an_idle_websocket_takes_little_memory() {
         let mut t = Test::websocket();
         let text = "x".repeat(60_000);
         for _ in 0..10 {

@@ -1,15 +1,15 @@
-//! An origin: which pages may open a WebSocket here (RFC 6454, RFC 6455 section 10.2).
+//! The origin check: which pages may open a WebSocket to this server (RFC 6454, RFC 6455 section 10.2).
 //!
-//! A browser lets every page open a WebSocket to every server; only `Origin` tells our page from a stranger's. Programs
-//! send none and could send any, so it protects people in browsers, not the server.
+//! Browsers let any page open a WebSocket to any server, and only `Origin` says which page it is. Clients other than
+//! browsers send no `Origin` and could send any value: the check protects browser users, not the server.
 
 use std::net::Ipv6Addr;
 
-/// Tells whether a page of this `Origin` may open a WebSocket on a connection with this `Host`.
+/// Whether a page with this `Origin` may open a WebSocket on a connection with this `Host`.
 ///
-/// Without a `list` the origin must have the host and port of `Host`. `secure` says that the connection itself is TLS;
-/// on a plain one the scheme is not compared, since a proxy may have taken the TLS off. With a `list` one of
-/// its entries (`scheme://host[:port]`, or `*` for all) must be the origin, and `Host` does not matter.
+/// If `list` is empty, the origin must have the host and port of `Host`. `secure` means that the connection itself is
+/// TLS; on a plain one the scheme is not compared, since a proxy may have terminated TLS. Otherwise the origin must
+/// equal an entry of `list` (`scheme://host[:port]`, or `*` for any), and `Host` does not matter.
 pub fn allowed(origin: Option<&str>, host: Option<&str>, secure: bool, list: &[String]) -> bool {
     let Some(origin) = origin else {
         return true;
@@ -35,12 +35,12 @@ pub fn allowed(origin: Option<&str>, host: Option<&str>, secure: bool, list: &[S
     origin.host == host && origin.port == Some(port.unwrap_or(default_port))
 }
 
-/// A parsed origin, in lower case, so that equal origins compare equal.
+/// A parsed origin. Everything is in lower case, so that equal origins compare equal.
 #[derive(Debug, PartialEq, Eq)]
 struct Origin {
     scheme: String,
     host: String,
-    /// The scheme's default where the origin names none; `None` for schemes without one.
+    /// The scheme's default if the origin has none; `None` if the scheme has no default port.
     port: Option<u16>,
 }
 
@@ -66,8 +66,8 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// `host[:port]` in lower case, IPv6 literals in their one canonical form. Anything else (user info, a path,
-/// an empty port) is `None`.
+/// Parses `host[:port]`. The host is in lower case, an IPv6 literal in canonical form. Anything else (user info, a
+/// path, an empty port) is `None`.
 fn parse_authority(text: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (address, port) = rest.split_once(']')?;
@@ -86,7 +86,7 @@ fn parse_authority(text: &str) -> Option<(String, Option<u16>)> {
         return Some((host, None));
     }
     let digits = port.strip_prefix(':')?;
-    // `parse` alone would take a sign.
+    // `parse` alone accepts a sign.
     if !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
@@ -98,14 +98,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn same_host_without_a_list() {
+    fn without_a_list_the_origin_must_match_the_host() {
         const PLAIN: bool = false;
         const TLS: bool = true;
         let table: &[(bool, Option<&str>, Option<&str>, bool)] = &[
             (true, None, Some("call.example.org"), PLAIN),
             (true, None, None, PLAIN),
             (true, Some("https://call.example.org"), Some("call.example.org"), TLS),
-            // Behind a proxy that ends TLS.
+            // Behind a proxy that terminates TLS.
             (true, Some("https://call.example.org"), Some("call.example.org"), PLAIN),
             (true, Some("https://call.example.org"), Some("call.example.org:443"), PLAIN),
             (true, Some("http://call.example.org"), Some("call.example.org:80"), PLAIN),
@@ -122,7 +122,7 @@ mod tests {
             (false, Some("://call.example.org"), Some("call.example.org"), PLAIN),
             (false, Some("https://call.example.org"), None, TLS),
             (false, Some("https://call.example.org"), Some(""), TLS),
-            // A page without TLS must not reach into a connection with it.
+            // A page without TLS must not use a connection with TLS.
             (false, Some("http://call.example.org"), Some("call.example.org"), TLS),
             (false, Some("http://call.example.org:443"), Some("call.example.org"), TLS),
             // Suffix, prefix and user info tricks.
@@ -147,7 +147,7 @@ mod tests {
             (false, Some("http://[::1"), Some("[::1"), PLAIN),
             (false, Some("http://[::1]x:8080"), Some("[::1]:8080"), PLAIN),
             (false, Some("http://[localhost]:8080"), Some("[localhost]:8080"), PLAIN),
-            // Schemes of extensions and files have no host of ours.
+            // The origins of browser extensions and files never match.
             (false, Some("file://"), Some("localhost"), PLAIN),
             (false, Some("chrome-extension://localhost"), Some("localhost"), PLAIN),
         ];
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn exact_match_with_a_list() {
+    fn with_a_list_the_origin_must_equal_an_entry() {
         let list = ["https://a.example".to_owned(), "http://b.example:8080".to_owned(), "app://pages".to_owned()];
         let all = ["*".to_owned()];
         let table: &[(bool, Option<&str>, &[String])] = &[
@@ -171,7 +171,7 @@ mod tests {
             (false, Some("https://sub.a.example"), &list),
             (false, Some("http://b.example"), &list),
             (false, Some("null"), &list),
-            // The list replaces the rule of the same host.
+            // The list replaces the comparison with Host.
             (false, Some("https://host.example"), &list),
             (true, Some("https://anything.example"), &all),
             (true, Some("null"), &all),

@@ -1,13 +1,22 @@
-//! The signaling protocol: one JSON object for each WebSocket text frame, named by its `event`.
+//! The signaling protocol: JSON objects, one per WebSocket text frame, named by their `event` field.
 //!
-//! The server always offers, the client answers. A client that knows only `offer`, `answer`, `candidate` and
-//! `chat` works; it ignores the rest. The WebSocket is at `{prefix}/websocket` (alias `{prefix}/ws`), with the
-//! query parameters `room` (default `default`), `name` (alias `username`), `resume`, `token` where the server asks for
-//! one (see [`token`](crate::web::token)), `renew=1` from a client that takes fresh transports (see `media`), and `simulcast=1` from a client that can send a camera in layers, and attaches
-//! it to the line that is offered for it. A refusal comes as HTTP status and the `error` as its body; since browsers keep
-//! both from pages, `{prefix}/check` answers a plain GET with the same parameters alike, or with 200. Such a GET has no
-//! `Origin` and is no upgrade: the parameter `origin` says what that of the page is, and `attempt`, a name of up to 32
-//! characters that the WebSocket's address had too, lets it answer 426 where the upgrade got lost on the way.
+//! The server always sends the offers and the client the answers. A minimal client handles only `offer`, `answer`,
+//! `candidate` and `chat` and ignores the other events.
+//!
+//! The WebSocket is at `{prefix}/websocket` (alias `{prefix}/ws`). Its query parameters:
+//!
+//! - `room`: the name of the room; `default` if absent;
+//! - `name` (alias `username`): the participant's name;
+//! - `resume`: the secret of an earlier connection (see `welcome`) that this one replaces;
+//! - `token`: required if the server has a token secret (see [`token`](crate::web::token));
+//! - `renew=1`: the client supports fresh transports on the same WebSocket (see `media`);
+//! - `simulcast=1`: the client can send a camera as simulcast, on the m-line that is offered for the camera;
+//! - `attempt`: a random name of up to 32 characters for this attempt to connect (see below).
+//!
+//! A refused upgrade gets an HTTP status with the `error` event as its body. Browsers hide both from pages, so a page
+//! sends the same parameters in a plain GET of `{prefix}/check`, which gets the same refusal, or 200. That request has
+//! no `Origin` field, so the page passes its origin in the parameter `origin`. If the attempt named by `attempt` has
+//! reached the WebSocket address as a plain GET, a proxy has dropped the upgrade, and `check` responds with 426.
 //!
 //! # Client to server
 //!
@@ -16,207 +25,208 @@
 //! | `answer` | `{"event":"answer","data":"{\"type\":\"answer\",\"sdp\":\"v=0...\"}"}` |
 //! | `candidate` | `{"event":"candidate","data":"{\"candidate\":\"candidate:1 1 udp 1 192.0.2.1 9 typ host\",\"sdpMid\":\"0\"}"}` |
 //! | `chat` | `{"event":"chat","data":"Hello, world!"}` |
-//! | `publish` | `{"event":"publish","kind":"video","source":"screen"}`: one more m-line to send on, please |
+//! | `publish` | `{"event":"publish","kind":"video","source":"screen"}`: requests one more m-line to send on |
 //! | `unpublish` | `{"event":"unpublish","kind":"video","source":"screen"}`, optionally with the `mid` |
-//! | `mute` | `{"event":"mute","source":"microphone","muted":true}`: tell the others |
-//! | `leave` | `{"event":"leave"}`: goodbye; a participant whose connection ends without it stays in the room for 30 s, for a connection with its `resume` secret |
-//! | `renew` | `{"event":"renew"}`: the transport has failed; the server offers a fresh one (see `media`), at once or after a pause |
-//! | `moderate` | `{"event":"moderate","action":"mute","id":"b7"}`: turns somebody's microphone off; they can turn it on again |
-//! | `moderate` | `{"event":"moderate","action":"remove","id":"b7"}`: they are told `removed` and closed, and don't come back (see [`token`](crate::web::token)) until the room is empty |
-//! | `moderate` | `{"event":"moderate","action":"lock"}`: nobody else comes in but moderators, until `unlock` or the room is empty; who was in comes back with `resume` |
-//! | `view` | `{"event":"view","views":[{"mid":"2","width":640,"height":360,"priority":1}]}`: what the page shows of a line, in device pixels; 0 x 0 pauses its video; lines that are not named stay as they are, and a line that carries somebody else is shown until it is named again |
-//! | `view` | `{"event":"view","views":[{"id":"b7","source":"camera","width":640,"height":360,"priority":2}]}`: the same of a person, on whatever line they are, and the wish to have them on one: where there are fewer lines than people, those with a `priority` of 2 and more come before all but who speaks, and those who are shown before the others |
+//! | `mute` | `{"event":"mute","source":"microphone","muted":true}`: the participant's mute state, for the others |
+//! | `leave` | `{"event":"leave"}`: leaves the room at once. Without it, a participant whose connection ends stays in the room for 30 s, and a new connection with the `resume` secret takes its place |
+//! | `renew` | `{"event":"renew"}`: the client's transport has failed; the server offers a fresh one (see `media`), at once or after a pause |
+//! | `moderate` | `{"event":"moderate","action":"mute","id":"b7"}`: mutes the microphone of participant `b7`, who can unmute it again |
+//! | `moderate` | `{"event":"moderate","action":"remove","id":"b7"}`: sends `removed` to participant `b7` and closes its connection; the participant cannot rejoin (see [`token`](crate::web::token)) until the room has been empty |
+//! | `moderate` | `{"event":"moderate","action":"lock"}`: only moderators can join, until `unlock` or until the room is empty; participants who left the locked room can rejoin with `resume` |
+//! | `view` | `{"event":"view","views":[{"mid":"2","width":640,"height":360,"priority":1}]}`: the size at which the page shows the track on an m-line, in device pixels; 0 x 0 pauses its video. M-lines that are not listed keep their size; one that starts to carry another participant's track counts as shown until it is listed again |
+//! | `view` | `{"event":"view","views":[{"id":"b7","source":"camera","width":640,"height":360,"priority":2}]}`: the same for a participant, on whichever m-line their track is or will be. If there are more publishers than seats (last-N), participants with `priority` 2 or higher rank right after those who speak, and those who are shown rank before those who are not |
 //!
-//! Candidates are accepted and not needed: the server is ICE-lite and learns addresses from checks (RFC 8445).
-//! A client's DTLS certificate has an ECDSA key on the curve P-256 or P-384, or an RSA key of 2,048 to 4,096 bits if
-//! its answers say `a=setup:active`, as browsers' do. With another the connection ends: `unsupported-certificate`.
+//! Candidates are accepted but not needed: the server is ICE-lite and learns addresses from connectivity checks (RFC
+//! 8445). The key of a client's DTLS certificate must be ECDSA on curve P-256 or P-384, or, if its answers say
+//! `a=setup:active` as browsers' do, RSA with 2,048 to 4,096 bits. Any other key ends the connection with
+//! `unsupported-certificate`.
 //!
 //! # Server to client
 //!
 //! | event | example |
 //! | --- | --- |
 //! | `welcome` | `{"event":"welcome","id":"k3v9x0q2","room":"default","name":"Ann","resume":"...","rights":{"publish":true,"subscribe":true,"moderate":false},"locked":false,"participants":[{"id":"b7","name":"Bob","muted":["camera"]}],"limits":{"chat_bytes":4096,"name_chars":64,"room_peers":100,"last_n":16},"version":"0.1.0"}`: the first message |
-//! | `history` | `{"event":"history","lines":[{"message":"hi","time":"14:30:45","from":"b7","name":"Bob","id":17}]}`: the last chat lines, if there are any |
-//! | `tracks` | `{"event":"tracks","tracks":[{"mid":"0","id":"b7","kind":"video","source":"camera","muted":false}]}`: what each m-line carries; `"own":true` marks lines to send on. Before each offer it describes that offer; without one it says that lines of the last offer carry somebody else, or nobody. Media comes by UDP, which nothing orders against the WebSocket: packets of the change may arrive before the message or after it |
+//! | `history` | `{"event":"history","lines":[{"message":"hi","time":"14:30:45","from":"b7","name":"Bob","id":17}]}`: the latest chat messages, if there are any |
+//! | `tracks` | `{"event":"tracks","tracks":[{"mid":"0","id":"b7","kind":"video","source":"camera","muted":false}]}`: the track on each m-line; `"own":true` marks m-lines that the client sends on. Sent before each offer, for the m-lines of that offer, and without an offer if m-lines of the latest offer carry other tracks now, or none. The WebSocket and UDP are not ordered against each other: packets of the new track may arrive before this message |
 //! | `offer` | `{"event":"offer","data":"{\"type\":\"offer\",\"sdp\":\"v=0...\"}"}` |
-//! | `candidate` | `{"event":"candidate","data":"{\"candidate\":\"candidate:1 1 udp 1 192.0.2.9 8080 typ host\",\"sdpMid\":\"0\"}"}`: the server has one more address, which later offers announce too; never before the first offer |
+//! | `candidate` | `{"event":"candidate","data":"{\"candidate\":\"candidate:1 1 udp 1 192.0.2.9 8080 typ host\",\"sdpMid\":\"0\"}"}`: a new address of the server, which later offers contain too; never sent before the first offer |
 //! | `chat` | `{"event":"chat","message":"hi","time":"14:30:45","from":"b7","name":"Bob","id":18}` |
 //! | `joined`, `left` | `{"event":"joined","id":"b7","name":"Bob"}` |
 //! | `mute` | `{"event":"mute","id":"b7","source":"camera","muted":true}` |
-//! | `mute` | `{"event":"mute","id":"b7","source":"microphone","muted":true,"by":"k3v9x0q2"}`: the same by a moderator; whose it is gets it too |
-//! | `lock` | `{"event":"lock","locked":true,"by":"k3v9x0q2"}`: a moderator locks the room, or unlocks it |
-//! | `speaking` | `{"event":"speaking","ids":["b7"]}`: who speaks now, the speaker first, then the loudest; on change, at most five times a second |
-//! | `quality` | `{"event":"quality","tracks":[{"mid":"2","sent":true,"rid":"h","height":360,"limit":"bandwidth"}]}`: what comes of a received video, and why nothing better: `view` (the page shows no more), `bandwidth` (no more fits), `server` (it has too much to do), `publisher` (no more comes of it; with `sent` false, nothing has for 3 s), `keyframe` (it, or the better layer, waits for a keyframe of the publisher), `oversized` (the publisher sends packets that are too large to be forwarded), `codec` (the receiver does not take the codec), or `none` (it is the best); `rid` and `height` where they are known; of each line, on change |
-//! | `layers` | `{"event":"layers","mid":"1","rids":["q","h"]}`: which layers of an own line anybody wants; none, if nobody watches; a picture without layers is wanted if any is |
-//! | `media` | `{"event":"media","state":"lost","reason":"media-timeout","retry_ms":5000}`: the receiver's own media is not connected; chat goes on, and after `retry_ms` the server offers a fresh transport |
-//! | `media` | `{"event":"media","state":"connecting","fresh":true}`: the next offer is the first of a fresh transport: it takes a new `RTCPeerConnection`, and all mids are new; only to clients that came with `renew=1` |
-//! | `media` | `{"event":"media","state":"connected"}`: media is connected again |
-//! | `media` | `{"event":"media","id":"b7","state":"lost"}`: another participant has no media connection from now on; or has one again, with `connected`. In `welcome` those without have `"media":"lost"` |
-//! | `error` | `{"event":"error","code":"chat-too-long","message":"A chat line may have 4096 bytes.","retry":true}`; `retry` says whether trying again makes sense; `id` and `source` name a track where the error is about one |
-//! | `closing` | `{"event":"closing","reason":"shutdown","retry_ms":4000}`: calls go on until the server closes; reconnect then |
-//! | `closing` | `{"event":"closing","reason":"shutdown","retry_ms":1000,"url":"https://b.example.org/aq_server/"}`: reconnect then, beside that page |
+//! | `mute` | `{"event":"mute","id":"b7","source":"microphone","muted":true,"by":"k3v9x0q2"}`: muted by a moderator; sent to the muted participant too |
+//! | `lock` | `{"event":"lock","locked":true,"by":"k3v9x0q2"}`: a moderator has locked or unlocked the room |
+//! | `speaking` | `{"event":"speaking","ids":["b7"]}`: the participants who speak now: the dominant speaker, then the others by loudness; sent on change, at most five times a second |
+//! | `quality` | `{"event":"quality","tracks":[{"mid":"2","sent":true,"rid":"h","height":360,"limit":"bandwidth"}]}`: what is sent of a subscribed video track, and what prevents a better quality: `view` (the page shows it no larger), `bandwidth` (the estimate allows no more), `server` (the server is overloaded), `publisher` (the publisher sends no more; with `sent` false, nothing for 3 s), `keyframe` (the track, or the better layer, waits for a keyframe), `oversized` (the publisher's packets are too large to forward), `codec` (the subscriber does not support the codec), or `none` (it is the best quality). `rid` and `height` are present if known; each m-line is sent on change |
+//! | `layers` | `{"event":"layers","mid":"1","rids":["q","h"]}`: the layers of a published m-line that some subscriber needs; empty if there is none. A publisher without simulcast is needed if the list is not empty |
+//! | `media` | `{"event":"media","state":"lost","reason":"media-timeout","retry_ms":5000}`: the client's own media is disconnected; chat continues, and the server offers a fresh transport after `retry_ms` |
+//! | `media` | `{"event":"media","state":"connecting","fresh":true}`: the next offer is the first of a fresh transport: the client needs a new `RTCPeerConnection`, and all mids are new. Only sent to clients with `renew=1` |
+//! | `media` | `{"event":"media","state":"connected"}`: the client's own media is connected again |
+//! | `media` | `{"event":"media","id":"b7","state":"lost"}`: the media of another participant is disconnected; with `connected`, it is connected again. In `welcome`, participants without media have `"media":"lost"` |
+//! | `error` | `{"event":"error","code":"chat-too-long","message":"A chat message may have at most 4096 bytes.","retry":true}`; `retry` is true if the same request may succeed later; `id` and `source` name a track if the error concerns one |
+//! | `closing` | `{"event":"closing","reason":"shutdown","retry_ms":4000}`: the server shuts down; calls continue until it closes the connection; reconnect after `retry_ms` |
+//! | `closing` | `{"event":"closing","reason":"shutdown","retry_ms":1000,"url":"https://b.example.org/aq_server/"}`: the same, and the page to reconnect to is at `url` |
 //!
 //! # Limits
 //!
-//! A client may send 10 messages a second and 100 at once, and 240 KiB of text a second and 576 KiB at once; each offer
-//! adds what its answer takes. A message is charged before it is read, whatever becomes of it. Chat messages have a
-//! limit of 10 a second and 20 at once, those that are empty or too long included; within it they leave the number of
-//! other messages alone. A message beyond a limit, or one that is malformed, is answered with an `error` and counts as a
-//! fault: ten are forgiven, and one more every 10 s; then the server closes with 1008 and the code of the last as the
-//! reason. A client that returns with `resume` goes on with the limits that it had left.
+//! A client may send 10 messages a second with bursts of 100, and 240 KiB of text a second with bursts of 576 KiB; each
+//! offer adds an allowance for its answer. Every message is charged before it is parsed, valid or not. Chat messages,
+//! including empty and overlong ones, have their own limit of 10 a second with bursts of 20; those within it do not
+//! count towards the number of messages. A message that is malformed or exceeds a limit gets an `error` and counts as a
+//! fault. Ten faults are tolerated, and one more every 10 s; the next one closes the connection with 1008 and the code
+//! of that fault as the reason. A client that returns with `resume` keeps what remains of its limits.
 //!
 //! # Error codes
 //!
-//! Codes are stable. `error` means the event, after which the connection goes on. `1008` means the event and then the end
-//! of the connection, with this status and the code as its reason. `media` means the `reason` of that event, to clients
-//! that came with `renew=1`; to others the same code comes with 1008. A number below 600 is the HTTP status of a refused
-//! upgrade, and of `check`.
+//! Codes are stable. In the second column, `error` means an `error` event, after which the connection continues; `1008`
+//! means an `error` event, then a close frame with this status and the code as its reason; `media` means the `reason`
+//! of a `media` event, for clients with `renew=1` (others get the same code with 1008). A number below 600 is the HTTP
+//! status of a refused upgrade and of `check`.
 //!
-//! | code | where | what happened, and what helps |
+//! | code | where | meaning and remedy |
 //! | --- | --- | --- |
-//! | `bad-room` | 400 | the room's name has no visible character, or more than 128 |
-//! | `unauthorized` | 401 | the token does not let in, for whatever reason |
-//! | `origin` | 403 | the page's origin is neither that of this server nor allowed |
+//! | `bad-room` | 400 | the room name has no visible character, or more than 128 |
+//! | `unauthorized` | 401 | the token is missing or invalid; the server's log says why |
+//! | `origin` | 403 | the page's origin is neither the server's own nor an allowed one |
 //! | `locked` | 403 | the room is locked |
 //! | `removed` | 403, 1008 | a moderator has removed the participant |
-//! | `no-upgrade` | 426 | the proxy in front does not forward WebSocket upgrades; from `check` only |
-//! | `too-many-conns` | 429 | the network has as many connections as it may |
-//! | `too-many-faults` | 429 | too many calls from the network have failed; `Retry-After` says when it is over |
-//! | `closing` | 503 | the server is about to end |
+//! | `no-upgrade` | 426 | a proxy does not forward WebSocket upgrades; from `check` only |
+//! | `too-many-conns` | 429 | the client's network has reached its limit of connections |
+//! | `too-many-faults` | 429 | too many calls from the client's network have failed; retry after `Retry-After` |
+//! | `closing` | 503 | the server is shutting down |
 //! | `full` | 503 | the server is overloaded |
-//! | `room-full`, `server-full`, `server-busy` | 503 | as many participants, rooms or joining participants are there as may be |
-//! | `bad-message` | `error`, 1008 | the message could not be read; a fault, unless it was an empty chat message |
-//! | `unknown-event` | `error` | the event is not known, and was ignored |
-//! | `too-fast` | `error`, 1008 | too many messages, too many bytes of them, or too many frames; a fault. A `candidate` too many is ignored |
+//! | `room-full`, `server-full`, `server-busy` | 503 | the limit of participants in the room, of rooms or participants on the server, or of participants who are joining is reached |
+//! | `bad-message` | `error`, 1008 | the message is malformed; a fault, unless it was an empty chat message |
+//! | `unknown-event` | `error` | the event is unknown and was ignored |
+//! | `too-fast` | `error`, 1008 | too many messages, bytes or frames; a fault. A `candidate` above the limit is ignored |
 //! | `chat-too-fast` | `error`, 1008 | too many chat messages; a fault |
 //! | `chat-too-long` | `error` | the chat message has too many bytes |
 //! | `forbidden` | `error` | the token does not grant this |
 //! | `not-there` | `error` | the participant to be moderated has left |
-//! | `track-limit` | `error` | the participant sends on as many lines as one may, or has rejected too many of the kind |
-//! | `not-publishing` | `error` | there is no such track to give up |
+//! | `track-limit` | `error` | the participant publishes as many tracks as allowed, or has rejected too many m-lines of the kind |
+//! | `not-publishing` | `error` | the track to be unpublished does not exist |
 //! | `lines-rejected` | `error` | answers have rejected so many m-lines of a kind that no more are offered until the next transport; once for each kind |
-//! | `packet-too-large` | `error` | packets of the own track in `source` are larger than what can be forwarded, and are dropped; once |
-//! | `cannot-decode` | `error` | the track of `id` and `source` comes in a codec that the answer does not have |
-//! | `cannot-renew` | `error` | no fresh transport is possible: the client came without `renew=1`, or its network has too many participants without media; a new connection helps |
-//! | `replaced` | 1008 | another connection came with the `resume` secret |
+//! | `packet-too-large` | `error` | packets of the client's own track `source` are too large to forward, and are dropped; once |
+//! | `cannot-decode` | `error` | the track named by `id` and `source` has a codec that the client's answer does not have |
+//! | `cannot-renew` | `error` | no fresh transport is possible: the client connected without `renew=1`, or its network has too many participants without media; reconnect instead |
+//! | `replaced` | 1008 | another connection has used the `resume` secret |
 //! | `bad-answer` | 1008 | the answer does not fit the offer |
-//! | `unsupported-answer` | 1008 | the answer is valid, and wants what this server does not have; `message` says what |
-//! | `unexpected-answer` | 1008 | an answer came while no offer was out |
-//! | `negotiation-timeout` | 1008 | no answer came within 20 s |
-//! | `media-timeout` | `media`, 1008 | ICE or DTLS did not come up in time, or ICE consent was lost |
+//! | `unsupported-answer` | 1008 | the answer is valid but asks for something that this server does not support; `message` says what |
+//! | `unexpected-answer` | 1008 | an answer arrived while no offer was pending |
+//! | `negotiation-timeout` | 1008 | no answer arrived within 20 s |
+//! | `media-timeout` | `media`, 1008 | ICE or DTLS did not connect in time, or ICE consent was lost |
 //! | `media-closed` | `media`, 1008 | the client closed DTLS |
-//! | `used-up` | `media`, 1008 | the transport has used up its SSRCs: 10,000 that the server sends, or 2,048 that the client sends; or it has learnt 256 addresses of the server |
+//! | `used-up` | `media`, 1008 | the transport has used up its SSRCs (10,000 sent by the server or 2,048 sent by the client), or the limit of 256 server addresses |
 //! | `no-srtp` | 1008 | DTLS agreed on no SRTP profile |
-//! | `dtls-failed` | `media`, 1008 | DTLS failed, or its certificate is not that of the answer; 1008 where that happens again |
-//! | `unsupported-certificate` | `media`, 1008 | the client's DTLS certificate has a kind of key that the server cannot check; 1008 where that happens again |
+//! | `dtls-failed` | `media`, 1008 | DTLS failed, or the client's certificate does not match the answer; 1008 if it happens again |
+//! | `unsupported-certificate` | `media`, 1008 | the server cannot verify the key of the client's DTLS certificate; 1008 if it happens again |
 //! | `internal` | 1008 | the WebRTC engine failed |
 //!
-//! Other ends have a status of their own: 1000 after `leave`, 1001 when the server ends, and 1002, 1003, 1007 or 1009 for
-//! what RFC 6455 does not allow, binary messages, bad UTF-8, and messages that are too long.
+//! Other ends of a connection have these statuses: 1000 after `leave`, 1001 if the server shuts down, 1002 for a breach
+//! of RFC 6455, 1003 for a binary message, 1007 for invalid UTF-8, and 1009 for a message that is too long.
 
 use serde::{Deserialize, Serialize};
 
 use crate::track::{Kind, Source};
 use crate::web::token::Rights;
 
-/// Lines and people that one `view` may name: more than anybody receives.
+/// The most entries of one `view`: more than any participant has m-lines.
 const MAX_VIEWS: usize = 512;
 
-/// What a client says.
+/// A message from a client.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ClientMessage {
-    /// The SDP that answers the outstanding offer.
+    /// The answer to the pending offer.
     Answer {
         /// The SDP text.
         sdp: String,
     },
-    /// A trickled candidate; its content does not matter to an ICE-lite server.
+    /// A trickled candidate. An ICE-lite server does not need its content.
     Candidate,
-    /// A chat line.
+    /// A chat message.
     Chat {
         /// The text.
         message: String,
     },
-    /// Asks for an m-line to send on.
+    /// Requests an m-line to send on.
     Publish {
         /// Audio or video.
         kind: Kind,
-        /// What it will be.
+        /// What the new track will carry.
         source: Source,
     },
-    /// Gives one up.
+    /// Ends a published track.
     Unpublish {
         /// Audio or video.
         kind: Kind,
-        /// What it was.
+        /// What the track carries.
         source: Source,
-        /// Which, where there are several.
+        /// Its m-line, if several tracks match.
         mid: Option<String>,
     },
-    /// What the page shows of some lines or people.
+    /// The sizes at which the page shows tracks.
     View {
-        /// One for each that has changed.
+        /// Only those that have changed.
         views: Vec<View>,
     },
-    /// Tells the others.
+    /// Sets the participant's mute state of one source.
     Mute {
-        /// What is muted or not.
+        /// The source.
         source: Source,
-        /// Whether it is.
+        /// The new state.
         muted: bool,
     },
     /// The participant leaves for good.
     Leave,
-    /// The client's transport has failed: it wants a fresh one.
+    /// The client's transport has failed; the client needs a fresh one.
     Renew,
-    /// Does something to others, or to the room.
+    /// A moderator's action on a participant or on the room.
     Moderate(Moderation),
 }
 
-/// What a moderator wants.
+/// A moderator's action.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Moderation {
-    /// Turn somebody's microphone off.
+    /// Mute a participant's microphone.
     Mute {
         /// The participant.
         id: String,
     },
-    /// Let somebody go.
+    /// Remove a participant from the room.
     Remove {
         /// The participant.
         id: String,
     },
-    /// Let nobody else in.
+    /// Lock the room: only moderators can join.
     Lock,
-    /// Let everybody in again.
+    /// Unlock the room.
     Unlock,
 }
 
-/// What the page shows of one line, or of one person.
+/// The size at which the page shows a track.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub struct View {
-    /// Of what.
+    /// The track.
     #[serde(flatten)]
     pub of: Viewed,
-    /// Device pixels; 0 if it is not seen.
+    /// Width in device pixels; 0 if it is not visible.
     pub width: u32,
-    /// The same.
+    /// Height in device pixels; 0 if it is not visible.
     pub height: u32,
-    /// Higher is more important.
+    /// Higher values are more important.
     #[serde(default)]
     pub priority: u32,
 }
 
-/// What a page shows something of.
+/// Names the track of a [`View`].
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum Viewed {
-    /// A line, as long as it carries whom it carries.
+    /// The track on an m-line, until the m-line carries another participant.
     Line {
         /// The m-line.
         mid: String,
     },
-    /// A person, whether they are on a line or not.
+    /// A participant's track, on whichever m-line it is or will be.
     Person {
         /// The participant.
         id: String,
@@ -225,16 +235,16 @@ pub enum Viewed {
     },
 }
 
-/// Why a frame is no message.
+/// Why a text frame is not a client message.
 #[derive(Debug, PartialEq, Eq)]
 pub enum BadMessage {
-    /// Not JSON, or not of the shape that its event has. The text says where.
+    /// The text is not JSON, or a field of the event is missing or wrong; says where.
     Malformed(String),
-    /// An event that this server does not know: a newer page, perhaps.
+    /// The server does not know this event; the page may be newer than the server.
     UnknownEvent(String),
 }
 
-/// What the server says.
+/// A message from the server.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum ServerMessage<'a> {
@@ -244,29 +254,29 @@ pub enum ServerMessage<'a> {
         id: &'a str,
         /// The room's name.
         room: &'a str,
-        /// The participant's own name, as trimmed.
+        /// The participant's own name, trimmed.
         name: &'a str,
-        /// The secret with which a later connection replaces this one.
+        /// The secret with which a later connection can take this one's place.
         resume: &'a str,
-        /// What the participant may do.
+        /// What the participant's token grants.
         rights: Rights,
-        /// Nobody else comes in.
+        /// The room is locked: only moderators can join.
         locked: bool,
-        /// Who is there already.
+        /// The other participants.
         participants: Vec<Participant<'a>>,
-        /// What the server allows.
+        /// The server's limits.
         limits: Limits,
         /// The server's version.
         version: &'a str,
     },
-    /// The last chat lines.
+    /// The latest chat messages.
     History {
         /// Oldest first.
         lines: Vec<ChatLine<'a>>,
     },
-    /// What the offer that follows carries.
+    /// The tracks on the m-lines.
     Tracks {
-        /// One for each m-line that carries something.
+        /// One for each m-line that carries a track.
         tracks: Vec<Track<'a>>,
     },
     /// An offer.
@@ -274,69 +284,69 @@ pub enum ServerMessage<'a> {
         /// `RTCSessionDescriptionInit` as JSON text.
         data: String,
     },
-    /// An address that the server did not have at the first offer.
+    /// A server address that was not in the first offer.
     Candidate {
         /// `RTCIceCandidateInit` as JSON text.
         data: String,
     },
-    /// A chat line.
+    /// A chat message.
     Chat(ChatLine<'a>),
-    /// Somebody came.
+    /// A participant has joined.
     Joined {
-        /// Who.
+        /// The participant.
         id: &'a str,
-        /// Their name.
+        /// The participant's name.
         name: &'a str,
     },
-    /// Somebody went.
+    /// A participant has left.
     Left {
-        /// Who.
+        /// The participant.
         id: &'a str,
-        /// Their name.
+        /// The participant's name.
         name: &'a str,
     },
-    /// Somebody muted or unmuted something.
+    /// A source of a participant was muted or unmuted.
     Mute {
-        /// Who.
+        /// The participant.
         id: &'a str,
-        /// What.
+        /// The source.
         source: Source,
-        /// Whether it is muted now.
+        /// The new state.
         muted: bool,
-        /// The moderator who did it, if one did.
+        /// The moderator who muted it; `None` if the participant did.
         #[serde(skip_serializing_if = "Option::is_none")]
         by: Option<&'a str>,
     },
-    /// The room is locked or not from now on.
+    /// A moderator has locked or unlocked the room.
     Lock {
-        /// Whether it is.
+        /// The new state.
         locked: bool,
-        /// The moderator who did it.
+        /// The moderator.
         by: &'a str,
     },
-    /// Who speaks now.
+    /// The set or order of speakers has changed.
     Speaking {
-        /// Who; the one who has the word first, then the loudest.
+        /// The dominant speaker, then the others by loudness.
         ids: Vec<&'a str>,
     },
-    /// What is sent of received videos.
+    /// The quality of subscribed video tracks has changed.
     Quality {
-        /// Those of which something has changed.
+        /// Only those that have changed.
         tracks: Vec<Quality<'a>>,
     },
-    /// Which layers of an own line anybody wants.
+    /// The needed layers of a published m-line have changed.
     Layers {
         /// The m-line.
         mid: &'a str,
-        /// The smallest first.
+        /// The needed layers, the smallest first.
         rids: &'a [&'a str],
     },
     /// The state of a participant's media connection has changed.
     Media {
-        /// Another participant; `None` for the receiver of the message.
+        /// Another participant; `None` means the recipient of the message.
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<&'a str>,
-        /// The state.
+        /// The new state.
         state: MediaState,
         /// The next offer is the first of a fresh transport.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -344,123 +354,123 @@ pub enum ServerMessage<'a> {
         /// The code of the error that ended the last transport.
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<&'a str>,
-        /// When a fresh transport will be offered.
+        /// Milliseconds until a fresh transport is offered.
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_ms: Option<u64>,
     },
-    /// Something the client did or wants does not work.
+    /// A request of the client was refused, or something about its tracks is wrong.
     Error {
-        /// Stable, kebab-case.
+        /// The stable code, in kebab-case.
         code: &'a str,
-        /// For a person.
+        /// A sentence for the user.
         message: &'a str,
-        /// Trying again makes sense.
+        /// The same request may succeed later.
         retry: bool,
-        /// The participant whose track it is about.
+        /// The publisher of the track that the error concerns.
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<&'a str>,
-        /// The track it is about.
+        /// The source of the track that the error concerns.
         #[serde(skip_serializing_if = "Option::is_none")]
         source: Option<Source>,
     },
-    /// The server goes away.
+    /// The server is shutting down.
     Closing {
-        /// Why.
+        /// The reason code.
         reason: &'a str,
-        /// When to reconnect.
+        /// Milliseconds after which to reconnect.
         retry_ms: u64,
-        /// Where, if not here.
+        /// The page to reconnect to, if not the same.
         #[serde(skip_serializing_if = "Option::is_none")]
         url: Option<&'a str>,
     },
 }
 
-/// How far a media connection is.
+/// The state of a participant's media connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MediaState {
     /// A fresh transport is about to be offered.
     Connecting,
-    /// Media flows.
+    /// Media is connected.
     Connected,
-    /// It does not, and did or should.
+    /// Media was connected, or should be, and is not.
     Lost,
 }
 
-/// Somebody in the room.
+/// A participant in the room.
 #[derive(Debug, Serialize)]
 pub struct Participant<'a> {
-    /// Opaque, for the time of their stay.
+    /// Opaque; valid until the participant leaves.
     pub id: &'a str,
-    /// As they gave it, trimmed; text, never markup.
+    /// The name, trimmed. Plain text, never markup.
     pub name: &'a str,
-    /// What they muted.
+    /// The muted sources.
     pub muted: &'a [Source],
-    /// `Lost` if it has no media connection.
+    /// `Lost` if the participant has no media connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub media: Option<MediaState>,
 }
 
-/// What one m-line carries.
+/// The track on one m-line.
 #[derive(Debug, Serialize)]
 pub struct Track<'a> {
     /// The m-line.
     pub mid: &'a str,
-    /// Whose it is.
+    /// The publisher.
     pub id: &'a str,
     /// Audio or video.
     pub kind: Kind,
-    /// From where.
+    /// What the track carries.
     pub source: Source,
     /// Muted by its publisher.
     pub muted: bool,
-    /// The receiver of this message may send on it.
+    /// The recipient of this message may send on the m-line.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub own: bool,
 }
 
-/// What is sent of one received video.
+/// The quality of one subscribed video track.
 #[derive(Debug, Serialize)]
 pub struct Quality<'a> {
     /// The m-line.
     pub mid: &'a str,
-    /// Anything is.
+    /// Whether packets of the track are forwarded.
     pub sent: bool,
-    /// The layer, where there are several; spatial ones of one stream have the same names.
+    /// The layer, if there are several. Spatial layers of one stream have the same names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rid: Option<&'a str>,
-    /// Lines of the picture, if they are known.
+    /// The picture height in pixels, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub height: Option<u16>,
-    /// Why not a better one.
+    /// What prevents a better quality; see `quality` above.
     pub limit: &'a str,
 }
 
-/// One line of the room's chat.
+/// One chat message of the room.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct ChatLine<'a> {
-    /// The text; never markup.
+    /// The text. Never markup.
     pub message: &'a str,
     /// The server's local time, `HH:MM:SS`.
     pub time: &'a str,
-    /// The participant who wrote it.
+    /// The participant who sent it.
     pub from: &'a str,
-    /// Their name.
+    /// The sender's name.
     pub name: &'a str,
-    /// Grows by one for each line of the room.
+    /// Increases by one with each chat message of the room.
     pub id: u64,
 }
 
-/// What the server allows.
+/// The server's limits, for the page.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Limits {
-    /// Bytes of UTF-8 in a chat line.
+    /// Bytes of UTF-8 in a chat message.
     pub chat_bytes: usize,
-    /// Characters of a name.
+    /// Characters of a participant's name.
     pub name_chars: usize,
-    /// Participants of a room.
+    /// Participants in a room.
     pub room_peers: usize,
-    /// Others whose tracks one participant gets at once; 0 for no limit.
+    /// The N of last-N: participants whose tracks one subscriber is sent at a time; 0 for no limit.
     pub last_n: usize,
 }
 
@@ -480,7 +490,7 @@ struct CandidateInit<'a> {
     sdp_mid: &'a str,
 }
 
-/// Every field that any client event has; which of them an event needs is said in `parse`.
+/// The fields of all client events; `parse` checks which of them an event needs.
 #[derive(Deserialize)]
 struct Fields {
     event: String,
@@ -503,12 +513,12 @@ enum Action {
     Unlock,
 }
 
-/// The events of clients.
+/// The names of the client events.
 const EVENTS: [&str; 10] =
     ["answer", "candidate", "chat", "publish", "unpublish", "mute", "view", "leave", "renew", "moderate"];
 
 impl ClientMessage {
-    /// Whether a text frame may have this event. It costs a fraction of reading it.
+    /// Returns true if a text frame may have this event, at a fraction of the cost of parsing it.
     pub fn may_be(event: &str, text: &str) -> bool {
         text.match_indices(event).any(|(at, _)| {
             let (before, after) = (&text[..at], &text[at + event.len()..]);
@@ -516,7 +526,7 @@ impl ClientMessage {
         })
     }
 
-    /// Reads one text frame. Cost is linear in its length, and so is the memory.
+    /// Parses one text frame. Time and memory are linear in its length.
     pub fn parse(text: &str) -> Result<Self, BadMessage> {
         #[derive(Deserialize)]
         struct Name {
@@ -535,7 +545,7 @@ impl ClientMessage {
                 let description: Description = serde_json::from_str(&data).map_err(malformed)?;
                 if description.kind != "answer" {
                     return Err(BadMessage::Malformed(format!(
-                        "a description of type answer was expected, not {}",
+                        "the description must have the type answer, not {}",
                         description.kind.escape_debug()
                     )));
                 }
@@ -549,7 +559,7 @@ impl ClientMessage {
             "view" => {
                 let views = fields.views.ok_or_else(|| missing("views"))?;
                 if views.len() > MAX_VIEWS {
-                    return Err(BadMessage::Malformed(format!("at most {MAX_VIEWS} views can be told at once")));
+                    return Err(BadMessage::Malformed(format!("a `view` has at most {MAX_VIEWS} entries")));
                 }
                 Ok(Self::View { views })
             }
@@ -582,23 +592,23 @@ impl ClientMessage {
 }
 
 impl ServerMessage<'_> {
-    /// The text frame.
+    /// Encodes the message as the text of a frame.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("messages have string keys only")
     }
 
-    /// An error that is not about a track.
+    /// An error that does not concern a track.
     pub fn error<'a>(code: &'a str, message: &'a str, retry: bool) -> ServerMessage<'a> {
         ServerMessage::Error { code, message, retry, id: None, source: None }
     }
 
-    /// A candidate for the m-line `mid`, as browsers take it.
+    /// A candidate for the m-line `mid`, as `RTCPeerConnection.addIceCandidate` expects it.
     pub fn candidate(candidate: &str, mid: &str) -> ServerMessage<'static> {
         let init = CandidateInit { candidate, sdp_mid: mid };
         ServerMessage::Candidate { data: serde_json::to_string(&init).expect("a candidate is two strings") }
     }
 
-    /// An offer, as browsers take it.
+    /// An offer, as `RTCPeerConnection.setRemoteDescription` expects it.
     pub fn offer(sdp: String) -> ServerMessage<'static> {
         let description = Description { kind: "offer".to_owned(), sdp };
         ServerMessage::Offer { data: serde_json::to_string(&description).expect("a description is two strings") }
@@ -609,7 +619,7 @@ impl ServerMessage<'_> {
 mod tests {
     use super::*;
 
-    /// The examples of the module's documentation, by event.
+    /// The examples in the section `direction` of the module's documentation, in order.
     fn documented(direction: &str) -> Vec<String> {
         let text = include_str!("signal.rs");
         let section = text.split(direction).nth(1).expect("the section is there");
@@ -624,7 +634,7 @@ mod tests {
     }
 
     #[test]
-    fn documented_client_messages_are_understood() {
+    fn documented_client_messages_parse() {
         let (kind, source, mid) = (Kind::Video, Source::Screen, None);
         let view = |of, priority| View { of, width: 640, height: 360, priority };
         let bob = Viewed::Person { id: "b7".to_owned(), source: Source::Camera };
@@ -651,9 +661,9 @@ mod tests {
     }
 
     #[test]
-    fn documented_server_messages_are_what_is_sent() {
+    fn documented_server_messages_match_the_encoder() {
         let media = |id, state, fresh, reason, retry_ms| ServerMessage::Media { id, state, fresh, reason, retry_ms };
-        let line = |id| ChatLine { message: "hi", time: "14:30:45", from: "b7", name: "Bob", id };
+        let chat = |id| ChatLine { message: "hi", time: "14:30:45", from: "b7", name: "Bob", id };
         let sent = [
             ServerMessage::Welcome {
                 id: "k3v9x0q2",
@@ -666,7 +676,7 @@ mod tests {
                 limits: Limits { chat_bytes: 4096, name_chars: 64, room_peers: 100, last_n: 16 },
                 version: "0.1.0",
             },
-            ServerMessage::History { lines: vec![line(17)] },
+            ServerMessage::History { lines: vec![chat(17)] },
             ServerMessage::Tracks {
                 tracks: vec![Track {
                     mid: "0",
@@ -679,7 +689,7 @@ mod tests {
             },
             ServerMessage::offer("v=0...".to_owned()),
             ServerMessage::candidate("candidate:1 1 udp 1 192.0.2.9 8080 typ host", "0"),
-            ServerMessage::Chat(line(18)),
+            ServerMessage::Chat(chat(18)),
             ServerMessage::Joined { id: "b7", name: "Bob" },
             ServerMessage::Mute { id: "b7", source: Source::Camera, muted: true, by: None },
             ServerMessage::Mute { id: "b7", source: Source::Microphone, muted: true, by: Some("k3v9x0q2") },
@@ -693,7 +703,7 @@ mod tests {
             media(None, MediaState::Connecting, true, None, None),
             media(None, MediaState::Connected, false, None, None),
             media(Some("b7"), MediaState::Lost, false, None, None),
-            ServerMessage::error("chat-too-long", "A chat line may have 4096 bytes.", true),
+            ServerMessage::error("chat-too-long", "A chat message may have at most 4096 bytes.", true),
             ServerMessage::Closing { reason: "shutdown", retry_ms: 4000, url: None },
             ServerMessage::Closing {
                 reason: "shutdown",
@@ -709,7 +719,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_refused_with_a_reason() {
+    fn malformed_messages_are_refused_with_a_reason() {
         let deep = format!("{{\"event\":\"chat\",\"data\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
         for text in [
             "",

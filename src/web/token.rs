@@ -1,23 +1,25 @@
-//! A token says who may come into which room and what they may do there, signed with the host's secret.
+//! A token lets its bearer join one room with certain rights. The operator's site issues it, signed with the shared
+//! secret.
 //!
-//! It is a JWT (RFC 7519) under `HS256` (RFC 7518 section 3.2) and no other algorithm, in the parameter `token` of
-//! `{prefix}/websocket` and `{prefix}/check`. The key is the bytes of the secret as they are. Its claims:
+//! It is a JWT (RFC 7519) signed with `HS256` (RFC 7518 section 3.2), the only algorithm accepted, and is passed in the
+//! parameter `token` of `{prefix}/websocket` and `{prefix}/check`. The key is the bytes of the secret as configured.
+//! Its claims:
 //!
 //! `{"room":"weekly","exp":1767225600,"sub":"ann@example.org","name":"Ann","publish":true,"subscribe":true,"moderate":false}`
 //!
-//! | claim | |
+//! | claim | meaning |
 //! | --- | --- |
-//! | `room` | the one room it is for, compared as [`room_name`] has it: composed or not, without what is invisible |
-//! | `exp` | the end of its time, in seconds since 1970 UTC; a call goes on, but nobody comes or comes back |
-//! | `nbf` | optional: the beginning |
-//! | `sub` | optional: who it is, at most 256 bytes, told to nobody. Who is removed can't come again under the same; without it, with a token that many share, they can, unless the room is locked |
-//! | `name` | optional: how the others see them, whatever `name` the address has |
-//! | `publish` | may send sound and pictures; `true` where it is missing. Everybody may write in the chat |
-//! | `subscribe` | is sent those of the others; `true` where it is missing |
-//! | `moderate` | may mute and remove others and lock the room, and come into a locked one; `false` where it is missing |
+//! | `room` | the room that the token is valid for, compared after normalisation by [`room_name`]: Unicode composition and invisible characters do not matter |
+//! | `exp` | the expiry time in seconds since 1970 UTC; a running call continues, but joining and rejoining are refused |
+//! | `nbf` | optional: the time at which validity begins |
+//! | `sub` | optional: the participant's identity, at most 256 bytes, never shown to others. A removed participant cannot rejoin with the same identity. Without `sub`, for example if many participants share a token, a removed participant can rejoin unless the room is locked |
+//! | `name` | optional: the participant's name, which overrides the query parameter `name` |
+//! | `publish` | may send audio and video; default `true`. Every participant may chat |
+//! | `subscribe` | receives the audio and video of others; default `true` |
+//! | `moderate` | may mute and remove others, lock the room, and join a locked room; default `false` |
 //!
-//! What else it says is ignored (RFC 7519 section 4). A server without a secret reads no token: everybody may come in,
-//! publish and subscribe, and nobody moderates, since nobody could be told from anybody.
+//! Other claims are ignored (RFC 7519 section 4). A server without a secret ignores tokens: everybody may join, publish
+//! and subscribe, and nobody may moderate, since identities are unknown.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -31,11 +33,11 @@ use crate::config::Secret;
 use crate::id::IDENTITY_BYTES;
 use crate::text::room_name;
 
-/// How far the clock of whoever signs may be from ours, in seconds (RFC 7519 section 4.1.4). Less refuses tokens that
-/// were made just now, more lets expired ones live.
+/// Tolerated difference between the issuer's clock and ours, in seconds (RFC 7519 section 4.1.4). A smaller value
+/// refuses tokens issued just now; a larger one accepts expired tokens for longer.
 const LEEWAY_S: f64 = 5.0;
 
-/// What tokens are opened with.
+/// The key that verifies tokens.
 pub struct Key {
     key: DecodingKey,
     validation: Validation,
@@ -44,43 +46,43 @@ pub struct Key {
 /// What a token grants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// Who it is, as the host says.
+    /// The participant's identity: the claim `sub`.
     pub identity: Option<String>,
-    /// How the others see them, as the host says.
+    /// The participant's name: the claim `name`.
     pub name: Option<String>,
-    /// What they may do.
+    /// The participant's rights.
     pub rights: Rights,
 }
 
-/// What somebody may do in a room.
+/// The rights of a participant in a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Rights {
-    /// Send sound and pictures.
+    /// May send audio and video.
     pub publish: bool,
-    /// Be sent those of others.
+    /// Receives the audio and video of others.
     pub subscribe: bool,
-    /// Mute and remove others, lock the room.
+    /// May mute and remove others, lock the room, and join a locked room.
     pub moderate: bool,
 }
 
-/// Why a token is worth nothing. For the log of the host alone: whoever came with it is told the same for all.
+/// Why a token was refused. Only for the operator's log: clients get the same message for every cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadToken {
-    /// There is none.
+    /// The request has no token.
     Missing,
-    /// Not three parts, or no header that can be read; `alg:none` is among these.
+    /// The token does not have three parts or a readable header; includes `alg:none`.
     Malformed,
-    /// Signed in another way.
+    /// Signed with another algorithm.
     Algorithm,
     /// Not signed with this secret.
     Signature,
-    /// Claims that can't be read, or lack what they need.
+    /// A claim is missing or invalid.
     Claims,
-    /// Its time is over.
+    /// The token has expired.
     Expired,
-    /// Its time has not come.
+    /// The token is not valid yet.
     Early,
-    /// For another room.
+    /// The token is for another room.
     Room,
 }
 
@@ -91,35 +93,36 @@ struct Claims {
     nbf: Option<f64>,
     sub: Option<String>,
     name: Option<String>,
-    #[serde(default = "yes")]
+    #[serde(default = "granted")]
     publish: bool,
-    #[serde(default = "yes")]
+    #[serde(default = "granted")]
     subscribe: bool,
     #[serde(default)]
     moderate: bool,
 }
 
 impl Key {
-    /// A key of these bytes.
+    /// The key made of the bytes of this secret.
     pub fn new(secret: &Secret) -> Self {
         let mut validation = Validation::new(Algorithm::HS256);
-        // The crate would ask the system's clock; here time is handed in.
+        // The crate would read the system clock; time is an argument here.
         (validation.validate_exp, validation.validate_nbf) = (false, false);
         validation.required_spec_claims = HashSet::new();
         validation.validate_aud = false;
         Self { key: DecodingKey::from_secret(secret.as_bytes()), validation }
     }
 
-    /// What a token grants in a room, named as [`room_name`] has it, at so much time since 1970. Signatures are compared in constant time; claims are
-    /// read of a token only that is signed.
+    /// Verifies a token and returns what it grants in `room`, a name normalised by [`room_name`]. `unix` is the time
+    /// since 1970 UTC. Signatures are compared in constant time, and claims are read only after the signature has been
+    /// verified.
     ///
     /// # Errors
-    /// The token is worth nothing. The cause is not for whoever came with it.
+    /// The token is missing or invalid. Do not send the cause to the client.
     pub fn open(&self, unix: Duration, room: &str, token: Option<&str>) -> Result<Grant, BadToken> {
         let token = token.filter(|token| !token.is_empty()).ok_or(BadToken::Missing)?;
         let TokenData { header, claims } = decode::<serde_json::Value>(token, &self.key, &self.validation)
             .map_err(|error| BadToken::of(error.kind()))?;
-        // RFC 7515 section 4.1.11: it demands something that is not understood here.
+        // RFC 7515 section 4.1.11: `crit` requires extensions that are not supported here.
         if header.crit.is_some() {
             return Err(BadToken::Malformed);
         }
@@ -144,7 +147,7 @@ impl Key {
 }
 
 impl Grant {
-    /// What everybody has where no tokens are asked for.
+    /// What every participant is granted on a server without a token secret.
     pub const OPEN: Grant =
         Grant { identity: None, name: None, rights: Rights { publish: true, subscribe: true, moderate: false } };
 }
@@ -162,19 +165,19 @@ impl BadToken {
 impl fmt::Display for BadToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Missing => "there is none",
-            Self::Malformed => "it can't be read",
-            Self::Algorithm => "it is not of HS256",
-            Self::Signature => "it is not signed with the secret",
-            Self::Claims => "its claims lack something or are not as documented",
-            Self::Expired => "it has expired",
-            Self::Early => "its time has not come",
-            Self::Room => "it is for another room",
+            Self::Missing => "there is no token",
+            Self::Malformed => "not a JWT",
+            Self::Algorithm => "not signed with HS256",
+            Self::Signature => "not signed with the secret of this server",
+            Self::Claims => "a claim is missing or invalid",
+            Self::Expired => "expired",
+            Self::Early => "not valid yet",
+            Self::Room => "for another room",
         })
     }
 }
 
-fn yes() -> bool {
+fn granted() -> bool {
     true
 }
 
@@ -190,7 +193,7 @@ mod tests {
     const HS256: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
     const GOOD: &str = r#"{"room":"weekly","exp":1000000060}"#;
 
-    /// A token made by hand, so that nothing of what opens it has a part in it.
+    /// Signs a token without the code under test.
     fn sign(algorithm: hmac::Algorithm, secret: &[u8], header: &str, claims: &str) -> String {
         let signed =
             format!("{}.{}", BASE64URL_NOPAD.encode(header.as_bytes()), BASE64URL_NOPAD.encode(claims.as_bytes()));
@@ -207,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documented_claims_are_understood() {
+    fn the_documented_example_is_accepted() {
         let text = include_str!("token.rs");
         let example = text.lines().find_map(|line| line.strip_prefix("//! `{\"room")).expect("an example");
         let example = format!("{{\"room{}", example.strip_suffix('`').expect("the end of the example"));
@@ -217,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_has_its_default() {
+    fn missing_claims_have_their_defaults() {
         assert_eq!(open(&token(GOOD)), Ok(Grant::OPEN));
         let rights = |publish, subscribe, moderate| Rights { publish, subscribe, moderate };
         for (claims, expected) in [
@@ -232,7 +235,7 @@ mod tests {
             let grant = open(&token(&format!(r#"{{"room":"weekly","exp":1000000060,{claims}}}"#)));
             assert_eq!(grant.map(|grant| grant.rights), Ok(expected), "{claims}");
         }
-        // Rooms are compared as people read them.
+        // Room names are compared after normalisation.
         for room in ["weekly ", "wee\u{ad}kly", "\u{feff}weekly"] {
             assert_eq!(open(&token(&format!(r#"{{"room":"{room}","exp":1000000060}}"#))), Ok(Grant::OPEN), "{room:?}");
         }
@@ -241,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_compared_with_the_time_that_is_handed_in() {
+    fn times_are_compared_with_the_given_time() {
         for (times, expected) in [
             (r#""exp":1000000000"#, Ok(())),
             (r#""exp":999999996"#, Ok(())),
@@ -263,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_token_is_refused_for_its_own_fault() {
+    fn each_bad_token_is_refused_with_its_cause() {
         let good = token(GOOD);
         assert!(open(&good).is_ok());
         let part = |text: &str| BASE64URL_NOPAD.encode(text.as_bytes());
@@ -274,17 +277,17 @@ mod tests {
         let last = signature.chars().next_back().unwrap();
         let long = "x".repeat(300);
         for (bad, expected) in [
-            // RFC 7519 section 6: unsecured, with and without what looks like a signature.
+            // RFC 7519 section 6: unsecured, with and without a signature part.
             (format!("{}.{claims}.", none("none")), BadToken::Malformed),
             (format!("{}.{claims}.{signature}", none("none")), BadToken::Malformed),
             (format!("{}.{claims}.", none("nOnE")), BadToken::Malformed),
             (format!("{}.{claims}.", part(r#"{"typ":"JWT"}"#)), BadToken::Malformed),
             (format!("{header}.{claims}."), BadToken::Signature),
-            // Well signed with the secret, but by other rules.
+            // Signed with the secret, but with another algorithm.
             (sign(hmac::HMAC_SHA512, SECRET, r#"{"alg":"HS512"}"#, GOOD), BadToken::Algorithm),
             (sign(hmac::HMAC_SHA384, SECRET, r#"{"alg":"HS384"}"#, GOOD), BadToken::Algorithm),
             (sign(hmac::HMAC_SHA512, SECRET, HS256, GOOD), BadToken::Signature),
-            // The secret taken for a public key, or a public key for the secret (RFC 8725 section 2.1).
+            // Confusion of a secret with a public key (RFC 8725 section 2.1).
             (sign(hmac::HMAC_SHA256, SECRET, r#"{"alg":"RS256"}"#, GOOD), BadToken::Algorithm),
             (sign(hmac::HMAC_SHA256, SECRET, r#"{"alg":"ES256"}"#, GOOD), BadToken::Algorithm),
             (sign(hmac::HMAC_SHA256, SECRET, r#"{"alg":"hs256"}"#, GOOD), BadToken::Malformed),
@@ -292,7 +295,7 @@ mod tests {
             (sign(hmac::HMAC_SHA256, SECRET, r#"{"alg":"HS256","crit":["exp"]}"#, GOOD), BadToken::Malformed),
             (sign(hmac::HMAC_SHA256, b"another secret, of 32 and more bytes", HS256, GOOD), BadToken::Signature),
             (sign(hmac::HMAC_SHA256, b"", HS256, GOOD), BadToken::Signature),
-            // Signed, then changed.
+            // Changed after signing.
             (format!("{header}.{}.{signature}", part(rooms)), BadToken::Signature),
             (format!("{signed}.{}", &signature[..20]), BadToken::Signature),
             (format!("{signed}.{}{}", &signature[..42], if last == 'A' { 'E' } else { 'A' }), BadToken::Signature),
@@ -307,7 +310,7 @@ mod tests {
             ("\u{0}é.é.é".to_owned(), BadToken::Malformed),
             ("a".repeat(16_000), BadToken::Malformed),
             (format!("{}.{claims}.{signature}", part(&"[".repeat(12_000))), BadToken::Malformed),
-            // Signed, with claims that don't do.
+            // Correctly signed, with bad claims.
             (token(r#"{"room":"weekly"}"#), BadToken::Claims),
             (token(r#"{"exp":1000000060}"#), BadToken::Claims),
             (token(r#"{"room":null,"exp":1000000060}"#), BadToken::Claims),

@@ -1,9 +1,9 @@
-//! A WebSocket: the server's end of one RFC 6455 connection, from bytes to texts and back.
+//! A WebSocket: the server's end of one connection (RFC 6455), from bytes to messages and back.
 //!
-//! tungstenite judges frames and assembles messages; in front of it a `FrameCursor` finds where frames begin and
-//! end, since it shows neither fragments nor the rate of frames. Every end but a vanished peer has a close frame
-//! that says why. Once ours is sent, the cursor alone waits for the peer's: nothing after a breach is interpreted.
-//! Extensions are never negotiated, so compression does not exist here.
+//! tungstenite validates frames and assembles messages. It exposes neither fragments nor the frame rate, so a
+//! `FrameCursor` in front of it finds where frames begin and end. Every connection ends with a close frame that gives
+//! the reason, unless the client has vanished. After our close frame only the cursor runs, to find the client's close
+//! frame: nothing after a protocol error is interpreted. Extensions, and with them compression, are never negotiated.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -14,23 +14,25 @@ use tungstenite::Error;
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
-/// Shorter finds vanished peers sooner and wakes sleeping phones more often.
+/// Time between pings. A shorter one detects vanished clients sooner and wakes sleeping phones more often.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Pings in a row without anything received after which the peer is gone, one interval after the last: at most 30 s.
+/// After this many pings with no input since the first, and one more interval, the client counts as gone: at most 30 s.
 const MAX_UNANSWERED_PINGS: u32 = 2;
 
-/// How long after our close frame we wait for the peer's. Longer only helps peers that are about to vanish anyway.
+/// How long the server waits for the client's close frame after its own. A longer time helps no client that still
+/// answers.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// tungstenite's buffer for each connection, allocated at once. Most messages fit; larger ones get a buffer
-/// that is given back after them.
+/// tungstenite's read buffer, allocated for each connection. Most messages fit; the larger buffer for others is freed
+/// after the message.
 const READ_BUFFER: usize = 4 * 1024;
 
-/// Holds no more than one control frame: writes to memory never block.
+/// tungstenite's write buffer. It holds at most one control frame, since writes to memory never block.
 const WRITE_BUFFER: usize = 4 * 1024;
 
-/// The longest reason in a close frame: a control frame has 125 bytes, the code takes two (RFC 6455 section 5.5).
+/// The longest reason of a close frame in bytes: a control frame has 125, of which the code takes two (RFC 6455 section
+/// 5.5).
 const MAX_CLOSE_REASON: usize = 123;
 
 /// The server's end of a WebSocket, after the upgrade.
@@ -42,9 +44,9 @@ pub struct WebSocket {
     state: State,
     /// Data frames of the message being received; 0 between messages.
     fragments: u32,
-    /// Bytes of the message being received, as claimed by the heads of its frames.
+    /// Length of the message being received, as announced by the frame headers.
     message_bytes: u64,
-    /// When this peer's frames will have used up their time (the generic cell rate algorithm).
+    /// The theoretical arrival time of the generic cell rate algorithm, which limits the frame rate.
     frames_until: Instant,
     next_ping: Instant,
     unanswered_pings: u32,
@@ -52,38 +54,39 @@ pub struct WebSocket {
     output: Vec<u8>,
 }
 
-/// How far one peer can go. The defaults are what everybody gets.
+/// Limits for one client; `default` is what the server uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest message in bytes. Lower refuses answers to large offers; higher lets every peer make us buffer that
-    /// much.
+    /// The longest message in bytes. A lower limit refuses answers to large offers; a higher one lets every client
+    /// occupy that much memory.
     pub message_bytes: usize,
-    /// The most fragments of a message: 64 bytes each by default. Fewer might refuse a peer that cuts finely; more only
-    /// cost, since a fragment takes more work than the bytes in it.
+    /// The most fragments of a message; by default one for every 64 bytes. A lower limit might refuse clients that send
+    /// small fragments; a higher one costs time, since a fragment takes more work than its bytes.
     pub fragments: u32,
-    /// The time that one frame uses up of a peer's allowance: 50 frames a second. A page sends a few on a join, then one
-    /// for each line of chat.
+    /// The interval between frames at the maximum rate; by default 50 frames a second. A page sends a few frames when
+    /// it joins, then one for each chat message.
     pub frame_interval: Duration,
-    /// How far a peer may be ahead of that: 100 frames at once. Lower cuts off candidates, which come in one burst.
+    /// How far a client may be ahead of that rate; by default 100 frames. A lower limit refuses ICE candidates, which
+    /// arrive in one burst.
     pub frame_burst: Duration,
-    /// The most bytes queued for the peer. Lower cuts off peers on bad networks in busy rooms; higher multiplies by the
-    /// connections.
+    /// The most bytes queued for the client. A lower limit disconnects clients on bad networks in busy rooms; a higher
+    /// one takes that much memory for each connection.
     pub queued_bytes: usize,
 }
 
-/// A message from the peer.
+/// A message from the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
-    /// UTF-8.
+    /// A text message, valid UTF-8.
     Text(String),
-    /// Anything.
+    /// A binary message.
     Binary(Vec<u8>),
 }
 
 #[derive(Debug)]
 enum State {
     Open,
-    /// Our close frame is sent, the peer's is awaited.
+    /// The server's close frame is sent; the client's has not arrived.
     Closing {
         until: Instant,
         reason: &'static str,
@@ -94,7 +97,7 @@ enum State {
 }
 
 impl WebSocket {
-    /// An endpoint whose upgrade was just answered.
+    /// A WebSocket whose upgrade was just accepted.
     pub fn new(now: Instant, limits: Limits) -> WebSocket {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
@@ -117,7 +120,7 @@ impl WebSocket {
         }
     }
 
-    /// Takes bytes from the peer, cut anywhere.
+    /// Takes bytes from the client, in pieces of any size.
     pub fn handle_data(&mut self, now: Instant, data: &[u8]) {
         self.unanswered_pings = 0;
         let mut rest = data;
@@ -128,7 +131,7 @@ impl WebSocket {
             if let (State::Open, Some(head)) = (&self.state, step.begun) {
                 self.on_frame(now, head);
             }
-            // A frame that was refused at its head is not interpreted.
+            // A frame that was refused at its header is not interpreted.
             if self.is_open() {
                 self.on_bytes(now, bytes);
             }
@@ -145,12 +148,12 @@ impl WebSocket {
         }
     }
 
-    /// Time has passed: pings, and gives up on who does not answer.
+    /// Sends a due ping, or ends the WebSocket if the client has not answered in time.
     pub fn handle_timeout(&mut self, now: Instant) {
         match self.state {
             State::Open if now >= self.next_ping => {
                 if self.unanswered_pings >= MAX_UNANSWERED_PINGS {
-                    self.state = State::Ended { reason: "peer gone" };
+                    self.state = State::Ended { reason: "client gone" };
                     return;
                 }
                 self.unanswered_pings += 1;
@@ -162,7 +165,7 @@ impl WebSocket {
         }
     }
 
-    /// The next message from the peer.
+    /// The next message from the client.
     pub fn poll_message(&mut self) -> Option<Message> {
         let message = self.messages.pop_front();
         if message.is_none() {
@@ -171,12 +174,12 @@ impl WebSocket {
         message
     }
 
-    /// Control frames to send: pongs, pings, close. Messages are encoded by the caller.
+    /// Control frames to send: pongs, pings and close. Data frames are encoded by the caller.
     pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
         if self.output.is_empty() { None } else { Some(std::mem::take(&mut self.output)) }
     }
 
-    /// Changes how long a message may be. It counts for frames that begin after this.
+    /// Sets the longest message accepted, for frames that begin after this call.
     pub fn set_message_limit(&mut self, bytes: usize) {
         self.limits.message_bytes = bytes;
         self.context.set_config(|config| {
@@ -185,17 +188,17 @@ impl WebSocket {
         });
     }
 
-    /// Sends a close frame, once, and takes no more messages.
+    /// Sends a close frame, once, and ignores further messages.
     pub fn close(&mut self, now: Instant, code: u16, reason: &str) {
         self.start_close(now, code.into(), reason, "closed by server");
     }
 
-    /// Tells whether texts may still be sent: they must not follow a close frame.
+    /// Whether messages may still be sent: none may follow a close frame.
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Open)
     }
 
-    /// Why it ended: nothing more is received or sent, but what `poll_transmit` still has.
+    /// Why the WebSocket has ended, if it has. No input is taken any more; `poll_transmit` may still have output.
     pub fn ended(&self) -> Option<&'static str> {
         match self.state {
             State::Ended { reason } => Some(reason),
@@ -212,8 +215,8 @@ impl WebSocket {
         }
     }
 
-    /// Counts a frame, at its head.
-    fn on_frame(&mut self, now: Instant, head: FrameHead) {
+    /// Checks the limits when a frame header is complete.
+    fn on_frame(&mut self, now: Instant, head: FrameHeader) {
         if head.is_close() {
             return;
         }
@@ -229,7 +232,7 @@ impl WebSocket {
         }
     }
 
-    /// Gives bytes, of at most one frame, to tungstenite.
+    /// Passes bytes of at most one frame to tungstenite.
     fn on_bytes(&mut self, now: Instant, bytes: &[u8]) {
         let mut stream = MemoryStream { input: bytes, output: &mut self.output };
         let error = loop {
@@ -246,18 +249,18 @@ impl WebSocket {
         let (code, reason) = match error {
             Error::Io(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Error::ConnectionClosed => {
-                self.state = State::Ended { reason: "closed by peer" };
+                self.state = State::Ended { reason: "closed by client" };
                 return;
             }
             Error::Capacity(_) => (CloseCode::Size, "message too big"),
-            Error::Utf8(_) => (CloseCode::Invalid, "bad UTF-8"),
+            Error::Utf8(_) => (CloseCode::Invalid, "invalid UTF-8"),
             _ => (CloseCode::Protocol, "protocol error"),
         };
         self.start_close(now, code, reason, reason);
     }
 
-    /// Gives back what a large message made tungstenite allocate; a context between messages has nothing else to
-    /// keep.
+    /// Frees the buffer that tungstenite allocated for a large message. Between messages its context has no other
+    /// state.
     fn on_message_end(&mut self) {
         if self.message_bytes > READ_BUFFER as u64 && self.is_open() {
             self.context = WebSocketContext::new(Role::Server, Some(*self.context.get_config()));
@@ -290,12 +293,12 @@ impl Default for Limits {
     }
 }
 
-/// Encodes a text message as one frame, to be queued to any number of connections.
+/// Encodes a text message as one frame, which can be queued to several connections.
 pub fn encode_text(text: &str) -> Arc<[u8]> {
     encode_data(Data::Text, text.as_bytes())
 }
 
-/// The same of any bytes.
+/// Encodes a binary message as one frame.
 pub fn encode_binary(bytes: &[u8]) -> Arc<[u8]> {
     encode_data(Data::Binary, bytes)
 }
@@ -323,15 +326,15 @@ fn encode(opcode: OpCode, payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
-/// What the head of a frame says.
+/// The fields of a frame header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct FrameHead {
+struct FrameHeader {
     is_final: bool,
     opcode: OpCode,
     length: u64,
 }
 
-impl FrameHead {
+impl FrameHeader {
     fn is_data(self) -> bool {
         matches!(self.opcode, OpCode::Data(_))
     }
@@ -341,22 +344,22 @@ impl FrameHead {
     }
 }
 
-/// Where in the stream of frames the peer is.
+/// The position in the client's stream of frames.
 #[derive(Debug, Default)]
 struct FrameCursor {
-    /// The head so far: two bytes, up to eight of length, four of mask.
+    /// The frame header so far: two bytes, up to eight of length, four of mask.
     bytes: [u8; 14],
     filled: usize,
-    head: Option<FrameHead>,
-    /// Payload bytes of this frame that are still to come.
+    head: Option<FrameHeader>,
+    /// Payload bytes of this frame that have not arrived yet.
     remaining: u64,
 }
 
-/// How far the cursor went: never past the end of a frame.
+/// The result of one `advance`, which never passes the end of a frame.
 struct Step {
     length: usize,
-    begun: Option<FrameHead>,
-    ended: Option<FrameHead>,
+    begun: Option<FrameHeader>,
+    ended: Option<FrameHeader>,
 }
 
 impl FrameCursor {
@@ -364,7 +367,7 @@ impl FrameCursor {
         let mut length = 0;
         let mut begun = None;
         if self.head.is_none() {
-            while self.filled < self.head_length() {
+            while self.filled < self.header_length() {
                 let Some(&byte) = data.get(length) else {
                     return Step { length, begun, ended: None };
                 };
@@ -372,7 +375,7 @@ impl FrameCursor {
                 self.filled += 1;
                 length += 1;
             }
-            let head = self.parse_head();
+            let head = self.parse_header();
             self.remaining = head.length;
             self.head = Some(head);
             begun = Some(head);
@@ -389,8 +392,8 @@ impl FrameCursor {
         Step { length, begun, ended }
     }
 
-    /// The length of the head, as far as it can be told from what is there.
-    fn head_length(&self) -> usize {
+    /// The length of the frame header, as far as the bytes so far determine it.
+    fn header_length(&self) -> usize {
         if self.filled < 2 {
             return 2;
         }
@@ -406,17 +409,17 @@ impl FrameCursor {
         }
     }
 
-    fn parse_head(&self) -> FrameHead {
+    fn parse_header(&self) -> FrameHeader {
         let extended = &self.bytes[2..2 + self.extended_length()];
         let length = match extended {
             [] => u64::from(self.bytes[1] & 0x7f),
             bytes => bytes.iter().fold(0, |length, &byte| length << 8 | u64::from(byte)),
         };
-        FrameHead { is_final: self.bytes[0] & 0x80 != 0, opcode: OpCode::from(self.bytes[0] & 0x0f), length }
+        FrameHeader { is_final: self.bytes[0] & 0x80 != 0, opcode: OpCode::from(self.bytes[0] & 0x0f), length }
     }
 }
 
-/// What tungstenite reads and writes in one call: bytes in memory.
+/// The stream for one call of tungstenite: input and output in memory.
 struct MemoryStream<'a> {
     input: &'a [u8],
     output: &'a mut Vec<u8>,
@@ -425,7 +428,7 @@ struct MemoryStream<'a> {
 impl Read for MemoryStream<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if self.input.is_empty() {
-            // Nothing yet; 0 bytes would be the end of the connection.
+            // No input yet; returning 0 would mean the end of the stream.
             return Err(io::ErrorKind::WouldBlock.into());
         }
         self.input.read(buf)
@@ -442,9 +445,9 @@ impl Write for MemoryStream<'_> {
     }
 }
 
-/// The peer's end, for tests: masked frames out, our frames in.
+/// The client's end, for tests: encodes masked frames and parses the server's.
 #[cfg(test)]
-pub(crate) mod peer {
+pub(crate) mod client {
     pub const CONTINUATION: u8 = 0;
     pub const TEXT: u8 = 1;
     pub const BINARY: u8 = 2;
@@ -453,7 +456,7 @@ pub(crate) mod peer {
     pub const PONG: u8 = 10;
     pub const FIN: u8 = 0x80;
 
-    /// A masked frame; `first` is the opcode with its flags.
+    /// Encodes a masked frame; `first` is the opcode with its flags.
     pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
         let mut frame = head(first, payload.len() as u64);
@@ -462,7 +465,7 @@ pub(crate) mod peer {
         frame
     }
 
-    /// The head of a masked frame that claims this length, without the mask.
+    /// Encodes the header of a masked frame that announces this length, without the mask.
     pub fn head(first: u8, length: u64) -> Vec<u8> {
         let mut head = vec![first];
         match length {
@@ -479,7 +482,7 @@ pub(crate) mod peer {
         head
     }
 
-    /// The server's frames in these bytes: opcode and payload. Asserts that they are whole, final and unmasked.
+    /// Parses the server's frames into opcode and payload. Asserts that they are complete, final and unmasked.
     pub fn parse(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
         let mut frames = Vec::new();
         while let [first, second, rest @ ..] = bytes {
@@ -499,7 +502,7 @@ pub(crate) mod peer {
 
 #[cfg(test)]
 mod tests {
-    use super::peer::*;
+    use super::client::*;
     use super::*;
 
     fn secs(secs: u64) -> Duration {
@@ -518,7 +521,7 @@ mod tests {
         parse(&socket.poll_transmit().unwrap_or_default())
     }
 
-    /// The code of the one close frame that was sent.
+    /// The code of the close frame, if one was sent. Asserts that there is at most one.
     fn close_code(socket: &mut WebSocket) -> Option<u16> {
         let frames = sent(socket);
         let codes: Vec<u16> = frames
@@ -531,13 +534,13 @@ mod tests {
     }
 
     #[test]
-    fn texts_in_any_cut() {
+    fn texts_are_assembled_from_pieces_of_any_size() {
         let long = "é".repeat(20_000);
         let stream = [
             frame(FIN | TEXT, b"one"),
             frame(TEXT, b"t"),
             frame(FIN | PING, b"between fragments"),
-            // A character cut by the fragments.
+            // Fragments that split a character.
             frame(CONTINUATION, &[0xc3]),
             frame(CONTINUATION, &[]),
             frame(FIN | CONTINUATION, &[0xb6]),
@@ -560,7 +563,7 @@ mod tests {
     }
 
     #[test]
-    fn binary_is_no_text() {
+    fn binary_messages_are_not_texts() {
         let now = Instant::now();
         let mut socket = WebSocket::new(now, Limits::default());
         socket.handle_data(now, &[frame(BINARY, &[0xff]), frame(FIN | CONTINUATION, &[0])].concat());
@@ -568,7 +571,7 @@ mod tests {
     }
 
     #[test]
-    fn breaches_are_closed_with_their_code() {
+    fn protocol_errors_close_with_their_code() {
         let unmasked = [0x81, 1, b'a'].to_vec();
         let table: Vec<(u16, &str, Vec<u8>)> = vec![
             (1002, "unmasked", unmasked),
@@ -613,14 +616,14 @@ mod tests {
     }
 
     #[test]
-    fn too_big_is_refused_at_the_head() {
+    fn a_message_that_is_too_long_is_refused_at_its_header() {
         let now = Instant::now();
         let limit = 100_000;
         let limits = Limits { message_bytes: limit as usize, ..Limits::default() };
         for claimed in [limit + 1, 16 << 20, 1 << 32, 1 << 63, u64::MAX] {
             let mut socket = WebSocket::new(now, limits);
             socket.handle_data(now, &head(FIN | TEXT, claimed));
-            assert_eq!(close_code(&mut socket), None, "the mask is not here");
+            assert_eq!(close_code(&mut socket), None, "the mask has not arrived");
             socket.handle_data(now, &[1, 2, 3, 4]);
             assert_eq!(close_code(&mut socket), Some(1009), "{claimed} bytes");
         }
@@ -628,16 +631,16 @@ mod tests {
         socket.handle_data(now, &frame(TEXT, &vec![b'a'; limit as usize]));
         assert!(socket.is_open());
         socket.handle_data(now, &frame(CONTINUATION, b"a"));
-        assert_eq!(close_code(&mut socket), Some(1009), "the sum of fragments");
+        assert_eq!(close_code(&mut socket), Some(1009), "the total of the fragments");
     }
 
     #[test]
-    fn the_limit_of_a_message_changes() {
+    fn the_message_limit_can_be_changed() {
         let now = Instant::now();
         let mut socket = WebSocket::new(now, Limits::default());
         let message = vec![b'a'; Limits::default().message_bytes + 1];
         socket.set_message_limit(message.len());
-        // Twice: what a large message allocated was given back, and the limit stayed.
+        // Twice: the new limit survives the freeing of the large buffer.
         for _ in 0..2 {
             socket.handle_data(now, &frame(FIN | TEXT, &message));
             assert_eq!(messages(&mut socket).len(), 1);
@@ -648,7 +651,7 @@ mod tests {
     }
 
     #[test]
-    fn endless_fragments_are_cut() {
+    fn the_number_of_fragments_is_limited() {
         let mut now = Instant::now();
         let mut socket = WebSocket::new(now, Limits::default());
         socket.handle_data(now, &frame(TEXT, b"a"));
@@ -662,7 +665,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_of_frames() {
+    fn the_frame_rate_is_limited() {
         for opcode in [FIN | PING, FIN | PONG, FIN | TEXT] {
             let start = Instant::now();
             let mut socket = WebSocket::new(start, Limits::default());
@@ -670,7 +673,7 @@ mod tests {
                 socket.handle_data(start, &frame(opcode, b""));
             }
             assert!(socket.is_open(), "a burst of 100");
-            // More than a message may have fragments: messages of one frame do not add up.
+            // More single-frame messages than a message may have fragments: the count starts again with each message.
             for tick in 1..=2000 {
                 socket.handle_data(start + Limits::default().frame_interval * tick, &frame(opcode, b""));
             }
@@ -681,7 +684,7 @@ mod tests {
     }
 
     #[test]
-    fn every_ping_has_its_pong() {
+    fn every_ping_is_answered() {
         let now = Instant::now();
         let mut socket = WebSocket::new(now, Limits::default());
         let pings: Vec<u8> = (0..10).flat_map(|i| frame(FIN | PING, &[i])).collect();
@@ -691,7 +694,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_peer_is_gone_within_30_s() {
+    fn a_silent_client_is_gone_within_30_s() {
         let start = Instant::now();
         let mut socket = WebSocket::new(start, Limits::default());
         let (mut now, mut pings) = (start, 0);
@@ -700,7 +703,7 @@ mod tests {
             socket.handle_timeout(now);
             pings += sent(&mut socket).len();
         }
-        assert_eq!((pings, now - start, socket.ended()), (2, secs(30), Some("peer gone")));
+        assert_eq!((pings, now - start, socket.ended()), (2, secs(30), Some("client gone")));
         assert_eq!(socket.next_timeout(), None);
 
         let mut socket = WebSocket::new(start, Limits::default());
@@ -714,7 +717,7 @@ mod tests {
     }
 
     #[test]
-    fn closed_by_the_peer() {
+    fn the_client_closes() {
         let now = Instant::now();
         for (payload, reply) in [(&[3, 0xe9, b'x'][..], &[3, 0xe9, b'x'][..]), (&[], &[])] {
             let mut socket = WebSocket::new(now, Limits::default());
@@ -722,12 +725,12 @@ mod tests {
             socket.handle_data(now, &bytes);
             assert_eq!(messages(&mut socket), ["bye"]);
             assert_eq!(sent(&mut socket), [(CLOSE, reply.to_vec())]);
-            assert_eq!(socket.ended(), Some("closed by peer"));
+            assert_eq!(socket.ended(), Some("closed by client"));
         }
     }
 
     #[test]
-    fn closed_by_us() {
+    fn the_server_closes() {
         let now = Instant::now();
         let reason = "ü".repeat(100);
         let mut socket = WebSocket::new(now, Limits::default());
@@ -737,7 +740,7 @@ mod tests {
         assert_eq!(sent(&mut socket), [(CLOSE, expected)]);
         assert_eq!(socket.ended(), None);
         let mut answered = socket;
-        // What was on its way is skipped.
+        // Messages in flight are ignored.
         answered.handle_data(now, &frame(FIN | TEXT, b"late"));
         assert_eq!((messages(&mut answered), answered.ended()), (vec![], None));
         for byte in frame(FIN | CLOSE, &1008u16.to_be_bytes()) {
@@ -757,7 +760,7 @@ mod tests {
     }
 
     #[test]
-    fn encoded_texts() {
+    fn encoded_frames_parse() {
         for length in [0, 1, 125, 126, 65_535, 65_536, 200_000] {
             let text = "x".repeat(length);
             assert_eq!(parse(&encode_binary(text.as_bytes())), [(BINARY, text.clone().into_bytes())]);
