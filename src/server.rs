@@ -1,11 +1,11 @@
-//! The server is one state machine without I/O: bytes and time go in, bytes and deadlines come out.
+//! The server: one state machine without I/O, in which bytes and time go in and bytes and deadlines come out.
 //!
-//! It is where the web plane (connections, messages) and the media plane (peers, packets) meet. `handle_input` takes
-//! any number of inputs, a whole receive batch; then `poll_output` is called until there is nothing, which
-//! settles what the batch caused; then nothing happens until `next_timeout` or the next input.
+//! It connects the web plane (connections, messages) with the media plane (peers, packets). The caller passes a whole
+//! receive batch to `handle_input`, input by input, then calls `poll_output` until it returns `None`, and then sleeps
+//! until `next_timeout` or the next input.
 //!
-//! Effects are queued: what ends a peer, what a packet has to do, which peer and which connection has to be
-//! drained. `settle` carries them out in one flat loop. Nothing is called back and nothing recurses.
+//! Effects are queued: peers to end, packets to forward, peers and connections to drain. `work` executes them in one
+//! flat loop; there are no callbacks and no recursion.
 
 mod addresses;
 pub mod bounds;
@@ -54,129 +54,130 @@ use crate::web::assets::Assets;
 use crate::web::conn::{Conn, ConnEvent};
 use crate::web::token::{Grant, Key};
 use crate::web::websocket::{self, Message};
-use budget::{Budget, Leftovers};
+use budget::{KeptBudgets, MessageBudget};
 use diagnosis::Diagnosis;
 
-/// Bytes of datagrams that are handed out at a time. Fewer cost more system calls; more leave the processor's
-/// second cache before they are sent, and let the first subscribers of a packet wait for the last.
+/// Bytes of datagrams after which they are handed out. Fewer cost more system calls; more do not stay in the
+/// second-level cache until they are sent, and delay the first subscribers of a packet.
 const DATAGRAM_BYTES: usize = 128 * 1024;
 
-/// Packets that one turn's datagrams bring at most: the sockets are read in batches of 64.
+/// The most packets received in one turn: sockets are read in batches of 64 datagrams.
 const BATCH_PACKETS: usize = 128;
 
-/// The most that the packets take that wait to be given to subscribers, and those that are being given.
+/// The most memory of the packets being distributed, in bytes, with those that wait for the next batch.
 const BATCHES_BYTES: usize = 4 * BATCH_PACKETS * (size_of::<(PeerId, Packet)>() + MAX_PAYLOAD);
 
-/// What one member may have in the queues of work at most: each names a member once, or a room or a track of it.
+/// The most memory of one participant's entries in the work queues, in bytes. Each queue holds a participant, a room or
+/// a track at most once.
 const WORK_BYTES: usize = 16 * size_of::<TrackId>() + size_of::<(PeerId, PeerError)>() + 4 * size_of::<PeerEvent>();
 
-/// STUN requests a second from addresses that are nobody's yet, which are verified: each costs an HMAC. More
-/// are dropped, so that a flood takes little of the core; who joins meanwhile asks again.
-const STRANGER_CHECKS: f64 = 10_000.0;
+/// STUN requests to verify per second from addresses that no peer has validated; each costs an HMAC. Others are
+/// dropped, so that a flood takes little of the core; clients that are joining retransmit.
+const UNVERIFIED_CHECKS_PER_S: f64 = 10_000.0;
 
-/// Lines a second in the log for people who are closed for their faults. More let them fill it.
-const WARNINGS: f64 = 1.0;
+/// Log lines per second about protocol errors of clients. More would let clients fill the log.
+const WARNINGS_PER_S: f64 = 1.0;
 
-/// How long connections have at the end of a drain to say goodbye. Longer takes from the calls, shorter cuts off who is
-/// far away.
-const GOODBYE: Duration = Duration::from_millis(500);
+/// Time for close frames to be exchanged at the end of a drain. A longer time shortens the calls; a shorter one cuts
+/// off clients on slow networks.
+const CLOSE_TIME: Duration = Duration::from_millis(500);
 
-/// The WebSocket close code for data of a kind that is not understood (RFC 6455 section 7.4.1).
+/// The WebSocket close code for an unsupported type of data (RFC 6455 section 7.4.1).
 const UNSUPPORTED: u16 = 1003;
 
-/// What a server is made from.
+/// The arguments of [`Server::new`].
 pub struct Setup {
-    /// Settings.
+    /// The settings.
     pub config: Config,
-    /// The page.
+    /// The files of the page.
     pub assets: Assets,
-    /// Addresses that offers announce.
+    /// The addresses to announce in offers.
     pub candidates: Vec<SocketAddr>,
-    /// What the wall clock shows.
+    /// The wall clock.
     pub wall: Wall,
-    /// 32 bytes that nobody knows.
+    /// 32 bytes of entropy.
     pub seed: [u8; 32],
 }
 
-/// What happened outside.
+/// An external event.
 #[derive(Debug)]
 pub enum Input<'a> {
-    /// A TCP connection was accepted; `secure` if it is TLS, whose plaintext follows.
+    /// A TCP connection was accepted.
     Accepted {
-        /// A number never used before.
+        /// An id that was never used before.
         conn: ConnId,
-        /// The other end.
+        /// The client's address.
         remote: SocketAddr,
-        /// TLS.
+        /// Whether the connection is TLS; `Data` carries its plaintext.
         secure: bool,
     },
-    /// Bytes came on a connection.
+    /// Bytes were received on a connection.
     Data {
-        /// Which.
+        /// The connection.
         conn: ConnId,
-        /// At least one byte.
+        /// The bytes, at least one.
         bytes: &'a [u8],
     },
     /// Bytes of `Output::Data` were written.
     Written {
-        /// Which.
+        /// The connection.
         conn: ConnId,
-        /// How many.
+        /// The number of bytes.
         bytes: usize,
     },
-    /// The other end will send nothing more.
+    /// The client has closed its sending side.
     Eof {
-        /// Which.
+        /// The connection.
         conn: ConnId,
     },
-    /// The connection ended by the other end's doing.
+    /// The connection was lost or reset.
     Gone {
-        /// Which.
+        /// The connection.
         conn: ConnId,
     },
-    /// A UDP datagram came.
+    /// A UDP datagram was received.
     Datagram {
-        /// Where from.
+        /// The remote address.
         source: SocketAddr,
-        /// The local address it came to, never a wildcard.
+        /// The local address, never a wildcard.
         destination: SocketAddr,
-        /// Its payload.
+        /// The payload.
         contents: &'a [u8],
     },
-    /// Time has passed.
+    /// A deadline has passed.
     Timeout,
-    /// How busy the loop is: for which share of the time since it last told it was not asleep.
+    /// The load of the loop since the last such input.
     Load {
-        /// From 0 to 1.
+        /// The share of time that the loop was awake, from 0 to 1.
         share: f64,
     },
-    /// The addresses that offers announce from now on.
+    /// The addresses to announce in offers have changed.
     Addresses {
-        /// All of them.
+        /// All addresses.
         candidates: Vec<SocketAddr>,
     },
-    /// Tell everybody and finish.
+    /// Start the shutdown; a second one ends the process at once.
     Shutdown,
 }
 
-/// What is to be done outside.
+/// An action for the caller.
 #[derive(Debug)]
 pub enum Output<'a> {
-    /// Write to a connection, in order.
+    /// Write bytes to a connection, in order.
     Data {
-        /// Which.
+        /// The connection.
         conn: ConnId,
         /// The bytes.
         bytes: crate::web::conn::Transmit,
     },
-    /// Close a connection once everything was written; it is not spoken of again.
+    /// Close a connection once everything is written. It is the last output for this connection.
     Close {
-        /// Which.
+        /// The connection.
         conn: ConnId,
     },
-    /// Send these, in order.
+    /// Send datagrams, in order.
     Datagrams(&'a Datagrams),
-    /// Everybody was told: end the process.
+    /// The shutdown is complete: end the process.
     Exit,
 }
 
@@ -187,7 +188,7 @@ pub struct Server {
     candidates: Vec<SocketAddr>,
     profile: Profile,
     names: Names,
-    /// What tokens are opened with, where they are asked for.
+    /// The key that verifies tokens; `None` if joining needs no token.
     key: Option<Key>,
     wall: Wall,
     started: Instant,
@@ -196,161 +197,164 @@ pub struct Server {
 
     conns: BTreeMap<ConnId, Entry>,
     conns_by_place: Tally,
-    /// Participants whose connection is gone, and who may return.
+    /// Counts participants without a connection, who may return.
     absent_by_place: Tally,
-    /// Participants whose media is lost.
+    /// Counts participants whose media is disconnected.
     medialess_by_place: Tally,
     slots: Vec<Slot>,
     free_slots: Vec<u32>,
     rooms: BTreeMap<String, Room>,
     resumes: FxHashMap<String, PeerId>,
     demux: Demux,
-    /// STUN of those who have not shown a password from where they are: it has to be verified.
-    strangers: Bucket,
-    /// Warnings of people's faults that may be logged.
+    /// Limits the verification of STUN requests from addresses that no peer has validated.
+    unverified_checks: Bucket,
+    /// Limits warnings about protocol errors of clients.
     warnings: Bucket,
-    /// Who comes, who goes, and who sends something.
+    /// Log lines about participants who join, leave and publish.
     joins: Notices,
     leaves: Notices,
     publications: Notices,
-    /// Who is not let in.
+    /// Log lines about refused connections and joins.
     refusals: Notices,
-    /// What is known of proxies that are set up wrong.
+    /// Evidence of misconfigured proxies.
     diagnosis: Diagnosis,
     /// Log lines about untrusted clients that send `X-Forwarded-For`.
     proxies: Notices,
     timers: Timers,
     draining: Option<Drain>,
-    /// Members whose media is not connected yet.
+    /// The number of participants whose media has not connected yet.
     pending_members: usize,
 
     load: Load,
-    /// Index of the slot from which on members are to be allocated what the load allows.
+    /// The next slot to reallocate after a change of the shedding stage.
     reallocating: Option<usize>,
-    /// Where peers fail, and why.
+    /// Counts protocol errors by network, and bugs by cause.
     faults: Faults,
-    leftovers: Leftovers,
-    /// Peers that failed, to be ended.
+    /// Budgets of participants whose connections have ended, for newcomers from their networks.
+    kept_budgets: KeptBudgets,
+    /// Peers to end, with the error.
     failed: VecDeque<(PeerId, PeerError)>,
-    /// Packets that wait to be given to subscribers, with their publisher.
+    /// Received packets that wait for the next batch, with their publishers.
     packets: Vec<(PeerId, Packet)>,
-    /// Packets that are being given to subscribers; indices into it stand in `Member::queue`.
+    /// Packets being distributed to subscribers. `Queued::packet` is an index into them.
     batch: Vec<(PeerId, Packet)>,
-    /// Members for whom something of the batch is queued.
+    /// Participants with packets of the batch in `Member::queue`.
     receivers: VecDeque<PeerId>,
-    /// Rooms in which others may get a seat than before.
+    /// Rooms whose seats have to be assigned again.
     seatings: Vec<String>,
-    /// Tracks of which other layers come than before.
+    /// Tracks whose layers have changed.
     changed: Vec<TrackId>,
-    /// Members for whom it is to be decided again what they are sent.
+    /// Participants whose allocation has to be computed again.
     allocations: VecDeque<PeerId>,
-    /// Members who are sent something else than they were told.
+    /// Participants to whom a change of quality may have to be sent.
     qualities: VecDeque<PeerId>,
-    /// Rooms in which somebody else speaks now.
+    /// Rooms whose speakers have changed.
     speaking: Vec<String>,
-    /// Members whose `Rtc` has to be driven and drained.
+    /// Participants whose `Rtc` has to be driven and drained.
     dirty: VecDeque<PeerId>,
-    /// Members with an answer to be taken or an offer that is due; one of these a turn, since each takes milliseconds in
-    /// a large room.
+    /// Participants with an answer to process or a due offer. One per turn, since each takes milliseconds in a large
+    /// room.
     negotiations: VecDeque<PeerId>,
-    /// Connections with something to write, or with another deadline.
+    /// Connections with events, output or a new deadline.
     touched: VecDeque<ConnId>,
     peer_events: Vec<PeerEvent>,
-    /// What leaves next.
+    /// Datagrams to send.
     datagrams: Datagrams,
-    /// They were handed out.
+    /// Whether `datagrams` was handed out and is to be cleared.
     datagrams_out: bool,
     outputs: VecDeque<Output<'static>>,
     phase: Phase,
 }
 
-/// The end of a server, whose calls go on for a while.
+/// A shutdown in progress: calls continue until it ends.
 #[derive(Clone, Copy)]
 struct Drain {
-    /// When the process ends, whoever is still there.
+    /// When the process ends at the latest.
     ends: Instant,
-    /// That is now.
+    /// Whether `ends` has passed.
     is_over: bool,
 }
 
-/// How far the server is with what the inputs caused.
+/// The progress of `work`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Inputs came; due timers, offers and answers have not been looked at since.
+    /// There is new input; due timers, offers and answers have not been checked since.
     Fresh,
-    /// Effects are being carried out.
+    /// Queued effects are being executed.
     Working,
-    /// Nothing is left to do.
+    /// No effects are left.
     Settled,
 }
 
 /// One TCP connection.
 struct Entry {
     conn: Conn,
-    /// Where it counts, once that is known.
+    /// The network that the connection counts for, once known.
     place: Option<Place>,
     member: Option<PeerId>,
     touched: bool,
 }
 
-/// A place in the dense table of members.
+/// An entry in the table of participants.
 #[derive(Default)]
 struct Slot {
     generation: u32,
     member: Option<Box<Member>>,
 }
 
-/// One participant with connection and peer.
+/// One participant with its connection and peer.
 struct Member {
     participant: Participant,
-    /// What the token says.
+    /// What the participant's token grants.
     grant: Grant,
     conn: ConnId,
-    /// The network that it counts for.
+    /// The network that the participant counts for.
     place: Option<Place>,
-    /// It has sent a message: so it is welcomed, and knows the secret to return with.
+    /// Whether it has sent a message. If so, its client has received `welcome` and knows the `resume` secret.
     has_spoken: bool,
-    /// Its connection is gone: until when it may return.
+    /// Until when it may return; `None` while it has a connection.
     absent_until: Option<Instant>,
     peer: Peer,
     transport: Transport,
-    /// Whose tracks this member is sent.
+    /// The participants whose tracks this one is sent.
     seats: Seats,
-    /// What of the batch goes to this member.
+    /// Packets of the batch for this participant.
     queue: Vec<Queued>,
-    /// Video that may not leave yet.
+    /// Paced video packets that may not be sent yet.
     held: VecDeque<Held>,
-    /// How many layers are wanted of m-lines on which it sends nothing now, as it was last told, if not all.
-    told: BTreeMap<Mid, u8>,
-    /// How far back the last packet was that filled a probe.
-    padded: u16,
-    /// See `tell_oversized`.
-    is_oversize_told: bool,
+    /// The number of wanted layers last sent to the client, for m-lines on which it publishes nothing now; absent if
+    /// that was all.
+    sent_wanted: BTreeMap<Mid, u8>,
+    /// The index of the last packet sent as padding, counted back from the latest.
+    padding_index: u16,
+    /// See `report_oversized`.
+    has_reported_oversized: bool,
     is_dirty: bool,
     negotiation_queued: bool,
     allocation_queued: bool,
     quality_queued: bool,
-    budget: Budget,
+    budget: MessageBudget,
 }
 
-/// How the transport of a participant's media fares.
+/// The state of a participant's media transport.
 #[derive(Clone, Copy, Debug)]
 struct Transport {
-    /// The client makes a new `RTCPeerConnection` for a fresh transport on the same WebSocket.
+    /// Whether the client supports a fresh transport, with a new `RTCPeerConnection`, on the same WebSocket.
     can_renew: bool,
-    /// It has never been connected, and counts towards `--max-pending`.
+    /// Whether the first transport has not connected yet; counts towards `--max-pending`.
     is_pending: bool,
-    /// It was connected, or failed to connect, and is not connected now: the room was told.
+    /// Whether the room was notified that media is lost: it was connected or failed to connect, and is not connected
+    /// now.
     is_lost: bool,
-    /// Fresh transports in a row of which none stayed connected.
+    /// Consecutive fresh transports of which none stayed connected.
     attempts: u32,
-    /// Handshakes in a row that failed for what anybody on the path may have sent.
+    /// Consecutive failed handshakes that anybody on the path may have forged.
     doubtful_failures: u32,
-    /// When the present one connected.
+    /// When the current transport connected.
     connected_at: Option<Instant>,
 }
 
-/// A packet that waits for its turn on the subscriber's path; it is kept in its track's history.
+/// A packet held back by the subscriber's pacer. The packet itself is in the history of its track.
 struct Held {
     since: Instant,
     position: u32,
@@ -358,23 +362,23 @@ struct Held {
     track: TrackId,
 }
 
-/// One packet of the batch for one subscriber.
+/// One packet of the batch to forward to one subscriber.
 #[derive(Clone, Copy)]
 struct Queued {
     /// Index into the batch.
     packet: u32,
-    /// Index of the subscriber's line.
+    /// Index of the subscriber's m-line.
     line: u32,
     track: TrackId,
 }
 
 impl Member {
-    /// The most that one takes to be queued in the server's own work, beside what it is sent.
+    /// The most memory of one participant's entries in the server's queues, in bytes, apart from media.
     const QUEUES_BYTES: usize = 2 * (BATCH_PACKETS * size_of::<Queued>() + WORK_BYTES);
 }
 
 impl Server {
-    /// A server with nobody in it. Makes a certificate: some milliseconds.
+    /// An empty server. Generates a certificate, which takes some milliseconds.
     pub fn new(now: Instant, setup: Setup) -> Self {
         Self {
             profile: Profile::new(&setup.config.codecs, &setup.candidates, setup.wall),
@@ -396,8 +400,8 @@ impl Server {
             rooms: BTreeMap::new(),
             resumes: FxHashMap::default(),
             demux: Demux::default(),
-            strangers: Bucket::new(now, STRANGER_CHECKS, STRANGER_CHECKS),
-            warnings: Bucket::new(now, WARNINGS, WARNINGS),
+            unverified_checks: Bucket::new(now, UNVERIFIED_CHECKS_PER_S, UNVERIFIED_CHECKS_PER_S),
+            warnings: Bucket::new(now, WARNINGS_PER_S, WARNINGS_PER_S),
             joins: Notices::new(now),
             leaves: Notices::new(now),
             publications: Notices::new(now),
@@ -410,7 +414,7 @@ impl Server {
             load: Load::new(now),
             reallocating: None,
             faults: Faults::default(),
-            leftovers: Leftovers::default(),
+            kept_budgets: KeptBudgets::default(),
             failed: VecDeque::new(),
             packets: Vec::new(),
             batch: Vec::new(),
@@ -431,7 +435,7 @@ impl Server {
         }
     }
 
-    /// Takes one input. Cheap by itself: what it causes is done by `poll_output`.
+    /// Takes one input. Cheap: its effects are executed by `poll_output`.
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         self.now = self.now.max(now);
         self.forget_handed_out();
@@ -450,7 +454,7 @@ impl Server {
         }
     }
 
-    /// Gives the next output; `None` when everything that the inputs caused has been done.
+    /// The next output; `None` if all effects of the inputs have been executed.
     pub fn poll_output(&mut self) -> Option<Output<'_>> {
         self.forget_handed_out();
         while self.outputs.is_empty() && self.datagrams.bytes() < DATAGRAM_BYTES && self.phase != Phase::Settled {
@@ -470,23 +474,23 @@ impl Server {
         if is_done { self.timers.next_timeout() } else { Some(self.now) }
     }
 
-    /// The loop read the wall clock again.
+    /// Sets the wall clock.
     pub fn set_wall(&mut self, wall: Wall) {
         self.wall = wall;
     }
 
-    /// The page's files changed.
+    /// Replaces the page's files.
     pub fn set_assets(&mut self, assets: Assets) {
         self.assets = assets;
     }
 
-    /// What was counted.
+    /// The counters.
     pub fn stats(&self) -> &Stats {
         &self.stats
     }
 
-    /// Sizes of everything that grows with its users: connections, members, rooms, resume secrets, validated
-    /// addresses, ufrags, timers. All zero when everybody has gone.
+    /// Sizes of everything that grows with the number of clients: connections, participants, rooms, resume secrets,
+    /// validated addresses, ufrags, timers. All are zero when every client is gone.
     pub fn sizes(&self) -> [usize; 7] {
         let (addresses, ufrags) = self.demux.len();
         [
@@ -506,8 +510,8 @@ impl Server {
         }
     }
 
-    /// Does a piece of what the inputs caused: first due timers and at most one offer or answer, then effects until there are
-    /// none.
+    /// Executes one step of the pending work: first due timers and at most one offer or answer, then queued effects
+    /// until there are none.
     fn work(&mut self) {
         if self.phase == Phase::Fresh {
             self.stats.turns += 1;
@@ -530,12 +534,12 @@ impl Server {
         } else if !self.batch.is_empty() || !self.packets.is_empty() {
             self.archive();
             self.distribute();
-            self.tell_speaking();
+            self.broadcast_speakers();
             self.on_layers();
         } else if let Some(peer) = self.allocations.pop_front() {
             self.on_allocation(peer);
         } else if let Some(peer) = self.qualities.pop_front() {
-            self.tell_quality(peer);
+            self.send_quality(peer);
         } else if let Some(conn) = self.touched.pop_front() {
             self.on_touched(conn);
         } else {
@@ -552,7 +556,7 @@ impl Server {
             Waiter::Peer(peer) => self.mark_dirty(peer),
             Waiter::Offer(peer) => self.queue_negotiation(peer),
             Waiter::Pace(peer) => {
-                // Without media there is no feedback that could begin a probe.
+                // Feedback starts probes too, but there is none without media.
                 let probe = self.member(peer).and_then(|member| member.peer.sending.next_probe());
                 if probe.is_some_and(|due| due <= self.now) {
                     self.probe(peer);
@@ -560,7 +564,7 @@ impl Server {
                 self.receivers.push_back(peer);
             }
             Waiter::Seats(peer) => self.seat_member(peer),
-            Waiter::Return(peer) => self.leave(peer, "it did not return"),
+            Waiter::Return(peer) => self.leave(peer, "not returned in time"),
             Waiter::Server => self.on_drained(),
         }
     }
@@ -572,7 +576,7 @@ impl Server {
             self.stats.conns_refused += 1;
             if let Some(left_out) = self.refusals.take(self.now) {
                 let option = if is_crowded { "--max-conns-per-addr" } else { "--max-conns" };
-                info!("a connection from {} is refused: there are as many as {option} allows{left_out}", remote.ip());
+                info!("connection from {} refused: limit {option} reached{left_out}", remote.ip());
             }
             self.outputs.push_back(Output::Close { conn: id });
             return;
@@ -583,21 +587,21 @@ impl Server {
         self.touch(id);
     }
 
-    /// There are as many connections from this place as there may be.
+    /// Whether the network has reached its limit of connections.
     fn is_crowded(&self, place: Place) -> bool {
         self.conns_by_place.of(place) >= self.config.limits.max_conns_per_addr
     }
 
-    /// Half of the connections that there may be are there, in all or where this one is: the others are for those who come
-    /// in, not for connections that wait for more requests.
-    fn is_filling(&self, id: ConnId) -> bool {
+    /// Whether half of the allowed connections are in use, in all or for this connection's network. Then connections
+    /// close after their response: the other half is for clients that join, not for idle ones.
+    fn is_half_used(&self, id: ConnId) -> bool {
         let limits = &self.config.limits;
         let place = self.conns.get(&id).and_then(|entry| entry.place);
         let same_place = place.map_or(0, |place| self.conns_by_place.of(place));
         2 * same_place > limits.max_conns_per_addr || 2 * self.conns.len() > limits.max_conns
     }
 
-    /// Counts a connection where it is.
+    /// Counts a connection for its network.
     fn count(&mut self, id: ConnId, place: Option<Place>) {
         if let (Some(entry), Some(place)) = (self.conns.get_mut(&id), place)
             && entry.place.is_none()
@@ -607,7 +611,7 @@ impl Server {
         }
     }
 
-    /// The socket is gone, and with it whatever was still to be written.
+    /// The socket is closed; unwritten bytes are lost.
     fn on_gone(&mut self, id: ConnId) {
         if let Some(member) = self.forget_conn(id) {
             self.on_disconnected(member, "connection lost");
@@ -620,14 +624,14 @@ impl Server {
             return;
         }
         let ends = self.now + self.config.drain;
-        let closes = ends - GOODBYE.min(self.config.drain / 2);
-        info!("shutting down: {} participants are told", self.member_ids().count());
+        let closes = ends - CLOSE_TIME.min(self.config.drain / 2);
+        info!("shutting down: {} participants notified", self.member_ids().count());
         self.draining = Some(Drain { ends, is_over: false });
-        self.tell_closing(ends);
+        self.announce_shutdown(ends);
         self.timers.set(Waiter::Server, closes);
     }
 
-    /// The time of a drain is up: for the calls, then for whoever has not taken leave.
+    /// Ends the calls when their time is up, then the process.
     fn on_drained(&mut self) {
         let Some(drain) = &mut self.draining else {
             return;
@@ -640,7 +644,7 @@ impl Server {
         self.close_all();
     }
 
-    /// Lets a connection do something, and looks later at what came of it.
+    /// Calls `act` on a connection and queues the connection for draining.
     fn with_conn(&mut self, id: ConnId, act: impl FnOnce(Instant, &mut Conn)) {
         if let Some(entry) = self.conns.get_mut(&id) {
             act(self.now, &mut entry.conn);
@@ -656,14 +660,14 @@ impl Server {
         }
     }
 
-    /// Takes events and bytes out of a connection.
+    /// Handles the events of a connection and takes its output.
     fn on_touched(&mut self, id: ConnId) {
         while let Some(event) = self.conns.get_mut(&id).and_then(|entry| entry.conn.poll_event()) {
             match event {
                 ConnEvent::Request(request) => self.on_request(id, &request),
                 ConnEvent::Message(Message::Text(text)) => self.on_message(id, &text),
                 ConnEvent::Message(Message::Binary(_)) => {
-                    self.with_conn(id, |now, conn| conn.close(now, UNSUPPORTED, "only text is understood"));
+                    self.with_conn(id, |now, conn| conn.close(now, UNSUPPORTED, "only text messages are supported"));
                 }
                 ConnEvent::Closed { reason } => self.on_conn_closed(id, reason),
             }

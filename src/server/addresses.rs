@@ -1,4 +1,4 @@
-//! The addresses of this machine change while calls go on.
+//! Addresses: changes of this machine's addresses while calls continue.
 
 use std::net::SocketAddr;
 
@@ -9,16 +9,16 @@ use crate::id::PeerId;
 use crate::web::signal::ServerMessage;
 
 impl Server {
-    /// Announces these addresses from now on: new peers get them in their first offer, the others as `candidate` events and
-    /// in their next offer. Work for each participant, at a change of the machine's interfaces only.
+    /// Replaces the announced addresses. New peers get them in their first offer, the others as `candidate` events and
+    /// in their next offer. Costs work for each participant, only when the machine's interfaces change.
     pub(super) fn on_addresses(&mut self, candidates: Vec<SocketAddr>) {
-        // Without any nobody could be told a new one: the last that were there may come back.
+        // Without a remaining address no client can be reached; the previous addresses may come back.
         if candidates.is_empty() || candidates == self.candidates {
             return;
         }
         let list = |addrs: &[SocketAddr]| addrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         info!(
-            "addresses of this machine changed: media announced as {}, was {}",
+            "addresses of this machine changed: media announced as {}, previously as {}",
             list(&candidates),
             list(&self.candidates)
         );

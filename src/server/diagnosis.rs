@@ -1,4 +1,4 @@
-//! Proxies in front that are set up wrong: what a request shows of it, for the page that asks `check` and for the log.
+//! Diagnosis: recognises misconfigured proxies from requests, for the log and for pages that ask `check`.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -9,29 +9,29 @@ use super::Server;
 use crate::id::ConnId;
 use crate::web::http::Request;
 
-/// Attempts to join that came without their upgrade, kept until the page asks. Fewer are pushed out by others' before
-/// that; more are more memory that strangers fill.
+/// Attempts whose upgrade was lost, kept until their page asks `check`. With fewer, others push them out too early;
+/// more take memory that any client can fill.
 const ATTEMPTS: usize = 64;
 
-/// Characters of the name that a page gives an attempt.
+/// The longest name of an attempt, in characters.
 const ATTEMPT_CHARS: usize = 32;
 
 /// How long a cause is not logged again.
 const QUIET: Duration = Duration::from_secs(3600);
 
-/// What a page's failed attempts showed.
+/// Evidence of misconfigured proxies.
 #[derive(Default)]
 pub(super) struct Diagnosis {
-    /// Attempts whose upgrade was lost on the way, the oldest first.
+    /// Names of the attempts whose upgrade was lost, the oldest first.
     lost: VecDeque<String>,
-    /// When the log named each cause.
+    /// When a warning about each cause was last logged.
     upgrade_warned: Option<Instant>,
     host_warned: Option<Instant>,
 }
 
 impl Server {
-    /// A GET of the WebSocket's address that is no upgrade. A browser that opens one gives the attempt a name, which its
-    /// page asks `check` about; `Sec-WebSocket-Key` gets through where only `Upgrade` and `Connection` do not.
+    /// Handles a plain GET of the WebSocket address. A browser's request names the attempt, about which its page asks
+    /// `check`, or has the `Sec-WebSocket-Key` of an upgrade from which a proxy removed `Upgrade` and `Connection`.
     pub(super) fn on_lost_upgrade(&mut self, id: ConnId, request: &Request) {
         let attempt = request.param("attempt").filter(|attempt| attempt.chars().count() <= ATTEMPT_CHARS);
         if let Some(attempt) = attempt {
@@ -50,20 +50,21 @@ impl Server {
         }
     }
 
-    /// Whether the attempt that `check` is asked about came without its upgrade.
+    /// Whether the attempt named by this `check` request arrived without its upgrade.
     pub(super) fn has_lost_upgrade(&self, request: &Request) -> bool {
         request.param("attempt").is_some_and(|attempt| self.diagnosis.lost.iter().any(|lost| lost == attempt))
     }
 
-    /// Says why an origin is refused, once in a while: a proxy that hides `Host` looks like a stranger's page.
+    /// Logs a refused origin, once an hour at most: behind a proxy that changes `Host`, the server's own page is
+    /// refused too.
     pub(super) fn on_refused_origin(&mut self, request: &Request) {
         if !is_due(self.now, &mut self.diagnosis.host_warned) {
             return;
         }
         let short = |text: Option<&str>| text.unwrap_or_default().chars().take(100).collect::<String>();
         warn!(
-            "page of origin {:?} refused: the request names host {:?}; a proxy in front must pass on Host with its port as in \
-             docs/hosting.md, other pages are allowed with --allow-origin (ALLOWED_ORIGINS)",
+            "page of origin {:?} refused: the request has host {:?}; a proxy in front must pass on Host with its port as in \
+             docs/hosting.md; allow other pages with --allow-origin (ALLOWED_ORIGINS)",
             short(request.origin.as_deref().or_else(|| request.param("origin"))),
             short(request.host.as_deref())
         );

@@ -1,4 +1,4 @@
-//! The path of a packet: datagram, peer, track, subscribers, datagrams.
+//! Forwarding: the path of a packet from a datagram through peer, track and subscribers to datagrams.
 
 use std::net::SocketAddr;
 
@@ -23,17 +23,17 @@ use crate::track::{Kind, Source};
 use crate::web::signal::ServerMessage;
 
 impl Server {
-    /// One datagram: whose it is, and what it makes its peer say.
+    /// Passes a datagram to the peer that it belongs to and handles the consequences.
     pub(super) fn on_datagram(&mut self, source: SocketAddr, local: SocketAddr, contents: &[u8]) {
         self.stats.datagrams_in += 1;
         let now = self.now;
         let id = match self.demux.find(source, contents) {
             Match::Known(id) => Some(id),
-            Match::Claimed(_) if !self.strangers.take(now) => {
+            Match::Claimed(_) if !self.unverified_checks.take(now) => {
                 self.stats.datagrams_excess += 1;
                 return;
             }
-            // Nobody takes an address from somebody who is still there.
+            // An address stays with its peer while that peer holds ICE consent on it.
             Match::Claimed(id) => {
                 self.demux.holder(source).is_none_or(|holder| holder == id || !self.holds(holder, source)).then_some(id)
             }
@@ -78,7 +78,7 @@ impl Server {
         }
     }
 
-    /// Gives the packets that came to the subscribers' queues, and asks publishers for keyframes.
+    /// Queues the received packets for their subscribers and requests keyframes from publishers.
     pub(super) fn distribute(&mut self) {
         std::mem::swap(&mut self.batch, &mut self.packets);
         for index in 0..self.batch.len() {
@@ -97,13 +97,13 @@ impl Server {
                 continue;
             };
             let layer = packet.layer;
-            let (mut has_changed, mut request, mut tell_wanted) = (false, None, None);
+            let (mut has_changed, mut request, mut new_wanted) = (false, None, None);
             if track.kind == Kind::Video {
                 packet.position = track.history.take_position();
                 track.layers.handle_packet(self.now, packet);
                 if track.layers.look(self.now) {
                     let wanted = track.subscribers.iter().map(|subscriber| subscriber.wanted).max().unwrap_or_default();
-                    tell_wanted = track.layers.want(self.now, wanted).then_some(wanted);
+                    new_wanted = track.layers.want(self.now, wanted).then_some(wanted);
                 }
                 has_changed = track.layers.take_changed();
                 request = track.layers.poll_request(self.now);
@@ -118,8 +118,8 @@ impl Server {
             if has_changed {
                 self.changed.push(track);
             }
-            if let Some(wanted) = tell_wanted {
-                self.tell_wanted(track, wanted);
+            if let Some(wanted) = new_wanted {
+                self.send_wanted_layers(track, wanted);
             }
             for subscriber in subscribers.iter().filter(|subscriber| subscriber.layers & 1 << layer != 0) {
                 let slot = &mut self.slots[subscriber.peer.slot as usize];
@@ -137,8 +137,8 @@ impl Server {
         }
     }
 
-    /// Whether a packet of the batch goes to subscribers: in a large room not every microphone's does. Notes what its
-    /// level, or else its size, says of who speaks.
+    /// Whether a packet of the batch is forwarded: in a large room only the loudest microphones are. Passes the audio
+    /// level, or the packet size without one, to the detection of speakers.
     fn is_heard(&mut self, index: usize) -> bool {
         let (publisher, packet) = &mut self.batch[index];
         if packet.codec != Codec::Opus {
@@ -153,19 +153,19 @@ impl Server {
         let (Some(Source::Microphone), Some(room)) = (track.map(|track| track.source), room) else {
             return true;
         };
-        let places = self.config.limits.places(room.members().len());
+        let heard = self.config.limits.places(room.members().len());
         let epoch = match profile::audio_level(&packet.elements) {
-            Some(level) => room.speakers.handle_level(self.now, *publisher, level, places),
+            Some(level) => room.speakers.handle_level(self.now, *publisher, level, heard),
             None => {
                 let bytes = packet.payload.len() - packet.redundant.unwrap_or_default();
-                room.speakers.handle_size(self.now, *publisher, bytes, places)
+                room.speakers.handle_size(self.now, *publisher, bytes, heard)
             }
         };
         if room.speakers.poll_change(self.now) {
             self.speaking.push(member.participant.room.clone());
         }
         packet.incoming.epoch = epoch.unwrap_or_default();
-        // This packet is already for those who had no line for it.
+        // Seats are assigned at once, so that this packet reaches subscribers who had no seat for the publisher.
         if room.speakers.poll_turn(self.now) {
             let name = member.participant.room.clone();
             self.seat_room(&name);
@@ -173,8 +173,8 @@ impl Server {
         epoch.is_some()
     }
 
-    /// Tells the rooms in which somebody else speaks now.
-    pub(super) fn tell_speaking(&mut self) {
+    /// Sends `speaking` to rooms whose speakers have changed.
+    pub(super) fn broadcast_speakers(&mut self) {
         while let Some(name) = self.speaking.pop() {
             let speaking = self.rooms.get(&name).map_or(&[][..], |room| room.speakers.told());
             let ids = speaking.iter().filter_map(|id| self.member(*id)).map(|member| &*member.participant.id);
@@ -184,7 +184,7 @@ impl Server {
         }
     }
 
-    /// Everybody has got what was in the batch: keeps it for those who will have lost something.
+    /// Moves the delivered batch into the retransmission histories.
     pub(super) fn archive(&mut self) {
         let mut batch = std::mem::take(&mut self.batch);
         for (publisher, packet) in batch.drain(..) {
@@ -197,9 +197,9 @@ impl Server {
         self.batch = batch;
     }
 
-    /// Sends what is queued for a member.
+    /// Forwards the queued packets of one participant.
     pub(super) fn on_receiver(&mut self, id: PeerId) {
-        // Most have nothing that waits.
+        // Most participants have no held packets.
         if self.member(id).is_some_and(|member| !member.held.is_empty() || member.peer.sending.is_probing()) {
             self.release(id);
         }
@@ -209,13 +209,13 @@ impl Server {
         };
         let now = self.now;
         let mut queue = std::mem::take(&mut member.queue);
-        let mut complaints = Vec::new();
+        let mut reports = Vec::new();
         let result = guarded(Site::Forward, || {
             for run in queue.chunk_by(|a, b| (a.line, a.track) == (b.line, b.track)) {
                 let Queued { line, track, .. } = run[0];
                 let packet = |queued: &Queued| &self.batch[queued.packet as usize].1;
                 let mut held = run.len();
-                // What waits goes first.
+                // Held packets are sent first.
                 if member.held.is_empty() || packet(&run[0]).codec == Codec::Opus {
                     let packets = run.iter().map(packet);
                     let sending = &mut member.peer.sending;
@@ -224,7 +224,7 @@ impl Server {
                     self.stats.packets_skipped += forwarded.skipped;
                     held = forwarded.held;
                     if forwarded.has_news() {
-                        complaints.push((line as usize, track, forwarded));
+                        reports.push((line as usize, track, forwarded));
                     }
                 }
                 let held = run[run.len() - held..].iter().map(packet);
@@ -239,7 +239,7 @@ impl Server {
         if let Err(error) = result {
             return self.failed_sending(id, error);
         }
-        for (line, track, forwarded) in complaints {
+        for (line, track, forwarded) in reports {
             self.on_forwarded(id, line, track, forwarded);
         }
         if is_held {
@@ -250,13 +250,13 @@ impl Server {
         }
     }
 
-    /// A member failed while something was written for it: what is half written is not to leave with the next.
+    /// Ends a participant's peer that failed while writing, and discards the half-written datagram.
     pub(super) fn failed_sending(&mut self, id: PeerId, error: PeerError) {
         self.datagrams.abandon();
         self.failed.push_back((id, error));
     }
 
-    /// Lets a member's time pass, and takes out what its `Rtc` says.
+    /// Passes the time to a participant's peer and drains it.
     pub(super) fn on_dirty(&mut self, id: PeerId) {
         let now = self.now;
         self.stats.peer_timeouts += 1;
@@ -264,7 +264,7 @@ impl Server {
             return;
         };
         member.is_dirty = false;
-        // A track that has fallen silent keeps nothing, and its subscribers are told.
+        // The history of a track that sends nothing is freed, and its subscribers are notified.
         let expire = |track: &mut Track| {
             track.history.expire(now);
             track.layers.expire(now).then_some(TrackId { publisher: id, mid: track.mid })
@@ -281,7 +281,7 @@ impl Server {
         }
     }
 
-    /// Sends a packet again that a member has not got, if it is still kept.
+    /// Retransmits a packet that a subscriber has lost, if it is still in the history.
     fn resend(&mut self, id: PeerId, line: usize, sent: Sent) {
         let Some((track, layer)) = self.member(id).and_then(|member| member.peer.sending.forwarded(line)) else {
             return;
@@ -303,7 +303,8 @@ impl Server {
         }
     }
 
-    /// A subscriber of the track needs a keyframe of a layer; asks now if the budget allows, else with a later packet.
+    /// Requests a keyframe of a layer from the publisher for a subscriber: now if the rate limit allows, else with a
+    /// later packet.
     pub(super) fn request_keyframe(&mut self, track: TrackId, layer: u8, reason: Reason) {
         let now = self.now;
         let Some(member) = self.member_mut(track.publisher) else {
@@ -324,7 +325,7 @@ impl Server {
         }
     }
 
-    /// The member's `Rtc` has to be driven and drained before the loop sleeps.
+    /// Queues a participant's `Rtc` to be driven and drained before the loop sleeps.
     pub(super) fn mark_dirty(&mut self, id: PeerId) {
         if let Some(member) = self.member_mut(id)
             && !std::mem::replace(&mut member.is_dirty, true)
@@ -333,7 +334,7 @@ impl Server {
         }
     }
 
-    /// Takes everything out of a member's `Rtc`, and notes when it wants to be woken.
+    /// Takes all output and events from a participant's `Rtc` and sets its timer.
     fn drain(&mut self, id: PeerId) {
         let (now, slot) = (self.now, &mut self.slots[id.slot as usize]);
         let Some(member) = slot.member.as_deref_mut().filter(|_| slot.generation == id.generation) else {
@@ -364,7 +365,7 @@ impl Server {
         self.peer_events = events;
         if let (count @ 1.., mid) = oversized {
             self.stats.packets_oversized += count;
-            self.tell_oversized(id, mid);
+            self.report_oversized(id, mid);
             if let Some(mid) = mid {
                 self.on_oversized(TrackId { publisher: id, mid });
             }
@@ -372,30 +373,35 @@ impl Server {
         if unconfigured > 0 {
             self.stats.configurations_dropped += unconfigured;
             let level = if self.warnings.take(now) { Level::Warn } else { Level::Debug };
-            log!(level, "{id} sends more codec configuration than is kept: late subscribers may see no picture");
+            log!(level, "{id} sends more codec configuration than is kept; late subscribers may see no picture");
         }
         if let Err(error) = drained {
             self.failed_sending(id, error);
         }
     }
 
-    /// Tells a publisher, once for its stay, that packets of a track are too large to be forwarded.
-    fn tell_oversized(&mut self, id: PeerId, mid: Option<Mid>) {
+    /// Notifies a publisher, once per stay, that packets of a track are too large to forward.
+    fn report_oversized(&mut self, id: PeerId, mid: Option<Mid>) {
         let now = self.now;
-        let Some(member) = self.member_mut(id).filter(|member| !member.is_oversize_told) else {
+        let Some(member) = self.member_mut(id).filter(|member| !member.has_reported_oversized) else {
             return;
         };
-        member.is_oversize_told = true;
+        member.has_reported_oversized = true;
         let source = mid.and_then(|mid| member.participant.track(mid)).map(|track| track.source);
         let (own, room) = (member.participant.id.clone(), member.participant.room.clone());
         let level = if self.warnings.take(now) { Level::Warn } else { Level::Debug };
-        log!(level, "{id} in room {room:?} sends RTP payloads of more than {MAX_PAYLOAD} bytes, which are dropped");
-        let message = format!("Packets of more than {MAX_PAYLOAD} bytes are not forwarded: lower this client's MTU.");
+        log!(
+            level,
+            "{id} in room {room:?} sends RTP payloads of more than {MAX_PAYLOAD} bytes: dropped; lower the client's MTU"
+        );
+        let message = format!(
+            "This client sends packets of more than {MAX_PAYLOAD} bytes, which cannot be forwarded. Lower its MTU."
+        );
         let code = "packet-too-large";
         self.send(id, &ServerMessage::Error { code, message: &message, retry: false, id: Some(&own), source });
     }
 
-    /// A moderator has muted what comes on this line.
+    /// Whether a moderator has muted the track on this m-line.
     fn is_silenced(&self, id: PeerId, mid: Mid) -> bool {
         let Some(participant) = self.member(id).map(|member| &member.participant) else {
             return false;
@@ -403,16 +409,16 @@ impl Server {
         participant.is_silenced && participant.track(mid).is_some_and(|track| track.source == Source::Microphone)
     }
 
-    /// Media can flow: whoever sends something to this member is asked for a picture.
+    /// Media has connected: computes the allocation and requests keyframes of the subscribed tracks.
     fn on_connected(&mut self, id: PeerId) {
         self.on_media(id);
-        debug!("{id}: media is connected");
-        // Before there was a path, there was no bound.
+        debug!("{id}: media connected");
+        // Nothing bounded the bitrate before there was an estimate.
         self.on_allocation(id);
         self.request_keyframes(id, Reason::Join);
     }
 
-    /// A member can begin with nothing but keyframes, on all lines.
+    /// Requests keyframes on all m-lines that forward to a participant.
     fn request_keyframes(&mut self, id: PeerId, reason: Reason) {
         let Some(member) = self.member(id) else {
             return;
@@ -424,19 +430,24 @@ impl Server {
         }
     }
 
-    pub(super) fn tell_cannot_decode(&mut self, id: PeerId, track: TrackId) {
+    pub(super) fn report_cannot_decode(&mut self, id: PeerId, track: TrackId) {
         let Some(publisher) = self.member(track.publisher) else {
             return;
         };
         let published = publisher.participant.track(track.mid);
         let source = published.map(|track| track.source);
-        let (who, name) = (publisher.participant.id.clone(), &publisher.participant.name);
+        let (publisher_id, name) = (publisher.participant.id.clone(), &publisher.participant.name);
         let message = match published.map(|track| track.kind) {
-            Some(Kind::Audio) => format!("{name} sends sound in a format that this browser can't play."),
-            _ => format!("{name} sends a video format that this browser can't show."),
+            Some(Kind::Audio) => format!("{name} sends audio in a format that this browser cannot play."),
+            _ => format!("{name} sends video in a format that this browser cannot show."),
         };
-        let error =
-            ServerMessage::Error { code: "cannot-decode", message: &message, retry: false, id: Some(&who), source };
+        let error = ServerMessage::Error {
+            code: "cannot-decode",
+            message: &message,
+            retry: false,
+            id: Some(&publisher_id),
+            source,
+        };
         self.send(id, &error);
     }
 
@@ -444,8 +455,8 @@ impl Server {
         self.member(id).is_some_and(|member| member.peer.sending.addresses.holds(self.now, source))
     }
 
-    /// The candidate that stands for a local address: itself if it is announced, else the public address of its
-    /// family that is announced instead.
+    /// The announced candidate for a local address: itself if it is announced, else the announced address of the same
+    /// family, which is its public address behind NAT.
     fn announced(&self, local: SocketAddr) -> SocketAddr {
         if self.candidates.contains(&local) {
             return local;

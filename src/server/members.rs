@@ -1,4 +1,4 @@
-//! Members: joining, leaving, and what they say to each other.
+//! Members: participants join, leave, and send messages to each other.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use log::{Level, debug, error, info, log, warn};
 use str0m::media::MediaKind;
 
-use super::budget::Budget;
+use super::budget::MessageBudget;
 use super::requests::Admission;
 use super::{Member, Server, Transport};
 use crate::id::{ConnId, PeerId};
@@ -23,7 +23,7 @@ use crate::web::signal::{self, BadMessage, ClientMessage, MediaState, ServerMess
 use crate::web::token::Grant;
 use crate::web::websocket::encode_text;
 
-/// Characters of the secrets and ids that clients get; see `Names::token`.
+/// Characters of `resume` secrets and of participant ids; see `Names::token`.
 const RESUME_CHARS: usize = 26;
 pub(super) const ID_CHARS: usize = 10;
 
@@ -32,20 +32,22 @@ pub(super) const NORMAL: u16 = 1000;
 const GOING_AWAY: u16 = 1001;
 const POLICY: u16 = 1008;
 
-/// Bytes of the longest message with a candidate that browsers send, with room for extensions.
+/// Bytes of the longest `candidate` message that browsers send, with room for extensions.
 const CANDIDATE_BYTES: usize = 1_024;
 
-/// How long a restart is believed to take. Less lets pages come too early, and wait; more leaves them alone for longer.
+/// How long a restart of the server is expected to take. With a shorter time, pages reconnect too early and retry; a
+/// longer one prolongs the interruption.
 pub(super) const RESTART: Duration = Duration::from_secs(1);
 
 impl Server {
-    /// Lets somebody in: answers the upgrade, greets, tells the others, and asks for the first offer.
+    /// Adds an admitted participant: accepts the upgrade, sends `welcome`, notifies the others, and schedules the first
+    /// offer.
     pub(super) fn join(&mut self, conn: ConnId, admission: Admission) {
         let now = self.now;
         let old = admission.replaces.and_then(|old| self.replace(old));
         let full = self.rooms.get(&admission.room).filter(|room| self.is_full(room));
         if let Some(absent) = full.and_then(|room| self.longest_absent(room)) {
-            self.leave(absent, "a full room has no place for the absent");
+            self.leave(absent, "made way for a newcomer while disconnected");
         }
         let (resumed, is_lost) = (old.is_some(), old.as_ref().is_some_and(|old| old.transport.is_lost));
         let mut participant = Participant::new(
@@ -55,19 +57,19 @@ impl Server {
             self.names.token(RESUME_CHARS),
             admission.room.clone(),
         );
-        let mut budget = Budget::new(now);
-        if let Some(Member { participant: old, budget: left, .. }) = old {
+        let mut budget = MessageBudget::new(now);
+        if let Some(Member { participant: old, budget: remaining, .. }) = old {
             participant.id = old.id;
             participant.name = old.name;
-            // The client may not have learnt another before the connection breaks again.
+            // The client may not have received a new secret before its connection breaks again.
             participant.resume = old.resume;
             participant.muted = old.muted;
             participant.is_silenced = old.is_silenced;
             participant.chat = old.chat;
-            budget = left;
-            self.leftovers.forget(&participant.id);
-        } else if let Some((left, chat)) = admission.place.and_then(|place| self.leftovers.take(now, place)) {
-            (budget, participant.chat) = (left, chat);
+            budget = remaining;
+            self.kept_budgets.forget(&participant.id);
+        } else if let Some((remaining, chat)) = admission.place.and_then(|place| self.kept_budgets.take(now, place)) {
+            (budget, participant.chat) = (remaining, chat);
         }
         let peer = self.new_peer(admission.simulcast, &admission.grant);
         let others: Vec<PeerId> = self.others(&admission.room).collect();
@@ -90,9 +92,9 @@ impl Server {
             seats: Seats::new(now),
             queue: Vec::new(),
             held: VecDeque::new(),
-            told: BTreeMap::new(),
-            padded: 0,
-            is_oversize_told: false,
+            sent_wanted: BTreeMap::new(),
+            padding_index: 0,
+            has_reported_oversized: false,
             is_dirty: false,
             negotiation_queued: false,
             allocation_queued: false,
@@ -104,25 +106,25 @@ impl Server {
         }
         self.count(conn, admission.place);
         self.with_conn(conn, |now, conn| conn.upgrade(now));
-        self.greet(id, &others);
+        self.send_welcome(id, &others);
         let room = self.rooms.entry(admission.room.clone()).or_default();
         if let Some(secret) = admission.returns {
             room.take_returning(&secret);
         }
         self.enter(id, admission.replaces.filter(|_| resumed));
         let member = self.member(id).expect("inserted above");
-        let (name, who) = (member.participant.name.clone(), member.participant.id.clone());
+        let (name, own_id) = (member.participant.name.clone(), member.participant.id.clone());
         if let Some(left_out) = self.joins.take(self.now) {
             let again = if resumed { " again" } else { "" };
             info!("{id} {name:?} joined room {:?}{again}{left_out}", admission.room);
         }
         if !resumed {
-            self.broadcast(&admission.room, Some(id), &ServerMessage::Joined { id: &who, name: &name });
+            self.broadcast(&admission.room, Some(id), &ServerMessage::Joined { id: &own_id, name: &name });
         }
         self.schedule(id);
     }
 
-    /// A peer whose first offer asks for a microphone and a camera, if the token grants them.
+    /// A new peer. Its first offer has m-lines for a microphone and a camera, if the token grants publishing.
     pub(super) fn new_peer(&mut self, simulcast: bool, grant: &Grant) -> Peer {
         let now = self.now;
         let mut peer = Peer::new(now, &self.profile, self.allowance(), simulcast, &mut self.names);
@@ -133,7 +135,7 @@ impl Server {
         peer
     }
 
-    /// Puts a member into its room. The others keep the seats that they gave to `old`, its predecessor.
+    /// Puts a participant into its room. The others' seats for its predecessor `old` become seats for it.
     pub(super) fn enter(&mut self, id: PeerId, old: Option<PeerId>) {
         let Some(name) = self.member(id).map(|member| member.participant.room.clone()) else {
             return;
@@ -148,21 +150,21 @@ impl Server {
         self.seat_member(id);
     }
 
-    /// What one peer may send.
+    /// The media limits of one peer.
     fn allowance(&self) -> Allowance {
         let limits = &self.config.limits;
         Allowance::new(self.now, limits.max_publish_kbps, limits.max_publish_packets)
     }
 
-    /// Takes somebody out, whatever the cause, and tells the others.
+    /// Removes a participant for any reason and notifies the others.
     pub(super) fn leave(&mut self, id: PeerId, reason: &str) {
         let now = self.now;
         let Some(Member { participant, place, budget, absent_until, .. }) = self.remove(id) else {
             return;
         };
-        // Of one whose connection has ended it is kept already.
+        // The budget of a participant without a connection is kept already.
         if let Some(place) = place.filter(|_| absent_until.is_none()) {
-            self.leftovers.keep(now, place, participant.id.clone(), budget, participant.chat);
+            self.kept_budgets.keep(now, place, participant.id.clone(), budget, participant.chat);
         }
         if let Some(room) = self.rooms.get_mut(&participant.room) {
             room.expect_back(&participant.resume);
@@ -182,7 +184,8 @@ impl Server {
         self.broadcast(&participant.room, None, &ServerMessage::Left { id, name });
     }
 
-    /// A peer can't go on: it is told why, and ends; nobody else notices more than that.
+    /// Handles a fatal error of a peer: starts a fresh transport if that can help, else sends the error to the client
+    /// and ends the participant.
     pub(super) fn on_failed(&mut self, id: PeerId, error: &PeerError) {
         let now = self.now;
         let Some(member) = self.member(id) else {
@@ -192,22 +195,24 @@ impl Server {
         let is_doubtful = error.is_doubtful() && member.transport.connected_at.is_none();
         match error {
             PeerError::Bug(why) => match self.faults.handle_cause(now, why) {
-                Some(0) => error!("{id} in room {room:?} ends: {error}"),
-                Some(untold) => error!("{id} in room {room:?} ends, as {untold} others since the last time: {error}"),
+                Some(0) => error!("{id} in room {room:?}: peer failed: {error}"),
+                Some(more) => {
+                    error!("{id} in room {room:?}: peer failed ({more} more since the last such line): {error}")
+                }
                 None => {}
             },
-            _ => debug!("{id} in room {room:?} ends: {error}"),
+            _ => debug!("{id} in room {room:?}: peer failed: {error}"),
         }
         self.stats.peers_failed += 1;
         let code = error.code();
-        if self.can_renew(id) && is_doubtful && self.doubt(id) {
+        if self.can_renew(id) && is_doubtful && self.count_doubtful_failure(id) {
             return self.renew(id, code);
         }
         let place = self.conns.get(&conn).and_then(|entry| entry.place);
         if let Some(place) = place.filter(|_| error.is_fault() && !is_doubtful)
             && self.faults.handle_fault(now, place)
         {
-            warn!("nobody new comes in from {place} for a while: too many faults, the last: {code}");
+            warn!("joins from {place} blocked for 60 s: too many faults, the last: {code}");
         }
         if self.can_renew(id) && error.is_transport() {
             return self.renew(id, code);
@@ -222,8 +227,9 @@ impl Server {
         self.dismiss(id, code, error.message(), retry);
     }
 
-    /// Tells everybody when and where to go: elsewhere soon, or here when it is over. Who is not in a call is let go.
-    pub(super) fn tell_closing(&mut self, ends: Instant) {
+    /// Sends `closing` to all participants: to reconnect elsewhere soon, or here after the shutdown. Closes other
+    /// connections.
+    pub(super) fn announce_shutdown(&mut self, ends: Instant) {
         let url = self.config.drain_url.as_deref();
         let retry = if url.is_some() { RESTART } else { ends + RESTART - self.now };
         let closing = ServerMessage::Closing { reason: "shutdown", retry_ms: retry.as_millis() as u64, url };
@@ -237,7 +243,7 @@ impl Server {
         }
     }
 
-    /// Says goodbye to everybody.
+    /// Closes all connections.
     pub(super) fn close_all(&mut self) {
         let conns: Vec<ConnId> = self.conns.keys().copied().collect();
         for id in conns {
@@ -245,7 +251,7 @@ impl Server {
         }
     }
 
-    /// One text frame of a member.
+    /// Handles a text frame of a participant.
     pub(super) fn on_message(&mut self, conn: ConnId, text: &str) {
         let Some(id) = self.conns.get(&conn).and_then(|entry| entry.member) else {
             return;
@@ -262,11 +268,16 @@ impl Server {
             if text.len() <= CANDIDATE_BYTES && ClientMessage::may_be("candidate", text) {
                 return;
             }
-            return self.strike(id, "too-fast", "Too many messages: 10 a second, of 240 KiB together, are allowed.");
+            return self.strike(
+                id,
+                "too-fast",
+                "Too many messages: at most 10 a second and 240 KiB a second are allowed.",
+            );
         }
         match ClientMessage::parse(text) {
             Ok(ClientMessage::Answer { sdp }) => self.on_answer(id, sdp, text.len()),
-            // ICE-lite learns addresses from checks; names and third parties are never looked at.
+            // An ICE-lite server learns addresses from checks; candidates, which may name third parties, are never
+            // contacted.
             Ok(ClientMessage::Candidate) => {}
             Ok(ClientMessage::Chat { message }) => self.on_chat(id, message),
             Ok(ClientMessage::Publish { kind, source }) => self.on_publish(id, kind, source),
@@ -277,17 +288,17 @@ impl Server {
             Ok(ClientMessage::Renew) => self.on_renew(id),
             Ok(ClientMessage::Moderate(moderation)) => self.on_moderate(id, &moderation),
             Err(BadMessage::Malformed(why)) => {
-                self.strike(id, "bad-message", &format!("This message could not be read: {why}"));
+                self.strike(id, "bad-message", &format!("The message could not be read: {why}."));
             }
             Err(BadMessage::UnknownEvent(event)) => {
                 debug!("{id}: unknown event {:?}", event.chars().take(32).collect::<String>());
-                let message = "This server does not know this event; it was ignored.";
+                let message = "This server does not know the event and has ignored it.";
                 self.send(id, &ServerMessage::error("unknown-event", message, false));
             }
         }
     }
 
-    /// Sends a message to one member.
+    /// Sends a message to one participant.
     pub(super) fn send(&mut self, id: PeerId, message: &ServerMessage<'_>) {
         let Some(member) = self.member(id) else {
             return;
@@ -296,12 +307,12 @@ impl Server {
         self.with_conn(member.conn, |now, conn| conn.send_text(now, &text));
     }
 
-    /// Everybody in a room.
+    /// All participants of a room.
     pub(super) fn others(&self, room: &str) -> impl Iterator<Item = PeerId> {
         self.rooms.get(room).into_iter().flat_map(|room| room.members().iter().copied())
     }
 
-    /// What somebody publishes.
+    /// The tracks that a participant publishes.
     pub(super) fn tracks_of(&self, id: PeerId) -> Vec<(TrackId, MediaKind)> {
         let Some(member) = self.member(id) else {
             return Vec::new();
@@ -321,16 +332,16 @@ impl Server {
             return;
         };
         if !member.participant.chat.take(now) {
-            return self.strike(id, "chat-too-fast", "Too many chat lines: 10 a second are allowed.");
+            return self.strike(id, "chat-too-fast", "Too many chat messages: at most 10 a second are allowed.");
         }
         if message.len() > CHAT_BYTES {
-            let why = format!("A chat line may have {CHAT_BYTES} bytes.");
+            let why = format!("A chat message may have at most {CHAT_BYTES} bytes.");
             return self.refuse(id, "chat-too-long", &why, true);
         }
         if message.trim().is_empty() {
-            return self.refuse(id, "bad-message", "An empty chat line was not sent.", false);
+            return self.refuse(id, "bad-message", "An empty chat message was not sent.", false);
         }
-        member.budget.give_back_chat();
+        member.budget.refund_chat();
         let time = self.wall.time_of_day(now);
         let member = self.slots[id.slot as usize].member.as_deref().expect("looked up above");
         let Some(room) = self.rooms.get_mut(&member.participant.room) else {
@@ -349,54 +360,54 @@ impl Server {
         }
     }
 
-    /// Something is muted or not from now on, by whom it belongs to, who knows, or by a moderator.
+    /// Sets the mute state of a source. `by` is the moderator, or `None` if the participant did it.
     pub(super) fn set_muted(&mut self, id: PeerId, source: Source, muted: bool, by: Option<&str>) {
         let Some(member) = self.member_mut(id) else {
             return;
         };
         if member.participant.mute(source, muted) {
-            let (room, who) = (member.participant.room.clone(), member.participant.id.clone());
-            let but = by.is_none().then_some(id);
-            self.broadcast(&room, but, &ServerMessage::Mute { id: &who, source, muted, by });
+            let (room, own_id) = (member.participant.room.clone(), member.participant.id.clone());
+            let except = by.is_none().then_some(id);
+            self.broadcast(&room, except, &ServerMessage::Mute { id: &own_id, source, muted, by });
             if source == Source::Camera {
                 self.queue_seating(room.clone());
             }
             if source == Source::Microphone
                 && muted
-                && let Some(room_of) = self.rooms.get_mut(&room)
+                && let Some(entry) = self.rooms.get_mut(&room)
             {
-                room_of.speakers.remove(id);
-                if room_of.speakers.poll_change(self.now) {
+                entry.speakers.remove(id);
+                if entry.speakers.poll_change(self.now) {
                     self.speaking.push(room);
-                    self.tell_speaking();
+                    self.broadcast_speakers();
                 }
             }
         }
     }
 
-    /// Refuses something and counts it against the member; too many end the connection.
+    /// Refuses a message and counts a fault; too many faults end the connection.
     pub(super) fn strike(&mut self, id: PeerId, code: &str, message: &str) {
         let now = self.now;
         let Some(member) = self.member_mut(id) else {
             return;
         };
-        if member.budget.forgive(now) {
+        if member.budget.tolerate_fault(now) {
             self.refuse(id, code, message, true);
         } else {
-            // Whoever makes faults again and again under new names must not fill the log.
+            // Clients that keep reconnecting and making faults must not fill the log.
             let level = if self.warnings.take(now) { Level::Warn } else { Level::Debug };
-            log!(level, "{id}: too many faults, the last: {code}");
+            log!(level, "{id}: connection closed: too many faults, the last: {code}");
             self.dismiss(id, code, message, false);
         }
     }
 
-    /// Refuses something; nothing else happens.
+    /// Refuses a message without further consequences.
     pub(super) fn refuse(&mut self, id: PeerId, code: &str, message: &str, retry: bool) {
         self.stats.messages_refused += 1;
         self.send(id, &ServerMessage::error(code, message, retry));
     }
 
-    /// Tells a member why, and ends its connection.
+    /// Sends an error to a participant and closes its connection.
     pub(super) fn dismiss(&mut self, id: PeerId, code: &str, message: &str, retry: bool) {
         self.refuse(id, code, message, retry);
         let Some(member) = self.member(id) else {
@@ -408,7 +419,7 @@ impl Server {
         }
         self.with_conn(conn, |now, conn| conn.close(now, POLICY, code));
         if retry {
-            // It is asked to come back, and stays in the room until it does; its peer can't be used any more.
+            // The client may come back and stays in the room until then; its peer is unusable.
             if let Some(id) = self.reset(id, Duration::ZERO) {
                 self.set_lost(id, true);
                 self.on_disconnected(id, code);
@@ -418,20 +429,20 @@ impl Server {
         }
     }
 
-    /// Ends a member whose place is taken by a new connection of the same person.
+    /// Removes a participant whose place a new connection takes.
     fn replace(&mut self, id: PeerId) -> Option<Member> {
         let conn = self.member(id)?.conn;
-        let message = "This call goes on in another window or connection.";
+        let message = "This call continues in another window or connection.";
         self.send(id, &ServerMessage::error("replaced", message, false));
         if let Some(entry) = self.conns.get_mut(&conn) {
             entry.member = None;
         }
         self.with_conn(conn, |now, conn| conn.close(now, POLICY, "replaced"));
-        // The room stays even if nobody else is in it: the new connection is about to join.
+        // The room stays even if it is empty: the new connection is about to join.
         self.remove(id)
     }
 
-    fn greet(&mut self, id: PeerId, others: &[PeerId]) {
+    fn send_welcome(&mut self, id: PeerId, others: &[PeerId]) {
         let Some(member) = self.member(id) else {
             return;
         };
@@ -470,16 +481,16 @@ impl Server {
         });
     }
 
-    /// One text for many, serialised and framed once.
-    pub(super) fn broadcast(&mut self, room: &str, but: Option<PeerId>, message: &ServerMessage<'_>) {
-        self.broadcast_text(room, but, &message.to_json());
+    /// Sends a message to all participants of a room but `except`; it is serialised and framed once.
+    pub(super) fn broadcast(&mut self, room: &str, except: Option<PeerId>, message: &ServerMessage<'_>) {
+        self.broadcast_text(room, except, &message.to_json());
     }
 
-    pub(super) fn broadcast_text(&mut self, room: &str, but: Option<PeerId>, text: &str) {
+    pub(super) fn broadcast_text(&mut self, room: &str, except: Option<PeerId>, text: &str) {
         let frame = encode_text(text);
         let receivers: Vec<ConnId> = self
             .others(room)
-            .filter(|id| Some(*id) != but)
+            .filter(|id| Some(*id) != except)
             .filter_map(|id| self.member(id).map(|member| member.conn))
             .collect();
         for conn in receivers {
@@ -492,8 +503,8 @@ impl Server {
             self.slots.push(super::Slot::default());
             self.slots.len() as u32 - 1
         });
-        let place = &mut self.slots[slot as usize];
-        let id = PeerId { slot, generation: place.generation };
+        let entry = &mut self.slots[slot as usize];
+        let id = PeerId { slot, generation: entry.generation };
         self.demux.insert_ufrag(member.peer.ufrag(), id);
         self.resumes.insert(member.participant.resume.clone(), id);
         self.pending_members += usize::from(member.transport.is_pending);
@@ -504,11 +515,11 @@ impl Server {
         if member.transport.is_lost {
             member.place.into_iter().for_each(|place| self.medialess_by_place.add(place));
         }
-        place.member = Some(Box::new(member));
+        entry.member = Some(Box::new(member));
         id
     }
 
-    /// Takes a member out of everything that names it; its room stays.
+    /// Removes a participant from all tables and its tracks from all subscribers. The room stays.
     pub(super) fn remove(&mut self, id: PeerId) -> Option<Member> {
         self.member(id)?;
         for (track, _) in self.tracks_of(id) {

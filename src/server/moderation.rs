@@ -1,4 +1,4 @@
-//! What moderators do to others and to the room.
+//! Moderation: actions of moderators on other participants and on the room.
 
 use log::info;
 
@@ -8,42 +8,42 @@ use crate::track::Source;
 use crate::web::signal::{Moderation, ServerMessage};
 
 impl Server {
-    /// A member wants to moderate.
+    /// Executes a moderator's action; refuses it if the participant is no moderator.
     pub(super) fn on_moderate(&mut self, id: PeerId, moderation: &Moderation) {
         let Some(member) = self.member(id) else {
             return;
         };
         if !member.grant.rights.moderate {
-            return self.refuse(id, "forbidden", "Only moderators may do this.", false);
+            return self.refuse(id, "forbidden", "Only moderators can do this.", false);
         }
         let room = member.participant.room.clone();
         match moderation {
-            Moderation::Mute { id: whom } => match self.find(&room, whom) {
+            Moderation::Mute { id: target } => match self.find(&room, target) {
                 Some(other) => self.silence(id, other),
-                None => self.refuse(id, "not-there", "This person has left.", false),
+                None => self.refuse(id, "not-there", "This participant has left.", false),
             },
-            Moderation::Remove { id: whom } => match self.find(&room, whom) {
+            Moderation::Remove { id: target } => match self.find(&room, target) {
                 Some(other) => self.expel(id, other, &room),
-                None => self.refuse(id, "not-there", "This person has left.", false),
+                None => self.refuse(id, "not-there", "This participant has left.", false),
             },
             Moderation::Lock => self.set_locked(id, &room, true),
             Moderation::Unlock => self.set_locked(id, &room, false),
         }
     }
 
-    /// Nothing of somebody's microphone is forwarded until they say that they unmute it.
+    /// Mutes a microphone: it is not forwarded until the participant unmutes it.
     fn silence(&mut self, by: PeerId, id: PeerId) {
-        let Some(who) = self.member(by).map(|member| member.participant.id.clone()) else {
+        let Some(moderator) = self.member(by).map(|member| member.participant.id.clone()) else {
             return;
         };
         if let Some(member) = self.member_mut(id) {
             member.participant.is_silenced = true;
-            info!("{by} mutes {id} in room {:?}", member.participant.room);
-            self.set_muted(id, Source::Microphone, true, Some(&who));
+            info!("{by} muted {id} in room {:?}", member.participant.room);
+            self.set_muted(id, Source::Microphone, true, Some(&moderator));
         }
     }
 
-    /// Somebody goes, and whoever is here under the same identity; none of them comes back while the room is there.
+    /// Removes a participant and all others with the same identity. They cannot rejoin while the room exists.
     fn expel(&mut self, by: PeerId, id: PeerId, room: &str) {
         let identity = self.member(id).and_then(|member| member.grant.identity.clone());
         let is_same = |other: PeerId| {
@@ -52,9 +52,9 @@ impl Server {
         };
         let all: Vec<PeerId> = self.others(room).filter(|other| is_same(*other)).collect();
         if all.contains(&by) {
-            return self.refuse(by, "forbidden", "Nobody can remove themselves.", false);
+            return self.refuse(by, "forbidden", "You cannot remove yourself.", false);
         }
-        info!("{by} removes {id} from room {room:?}");
+        info!("{by} removed {id} from room {room:?}");
         for id in all {
             let Some(secret) = self.member(id).map(|member| member.participant.resume.clone()) else {
                 continue;
@@ -71,14 +71,14 @@ impl Server {
             return;
         };
         room.set_locked(locked);
-        info!("{id} {} room {name:?}", if locked { "locks" } else { "unlocks" });
+        info!("{id} {} room {name:?}", if locked { "locked" } else { "unlocked" });
         let Some(by) = self.member(id).map(|member| member.participant.id.clone()) else {
             return;
         };
         self.broadcast(name, None, &ServerMessage::Lock { locked, by: &by });
     }
 
-    /// Who has this id in a room.
+    /// The participant with this id in a room.
     fn find(&self, room: &str, id: &str) -> Option<PeerId> {
         self.others(room).find(|other| self.member(*other).is_some_and(|member| member.participant.id == id))
     }

@@ -1,4 +1,4 @@
-//! Offers and answers: from what members publish and get to m-lines, and back.
+//! Offers and answers: negotiates m-lines for the tracks that participants publish and subscribe to.
 
 use log::{debug, info};
 use str0m::media::{MediaKind, Mid};
@@ -16,7 +16,7 @@ use crate::track::{Kind, Source};
 use crate::web::signal::{self, MediaState, ServerMessage};
 
 impl Server {
-    /// Gives a member a turn for an offer or an answer.
+    /// Queues a participant to process its answer or its due offer.
     pub(super) fn queue_negotiation(&mut self, id: PeerId) {
         if let Some(member) = self.member_mut(id)
             && !std::mem::replace(&mut member.negotiation_queued, true)
@@ -25,7 +25,7 @@ impl Server {
         }
     }
 
-    /// The member's turn: takes the answer that waits, else builds the offer that is due.
+    /// Processes the participant's answer, or else builds its due offer.
     pub(super) fn on_negotiation(&mut self, id: PeerId) {
         let now = self.now;
         let Some(member) = self.member_mut(id) else {
@@ -52,8 +52,8 @@ impl Server {
         let offer = guarded(Site::Offer, || member.peer.build_offer(now, names));
         if let Some(kind) = member.peer.negotiation.take_declined() {
             let message = match kind {
-                MediaKind::Audio => "This client has rejected too many m-lines of audio: no more are offered.",
-                MediaKind::Video => "This client has rejected too many m-lines of video: no more are offered.",
+                MediaKind::Audio => "This client has rejected too many audio m-lines. No more are offered.",
+                MediaKind::Video => "This client has rejected too many video m-lines. No more are offered.",
             };
             self.refuse(id, "lines-rejected", message, false);
         }
@@ -86,16 +86,16 @@ impl Server {
         self.mark_dirty(id);
     }
 
-    /// An answer came: it waits for its turn.
+    /// Queues an answer to be processed. `message_bytes` is the length of the message that contains it.
     pub(super) fn on_answer(&mut self, id: PeerId, answer: String, message_bytes: usize) {
         let Some(member) = self.member_mut(id) else {
             return;
         };
-        // It was on its way when the transport that it is for ended.
+        // An answer for a previous transport, sent before the client knew that it had ended.
         if member.transport.attempts > 0 && member.peer.is_foreign(&answer) {
             return;
         }
-        member.budget.settle(message_bytes);
+        member.budget.settle_answer(message_bytes);
         match member.peer.queue_answer(answer) {
             Ok(()) => self.queue_negotiation(id),
             Err(error) => self.failed.push_back((id, error)),
@@ -128,14 +128,14 @@ impl Server {
             return;
         };
         if !member.grant.rights.publish {
-            self.refuse(id, "forbidden", "You may watch and listen here, and send nothing.", false);
+            self.refuse(id, "forbidden", "You may only watch and listen in this room.", false);
         } else if member.peer.negotiation.publish(now, media_kind(kind), source) {
             self.schedule(id);
         } else {
             self.refuse(
                 id,
                 "track-limit",
-                "This client sends as many streams as one participant may, or has rejected too many m-lines for more.",
+                "This client publishes as many tracks as allowed, or has rejected too many m-lines.",
                 false,
             );
         }
@@ -154,11 +154,11 @@ impl Server {
                 }
                 self.schedule(id);
             }
-            None => self.refuse(id, "not-publishing", "There is no such stream to give up.", false),
+            None => self.refuse(id, "not-publishing", "There is no such track to unpublish.", false),
         }
     }
 
-    /// Ends a track for everybody who gets it or was going to.
+    /// Ends a track for all subscribers.
     pub(super) fn end_track(&mut self, track: TrackId) {
         let Some(publisher) = self.member_mut(track.publisher) else {
             return;
@@ -169,7 +169,7 @@ impl Server {
         };
         let Track { source, layers, .. } = tracks.remove(index);
         if layers.told() < LAYERS as u8 {
-            publisher.told.insert(track.mid, layers.told());
+            publisher.sent_wanted.insert(track.mid, layers.told());
         }
         let room = publisher.participant.room.clone();
         let others: Vec<PeerId> = self.others(&room).filter(|other| *other != track.publisher).collect();
@@ -183,7 +183,7 @@ impl Server {
         self.queue_seating(room);
     }
 
-    /// Comes back to the member when its next offer is due, unless it waits for its turn already.
+    /// Sets the timer for the participant's next offer, unless the participant is queued already.
     pub(super) fn schedule(&mut self, id: PeerId) {
         let member = self.member(id).filter(|member| !member.negotiation_queued);
         if let Some(due) = member.and_then(|member| member.peer.negotiation.offer_due()) {
@@ -197,7 +197,7 @@ impl Server {
             Agreed::NotPublishing { mid } => self.end_track(TrackId { publisher: id, mid }),
             Agreed::Subscribed { line, track } => self.start_line(id, line, track),
             Agreed::Refused { track } => {
-                debug!("{id} does not take the track {:?} of {}", track.mid, track.publisher);
+                debug!("{id}: track {:?} of {} rejected", track.mid, track.publisher);
                 self.stop_track(id, track);
             }
         }
@@ -208,7 +208,7 @@ impl Server {
         let Some(member) = self.member_mut(id) else {
             return;
         };
-        // Without media nothing would come: nobody needs an offer for it until then.
+        // No packets arrive without media: the track begins when media is connected.
         if member.participant.track(mid).is_some() || member.transport.is_lost {
             return;
         }
@@ -217,8 +217,8 @@ impl Server {
             MediaKind::Video => Kind::Video,
         };
         let mut track = Track::new(mid, published, source);
-        if let Some(told) = member.told.remove(&mid) {
-            track.layers.resume(told);
+        if let Some(sent) = member.sent_wanted.remove(&mid) {
+            track.layers.resume(sent);
         }
         member.participant.tracks.push(track);
         let room = member.participant.room.clone();
@@ -236,7 +236,7 @@ impl Server {
         self.queue_seating(room);
     }
 
-    /// What each m-line carries, by the last offer and what was exchanged since.
+    /// The track on each m-line, by the latest offer and the exchanges since.
     pub(super) fn described_tracks(&self, id: PeerId) -> ServerMessage<'_> {
         let member = self.member(id);
         let lines = member.into_iter().flat_map(|member| member.peer.negotiation.lines());

@@ -1,4 +1,4 @@
-//! What leaves later than it came: video beyond the pace of a subscriber's path, and the probes of it.
+//! Pacing: sends video later than it arrived where a subscriber's path is slower, and probes the path.
 
 use std::time::{Duration, Instant};
 
@@ -9,23 +9,24 @@ use crate::media::negotiation::TrackId;
 use crate::media::sending::Forwarded;
 use crate::timers::Waiter;
 
-/// How long a packet waits for its turn at most. Longer delays a picture more than the queue that it spares the path.
+/// How long the pacer holds a packet at most. A longer time would delay the picture more than a queue on the path does.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// The last packets that a probe is filled with, again and again.
+/// The number of latest packets that are repeated as padding in probes.
 const PADDING: u16 = 64;
 
-/// Packets that a probe may take at once.
+/// The most padding packets sent at once for a probe.
 const BURST: usize = 128;
 
-/// The most that is held for one who is sent media of so many, each of whom may send so many packets a second.
+/// The most memory of packets held for one subscriber, in bytes, if each of its publishers sends this many packets per
+/// second.
 pub(super) const fn held_max_bytes(publishers: usize, packets_per_second: usize) -> usize {
     let packets = publishers * packets_per_second * PATIENCE.as_millis() as usize / 1_000;
     2 * packets * size_of::<Held>()
 }
 
 impl Server {
-    /// Sends what was held for a member and may leave now, and what its probe needs.
+    /// Sends the held packets that may be sent now, and padding for the probe.
     pub(super) fn release(&mut self, id: PeerId) {
         let now = self.now;
         while let Some(&Held { since, position, line, track }) = self.member(id).and_then(|member| member.held.front())
@@ -59,7 +60,7 @@ impl Server {
         self.fill_probe(id);
     }
 
-    /// The estimate of a member's path may have changed, or have been spent: probes it, if it is time to.
+    /// Starts a probe if one is due, after the estimate has changed or was used up.
     pub(super) fn probe(&mut self, id: PeerId) {
         let now = self.now;
         if let Some(member) = self.member_mut(id) {
@@ -68,7 +69,7 @@ impl Server {
         self.fill_probe(id);
     }
 
-    /// Something is held for a member: comes back to it.
+    /// Sets the timer for the next held packet, padding packet or probe.
     pub(super) fn schedule_pace(&mut self, id: PeerId) {
         let now = self.now;
         let Some(member) = self.member_mut(id) else {
@@ -82,7 +83,7 @@ impl Server {
         }
     }
 
-    /// What came of packets that were sent, beside them.
+    /// Handles the consequences of forwarding beside the packets themselves.
     pub(super) fn on_forwarded(&mut self, id: PeerId, line: usize, track: TrackId, forwarded: Forwarded) {
         if forwarded.switched {
             self.update_subscription(id, line, track);
@@ -91,7 +92,7 @@ impl Server {
             self.request_keyframe(track, layer, reason);
         }
         if forwarded.cannot_decode {
-            self.tell_cannot_decode(id, track);
+            self.report_cannot_decode(id, track);
         }
         if forwarded.switched || forwarded.cannot_decode {
             self.queue_quality(id);
@@ -119,15 +120,15 @@ impl Server {
         egress.is_some_and(|egress| egress.needs_padding(now))
     }
 
-    /// Sends one packet that fills a probe; false if that can't be.
+    /// Sends one padding packet; false if that is impossible.
     fn pad(&mut self, id: PeerId) -> bool {
         let now = self.now;
         let Some(member) = self.member_mut(id) else {
             return false;
         };
-        member.padded = (member.padded + 1) % PADDING;
+        member.padding_index = (member.padding_index + 1) % PADDING;
         let sending = &member.peer.sending;
-        let latest = sending.padding(member.padded).or_else(|| sending.padding(0));
+        let latest = sending.padding(member.padding_index).or_else(|| sending.padding(0));
         let again = latest.and_then(|(line, track, sent)| {
             let published = self.member(track.publisher)?.participant.track(track.mid)?;
             Some((line, sent, published.history.find(sent.position)?.clone()))

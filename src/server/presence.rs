@@ -1,8 +1,8 @@
-//! Presence: a participant stays in its room while its connection or its media is away for a while.
+//! Presence: a participant stays in its room while its connection or its media is interrupted.
 //!
-//! The connection carries presence and chat, the transport carries media; neither takes the other with it. A
-//! participant whose connection ends without `leave` may return with its `resume` secret, and the room does not
-//! notice. One whose transport fails is offered a fresh one on the same connection, if the client takes that.
+//! The WebSocket carries presence and chat, the transport carries media; neither ends because the other fails. A
+//! participant whose connection ends without `leave` may return with its `resume` secret, unnoticed by the room. A
+//! participant whose transport fails is offered a fresh one on the same connection, if the client supports that.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -18,55 +18,56 @@ use crate::room::seats::Seats;
 use crate::timers::Waiter;
 use crate::web::signal::{MediaState, ServerMessage};
 
-/// How long a participant without a connection stays in its room. Shorter reports people as gone who reload or
-/// change networks; longer leaves ghosts of those whose machine died.
+/// How long a participant without a connection stays in its room. A shorter time reports participants as gone who only
+/// reload or change networks; a longer one keeps those whose machine died.
 const RETURN: Duration = Duration::from_secs(30);
 
-/// The pause before the second fresh transport in a row; it doubles with each. The first is offered at once where
-/// media was connected before. A lower one burdens the server with clients whose UDP is blocked, a higher one lets
-/// them wait when it no longer is.
+/// The pause before the second consecutive fresh transport; it doubles with each, up to `LAST_PAUSE`. The first is
+/// offered at once if media was connected before. A shorter pause burdens the server with clients whose UDP is blocked;
+/// a longer one delays them when it no longer is.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
 
-/// How long a transport must have been connected for the next fresh one to be offered at once. Shorter lets a client that
-/// connects and fails at once make the room renegotiate without a pause.
+/// How long a transport must stay connected for the next fresh one to be offered at once. With a shorter time, a client
+/// that connects and fails repeatedly makes the room renegotiate without pauses.
 const STABLE: Duration = Duration::from_secs(10);
 
-/// Failed handshakes in a row after which a fresh transport is offered, although the client itself seems to be the cause.
-/// Fewer let a forged datagram end a participant, more let clients with a certificate that is not supported wait for the
+/// Consecutive handshake failures, seemingly of the client, after which a fresh transport is still offered. With fewer,
+/// a forged datagram can end a participant; with more, clients with an unsupported certificate wait longer for the
 /// reason.
 const MAX_DOUBTFUL_FAILURES: u32 = 1;
 
-/// Participants of one network who may stay without media. More cost a transport each minute, fewer throw people of
-/// an office that blocks UDP out of their chat.
+/// Participants of one network who may stay without media. Each costs a transport a minute; with fewer, people in an
+/// office that blocks UDP lose the chat.
 const MAX_MEDIALESS: usize = 20;
 
 impl Server {
-    /// The connection of a member ended, and not by `leave`.
+    /// Handles the end of a participant's connection without `leave`: keeps the participant for `RETURN`, if it knows
+    /// its `resume` secret and its network has not too many such participants.
     pub(super) fn on_disconnected(&mut self, id: PeerId, reason: &str) {
-        let (until, most) = (self.now + RETURN, self.config.limits.max_conns_per_addr);
+        let (until, limit) = (self.now + RETURN, self.config.limits.max_conns_per_addr);
         let Some(member) = self.member(id).filter(|member| member.absent_until.is_none()) else {
             return;
         };
         let (place, budget, chat) = (member.place, member.budget, member.participant.chat);
         let participant = member.participant.id.clone();
-        if !member.has_spoken || place.is_some_and(|place| self.absent_by_place.of(place) >= most) {
+        if !member.has_spoken || place.is_some_and(|place| self.absent_by_place.of(place) >= limit) {
             return self.leave(id, reason);
         }
-        debug!("{id} has no connection ({reason}) and may return within {} s", RETURN.as_secs());
+        debug!("{id}: disconnected ({reason}); may return within {} s", RETURN.as_secs());
         if let Some(member) = self.member_mut(id) {
             member.absent_until = Some(until);
-            // No offer would reach it.
+            // An offer could not be delivered.
             member.peer.negotiation.hold(until);
         }
         if let Some(place) = place {
             self.absent_by_place.add(place);
-            self.leftovers.keep(self.now, place, participant, budget, chat);
+            self.kept_budgets.keep(self.now, place, participant, budget, chat);
         }
         self.timers.set(Waiter::Return(id), until);
     }
 
-    /// Whether as many participants are in a room as may be.
+    /// Whether the room has reached the limit of participants.
     pub(super) fn is_full(&self, room: &Room) -> bool {
         room.members().len() >= self.config.limits.max_room_size
     }
@@ -77,7 +78,7 @@ impl Server {
         absent.min().map(|(_, id)| id)
     }
 
-    /// The participant says goodbye.
+    /// Handles `leave`.
     pub(super) fn on_leave(&mut self, id: PeerId) {
         let Some(conn) = self.member(id).map(|member| member.conn) else {
             return;
@@ -86,26 +87,26 @@ impl Server {
             entry.member = None;
         }
         self.with_conn(conn, |now, conn| conn.close(now, NORMAL, "left"));
-        self.leave(id, "goodbye");
+        self.leave(id, "client sent leave");
     }
 
-    /// The client's transport has failed before the server noticed.
+    /// Handles `renew`: the client has noticed a transport failure before the server.
     pub(super) fn on_renew(&mut self, id: PeerId) {
         let Some(member) = self.member(id) else {
             return;
         };
         if member.peer.is_new() {
-            // A fresh one is on its way already.
+            // The fresh transport has not been offered yet.
             return;
         }
         if self.can_renew(id) {
             self.renew(id, "media-timeout");
         } else {
-            self.refuse(id, "cannot-renew", "No fresh transport is possible here: connect again.", true);
+            self.refuse(id, "cannot-renew", "No fresh transport is possible on this connection. Reconnect.", true);
         }
     }
 
-    /// Media is connected, for the first time or with a fresh transport.
+    /// Media has connected, for the first time or on a fresh transport.
     pub(super) fn on_media(&mut self, id: PeerId) {
         let now = self.now;
         let Some(member) = self.member_mut(id) else {
@@ -118,7 +119,7 @@ impl Server {
         self.set_lost(id, false);
     }
 
-    /// ICE consent of a member was lost, or came back.
+    /// Handles the loss or return of a participant's ICE consent.
     pub(super) fn on_consent(&mut self, id: PeerId, is_held: bool) {
         if self.set_lost(id, !is_held) && !is_held {
             let reason = Some("media-timeout");
@@ -127,8 +128,9 @@ impl Server {
         }
     }
 
-    /// A handshake failed for what anybody on the path may have sent, before media was connected. Says whether a fresh transport shows more.
-    pub(super) fn doubt(&mut self, id: PeerId) -> bool {
+    /// Counts a handshake failure that anybody on the path may have forged, before media was connected. Returns whether
+    /// to try a fresh transport.
+    pub(super) fn count_doubtful_failure(&mut self, id: PeerId) -> bool {
         let Some(Member { transport, .. }) = self.member_mut(id) else {
             return false;
         };
@@ -136,7 +138,7 @@ impl Server {
         transport.doubtful_failures <= MAX_DOUBTFUL_FAILURES
     }
 
-    /// Whether a fresh transport may be offered to this member.
+    /// Whether the participant may be offered a fresh transport.
     pub(super) fn can_renew(&self, id: PeerId) -> bool {
         let Some(Member { transport, place, .. }) = self.member(id) else {
             return false;
@@ -145,7 +147,7 @@ impl Server {
         transport.can_renew && (transport.is_lost || !place.is_some_and(is_crowded))
     }
 
-    /// Frees a member's transport, which has failed, and offers a fresh one.
+    /// Ends a participant's failed transport and offers a fresh one.
     pub(super) fn renew(&mut self, id: PeerId, reason: &str) {
         let now = self.now;
         let Some(Member { transport, .. }) = self.member_mut(id) else {
@@ -161,15 +163,15 @@ impl Server {
         let Some(id) = self.reset(id, pause) else {
             return;
         };
-        debug!("{id} has no media ({reason}): a fresh transport is offered in {} s", pause.as_secs());
+        debug!("{id}: media lost ({reason}); fresh transport in {} s", pause.as_secs());
         self.set_lost(id, true);
         let retry_ms = Some(pause.as_millis() as u64);
         let reason = Some(reason);
         self.send(id, &ServerMessage::Media { id: None, state: MediaState::Lost, fresh: false, reason, retry_ms });
     }
 
-    /// Replaces a member's peer by one that offers something after `pause`. The member's tracks end, and it gets another
-    /// `PeerId`, so that nothing of the old peer is taken for the new one's.
+    /// Replaces a participant's peer by a new one whose first offer is due after `pause`. The participant's tracks end,
+    /// and it gets a new `PeerId`, so that pending events of the old peer are not taken for the new one's.
     pub(super) fn reset(&mut self, id: PeerId, pause: Duration) -> Option<PeerId> {
         let now = self.now;
         let old = self.remove(id)?;
@@ -183,8 +185,8 @@ impl Server {
             seats: Seats::new(now),
             queue: Vec::new(),
             held: VecDeque::new(),
-            told: BTreeMap::new(),
-            padded: 0,
+            sent_wanted: BTreeMap::new(),
+            padding_index: 0,
             is_dirty: false,
             negotiation_queued: false,
             allocation_queued: false,
@@ -199,14 +201,14 @@ impl Server {
         Some(new)
     }
 
-    /// Notes whether a member's media is lost, and reports a change to the others. Says whether it changed.
+    /// Sets whether a participant's media is lost and notifies the room of a change. Returns whether it has changed.
     pub(super) fn set_lost(&mut self, id: PeerId, is_lost: bool) -> bool {
         let Some(member) = self.member_mut(id).filter(|member| member.transport.is_lost != is_lost) else {
             return false;
         };
         member.transport.is_lost = is_lost;
         let place = member.place;
-        let (room, who) = (member.participant.room.clone(), member.participant.id.clone());
+        let (room, own_id) = (member.participant.room.clone(), member.participant.id.clone());
         if let Some(place) = place {
             if is_lost {
                 self.medialess_by_place.add(place);
@@ -216,7 +218,7 @@ impl Server {
         }
         let state = if is_lost { MediaState::Lost } else { MediaState::Connected };
         let media = |id| ServerMessage::Media { id, state, fresh: false, reason: None, retry_ms: None };
-        self.broadcast(&room, Some(id), &media(Some(&who)));
+        self.broadcast(&room, Some(id), &media(Some(&own_id)));
         if !is_lost {
             self.send(id, &media(None));
             let publications = self.member(id).map(|member| member.peer.negotiation.publications().collect::<Vec<_>>());

@@ -1,4 +1,5 @@
-//! Which layer of each track a member is sent: what it shows, what its link carries, what comes.
+//! Quality: which layer of each track a participant is sent, by what the page shows, the estimate, and the publisher's
+//! layers.
 
 use smallvec::SmallVec;
 use str0m::media::Mid;
@@ -14,14 +15,15 @@ use crate::room::Subscriber;
 use crate::track::{Kind, Source};
 use crate::web::signal::{self, ServerMessage};
 
-/// What a path is believed to carry of the least of each track until it is measured: then no camera stops that has just
-/// begun. Higher fills the queue of a slow path for a moment, lower shows some people later.
+/// The total bitrate up to which every track is sent at least in its lowest grade before the path has been measured, so
+/// that no camera stops that has just started. A higher value fills the queue of a slow path for a moment; a lower one
+/// delays some videos.
 const UNMEASURED_BPS: u64 = 1_500_000;
 
-/// What the least of a track takes until it is measured.
+/// The bitrate assumed for the lowest grade of a track before the path has been measured.
 const UNMEASURED_TRACK_BPS: u64 = 150_000;
 
-/// One line of a member that carries video.
+/// One subscribed video track, as input for the allocation.
 struct Candidate {
     line: usize,
     track: TrackId,
@@ -37,7 +39,7 @@ struct Candidate {
 }
 
 impl Server {
-    /// What a member is sent has to be looked at again.
+    /// Queues a participant's allocation to be computed again.
     pub(super) fn queue_allocation(&mut self, id: PeerId) {
         if let Some(member) = self.member_mut(id)
             && !std::mem::replace(&mut member.allocation_queued, true)
@@ -46,7 +48,7 @@ impl Server {
         }
     }
 
-    /// Other layers come of some tracks than before: whoever gets them may get something else.
+    /// Queues the allocation of all subscribers of tracks whose layers have changed.
     pub(super) fn on_layers(&mut self) {
         while let Some(track) = self.changed.pop() {
             let published = self.published(track).into_iter();
@@ -55,7 +57,7 @@ impl Server {
         }
     }
 
-    /// Gives a member of each track what it can use.
+    /// Computes which grade of each video track a participant is sent, and applies it.
     pub(super) fn on_allocation(&mut self, id: PeerId) {
         let now = self.now;
         let Some(member) = self.member_mut(id) else {
@@ -73,8 +75,8 @@ impl Server {
         let totals = allocation::allocate(available_bps, sound_bps, &wishes, &mut grants);
         if !is_measured {
             let mut spent_bps = totals.allocated_bps;
-            let starved = |grant: &Grant| grant.grade.is_none() && grant.limit == Limit::Bandwidth;
-            for (wish, grant) in wishes.iter().zip(&mut grants).filter(|(_, grant)| starved(grant)) {
+            let is_starved = |grant: &Grant| grant.grade.is_none() && grant.limit == Limit::Bandwidth;
+            for (wish, grant) in wishes.iter().zip(&mut grants).filter(|(_, grant)| is_starved(grant)) {
                 let least = wish.grades.first().map(|grade| grade.bitrate_bps.max(UNMEASURED_TRACK_BPS));
                 if let Some(least_bps) = least.filter(|least| spent_bps + least <= UNMEASURED_BPS) {
                     spent_bps += least_bps;
@@ -88,9 +90,9 @@ impl Server {
                 continue;
             };
             let quality = candidate.quality(grant);
-            // Of what has never come there is nothing to tell, but that it will not.
-            let is_given_up = grant.limit == Limit::Server;
-            let is_known = !candidate.grades.is_empty() || outgoing.quality.is_some() || is_given_up;
+            // A track that has never arrived has no quality to report, unless the server will not send it.
+            let is_shed = grant.limit == Limit::Server;
+            let is_known = !candidate.grades.is_empty() || outgoing.quality.is_some() || is_shed;
             if is_known || candidate.is_oversized {
                 outgoing.quality = Some(quality);
             }
@@ -103,11 +105,11 @@ impl Server {
         if let Some(member) = self.member_mut(id) {
             member.peer.sending.handle_allocation(now, totals.wanted_bps);
         }
-        self.tell_quality(id);
+        self.send_quality(id);
         self.probe(id);
     }
 
-    /// Other is sent to a member than it was told.
+    /// Queues a participant to be sent changes of quality.
     pub(super) fn queue_quality(&mut self, id: PeerId) {
         if let Some(member) = self.member_mut(id)
             && !std::mem::replace(&mut member.quality_queued, true)
@@ -116,8 +118,8 @@ impl Server {
         }
     }
 
-    /// Tells a member what it is sent of each track, where that is not what it was last told.
-    pub(super) fn tell_quality(&mut self, id: PeerId) {
+    /// Sends a participant the quality of its tracks, where it differs from what was last sent.
+    pub(super) fn send_quality(&mut self, id: PeerId) {
         let Some(member) = self.member(id) else {
             return;
         };
@@ -127,23 +129,23 @@ impl Server {
             let result = outgoing.result(layers);
             (result != outgoing.told).then_some((line, outgoing.mid, result?))
         });
-        let told: Vec<_> = lines.collect();
+        let changed: Vec<_> = lines.collect();
         let Some(member) = self.member_mut(id) else {
             return;
         };
         member.quality_queued = false;
-        for (line, _, quality) in &told {
+        for (line, _, quality) in &changed {
             if let Some(outgoing) = member.peer.sending.line_mut(*line) {
                 outgoing.told = Some(*quality);
             }
         }
-        if !told.is_empty() {
-            let tracks = told.iter().map(|(_, mid, quality)| to_message(mid, quality)).collect();
+        if !changed.is_empty() {
+            let tracks = changed.iter().map(|(_, mid, quality)| to_message(mid, quality)).collect();
             self.send(id, &ServerMessage::Quality { tracks });
         }
     }
 
-    /// Packets of a track are dropped because they are too large: its subscribers are told.
+    /// Marks a track whose packets are dropped because they are too large; its subscribers are notified.
     pub(super) fn on_oversized(&mut self, track: TrackId) {
         let now = self.now;
         let Some(published) = self.published(track).filter(|published| published.kind == Kind::Video) else {
@@ -156,8 +158,8 @@ impl Server {
         }
     }
 
-    /// Tells a publisher which layers of a track anybody wants.
-    pub(super) fn tell_wanted(&mut self, track: TrackId, wanted: u8) {
+    /// Sends a publisher the layers of a track that its subscribers need.
+    pub(super) fn send_wanted_layers(&mut self, track: TrackId, wanted: u8) {
         self.send(track.publisher, &ServerMessage::Layers { mid: &track.mid, rids: &RIDS[..usize::from(wanted)] });
     }
 
@@ -185,8 +187,8 @@ impl Server {
         candidates.collect()
     }
 
-    /// What a line needs of its track has changed: notes who gets which layers, and asks for the keyframe that it waits
-    /// for.
+    /// Updates the track's subscriber entry after a change on an m-line: the forwarded and wanted layers. Requests the
+    /// keyframe that the m-line waits for.
     pub(super) fn update_subscription(&mut self, id: PeerId, line: usize, track: TrackId) {
         let now = self.now;
         let Some(member) = self.member_mut(id) else {
@@ -214,20 +216,20 @@ impl Server {
             None if layers == 0 => {}
             None => subscribers.push(Subscriber { peer: id, line, layers, wanted }),
         }
-        // Of fewer it is told after a while, when it still sends them: what one of its subscribers needs says nothing of
-        // how long the others have needed no more.
-        let tells = wanted > published.layers.told() && published.layers.want(now, wanted);
-        if tells {
-            self.tell_wanted(track, wanted);
+        // A lower number is sent later, by `distribute`: the need of one subscriber does not say how long the others
+        // have needed less.
+        let is_raised = wanted > published.layers.told() && published.layers.want(now, wanted);
+        if is_raised {
+            self.send_wanted_layers(track, wanted);
         }
-        // Before it is connected a picture would be lost on the way, and delay the next.
+        // A keyframe before the connection is up would be lost, and would delay the next one.
         if let Some((layer, reason)) = awaited.filter(|_| is_connected) {
             self.request_keyframe(track, layer, reason);
         }
     }
 }
 
-/// The words of the protocol for it.
+/// Encodes a track's quality for the protocol.
 fn to_message<'a>(mid: &'a Mid, quality: &Quality) -> signal::Quality<'a> {
     signal::Quality {
         mid,
@@ -274,7 +276,7 @@ impl Candidate {
         }
     }
 
-    /// What of the track a grade is.
+    /// The layers that a grade consists of.
     fn part(&self, grade: &Grade) -> Selection {
         let Grade { layer, temporal, .. } = *grade;
         match self.is_spatial {
@@ -287,14 +289,14 @@ impl Candidate {
         match grant.grade {
             Some(index) => {
                 let part = self.part(&self.grades[index]);
-                // A layer above the highest begins with a keyframe, which is not to be missed. Who was bound to so many
-                // stays so where those above end: that is no cause for a keyframe.
+                // The highest grade has no spatial bound: a layer above it begins with a keyframe, which must not be
+                // missed. A previous higher bound is kept if the layers above end, since that needs no keyframe.
                 let is_highest = index + 1 == self.grades.len();
                 let before = self.selected.map(|selected| selected.spatial).filter(|before| *before >= part.spatial);
                 let spatial = if is_highest { before.unwrap_or(u8::MAX) } else { part.spatial };
                 Some(Selection { spatial, ..part })
             }
-            // Nothing has come yet: whatever comes first.
+            // No layer has arrived yet: take whichever arrives first.
             None if self.grades.is_empty() && self.view.tile() != Some(0) && self.means != Means::Nothing => {
                 Some(Selection::BEST)
             }

@@ -1,4 +1,4 @@
-//! HTTP requests: the page, health, `check`, and who may come in.
+//! Requests: HTTP requests for the page, `health` and `check`, and admission of participants.
 
 use std::time::{Duration, Instant};
 
@@ -16,39 +16,39 @@ use crate::web::http::{ALLOW, Request, Response};
 use crate::web::origin;
 use crate::web::token::Grant;
 
-/// What is asked of a client that comes at a bad time.
+/// The `Retry-After` of temporary refusals.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Somebody who may come in.
+/// What an admitted participant joins with.
 pub(super) struct Admission {
     pub(super) room: String,
     pub(super) name: String,
-    /// What the token says.
+    /// What the token grants.
     pub(super) grant: Grant,
-    /// The client can send simulcast layers.
+    /// The client can send simulcast.
     pub(super) simulcast: bool,
-    /// The client takes a fresh transport on the same WebSocket.
+    /// The client supports fresh transports on the same WebSocket.
     pub(super) can_renew: bool,
-    /// Where they are, if that is known.
+    /// The client's network, if known.
     pub(super) place: Option<Place>,
-    /// The member whom this one replaces.
+    /// The participant whose place the new connection takes.
     pub(super) replaces: Option<PeerId>,
-    /// The secret of one who left a room that is locked, and was not removed.
+    /// The `resume` secret of a participant who has left the locked room and was not removed.
     pub(super) returns: Option<String>,
 }
 
-/// Why somebody may not come in.
+/// Why a join was refused.
 struct Refusal {
     status: u16,
     code: &'static str,
     message: &'static str,
-    /// When trying again makes sense, if it ever does.
+    /// When the client may try again; `None` if that is pointless.
     retry_after: Option<Duration>,
 }
 
 impl Server {
     pub(super) fn on_request(&mut self, id: ConnId, request: &Request) {
-        self.look_for_proxy(id, request);
+        self.warn_untrusted_proxy(id, request);
         let response = match self.route(request) {
             Route::Respond(response) => response,
             Route::Join => match self.admit(id, request) {
@@ -63,7 +63,7 @@ impl Server {
             },
             Route::NoUpgrade => {
                 self.on_lost_upgrade(id, request);
-                let response = Response::text(426, "This address speaks WebSocket only.\n");
+                let response = Response::text(426, "This address accepts only WebSocket connections.\n");
                 response.with_header("Upgrade", "websocket".to_owned())
             }
             Route::Check => match self.admit(id, request) {
@@ -77,7 +77,7 @@ impl Server {
                 Err(refusal) => refusal.response(),
             },
         };
-        let is_last = self.draining.is_some() || self.is_filling(id);
+        let is_last = self.draining.is_some() || self.is_half_used(id);
         self.with_conn(id, |now, conn| match is_last {
             true => conn.respond_last(now, response),
             false => conn.respond(now, response),
@@ -91,26 +91,26 @@ impl Server {
         };
         if let Some(left_out) = self.refusals.take(self.now) {
             let place = self.place(id, request).map_or_else(|| remote.to_string(), |place| place.to_string());
-            info!("somebody from {place} is not let in: {}{left_out}", refusal.code);
+            info!("join from {place} refused: {}{left_out}", refusal.code);
         }
     }
 
-    /// Says once for each network if there may be a proxy in it that is not believed.
-    fn look_for_proxy(&mut self, id: ConnId, request: &Request) {
+    /// Warns, once for each network, of a client that may be a proxy missing in `--trusted-proxies`.
+    fn warn_untrusted_proxy(&mut self, id: ConnId, request: &Request) {
         let entry = self.conns.get(&id).filter(|entry| entry.place.is_some() && !request.forwarded_for.is_empty());
         if let Some(entry) = entry
             && self.faults.note_proxy(self.now, Place::new(entry.conn.remote().ip()))
             && let Some(left_out) = self.proxies.take(self.now)
         {
             warn!(
-                "{} sends X-Forwarded-For and is none of --trusted-proxies (TRUSTED_PROXIES): if it is a proxy of yours, \
-                 name it there, else all of its clients count as one{left_out}",
+                "X-Forwarded-For of {} ignored: not in --trusted-proxies (TRUSTED_PROXIES); if it is your proxy, \
+                 add it there, or all its clients count as one{left_out}",
                 entry.conn.remote().ip()
             );
         }
     }
 
-    /// Where somebody is: behind a proxy, its request tells.
+    /// The client's network; for a trusted proxy, as its request says.
     fn place(&self, id: ConnId, request: &Request) -> Option<Place> {
         let entry = self.conns.get(&id)?;
         let proxies = &self.config.trusted_proxies;
@@ -118,12 +118,12 @@ impl Server {
     }
 
     fn route(&self, request: &Request) -> Route {
-        // Proxies look with it whether the server is there. It grants a page of another origin nothing.
+        // Reverse proxies check with OPTIONS whether the server is alive. It grants nothing to pages of other origins.
         if request.method == "OPTIONS" {
             return Route::Respond(Response::text(200, "").with_header("Allow", ALLOW.to_owned()));
         }
         let prefix = self.config.prefix.as_str();
-        let not_found = || Route::Respond(Response::text(404, "There is nothing at this address.\n"));
+        let not_found = || Route::Respond(Response::text(404, "This page does not exist.\n"));
         let Some(path) = request.path.strip_prefix(prefix) else {
             return match request.path.as_str() {
                 "/" => Route::Respond(Response::redirect(format!("{prefix}/"))),
@@ -164,29 +164,33 @@ impl Server {
         let refuse = |status, code, message| Err(Refusal::new(status, code, message));
         let secure = self.conns.get(&id).is_some_and(|entry| entry.conn.is_secure());
         let allowed = &self.config.allowed_origins;
-        // A page's GET of `check` has no `Origin`: it says in the query what its upgrade would.
+        // A page's GET of `check` has no `Origin`; the query says which one its upgrade would have.
         let is_allowed = |origin| origin::allowed(origin, request.host.as_deref(), secure, allowed);
         if !is_allowed(request.origin.as_deref()) || !is_allowed(request.param("origin")) {
-            debug!("conn {}: origin {:?} refused", id.0, request.origin);
+            debug!("conn {}: join refused: origin {:?}", id.0, request.origin);
             let message = "The server does not know this page's address. A proxy in front has to pass on Host with its port; \
                            see docs/hosting. Pages elsewhere are allowed with --allow-origin.";
             return refuse(403, "origin", message);
         }
         if let Some(drain) = self.draining {
-            let refusal = Refusal::new(503, "closing", "The server is being restarted.");
+            let refusal = Refusal::new(503, "closing", "The server is restarting.");
             return Err(refusal.until(self.now, drain.ends + RESTART));
         }
         let room = request.param("room").filter(|room| !room.is_empty()).unwrap_or("default");
         let Some(room) = room_name(room) else {
-            return refuse(400, "bad-room", "A room's name has 1 to 128 visible characters.");
+            return refuse(400, "bad-room", "A room name must have 1 to 128 visible characters.");
         };
         let grant = self.open_token(id, &room, request.param("token"))?;
-        let asked = request.param("name").or_else(|| request.param("username")).unwrap_or_default();
+        let requested = request.param("name").or_else(|| request.param("username")).unwrap_or_default();
         let name = grant.name.as_deref().and_then(participant_name);
-        let name = name.or_else(|| participant_name(asked)).unwrap_or_else(|| "Guest".to_owned());
+        let name = name.or_else(|| participant_name(requested)).unwrap_or_else(|| "Guest".to_owned());
         let is_same = |member: &Member| member.participant.room == room && member.grant.identity == grant.identity;
-        let there = self.rooms.get(&room);
-        if grant.identity.as_ref().is_some_and(|identity| there.is_some_and(|there| there.is_removed(identity))) {
+        let existing = self.rooms.get(&room);
+        if grant
+            .identity
+            .as_ref()
+            .is_some_and(|identity| existing.is_some_and(|existing| existing.is_removed(identity)))
+        {
             return refuse(403, "removed", "A moderator has removed you from this room.");
         }
         let resume = request.param("resume");
@@ -195,53 +199,57 @@ impl Server {
             .filter(|peer| self.member(*peer).is_some_and(is_same));
         let simulcast = request.param("simulcast") == Some("1");
         let can_renew = request.param("renew") == Some("1");
-        let returns = resume.filter(|secret| there.is_some_and(|there| there.is_returning(secret))).map(str::to_owned);
+        let returns =
+            resume.filter(|secret| existing.is_some_and(|existing| existing.is_returning(secret))).map(str::to_owned);
         let place = self.place(id, request);
         let admission = Admission { room, name, grant, simulcast, can_renew, place, replaces, returns };
         if replaces.is_some() {
             return Ok(admission);
         }
         if let Some(until) = place.and_then(|place| self.faults.refused_until(self.now, place)) {
-            let message = "Too many calls from your network have failed: try again in a minute.";
+            let message = "Too many calls from your network have failed. Try again in a minute.";
             return Err(Refusal::new(429, "too-many-faults", message).until(self.now, until));
         }
-        // Behind a proxy the limit could not be held before.
+        // Behind a proxy the client's network was unknown until this request.
         let is_counted = self.conns.get(&id).is_some_and(|entry| entry.place.is_some());
         if !is_counted && place.is_some_and(|place| self.is_crowded(place)) {
-            return refuse(429, "too-many-conns", "Too many people of your network are here already.");
+            return refuse(429, "too-many-conns", "Too many connections from your network.");
         }
         let may_pass = admission.returns.is_some() || admission.grant.rights.moderate;
-        if there.is_some_and(Room::is_locked) && !may_pass {
-            return refuse(403, "locked", "This room is locked: a moderator has to unlock it first.");
+        if existing.is_some_and(Room::is_locked) && !may_pass {
+            return refuse(403, "locked", "This room is locked. A moderator can unlock it.");
         }
         if self.load.stage() == Stage::Joins {
-            return refuse(503, "full", "The server has as much to do as it can: try again in a moment.");
+            return refuse(503, "full", "The server is overloaded. Try again in a moment.");
         }
         let limits = &self.config.limits;
-        match there {
-            Some(there) if self.is_full(there) && self.longest_absent(there).is_none() => {
+        match existing {
+            Some(existing) if self.is_full(existing) && self.longest_absent(existing).is_none() => {
                 refuse(503, "room-full", "This room is full.")
             }
-            None if self.rooms.len() >= limits.max_rooms => refuse(503, "server-full", "The server has no room left."),
-            // A participant whose connection is gone counts as well: `Bounds` adds up what all of them take.
+            None if self.rooms.len() >= limits.max_rooms => {
+                refuse(503, "server-full", "The server has no space for another room.")
+            }
+            // Participants without a connection count too: `Bounds` includes their memory.
             _ if self.resumes.len() >= limits.max_participants.min(limits.max_conns) => {
                 refuse(503, "server-full", "The server is full.")
             }
             _ if self.pending_members >= limits.max_pending => {
-                refuse(503, "server-busy", "Too many people are joining right now.")
+                refuse(503, "server-busy", "Too many people are joining right now. Try again in a moment.")
             }
             _ => Ok(admission),
         }
     }
 
-    /// What the token grants. Of one that is bad the client learns no more than that; the cause is for the host.
+    /// Verifies the token and returns what it grants. The client does not learn why a token was refused; the log says
+    /// it.
     fn open_token(&self, id: ConnId, room: &str, token: Option<&str>) -> Result<Grant, Refusal> {
         let Some(key) = &self.key else {
             return Ok(Grant::OPEN);
         };
         key.open(self.wall.unix_at(self.now), room, token).map_err(|why| {
-            debug!("conn {}: its token for room {room:?} is refused: {why}", id.0);
-            let message = "This room is for invited people: ask the host for a new link.";
+            debug!("conn {}: token for room {room:?} refused: {why}", id.0);
+            let message = "This room is for invited people. Ask the host for a new link.";
             Refusal::new(401, "unauthorized", message)
         })
     }
@@ -250,7 +258,7 @@ impl Server {
 enum Route {
     Respond(Response),
     Join,
-    /// The address of the WebSocket without one.
+    /// The WebSocket address, requested without an upgrade.
     NoUpgrade,
     Check,
 }
@@ -261,7 +269,7 @@ impl Refusal {
         Self { status, code, message, retry_after }
     }
 
-    /// It is over then.
+    /// Sets when the client may try again.
     fn until(self, now: Instant, end: Instant) -> Self {
         Self { retry_after: Some(end.saturating_duration_since(now)), ..self }
     }
@@ -275,7 +283,7 @@ impl Refusal {
         });
         let mut response = Response::json(self.status, &body.to_string());
         if self.status == 401 {
-            // RFC 9110 section 11.6.1 demands it; no browser asks its user for this one.
+            // Required by RFC 9110 section 11.6.1. Browsers show no dialog for this scheme.
             response = response.with_header("WWW-Authenticate", "Bearer".to_owned());
         }
         match self.retry_after {

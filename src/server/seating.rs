@@ -1,4 +1,5 @@
-//! Seats: whose tracks a member is sent, and the exchange of lines without an offer.
+//! Seating: which participants' tracks each participant is sent (last-N), and the exchange of tracks on m-lines without
+//! an offer.
 
 use std::collections::BTreeMap;
 
@@ -15,33 +16,33 @@ use crate::track::{Kind, Source};
 use crate::web::signal::{self, Viewed};
 
 impl Server {
-    /// Somebody publishes, or goes: it is looked at once, whatever else the same messages change.
+    /// Queues the room's seats to be assigned again, once for all changes of a batch.
     pub(super) fn queue_seating(&mut self, room: String) {
         if !self.seatings.contains(&room) {
             self.seatings.push(room);
         }
     }
 
-    /// Everybody in the room may get others than before.
+    /// Assigns the seats of all participants in a room.
     pub(super) fn seat_room(&mut self, room: &str) {
         self.stats.seatings += 1;
-        let people = self.people(room);
+        let publishers = self.publishers(room);
         let members: Vec<PeerId> = self.others(room).collect();
         for id in members {
-            self.seat(id, &people);
+            self.seat(id, &publishers);
         }
     }
 
-    /// A member may get others than before.
+    /// Assigns the seats of one participant.
     pub(super) fn seat_member(&mut self, id: PeerId) {
         if let Some(member) = self.member(id) {
-            let people = self.people(&member.participant.room);
-            self.seat(id, &people);
+            let publishers = self.publishers(&member.participant.room);
+            self.seat(id, &publishers);
         }
     }
 
-    /// A member tells what it shows: video that nobody looks at is not sent, and costs nothing while it is not. Who is
-    /// not there is ignored, and so is what has no picture.
+    /// Applies a `view` message: video that the page does not show is not sent. Ignores participants who have left and
+    /// tracks without a picture.
     pub(super) fn on_view(&mut self, id: PeerId, views: &[signal::View]) {
         let Some(member) = self.member(id) else {
             return;
@@ -75,13 +76,13 @@ impl Server {
         self.seat_member(id);
     }
 
-    /// A track is no longer sent to a member.
+    /// Ends a participant's subscription to a track.
     pub(super) fn drop_track(&mut self, id: PeerId, track: TrackId) {
         let now = self.now;
         let Some(member) = self.member_mut(id) else {
             return;
         };
-        // Where somebody waits, the line is for them.
+        // If publishers wait for a seat, the m-line is kept for them.
         match member.seats.is_full() {
             true => member.peer.negotiation.vacate(now, track),
             false => member.peer.negotiation.unsubscribe(now, track),
@@ -89,7 +90,7 @@ impl Server {
         self.stop_track(id, track);
     }
 
-    /// Nothing of a track leaves to a member from now on, nor what was held of it.
+    /// Stops forwarding a track to a participant and discards its held packets.
     pub(super) fn stop_track(&mut self, id: PeerId, track: TrackId) {
         if let Some(member) = self.member_mut(id) {
             member.peer.sending.stop(track);
@@ -100,7 +101,7 @@ impl Server {
         }
     }
 
-    /// Lets live lines carry what waits for one, and says so.
+    /// Puts waiting tracks on free m-lines without an offer, and notifies the participant.
     pub(super) fn exchange(&mut self, id: PeerId) {
         let Some(member) = self.slots[id.slot as usize].member.as_deref_mut() else {
             return;
@@ -113,7 +114,7 @@ impl Server {
         }
     }
 
-    /// Sends `tracks` if lines carry something else than the last one said.
+    /// Sends `tracks` if m-lines carry other tracks than last sent.
     pub(super) fn send_exchanged_tracks(&mut self, id: PeerId) {
         let Some(member) = self.member_mut(id) else {
             return;
@@ -126,7 +127,7 @@ impl Server {
         self.with_conn(conn, |now, conn| conn.send_text(now, &tracks));
     }
 
-    /// A line carries a track from now on.
+    /// Starts to forward a track on an m-line.
     pub(super) fn start_line(&mut self, id: PeerId, line: usize, track: TrackId) {
         let source = self.published(track).map(|published| published.source);
         if let (Some(member), Some(source)) = (self.member_mut(id), source)
@@ -139,14 +140,14 @@ impl Server {
         self.queue_allocation(id);
     }
 
-    fn seat(&mut self, id: PeerId, people: &[Person]) {
+    fn seat(&mut self, id: PeerId, publishers: &[Person]) {
         let (now, limit) = (self.now, self.config.limits.seats());
         let Some(member) = self.member_mut(id) else {
             return;
         };
-        let people = if member.grant.rights.subscribe { people } else { &[] };
+        let publishers = if member.grant.rights.subscribe { publishers } else { &[] };
         let was_full = member.seats.is_full();
-        let Moves { off, on } = member.seats.settle(now, id, limit, people);
+        let Moves { off, on } = member.seats.settle(now, id, limit, publishers);
         let (is_full, next_look) = (was_full || member.seats.is_full(), member.seats.next_look());
         for (track, _) in off.iter().flat_map(|peer| self.tracks_of(*peer)).collect::<Vec<_>>() {
             self.drop_track(id, track);
@@ -169,7 +170,7 @@ impl Server {
         }
     }
 
-    /// Whose picture a member's line carries.
+    /// The publisher and source of the track on a participant's m-line.
     fn shown_on(&self, id: PeerId, mid: Mid) -> Option<(PeerId, Source)> {
         let peer = &self.member(id)?.peer;
         let line = peer.video_line(mid)?;
@@ -178,12 +179,12 @@ impl Server {
         Some((track.publisher, source))
     }
 
-    /// Who publishes anything in a room, in the order of joining.
-    fn people(&self, room: &str) -> Vec<Person> {
+    /// The participants of a room who publish, in the order of joining.
+    fn publishers(&self, room: &str) -> Vec<Person> {
         let Some(room) = self.rooms.get(room) else {
             return Vec::new();
         };
-        let people = room.members().iter().filter_map(|id| {
+        let publishers = room.members().iter().filter_map(|id| {
             let participant = &self.member(*id)?.participant;
             let tracks = &participant.tracks;
             let is_shown = |source| !participant.muted.contains(&source);
@@ -196,6 +197,6 @@ impl Server {
                 has_picture: video(Source::Camera) && is_shown(Source::Camera),
             })
         });
-        people.collect()
+        publishers.collect()
     }
 }

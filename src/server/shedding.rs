@@ -1,4 +1,4 @@
-//! What is given up where there is too much to do: layers, then silent people's video, then new people.
+//! Shedding: reduces service under overload, first layers, then video of participants who do not speak, then joins.
 
 use log::{info, warn};
 
@@ -10,12 +10,12 @@ use crate::media::negotiation::TrackId;
 use crate::room::seats::PINNED;
 use crate::track::Source;
 
-/// Slots of members that are looked at in a turn when another stage begins. More delay the packets of that turn, fewer
-/// the relief.
+/// Participants whose allocation is queued in one turn after a change of the stage. More delay the packets of that
+/// turn; fewer delay the relief.
 const REALLOCATIONS: usize = 32;
 
 impl Server {
-    /// How busy the loop was.
+    /// Takes a measurement of the loop's load, and starts or ends a shedding stage.
     pub(super) fn on_load(&mut self, share: f64) {
         let before = self.load.stage();
         if !self.load.handle_share(self.now, share) {
@@ -24,15 +24,15 @@ impl Server {
         let (stage, percent) = (self.load.stage(), self.load.percent());
         self.stats.stages += 1;
         match stage > before {
-            true => warn!("{percent} % of the core is used: {} given up", stage.name()),
-            false => info!("{percent} % of the core is used: {} back", before.name()),
+            true => warn!("load {percent} %: {} shed", stage.name()),
+            false => info!("load {percent} %: {} restored", before.name()),
         }
         if before.min(stage) < Stage::Videos {
             self.reallocating = Some(0);
         }
     }
 
-    /// Lets some of those get what the load allows for whom that has changed.
+    /// Queues the allocation of the next participants after a change of the stage.
     pub(super) fn reallocate(&mut self) {
         let Some(first) = self.reallocating else {
             return;
@@ -45,7 +45,7 @@ impl Server {
         self.reallocating = (end < self.slots.len()).then_some(end);
     }
 
-    /// Somebody else speaks in a room: whose video is sent may be somebody else's.
+    /// Queues the allocation of a room whose speakers have changed, if silent participants' video is shed.
     pub(super) fn reallocate_speakers(&mut self, room: &str) {
         if self.load.stage() >= Stage::Videos {
             for id in self.others(room).collect::<Vec<_>>() {
@@ -54,7 +54,7 @@ impl Server {
         }
     }
 
-    /// What can be sent of a video, where a page shows it with this priority.
+    /// What the load allows to send of a video that the page shows with this priority.
     pub(super) fn means(&self, track: TrackId, priority: u32) -> Means {
         let stage = self.load.stage();
         if stage == Stage::Nothing {

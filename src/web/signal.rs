@@ -68,12 +68,12 @@
 //!
 //! # Limits
 //!
-//! A client may send 10 messages a second with bursts of 100, and 240 KiB of text a second with bursts of 576 KiB; each
-//! offer adds an allowance for its answer. Every message is charged before it is parsed, valid or not. Chat messages,
-//! including empty and overlong ones, have their own limit of 10 a second with bursts of 20; those within it do not
-//! count towards the number of messages. A message that is malformed or exceeds a limit gets an `error` and counts as a
-//! fault. Ten faults are tolerated, and one more every 10 s; the next one closes the connection with 1008 and the code
-//! of that fault as the reason. A client that returns with `resume` keeps what remains of its limits.
+//! A client may send 10 messages a second with bursts of 100, and 240 KiB of text a second with bursts of 512 KiB; the
+//! answer to each offer is not charged. Every other message is charged before it is parsed, valid or not. Chat
+//! messages, including empty and overlong ones, have their own limit of 10 a second with bursts of 20; those within it
+//! do not count towards the number of messages. A message that is malformed or exceeds a limit gets an `error` and
+//! counts as a fault. Ten faults are tolerated, and one more every 10 s; the next one closes the connection with 1008
+//! and the code of that fault as the reason. A client that returns with `resume` keeps what remains of its limits.
 //!
 //! # Error codes
 //!

@@ -197,7 +197,7 @@ fn idle_connections_make_room_before_there_is_none() {
         }
         idle.extend((0..2).map(|_| Http::connect(process.addr())));
         assert!(Http::connect(process.addr()).rest().is_empty());
-        process.wait_for_log(&format!("refused: there are as many as {} allows", limit[limit.len() - 2]));
+        process.wait_for_log(&format!("refused: limit {} reached", limit[limit.len() - 2]));
     }
 }
 
