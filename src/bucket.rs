@@ -80,8 +80,8 @@ mod tests {
         bucket = Bucket::new(start, 10.0, 20.0);
         assert_eq!(taken(&mut bucket, 0), 20);
         bucket.fill_half(start + Duration::from_millis(300));
-        assert_eq!(taken(&mut bucket, 300), 10, "no more than half, with what time gave");
+        assert_eq!(taken(&mut bucket, 300), 10, "the tokens rise to half of the burst");
         bucket.fill_half(start + Duration::from_millis(1_500));
-        assert_eq!(taken(&mut bucket, 1_500), 12, "what is more than half stays");
+        assert_eq!(taken(&mut bucket, 1_500), 12, "tokens above half are kept");
     }
 }

@@ -254,9 +254,9 @@ mod tests {
         fs::remove_dir_all(state_dir).unwrap();
     }
 
-    /// The machine gets another name, while the first certificate covers the address at which clients ask for it.
+    /// The machine is renamed. The first certificate still covers the address that clients of the new name connect to.
     #[test]
-    fn a_client_that_asks_for_a_name_gets_a_certificate_of_that_name() {
+    fn a_client_that_asks_for_a_name_gets_a_certificate_that_covers_it() {
         let state_dir = folder("names");
         let wall = SystemTime::now();
         let of = |name: &str| LanNames { host_name: Some(name.to_owned()), ..names(&["192.0.2.1"]) };
@@ -264,11 +264,11 @@ mod tests {
         let first = fs::read(state_dir.join("cert.pem")).unwrap();
         let source = Source::Auto { public: Vec::new(), state_dir: state_dir.clone(), names: of("box") };
         let mut certificates = Certificates { acceptors: vec![acceptor], source, warned: None };
-        let found = certificates.follow_names(wall, of("den")).expect("there is news");
+        let found = certificates.follow_names(wall, of("den")).expect("the new name needs a certificate");
         certificates.serve(found.unwrap(), wall);
         let second = fs::read(state_dir.join("cert.pem")).unwrap();
         assert!(first != second && certificates.acceptors.len() == 2);
-        // Where a client comes to, what it asks for, and whether it gets the first certificate.
+        // Local address, requested name, and whether the first certificate is served.
         for (addr, host, is_first) in [
             ("192.0.2.1", "box", true),
             ("192.0.2.1", "den", false),
@@ -344,9 +344,9 @@ mod tests {
         }
     }
 
-    /// Whatever is wrong with the files, the log is told once, and they are read when they are good.
+    /// Unusable files are reported, and loaded when they become usable.
     #[test]
-    fn files_that_can_not_be_used_are_read_again_when_they_can() {
+    fn unusable_files_are_loaded_when_they_become_usable() {
         let [folder, other] = ["broken", "good"].map(folder);
         let wall = SystemTime::now();
         for folder in [&folder, &other] {
@@ -378,7 +378,7 @@ mod tests {
             let warned = certificates.warned.clone().unwrap_or_default();
             assert!(certificates.fingerprint() == before && warned.contains(setting), "case {case}: {warned}");
         }
-        // Another mode or owner changes no file, as far as its times tell.
+        // A change of mode or owner does not change the modification time.
         fs::remove_dir(&cert).unwrap();
         put(&cert, b"not yet");
         put(&key, &good[1]);

@@ -54,15 +54,15 @@ pub struct TlsAcceptor {
     own: Option<(SystemTime, Vec<String>)>,
 }
 
-/// Certificates to choose from by the name that the client asks for (RFC 6066 section 3), with the names that each covers.
+/// Certificates with the names that they cover, chosen by the name that the client asks for (RFC 6066 section 3).
 /// The first is the default, also for clients that send an address or no name.
 #[derive(Debug)]
 struct ByName(Vec<(Vec<String>, Arc<CertifiedKey>)>);
 
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello) -> Option<Arc<CertifiedKey>> {
-        let asked = hello.server_name().unwrap_or_default();
-        let covers = |(names, _): &&(Vec<String>, _)| names.iter().any(|name| name.eq_ignore_ascii_case(asked));
+        let requested = hello.server_name().unwrap_or_default();
+        let covers = |(names, _): &&(Vec<String>, _)| names.iter().any(|name| name.eq_ignore_ascii_case(requested));
         let chosen = self.0.iter().find(covers).or(self.0.first());
         chosen.map(|(_, certified)| Arc::clone(certified))
     }
@@ -178,7 +178,7 @@ impl TlsAcceptor {
         Some(acceptor.with_header(&cert))
     }
 
-    /// Sets the expiry and the addresses from the text before the certificate.
+    /// Sets the expiry and the names from the text before the certificate.
     fn with_header(self, cert: &[u8]) -> TlsAcceptor {
         let own = parse_header(cert)
             .map(|(not_after, names)| (not_after, names.into_iter().map(ToOwned::to_owned).collect()));
