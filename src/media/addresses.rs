@@ -1,16 +1,16 @@
-//! The addresses that one peer has proven to receive at, by ICE checks with its password.
+//! The addresses of one peer, each validated by an authenticated ICE connectivity check.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::datagrams::Route;
 
-/// Addresses that one peer may have at a time. Lower locks out a phone that roams between networks, higher lets one
-/// member make ICE pairs without end (str0m keeps one for each).
+/// Maximum number of addresses per peer. A lower one locks out a phone that roams between networks, a higher one lets a
+/// participant create more ICE candidate pairs (str0m keeps one for each).
 const MAX_ADDRESSES: usize = 8;
 
-/// How long an address counts after it was last heard of; as long as str0m keeps its candidate pair, so that the
-/// pairs are bounded too.
+/// How long an address stays valid after its last check. It equals the lifetime of str0m's candidate pairs, so that
+/// their number is bounded too.
 const LIFETIME: Duration = Duration::from_secs(15);
 
 /// One peer's addresses, oldest first.
@@ -23,15 +23,16 @@ struct Address {
     last_checked: Instant,
 }
 
-/// An authenticated check has just proven an address, for the first time or again.
+/// The result of a check that validated an address, for the first time or again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validated {
-    /// An address that was not heard of for long, and had to go for it.
+    /// The expired address that it replaced.
     pub evicted: Option<SocketAddr>,
 }
 
 impl Addresses {
-    /// An authenticated check came; `None` if the peer has too many addresses already.
+    /// Validates the address of an authenticated check. Returns `None` if the peer already has `MAX_ADDRESSES` valid
+    /// ones.
     pub fn validate(&mut self, now: Instant, route: Route) -> Option<Validated> {
         if let Some(address) = self.0.iter_mut().find(|address| address.route.remote == route.remote) {
             *address = Address { route, last_checked: now };
@@ -39,36 +40,36 @@ impl Addresses {
         }
         let mut evicted = None;
         if self.0.len() >= MAX_ADDRESSES {
-            let silent = self.0.iter().position(|address| now > address.last_checked + LIFETIME)?;
-            evicted = Some(self.0.remove(silent).route.remote);
+            let expired = self.0.iter().position(|address| now > address.last_checked + LIFETIME)?;
+            evicted = Some(self.0.remove(expired).route.remote);
         }
         self.0.push(Address { route, last_checked: now });
         Some(Validated { evicted })
     }
 
-    /// The way to an address, if it is the peer's.
+    /// The route to an address of the peer; `None` for other addresses.
     pub fn route(&self, remote: SocketAddr) -> Option<Route> {
         self.0.iter().map(|address| address.route).find(|route| route.remote == remote)
     }
 
-    /// Whether the peer has proven not long ago that it receives at this address.
+    /// Whether the validation of an address has not expired.
     pub fn holds(&self, now: Instant, remote: SocketAddr) -> bool {
         self.held_until(remote).is_some_and(|until| now <= until)
     }
 
-    /// Until when the last proof of an address counts.
+    /// When the validation of an address expires.
     pub fn held_until(&self, remote: SocketAddr) -> Option<Instant> {
         let address = self.0.iter().find(|address| address.route.remote == remote)?;
         Some(address.last_checked + LIFETIME)
     }
 
-    /// The way to the address that was proven last, not long ago.
+    /// The route to the most recently validated address, unless it has expired.
     pub fn latest(&self, now: Instant) -> Option<Route> {
         let held = self.0.iter().filter(|address| now <= address.last_checked + LIFETIME);
         held.max_by_key(|address| address.last_checked).map(|address| address.route)
     }
 
-    /// All of them.
+    /// All addresses.
     pub fn iter(&self) -> impl Iterator<Item = SocketAddr> {
         self.0.iter().map(|address| address.route.remote)
     }
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_has_so_many_addresses_and_the_silent_one_goes_first() {
+    fn a_new_address_evicts_an_expired_one_only() {
         let start = Instant::now();
         let mut addresses = Addresses::default();
         for port in 1..=MAX_ADDRESSES as u16 {

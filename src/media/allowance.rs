@@ -1,21 +1,21 @@
-//! How much one peer may send: media by bytes and packets, feedback, and checks of its address.
+//! Rate limits of one peer: media bytes and packets, RTCP feedback, and connectivity checks.
 
 use std::time::Instant;
 
 use crate::bucket::Bucket;
 
-/// Authenticated STUN requests a second, and at once: browsers send one for each pair of addresses, then one every
-/// two seconds.
+/// Authenticated STUN requests per second, and burst. Browsers send one for each candidate pair, then one every two
+/// seconds.
 const CHECKS: f64 = 50.0;
 const CHECKS_AT_ONCE: f64 = 100.0;
 
-/// Datagrams of feedback a second, and at once: a browser with sixteen pictures on a path that loses one packet in ten
-/// sends 200. More make work of up to thousands of statuses each, less leaves losses unrepaired.
+/// RTCP datagrams per second, and burst. A browser with 16 videos on a path with 10 % loss sends 200. More could cost
+/// thousands of statuses each, fewer leave losses unrepaired.
 const FEEDBACK: f64 = 500.0;
 const FEEDBACK_AT_ONCE: f64 = 1_000.0;
 
-/// Packets a second, and at once, that are found not to be authentic and charge the peer nothing: anybody may send them
-/// from its address. More let an attacker take more of the processor, fewer let one stop a peer's media with less.
+/// Forged packets per second, and burst, whose charge is refunded: anyone can send them from the peer's address. A
+/// higher limit lets an attacker use more CPU, a lower one lets an attacker stop a peer's media with fewer packets.
 const FORGED: f64 = 5_000.0;
 
 /// The buckets of one peer.
@@ -26,12 +26,12 @@ pub struct Allowance {
     forged: Bucket,
     checks: Bucket,
     feedback: Bucket,
-    /// Datagrams that were too many since they were last asked for.
+    /// Datagrams over a limit since the last `take_excess`.
     excess: u64,
 }
 
 impl Allowance {
-    /// Full buckets: a second's worth of `kbps` and `packets` a second.
+    /// Creates full buckets that hold one second of `kbps` kbit/s and of `packets` packets per second.
     pub fn new(now: Instant, kbps: usize, packets: usize) -> Self {
         let (bytes, packets) = (kbps as f64 * 125.0, packets as f64);
         Self {
@@ -44,14 +44,14 @@ impl Allowance {
         }
     }
 
-    /// Whether a media packet of so many bytes is taken.
+    /// Charges a media packet. Returns false if it is over a limit and has to be dropped.
     pub fn take_packet(&mut self, now: Instant, bytes: usize) -> bool {
         let taken = self.packets.take(now) && self.bytes.take_many(now, bytes as f64);
         self.excess += u64::from(!taken);
         taken
     }
 
-    /// A media packet that was taken is not the peer's.
+    /// Refunds a media packet that is not authentic.
     pub fn give_packet_back(&mut self, now: Instant, bytes: usize) {
         if self.forged.take(now) {
             self.packets.give(1.0);
@@ -59,21 +59,21 @@ impl Allowance {
         }
     }
 
-    /// Whether an authenticated check is taken.
+    /// Charges an authenticated check. Returns false if it is over the limit.
     pub fn take_check(&mut self, now: Instant) -> bool {
         let taken = self.checks.take(now);
         self.excess += u64::from(!taken);
         taken
     }
 
-    /// Whether authentic feedback is taken.
+    /// Charges an authentic RTCP datagram. Returns false if it is over the limit.
     pub fn take_feedback(&mut self, now: Instant) -> bool {
         let taken = self.feedback.take(now);
         self.excess += u64::from(!taken);
         taken
     }
 
-    /// How many datagrams were too many since the last call.
+    /// Returns the number of datagrams over a limit since the last call.
     pub fn take_excess(&mut self) -> u64 {
         std::mem::take(&mut self.excess)
     }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_and_packets_each_have_their_limit() {
+    fn bytes_and_packets_are_limited_separately() {
         let start = Instant::now();
         for (bytes, expected) in [(1_250, 3_000), (100, 6_000)] {
             let mut allowance = Allowance::new(start, 10_000, 2_000);
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_that_are_not_authentic_use_nothing_up_within_their_own_limit() {
+    fn forged_packets_are_refunded_up_to_their_limit() {
         let start = Instant::now();
         for (forged_a_second, least) in [(4_000, 2_000), (100_000, 0)] {
             let mut allowance = Allowance::new(start, 10_000, 2_000);

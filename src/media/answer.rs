@@ -1,10 +1,11 @@
-//! Answers as clients write them, reduced to the lines that the server uses, in the one form that str0m reads.
+//! Reduces SDP answers as clients write them to the lines that the server uses, in the form that str0m's parser
+//! accepts.
 //!
-//! RFC 8866 allows an answer much that has no meaning here: other line types, unknown and repeated attributes,
-//! omitted defaults, attributes of the session that hold for its m-lines, line ends without CR. str0m's parser refuses
-//! most of it. The reduced answer has one line for each value that is used; what is not used is never parsed.
+//! RFC 8866 allows much in an answer that has no meaning here: other line types, unknown and repeated attributes,
+//! omitted defaults, session attributes that apply to the m-lines, line ends without CR. str0m's parser rejects most of
+//! it. The reduced answer has one line for each used value. Everything else is left unparsed.
 //!
-//! Answers that RFC 8829 allows and that this server can't serve are refused by name: see [`AnswerRefusal`].
+//! Answers that RFC 8829 allows but this server does not support are refused with the reason: see [`AnswerRefusal`].
 
 use std::fmt::Write;
 
@@ -15,27 +16,29 @@ use crate::media::codec::parameter_sets::{MAX_BYTES, SETS};
 use crate::media::negotiation::MAX_SENDING_LINES;
 use crate::media::sdp::{LINE_ENDS, RIDS, SdpRefusal, check_answer, sections};
 
-/// Bytes of a reduced answer beside its m-lines, and for each m-line: str0m's parser can take 300 ms a megabyte.
+/// Size limit of a reduced answer in bytes: a fixed part and a part for each m-line. str0m's parser can take 300 ms for
+/// a megabyte.
 const BYTES: usize = 16 * 1024;
 const BYTES_PER_M_LINE: usize = 2 * 1024;
 
-/// Codecs that any offer has, in the form of `a=rtpmap`.
+/// Codecs that an offer can have, as in `a=rtpmap`.
 const CODECS: [&str; 7] = ["opus", "VP8", "VP9", "H264", "AV1", "rtx", "red"];
 
-/// RTCP feedback that any offer has.
+/// RTCP feedback types that an offer can have.
 const FEEDBACK: [&str; 5] = ["nack", "nack pli", "ccm fir", "transport-cc", "goog-remb"];
 
-/// Hash functions of fingerprints that str0m computes, the preferred one first, with their bytes.
+/// Fingerprint hash functions that str0m computes, in order of preference, with their lengths in bytes.
 const HASHES: [(&str, usize); 2] = [("sha-256", 32), ("sha-1", 20)];
 
-/// Parameters of one payload type, and SSRCs of one m-line, that are read. Clients have a tenth of that.
+/// Maximum number of parameters of one payload type, and of SSRCs of one m-line, that are read. Clients send a tenth of
+/// that.
 const PARAMETERS: usize = 32;
 const SSRCS: usize = 64;
 
 /// Highest header extension id of the one-byte form (RFC 8285 section 4.2).
 const MAX_EXTENSION_ID: u8 = 14;
 
-/// An m-line of the offer that is answered.
+/// An m-line of the offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offered {
     mid: Mid,
@@ -43,35 +46,34 @@ pub struct Offered {
     direction: Direction,
 }
 
-/// Why an answer is refused unparsed.
+/// Why an answer is refused before str0m parses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswerRefusal {
-    /// The text exceeds a limit, or has another number of m-lines than the offer.
+    /// The text exceeds a limit, or its number of m-lines differs from the offer's.
     Bounds(SdpRefusal),
     /// The first line is not `v=0`, or an m-line lacks a field.
     Syntax,
-    /// An m-line has another mid or another kind of media than the offer's m-line in its place.
+    /// The mid or the kind of an m-line differs from the offer's m-line at the same index.
     Order,
-    /// Valid, but not supported; the text names the reason for the client.
+    /// The answer is valid but not supported. The text is the message to the client.
     Unsupported(&'static str),
 }
 
 const NO_BUNDLE: AnswerRefusal = AnswerRefusal::Unsupported(
-    "The answer puts m-lines on transports of their own: only BUNDLE (max-bundle) is supported.",
+    "The answer puts m-lines on separate transports: only BUNDLE (max-bundle) is supported.",
 );
 const NO_DTLS: AnswerRefusal =
     AnswerRefusal::Unsupported("The answer accepts an m-line without encryption: only DTLS-SRTP is supported.");
 const ICE_LITE: AnswerRefusal =
     AnswerRefusal::Unsupported("The answer comes from an ICE-lite client: only full ICE is supported.");
-const NO_ICE: AnswerRefusal =
-    AnswerRefusal::Unsupported("The answer has no a=ice-ufrag and a=ice-pwd: only ICE is supported.");
+const NO_ICE: AnswerRefusal = AnswerRefusal::Unsupported("The answer lacks a=ice-ufrag or a=ice-pwd: ICE is required.");
 const NO_FINGERPRINT: AnswerRefusal = AnswerRefusal::Unsupported(
-    "The answer has no certificate fingerprint of a supported hash: only sha-256 and sha-1 are.",
+    "The answer has no certificate fingerprint with a supported hash: only sha-256 and sha-1 are supported.",
 );
 const ALL_REJECTED: AnswerRefusal =
-    AnswerRefusal::Unsupported("The answer rejects all m-lines and names no transport: accept one as inactive.");
+    AnswerRefusal::Unsupported("The answer rejects all m-lines and has no transport: accept one m-line as inactive.");
 
-/// The m-lines of an offer.
+/// Parses the m-lines of an offer.
 pub fn offered(offer: &str) -> Vec<Offered> {
     let lines = sections(offer).filter(|section| section.starts_with("m=")).map(|section| {
         let attributes: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("a=")).collect();
@@ -84,10 +86,10 @@ pub fn offered(offer: &str) -> Vec<Offered> {
     lines.collect()
 }
 
-/// The lines of an answer that the server uses, for str0m.
+/// Reduces an answer to the lines that the server uses, for str0m.
 ///
 /// # Errors
-/// It does not answer that offer, or in a way that is not supported.
+/// The answer does not match the offer, or needs something unsupported.
 pub fn reduce(answer: &str, offered: &[Offered]) -> Result<String, AnswerRefusal> {
     check_answer(answer, offered.len()).map_err(AnswerRefusal::Bounds)?;
     let (session, sections) = read(answer)?;
@@ -142,8 +144,8 @@ pub fn reduce(answer: &str, offered: &[Offered]) -> Result<String, AnswerRefusal
     }
 }
 
-/// The H.264 parameter sets that an answer has for m-lines that the client sends on (RFC 6184 section 8.1,
-/// `sprop-parameter-sets`).
+/// Returns the H.264 parameter sets in an answer (`sprop-parameter-sets`, RFC 6184 section 8.1) for the m-lines that
+/// the client sends on.
 pub fn parameter_sets(answer: &str, offered: &[Offered]) -> Vec<(Mid, Vec<Vec<u8>>)> {
     let (_, sections) = read(answer).unwrap_or_default();
     let sent = sections.iter().zip(offered).filter(|(_, offered)| offered.direction.is_receiving());
@@ -163,7 +165,8 @@ pub fn parameter_sets(answer: &str, offered: &[Offered]) -> Vec<(Mid, Vec<Vec<u8
     sets.take(MAX_SENDING_LINES).collect()
 }
 
-/// The m-lines on which the client takes sound with redundancy (RFC 2198). str0m knows it of all together only.
+/// Returns the m-lines on which the client accepts redundant sound (RFC 2198). str0m has this for all m-lines together
+/// only.
 pub fn redundant(answer: &str, offered: &[Offered]) -> Vec<Mid> {
     let (_, sections) = read(answer).unwrap_or_default();
     let lines = sections.iter().zip(offered);
@@ -174,17 +177,17 @@ pub fn redundant(answer: &str, offered: &[Offered]) -> Vec<Mid> {
     redundant.map(|(_, offered)| offered.mid).collect()
 }
 
-/// An m-line and the attributes below it.
+/// An m-line and its attributes.
 struct Section<'a> {
     kind: &'a str,
-    /// Its port is not 0.
+    /// Whether its port is not 0.
     has_port: bool,
     proto: &'a str,
     payload_types: Vec<u8>,
     attributes: Vec<&'a str>,
 }
 
-/// The most that the parameter sets of one m-line take.
+/// Upper bound of the memory of one m-line's parameter sets, in bytes.
 pub const PARAMETER_SETS_BYTES: usize = MAX_BYTES + 2 * SETS * size_of::<Vec<u8>>();
 
 impl Section<'_> {
@@ -192,7 +195,7 @@ impl Section<'_> {
         self.kind == "audio"
     }
 
-    /// RFC 8829 section 5.1.2 wants all these to be taken for DTLS-SRTP.
+    /// Whether the protocol means DTLS-SRTP; RFC 8829 section 5.1.2 requires all these forms to be accepted.
     fn has_dtls(&self) -> bool {
         self.proto.ends_with("RTP/SAVPF") || self.proto.ends_with("RTP/SAVP")
     }
@@ -201,13 +204,13 @@ impl Section<'_> {
         let maps = self.codecs();
         push(reduced, format_args!("m={kind} 9 UDP/TLS/RTP/SAVPF"));
         maps.iter().for_each(|(payload_type, _)| push(reduced, format_args!(" {payload_type}")));
-        // str0m wants one, and takes this one (PCMU) without a map.
+        // str0m requires a payload type, and accepts 0 (PCMU) without `a=rtpmap`.
         let direction = if maps.is_empty() {
             reduced.push_str(" 0");
             Direction::Inactive
         } else {
-            let theirs = direction(&self.attributes).or_else(|| direction(session)).unwrap_or(Direction::SendRecv);
-            agreed(offered.direction, theirs)
+            let answered = direction(&self.attributes).or_else(|| direction(session)).unwrap_or(Direction::SendRecv);
+            agreed(offered.direction, answered)
         };
         push(reduced, format_args!("\r\na=mid:{}\r\na={direction}\r\na=rtcp-mux\r\n", offered.mid));
         for (payload_type, map) in &maps {
@@ -222,7 +225,7 @@ impl Section<'_> {
         }
     }
 
-    /// The payload types of codecs that may have been offered, each with its map.
+    /// The payload types of codecs that an offer can have, each with its `a=rtpmap` value.
     fn codecs(&self) -> Vec<(u8, String)> {
         let mut maps: Vec<(u8, String)> = Vec::new();
         for map in values(&self.attributes, "rtpmap") {
@@ -236,7 +239,7 @@ impl Section<'_> {
                 continue;
             };
             let is_listed = self.payload_types.contains(&payload_type);
-            if is_listed && !maps.iter().any(|(taken, _)| *taken == payload_type) {
+            if is_listed && !maps.iter().any(|(known, _)| *known == payload_type) {
                 // Opus always has two channels in SDP (RFC 7587 section 7).
                 let channels = if self.is_audio() { "/2" } else { "" };
                 maps.push((payload_type, format!("{codec}/{clock_rate}{channels}")));
@@ -256,7 +259,7 @@ impl Section<'_> {
             };
             match of.parse::<usize>() {
                 Ok(payload_type) if payload_type < taken.len() => taken[payload_type][feedback] = true,
-                // RFC 4585 section 4.2.
+                // All payload types (RFC 4585 section 4.2).
                 _ if of == "*" => taken.iter_mut().for_each(|taken| taken[feedback] = true),
                 _ => {}
             }
@@ -286,7 +289,7 @@ impl Section<'_> {
                     continue;
                 };
                 let is_word = |text: &str| !text.is_empty() && !text.contains(char::is_whitespace);
-                let is_new = !parameters.iter().any(|(taken, _)| *taken == key);
+                let is_new = !parameters.iter().any(|(known, _)| *known == key);
                 if is_word(key) && is_word(value) && !value.contains('=') && is_new && parameters.len() < PARAMETERS {
                     parameters.push((key, value));
                 }
@@ -298,7 +301,7 @@ impl Section<'_> {
         }
     }
 
-    /// Those of the session hold for all m-lines (RFC 8285 section 5).
+    /// Writes header extensions. Those of the session apply to all m-lines (RFC 8285 section 5).
     fn write_extensions(&self, session: &[&str], reduced: &mut String) {
         let mut taken = [false; MAX_EXTENSION_ID as usize + 1];
         for extension in values(&self.attributes, "extmap").chain(values(session, "extmap")) {
@@ -313,7 +316,7 @@ impl Section<'_> {
         }
     }
 
-    /// The simulcast layers that the client sends, of those that were asked for.
+    /// Writes the offered simulcast layers that the client sends.
     fn write_layers(&self, reduced: &mut String) {
         let sent = |rid: &&&str| {
             values(&self.attributes, "rid").any(|value| value.split_whitespace().take(2).eq([**rid, "send"]))
@@ -321,11 +324,11 @@ impl Section<'_> {
         let rids: Vec<&&str> = RIDS.iter().filter(sent).collect();
         rids.iter().for_each(|rid| push(reduced, format_args!("a=rid:{rid} send\r\n")));
         let layers = values(&self.attributes, "simulcast").find_map(|value| {
-            // RFC 8853 has a list after each direction; its drafts wrote `rid=` before it.
+            // RFC 8853 has a list after each direction; its drafts put `rid=` before the list.
             let mut words = value.split_whitespace().skip_while(|word| *word != "send").skip(1);
             Some(words.next()?.trim_start_matches("rid=").split(';'))
         });
-        // The first of alternatives; a tilde marks a layer that starts paused.
+        // Of alternatives the first is used. A tilde marks a layer that starts paused.
         let layers = layers.into_iter().flatten().filter_map(|layer| layer.split(',').next());
         let is_known = |layer: &&str| rids.iter().any(|rid| ***rid == *layer.trim_start_matches('~'));
         let layers: Vec<&str> = layers.filter(is_known).take(RIDS.len()).collect();
@@ -334,7 +337,7 @@ impl Section<'_> {
         }
     }
 
-    /// SSRCs that the client names, and which of them repairs which.
+    /// Writes the SSRCs of the client's streams and their retransmission streams.
     fn write_ssrcs(&self, reduced: &mut String) {
         let mut ssrcs: Vec<u32> = Vec::new();
         for value in values(&self.attributes, "ssrc") {
@@ -346,16 +349,16 @@ impl Section<'_> {
         }
         for value in values(&self.attributes, "ssrc-group").take(SSRCS) {
             let mut words = value.split_whitespace();
-            let is_repair = words.next().is_some_and(|semantics| semantics.eq_ignore_ascii_case("FID"));
+            let is_rtx = words.next().is_some_and(|semantics| semantics.eq_ignore_ascii_case("FID"));
             let pair: Vec<u32> = words.filter_map(|ssrc| ssrc.parse().ok()).take(3).collect();
-            if let (true, [ssrc, repair]) = (is_repair, pair.as_slice()) {
-                push(reduced, format_args!("a=ssrc-group:FID {ssrc} {repair}\r\n"));
+            if let (true, [ssrc, rtx_ssrc]) = (is_rtx, pair.as_slice()) {
+                push(reduced, format_args!("a=ssrc-group:FID {ssrc} {rtx_ssrc}\r\n"));
             }
         }
     }
 }
 
-/// What an answer says of ICE and DTLS: one transport carries all m-lines.
+/// The ICE and DTLS parameters of an answer; one transport carries all m-lines.
 struct Transport<'a> {
     ufrag: &'a str,
     password: &'a str,
@@ -365,7 +368,7 @@ struct Transport<'a> {
 }
 
 impl<'a> Transport<'a> {
-    /// From the first m-line of the group, else the session, else any m-line.
+    /// Finds each parameter in the first active m-line, else in the session, else in any m-line.
     fn find(
         tagged: Option<&Section<'a>>,
         session: &[&'a str],
@@ -390,13 +393,13 @@ impl<'a> Transport<'a> {
             })
         });
         let (hash, fingerprint) = fingerprint.ok_or(NO_FINGERPRINT)?;
-        // Without one the answerer is active, as RFC 8842 section 5.3 wants it to be.
+        // Without `a=setup` the answerer is active, as RFC 8842 section 5.3 recommends.
         let setup = word("setup").filter(|setup| *setup == "passive").unwrap_or("active");
         Ok(Self { ufrag, password, hash, fingerprint, setup })
     }
 }
 
-/// The attributes of the session, and the m-lines.
+/// Splits an answer into session attributes and m-lines.
 fn read(answer: &str) -> Result<(Vec<&str>, Vec<Section<'_>>), AnswerRefusal> {
     let mut lines = answer.split(LINE_ENDS).map(str::trim_end).filter(|line| !line.is_empty());
     if lines.next() != Some("v=0") {
@@ -421,8 +424,8 @@ fn read(answer: &str) -> Result<(Vec<&str>, Vec<Section<'_>>), AnswerRefusal> {
     Ok((session, sections))
 }
 
-/// The direction that both sides agree to, from the client (RFC 3264 section 6.1): a default may be more than was
-/// offered.
+/// Returns the negotiated direction, seen from the client (RFC 3264 section 6.1). An omitted direction (`sendrecv`) may
+/// exceed the offered one.
 fn agreed(offered: Direction, answered: Direction) -> Direction {
     match (offered.is_receiving() && answered.is_sending(), offered.is_sending() && answered.is_receiving()) {
         (true, true) => Direction::SendRecv,
@@ -447,7 +450,7 @@ fn is_fingerprint(hex: &str, bytes: usize) -> bool {
     hex.split(':').count() == bytes && hex.split(':').all(is_byte)
 }
 
-/// A value that begins with a payload type.
+/// Splits a value that starts with a payload type.
 fn of_payload_type(value: &str) -> Option<(u8, &str)> {
     let (payload_type, rest) = value.split_once(char::is_whitespace)?;
     Some((payload_type.parse().ok()?, rest.trim()))
@@ -467,12 +470,12 @@ fn values<'a, 'b>(attributes: &'b [&'a str], name: &'b str) -> impl Iterator<Ite
 }
 
 fn push(text: &mut String, more: std::fmt::Arguments<'_>) {
-    text.write_fmt(more).expect("a string takes all");
+    text.write_fmt(more).expect("writing to a string cannot fail");
 }
 
 #[cfg(test)]
 mod tests {
-    //! Answers of nine stacks, and variations of one by what RFC 8866 and RFC 8829 allow, taken by a peer.
+    //! Answers of nine WebRTC stacks, and variations allowed by RFC 8866 and RFC 8829, handled by a `Peer`.
 
     use std::time::{Duration, Instant};
 
@@ -496,19 +499,19 @@ mod tests {
         "sha-256 45:AD:5C:82:F8:BE:B5:2A:D1:74:A6:16:D0:50:CD:86:9C:97:9D:BD:06:8C:C9:85:C9:CD:AB:2B:A8:56:03:CD";
     const CANDIDATE: &str = "a=candidate:1 1 udp 2130706431 192.0.2.7 49152 typ host";
 
-    /// What a stack writes of the session, of the transport of an m-line, and of each of four m-lines: the client sends a
-    /// microphone and a camera, and receives the same.
+    /// Templates of a stack's answer. It has four m-lines: the client sends a microphone and a camera, and receives the
+    /// same.
     struct Stack {
         name: &'static str,
-        /// `{mids}` are those of all m-lines, `{fp}` is the fingerprint.
+        /// The session part. `{mids}` are the mids of all m-lines, `{fp}` is the fingerprint.
         session: &'static str,
-        /// The proto of m-lines, and how they are called.
+        /// The protocol of m-lines.
         proto: &'static str,
-        /// `{mid}` and `{dir}` are those of the m-line.
+        /// Attributes of every m-line. `{mid}` and `{dir}` are its mid and direction.
         media: &'static str,
         audio: &'static str,
         video: &'static str,
-        /// On m-lines that the client sends on.
+        /// Attributes of m-lines on which the client sends.
         sent: &'static str,
     }
 
@@ -598,7 +601,7 @@ mod tests {
         },
     ];
 
-    /// The m-lines of the offer: whether they are audio, and whether the client sends on them.
+    /// For each m-line of the offer, whether it is audio and whether the client sends on it.
     const LINES: [(bool, bool); 4] = [(true, true), (false, true), (true, false), (false, false)];
 
     impl Stack {
@@ -619,8 +622,8 @@ mod tests {
         }
     }
 
-    /// A peer that has offered four m-lines, their mids, and the taking of its answer.
-    struct Offering {
+    /// A peer that has sent an offer with four m-lines, and their mids.
+    struct Fixture {
         peer: Peer,
         profile: Profile,
         names: Names,
@@ -628,7 +631,7 @@ mod tests {
         mids: Vec<String>,
     }
 
-    impl Offering {
+    impl Fixture {
         fn new() -> Self {
             let now = Instant::now();
             let wall = Wall { at: now, unix: Duration::ZERO, utc_offset_secs: 0 };
@@ -641,7 +644,7 @@ mod tests {
                 let publisher = PeerId { slot: 1, generation: 0 };
                 peer.negotiation.subscribe(now, TrackId { publisher, mid: Mid::from(mid) }, kind);
             }
-            let offer = peer.build_offer(now, &mut names).expect("a peer that offers").expect("four m-lines");
+            let offer = peer.build_offer(now, &mut names).expect("peer can offer").expect("peer has m-lines to offer");
             let mids: Vec<String> = offered(&offer).iter().map(|line| line.mid.to_string()).collect();
             assert_eq!(mids.len(), LINES.len());
             Self { peer, profile, names, now, mids }
@@ -663,7 +666,7 @@ mod tests {
     }
 
     #[test]
-    fn parameter_sets_are_read_of_lines_that_the_client_sends_on() {
+    fn parameter_sets_are_read_from_m_lines_on_which_the_client_sends() {
         let line = |mid: &'static str, direction| Offered { mid: Mid::from(mid), is_audio: false, direction };
         let offered = [line("0", Direction::RecvOnly), line("1", Direction::SendOnly), line("2", Direction::RecvOnly)];
         let many = "AAAA,".repeat(40);
@@ -687,7 +690,7 @@ mod tests {
     }
 
     #[test]
-    fn redundancy_is_read_of_each_line() {
+    fn redundancy_is_read_from_each_m_line() {
         let line =
             |mid: &'static str, is_audio| Offered { mid: Mid::from(mid), is_audio, direction: Direction::SendOnly };
         let offered = [line("0", true), line("1", true), line("2", false), line("3", true)];
@@ -700,31 +703,31 @@ mod tests {
     }
 
     #[test]
-    fn answers_of_nine_stacks_are_taken() {
+    fn answers_of_nine_stacks_are_accepted() {
         for stack in &STACKS {
-            let mut offering = Offering::new();
-            let answer = stack.answer(&offering.mids);
+            let mut fixture = Fixture::new();
+            let answer = stack.answer(&fixture.mids);
             assert!(answer.contains("m="), "{}", stack.name);
-            offering.assert_all(&answer);
+            fixture.assert_all(&answer);
         }
     }
 
     #[test]
-    fn a_rejected_line_needs_no_mid_and_no_codec() {
-        // Pion rejects a kind that it has no codec for in this way.
-        let mut offering = Offering::new();
-        let answer = STACKS[0].answer(&offering.mids);
+    fn a_rejected_m_line_needs_no_mid_and_no_codec() {
+        // Pion rejects m-lines of a kind without a codec in this way.
+        let mut fixture = Fixture::new();
+        let answer = STACKS[0].answer(&fixture.mids);
         let group = |mids: &[String]| format!("a=group:BUNDLE {}", mids.join(" "));
-        let answer = answer.replace(&group(&offering.mids), &group(&offering.mids[..3]));
-        let last = answer.rfind("m=video").expect("the last m-line");
+        let answer = answer.replace(&group(&fixture.mids), &group(&fixture.mids[..3]));
+        let last = answer.rfind("m=video").expect("answer has video m-lines");
         let answer = format!("{}m=video 0 UDP/TLS/RTP/SAVPF 0\r\n", &answer[..last]);
-        let agreed = offering.answer(&answer).expect("an answer that rejects one line");
+        let agreed = fixture.answer(&answer).expect("answer that rejects one m-line is valid");
         assert!(agreed.iter().any(|agreed| matches!(agreed, Agreed::Refused { .. })), "{agreed:?}");
         assert_eq!(agreed.iter().filter(|agreed| matches!(agreed, Agreed::Subscribed { .. })).count(), 1);
     }
 
     #[test]
-    fn layers_are_read_in_every_form() {
+    fn simulcast_layers_are_read_in_every_form() {
         let offer = "v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:x\r\na=recvonly\r\n";
         for simulcast in
             ["send q;h;f", " send q;h;f", "send q,x;h;f", "send rid=q;h;f", "recv x send q;h;f", "send q;h;f;z"]
@@ -734,18 +737,18 @@ mod tests {
              pt=96;max-width=320\r\na=rid:h send\r\na=rid:f send\r\na=rid:z-1 send\r\na=simulcast:{simulcast}\r\n",
                 TRANSPORT.replace("{fp}", FINGERPRINT).replace('|', "\r\n"),
             );
-            let reduced = reduce(&answer, &offered(offer)).expect("a valid answer");
+            let reduced = reduce(&answer, &offered(offer)).expect("answer is valid");
             let expected = "a=rid:q send\r\na=rid:h send\r\na=rid:f send\r\na=simulcast:send q;h;f\r\n";
             assert!(reduced.contains(expected), "{simulcast:?} {reduced}");
         }
     }
 
     #[test]
-    fn what_is_not_supported_is_named() {
+    fn refusals_name_the_unsupported_feature() {
         let unsupported = |change: &dyn Fn(&str) -> String| {
-            let mut offering = Offering::new();
-            let answer = change(&STACKS[0].answer(&offering.mids));
-            match offering.answer(&answer) {
+            let mut fixture = Fixture::new();
+            let answer = change(&STACKS[0].answer(&fixture.mids));
+            match fixture.answer(&answer) {
                 Err(error) => {
                     assert!(!error.is_fault() || error.code() == "bad-answer", "{error}");
                     (error.code(), error.message())
@@ -774,7 +777,7 @@ mod tests {
         assert_eq!(unsupported(&swapped).0, "bad-answer");
     }
 
-    /// Lines that RFC 8866 allows anywhere, and that no value is taken from; some are almost one that is read.
+    /// Lines that RFC 8866 allows anywhere and that are not used; some resemble used ones.
     const NOISE: [&str; 30] = [
         "b=AS:500",
         "b=TIAS:1000",
@@ -811,9 +814,9 @@ mod tests {
     proptest! {
         #![proptest_config(inputs(256))]
 
-        /// However an answer is written, the same is agreed.
+        /// The same is negotiated for each valid form of an answer.
         #[test]
-        fn variations_agree_to_the_same(
+        fn variations_negotiate_the_same(
             stack in 0..STACKS.len(),
             noise in vec((any::<prop::sample::Index>(), 0..NOISE.len()), 0..12),
             repeated in vec(any::<prop::sample::Index>(), 0..6),
@@ -822,8 +825,8 @@ mod tests {
             has_cr in any::<bool>(),
             is_lower in any::<bool>(),
         ) {
-            let mut offering = Offering::new();
-            let answer = STACKS[stack].answer(&offering.mids);
+            let mut fixture = Fixture::new();
+            let answer = STACKS[stack].answer(&fixture.mids);
             let mut lines: Vec<String> = answer.lines().map(str::to_owned).collect();
             let [mid, direction, mux, setup] = omitted[..] else { unreachable!() };
             lines.retain(|line| {
@@ -833,7 +836,7 @@ mod tests {
                     || setup && line.starts_with("a=setup:");
                 !is_omitted
             });
-            // Attributes change places within their section.
+            // Attributes are reordered within their section.
             for (from, to) in moved {
                 let (from, to) = (from.index(lines.len()), to.index(lines.len()));
                 let (low, high) = (from.min(to), from.max(to));
@@ -855,22 +858,22 @@ mod tests {
                 answer = answer.replace(FINGERPRINT, &FINGERPRINT.to_lowercase());
                 answer = answer.replace("a=fingerprint:sha-256", "a=fingerprint:SHA-256");
             }
-            offering.assert_all(&answer);
+            fixture.assert_all(&answer);
         }
 
-        /// Whatever is written, reducing it ends, and its result is read by str0m or refused.
+        /// For any text, the reduced answer is stable, and str0m can parse it.
         #[test]
-        fn reduced_text_is_read(parts in vec((0..NOISE.len(), any::<u8>(), "[ -~]{0,12}"), 0..40)) {
-            let mut offering = Offering::new();
-            let mut answer = STACKS[0].answer(&offering.mids);
+        fn reduced_text_can_be_parsed(parts in vec((0..NOISE.len(), any::<u8>(), "[ -~]{0,12}"), 0..40)) {
+            let mut fixture = Fixture::new();
+            let mut answer = STACKS[0].answer(&fixture.mids);
             for (line, at, text) in parts {
                 let at = answer.len() * usize::from(at) / 256;
                 answer.insert_str(at, &if at.is_multiple_of(2) { format!("\r\n{}\r\n", NOISE[line]) } else { text });
             }
-            let offered = offering.peer.offered();
+            let offered = fixture.peer.offered();
             if let Ok(reduced) = reduce(&answer, offered) {
                 prop_assert_eq!(reduce(&reduced, offered), Ok(reduced.clone()));
-                if let Err(PeerError::BadAnswer(why)) = offering.answer(&answer) {
+                if let Err(PeerError::BadAnswer(why)) = fixture.answer(&answer) {
                     prop_assert!(false, "{why}\n{reduced}");
                 }
             }

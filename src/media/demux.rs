@@ -1,4 +1,4 @@
-//! The demultiplexer says whose a datagram is: by its source address, or by the ufrag in its STUN username.
+//! Finds the peer of a datagram by its source address, or by the ufrag in its STUN username.
 
 use std::net::SocketAddr;
 
@@ -7,49 +7,50 @@ use str0m::ice::StunMessage;
 
 use crate::id::PeerId;
 
-/// Two maps: validated source addresses, and the ufrags that the offers gave out.
+/// Two maps to peers: from validated source addresses and from the ufrags of the server's offers.
 #[derive(Default)]
 pub struct Demux {
     by_address: FxHashMap<SocketAddr, PeerId>,
     by_ufrag: FxHashMap<String, PeerId>,
 }
 
-/// What a datagram is to the server.
+/// The result of a look-up.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Match {
-    /// From an address that has passed an authenticated check.
+    /// The source address is validated for this peer.
     Known(PeerId),
-    /// A STUN request that names this peer, from an address not seen before: to be verified before it counts.
+    /// A STUN request whose username names this peer, from an address not validated for it. The check has to be
+    /// authenticated first.
     Claimed(PeerId),
-    /// Nobody's.
+    /// No peer.
     Unknown,
 }
 
 impl Demux {
-    /// Gives out `ufrag` for `peer`.
+    /// Assigns `ufrag` to `peer`.
     pub fn insert_ufrag(&mut self, ufrag: &str, peer: PeerId) {
         self.by_ufrag.insert(ufrag.to_owned(), peer);
     }
 
-    /// Binds a source address to the peer that proved it can receive there; it may have been another's before.
+    /// Assigns a validated source address to `peer`, also if it was another peer's before.
     pub fn insert_address(&mut self, source: SocketAddr, peer: PeerId) {
         self.by_address.insert(source, peer);
     }
 
-    /// Forgets an address, if it is still this peer's.
+    /// Removes an address if it is still assigned to `peer`.
     pub fn remove_address(&mut self, source: SocketAddr, peer: PeerId) {
         if self.by_address.get(&source) == Some(&peer) {
             self.by_address.remove(&source);
         }
     }
 
-    /// Forgets a ufrag.
+    /// Removes a ufrag.
     pub fn remove_ufrag(&mut self, ufrag: &str) {
         self.by_ufrag.remove(ufrag);
     }
 
-    /// Whose `contents` is: one look-up, and a parse of the STUN header only where the address is new or the
-    /// datagram is STUN that names somebody else (an address may be reused by the next peer behind one NAT).
+    /// Finds the peer of a datagram with one look-up. Only STUN is parsed, since its source may be new, or reused by
+    /// another peer behind the same NAT.
     pub fn find(&self, source: SocketAddr, contents: &[u8]) -> Match {
         let known = self.by_address.get(&source).copied();
         // RFC 7983: the first byte of STUN is 0 to 3.
@@ -63,17 +64,17 @@ impl Demux {
         match (known, named) {
             (Some(known), Some(named)) if known == named => Match::Known(known),
             (_, Some(named)) => Match::Claimed(named),
-            // A server in ICE-lite sends no requests, so it expects no responses.
+            // An ICE-lite server sends no requests, so it expects no responses.
             (_, None) => Match::Unknown,
         }
     }
 
-    /// Who proved last to receive at an address.
+    /// The peer that validated an address last.
     pub fn holder(&self, source: SocketAddr) -> Option<PeerId> {
         self.by_address.get(&source).copied()
     }
 
-    /// Entries in both maps, for statistics and tests of leaks.
+    /// Sizes of both maps, for statistics and leak tests.
     pub fn len(&self) -> (usize, usize) {
         (self.by_address.len(), self.by_ufrag.len())
     }
@@ -101,7 +102,7 @@ mod tests {
         demux.insert_address(ann, peer(1));
         assert_eq!(demux.find(ann, &[0x80, 111, 0, 0]), Match::Known(peer(1)));
         assert_eq!(demux.find(bob, &[0x80, 111, 0, 0]), Match::Unknown);
-        // A later owner of the address keeps it when the earlier one goes.
+        // The later peer of an address keeps it when the earlier one leaves.
         demux.insert_address(ann, peer(2));
         demux.remove_address(ann, peer(1));
         assert_eq!(demux.find(ann, &[22]), Match::Known(peer(2)));
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn rubbish_is_nobodys() {
+    fn malformed_datagrams_belong_to_no_peer() {
         let mut demux = Demux::default();
         let ann = "192.0.2.1:5000".parse().unwrap();
         demux.insert_address(ann, peer(1));
@@ -119,7 +120,7 @@ mod tests {
         }
     }
 
-    /// A check that names somebody by ufrag, with a priority and an integrity of zeros (RFC 8445 section 7.1.1).
+    /// A check for the peer with `ufrag`, with zero priority and integrity (RFC 8445 section 7.1.1).
     fn request(ufrag: &str) -> Vec<u8> {
         let name = format!("{ufrag}:us");
         let padded = name.len().next_multiple_of(4);
@@ -137,9 +138,9 @@ mod tests {
     proptest! {
         #![proptest_config(inputs(256))]
 
-        /// Whatever comes and goes, everything is found to be of whom it was last given to.
+        /// After any insertions and removals, look-ups return the last assigned peers.
         #[test]
-        fn any_datagram_is_of_whom_its_address_or_ufrag_is(steps in vec((0..4_u8, 0..4_u8, 0..4_u32), 0..60)) {
+        fn any_datagram_belongs_to_the_peer_of_its_address_or_ufrag(steps in vec((0..4_u8, 0..4_u8, 0..4_u32), 0..60)) {
             let mut demux = Demux::default();
             let (mut addresses, mut ufrags) = (BTreeMap::new(), BTreeMap::new());
             let address = |index: u8| SocketAddr::from(([192, 0, 2, 1], 5_000 + u16::from(index)));

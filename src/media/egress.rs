@@ -1,4 +1,4 @@
-//! The way to one connected peer: its keys, its address, and the sender reports that go there.
+//! The transport to one connected peer: keys, route, bitrate estimate, and the RTCP sent there.
 
 use std::time::{Duration, Instant};
 
@@ -14,82 +14,83 @@ use crate::media::rtcp::{
 };
 use crate::media::srtp::Srtp;
 
-/// Time between two reports on a stream that is being sent. Shorter lets sound and picture find each other sooner,
-/// longer costs less for each subscriber.
+/// Interval between sender reports. A shorter one synchronizes sound and picture sooner, a longer one costs less for
+/// each subscriber.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What a path is believed to carry until the first probe is through, some 100 ms: sound and thumbnails. Higher fills the
-/// queue of a slow path with keyframes that it can't carry, lower begins with fewer pictures.
+/// Estimate until the first probe completes after some 100 ms: enough for sound and thumbnails. A higher value fills
+/// the queue of a slow path with keyframes that it can't carry, a lower one starts with fewer pictures.
 const START_BPS: u64 = 300_000;
 
-/// Below this, sound is sent without redundancy: three voices with it take 300 kbit/s. Lower crowds pictures out, higher
-/// takes the redundancy from those whose Wi-Fi loses packets.
+/// Estimate below which sound is sent without redundancy: three voices with it take 300 kbit/s. A lower value crowds
+/// out video, a higher one takes the redundancy from subscribers on lossy Wi-Fi.
 const NARROW_BPS: u64 = 800_000;
 
-/// Part of an estimate that retransmissions may take, one in so many, and how much of it is saved up: of a path that
-/// loses what is too much, retransmissions would only lose more. Less is not enough for 10 % of loss at random.
+/// Retransmissions may take the estimate divided by `REPAIR_PART`, and save up that rate for `REPAIR_SAVED_SECS`. More
+/// would worsen the loss of a congested path, less does not repair 10 % of random loss.
 const REPAIR_PART: f64 = 4.0;
 const REPAIR_SAVED_SECS: f64 = 0.25;
 
-/// Retransmissions take their part of this many times what is sent, where the estimate is more. Lower leaves losses of a
-/// moment unrepaired, higher fills a path with what an outage took.
+/// The retransmission budget is computed from at most this many times the sent bitrate if the estimate exceeds that. A
+/// lower value leaves short bursts of loss unrepaired, a higher one fills a path with the packets of an outage.
 const TRIED: u64 = 2;
 
-/// Bytes that are saved up at least: two packets, or the largest would never be sent again over a slow path.
+/// Smallest burst of retransmissions in bytes: two packets, or the largest packet would never be retransmitted on a
+/// slow path.
 const REPAIR_LEAST_SAVED: f64 = 3_000.0;
 
-/// Time between two packets of a probe, or two handfuls. Shorter is more even, and wakes the loop more often.
+/// Interval between two packets, or bursts, of a probe. A shorter one is smoother and wakes the event loop more often.
 const PADDING_INTERVAL: Duration = Duration::from_millis(3);
 
-/// Messages at once on what has come. One is enough, unless times or numbers are far apart: who sends such is to get no
-/// more than it sends.
+/// Maximum number of arrival feedback messages sent at once. One is enough unless arrival times or sequence numbers are
+/// far apart; a peer that sends such packets must not get more messages than it sends.
 const MESSAGES: usize = 8;
 
-/// Bytes of one compound packet of reports.
+/// Size limit of one compound packet of sender reports, in bytes.
 const COMPOUND_BYTES: usize = 1_100;
 
-/// How late a packet may come over a path that was left. Shorter lets late packets send media back to a path that is
-/// gone, longer keeps media longer on the wrong one where the peer returns to the path before.
+/// How long packets from a left path count as late. A shorter time lets late packets send media back to a dead path, a
+/// longer one keeps media on the wrong path where the peer returns to the previous one.
 const LATEST: Duration = Duration::from_secs(1);
 
-/// Paths that may have been left in that time: as many as a peer has addresses.
+/// Maximum number of remembered left paths: as many as a peer has addresses.
 const MAX_LEFT: usize = 8;
 
-/// Seconds from 1900 to 1970: NTP counts from there (RFC 5905 section 6).
+/// Seconds from 1900, the NTP epoch, to 1970 (RFC 5905 section 6).
 const NTP_UNIX: u64 = 2_208_988_800;
 
-/// The largest datagram that is read.
+/// Largest datagram read, in bytes.
 const DATAGRAM_BYTES: usize = 2_048;
 
-/// Where media goes, and what it is sealed with.
+/// The sending half of one peer's transport.
 pub struct Egress {
-    /// The keys.
+    /// The SRTP keys.
     pub srtp: Srtp,
-    /// The address that the peer has proven to receive at.
+    /// The route to the validated address that media is sent to.
     pub route: Route,
-    /// Routes that were left not long ago, and when.
+    /// Recently left routes, and when each was left.
     left: Vec<(Route, Instant)>,
-    /// Until when there is consent for it, as far as was looked.
+    /// When consent for `route` expires, as of the last look-up.
     pub held_until: Option<Instant>,
-    /// The SSRC that reports are sealed under; nothing else has it.
+    /// The SSRC of the sender of reports; no stream uses it.
     reporter: u32,
     next_report: Instant,
-    /// The peer's clock when it last told it, to be answered with the next report.
+    /// The peer's last reference time and its arrival, to be answered with the next report (RFC 3611 section 4.5).
     reference: Option<(Instant, Reference)>,
-    /// The last feedback, opened.
+    /// Buffer for decrypted RTCP.
     opened: Vec<u8>,
-    /// What the path there carries.
+    /// The bitrate estimate of the path.
     pub estimator: Estimator,
-    /// How fast it may be filled.
+    /// The pacer of video packets.
     pub pacer: Pacer,
-    /// The probe that is being sent.
+    /// The running probe.
     train: Option<Train>,
-    /// What retransmissions may take, in bytes; all, until there is an estimate.
+    /// The retransmission budget in bytes; unlimited until there is an estimate.
     repair: Option<Bucket>,
     is_narrow: bool,
 }
 
-/// A probe on its way.
+/// A running probe.
 #[derive(Clone, Copy)]
 struct Train {
     probe: Probe,
@@ -99,14 +100,14 @@ struct Train {
 }
 
 impl Egress {
-    /// The most that one takes.
+    /// Upper bound of the memory of one `Egress`.
     pub const MAX_BYTES: usize = size_of::<Self>()
         + Srtp::MAX_BYTES
         + History::MAX_BYTES
         + 2 * DATAGRAM_BYTES
         + 2 * MAX_LEFT * size_of::<(Route, Instant)>();
 
-    /// A peer that has just connected.
+    /// Creates the transport of a peer that has just connected.
     pub fn new(now: Instant, srtp: Srtp, route: Route, reporter: u32) -> Self {
         Self {
             srtp,
@@ -125,20 +126,20 @@ impl Egress {
         }
     }
 
-    /// Opens feedback of the peer, which shows that it is at the other end of `route`; `None` if it is not authentic.
-    /// `close_rtcp` wants it back.
+    /// Decrypts RTCP of the peer, and takes `route` as its route. Returns `None` if the packet is not authentic. The
+    /// caller gives the buffer back with `close_rtcp`.
     pub fn open_rtcp(&mut self, now: Instant, route: Route, packet: &[u8]) -> Option<Vec<u8>> {
         self.srtp.open_rtcp(packet, &mut self.opened)?;
         self.take_route(now, route);
         Some(std::mem::take(&mut self.opened))
     }
 
-    /// Takes back what was opened, to be used again.
+    /// Takes back the buffer of `open_rtcp`.
     pub fn close_rtcp(&mut self, opened: Vec<u8>) {
         self.opened = opened;
     }
 
-    /// Counts a packet that is being sent, and gives its transport-wide number.
+    /// Counts a packet to be sent, and returns its transport-wide sequence number.
     pub fn number(&mut self, now: Instant, bytes: usize) -> u16 {
         let cluster = match &mut self.train {
             Some(train) => {
@@ -151,12 +152,12 @@ impl Egress {
         self.estimator.push(now, bytes, cluster)
     }
 
-    /// Whether there is room for what must get through and no more.
+    /// Whether the path is too narrow for redundancy.
     pub fn is_narrow(&self) -> bool {
         self.is_narrow
     }
 
-    /// The estimate may have changed.
+    /// Applies the estimate, which may have changed.
     pub fn on_estimate(&mut self, now: Instant) {
         let estimate_bps = self.estimator.estimate_bps();
         self.pacer.set_estimate(now, estimate_bps);
@@ -167,7 +168,7 @@ impl Egress {
         }
     }
 
-    /// Whether so many bytes may be sent again; if so they are counted.
+    /// Takes `bytes` from the retransmission budget. Returns false if there are not as many.
     pub fn take_repair(&mut self, now: Instant, bytes: usize) -> bool {
         let (rate, burst) = self.repair_limits();
         let Some(repair) = &mut self.repair else { return true };
@@ -175,16 +176,16 @@ impl Egress {
         repair.take_many(now, bytes as f64)
     }
 
-    /// What retransmissions may take: bytes a second, and how many at once.
+    /// The retransmission budget: bytes per second, and burst in bytes.
     fn repair_limits(&self) -> (f64, f64) {
         let estimate_bps = self.estimator.estimate_bps();
-        // An estimate far above what is sent was never tried.
+        // An estimate far above the sent bitrate is untested.
         let tried_bps = self.estimator.sent_bps().map_or(estimate_bps, |sent| estimate_bps.min(TRIED * sent));
         let rate = tried_bps as f64 / 8.0 / REPAIR_PART;
         (rate, (rate * REPAIR_SAVED_SECS).max(REPAIR_LEAST_SAVED))
     }
 
-    /// Begins a probe, if it is time for one.
+    /// Starts a probe if one is due.
     pub fn start_probe(&mut self, now: Instant) {
         if self.train.is_none() {
             let train = |probe| Train { probe, started: now, bytes: 0, packets: 0 };
@@ -192,12 +193,12 @@ impl Egress {
         }
     }
 
-    /// Whether a probe is on its way.
+    /// Whether a probe is running.
     pub fn is_probing(&self) -> bool {
         self.train.is_some()
     }
 
-    /// Whether the probe needs a packet more by now; what was sent meanwhile counts.
+    /// Whether the probe needs another packet now. Media sent since its start counts as well. Ends a complete probe.
     pub fn needs_padding(&mut self, now: Instant) -> bool {
         let Some(Train { probe, started, bytes, packets }) = self.train else {
             return false;
@@ -210,18 +211,18 @@ impl Egress {
         bytes as f64 <= probe.bitrate_bps as f64 / 8.0 * elapsed
     }
 
-    /// When the probe needs its next packet.
+    /// When the running probe needs its next packet.
     pub fn next_padding(&self, now: Instant) -> Option<Instant> {
         self.train.as_ref().map(|_| now + PADDING_INTERVAL)
     }
 
-    /// There is nothing to pad with.
+    /// Ends the probe because no padding can be sent.
     pub fn end_probe(&mut self) {
         self.train = None;
     }
 
-    /// An authentic packet of the peer came this way. Media follows it, unless it came over a path that was left just
-    /// now: then it is late.
+    /// Takes the route of an authentic packet as the peer's, unless that route was left less than `LATEST` ago: then
+    /// the packet is late.
     pub fn take_route(&mut self, now: Instant, route: Route) {
         if self.route == route {
             return;
@@ -237,22 +238,22 @@ impl Egress {
         self.set_route(route);
     }
 
-    /// Media goes this way from now on.
+    /// Sends media over `route` from now on.
     pub fn set_route(&mut self, route: Route) {
         (self.route, self.held_until) = (route, None);
     }
 
-    /// The peer has told its clock, and wants to hear of it again.
+    /// Stores the peer's reference time for the answer in the next report.
     pub fn handle_reference(&mut self, now: Instant, reference: Reference) {
         self.reference = Some((now, reference));
     }
 
-    /// A stream has just begun: its first report is not to wait for the others'.
+    /// Makes reports due now, for a stream that has just started.
     pub fn hasten_report(&mut self, now: Instant) {
         self.next_report = self.next_report.min(now);
     }
 
-    /// Tells what has come, as far as that is due.
+    /// Sends the due arrival feedback on the peer's packets.
     pub fn acknowledge(&mut self, now: Instant, arrivals: &mut Arrivals, datagrams: &mut Datagrams) {
         for _ in 0..MESSAGES {
             if arrivals.due().is_none_or(|due| due > now) {
@@ -267,8 +268,7 @@ impl Egress {
         arrivals.skip();
     }
 
-    /// Sends reports on what was sent since the last time, when it is time. It needs no timer: who is sent nothing needs
-    /// no report.
+    /// Sends the sender reports if they are due. This needs no timer: without media there is nothing to report.
     pub fn report(&mut self, now: Instant, reports: impl Iterator<Item = SenderReport>, datagrams: &mut Datagrams) {
         if now < self.next_report {
             return;
@@ -279,10 +279,10 @@ impl Egress {
             let buffer = datagrams.buffer();
             let start = buffer.len();
             write_head(self.reporter, buffer);
-            let most = (COMPOUND_BYTES - HEAD_BYTES - ANSWER_BYTES) / SENDER_REPORT_BYTES;
-            reports.by_ref().take(most).for_each(|report| report.write(buffer));
-            if let Some((came, reference)) = self.reference.take() {
-                write_answer(self.reporter, reference, now.saturating_duration_since(came), buffer);
+            let max_reports = (COMPOUND_BYTES - HEAD_BYTES - ANSWER_BYTES) / SENDER_REPORT_BYTES;
+            reports.by_ref().take(max_reports).for_each(|report| report.write(buffer));
+            if let Some((received, reference)) = self.reference.take() {
+                write_answer(self.reporter, reference, now.saturating_duration_since(received), buffer);
             }
             self.srtp.seal_rtcp(buffer, start);
             datagrams.finish(self.route);
@@ -290,7 +290,7 @@ impl Egress {
     }
 }
 
-/// Wall time as NTP has it: seconds in the upper half, fractions below.
+/// Converts Unix time to an NTP timestamp: seconds in the upper 32 bits, fraction in the lower.
 pub fn ntp(unix: Duration) -> u64 {
     let fraction = (u64::from(unix.subsec_nanos()) << 32) / 1_000_000_000;
     (unix.as_secs() + NTP_UNIX) << 32 | fraction

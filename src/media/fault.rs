@@ -1,4 +1,4 @@
-//! Why a peer has to end, and the fence that keeps its end from everybody else's.
+//! Errors that end one peer, and the guard that keeps a panic of one peer from ending others.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -8,34 +8,34 @@ use str0m::RtcError;
 use crate::media::answer::AnswerRefusal;
 use crate::media::{dtls, opening};
 
-/// Why a peer has to end. The text is for its log line, the code for the peer.
+/// An error that ends a peer. `Display` is for the log, `code` and `message` are for the client.
 #[derive(Debug)]
 pub enum PeerError {
-    /// The answer can't be one to the offer.
+    /// The answer does not match the offer.
     BadAnswer(String),
-    /// The answer is valid, and wants what this server does not have.
+    /// The answer is valid but needs something unsupported.
     UnsupportedAnswer(&'static str),
-    /// No offer is out.
+    /// An answer arrived without a pending offer.
     UnexpectedAnswer,
-    /// The answer did not come in time.
+    /// No answer arrived in time.
     AnswerTimeout,
-    /// ICE or DTLS did not come up, or went away.
+    /// ICE or DTLS did not connect, or lost its connection.
     MediaTimeout(&'static str),
-    /// The peer closed DTLS: a page that is left, mostly.
+    /// The peer closed DTLS, mostly because the page was left.
     Closed,
-    /// DTLS agreed on no keys for media.
+    /// DTLS negotiated no SRTP keys.
     NoSrtp,
-    /// The client has no DTLS certificate with a supported key: dimpl's words.
+    /// The client has no DTLS certificate with a supported key. The text is dimpl's error.
     UnsupportedCertificate(String),
-    /// The transport has used as many SSRCs, or learnt as many server addresses, as one transport may.
+    /// The transport reached its limit of SSRCs or of the server's addresses.
     UsedUp,
-    /// str0m gave up.
+    /// str0m returned an error.
     Engine(RtcError),
-    /// A panic: a bug of ours or of str0m's.
+    /// A panic: a bug in the server or in str0m.
     Bug(String),
 }
 
-/// What str0m's words contain where a certificate has a key that is not supported, or the client has no other.
+/// Parts of the DTLS error texts that mean an unsupported or missing certificate.
 const UNSUPPORTED_CERTIFICATE: [&str; 5] = [
     "no client certificate received",
     "no server certificate received",
@@ -44,9 +44,9 @@ const UNSUPPORTED_CERTIFICATE: [&str; 5] = [
     "unsupported signature",
 ];
 
-/// What is done with a peer behind the fence.
+/// An operation on a peer that runs in `guarded`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs, reason = "the names say it")]
+#[allow(missing_docs, reason = "the names are self-explanatory")]
 pub enum Site {
     Datagram,
     Timeout,
@@ -60,14 +60,14 @@ pub enum Site {
 }
 
 thread_local! {
-    /// Where a test wants a panic, and how often that place is passed before.
+    /// The site where a test wants a panic, and how many passes of it come before.
     static ARMED: Cell<Option<(Site, u32)>> = const { Cell::new(None) };
 }
 
-/// Does something with one peer. A panic in it ends that peer alone, not the process with everybody's calls.
+/// Runs an operation on one peer. A panic in it ends that peer alone, and not the process with all calls.
 ///
 /// # Errors
-/// Those of `act`, and `PeerError::Bug`: the peer has to end, its state is not to be trusted.
+/// The errors of `act`, and `PeerError::Bug` for a panic. The peer has to end: its state is not trustworthy.
 pub fn guarded<T>(site: Site, act: impl FnOnce() -> Result<T, PeerError>) -> Result<T, PeerError> {
     let act = || {
         pass(site);
@@ -78,23 +78,23 @@ pub fn guarded<T>(site: Site, act: impl FnOnce() -> Result<T, PeerError>) -> Res
     let result = catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(PeerError::Bug(format!("{} in {site:?}", text.unwrap_or("a panic"))))
+        Err(PeerError::Bug(format!("{} in {site:?}", text.unwrap_or("panic without text"))))
     });
     if result.is_err() {
-        // What this peer left in places of the thread is not the next one's: keys of its handshake, above all.
+        // Thread-local results of this peer, above all keys of its handshake, must not reach the next peer.
         dtls::take_exported();
         opening::take_opened();
     }
     result
 }
 
-/// Lets this thread panic at a site that it has passed so often: twice for each act there, before and after. `None`
-/// calls that off. Only where debug assertions are on.
+/// Makes this thread panic at a site after the given number of passes; each operation passes twice, before and after.
+/// `None` disarms. Works with debug assertions only.
 pub fn arm(at: Option<(Site, u32)>) {
     ARMED.set(at);
 }
 
-/// Where a panic is still to come.
+/// The site of a panic still to come.
 pub fn armed() -> Option<Site> {
     ARMED.get().map(|(site, _)| site)
 }
@@ -106,8 +106,8 @@ fn pass(site: Site) {
     match ARMED.get() {
         Some((at, 0)) if at == site => {
             ARMED.set(None);
-            // A panic that nobody is told of.
-            resume_unwind(Box::new("as a test wants"));
+            // `resume_unwind` does not run the panic hook, so nothing is printed.
+            resume_unwind(Box::new("panic armed by a test"));
         }
         Some((at, passes)) if at == site => ARMED.set(Some((at, passes - 1))),
         _ => {}
@@ -115,7 +115,7 @@ fn pass(site: Site) {
 }
 
 impl PeerError {
-    /// An answer that is refused unparsed.
+    /// Converts the refusal of an answer.
     pub fn of_answer(refusal: AnswerRefusal) -> Self {
         match refusal {
             AnswerRefusal::Unsupported(why) => Self::UnsupportedAnswer(why),
@@ -123,45 +123,45 @@ impl PeerError {
         }
     }
 
-    /// What str0m says. What is wrong in DTLS it tells in words only.
+    /// Converts an error of str0m. DTLS errors are distinguishable by their text only.
     pub fn of_engine(error: RtcError) -> Self {
         let RtcError::Dtls(why) = &error else {
             return Self::Engine(error);
         };
-        let words = why.to_string();
-        if words.contains("timeout") {
+        let text = why.to_string();
+        if text.contains("timeout") {
             return Self::MediaTimeout("DTLS did not finish");
         }
-        if UNSUPPORTED_CERTIFICATE.iter().any(|unsupported| words.contains(unsupported)) {
-            return Self::UnsupportedCertificate(words);
+        if UNSUPPORTED_CERTIFICATE.iter().any(|unsupported| text.contains(unsupported)) {
+            return Self::UnsupportedCertificate(text);
         }
         Self::Engine(error)
     }
 
-    /// What the peer is told. Details are for the log: a parser's may show more of the server than of the answer.
+    /// The message for the client. It omits details: a parser's error may reveal more of the server than of the answer.
     pub fn message(&self) -> &'static str {
         match self {
-            Self::BadAnswer(_) => "The answer does not fit the offer.",
+            Self::BadAnswer(_) => "The answer does not match the offer.",
             Self::UnsupportedAnswer(why) => why,
-            Self::UnexpectedAnswer => "An answer came while no offer was out.",
-            Self::AnswerTimeout => "No answer came in time.",
-            Self::Closed => "Sound and picture were closed by this client.",
-            Self::NoSrtp => "This client did not agree to protect sound and picture (DTLS-SRTP).",
+            Self::UnexpectedAnswer => "An answer arrived without a pending offer.",
+            Self::AnswerTimeout => "No answer arrived in time.",
+            Self::Closed => "This client closed the media connection.",
+            Self::NoSrtp => "This client did not negotiate encryption of sound and video (DTLS-SRTP).",
             Self::UnsupportedCertificate(_) => {
                 "The DTLS certificate of this client is not supported: it needs an ECDSA key on the curve P-256 or \
                  P-384, or, with a=setup:active in the answer, an RSA key of 2048 to 4096 bits."
             }
-            Self::UsedUp => "This connection has been used for very long: please connect again.",
-            Self::MediaTimeout(_) => "Sound and picture could not be connected: UDP may be blocked on the way.",
-            // What str0m says of an answer later than with the answer is that the certificate was another one.
+            Self::UsedUp => "This connection has been used for too long: please connect again.",
+            Self::MediaTimeout(_) => "Sound and video could not be connected: UDP may be blocked by a firewall.",
+            // Once an answer is accepted, str0m's SDP error means a certificate that does not match the fingerprint.
             Self::Engine(RtcError::Dtls(_) | RtcError::RemoteSdp(_)) => {
-                "Sound and picture could not be encrypted (DTLS), or not for the one whom the answer named."
+                "Sound and video could not be encrypted: DTLS failed, or the certificate did not match the answer."
             }
-            Self::Engine(_) | Self::Bug(_) => "The connection for sound and picture failed.",
+            Self::Engine(_) | Self::Bug(_) => "The connection for sound and video failed.",
         }
     }
 
-    /// Whether it is no everyday end of a call: a bug, or something that no browser does.
+    /// Whether it is a bug, or something that no browser does.
     pub fn is_fault(&self) -> bool {
         match self {
             Self::BadAnswer(_) | Self::UnexpectedAnswer | Self::NoSrtp | Self::Engine(_) | Self::Bug(_) => true,
@@ -174,18 +174,18 @@ impl PeerError {
         }
     }
 
-    /// Whether anybody on the path may have caused it, if the handshake was not over: nothing in one is authentic before
-    /// that.
+    /// Whether anyone on the path could have caused it before the end of the DTLS handshake: until then nothing is
+    /// authentic.
     pub fn is_doubtful(&self) -> bool {
         matches!(self, Self::UnsupportedCertificate(_) | Self::Engine(RtcError::Dtls(_) | RtcError::RemoteSdp(_)))
     }
 
-    /// Whether only this transport ended: a fresh one may connect.
+    /// Whether only the transport ended, so that a new one may connect.
     pub fn is_transport(&self) -> bool {
         matches!(self, Self::MediaTimeout(_) | Self::Closed | Self::UsedUp)
     }
 
-    /// The stable code that the peer is told.
+    /// The stable error code for the client.
     pub fn code(&self) -> &'static str {
         match self {
             Self::BadAnswer(_) => "bad-answer",
@@ -206,17 +206,17 @@ impl PeerError {
 impl std::fmt::Display for PeerError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::BadAnswer(why) => write!(f, "the answer does not fit the offer: {}", why.escape_debug()),
+            Self::BadAnswer(why) => write!(f, "answer does not match the offer: {}", why.escape_debug()),
             Self::UnsupportedAnswer(why) => write!(f, "answer not supported: {why}"),
-            Self::UnexpectedAnswer => f.write_str("an answer came while no offer was out"),
-            Self::AnswerTimeout => f.write_str("no answer came in time"),
-            Self::Closed => f.write_str("it closed DTLS"),
-            Self::NoSrtp => f.write_str("DTLS agreed on no SRTP profile"),
-            Self::UnsupportedCertificate(why) => write!(f, "the key of its DTLS certificate is not supported: {why}"),
-            Self::UsedUp => f.write_str("it has had too many SSRCs or addresses"),
-            Self::MediaTimeout(what) => write!(f, "media could not be connected: {what}"),
-            Self::Engine(error) => write!(f, "the WebRTC engine failed: {error}"),
-            Self::Bug(why) => write!(f, "a bug: {}", why.escape_debug()),
+            Self::UnexpectedAnswer => f.write_str("answer arrived without a pending offer"),
+            Self::AnswerTimeout => f.write_str("no answer arrived in time"),
+            Self::Closed => f.write_str("peer closed DTLS"),
+            Self::NoSrtp => f.write_str("DTLS negotiated no SRTP profile"),
+            Self::UnsupportedCertificate(why) => write!(f, "DTLS certificate not supported: {why}"),
+            Self::UsedUp => f.write_str("limit of SSRCs or addresses reached"),
+            Self::MediaTimeout(reason) => write!(f, "media could not be connected: {reason}"),
+            Self::Engine(error) => write!(f, "WebRTC engine failed: {error}"),
+            Self::Bug(why) => write!(f, "bug: {}", why.escape_debug()),
         }
     }
 }
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_does_not_finish_dtls_is_not_at_fault() {
+    fn a_dtls_timeout_is_no_fault() {
         let of =
             |error: DtlsImplError| PeerError::of_engine(RtcError::Dtls(CryptoError::Other(error.to_string()).into()));
         let late = of(DtlsImplError::Timeout(TimeoutError::Handshake));
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_is_not_supported_is_named_and_no_fault() {
+    fn an_unsupported_certificate_has_its_own_code_and_is_no_fault() {
         let supported = (SignatureAlgorithm::ECDSA, HashAlgorithm::SHA256);
         let (signature, hash) = (SignatureAlgorithm::DSA, HashAlgorithm::SHA512);
         let unsupported: [DtlsImplError; 7] = [
@@ -269,13 +269,13 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_an_error_of_that_peer() {
-        let silent = std::panic::take_hook();
+    fn a_panic_becomes_an_error_of_its_peer() {
+        let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(|_| {}));
         let numbers: Vec<u8> = Vec::new();
         let index = numbers.len();
         let result = guarded(Site::Drain, || Ok(numbers[index]));
-        std::panic::set_hook(silent);
+        std::panic::set_hook(hook);
         assert!(
             matches!(result, Err(PeerError::Bug(why)) if why.contains("out of bounds") && why.ends_with("in Drain"))
         );

@@ -1,9 +1,9 @@
-//! The rewriting of one track for one subscriber: sequence numbers and timestamps of one outgoing SSRC, over changes
-//! of the source and without the layers of it that the subscriber does not get.
+//! Rewrites the sequence numbers and timestamps of one outgoing SSRC, across switches of the source and without the
+//! layers that the subscriber does not get.
 //!
-//! The outgoing extended sequence number only grows, whatever the source does, and is a bijection of the
-//! incoming one as long as the source stays: so no number is ever used for two packets (under AES-GCM that
-//! would give the key away, RFC 7714 section 8.1), and gaps are only those that the network made.
+//! The outgoing extended sequence number only grows. While the source stays the same, it is a bijection of the incoming
+//! one. Hence no number is used for two packets (under AES-GCM that would reveal the authentication key, RFC 7714
+//! section 8.1), and gaps come from network losses only.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -12,27 +12,28 @@ use str0m::media::Frequency;
 
 use crate::media::codec::Description;
 
-/// First sequence numbers are random below this: the rollover counter is not signaled, so a receiver has to see
-/// number 0 of the next cycle before it loses half a cycle (RFC 3711 section 3.3.1).
+/// Exclusive upper bound of the random first sequence number. The rollover counter is not signaled, so a receiver has
+/// to see the number roll over to 0 before it loses half a cycle of packets (RFC 3711 section 3.3.1).
 pub const FIRST_SEQ_NO_LIMIT: u32 = 1 << 15;
 
-/// Runs of packets left out that are remembered, for those that come late: some seconds of every second picture. A
-/// packet that is older than all of them is not forwarded.
+/// Number of remembered runs of dropped packets, to number late packets: some seconds if every second picture is
+/// dropped. A packet older than all of them is not forwarded.
 const RUNS: usize = 64;
 
-/// Changes of the spatial layers that are remembered, likewise. They come back at keyframes only, so these are more
-/// than a second's.
+/// Number of remembered changes of the highest spatial layer. Spatial layers return at keyframes only, so these changes
+/// span more than a second.
 const CHANGES: usize = 8;
 
-/// How long the present SSRC is silent before packets of the one that it replaced count as its return, and not as late.
+/// After this silence of the current SSRC, packets of the SSRC that it replaced count as a return and not as late.
 const RETURN: Duration = Duration::from_millis(500);
 
-/// What the rewriting needs to know of an incoming packet.
+/// The fields of an incoming packet that the rewriting needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Incoming {
     /// The publisher's SSRC.
     pub ssrc: u32,
-    /// Which stretch of it: between two of them packets were held back, which is no loss.
+    /// Index of the forwarded stretch of the SSRC. Packets held back between two stretches leave no gap in the outgoing
+    /// numbers.
     pub epoch: u32,
     /// The publisher's extended sequence number.
     pub seq_no: u64,
@@ -40,42 +41,43 @@ pub struct Incoming {
     pub timestamp: u32,
     /// Ticks of `timestamp` per second.
     pub clock_rate: Frequency,
-    /// When it was captured, in our time.
+    /// Capture time, on the server's clock.
     pub captured: Instant,
-    /// Decoding can start here.
+    /// Whether decoding can start here.
     pub can_start: bool,
-    /// Where it starts, a packet of the server's own goes in front.
+    /// Whether a subscriber that starts here first gets a packet made by the server (its preface).
     pub has_preface: bool,
 }
 
-/// The highest layers of a source that are to be sent; `u8::MAX` for all that there are.
+/// The highest layers of a source to forward; `u8::MAX` for no bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bound {
-    /// Of the spatial layers in one SSRC.
+    /// Highest spatial layer within one SSRC.
     pub spatial: u8,
-    /// Of the temporal layers.
+    /// Highest temporal layer.
     pub temporal: u8,
 }
 
-/// What goes out instead.
+/// The outgoing packet's fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rewritten {
     /// Extended sequence number of the outgoing SSRC.
     pub seq_no: u64,
     /// RTP timestamp.
     pub timestamp: u32,
-    /// Pictures that were left out since the source began.
-    pub left_out: u16,
-    /// The source begins with this packet.
+    /// Number of pictures dropped since the source started; wraps.
+    pub dropped_pictures: u16,
+    /// Whether the source starts with this packet.
     pub starts: bool,
-    /// It is the last of its picture, whose higher spatial layers are not sent: it gets the marker.
+    /// Whether this is the last packet sent of its picture because higher spatial layers are dropped; it gets the
+    /// marker.
     pub ends_picture: bool,
-    /// Its picture or layer was left out, but its number was kept for it: it goes out without contents, or a receiver
-    /// would wait for it.
+    /// Whether to send only padding. The packet's picture or layer is dropped, but its number is already reserved, and
+    /// a receiver would wait for it.
     pub is_empty: bool,
 }
 
-/// The source that is being forwarded, and how its numbers map.
+/// The forwarded source and the mapping of its numbers.
 #[derive(Clone, Copy, Debug)]
 struct Source {
     ssrc: u32,
@@ -83,23 +85,23 @@ struct Source {
     first_seq_no: u64,
     first_out: u64,
     timestamp_offset: u32,
-    /// The highest of its numbers that came.
+    /// Highest received sequence number.
     highest: u64,
 }
 
-/// Packets left out, one after the other.
+/// A run of dropped packets with consecutive sequence numbers.
 #[derive(Clone, Copy, Debug)]
 struct Run {
     first: u64,
     end: u64,
-    /// Packets and pictures left out up to its end, since the source began.
+    /// Number of packets and pictures dropped from the start of the source up to the end of this run.
     packets: u64,
     pictures: u16,
-    /// Of its first picture and its last, as far as these were left out whole.
+    /// Timestamps of the run's first and last picture, each only if the whole picture is dropped.
     timestamps: (Option<u32>, Option<u32>),
 }
 
-/// The highest spatial layer that is sent from a packet on, and from the first of its picture's.
+/// The highest spatial layer sent from this packet on, and from the first packet of its picture on.
 #[derive(Clone, Copy, Debug)]
 struct Highest {
     layer: u8,
@@ -112,27 +114,27 @@ struct Highest {
 pub struct Forward {
     /// The number after the highest used.
     next_seq_no: u64,
-    /// What is forwarded, or was before the last pause.
+    /// The forwarded source, or the one before the last pause.
     source: Option<Source>,
-    /// The SSRC that was forwarded before the present one.
+    /// The SSRC forwarded before the current one.
     replaced: Option<u32>,
     is_waiting: bool,
-    /// When the latest packet was captured, and its outgoing timestamp.
+    /// Capture time and outgoing timestamp of the packet with the highest number.
     last_sent: Option<(Instant, u32)>,
-    /// What was left out of the source, and before which of its numbers that is no longer known.
-    left_out: VecDeque<Run>,
+    /// Dropped packets, and the sequence number from which on this list is complete.
+    dropped: VecDeque<Run>,
     known_from: u64,
-    /// The highest temporal layer of which nothing was left out.
+    /// Highest temporal layer that is decodable now because nothing that it depends on was dropped.
     temporal: u8,
-    /// What is sent of the spatial layers, and was before, the latest first.
+    /// Highest spatial layer sent now, and the earlier values, latest first.
     spatial: Highest,
     spatial_before: VecDeque<Highest>,
-    /// The picture that is coming, by its timestamp, and whether it is left out.
+    /// The current picture: its timestamp and whether it is dropped.
     picture: Option<(u32, bool)>,
 }
 
 impl Forward {
-    /// A fresh SSRC, whose first packet will be `first_seq_no` (below `FIRST_SEQ_NO_LIMIT`).
+    /// Creates the state of an unused SSRC. `first_seq_no` must be below `FIRST_SEQ_NO_LIMIT`.
     pub fn new(first_seq_no: u32) -> Self {
         debug_assert!(first_seq_no < FIRST_SEQ_NO_LIMIT);
         Self {
@@ -141,7 +143,7 @@ impl Forward {
             replaced: None,
             is_waiting: true,
             last_sent: None,
-            left_out: VecDeque::new(),
+            dropped: VecDeque::new(),
             known_from: 0,
             temporal: u8::MAX,
             spatial: Highest { layer: u8::MAX, seq_no: 0, timestamp: 0 },
@@ -150,16 +152,16 @@ impl Forward {
         }
     }
 
-    /// The most that one takes beside itself.
+    /// Upper bound of the heap memory of one `Forward`.
     pub const MAX_BYTES: usize = 2 * RUNS * size_of::<Run>() + 2 * CHANGES * size_of::<Highest>();
 
-    /// What comes next is another source, or the same after a pause, and has to start afresh. The numbers go on.
+    /// Waits for the next starting point, of the same source or another. The outgoing numbers continue.
     pub fn pause(&mut self) {
         self.is_waiting = true;
     }
 
-    /// The next packet belongs to another track, and starts afresh. Its SSRC does not show that: publishers choose SSRCs
-    /// independently of each other.
+    /// Prepares for another track, from its next starting point on. The SSRC does not show such a change because
+    /// publishers choose SSRCs independently of each other.
     pub fn change_track(&mut self) {
         (self.source, self.replaced) = (None, None);
         self.pause();
@@ -175,17 +177,17 @@ impl Forward {
         self.next_seq_no
     }
 
-    /// The highest spatial layer that is sent of what comes now.
+    /// Highest spatial layer sent of the current picture.
     pub fn spatial(&self) -> u8 {
         self.spatial.layer
     }
 
-    /// Maps one packet; `None` if it is not to be forwarded: before the start, older than it, or of a layer above
-    /// `bound`.
+    /// Maps one packet. Returns `None` for a packet not to be forwarded: it precedes the start, is too old, or belongs
+    /// to a layer above `bound`.
     pub fn rewrite(&mut self, packet: &Incoming, description: &Description, bound: Bound) -> Option<Rewritten> {
-        let goes_on = |source: &Source| source.ssrc == packet.ssrc && source.epoch == packet.epoch;
+        let continues = |source: &Source| source.ssrc == packet.ssrc && source.epoch == packet.epoch;
         let (source, starts) = match self.source {
-            Some(source) if !self.is_waiting && goes_on(&source) => (source, false),
+            Some(source) if !self.is_waiting && continues(&source) => (source, false),
             Some(source) if !self.is_waiting && source.ssrc == packet.ssrc && packet.seq_no < source.first_seq_no => {
                 return None;
             }
@@ -199,26 +201,26 @@ impl Forward {
         let mut is_empty = false;
         let (packets, pictures, highest) = if is_new {
             let before = self.picture;
-            if self.leaves_out(packet, description, bound) {
-                self.leave_out(packet, self.picture != before);
+            if self.decide_drop(packet, description, bound) {
+                self.record_drop(packet, self.picture != before);
                 return None;
             }
-            let (packets, pictures) = self.left_out.back().map_or((0, 0), |run| (run.packets, run.pictures));
+            let (packets, pictures) = self.dropped.back().map_or((0, 0), |run| (run.packets, run.pictures));
             (packets, pictures, Some(self.spatial.layer))
         } else if packet.seq_no < self.known_from {
             return None;
         } else {
-            let next = self.left_out.partition_point(|run| run.first <= packet.seq_no);
-            let before = next.checked_sub(1).and_then(|index| self.left_out.get(index));
+            let next = self.dropped.partition_point(|run| run.first <= packet.seq_no);
+            let before = next.checked_sub(1).and_then(|index| self.dropped.get(index));
             if before.is_some_and(|run| packet.seq_no < run.end) {
                 return None;
             }
             let is_of = |timestamp: Option<u32>| timestamp == Some(packet.timestamp);
-            let highest = self.highest_of(packet);
+            let highest = self.sent_spatial(packet);
             is_empty = description.temporal > self.temporal.min(bound.temporal)
                 || highest.is_none_or(|highest| description.spatial > highest)
                 || is_of(before.and_then(|run| run.timestamps.1))
-                || is_of(self.left_out.get(next).and_then(|run| run.timestamps.0));
+                || is_of(self.dropped.get(next).and_then(|run| run.timestamps.0));
             let (packets, pictures) = before.map_or((0, 0), |run| (run.packets, run.pictures));
             (packets, pictures, highest)
         };
@@ -229,18 +231,18 @@ impl Forward {
             self.last_sent = Some((packet.captured, timestamp));
         }
         let ends_picture = description.ends_frame && Some(description.spatial) == highest;
-        Some(Rewritten { seq_no, timestamp, left_out: pictures, starts, ends_picture, is_empty })
+        Some(Rewritten { seq_no, timestamp, dropped_pictures: pictures, starts, ends_picture, is_empty })
     }
 
-    /// Whether a packet is left out, because its picture is or is sent without its layer: decided with the first packet
-    /// of a picture that comes, so that none is cut in two.
-    fn leaves_out(&mut self, packet: &Incoming, description: &Description, bound: Bound) -> bool {
-        if let Some((picture, is_left_out)) = self.picture
+    /// Decides whether to drop a packet because its picture, or its layer of the picture, is not sent. The first packet
+    /// of a picture decides for all, so that no picture is sent in part.
+    fn decide_drop(&mut self, packet: &Incoming, description: &Description, bound: Bound) -> bool {
+        if let Some((picture, is_dropped)) = self.picture
             && picture == packet.timestamp
         {
-            return is_left_out || description.spatial > self.spatial.layer;
+            return is_dropped || description.spatial > self.spatial.layer;
         }
-        // A layer that was left out can be decoded from a keyframe on.
+        // A spatial layer that was dropped is decodable again from a keyframe on only.
         let spatial = if packet.can_start { bound.spatial } else { bound.spatial.min(self.spatial.layer) };
         if spatial != self.spatial.layer {
             let now = Highest { layer: spatial, seq_no: packet.seq_no, timestamp: packet.timestamp };
@@ -248,28 +250,28 @@ impl Forward {
             self.spatial_before.push_front(std::mem::replace(&mut self.spatial, now));
         }
         let layer = description.temporal;
-        // What was left out is taken up again layer by layer, each where it can be decoded without it.
+        // Dropped temporal layers return one by one, each where it does not depend on dropped pictures.
         let is_decodable = layer <= self.temporal || layer == self.temporal + 1 && description.can_switch_up;
-        let is_left_out = layer > bound.temporal || !is_decodable;
-        self.temporal = match is_left_out {
+        let is_dropped = layer > bound.temporal || !is_decodable;
+        self.temporal = match is_dropped {
             true => self.temporal.min(layer - 1),
             false => self.temporal.max(layer).max(description.opens),
         };
-        self.picture = Some((packet.timestamp, is_left_out));
-        is_left_out || description.spatial > spatial
+        self.picture = Some((packet.timestamp, is_dropped));
+        is_dropped || description.spatial > spatial
     }
 
-    /// The highest spatial layer that was sent of a late packet's picture; none if that is no longer known.
-    fn highest_of(&self, packet: &Incoming) -> Option<u8> {
+    /// Returns the highest spatial layer sent of a late packet's picture, or `None` if it is no longer remembered.
+    fn sent_spatial(&self, packet: &Incoming) -> Option<u8> {
         let is_since = |since: &&Highest| packet.seq_no >= since.seq_no || packet.timestamp == since.timestamp;
         let mut changes = std::iter::once(&self.spatial).chain(&self.spatial_before);
         changes.find(is_since).map(|since| since.layer)
     }
 
-    fn leave_out(&mut self, packet: &Incoming, is_new_picture: bool) {
+    fn record_drop(&mut self, packet: &Incoming, is_new_picture: bool) {
         let seq_no = packet.seq_no;
-        let timestamp = self.picture.filter(|(_, is_left_out)| *is_left_out).map(|(timestamp, _)| timestamp);
-        let last = self.left_out.back_mut();
+        let timestamp = self.picture.filter(|(_, is_dropped)| *is_dropped).map(|(timestamp, _)| timestamp);
+        let last = self.dropped.back_mut();
         let (packets, pictures) = last.as_ref().map_or((0, 0), |run| (run.packets, run.pictures));
         let (packets, pictures) = (packets + 1, pictures.wrapping_add(u16::from(is_new_picture)));
         if let Some(run) = last.filter(|run| run.end == seq_no) {
@@ -277,15 +279,15 @@ impl Forward {
             return;
         }
         let timestamps = (timestamp, timestamp);
-        self.left_out.push_back(Run { first: seq_no, end: seq_no + 1, packets, pictures, timestamps });
-        if self.left_out.len() > RUNS && self.left_out.pop_front().is_some() {
-            // What comes before all runs that are remembered would be counted as if nothing had been left out.
-            self.known_from = self.left_out[0].first;
+        self.dropped.push_back(Run { first: seq_no, end: seq_no + 1, packets, pictures, timestamps });
+        if self.dropped.len() > RUNS && self.dropped.pop_front().is_some() {
+            // Packets older than all remembered runs would be numbered as if nothing before them had been dropped.
+            self.known_from = self.dropped[0].first;
         }
     }
 
-    /// Whether a packet shows that the publisher goes on with another SSRC, so that nothing more comes of the present one.
-    fn is_followed_by(&self, packet: &Incoming) -> bool {
+    /// Whether a packet shows that the publisher has moved from the current SSRC to another.
+    fn ends_current_ssrc(&self, packet: &Incoming) -> bool {
         let is_silent = self.last_sent.is_some_and(|(captured, _)| packet.captured > captured + RETURN);
         let is_other = self.source.is_some_and(|source| source.ssrc != packet.ssrc);
         is_other && (self.replaced != Some(packet.ssrc) || is_silent)
@@ -293,20 +295,20 @@ impl Forward {
 
     fn start(&mut self, packet: &Incoming, bound: Bound) -> Option<Source> {
         if !packet.can_start {
-            self.is_waiting |= self.is_followed_by(packet);
+            self.is_waiting |= self.ends_current_ssrc(packet);
             return None;
         }
         if let Some(source) = self.source.filter(|source| source.ssrc != packet.ssrc) {
             self.replaced = Some(source.ssrc);
         }
-        // The first source keeps its timestamps, and so does another stretch of the same; a later one goes on where the
-        // clock of the last one would be.
+        // The first source keeps its timestamps, and a source that continues keeps its offset. The timestamps of
+        // another source continue those of the previous one by elapsed time.
         let same = self.source.filter(|source| source.ssrc == packet.ssrc);
         let elapsed_offset = || {
             self.last_sent.map_or(0, |(captured, last)| {
                 let elapsed = packet.captured.saturating_duration_since(captured);
                 let ticks = elapsed.as_micros() * u128::from(packet.clock_rate.get()) / 1_000_000;
-                // Another layer's picture of the same moment comes after it.
+                // A picture of another layer captured at the same instant gets a later timestamp.
                 last.wrapping_add((ticks as u32).max(1)).wrapping_sub(packet.timestamp)
             })
         };
@@ -320,7 +322,7 @@ impl Forward {
             highest: packet.seq_no,
         };
         (self.source, self.is_waiting) = (Some(source), false);
-        self.left_out.clear();
+        self.dropped.clear();
         (self.known_from, self.temporal, self.picture) = (0, u8::MAX, Some((packet.timestamp, false)));
         let (seq_no, timestamp) = (packet.seq_no, packet.timestamp);
         self.spatial = Highest { layer: bound.spatial, seq_no, timestamp };
@@ -358,16 +360,16 @@ mod tests {
         }
     }
 
-    /// Number and timestamp of what goes out for a packet without temporal layers.
+    /// Returns the outgoing number and timestamp of a packet without temporal layers.
     fn rewrite(forward: &mut Forward, packet: &Incoming) -> Option<(u64, u32)> {
         let rewritten = forward.rewrite(packet, &Description::default(), up_to(2))?;
         Some((rewritten.seq_no, rewritten.timestamp))
     }
 
-    /// A publisher begins another SSRC, and the packet with which decoding can start is lost: without a wait nobody would
-    /// ask for another keyframe.
+    /// The publisher changes its SSRC, and the packet with which decoding can start is lost. `is_waiting` has to become
+    /// true, else no keyframe would be requested.
     #[test]
-    fn another_ssrc_that_can_not_start_is_waited_for_and_late_packets_of_the_one_before_are_not() {
+    fn a_new_ssrc_without_a_start_makes_it_wait_and_late_packets_of_the_old_one_do_not() {
         let start = Instant::now();
         let mut forward = Forward::new(100);
         let mut step = |ssrc: u32, ms: u64, seq_no: u64, can_start: bool| {
@@ -379,11 +381,11 @@ mod tests {
         for (number, (ssrc, ms, seq_no, can_start, expected)) in [
             (1, 0, 10, true, (true, false)),
             (1, 33, 12, false, (true, false)),
-            // The first packet of the new one is lost.
+            // The first packet of the new SSRC is lost.
             (2, 66, 501, false, (false, true)),
             (1, 40, 13, false, (false, true)),
             (2, 500, 520, true, (true, false)),
-            // Late, and too late to be that.
+            // A packet of the old SSRC that is late, and one after `RETURN`, which counts as a return.
             (1, 501, 14, false, (false, false)),
             (2, 533, 521, false, (true, false)),
             (1, 1_040, 15, false, (false, true)),
@@ -397,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_held_back_is_no_gap_in_the_numbers_and_one_in_time() {
+    fn held_back_packets_leave_a_gap_in_timestamps_only() {
         let mut forward = Forward::new(50);
         let mut out = |epoch, seq_no: u64| {
             rewrite(&mut forward, &Incoming { epoch, ..packet(1, seq_no, 960 * seq_no as u32, true) })
@@ -406,16 +408,16 @@ mod tests {
         assert_eq!(out(0, 10), expected(50, 10));
         assert_eq!(out(0, 11), expected(51, 11));
         assert_eq!(out(1, 40), expected(52, 40));
-        assert_eq!(out(1, 42), expected(54, 42), "a gap that the network made stays one");
+        assert_eq!(out(1, 42), expected(54, 42), "a gap of the network stays");
         assert_eq!(out(1, 41), expected(53, 41));
-        assert_eq!(out(0, 12), None, "overtaken by the next stretch");
+        assert_eq!(out(0, 12), None, "older than the next stretch");
         assert_eq!(out(2, 90), expected(55, 90));
     }
 
     #[test]
-    fn numbers_start_low_keep_gaps_and_order() {
+    fn numbers_start_low_and_keep_gaps_and_order() {
         let mut forward = Forward::new(100);
-        // Hours into the stream; nothing before a keyframe.
+        // The stream is hours old; nothing goes out before a keyframe.
         let base = 70_000_000;
         assert_eq!(rewrite(&mut forward, &packet(1, base - 1, 0, false)), None);
         let mut out = |seq_no| rewrite(&mut forward, &packet(1, seq_no, 7, seq_no == base));
@@ -429,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_source_goes_on_where_the_clock_would_be() {
+    fn timestamps_of_a_new_source_continue_by_elapsed_time() {
         let start = Instant::now();
         let at = |ms, incoming| Incoming { captured: start + Duration::from_millis(ms), ..incoming };
         let mut forward = Forward::new(0);
@@ -442,14 +444,15 @@ mod tests {
         assert_eq!(same_moment, Some((2, expected + 1)), "no timestamp is used twice");
         forward.pause();
         let earlier = rewrite(&mut forward, &at(400, packet(4, 7, 90, true)));
-        assert_eq!(earlier, Some((3, expected + 2)), "nor does time go back");
+        assert_eq!(earlier, Some((3, expected + 2)), "timestamps never decrease");
     }
 
-    /// A picture of three temporal layers: number of its first packet, packets, temporal layer, whether it is a point to
-    /// switch up.
+    /// A picture of a stream with three temporal layers: number of its first packet, packet count, temporal layer,
+    /// whether receivers can switch up here.
     type Picture = (u64, u64, u8, bool);
 
-    /// Sends pictures with a limit each; gives the numbers that went out and how many were left out before.
+    /// Sends pictures, each with its temporal bound. Returns for each packet its outgoing number and the pictures
+    /// dropped before it.
     fn layered(forward: &mut Forward, pictures: &[(Picture, u8)]) -> Vec<Option<(u64, u16)>> {
         let mut out = Vec::new();
         for ((first, count, temporal, can_switch_up), limit) in pictures {
@@ -458,14 +461,14 @@ mod tests {
             for seq_no in *first..first + count {
                 let incoming = packet(1, seq_no, *first as u32 * 100, *first == 0);
                 let rewritten = forward.rewrite(&incoming, &description, up_to(*limit));
-                out.push(rewritten.map(|rewritten| (rewritten.seq_no, rewritten.left_out)));
+                out.push(rewritten.map(|rewritten| (rewritten.seq_no, rewritten.dropped_pictures)));
             }
         }
         out
     }
 
     #[test]
-    fn temporal_layers_go_without_a_gap_and_come_back_where_they_can_be_decoded() {
+    fn dropped_temporal_layers_leave_no_gap_and_return_where_decodable() {
         let mut forward = Forward::new(100);
         let out = layered(
             &mut forward,
@@ -487,7 +490,7 @@ mod tests {
                 ((17, 1, 1, false), 0),
             ],
         );
-        let sent = |seq_no, left_out| Some((seq_no, left_out));
+        let sent = |seq_no, dropped| Some((seq_no, dropped));
         let expected = [
             (sent(100, 0), 0),
             (sent(101, 0), 1),
@@ -500,9 +503,9 @@ mod tests {
             (None, 8),
             (None, 9),
             (sent(105, 3), 10),
-            // The lower one comes first.
+            // The lower layer has to return first.
             (None, 11),
-            // Not from just anywhere.
+            // It does not return at a picture without a switching point.
             (None, 12),
             (sent(106, 5), 13),
             (None, 14),
@@ -511,7 +514,7 @@ mod tests {
             (None, 17),
         ];
         assert_eq!(out, expected.map(|(sent, _)| sent));
-        // A frame that opens layers above it lets them in from then on.
+        // A frame that opens higher layers makes them decodable from then on.
         let opening = Description { opens: 2, ..Description::default() };
         forward.rewrite(&packet(1, 18, 1_800, false), &opening, up_to(2)).expect("of the lowest layer");
         let out = layered(&mut forward, &[((19, 1, 2, false), 2), ((20, 1, 1, false), 2)]);
@@ -519,19 +522,19 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_has_begun_is_sent_to_its_end() {
+    fn a_started_picture_is_sent_to_its_end() {
         let mut forward = Forward::new(0);
         let mut out = layered(&mut forward, &[((0, 1, 0, false), 2), ((1, 1, 2, false), 2)]);
         let description = Description { temporal: 2, ..Description::default() };
         for (seq_no, timestamp) in [(2, 100), (3, 300), (4, 300)] {
             let rewritten = forward.rewrite(&packet(1, seq_no, timestamp, false), &description, up_to(0));
-            out.push(rewritten.map(|rewritten| (rewritten.seq_no, rewritten.left_out)));
+            out.push(rewritten.map(|rewritten| (rewritten.seq_no, rewritten.dropped_pictures)));
         }
         assert_eq!(out, [Some((0, 0)), Some((1, 0)), Some((2, 0)), None, None]);
     }
 
     #[test]
-    fn what_comes_late_among_what_was_left_out_gets_the_number_that_was_kept_for_it() {
+    fn late_packet_between_dropped_ones_gets_its_reserved_number() {
         let mut forward = Forward::new(0);
         let pictures = [
             ((0, 1, 0, false), 0),
@@ -547,14 +550,14 @@ mod tests {
         let late = layered(&mut forward, &[((1, 1, 0, false), 0), ((5, 1, 0, false), 0)]);
         assert_eq!(late, [Some((1, 0)), Some((3, 2))]);
         let again = layered(&mut forward, &[((2, 1, 1, false), 2), ((4, 1, 0, false), 2)]);
-        assert_eq!(again, [None, None], "what was left out stays so");
+        assert_eq!(again, [None, None], "dropped packets stay dropped");
     }
 
     #[test]
-    fn what_comes_late_of_a_picture_that_was_left_out_goes_without_contents() {
+    fn late_packet_of_a_dropped_picture_is_sent_empty() {
         let upper = Description { temporal: 2, ..Description::default() };
         let lower = Description::default();
-        // Sequence number, picture, limit; of a picture of the highest layer or of the lowest.
+        // Sequence number, timestamp, description. `limit` is the temporal bound when the middle picture was decided.
         let late = |limit, late: u64| {
             let mut forward = Forward::new(0);
             for (seq_no, timestamp, description) in [(0, 0, &lower), (2, 1, &upper), (4, 2, &lower)] {
@@ -563,52 +566,52 @@ mod tests {
             let rewritten = forward.rewrite(&packet(1, late, 1, false), &upper, up_to(2)).expect("its number was kept");
             (rewritten.seq_no, rewritten.is_empty)
         };
-        assert_eq!([late(0, 1), late(0, 3)], [(1, true), (2, true)], "before and behind what was seen of it");
-        assert_eq!([late(2, 1), late(2, 3)], [(1, false), (3, false)], "nothing was left out");
+        assert_eq!([late(0, 1), late(0, 3)], [(1, true), (2, true)], "before and after its received packet");
+        assert_eq!([late(2, 1), late(2, 3)], [(1, false), (3, false)], "nothing is dropped");
         let mut forward = Forward::new(0);
         for (seq_no, description) in [(0, &lower), (2, &lower)] {
             forward.rewrite(&packet(1, seq_no, seq_no as u32, seq_no == 0), description, up_to(2));
         }
         let whole = forward.rewrite(&packet(1, 1, 1, false), &upper, up_to(0)).expect("its number was kept");
-        assert!(whole.is_empty, "none of it is sent");
+        assert!(whole.is_empty, "the picture is dropped");
     }
 
     #[test]
-    fn what_comes_late_from_behind_what_is_remembered_gets_no_number_at_all() {
+    fn late_packet_older_than_all_remembered_runs_is_dropped() {
         let mut forward = Forward::new(0);
         let last = 2 * RUNS as u64 + 40;
         let picture = |seq_no: u64| ((seq_no, 1, (seq_no % 2) as u8, false), 0);
         let mut used = HashSet::new();
-        // Every second picture is left out, and of the others every sixth is lost.
+        // Every second picture is dropped, and every sixth of the others is lost.
         let is_lost = |seq_no: &u64| seq_no % 12 == 4;
-        let came: Vec<_> = (0..last).filter(|seq_no| !is_lost(seq_no)).map(picture).collect();
-        used.extend(layered(&mut forward, &came).into_iter().flatten().map(|(seq_no, _)| seq_no));
+        let received: Vec<_> = (0..last).filter(|seq_no| !is_lost(seq_no)).map(picture).collect();
+        used.extend(layered(&mut forward, &received).into_iter().flatten().map(|(seq_no, _)| seq_no));
         let mut late = Vec::new();
         for seq_no in (0..last).filter(is_lost) {
             if let Some((out, _)) = layered(&mut forward, &[picture(seq_no)])[0] {
-                assert!(used.insert(out), "{seq_no} goes out as {out}, as another one did");
+                assert!(used.insert(out), "{seq_no} goes out as {out}, a number already used");
                 late.push(seq_no);
             }
         }
         assert!(!late.is_empty() && late[0] > 10, "{late:?}");
     }
 
-    /// Sends a packet, one of six, of a picture with three spatial layers; gives its number, whether it ends its
-    /// picture and whether it is empty.
+    /// Sends a packet of a picture with three spatial layers and six packets. Returns its outgoing number, whether it
+    /// ends its picture and whether it is empty.
     fn send(forward: &mut Forward, seq_no: u64, is_key: bool, spatial: u8) -> Option<(u64, bool, bool)> {
-        let (picture, place) = (seq_no / 6, seq_no % 6);
+        let (picture, index) = (seq_no / 6, seq_no % 6);
         let description =
-            Description { spatial: (place / 2) as u8, ends_frame: place % 2 == 1, ..Description::default() };
-        let incoming = packet(1, seq_no, picture as u32 * 3_000, is_key && place == 0);
+            Description { spatial: (index / 2) as u8, ends_frame: index % 2 == 1, ..Description::default() };
+        let incoming = packet(1, seq_no, picture as u32 * 3_000, is_key && index == 0);
         let rewritten = forward.rewrite(&incoming, &description, Bound { spatial, temporal: u8::MAX })?;
         Some((rewritten.seq_no, rewritten.ends_picture, rewritten.is_empty))
     }
 
     #[test]
-    fn spatial_layers_go_with_the_next_picture_and_come_back_with_a_keyframe() {
+    fn spatial_layers_drop_at_the_next_picture_and_return_at_a_keyframe() {
         let mut forward = Forward::new(100);
         let mut next = 100;
-        // Keyframe, the bound for its first and its last packets, the highest layer that is sent.
+        // Whether it is a keyframe, the bound for its first and last three packets, the highest layer sent.
         let script = [
             (true, [u8::MAX, u8::MAX], 2),
             (false, [u8::MAX, 0], 2),
@@ -624,29 +627,29 @@ mod tests {
             (false, [2, 2], 2),
         ];
         for (picture, (is_key, bounds, highest)) in (0..).zip(script) {
-            for place in 0..6 {
-                let sent = send(&mut forward, 6 * picture + place, is_key, bounds[place as usize / 3]);
-                // Whose highest layer is sent because nothing bounds it has the publisher's marker.
+            for index in 0..6 {
+                let sent = send(&mut forward, 6 * picture + index, is_key, bounds[index as usize / 3]);
+                // Without a bound, the publisher's own marker ends the picture.
                 let is_bound = forward.spatial() < u8::MAX;
-                let expected = (place < 2 * highest + 2).then(|| (next, is_bound && place == 2 * highest + 1, false));
-                assert_eq!(sent, expected, "packet {place} of picture {picture}");
+                let expected = (index < 2 * highest + 2).then(|| (next, is_bound && index == 2 * highest + 1, false));
+                assert_eq!(sent, expected, "packet {index} of picture {picture}");
                 next += u64::from(expected.is_some());
             }
         }
     }
 
     #[test]
-    fn what_comes_late_of_a_picture_with_fewer_spatial_layers_fits_those_that_were_sent() {
-        // What is sent up to the middle layer in picture 1, the lowest in 2, all from the keyframe 3 on.
+    fn late_packet_of_a_picture_with_fewer_spatial_layers_matches_the_layers_sent() {
+        // Sent: all of pictures 0, 3 and 4, up to the middle layer of picture 1, the lowest layer of picture 2.
         let bounds = [u8::MAX, 1, 0, u8::MAX, u8::MAX];
         for (late, expected) in [
-            // Of a whole picture, whose own marker counts.
+            // The last packet of picture 0, which keeps the publisher's marker.
             (5, (5, false, false)),
-            // Its first packet, the last of the middle layer, one of the upper.
+            // Picture 1: its first packet, the last of the middle layer, one of the upper layer.
             (6, (6, false, false)),
             (9, (9, true, false)),
             (10, (10, false, true)),
-            // The same of the lowest, whose upper layers are in the same run as nothing else.
+            // Picture 2: likewise, with the upper layers in one run.
             (12, (10, false, false)),
             (13, (11, true, false)),
             (14, (12, false, true)),
@@ -663,24 +666,24 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_late_from_before_many_changes_of_spatial_layers_is_empty() {
+    fn late_packet_older_than_all_remembered_spatial_changes_is_empty() {
         for (changes, is_empty) in [(CHANGES as u64 - 1, false), (CHANGES as u64, false), (CHANGES as u64 + 1, true)] {
             let mut forward = Forward::new(0);
             for picture in 0..=changes {
                 let bound = [u8::MAX, 1][picture as usize % 2];
-                (0..6).filter(|place| (picture, *place) != (0, 2)).for_each(|place| {
-                    send(&mut forward, 6 * picture + place, picture % 2 == 0, bound);
+                (0..6).filter(|index| (picture, *index) != (0, 2)).for_each(|index| {
+                    send(&mut forward, 6 * picture + index, picture % 2 == 0, bound);
                 });
             }
             assert_eq!(send(&mut forward, 2, false, 1), Some((2, false, is_empty)), "{changes}");
         }
     }
 
-    /// One step of any story.
+    /// One step of a random sequence.
     #[derive(Clone, Debug)]
     enum Step {
         Pause,
-        /// A packet of a source, so far from the highest of its numbers, so many milliseconds after the step before.
+        /// A packet of `source`, `ahead` of its highest number, `elapsed` milliseconds after the previous step.
         Packet {
             source: usize,
             ahead: i64,
@@ -701,7 +704,7 @@ mod tests {
         prop_oneof![
             1 => Just(Step::Pause),
             50 => packet.prop_map(|(source, ahead, elapsed, layers, can_switch_up, can_start, bound)| {
-                // Mostly of one.
+                // Source 0 twice as often as source 1.
                 let source = source.saturating_sub(1);
                 Step::Packet { source, ahead, elapsed, layers, can_switch_up, can_start, bound }
             }),
@@ -711,18 +714,18 @@ mod tests {
     proptest! {
         #![proptest_config(inputs(2_048))]
 
-        /// Numbers are used once and have no gap that the sources did not have; time does not go back.
+        /// No number is used twice, gaps occur only where a source has them, and timestamps never decrease.
         #[test]
-        fn any_story_goes_out_as_one_stream(first in 0..FIRST_SEQ_NO_LIMIT, steps in vec(any_step(), 1..400)) {
+        fn any_steps_yield_one_valid_stream(first in 0..FIRST_SEQ_NO_LIMIT, steps in vec(any_step(), 1..400)) {
             let start = Instant::now();
             let mut forward = Forward::new(first);
-            // By source: the highest number, and all that came.
+            // For each source its highest number, and all received packets.
             let mut highest = [70_000_u64, 500];
-            let mut came = HashSet::new();
+            let mut received = HashSet::new();
             let mut used = HashSet::new();
             let mut now = start;
             let mut last_timestamp: Option<u32> = None;
-            // Numbers that were skipped by what is being forwarded.
+            // Numbers that the forwarded source skipped.
             let (mut gaps, mut running) = (0, None);
             for step in steps {
                 let Step::Packet { source, ahead, elapsed, layers, can_switch_up, can_start, bound } = step else {
@@ -732,16 +735,16 @@ mod tests {
                 now += Duration::from_millis(elapsed);
                 let before = highest[source];
                 let seq_no = before.saturating_add_signed(ahead);
-                if !came.insert((source, seq_no)) {
+                if !received.insert((source, seq_no)) {
                     continue;
                 }
                 let is_new = seq_no > before;
                 highest[source] = before.max(seq_no);
-                // A picture for each packet.
+                // One picture for each packet.
                 let ticks = 90 * (now - start).as_millis() as u32;
                 let timestamp = [7_u32, u32::MAX - 90_000][source].wrapping_add(ticks);
                 let (spatial, temporal) = layers;
-                // Decoding starts with the lowest layer.
+                // Decoding starts with the lowest spatial layer.
                 let incoming = packet(source as u32, seq_no, timestamp, can_start && is_new && spatial == 0);
                 let incoming = Incoming { captured: now, ..incoming };
                 let description = Description { spatial, temporal, can_switch_up, ..Description::default() };
@@ -762,7 +765,7 @@ mod tests {
                 }
             }
             let missing = forward.next_seq_no() - u64::from(first) - used.len() as u64;
-            prop_assert!(missing <= gaps, "{missing} numbers are missing, {gaps} did not come in order");
+            prop_assert!(missing <= gaps, "{missing} outgoing numbers missing, at most {gaps} expected");
         }
     }
 }

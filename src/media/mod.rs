@@ -1,4 +1,4 @@
-//! The media plane: ICE demultiplexing, WebRTC peers, RTP. It knows nothing of HTTP, WebSockets or rooms.
+//! The media plane: ICE demultiplexing, WebRTC peers, RTP. It has no knowledge of HTTP, WebSockets or rooms.
 
 pub mod addresses;
 pub mod allocation;
@@ -35,7 +35,7 @@ pub mod wallclock;
 #[path = "../../tests/decoder/mod.rs"]
 mod decoder;
 
-/// So many inputs for a test of a property: the same each time, and none kept in files.
+/// Proptest configuration with `cases` inputs from a fixed seed, and without a regression file.
 #[cfg(test)]
 fn inputs(cases: u32) -> proptest::test_runner::Config {
     use proptest::test_runner::{Config, RngSeed};

@@ -1,13 +1,13 @@
-//! The negotiation of one peer: what its m-lines should carry, what the last offer said, and what the answer
-//! agreed to.
+//! The negotiation of one peer: what its m-lines should carry, what the last offer described, and what the answer
+//! accepted.
 //!
-//! The server always offers, one offer at a time. Changes only alter what is wanted; the next offer carries the
-//! difference, so any number of changes that come while an offer is out cost one more. m-lines are grouped in
-//! sets that share an msid; a set carries one publisher at a time and is reused when both sides have agreed
-//! that it is parked (inactive), so that the SDP does not grow for ever (RFC 8829 section 5.2.2).
+//! Only the server sends offers, one at a time. A change alters the wanted state, and the next offer carries the
+//! difference, so any number of changes during a pending offer costs one more offer. The m-lines on which the peer
+//! receives are grouped in sets that share an msid. A set carries one publisher at a time and is reused once both sides
+//! have agreed that it is parked (inactive), so that the SDP does not grow without limit (RFC 8829 section 5.2.2).
 //!
-//! Where more people publish than there are sets, those who wait take over lines that are live, without an offer: the
-//! line, its SSRC and its numbers go on, and carry somebody else.
+//! With more publishers than sets, waiting tracks take over live m-lines without an offer (an exchange): the m-line,
+//! its SSRC and its sequence numbers continue and carry another track.
 
 use std::time::{Duration, Instant};
 
@@ -17,63 +17,63 @@ use str0m::media::{Direction, MediaKind, Mid};
 use crate::id::PeerId;
 use crate::track::Source;
 
-/// How long a change waits for others before it is offered: a burst of joins costs one offer each. Lower makes
-/// more offers, higher makes newcomers invisible for longer.
+/// How long a change waits for others before it is offered: a burst of joins costs one offer per peer. A shorter time
+/// causes more offers, a longer one delays newcomers.
 pub const DEBOUNCE: Duration = Duration::from_millis(75);
 
-/// How long an answer may take.
+/// Time limit of an answer.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Lines on which one peer may send: camera, microphone, and what it asks for.
+/// Maximum number of m-lines on which one peer can send: camera, microphone, and those that it requests.
 pub const MAX_SENDING_LINES: usize = 8;
 
-/// m-lines of one kind and role that one peer may reject for good; they stay in every later offer. After that many, no
-/// such m-line is added for as long as the transport lives. Answers to one offer may reject more.
+/// Maximum number of rejected m-lines of one kind and role; they stay in every later offer. At this number, no such
+/// m-line is added for the life of the transport. The answer to one offer may exceed it.
 pub const MAX_REJECTED_LINES: usize = 16;
 
-/// A published stream, named by who publishes it and on which of their m-lines.
+/// A published stream, named by its publisher and the publisher's m-line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TrackId {
-    /// Whose it is.
+    /// The publishing peer.
     pub publisher: PeerId,
     /// The publisher's m-line.
     pub mid: Mid,
 }
 
-/// One m-line, in the order of creation.
+/// One m-line. `Negotiation` has them in the order of the SDP.
 #[derive(Debug)]
 pub struct Line {
-    /// Audio or video; for life.
+    /// Audio or video; fixed.
     pub kind: MediaKind,
-    /// Known once the offer that creates the line has been built; for life.
+    /// The mid, known once the offer that adds the m-line has been built; fixed.
     pub mid: Option<Mid>,
-    /// Who sends on it.
+    /// Its purpose.
     pub role: Role,
-    /// The latest offer that changed this line was answered.
+    /// Whether the latest offer that changed this m-line was answered.
     answered: bool,
-    /// The answer took it as offered.
+    /// Whether the answer accepted it as offered.
     accepted: bool,
-    /// The answer rejected it (port 0): it can never be used again.
+    /// Whether an answer rejected it (port 0): it can never be used again.
     dead: bool,
 }
 
-/// What a line is for.
+/// The purpose of an m-line.
 #[derive(Debug)]
 pub enum Role {
     /// The peer sends on it.
     Publish {
-        /// What.
+        /// The source that it carries.
         source: Source,
-        /// The peer asked for it.
+        /// Whether the peer wants to send.
         wanted: bool,
-        /// The latest offer asks for it.
+        /// Whether the latest offer asks the peer to send.
         described: bool,
-        /// It was asked for while an offer was out; if that one is answered `inactive`, it is offered again.
+        /// Whether it was requested during a pending offer; if that is answered `inactive`, it is offered again.
         again: bool,
     },
     /// The peer receives on it.
     Subscribe {
-        /// Which set of lines, all with one msid, it belongs to.
+        /// Index of its set of m-lines with one msid.
         set: usize,
         /// The track it should carry.
         wanted: Option<TrackId>,
@@ -82,67 +82,67 @@ pub enum Role {
     },
 }
 
-/// One change of the SDP, in the order in which they are applied.
+/// One change of the SDP. Changes are applied in order.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Add the m-line that will have this index.
+    /// Add an m-line.
     Add {
-        /// Index of the line.
+        /// Index that the m-line will have.
         line: usize,
-        /// Its kind.
+        /// Audio or video.
         kind: MediaKind,
-        /// `recvonly` or `sendonly`, from the server.
+        /// `recvonly` or `sendonly`, seen from the server.
         direction: Direction,
-        /// The set whose msid it gets; `None` for lines on which the peer sends.
+        /// The set whose msid it gets; `None` for m-lines on which the peer sends.
         set: Option<usize>,
     },
-    /// Change the direction of an existing line.
+    /// Change the direction of an existing m-line.
     Direct {
         /// Its mid.
         mid: Mid,
         /// The new direction.
         direction: Direction,
-        /// The line gets another source: it needs fresh SSRCs.
+        /// Whether the m-line needs new SSRCs because it gets another track.
         fresh_ssrc: bool,
     },
 }
 
-/// What the answer said of one line.
+/// One m-line of an answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Answered {
-    /// Index of the line.
+    /// Index of the m-line.
     pub line: usize,
-    /// The direction now agreed, from the server.
+    /// The negotiated direction, seen from the server.
     pub direction: Direction,
-    /// Port 0.
+    /// Whether its port is 0.
     pub rejected: bool,
 }
 
-/// A subscription that an answer started or refused, or a publication that it started or ended.
+/// A publication or subscription that an answer started, ended or refused.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Agreed {
-    /// The peer sends on this line from now on.
+    /// The peer sends on this m-line from now on.
     Publishing {
         /// Its mid.
         mid: Mid,
         /// Audio or video.
         kind: MediaKind,
-        /// What.
+        /// The source that it sends.
         source: Source,
     },
-    /// The peer no longer sends on this line.
+    /// The peer no longer sends on this m-line.
     NotPublishing {
         /// Its mid.
         mid: Mid,
     },
-    /// The track may be forwarded on this line from now on.
+    /// The track may be forwarded on this m-line from now on.
     Subscribed {
-        /// Index of the line.
+        /// Index of the m-line.
         line: usize,
         /// The track.
         track: TrackId,
     },
-    /// The peer does not take the track.
+    /// The peer does not accept the track.
     Refused {
         /// The track.
         track: TrackId,
@@ -153,27 +153,27 @@ pub enum Agreed {
 #[derive(Debug, Default)]
 pub struct Negotiation {
     lines: Vec<Line>,
-    /// The publisher that each set carries; the index is the set.
+    /// The publisher that each set carries, by index of the set.
     sets: Vec<Option<PeerId>>,
-    /// Tracks that wait for a set which is being parked.
+    /// Tracks without an m-line, for example because a set is still being parked.
     waiting: Vec<(TrackId, MediaKind)>,
-    /// An offer is out since.
+    /// When the pending offer was started.
     pending_since: Option<Instant>,
-    /// The first change that no offer carries yet.
+    /// The time of the first change that no offer carries yet.
     changed_at: Option<Instant>,
-    /// Lines carry something else without an offer.
+    /// Whether an m-line changed its track without an offer.
     has_exchanged: bool,
-    /// No offer is due before.
+    /// Earliest time of the next offer.
     held_until: Option<Instant>,
-    /// A track of that kind found no line, because the peer has rejected too many.
+    /// The kind of a track that got no m-line because the peer rejected too many.
     declined: Option<MediaKind>,
-    /// The kinds that the participant has been told of.
+    /// The kinds that `take_declined` has reported.
     reported: SmallVec<[MediaKind; 2]>,
 }
 
 impl Negotiation {
-    /// The peer may send one more stream: on a line of that kind and source that is idle, else on a new one (a
-    /// second camera). False if that are too many.
+    /// Lets the peer send one more stream, on an idle m-line of that kind and source, else on a new one (for example
+    /// for a second camera). Returns false if the peer has too many.
     pub fn publish(&mut self, now: Instant, kind: MediaKind, source: Source) -> bool {
         let pending = self.pending_since.is_some();
         let of_kind = |line: &&mut Line| !line.dead && line.kind == kind && line.publishes() == Some(source);
@@ -181,7 +181,7 @@ impl Negotiation {
         if let Some(line) = idle.next() {
             if let Role::Publish { wanted, described, again, .. } = &mut line.role {
                 *wanted = true;
-                // Answered `inactive`: it has to be offered again, which the answerer can't ask for otherwise.
+                // It was answered `inactive`, so it is offered again; an answerer cannot request that itself.
                 *described &= !line.answered;
                 *again = pending;
             }
@@ -196,8 +196,8 @@ impl Negotiation {
         true
     }
 
-    /// The peer gives a stream up: the one on `mid`, else the last of that kind and source. Returns its mid, if it
-    /// has been offered; `None` if there is no such stream.
+    /// Ends a stream of the peer: the one on `mid`, else the last of that kind and source. Returns `None` if
+    /// there is no such stream, else its mid, which is `None` before its first offer.
     pub fn unpublish(
         &mut self,
         now: Instant,
@@ -211,7 +211,7 @@ impl Negotiation {
         let mut lines = self.lines.iter_mut().rev().filter(matches);
         let mid = lines.find_map(|line| match &mut line.role {
             Role::Publish { wanted, described, again, .. } if *wanted => {
-                // Whatever was to be offered again: the line may still be as it was before that.
+                // `described` is set because the m-line may still be active even if it was to be offered again.
                 (*wanted, *described, *again) = (false, line.mid.is_some(), false);
                 Some(line.mid)
             }
@@ -221,13 +221,13 @@ impl Negotiation {
         Some(mid)
     }
 
-    /// The peer shall get a track.
+    /// Subscribes the peer to a track.
     pub fn subscribe(&mut self, now: Instant, track: TrackId, kind: MediaKind) {
         self.waiting.push((track, kind));
         self.touch(now);
     }
 
-    /// The peer shall no longer get a track. Returns the index of the line that carried it.
+    /// Unsubscribes the peer from a track. Returns the index of the m-line that carried it.
     pub fn unsubscribe(&mut self, now: Instant, track: TrackId) -> Option<usize> {
         self.waiting.retain(|(waiting, _)| *waiting != track);
         let line = self.lines.iter().position(|line| line.wanted() == Some(track))?;
@@ -238,11 +238,11 @@ impl Negotiation {
         Some(line)
     }
 
-    /// The line of a track is no longer needed, but stays live for somebody else: no offer parks it. Returns its index.
+    /// Unsubscribes from a track but keeps its m-line live for `exchange`: no offer parks it. Returns its index.
     pub fn vacate(&mut self, now: Instant, track: TrackId) -> Option<usize> {
         let line = self.unsubscribe(now, track)?;
         let is_live = self.lines[line].is_live();
-        // While an offer speaks of it, the next has to say that it is over.
+        // An m-line of a pending offer is not live: the next offer has to park it.
         if let Role::Subscribe { described, .. } = &mut self.lines[line].role
             && is_live
         {
@@ -252,8 +252,8 @@ impl Negotiation {
         Some(line)
     }
 
-    /// Puts tracks that wait on live lines that nobody needs, and gives the indices of those lines. A set goes to the
-    /// publisher who can use most of it; what finds no line in it goes on waiting for the next offer.
+    /// Assigns waiting tracks to vacant live m-lines, and returns the indices of these. A set goes to the publisher
+    /// that can use most of its m-lines. Tracks without a fitting m-line wait for the next offer.
     pub fn exchange(&mut self) -> Vec<(usize, TrackId)> {
         self.free_sets();
         let mut exchanged = Vec::new();
@@ -276,39 +276,39 @@ impl Negotiation {
         exchanged
     }
 
-    /// Whether lines carry something else than was told with the last offer, since it was last asked.
+    /// Whether an m-line has changed its track without an offer since the last call.
     pub fn take_exchanged(&mut self) -> bool {
         std::mem::take(&mut self.has_exchanged)
     }
 
-    /// Lines changed without an offer.
+    /// Notes that an m-line changed its track without an offer.
     pub fn note_exchange(&mut self) {
         self.has_exchanged = true;
     }
 
-    /// Lets no offer be due before `until`.
+    /// Delays the next offer until `until`.
     pub fn hold(&mut self, until: Instant) {
         self.held_until = Some(until);
     }
 
-    /// When the next offer should be built; `None` if nothing changed or an offer is out.
+    /// When the next offer is due; `None` without changes or during a pending offer.
     pub fn offer_due(&self) -> Option<Instant> {
         if self.pending_since.is_some() {
             return None;
         }
-        // Nobody waits for the first offer.
+        // The first offer is sent at once.
         let debounce = if self.lines.iter().all(|line| line.mid.is_none()) { Duration::ZERO } else { DEBOUNCE };
         self.changed_at.map(|changed| self.held_until.map_or(changed + debounce, |held| held.max(changed + debounce)))
     }
 
-    /// When the answer that is awaited is too late.
+    /// When the pending offer times out.
     pub fn answer_due(&self) -> Option<Instant> {
         self.pending_since.map(|since| since + ANSWER_TIMEOUT)
     }
 
-    /// What the next offer has to change, which counts as offered from now on; empty if there is nothing.
+    /// Starts an offer, and returns its changes. Without changes no offer is pending.
     pub fn start_offer(&mut self, now: Instant) -> Vec<Change> {
-        debug_assert!(self.pending_since.is_none(), "one offer at a time");
+        debug_assert!(self.pending_since.is_none(), "only one offer is pending at a time");
         self.changed_at = None;
         self.place_waiting();
         let mut changes = Vec::new();
@@ -347,12 +347,12 @@ impl Negotiation {
         changes
     }
 
-    /// The m-line with this index got its mid.
+    /// Sets the mid of an added m-line.
     pub fn set_mid(&mut self, line: usize, mid: Mid) {
         self.lines[line].mid = Some(mid);
     }
 
-    /// The answer came. Says what it started and ended.
+    /// Handles the answer. Returns what it started and ended.
     pub fn handle_answer(&mut self, now: Instant, answers: impl Iterator<Item = Answered>) -> Vec<Agreed> {
         self.pending_since = None;
         let mut agreed = Vec::new();
@@ -361,7 +361,7 @@ impl Negotiation {
             let first = !line.answered;
             line.answered = true;
             line.dead |= answer.rejected;
-            let mid = line.mid.expect("an answered line has been offered, so it has a mid");
+            let mid = line.mid.expect("an answered m-line was offered, so it has a mid");
             match &mut line.role {
                 Role::Publish { source, wanted, described, again } => {
                     let sends = !answer.rejected && *wanted && *described && answer.direction.is_receiving();
@@ -377,14 +377,14 @@ impl Negotiation {
                     line.accepted = sends;
                 }
                 Role::Subscribe { wanted, described, .. } => {
-                    let flowed = line.accepted && !first;
+                    let was_accepted = line.accepted && !first;
                     line.accepted = !answer.rejected && answer.direction.is_sending();
                     let Some(track) = described.filter(|_| wanted == described) else {
                         continue;
                     };
-                    if line.accepted && !flowed {
+                    if line.accepted && !was_accepted {
                         agreed.push(Agreed::Subscribed { line: answer.line, track });
-                    } else if !line.accepted && (flowed || first) {
+                    } else if !line.accepted && (was_accepted || first) {
                         agreed.push(Agreed::Refused { track });
                     }
                 }
@@ -396,29 +396,29 @@ impl Negotiation {
         agreed
     }
 
-    /// What the peer has agreed to send, each with its mid.
+    /// The streams that the peer sends as negotiated: mid, kind and source.
     pub fn publications(&self) -> impl Iterator<Item = (Mid, MediaKind, Source)> {
         let sending = self.lines.iter().filter(|line| line.is_sending());
         sending.filter_map(|line| Some((line.mid?, line.kind, line.publishes()?)))
     }
 
-    /// All lines, in the order of the SDP.
+    /// All m-lines in the order of the SDP.
     pub fn lines(&self) -> &[Line] {
         &self.lines
     }
 
-    /// Whether an offer awaits its answer.
+    /// Whether an offer is pending.
     pub fn is_pending(&self) -> bool {
         self.pending_since.is_some()
     }
 
-    /// How many m-lines the answers rejected for good.
+    /// Number of m-lines that answers have rejected.
     #[cfg(test)]
     fn dead_lines(&self) -> usize {
         self.lines.iter().filter(|line| line.dead).count()
     }
 
-    /// The kind of a track that is not offered because the peer rejected too many m-lines of that kind; each kind once.
+    /// Returns the kind of a track that is not offered because the peer rejected too many m-lines; each kind once.
     pub fn take_declined(&mut self) -> Option<MediaKind> {
         let kind = self.declined.take().filter(|kind| !self.reported.contains(kind))?;
         self.reported.push(kind);
@@ -430,17 +430,17 @@ impl Negotiation {
         self.lines.iter().filter(is_rejected).count() >= MAX_REJECTED_LINES
     }
 
-    /// Whether any media may flow, so that ICE and DTLS are to be expected.
+    /// Whether media may be sent or received, so that ICE and DTLS are expected to connect.
     pub fn expects_media(&self) -> bool {
         self.lines.iter().any(|line| line.answered && line.accepted)
     }
 
-    /// Something changed that the next offer may have to carry.
+    /// Notes a change for the next offer.
     fn touch(&mut self, now: Instant) {
         self.changed_at.get_or_insert(now);
     }
 
-    /// Finds lines for the tracks that wait for one; those that wait for a set to be parked go on waiting.
+    /// Assigns m-lines to waiting tracks. Those that need a set still to be parked continue to wait.
     fn place_waiting(&mut self) {
         self.free_sets();
         for (track, kind) in std::mem::take(&mut self.waiting) {
@@ -478,7 +478,7 @@ impl Negotiation {
         }
     }
 
-    /// Frees the sets none of whose lines is wanted.
+    /// Frees the sets without a wanted track.
     fn free_sets(&mut self) {
         for set in 0..self.sets.len() {
             if !self.lines.iter().any(|line| line.is_of(set) && line.wanted().is_some()) {
@@ -487,9 +487,9 @@ impl Negotiation {
         }
     }
 
-    /// The set for a publisher's track: its own, else one that is parked, else one that this offer parks and that has no
-    /// line for the track yet, else a new one. `None` while such a line is on its way to be parked: waiting for it costs
-    /// a round trip, a new one would stay for ever.
+    /// Finds the set for a publisher's track: its own, else a parked one, else one that this offer parks and that has
+    /// no m-line of this kind, else a new one. Returns `None` while a set with such an m-line is being parked: waiting
+    /// for it costs one round trip, while a new m-line stays in the SDP.
     fn set_for(&mut self, publisher: PeerId, kind: MediaKind) -> Option<usize> {
         if let Some(own) = self.own_set(publisher) {
             return Some(own);
@@ -519,7 +519,7 @@ impl Negotiation {
         self.sets.iter().position(|owner| *owner == Some(publisher))
     }
 
-    /// The free set whose live lines can carry most of what a publisher has waiting.
+    /// Finds the free set whose live m-lines fit most of a publisher's waiting tracks.
     fn live_set(&self, publisher: PeerId, waiting: &[(TrackId, MediaKind)]) -> Option<usize> {
         let fits = |set: &usize| {
             let of_kind = |kind: MediaKind| {
@@ -539,12 +539,12 @@ impl Line {
         Self { kind, mid: None, role, answered: false, accepted: false, dead: false }
     }
 
-    /// The answer rejected it for ever.
+    /// Whether an answer rejected it.
     pub fn is_dead(&self) -> bool {
         self.dead
     }
 
-    /// The source that the peer sends on this line, if it is such a line.
+    /// The source that the peer sends on it; `None` if the peer receives on it.
     pub fn publishes(&self) -> Option<Source> {
         match self.role {
             Role::Publish { source, .. } => Some(source),
@@ -552,12 +552,12 @@ impl Line {
         }
     }
 
-    /// The peer sends on it, as both sides agreed.
+    /// Whether the peer sends on it, as negotiated.
     pub fn is_sending(&self) -> bool {
         self.answered && self.accepted && matches!(self.role, Role::Publish { wanted: true, .. })
     }
 
-    /// The source that the latest offer asks the peer to send on this line.
+    /// The source that the latest offer asks the peer to send on it.
     pub fn asks_for(&self) -> Option<Source> {
         match self.role {
             Role::Publish { source, described: true, .. } if !self.dead => Some(source),
@@ -565,7 +565,7 @@ impl Line {
         }
     }
 
-    /// The track that the line carries by the latest offer or exchange, unless that is over.
+    /// The track that it carries by the latest offer or exchange, if it is still wanted.
     pub fn carries(&self) -> Option<TrackId> {
         match self.role {
             Role::Subscribe { wanted, described, .. } if !self.dead && wanted == described => described,
@@ -585,17 +585,17 @@ impl Line {
         matches!(self.role, Role::Subscribe { set, .. } if set == of)
     }
 
-    /// Both sides agreed that the server sends on it, and no offer that is out changes that.
+    /// Whether both sides agreed that the server sends on it, and no pending offer changes it.
     fn is_live(&self) -> bool {
         self.answered && self.accepted && !self.dead
     }
 
-    /// It is live, and what it carried is not wanted any more.
+    /// Whether it is live and its track is no longer wanted.
     fn is_vacant(&self) -> bool {
         self.is_live() && matches!(self.role, Role::Subscribe { wanted: None, .. })
     }
 
-    /// Both sides agree that it carries nothing.
+    /// Whether both sides agreed that it is inactive.
     fn is_parked(&self) -> bool {
         let carries_nothing = matches!(self.role, Role::Subscribe { wanted: None, described: None, .. });
         carries_nothing && !self.dead && (self.answered || self.mid.is_none())
@@ -641,7 +641,7 @@ mod tests {
             changes
         }
 
-        /// Answers as a browser does that takes everything.
+        /// Answers like a browser that accepts everything.
         fn answer(&mut self) -> Vec<Agreed> {
             let answers: Vec<_> = (0..self.negotiation.lines.len())
                 .filter(|line| self.negotiation.lines[*line].mid.is_some())
@@ -681,7 +681,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_while_an_offer_is_out_are_folded_into_the_next() {
+    fn changes_during_a_pending_offer_are_combined_in_the_next() {
         let mut peer = Peer::new();
         peer.subscribe(1);
         assert_eq!(peer.offer().len(), 2);
@@ -689,9 +689,9 @@ mod tests {
         peer.subscribe(3);
         peer.unsubscribe(1);
         assert_eq!(peer.negotiation.offer_due(), None);
-        assert_eq!(peer.answer(), [], "what is no longer wanted does not start");
+        assert_eq!(peer.answer(), [], "unsubscribed tracks do not start");
         assert!(peer.negotiation.offer_due().is_some());
-        assert_eq!(peer.round().len(), 0, "2 and 3 wait for the lines of 1");
+        assert_eq!(peer.round().len(), 0, "2 and 3 wait for the m-lines of 1");
         assert_eq!(peer.round().len(), 4);
         assert_eq!(peer.negotiation.lines.len(), 6);
         assert_eq!(peer.negotiation.offer_due(), None);
@@ -699,7 +699,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_comings_and_goings_need_the_lines_of_the_peak() {
+    fn a_hundred_joins_and_leaves_need_the_m_lines_of_the_peak_only() {
         let mut peer = Peer::new();
         peer.subscribe(1);
         peer.subscribe(2);
@@ -735,7 +735,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reused_line_gets_fresh_ssrcs() {
+    fn a_reused_m_line_gets_new_ssrcs() {
         let mut peer = Peer::new();
         peer.subscribe(1);
         peer.round();
@@ -752,7 +752,8 @@ mod tests {
         }
     }
 
-    /// Who is on which line after an exchange, and how many changes the next offer has.
+    /// Exchanges the tracks of `off` for those in `on`. Returns the exchanged m-lines and the changes in the next
+    /// offer.
     fn exchanged(peer: &mut Peer, off: u32, on: &[(u32, &str, MediaKind)]) -> (Vec<(usize, TrackId)>, usize) {
         for mid in ["a", "v"] {
             peer.negotiation.vacate(peer.now, track(off, mid));
@@ -765,7 +766,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_change_hands_without_an_offer() {
+    fn m_lines_are_exchanged_without_an_offer() {
         use MediaKind::{Audio, Video};
         let mut peer = Peer::new();
         peer.subscribe(1);
@@ -776,17 +777,17 @@ mod tests {
         assert_eq!(placed, [(2, track(3, "a")), (3, track(3, "v"))]);
         assert!(peer.negotiation.take_exchanged() && !peer.negotiation.take_exchanged());
         assert_eq!((offered, carried(&peer)), (0, vec![3, 3, 2, 2]));
-        // Who has only a voice leaves the other line live, for whoever has a picture again.
+        // A publisher with sound only leaves the other m-line live for the next publisher with video.
         let (placed, offered) = exchanged(&mut peer, 2, &[(4, "a", Audio)]);
         assert_eq!((placed, offered, carried(&peer)), (vec![(4, track(4, "a"))], 0, vec![3, 3, 4]));
         let (placed, offered) = exchanged(&mut peer, 4, &[(5, "v", Video)]);
         assert_eq!((placed, offered, carried(&peer)), (vec![(5, track(5, "v"))], 0, vec![3, 3, 5]));
-        // One more line is offered, in the same set.
+        // One more m-line is offered in the same set.
         let (placed, offered) = exchanged(&mut peer, 5, &[(6, "a", Audio), (6, "v", Video), (6, "s", Video)]);
         assert_eq!((placed.len(), offered), (2, 1));
         assert_eq!(peer.answer(), [Agreed::Subscribed { line: 6, track: track(6, "s") }]);
         assert_eq!((peer.negotiation.lines.len(), peer.negotiation.sets.len()), (7, 2));
-        // Of two free sets the one that fits.
+        // Of two free sets, the fitting one is used.
         peer.negotiation.vacate(peer.now, track(3, "a"));
         peer.negotiation.vacate(peer.now, track(3, "v"));
         peer.negotiation.vacate(peer.now, track(6, "s"));
@@ -795,13 +796,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_an_offer_speaks_of_is_exchanged_once_it_is_answered() {
+    fn an_m_line_of_a_pending_offer_is_exchanged_after_the_answer() {
         let mut peer = Peer::new();
         peer.subscribe(1);
         peer.round();
         peer.subscribe(2);
         assert_eq!(peer.offer().len(), 2);
-        // The lines of 1 can go to somebody else meanwhile, those of 2 can't.
+        // Meanwhile the m-lines of 1 can be exchanged, those of 2 can't.
         peer.negotiation.vacate(peer.now, track(2, "a"));
         peer.negotiation.vacate(peer.now, track(2, "v"));
         peer.subscribe(3);
@@ -811,14 +812,14 @@ mod tests {
         assert_eq!(peer.negotiation.exchange(), [(2, track(3, "a")), (3, track(3, "v"))]);
         peer.subscribe(4);
         assert_eq!(peer.negotiation.exchange(), []);
-        assert_eq!(peer.answer(), [], "what is no longer wanted does not start");
+        assert_eq!(peer.answer(), [], "unsubscribed tracks do not start");
         assert_eq!(peer.negotiation.exchange(), [(4, track(4, "a")), (5, track(4, "v"))]);
         assert_eq!(peer.offer(), []);
         assert_eq!(peer.negotiation.lines.len(), 6);
     }
 
     #[test]
-    fn who_needs_a_line_that_a_set_does_not_have_gets_it_with_the_offer_that_parks_the_others() {
+    fn an_m_line_missing_in_a_set_is_added_by_the_offer_that_parks_the_others() {
         use MediaKind::{Audio, Video};
         let mut peer = Peer::new();
         peer.negotiation.subscribe(peer.now, track(1, "v"), Video);
@@ -826,7 +827,7 @@ mod tests {
         peer.negotiation.unsubscribe(peer.now, track(1, "v"));
         peer.negotiation.subscribe(peer.now, track(2, "a"), Audio);
         peer.negotiation.subscribe(peer.now, track(2, "v"), Video);
-        assert_eq!(peer.offer().len(), 2, "one line is parked and one is new");
+        assert_eq!(peer.offer().len(), 2, "one m-line is parked and one is new");
         peer.answer();
         assert_eq!(peer.carried(), [track(2, "a")]);
         peer.round();
@@ -835,7 +836,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_on_two_lines() {
+    fn no_track_is_on_two_m_lines() {
         let mut peer = Peer::new();
         peer.subscribe(1);
         peer.round();
@@ -846,7 +847,7 @@ mod tests {
                 peer.negotiation.vacate(peer.now, track(publisher, mid));
             }
         }
-        assert_eq!(peer.carried(), [], "whatever the offer says that is out");
+        assert_eq!(peer.carried(), [], "the pending offer does not matter");
         peer.subscribe(2);
         assert_eq!(peer.negotiation.exchange().len(), 2);
         assert_eq!(peer.carried(), [track(2, "a"), track(2, "v")]);
@@ -856,7 +857,7 @@ mod tests {
     }
 
     #[test]
-    fn a_camera_that_comes_later_is_offered_again() {
+    fn a_source_answered_inactive_is_offered_again_on_request() {
         let mut peer = Peer::new();
         let inactive = |line| Answered { line, direction: Direction::Inactive, rejected: false };
         let agreed = peer.negotiation.handle_answer(peer.now, [0, 1].map(inactive).into_iter());
@@ -866,13 +867,13 @@ mod tests {
         let mid = peer.negotiation.lines[1].mid.unwrap();
         let direction = Direction::RecvOnly;
         assert_eq!(peer.offer(), [Change::Direct { mid, direction, fresh_ssrc: false }]);
-        // Asked for while that offer is out, and the answer was made before.
+        // Requested again during the pending offer, whose answer was made before.
         assert!(peer.negotiation.publish(peer.now, MediaKind::Video, Source::Camera));
         peer.negotiation.handle_answer(peer.now, [0, 1].map(inactive).into_iter());
         assert_eq!(peer.offer().len(), 1);
         let agreed = peer.answer();
         assert!(agreed.contains(&Agreed::Publishing { mid, kind: MediaKind::Video, source: Source::Camera }));
-        // On and off again while an offer is out: the line ends with the next.
+        // Ended and requested repeatedly during a pending offer: the next offer ends the m-line.
         peer.subscribe(1);
         peer.offer();
         for _ in 0..2 {
@@ -907,8 +908,8 @@ mod tests {
                 peer.negotiation.handle_answer(peer.now, answers.into_iter());
             }
             let declined = (publisher == MAX_REJECTED_LINES as u32 + 1).then_some(MediaKind::Video);
-            assert_eq!(peer.negotiation.take_declined(), declined, "said once, of {publisher}");
-            assert!(peer.carried().contains(&track(publisher, "a")), "audio goes on");
+            assert_eq!(peer.negotiation.take_declined(), declined, "reported once, publisher {publisher}");
+            assert!(peer.carried().contains(&track(publisher, "a")), "audio continues");
             peer.unsubscribe(publisher);
         }
         assert_eq!(peer.negotiation.dead_lines(), MAX_REJECTED_LINES);
@@ -916,7 +917,7 @@ mod tests {
     }
 
     #[test]
-    fn rejected_lines_of_its_own_do_not_count_as_streams_of_the_peer() {
+    fn rejected_m_lines_do_not_count_as_streams_of_the_peer() {
         let mut peer = Peer::new();
         for _ in 0..MAX_SENDING_LINES + 4 {
             assert!(peer.negotiation.publish(peer.now, MediaKind::Video, Source::Screen));
@@ -928,7 +929,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rejected_line_is_never_used_again() {
+    fn a_rejected_m_line_is_never_used_again() {
         let mut peer = Peer::new();
         peer.negotiation.subscribe(peer.now, track(1, "v"), MediaKind::Video);
         peer.offer();
@@ -945,7 +946,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_can_not_open_lines_without_end() {
+    fn the_number_of_streams_of_a_peer_is_limited() {
         let mut peer = Peer::new();
         for more in 0..20 {
             let granted = peer.negotiation.publish(peer.now, MediaKind::Video, Source::Camera);
@@ -957,18 +958,18 @@ mod tests {
         assert!(peer.negotiation.publish(peer.now, MediaKind::Video, Source::Camera));
     }
 
-    /// What happens to a peer in any order. Publishers are numbered; `bool` is for video.
+    /// A random event of a peer. Publishers are numbered; `bool` is true for video.
     #[derive(Clone, Debug)]
     enum Step {
         Subscribe(u32, bool),
         Unsubscribe(u32, bool),
-        /// The line goes to whoever waits.
+        /// Unsubscribes, but leaves the m-line to waiting tracks.
         Vacate(u32, bool),
         Exchange,
         Publish(Source),
         Unpublish(Source),
         Offer,
-        /// The bits are of lines that it does not take.
+        /// The bits select the m-lines to decline.
         Answer(u8),
     }
 
@@ -1011,12 +1012,12 @@ mod tests {
             let mut distinct = carried.clone();
             distinct.sort();
             distinct.dedup();
-            assert_eq!(distinct.len(), carried.len(), "nobody is on two lines: {carried:?}");
+            assert_eq!(distinct.len(), carried.len(), "a track is on two m-lines: {carried:?}");
             for set in 0..negotiation.sets.len() {
                 let of_set = negotiation.lines.iter().filter(|line| line.is_of(set));
                 let mut publishers: Vec<_> = of_set.filter_map(Line::wanted).map(|track| track.publisher).collect();
                 publishers.dedup();
-                assert!(publishers.len() < 2, "a set carries one publisher at a time: {publishers:?}");
+                assert!(publishers.len() < 2, "a set carries several publishers: {publishers:?}");
             }
             assert!(!negotiation.is_pending() || negotiation.offer_due().is_none(), "one offer at a time");
             assert_eq!(negotiation.is_pending(), negotiation.answer_due().is_some());
@@ -1028,10 +1029,10 @@ mod tests {
     proptest! {
         #![proptest_config(inputs(2_048))]
 
-        /// Whatever comes in between, everything that is wanted is carried once nothing more happens, and nothing else;
-        /// and there are no more lines than were ever wanted at once.
+        /// After any events, exactly the wanted tracks are carried once nothing changes any more. There are at
+        /// most two m-lines for each publisher at the peak.
         #[test]
-        fn any_series_of_changes_ends_in_what_is_wanted(steps in vec(any_step(), 0..80)) {
+        fn any_series_of_changes_ends_in_the_wanted_state(steps in vec(any_step(), 0..80)) {
             let mut peer = Peer::new();
             let mut wanted: Vec<TrackId> = Vec::new();
             let mut peak = 0;
@@ -1082,13 +1083,13 @@ mod tests {
                 }
                 peer.check();
             }
-            prop_assert!(!peer.negotiation.is_pending() && peer.negotiation.offer_due().is_none(), "it comes to rest");
+            prop_assert!(!peer.negotiation.is_pending() && peer.negotiation.offer_due().is_none(), "negotiation ends");
             let mut carried = peer.carried();
             carried.sort();
             wanted.sort();
             prop_assert_eq!(carried, wanted);
             let receiving = peer.negotiation.lines.iter().filter(|line| line.publishes().is_none()).count();
-            prop_assert!(receiving <= 2 * peak, "{receiving} lines for {peak} publishers");
+            prop_assert!(receiving <= 2 * peak, "{receiving} m-lines for {peak} publishers");
         }
     }
 }

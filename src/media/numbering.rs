@@ -1,12 +1,12 @@
-//! The numbering of the pictures of one outgoing SSRC, which goes on when its source changes: picture ids, TL0PICIDX,
-//! and the frame numbers of dependency descriptors.
+//! Numbers the pictures of one outgoing SSRC continuously across switches of its source: picture ids, TL0PICIDX, and
+//! the frame numbers of dependency descriptors.
 //!
-//! A source's numbers get a constant offset, so what its frames say of each other stays true: P_DIFF (RFC 9628
-//! section 4.2) and the descriptor's frame differences (AV1 RTP payload specification, appendix A.4) are relative.
-//! Where temporal layers are left out, these numbers have gaps, which a receiver expects. VP8 knows no references: a
-//! receiver takes a gap in its picture ids for a picture that is still to come, and holds back what may depend on it
-//! (libwebrtc, `RtpVp8RefFinder`, `not_yet_received_frames_`). So VP8's pictures are numbered without those that were
-//! left out, and nobody else's are.
+//! A source's numbers get a constant offset, so that relative references between its frames stay valid: P_DIFF (RFC
+//! 9628 section 4.2) and the descriptor's frame differences (AV1 RTP payload specification, appendix A.4). Dropped
+//! temporal layers leave gaps in these numbers, which receivers expect. VP8 has no such references: a receiver takes a
+//! gap in its picture ids for a picture still to come and holds back pictures that may depend on it (libwebrtc,
+//! `RtpVp8RefFinder`, `not_yet_received_frames_`). So the picture ids of VP8, and of no other codec, are renumbered
+//! without the dropped pictures.
 
 use crate::media::codec::Ids;
 
@@ -18,27 +18,26 @@ pub struct Numbering {
     frame_number: Counter,
 }
 
-/// One number. It is kept in 16 bits; narrower ones are its low bits.
+/// One number, kept in 16 bits. The wire carries its low bits.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counter {
-    /// The highest that was sent; none before the first.
+    /// The highest number sent; `None` before the first.
     last: Option<u16>,
-    /// What is added to the source's; none before its first.
+    /// The difference to the source's number; `None` before the source's first.
     offset: Option<u16>,
 }
 
 impl Numbering {
-    /// The next packet that is mapped is the first of another source, or of the same after a pause: its numbers
-    /// follow the highest sent.
+    /// Starts another source, or the same after a pause: the numbers of the next packet follow the highest sent.
     pub fn start(&mut self) {
         self.picture.offset = None;
         self.tl0_pic_idx.offset = None;
         self.frame_number.offset = None;
     }
 
-    /// The ids with which a packet goes out, each where the source has one and as wide. `dropped_pictures` is how many
-    /// whole pictures before this one were left out since the start, if the codec is VP8, and 0 for others. The
-    /// first source keeps its numbers.
+    /// Returns the outgoing ids, with the same fields and widths as the source's. `dropped_pictures` counts the whole
+    /// pictures dropped since the start of the source if the codec is VP8; it is 0 for other codecs. The first source
+    /// keeps its numbers.
     pub fn map(&mut self, ids: Ids, dropped_pictures: u16) -> Ids {
         let picture = ids.picture.map(|id| {
             let kept = id.value().wrapping_sub(dropped_pictures);
@@ -51,14 +50,14 @@ impl Numbering {
 }
 
 impl Counter {
-    /// `mask` is of the bits that the number has on the wire.
+    /// Maps one number. `mask` has the bits that the number has on the wire.
     fn map(&mut self, number: u16, mask: u16) -> u16 {
         let Self { last, offset } = *self;
         let follow = || last.map_or(0, |last| last.wrapping_add(1).wrapping_sub(number));
         let offset = *self.offset.insert(offset.unwrap_or_else(follow));
         let out = number.wrapping_add(offset);
         let last = last.unwrap_or(out.wrapping_sub(1));
-        // A late packet is behind: more than half a cycle ahead.
+        // A difference of more than half a cycle means a late packet.
         let ahead = out.wrapping_sub(last) & mask;
         self.last = Some(if ahead <= mask / 2 { last.wrapping_add(ahead) } else { last });
         out & mask
@@ -80,7 +79,7 @@ mod tests {
 
     const NONE: Ids = Ids { picture: None, tl0_pic_idx: None, frame_number: None };
 
-    /// A step of a story: whether another source starts with it, what comes, pictures dropped, what goes out.
+    /// A step of a story: whether another source starts, the incoming ids, pictures dropped, the expected outgoing ids.
     type Step = (bool, Ids, u16, Ids);
 
     fn play(name: &str, story: &[Step]) {
@@ -94,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_go_on_over_a_switch() {
+    fn numbers_continue_across_a_switch() {
         use PictureId::{Long, Short};
         let picture = |id| Ids { picture: Some(id), ..NONE };
         let stories: [(&str, &[Step]); 11] = [
@@ -110,7 +109,7 @@ mod tests {
                 ],
             ),
             (
-                "late packets keep their place, and the highest counts",
+                "late packets keep their numbers, and the next source follows the highest",
                 &[
                     (true, ids(Long(100), 7, 10), 0, ids(Long(100), 7, 10)),
                     (false, ids(Long(104), 8, 14), 0, ids(Long(104), 8, 14)),
@@ -121,7 +120,7 @@ mod tests {
                 ],
             ),
             (
-                "all roll over at the switch",
+                "all numbers roll over at the switch",
                 &[
                     (true, ids(Long(0x7fff), 0xff, 0xffff), 0, ids(Long(0x7fff), 0xff, 0xffff)),
                     (true, ids(Long(50), 50, 50), 0, ids(Long(0), 0, 0)),
@@ -129,7 +128,7 @@ mod tests {
                 ],
             ),
             (
-                "and after it, each source at its own place",
+                "each source rolls over at its own number after the switch",
                 &[
                     (true, ids(Long(0x7ffd), 0xfd, 0xfffd), 0, ids(Long(0x7ffd), 0xfd, 0xfffd)),
                     (true, ids(Long(0x7fff), 0xff, 0xffff), 0, ids(Long(0x7ffe), 0xfe, 0xfffe)),
@@ -177,7 +176,7 @@ mod tests {
                 ],
             ),
             (
-                "ids that come later than their source",
+                "ids that first appear after the start of their source",
                 &[
                     (true, ids(Long(100), 7, 10), 0, ids(Long(100), 7, 10)),
                     (true, NONE, 0, NONE),
@@ -186,19 +185,19 @@ mod tests {
                 ],
             ),
             (
-                "pictures without those that were left out",
+                "VP8 pictures are numbered without the dropped ones",
                 &[
                     (true, ids(Long(0x7ffe), 7, 10), 0, ids(Long(0x7ffe), 7, 10)),
                     (false, ids(Long(0), 8, 12), 1, ids(Long(0x7fff), 8, 12)),
                     (false, ids(Long(4), 9, 16), 4, ids(Long(0), 9, 16)),
-                    // Late, from before the last that were left out.
+                    // Late, from before the last dropped pictures.
                     (false, ids(Long(0), 8, 12), 1, ids(Long(0x7fff), 8, 12)),
                     (true, ids(Long(900), 1, 1), 0, ids(Long(1), 10, 17)),
                     (false, ids(Long(902), 2, 3), 1, ids(Long(2), 11, 19)),
                 ],
             ),
             (
-                "however many",
+                "any number of dropped pictures",
                 &[
                     (true, picture(Short(1)), 0, picture(Short(1))),
                     (false, picture(Short(2)), 0xffff, picture(Short(3))),
@@ -218,8 +217,8 @@ mod tests {
         (picture.wrapping_add(by.0) & 0x7fff, tl0_pic_idx.wrapping_add(by.1), frame.wrapping_add(by.2))
     }
 
-    /// The first numbers of a source, then for each picture whether it goes out, and which of those before it comes
-    /// again, late.
+    /// The first numbers of a source, then for each picture whether it is sent, and the distance back to a picture that
+    /// arrives again late.
     fn any_source() -> impl Strategy<Value = (Numbers, Vec<(bool, usize)>)> {
         let picture = (prop::bool::weighted(0.6), prop_oneof![5 => Just(0), 1 => 1..4_usize]);
         ((0..0x8000_u16, any::<u8>(), any::<u16>()), vec(picture, 1..100))
@@ -228,10 +227,10 @@ mod tests {
     proptest! {
         #![proptest_config(inputs(512))]
 
-        /// Pictures that go out are numbered one by one, over every change of the source, whatever is left out; the
-        /// other numbers keep their distances.
+        /// Sent pictures are numbered consecutively across switches of the source, whatever is dropped. The other
+        /// numbers keep their distances.
         #[test]
-        fn any_sources_go_out_as_one_stream_of_pictures(sources in vec(any_source(), 1..20)) {
+        fn any_sources_yield_consecutive_pictures(sources in vec(any_source(), 1..20)) {
             let all = |(picture, tl0_pic_idx, frame): Numbers| ids(PictureId::Long(picture), tl0_pic_idx, frame);
             let mut numbering = Numbering::default();
             let mut highest: Option<Numbers> = None;
@@ -240,7 +239,7 @@ mod tests {
                 let first_out = highest.map_or(first, |highest| after(highest, (1, 1, 1)));
                 let mut sent = Vec::new();
                 for (picture, (is_sent, late)) in (0..).zip(pictures) {
-                    // A source begins with a picture that goes out.
+                    // A source starts with a picture that is sent.
                     if !is_sent && picture > 0 {
                         continue;
                     }
@@ -252,7 +251,7 @@ mod tests {
                     highest = Some(out);
                     sent.push((incoming, dropped, out));
                     if let Some((incoming, dropped, out)) = sent.iter().rev().nth(late) {
-                        prop_assert_eq!(numbering.map(*incoming, *dropped), all(*out), "late, in its place");
+                        prop_assert_eq!(numbering.map(*incoming, *dropped), all(*out), "late");
                     }
                 }
             }

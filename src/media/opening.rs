@@ -1,8 +1,9 @@
-//! Whether str0m found a datagram of media to be authentic. It tells only of packets that it has a use for, and a
-//! publisher wants to hear of those too that merely probe the path.
+//! Detects whether str0m found a media datagram authentic. str0m reports only packets that it uses, but arrival
+//! feedback has to cover the publisher's probe packets too.
 //!
-//! Its ciphers are asked: with AES-GCM what they open is authentic, and without they are given nothing else (RFC 3711
-//! section 3.3). They are made through a `&'static` provider, so the word is left in a place of this thread.
+//! Wrapped ciphers note each successful decryption: AES-GCM decrypts authentic packets only, and for other profiles
+//! str0m checks the tag before it decrypts (RFC 3711 section 3.3). str0m creates ciphers through a `&'static` provider,
+//! so the note is thread-local.
 
 use std::cell::Cell;
 use std::fmt;
@@ -16,16 +17,16 @@ thread_local! {
     static OPENED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether a cipher has opened anything since this was last called.
+/// Whether the last decryption since the previous call succeeded.
 pub fn take_opened() -> bool {
     OPENED.replace(false)
 }
 
-/// str0m's ciphers, which note what they open.
+/// str0m's SRTP provider with ciphers that note each decryption.
 #[derive(Debug)]
 pub struct Noting;
 
-/// One that opens.
+/// A decrypting cipher.
 struct Opening<T: ?Sized>(Box<T>);
 
 impl<T: ?Sized> fmt::Debug for Opening<T> {
@@ -133,17 +134,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_opens_is_noted_and_what_does_not_is_not() {
+    fn only_successful_decryptions_are_noted() {
         let (key, iv, aad) = ([7; 32], [1; 12], [2; 20]);
         let mut sealed = [0; 16 + 24];
         let mut seals = Noting.aead_aes_256_gcm().create_cipher(key, true);
-        seals.encrypt(&iv, &aad, &[3; 24], &mut sealed).expect("room for the tag");
-        assert!(!take_opened(), "nothing was opened");
+        seals.encrypt(&iv, &aad, &[3; 24], &mut sealed).expect("output has room for the tag");
+        assert!(!take_opened(), "nothing was decrypted");
         let mut opens = Noting.aead_aes_256_gcm().create_cipher(key, false);
         let mut plain = [0; 24];
         let mut opened = |sealed: &[u8]| (opens.decrypt(&iv, &[&aad], sealed, &mut plain).is_ok(), take_opened());
         assert_eq!(opened(&sealed), (true, true));
-        assert!(!take_opened(), "it was taken");
+        assert!(!take_opened(), "already taken");
         sealed[5] ^= 1;
         assert_eq!(opened(&sealed), (false, false));
     }

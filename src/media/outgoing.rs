@@ -1,5 +1,5 @@
-//! One SSRC that the server sends to one subscriber: a track's packets, rewritten and sealed, their repair, and
-//! the reports on both.
+//! One SSRC that the server sends to one subscriber: rewrites and seals a track's packets, retransmits them, and
+//! reports on them.
 
 use std::time::{Duration, Instant};
 
@@ -24,111 +24,114 @@ use crate::media::repair::{Repair, Role, Sent};
 use crate::media::rtcp::SenderReport;
 use crate::media::srtp::SRTP_OVERHEAD;
 
-/// Bytes of header, extension block and original sequence number at most, for one look at the buffer's capacity.
+/// Upper bound of header, extension block and original sequence number, in bytes. Reserved once for each packet.
 const HEADROOM: usize = 256;
 
-/// Bits of the first byte of a packet.
+// Bits of the first byte of a packet.
 const HAS_PADDING: u8 = 0x20;
 const HAS_EXTENSIONS: u8 = 0x10;
 
-/// How long a change of layers waits for a keyframe where pictures come with which decoding can start: longer than any
-/// distance between two requests. Then the change is worth the errors that a decoder shows until it has decoded all areas.
+/// How long a change of layers waits for a keyframe while other starting points arrive. It exceeds the longest interval
+/// between keyframe requests. After it, the change is worth the errors that a decoder shows until all areas are
+/// refreshed.
 const KEYFRAME_WAIT: Duration = Duration::from_millis(keyframe::LONGEST.as_millis() as u64 + 500);
 
-/// Bytes of a packet of padding: as many as can be.
+/// Size of a padding packet in bytes: the largest that RTP allows.
 const PADDING_BYTES: u8 = 255;
 
-/// One outgoing SSRC, with that of its repair.
+/// One outgoing SSRC and its retransmission SSRC.
 pub struct Outgoing {
     /// The subscriber's m-line.
     pub mid: Mid,
     /// SSRC of the stream.
     pub ssrc: u32,
-    /// How its packets are sent again.
+    /// Its retransmissions.
     pub repair: Repair,
-    /// What is sent on it now.
+    /// The track sent now.
     pub track: Option<TrackId>,
-    /// The track of the last packet that was sent: if it is sent again, it goes on by the clock that it had.
+    /// The track of the last sent packet. If it is started again, its timestamps continue by its own clock.
     last_track: Option<TrackId>,
-    /// What the subscriber shows of it.
+    /// How the subscriber shows it.
     pub view: View,
-    /// What the subscriber is to get.
+    /// The quality that the allocation grants.
     pub quality: Option<Quality>,
-    /// What it was last told that it gets.
+    /// The quality last reported to the subscriber.
     pub told: Option<Quality>,
-    /// What is to be sent; `None` pauses it.
+    /// The layers to send; `None` pauses it.
     target: Option<Selection>,
-    /// The layer that is being sent.
+    /// The layer sent now.
     layer: u8,
     forward: Forward,
-    /// The picture that was sent last, by layer and the publisher's timestamp, if its end is still to come.
+    /// Layer and publisher's timestamp of the picture sent last, if its last packet is still to come.
     unfinished: Option<(u8, u32)>,
-    /// When the first picture came with which the selected layer could start but for the references of the present one.
+    /// When the selected layer's first starting point arrived; the change waits from then on for a keyframe, up to
+    /// `KEYFRAME_WAIT`.
     first_start: Option<Instant>,
     numbering: Numbering,
-    /// The answer takes sound with redundancy on this m-line.
+    /// Whether the subscriber's answer accepts redundant sound (RFC 2198) on this m-line.
     pub takes_redundancy: bool,
     payload_types: PayloadTypes,
     accepted: Ids,
-    /// Until the subscriber has said anything of this SSRC, packets name their m-line (RFC 8843 section 9.2).
+    /// Whether the subscriber has reported on this SSRC. Until then, packets carry the MID (RFC 8843 section 9.2).
     is_known: bool,
-    /// The m-line's name; `Mid` looks for the end of its own each time.
+    /// The bytes of `mid`; `Mid::as_bytes` searches for their end at each call.
     mid_value: Box<[u8]>,
-    told_cannot_decode: bool,
-    /// Since the last report.
+    /// Whether `Outcome::CannotDecode(true)` was returned for this track.
+    has_reported_codec: bool,
+    /// Whether anything was sent since the last sender report.
     has_news: bool,
     packets: u32,
     octets: u32,
     last: Option<(u32, Instant, Frequency)>,
 }
 
-/// What a subscriber shows of a line.
+/// How a subscriber shows a track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
-    /// Device pixels.
+    /// Width in device pixels.
     pub width: u32,
-    /// The same.
+    /// Height in device pixels.
     pub height: u32,
-    /// Higher is more important.
+    /// Priority; higher is more important.
     pub priority: u32,
 }
 
-/// Which part of a track is sent; more is greater.
+/// The part of a track to send, ordered by quality.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Selection {
-    /// Index of the layer.
+    /// Index of the simulcast layer.
     pub layer: u8,
-    /// The highest spatial layer in its SSRC; `u8::MAX` for all that come.
+    /// Highest spatial layer in its SSRC; `u8::MAX` for no bound.
     pub spatial: u8,
-    /// The highest temporal layer.
+    /// Highest temporal layer.
     pub temporal: u8,
 }
 
-/// What became of a packet.
+/// The result of `Outgoing::forward` for one packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It leaves with the datagrams.
+    /// Written to the datagrams.
     Sent,
-    /// The subscriber does not take this codec; `true` the first time.
+    /// Dropped because the subscriber has not negotiated the codec; `true` for the first such packet of a subscription.
     CannotDecode(bool),
-    /// It leaves, and from here on another layer is sent than before, or none.
+    /// Written to the datagrams; from here on another layer than before is sent, or none.
     Switched,
-    /// It belongs to nothing that is selected, and neither does what comes now.
+    /// Dropped because nothing is selected any more; the track is now paused.
     Ended,
-    /// Nothing, or nothing of this layer, can be sent before a keyframe of it.
+    /// Dropped because the track, or this layer of it, has to start with a keyframe.
     AwaitsKeyframe,
-    /// It belongs to what was not selected.
+    /// Dropped, or replaced by padding, because its layer is not selected.
     NotSelected,
-    /// It is older than the subscription.
+    /// Dropped because its spatial or temporal layer is not selected, or because it is too old.
     Old,
 }
 
 impl Outgoing {
-    /// The most that one takes.
+    /// Upper bound of the memory of one `Outgoing`.
     pub const MAX_BYTES: usize = size_of::<Self>() + Forward::MAX_BYTES + Repair::MAX_BYTES;
 
-    /// An SSRC on which nothing was ever sent. `first` are the numbers of its first packet and of its first
-    /// retransmission, below `FIRST_SEQ_NO_LIMIT`.
+    /// Creates the state of an unused SSRC. `first` has the sequence numbers of its first packet and of its first
+    /// retransmission, both below `FIRST_SEQ_NO_LIMIT`.
     pub fn new(mid: Mid, ssrc: u32, rtx_ssrc: Option<u32>, first: [u32; 2]) -> Self {
         Self {
             mid,
@@ -150,7 +153,7 @@ impl Outgoing {
             accepted: Ids::default(),
             is_known: false,
             mid_value: mid.as_bytes().into(),
-            told_cannot_decode: false,
+            has_reported_codec: false,
             has_news: false,
             packets: 0,
             octets: 0,
@@ -158,23 +161,23 @@ impl Outgoing {
         }
     }
 
-    /// Sends a track from its next starting point on. `accepted` are the elements that the subscriber takes.
+    /// Sends a track from its next starting point on. `accepted` has the header extensions that the subscriber accepts.
     pub fn start(&mut self, track: TrackId, payload_types: PayloadTypes, accepted: Ids) {
         self.forward.pause();
         self.track = Some(track);
         (self.payload_types, self.accepted, self.quality, self.told) = (payload_types, accepted, None, None);
-        (self.view, self.target, self.told_cannot_decode) = (View::default(), Some(Selection::BEST), false);
+        (self.view, self.target, self.has_reported_codec) = (View::default(), Some(Selection::BEST), false);
     }
 
-    /// Sends nothing more, nor again what was sent: where the packets of another track are kept would be looked for it.
+    /// Stops the track and forgets its packets: a later retransmission would look them up in another track's history.
     pub fn stop(&mut self) {
         self.track = None;
         self.repair.forget();
         self.pause();
     }
 
-    /// Selects what is sent. Another layer is sent from its next keyframe on, and the old one until then, but fewer spatial
-    /// layers from the next picture on; where nothing more is to be sent, a picture that has begun goes on to its end.
+    /// Selects the layers to send. Another simulcast layer starts at its next keyframe, and the old one is sent until
+    /// then. Fewer spatial layers are sent from the next picture on. With `None`, a started picture is sent to its end.
     pub fn select(&mut self, selection: Option<Selection>) {
         if selection.is_none() && self.unfinished.is_none() {
             self.pause();
@@ -185,41 +188,41 @@ impl Outgoing {
         self.target = selection;
     }
 
-    /// What was selected.
+    /// The selected layers; `None` if the track is paused or there is none.
     pub fn selected(&self) -> Option<Selection> {
         self.target.filter(|_| self.track.is_some())
     }
 
-    /// The layer that is being sent, if any is.
+    /// The layer sent now; `None` while waiting for a starting point.
     pub fn layer(&self) -> Option<u8> {
         (!self.is_waiting()).then_some(self.layer)
     }
 
-    /// The layers of which it needs every packet, as bits.
+    /// Bit set of the layers of which `forward` needs every packet.
     pub fn layers(&self) -> u8 {
         let Some(target) = self.selected() else {
             return self.unfinished.filter(|_| !self.is_waiting()).map_or(0, |(layer, _)| 1 << layer);
         };
-        // A smaller picture at once is better than the right one later.
+        // Starting with a smaller picture now is better than waiting for the selected one.
         if self.is_waiting() { (2 << target.layer) - 1 } else { 1 << target.layer | 1 << self.layer }
     }
 
-    /// Bytes that went out on it, with those of the path; wraps.
+    /// Bytes sent, including the overhead of lower layers; wraps.
     pub fn sent_bytes(&self) -> u32 {
         self.octets.wrapping_add(self.packets.wrapping_mul(WIRE_OVERHEAD as u32))
     }
 
-    /// Packets that went out on it; wraps.
+    /// Packets sent; wraps.
     pub fn sent_packets(&self) -> u32 {
         self.packets
     }
 
-    /// Whether it carries sound.
+    /// Whether it sends sound.
     pub fn is_audio(&self) -> bool {
         self.track.is_some() && self.payload_types.find(Codec::Opus).is_some()
     }
 
-    /// The layer of which it waits for a keyframe, and why.
+    /// The layer that needs a keyframe, and why.
     pub fn awaited(&self) -> Option<(u8, Reason)> {
         let Selection { layer, spatial, .. } = self.selected()?;
         match self.layer() {
@@ -229,18 +232,19 @@ impl Outgoing {
         }
     }
 
-    /// What the subscriber gets of a track with these layers, while it is to get `quality`.
+    /// Returns the quality that the subscriber effectively gets of a track with these layers, given the granted
+    /// quality.
     pub fn result(&self, layers: &Layers) -> Option<Quality> {
         let granted = self.quality?;
         let nothing = |limit| Quality { is_sent: false, layer: None, height: 0, limit };
         let mut result = match (granted.is_sent, self.layer()) {
             (false, _) => granted,
-            (true, _) if self.told_cannot_decode => return Some(nothing(Limit::Codec)),
+            (true, _) if self.has_reported_codec => return Some(nothing(Limit::Codec)),
             _ if layers.is_silent() => nothing(Limit::Publisher),
             (true, None) => nothing(Limit::Keyframe),
             (true, Some(layer)) => {
                 let granted_layer = granted.layer.unwrap_or_default();
-                // Layers above the first of one stream are spatial.
+                // With one simulcast layer, higher layers are spatial layers of its SSRC.
                 let is_spatial = granted_layer > 0 && self.target.is_some_and(|target| target.layer == 0);
                 let sent = if is_spatial { self.forward.spatial().min(granted_layer) } else { layer };
                 let is_less = granted.layer.is_some_and(|granted| sent < granted);
@@ -255,17 +259,17 @@ impl Outgoing {
         Some(result)
     }
 
-    /// Whether it waits for a point to start at.
+    /// Whether it waits for a starting point.
     pub fn is_waiting(&self) -> bool {
         self.forward.is_waiting()
     }
 
-    /// Goes on from the next starting point.
+    /// Pauses until the next starting point.
     pub fn pause(&mut self) {
         self.forward.pause();
     }
 
-    /// Sends a packet of the track.
+    /// Rewrites, seals and writes one packet of the track, or drops it.
     pub fn forward(
         &mut self,
         now: Instant,
@@ -274,7 +278,7 @@ impl Outgoing {
         datagrams: &mut Datagrams,
     ) -> Outcome {
         let Some(pt) = self.payload_types.find(packet.codec) else {
-            return Outcome::CannotDecode(!std::mem::replace(&mut self.told_cannot_decode, true));
+            return Outcome::CannotDecode(!std::mem::replace(&mut self.has_reported_codec, true));
         };
         if self.layers() & 1 << packet.layer == 0 {
             return Outcome::NotSelected;
@@ -286,11 +290,11 @@ impl Outgoing {
         }
         let switches = self.is_waiting() || packet.layer != self.layer;
         let is_start = packet.incoming.can_start;
-        // A picture that lacks what a decoder needs is a new start for everybody: a packet in front of it has no number
-        // otherwise.
+        // A starting point whose parameter sets are missing restarts the mapping for every subscriber: the preface
+        // before it needs a sequence number of its own.
         if switches || is_start && packet.preface.as_ref().is_some_and(|preface| preface.is_missing) {
             let is_same_track = self.last_track == self.track;
-            // The decoder still has the references of the other layer.
+            // The decoder has the references of the other layer only.
             let needs_keyframe = is_same_track && packet.layer != self.layer;
             if !is_start || needs_keyframe && !self.is_keyframe_or_due(now, packet) {
                 return Outcome::AwaitsKeyframe;
@@ -315,10 +319,10 @@ impl Outgoing {
         if rewritten.starts {
             self.numbering.start();
         }
-        // Only a receiver of VP8 takes a gap for a loss.
-        let left_out = if packet.codec == Codec::Vp8 { rewritten.left_out } else { 0 };
-        let ids = self.numbering.map(packet.description.ids, left_out);
-        // Who has no use for what came before, or no room, gets the packet's own frame alone.
+        // VP8 alone is renumbered without dropped pictures, see `Numbering`.
+        let dropped_pictures = if packet.codec == Codec::Vp8 { rewritten.dropped_pictures } else { 0 };
+        let ids = self.numbering.map(packet.description.ids, dropped_pictures);
+        // A subscriber without redundancy, or with a narrow path, gets the packet's own frame only.
         let red = self.payload_types.red.filter(|_| !egress.is_narrow());
         let (pt, skipped) = match (packet.redundant, red) {
             (Some(_), Some(red)) => (red, 0),
@@ -351,7 +355,7 @@ impl Outgoing {
         if switches { Outcome::Switched } else { Outcome::Sent }
     }
 
-    /// Sends a packet again, as far as repair is negotiated and its share allows. False if it does not.
+    /// Retransmits a packet. Returns false if retransmission is not negotiated or its budget is used up.
     pub fn resend(
         &mut self,
         now: Instant,
@@ -370,7 +374,7 @@ impl Outgoing {
         is_sent
     }
 
-    /// Sends a packet again for nothing but the bytes. False if repair is not negotiated.
+    /// Retransmits a packet as padding, without a charge. Returns false if retransmission is not negotiated.
     pub fn pad(
         &mut self,
         now: Instant,
@@ -392,8 +396,8 @@ impl Outgoing {
         true
     }
 
-    /// Sends a packet that is nothing but padding (RFC 3550 section 5.1). False if repair, whose SSRC and numbers it
-    /// takes, is not negotiated.
+    /// Sends a packet with padding only (RFC 3550 section 5.1), on the retransmission SSRC. Returns false if
+    /// retransmission is not negotiated.
     pub fn pad_empty(&mut self, now: Instant, egress: &mut Egress, datagrams: &mut Datagrams) -> bool {
         let (Some(pt), Some(ssrc)) = (self.payload_types.any_rtx(), self.repair.ssrc) else {
             return false;
@@ -404,17 +408,17 @@ impl Outgoing {
         true
     }
 
-    /// The `back`th packet before the last that was sent.
+    /// The packet sent `back` packets before the last one.
     pub fn latest_sent(&self, back: u16) -> Option<Sent> {
         self.repair.find((self.forward.next_seq_no() as u16).wrapping_sub(1).wrapping_sub(back))
     }
 
-    /// The subscriber has spoken of this SSRC.
+    /// Notes that the subscriber has received packets of this SSRC.
     pub fn handle_report(&mut self) {
         self.is_known = true;
     }
 
-    /// A report, if anything was sent since the last. `wall` is `now` as NTP has it.
+    /// Returns a sender report if anything was sent since the last. `wall` is `now` as an NTP timestamp.
     pub fn poll_report(&mut self, now: Instant, wall: u64) -> Option<SenderReport> {
         let (timestamp, captured, clock_rate) = self.last.filter(|_| self.has_news)?;
         self.has_news = false;
@@ -429,33 +433,34 @@ impl Outgoing {
         })
     }
 
-    /// Whether a packet with which decoding can start is of a keyframe, or none came in `KEYFRAME_WAIT`: some publishers
-    /// send none after their first, and answer requests with a recovery point.
+    /// Whether a starting point is a keyframe, or none has arrived for `KEYFRAME_WAIT`: some publishers send only one
+    /// keyframe and answer requests with recovery points.
     fn is_keyframe_or_due(&mut self, now: Instant, packet: &Packet) -> bool {
         let first = *self.first_start.get_or_insert(now);
         packet.description.starts_keyframe || now >= first + KEYFRAME_WAIT
     }
 
-    /// What is sent of a layer at most.
+    /// Returns the highest spatial and temporal layers to send of a simulcast layer.
     fn bound(&self, layer: u8) -> Bound {
         let target = self.target.unwrap_or(Selection::BEST);
         let temporal = match target.temporal {
-            // What the path does not carry is thinned until the smaller layer's keyframe is here.
+            // While the estimate is too low for this layer, only its base layer is sent until the smaller layer's
+            // keyframe.
             _ if target.layer < layer && self.is_short() => 0,
             temporal if temporal < Selection::BEST.temporal => temporal,
-            // Those that are not told apart count as the highest.
+            // `description.temporal` may exceed the known temporal layers.
             _ => u8::MAX,
         };
         Bound { spatial: target.spatial, temporal }
     }
 
-    /// Whether the path carries no more.
+    /// Whether the estimate limits the granted quality.
     fn is_short(&self) -> bool {
         self.quality.is_some_and(|quality| quality.limit == Limit::Bandwidth)
     }
 
-    /// Sends what a decoder needs in front of the packet that it starts with, under the number before.
-    #[allow(clippy::too_many_arguments, reason = "what the packet has, and where it goes")]
+    /// Sends the preface of a packet (the parameter sets that a decoder needs), with the sequence number before it.
+    #[allow(clippy::too_many_arguments, reason = "the packet's fields and the two outputs")]
     fn write_preface(
         &mut self,
         now: Instant,
@@ -475,14 +480,14 @@ impl Outgoing {
         self.seal(now, header, seq_no, &[], &preface.payload, packet, egress, datagrams);
     }
 
-    /// Counts a sent packet with `bytes` bytes of payload.
+    /// Counts a sent packet of `bytes` bytes of payload.
     fn count(&mut self, bytes: usize) {
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(bytes as u32);
     }
 
-    /// Appends a sealed packet of nothing but so many bytes of padding.
-    #[allow(clippy::too_many_arguments, reason = "what a packet without contents still has, and where it goes")]
+    /// Appends a sealed packet with `bytes` bytes of padding and no payload.
+    #[allow(clippy::too_many_arguments, reason = "header fields and the two outputs")]
     fn write_padding(
         &self,
         now: Instant,
@@ -512,8 +517,8 @@ impl Outgoing {
         }
     }
 
-    /// Appends a sealed packet to the buffer (RFC 3550 section 5.1): `payload` with the elements of `packet`.
-    #[allow(clippy::too_many_arguments, reason = "what differs between a packet and its repair, and where it goes")]
+    /// Appends a sealed packet (RFC 3550 section 5.1) with `prefix`, `payload` and the elements of `packet`.
+    #[allow(clippy::too_many_arguments, reason = "the fields that a retransmission changes, and the two outputs")]
     fn seal(
         &self,
         now: Instant,
@@ -569,25 +574,25 @@ impl Outgoing {
 }
 
 impl Default for View {
-    /// A page that does not tell shows everything as large as it comes.
+    /// Without a report from the page, every track is shown at full size.
     fn default() -> Self {
         Self { width: u32::MAX, height: u32::MAX, priority: 0 }
     }
 }
 
 impl Selection {
-    /// All that comes.
+    /// Everything that the publisher sends.
     pub const BEST: Self = Self { layer: LAYERS as u8 - 1, spatial: u8::MAX, temporal: TEMPORAL_LAYERS as u8 - 1 };
 }
 
 impl View {
-    /// Device pixels from top to bottom, 0 if it is not seen; `None` if the page does not tell.
+    /// Height in device pixels, 0 if it is hidden; `None` without a report from the page.
     pub fn tile(&self) -> Option<u32> {
         (self.height < u32::MAX).then_some(if self.width == 0 { 0 } else { self.height })
     }
 }
 
-/// Appends the first 12 bytes of a packet (RFC 3550 section 5.1).
+/// Appends the 12 bytes of the fixed RTP header (RFC 3550 section 5.1).
 fn write_head(flags: u8, second: u8, seq_no: u64, timestamp: u32, ssrc: u32, buffer: &mut Vec<u8>) {
     let mut head = [0x80 | flags, second, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     head[2..4].copy_from_slice(&(seq_no as u16).to_be_bytes());
@@ -596,7 +601,7 @@ fn write_head(flags: u8, second: u8, seq_no: u64, timestamp: u32, ssrc: u32, buf
     buffer.extend_from_slice(&head);
 }
 
-/// What differs between a packet and its repair.
+/// The header fields that differ between a packet and its retransmission.
 #[derive(Clone, Copy)]
 struct Header {
     pt: u8,
@@ -624,7 +629,7 @@ mod tests {
 
     const LENGTH: usize = 1_000;
 
-    struct Line {
+    struct Fixture {
         outgoing: Outgoing,
         egress: Egress,
         datagrams: Datagrams,
@@ -659,7 +664,7 @@ mod tests {
         }
     }
 
-    impl Line {
+    impl Fixture {
         fn new() -> Self {
             let mut outgoing = Outgoing::new(Mid::from("abc"), 7, Some(8), [100, 200]);
             let mut payload_types = PayloadTypes::default();
@@ -685,7 +690,7 @@ mod tests {
             self.outgoing.resend(self.now, sent, &packet, &mut self.egress, &mut self.datagrams)
         }
 
-        /// First byte, payload type with marker, sequence number, timestamp, SSRC of the last datagram.
+        /// First byte, marker and payload type, sequence number, timestamp and SSRC of the last datagram.
         fn last(&self) -> (u8, u8, u16, u32, u32) {
             let (_, contents) = self.datagrams.iter().last().unwrap();
             let word = |at: usize| u32::from_be_bytes(contents[at..at + 4].try_into().unwrap());
@@ -694,44 +699,45 @@ mod tests {
     }
 
     #[test]
-    fn a_line_goes_on_with_another_track_and_repairs_nothing_of_the_one_before() {
-        let mut line = Line::new();
+    fn another_track_continues_the_numbers_and_retransmits_nothing_of_the_previous_one() {
+        let mut fixture = Fixture::new();
         for number in 0..4 {
-            line.forward(number);
+            fixture.forward(number);
         }
-        assert!(line.resend(103));
+        assert!(fixture.resend(103));
         let track = TrackId { publisher: PeerId { slot: 1, generation: 0 }, mid: Mid::from("1") };
-        let (payload_types, accepted) = (line.outgoing.payload_types, line.outgoing.accepted);
-        line.outgoing.stop();
-        line.outgoing.start(track, payload_types, accepted);
-        assert_eq!(line.forward(1), Outcome::AwaitsKeyframe);
-        assert!(!line.resend(103), "where that packet was, there is one of the other track");
-        assert_eq!(line.forward(0), Outcome::Switched);
-        assert_eq!((line.last().2, line.last().4), (104, 7));
-        assert!(line.resend(104) && !line.resend(103));
-        assert_eq!(line.last().2, 202 - 1, "the repair's numbers go on too");
+        let (payload_types, accepted) = (fixture.outgoing.payload_types, fixture.outgoing.accepted);
+        fixture.outgoing.stop();
+        fixture.outgoing.start(track, payload_types, accepted);
+        assert_eq!(fixture.forward(1), Outcome::AwaitsKeyframe);
+        assert!(!fixture.resend(103), "its position in the history now belongs to the other track");
+        assert_eq!(fixture.forward(0), Outcome::Switched);
+        assert_eq!((fixture.last().2, fixture.last().4), (104, 7));
+        assert!(fixture.resend(104) && !fixture.resend(103));
+        assert_eq!(fixture.last().2, 202 - 1, "retransmission numbers continue too");
     }
 
     #[test]
-    fn publishers_that_take_turns_on_a_line_have_one_clock_though_they_chose_one_ssrc() {
-        let mut line = Line::new();
-        let (payload_types, accepted) = (line.outgoing.payload_types, line.outgoing.accepted);
+    fn publishers_with_equal_ssrcs_that_alternate_on_an_m_line_share_one_clock() {
+        let mut fixture = Fixture::new();
+        let (payload_types, accepted) = (fixture.outgoing.payload_types, fixture.outgoing.accepted);
         let mut last = None;
         for turn in 0..6_u32 {
             let track = TrackId { publisher: PeerId { slot: turn % 2, generation: 0 }, mid: Mid::from("0") };
             if turn % 3 > 0 {
-                line.outgoing.stop();
+                fixture.outgoing.stop();
             }
-            line.outgoing.start(track, payload_types, accepted);
+            fixture.outgoing.start(track, payload_types, accepted);
             for number in 0..10 {
                 let ms = 1_000 * turn + 100 * number;
-                let mut packet = packet(line.now + Duration::from_millis(ms.into()), number);
+                let mut packet = packet(fixture.now + Duration::from_millis(ms.into()), number);
                 packet.incoming.ssrc = 1;
                 packet.incoming.seq_no = u64::from(1_000 * (turn % 2) + ms / 100);
                 packet.incoming.timestamp = [7_u32, 3_000_000_000][turn as usize % 2].wrapping_add(90 * ms);
-                let outcome = line.outgoing.forward(line.now, &packet, &mut line.egress, &mut line.datagrams);
+                let outcome =
+                    fixture.outgoing.forward(fixture.now, &packet, &mut fixture.egress, &mut fixture.datagrams);
                 assert_eq!(outcome, if number == 0 { Outcome::Switched } else { Outcome::Sent });
-                let (.., seq_no, timestamp, _) = line.last();
+                let (.., seq_no, timestamp, _) = fixture.last();
                 if let Some((before, at)) = last.replace((seq_no, timestamp)) {
                     assert_eq!((seq_no - before, timestamp - at), (1, 9_000), "turn {turn}, packet {number}");
                 }
@@ -740,57 +746,59 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_and_its_repair_have_their_own_numbers_and_one_time() {
-        let mut line = Line::new();
-        assert_eq!(line.forward(1), Outcome::AwaitsKeyframe);
-        assert_eq!(line.forward(0), Outcome::Switched);
+    fn a_packet_and_its_retransmission_share_the_timestamp_only() {
+        let mut fixture = Fixture::new();
+        assert_eq!(fixture.forward(1), Outcome::AwaitsKeyframe);
+        assert_eq!(fixture.forward(0), Outcome::Switched);
         for number in 1..4 {
-            assert_eq!(line.forward(number), Outcome::Sent);
+            assert_eq!(fixture.forward(number), Outcome::Sent);
         }
-        assert_eq!(line.last(), (0x90, 0x80 | 96, 103, 9_000, 7));
-        assert!(line.resend(101));
-        assert_eq!(line.last(), (0x90, 97, 200, 3_000, 8));
-        assert!(line.resend(103));
-        assert_eq!(line.last(), (0x90, 0x80 | 97, 201, 9_000, 8));
+        assert_eq!(fixture.last(), (0x90, 0x80 | 96, 103, 9_000, 7));
+        assert!(fixture.resend(101));
+        assert_eq!(fixture.last(), (0x90, 97, 200, 3_000, 8));
+        assert!(fixture.resend(103));
+        assert_eq!(fixture.last(), (0x90, 0x80 | 97, 201, 9_000, 8));
         for never_sent in [99, 104, 101 + repair::REMEMBERED as u16] {
-            assert!(!line.resend(never_sent), "{never_sent}");
+            assert!(!fixture.resend(never_sent), "{never_sent}");
         }
     }
 
     #[test]
-    fn no_number_of_an_ssrc_leaves_with_two_packets_whatever_the_line_believes() {
-        let mut line = Line::new();
+    fn no_sequence_number_is_sealed_twice_even_if_an_outgoing_is_created_anew() {
+        let mut fixture = Fixture::new();
         for number in 0..4 {
-            line.forward(number);
+            fixture.forward(number);
         }
-        assert!(line.resend(101));
-        let sent = line.datagrams.len();
-        let [begins, fresh] = [102, 104].map(|first| {
+        assert!(fixture.resend(101));
+        let sent = fixture.datagrams.len();
+        let [restarted, unused] = [102, 104].map(|first| {
             let mut outgoing = Outgoing::new(Mid::from("abc"), 7, Some(8), [first, 200]);
-            outgoing.start(line.outgoing.track.unwrap(), line.outgoing.payload_types, line.outgoing.accepted);
+            outgoing.start(fixture.outgoing.track.unwrap(), fixture.outgoing.payload_types, fixture.outgoing.accepted);
             outgoing
         });
         let mut seal = |outgoing, packets: &[u32]| {
-            line.outgoing = outgoing;
+            fixture.outgoing = outgoing;
             let result = guarded(Site::Forward, || {
-                packets.iter().for_each(|number| assert_eq!(line.forward(*number) == Outcome::Switched, *number == 0));
-                Ok(line.resend(104))
+                packets
+                    .iter()
+                    .for_each(|number| assert_eq!(fixture.forward(*number) == Outcome::Switched, *number == 0));
+                Ok(fixture.resend(104))
             });
-            line.datagrams.abandon();
-            (result, line.datagrams.len())
+            fixture.datagrams.abandon();
+            (result, fixture.datagrams.len())
         };
-        let twice = |result: Result<bool, PeerError>, packet: &str| {
+        let is_reuse = |result: Result<bool, PeerError>, packet: &str| {
             result.is_err_and(|error| error.code() == "internal" && error.to_string().contains(packet))
         };
-        let (result, left) = seal(begins, &[0]);
-        assert!(twice(result, "SSRC 7 seals packet 102 twice") && left == sent);
-        let (result, left) = seal(fresh, &[0]);
-        assert!(twice(result, "SSRC 8 seals packet 200 twice") && left == sent + 1, "of the repair neither");
+        let (result, left) = seal(restarted, &[0]);
+        assert!(is_reuse(result, "SSRC 7 seals packet 102 twice") && left == sent);
+        let (result, left) = seal(unused, &[0]);
+        assert!(is_reuse(result, "SSRC 8 seals packet 200 twice") && left == sent + 1, "nor a retransmission number");
     }
 
     #[test]
-    fn what_a_decoder_needs_goes_in_front_of_a_start_and_is_repaired() {
-        let mut line = Line::new();
+    fn a_preface_precedes_each_start_and_is_retransmitted() {
+        let mut fixture = Fixture::new();
         let sets: std::sync::Arc<[u8]> = vec![9; 40].into();
         let of = |number: u32, is_missing: Option<bool>| {
             let mut packet = packet(Instant::now(), number);
@@ -798,66 +806,72 @@ mod tests {
             (packet.incoming.can_start, packet.incoming.has_preface) = (is_missing.is_some(), is_missing.is_some());
             packet
         };
-        let lengths = |line: &Line| {
-            let datagrams = line.datagrams.iter().skip(line.datagrams.len() - 2);
+        let lengths = |fixture: &Fixture| {
+            let datagrams = fixture.datagrams.iter().skip(fixture.datagrams.len() - 2);
             datagrams.map(|(_, contents)| contents.len()).collect::<Vec<_>>()
         };
-        // Whether each lacks what a decoder needs, the number with which it goes out, and whether another goes in front.
+        // The packet, whether parameter sets are missing (if it is a start), its sequence number, whether a preface is
+        // sent.
         for (number, is_missing, seq_no, has_other) in [
             (0, Some(false), 101, true),
             (1, None, 102, false),
             (2, Some(false), 103, false),
             (4, Some(true), 105, true),
             (6, None, 107, false),
-            // Late, from before it was missing.
+            // Late: it precedes the restart.
             (3, None, 107, false),
         ] {
-            let before = line.datagrams.len();
-            let outcome =
-                line.outgoing.forward(line.now, &of(number, is_missing), &mut line.egress, &mut line.datagrams);
+            let before = fixture.datagrams.len();
+            let outcome = fixture.outgoing.forward(
+                fixture.now,
+                &of(number, is_missing),
+                &mut fixture.egress,
+                &mut fixture.datagrams,
+            );
             let count = match number {
                 3 => 0,
                 _ => 1 + usize::from(has_other),
             };
-            assert_eq!((line.datagrams.len() - before, line.last().2), (count, seq_no), "packet {number}");
+            assert_eq!((fixture.datagrams.len() - before, fixture.last().2), (count, seq_no), "packet {number}");
             assert_eq!(outcome == Outcome::Switched, number == 0, "packet {number}");
             if has_other {
-                let [first, second] = lengths(&line)[..] else { panic!("two") };
+                let [first, second] = lengths(&fixture)[..] else { panic!("expected two datagrams") };
                 assert_eq!(second - first, LENGTH - 40);
             }
         }
         for seq_no in [100, 104] {
-            let sent = line.outgoing.repair.find(seq_no).expect("it was sent");
+            let sent = fixture.outgoing.repair.find(seq_no).expect("packet was sent");
             let packet = of(sent.position, Some(false));
-            assert!(line.outgoing.resend(line.now, sent, &packet, &mut line.egress, &mut line.datagrams));
-            let resent = line.datagrams.iter().last().expect("it is sent").1.len();
+            assert!(fixture.outgoing.resend(fixture.now, sent, &packet, &mut fixture.egress, &mut fixture.datagrams));
+            let resent = fixture.datagrams.iter().last().expect("retransmission was sent").1.len();
             assert!((40..100).contains(&resent), "{resent} bytes");
         }
-        // Its repair is charged with its own bytes.
-        let sent = line.outgoing.repair.find(104).expect("it was sent");
+        // A retransmission of a preface is charged with the bytes of the preface.
+        let sent = fixture.outgoing.repair.find(104).expect("packet was sent");
         let packet = of(sent.position, Some(false));
-        let resend = |_: &u32| line.outgoing.resend(line.now, sent, &packet, &mut line.egress, &mut line.datagrams);
+        let resend =
+            |_: &u32| fixture.outgoing.resend(fixture.now, sent, &packet, &mut fixture.egress, &mut fixture.datagrams);
         let bytes = 40 + packet.elements.len() + WIRE_OVERHEAD;
         let count = (0..2_000).take_while(resend).count();
-        assert!(count.abs_diff(repair::SAVED / bytes) < 20, "{count} repairs of {bytes} bytes");
+        assert!(count.abs_diff(repair::SAVED / bytes) < 20, "{count} retransmissions of {bytes} bytes");
     }
 
     #[test]
-    fn another_layer_starts_at_a_keyframe_and_a_stream_wherever_it_can() {
+    fn another_layer_starts_at_a_keyframe_and_a_track_at_any_starting_point() {
         use Outcome::{AwaitsKeyframe, Sent, Switched};
-        let mut line = Line::new();
+        let mut fixture = Fixture::new();
         let mut number = 0;
-        let mut forward = |line: &mut Line, layer: u8, is_keyframe: bool| {
+        let mut forward = |fixture: &mut Fixture, layer: u8, is_keyframe: bool| {
             number += 1;
-            let mut packet = packet(line.now, number);
+            let mut packet = packet(fixture.now, number);
             packet.layer = layer;
             packet.incoming.ssrc = u32::from(layer);
             packet.incoming.can_start = true;
             packet.description.starts_keyframe = is_keyframe;
-            line.outgoing.forward(line.now, &packet, &mut line.egress, &mut line.datagrams)
+            fixture.outgoing.forward(fixture.now, &packet, &mut fixture.egress, &mut fixture.datagrams)
         };
         let selection = |layer| Some(Selection { layer, ..Selection::BEST });
-        // What is selected, the layer that comes, and whether with a keyframe or with another point to start at.
+        // The selected layer, the packet's layer, whether it is a keyframe or another starting point.
         for (step, (selected, layer, is_keyframe, outcome)) in [
             (0, 0, false, Switched),
             (0, 0, false, Sent),
@@ -870,66 +884,66 @@ mod tests {
         .into_iter()
         .enumerate()
         {
-            line.outgoing.select(selection(selected));
-            assert_eq!(forward(&mut line, layer, is_keyframe), outcome, "step {step}");
+            fixture.outgoing.select(selection(selected));
+            assert_eq!(forward(&mut fixture, layer, is_keyframe), outcome, "step {step}");
         }
-        // After a pause the references are still those of its layer.
-        line.outgoing.pause();
-        assert_eq!(forward(&mut line, 0, false), Switched);
-        line.outgoing.pause();
-        line.outgoing.select(selection(1));
-        assert_eq!(forward(&mut line, 1, false), AwaitsKeyframe);
-        // Some publishers never send another keyframe.
-        line.now += KEYFRAME_WAIT - Duration::from_millis(1);
-        assert_eq!(forward(&mut line, 1, false), AwaitsKeyframe);
-        line.now += Duration::from_millis(1);
-        assert_eq!(forward(&mut line, 1, false), Switched);
-        line.outgoing.select(selection(0));
-        assert_eq!(forward(&mut line, 0, false), AwaitsKeyframe, "each change waits by itself");
-        // Another track: nothing else may ever come of it.
+        // After a pause the decoder still has the references of its layer.
+        fixture.outgoing.pause();
+        assert_eq!(forward(&mut fixture, 0, false), Switched);
+        fixture.outgoing.pause();
+        fixture.outgoing.select(selection(1));
+        assert_eq!(forward(&mut fixture, 1, false), AwaitsKeyframe);
+        // Without any keyframe, the change happens after `KEYFRAME_WAIT`.
+        fixture.now += KEYFRAME_WAIT - Duration::from_millis(1);
+        assert_eq!(forward(&mut fixture, 1, false), AwaitsKeyframe);
+        fixture.now += Duration::from_millis(1);
+        assert_eq!(forward(&mut fixture, 1, false), Switched);
+        fixture.outgoing.select(selection(0));
+        assert_eq!(forward(&mut fixture, 0, false), AwaitsKeyframe, "each change waits anew");
+        // Another track starts at any starting point: it may never send a keyframe.
         let track = TrackId { publisher: PeerId { slot: 1, generation: 0 }, mid: Mid::from("1") };
-        line.outgoing.start(track, line.outgoing.payload_types, line.outgoing.accepted);
-        line.outgoing.select(selection(1));
-        assert_eq!(forward(&mut line, 1, false), Switched);
+        fixture.outgoing.start(track, fixture.outgoing.payload_types, fixture.outgoing.accepted);
+        fixture.outgoing.select(selection(1));
+        assert_eq!(forward(&mut fixture, 1, false), Switched);
     }
 
     #[test]
-    fn packets_name_their_line_until_the_subscriber_has_spoken_of_it() {
-        let mut line = Line::new();
-        let length = |line: &Line| line.datagrams.iter().last().unwrap().1.len();
-        line.forward(0);
+    fn packets_carry_the_mid_until_the_subscriber_reports_on_the_ssrc() {
+        let mut fixture = Fixture::new();
+        let length = |fixture: &Fixture| fixture.datagrams.iter().last().unwrap().1.len();
+        fixture.forward(0);
         let (named, elements) = (12 + 4 + 8 + LENGTH + SRTP_OVERHEAD, 12 + 4 + 4 + LENGTH + SRTP_OVERHEAD);
-        assert_eq!(length(&line), named);
-        line.outgoing.handle_report();
-        line.forward(1);
-        assert_eq!(length(&line), elements);
+        assert_eq!(length(&fixture), named);
+        fixture.outgoing.handle_report();
+        fixture.forward(1);
+        assert_eq!(length(&fixture), elements);
     }
 
     #[test]
-    fn a_storm_of_nacks_gets_a_share_of_what_is_sent() {
-        let mut line = Line::new();
+    fn retransmissions_are_limited_to_a_share_of_the_sent_bytes() {
+        let mut fixture = Fixture::new();
         let mut resent = 0;
         for number in 0..1_000 {
-            line.forward(number);
+            fixture.forward(number);
             for back in 0..20 {
-                resent += usize::from(line.resend((100 + number as u16).wrapping_sub(back)));
+                resent += usize::from(fixture.resend((100 + number as u16).wrapping_sub(back)));
             }
         }
-        let bytes = packet(line.now, 0).wire_bytes();
+        let bytes = packet(fixture.now, 0).wire_bytes();
         let share = (1_000 * bytes / repair::PART + repair::SAVED) / bytes;
         assert!((share - 2..=share).contains(&resent), "{resent} of {share}");
     }
 
     #[test]
-    fn another_layer_begins_at_its_keyframe_and_the_old_one_goes_on_until_then() {
+    fn another_layer_starts_at_its_keyframe_and_the_old_one_is_sent_until_then() {
         use Outcome::{AwaitsKeyframe, Ended, NotSelected, Sent, Switched};
-        let mut line = Line::new();
-        let of = |line: &Line, layer: u8, number: u64, can_start: bool| {
-            let mut packet = packet(line.now + Duration::from_millis(33 * number), 0);
+        let mut fixture = Fixture::new();
+        let of = |fixture: &Fixture, layer: u8, number: u64, can_start: bool| {
+            let mut packet = packet(fixture.now + Duration::from_millis(33 * number), 0);
             packet.layer = layer;
             packet.incoming.ssrc = u32::from(layer);
             packet.incoming.seq_no = 1_000 * u64::from(layer) + number;
-            // One picture has three packets, and another one no end.
+            // Packets 10 to 12 are one picture, and picture 13 has no end.
             let picture = if (10..=12).contains(&number) { 10 } else { number as u32 };
             packet.incoming.timestamp = 77 * u32::from(layer) + 2_970 * picture;
             (packet.incoming.can_start, packet.description.starts_keyframe) = (can_start, can_start);
@@ -937,7 +951,7 @@ mod tests {
             packet
         };
         let selection = |layer| Some(Selection { layer, ..Selection::BEST });
-        // What is selected, the packet that comes, what becomes of it, and which layers are needed then.
+        // The selection, the packet, its outcome, the layers needed afterwards.
         let script = [
             (selection(1), (0, 0, false), AwaitsKeyframe, 0b011),
             (selection(1), (2, 0, true), NotSelected, 0b011),
@@ -948,7 +962,7 @@ mod tests {
             (selection(1), (0, 3, false), NotSelected, 0b010),
             (selection(2), (1, 4, false), Sent, 0b110),
             (selection(2), (2, 4, false), AwaitsKeyframe, 0b110),
-            // Wanted no longer: nothing has happened.
+            // The change was cancelled before its keyframe.
             (selection(1), (1, 5, false), Sent, 0b010),
             (selection(0), (0, 6, true), Switched, 0b001),
             (None, (0, 7, true), NotSelected, 0),
@@ -962,12 +976,12 @@ mod tests {
         ];
         let mut sent = Vec::new();
         for (step, (selected, (layer, number, can_start), outcome, layers)) in script.into_iter().enumerate() {
-            line.outgoing.select(selected);
-            let packet = of(&line, layer, number, can_start);
-            let became = line.outgoing.forward(line.now, &packet, &mut line.egress, &mut line.datagrams);
-            assert_eq!((became, line.outgoing.layers()), (outcome, layers), "step {step}");
-            if matches!(became, Sent | Switched) {
-                sent.push((line.last().2, line.last().3));
+            fixture.outgoing.select(selected);
+            let packet = of(&fixture, layer, number, can_start);
+            let actual = fixture.outgoing.forward(fixture.now, &packet, &mut fixture.egress, &mut fixture.datagrams);
+            assert_eq!((actual, fixture.outgoing.layers()), (outcome, layers), "step {step}");
+            if matches!(actual, Sent | Switched) {
+                sent.push((fixture.last().2, fixture.last().3));
             }
         }
         let expected = [1, 2, 3, 4, 5, 6, 9, 10, 10, 10, 13].map(|number| 2_970 * number);
@@ -976,13 +990,13 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_ends_with_the_highest_spatial_layer_that_is_sent_and_so_does_its_repair() {
+    fn the_highest_sent_spatial_layer_gets_the_marker_also_when_retransmitted() {
         use Outcome::{NotSelected, Old, Sent, Switched};
-        let mut line = Line::new();
+        let mut fixture = Fixture::new();
         let selection = |spatial| Some(Selection { layer: 0, spatial, temporal: 2 });
         let switch = Some((0, Reason::Switch));
-        // What is selected; which picture comes, whether it is a keyframe, which layer of it, in one packet each; what
-        // becomes of it, with which number and marker; what is awaited then.
+        // The selection; the packet as (picture, whether it is a keyframe, spatial layer); its outcome; sequence number
+        // and marker of the last datagram; the layer that needs a keyframe.
         let script = [
             (selection(u8::MAX), (0, true, 0), Switched, (100, false), None),
             (selection(u8::MAX), (0, true, 1), Sent, (101, false), None),
@@ -992,54 +1006,58 @@ mod tests {
             (selection(1), (1, false, 2), Old, (103, true), switch),
             (selection(1), (2, false, 0), Sent, (104, true), switch),
             (selection(1), (2, false, 1), Old, (104, true), switch),
-            // One is lost.
+            // A packet is lost.
             (selection(1), (3, true, 0), Sent, (106, false), None),
-            // What is wanted no longer goes on to the end of its picture, which is the same as before.
+            // With nothing selected, the started picture is sent to its end, with the same spatial layers.
             (None, (3, true, 1), Switched, (107, true), None),
             (None, (3, true, 2), NotSelected, (107, true), None),
             (selection(1), (4, true, 0), Switched, (108, false), None),
         ];
-        let of = |line: &Line, place: u32| {
-            let (_, (picture, is_key, spatial), ..) = script[place as usize];
-            let mut packet = packet(line.now, place);
+        let of = |fixture: &Fixture, index: u32| {
+            let (_, (picture, is_key, spatial), ..) = script[index as usize];
+            let mut packet = packet(fixture.now, index);
             (packet.incoming.timestamp, packet.incoming.can_start) = (3_000 * picture, is_key && spatial == 0);
             packet.incoming.seq_no = u64::from(3 * picture) + u64::from(spatial);
             packet.description = Description { spatial, ends_frame: true, ..Description::default() };
             packet.marker = spatial == 2;
             packet
         };
-        let last = |line: &Line| (line.last().2, line.last().1 & 0x80 != 0);
-        for (place, (selected, _, outcome, expected, awaited)) in (0..).zip(script) {
-            line.outgoing.select(selected);
-            let packet = of(&line, place);
-            let became = line.outgoing.forward(line.now, &packet, &mut line.egress, &mut line.datagrams);
-            assert_eq!((became, last(&line), line.outgoing.awaited()), (outcome, expected, awaited), "step {place}");
+        let last = |fixture: &Fixture| (fixture.last().2, fixture.last().1 & 0x80 != 0);
+        for (index, (selected, _, outcome, expected, awaited)) in (0..).zip(script) {
+            fixture.outgoing.select(selected);
+            let packet = of(&fixture, index);
+            let actual = fixture.outgoing.forward(fixture.now, &packet, &mut fixture.egress, &mut fixture.datagrams);
+            assert_eq!(
+                (actual, last(&fixture), fixture.outgoing.awaited()),
+                (outcome, expected, awaited),
+                "step {index}"
+            );
         }
         let sent = script.iter().filter(|(_, _, outcome, ..)| matches!(outcome, Sent | Switched));
         for (number, (.., (seq_no, marker), _)) in (200..).zip(sent) {
-            let sent = line.outgoing.repair.find(*seq_no).expect("it is remembered");
-            let packet = of(&line, sent.position);
-            assert!(line.outgoing.resend(line.now, sent, &packet, &mut line.egress, &mut line.datagrams));
-            assert_eq!(last(&line), (number, *marker), "the repair of {seq_no}");
+            let sent = fixture.outgoing.repair.find(*seq_no).expect("packet is remembered");
+            let packet = of(&fixture, sent.position);
+            assert!(fixture.outgoing.resend(fixture.now, sent, &packet, &mut fixture.egress, &mut fixture.datagrams));
+            assert_eq!(last(&fixture), (number, *marker), "retransmission of {seq_no}");
         }
     }
 
     #[test]
-    fn whoever_gets_all_temporal_layers_gets_those_that_are_not_told_apart() {
-        let mut line = Line::new();
+    fn the_best_selection_includes_temporal_layers_above_the_known_ones() {
+        let mut fixture = Fixture::new();
         let outcomes = [0, 3, 2, 7].map(|temporal| {
-            let mut packet = packet(line.now, u32::from(temporal));
+            let mut packet = packet(fixture.now, u32::from(temporal));
             packet.description.temporal = temporal;
-            line.outgoing.forward(line.now, &packet, &mut line.egress, &mut line.datagrams)
+            fixture.outgoing.forward(fixture.now, &packet, &mut fixture.egress, &mut fixture.datagrams)
         });
         assert_eq!(outcomes, [Outcome::Switched, Outcome::Sent, Outcome::Sent, Outcome::Sent]);
     }
 
     #[test]
-    fn redundant_sound_goes_whole_to_who_takes_it_and_has_room() {
-        let mut line = Line::new();
-        let sound = |line: &Line, number: u32| {
-            let mut packet = packet(line.now, number);
+    fn redundant_sound_is_sent_whole_if_negotiated_and_the_path_is_wide_enough() {
+        let mut fixture = Fixture::new();
+        let sound = |fixture: &Fixture, number: u32| {
+            let mut packet = packet(fixture.now, number);
             (packet.codec, packet.redundant) = (Codec::Opus, Some(600));
             packet.incoming.can_start = true;
             packet
@@ -1053,61 +1071,67 @@ mod tests {
             (2, Some(63.into()), 500_000, (111, LENGTH - 600)),
         ] {
             payload_types.red = red;
-            line.outgoing.start(track, payload_types, Ids(0));
-            line.egress.estimator.handle_remb(estimate);
-            line.egress.on_estimate(line.now);
-            let packet = sound(&line, number);
-            line.outgoing.forward(line.now, &packet, &mut line.egress, &mut line.datagrams);
-            let length = line.datagrams.iter().last().unwrap().1.len() - 12 - SRTP_OVERHEAD;
-            assert_eq!((line.last().1 & 0x7f, length), expected, "{number}");
+            fixture.outgoing.start(track, payload_types, Ids(0));
+            fixture.egress.estimator.handle_remb(estimate);
+            fixture.egress.on_estimate(fixture.now);
+            let packet = sound(&fixture, number);
+            fixture.outgoing.forward(fixture.now, &packet, &mut fixture.egress, &mut fixture.datagrams);
+            let length = fixture.datagrams.iter().last().unwrap().1.len() - 12 - SRTP_OVERHEAD;
+            assert_eq!((fixture.last().1 & 0x7f, length), expected, "{number}");
         }
     }
 
     #[test]
-    fn the_largest_packet_is_repaired_over_the_slowest_path_and_not_again_and_again() {
+    fn the_largest_packet_is_retransmitted_over_the_slowest_path_at_a_limited_rate() {
         for (estimate, at_once, in_a_second) in [(50_000, 2, 1), (1_000_000, 5, 5)] {
-            let mut line = Line::new();
-            line.egress.estimator.handle_remb(estimate);
-            line.egress.on_estimate(line.now);
+            let mut fixture = Fixture::new();
+            fixture.egress.estimator.handle_remb(estimate);
+            fixture.egress.on_estimate(fixture.now);
             let mut taken = |ms| {
-                let now = line.now + Duration::from_millis(ms);
-                (0..100).take_while(|_| line.egress.take_repair(now, 1_400)).count()
+                let now = fixture.now + Duration::from_millis(ms);
+                (0..100).take_while(|_| fixture.egress.take_repair(now, 1_400)).count()
             };
             assert_eq!((taken(0), taken(1_000)), (at_once, in_a_second), "{estimate}");
         }
     }
 
     #[test]
-    fn packets_without_payload_are_forwarded_and_not_repaired_for_nothing() {
-        let mut line = Line::new();
-        let empty = |line: &Line, number| Packet { payload: [].into(), ..packet(line.now, number) };
+    fn packets_without_payload_are_forwarded_and_their_retransmission_is_charged() {
+        let mut fixture = Fixture::new();
+        let empty = |fixture: &Fixture, number| Packet { payload: [].into(), ..packet(fixture.now, number) };
         let mut resent = 0;
         for number in 0..10 {
-            let packet = empty(&line, number);
-            let outcome = line.outgoing.forward(line.now, &packet, &mut line.egress, &mut line.datagrams);
+            let packet = empty(&fixture, number);
+            let outcome = fixture.outgoing.forward(fixture.now, &packet, &mut fixture.egress, &mut fixture.datagrams);
             assert_eq!(outcome, if number == 0 { Outcome::Switched } else { Outcome::Sent });
-            assert_eq!(line.last().2, 100 + number as u16, "no gap");
+            assert_eq!(fixture.last().2, 100 + number as u16, "no gap");
         }
         for _ in 0..10_000 {
-            let sent = line.outgoing.repair.find(105).unwrap();
-            let packet = empty(&line, sent.position);
-            resent += usize::from(line.outgoing.resend(line.now, sent, &packet, &mut line.egress, &mut line.datagrams));
+            let sent = fixture.outgoing.repair.find(105).unwrap();
+            let packet = empty(&fixture, sent.position);
+            resent += usize::from(fixture.outgoing.resend(
+                fixture.now,
+                sent,
+                &packet,
+                &mut fixture.egress,
+                &mut fixture.datagrams,
+            ));
         }
         assert!(resent <= repair::SAVED / WIRE_OVERHEAD, "{resent}");
     }
 
     #[test]
-    fn a_report_tells_what_was_sent_and_when_it_is_shown() {
-        let mut line = Line::new();
-        assert_eq!(line.outgoing.poll_report(line.now, 5), None);
+    fn a_report_counts_packets_and_maps_the_rtp_timestamp_to_now() {
+        let mut fixture = Fixture::new();
+        assert_eq!(fixture.outgoing.poll_report(fixture.now, 5), None);
         for number in 0..10 {
-            line.forward(number);
+            fixture.forward(number);
         }
-        let later = line.now + Duration::from_millis(500);
-        let report = line.outgoing.poll_report(later, 5).unwrap();
+        let later = fixture.now + Duration::from_millis(500);
+        let report = fixture.outgoing.poll_report(later, 5).unwrap();
         let expected =
             SenderReport { ssrc: 7, ntp: 5, timestamp: 27_000 + 45_000, packets: 10, octets: 10 * LENGTH as u32 };
         assert_eq!(report, expected);
-        assert_eq!(line.outgoing.poll_report(later, 6), None, "nothing new");
+        assert_eq!(fixture.outgoing.poll_report(later, 6), None, "nothing sent since");
     }
 }

@@ -1,4 +1,4 @@
-//! An RTP packet of a published track, decrypted, as all its subscribers get it.
+//! A decrypted RTP packet of a published track, as forwarded to all subscribers.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use crate::media::codec::parameter_sets::Preface;
 use crate::media::elements::Elements;
 use crate::media::forward::Incoming;
 
-/// Bytes that a packet has on the wire beside its payload and elements, about: IP, UDP, RTP and the tag. Without them,
-/// small packets would be sent again for nothing, and more of them than a path carries.
+/// Approximate bytes that a packet has on the wire beside its payload and elements: IP, UDP and RTP headers and the
+/// SRTP tag. Without them, retransmissions of small packets would cost nothing and exceed the bitrate of the path.
 pub const WIRE_OVERHEAD: usize = 70;
 
-/// Bytes of RTP payload and header extension elements that are forwarded: what is larger does not fit the path (an
-/// Ethernet frame less IP, UDP, RTP, the name of the line, an original sequence number and the SRTP tag).
+/// Largest payload plus header extension elements that is forwarded, in bytes. Larger packets would not fit the path
+/// MTU: an Ethernet frame less IP, UDP, RTP, the MID element, an original sequence number and the SRTP tag.
 pub const MAX_PAYLOAD: usize = 1_400;
 
 /// One packet.
@@ -23,35 +23,35 @@ pub const MAX_PAYLOAD: usize = 1_400;
 pub struct Packet {
     /// The publisher's m-line.
     pub mid: Mid,
-    /// Index of its simulcast layer, the smallest first; 0 where there is one.
+    /// Index of its simulcast layer, smallest first; 0 without simulcast.
     pub layer: u8,
     /// Its codec.
     pub codec: Codec,
-    /// The numbers to be rewritten.
+    /// The numbers to rewrite.
     pub incoming: Incoming,
-    /// Where its own frame begins in the payload, if that carries earlier ones before it (RFC 2198).
+    /// Offset of the packet's own frame in the payload if redundant earlier frames precede it (RFC 2198).
     pub redundant: Option<usize>,
-    /// RTP payload; shared by all who get it.
+    /// RTP payload, shared by all subscribers.
     pub payload: Arc<[u8]>,
     /// RTP marker bit.
     pub marker: bool,
-    /// What a subscriber that starts with it gets in front of it.
+    /// Parameter sets to send before this packet to a subscriber that starts here.
     pub preface: Option<Box<Preface>>,
-    /// What its payload says of its picture.
+    /// Properties of its picture, parsed from the payload.
     pub description: Description,
-    /// The header extension elements that go through.
+    /// The header extension elements to forward.
     pub elements: Elements,
     /// Its position in the track's history.
     pub position: u32,
 }
 
 impl Packet {
-    /// Bytes on the wire, about.
+    /// Approximate bytes on the wire.
     pub fn wire_bytes(&self) -> usize {
         self.payload.len() + self.elements.len() + WIRE_OVERHEAD
     }
 
-    /// The same of what goes in front of it where a subscriber starts; 0 if nothing does.
+    /// Approximate bytes on the wire of its preface; 0 if it has none.
     pub fn preface_bytes(&self) -> usize {
         self.preface.as_ref().map_or(0, |preface| preface.payload.len() + self.elements.len() + WIRE_OVERHEAD)
     }

@@ -1,6 +1,6 @@
-//! The media profile that every peer is offered: payload types, header extensions, one certificate, ICE-lite.
+//! The media profile offered to every peer: payload types, header extensions, one certificate, ICE-lite.
 //!
-//! One profile for all, so that a payload type means the same to everybody and packets pass unchanged.
+//! All peers share it, so a payload type has the same meaning for all, and packets are forwarded unchanged.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -18,36 +18,36 @@ use crate::media::dtls;
 use crate::media::elements::{Elements, Ids};
 use crate::media::sdp::UNREAD_TRANSPORT_CC;
 
-/// Payload types of video and its repair; dynamic ones (RFC 3551 section 6).
+/// Payload types of video codecs and their RTX, in the dynamic range (RFC 3551 section 6).
 pub const VIDEO_PAYLOAD_TYPES: Range<u8> = 96..104;
 
-/// Interval of receiver reports for video. Shorter reports sooner, longer costs less for each publisher.
+/// Interval of receiver reports for video. A shorter one reports sooner, a longer one costs less for each publisher.
 const RTCP_INTERVAL_VIDEO: Duration = Duration::from_secs(2);
 
-/// Constrained baseline, level 3.1 (RFC 6184 section 8.1): what every browser has.
+/// Constrained Baseline profile, level 3.1 (RFC 6184 section 8.1): supported by every browser.
 const H264_CONSTRAINED_BASELINE: u32 = 0x42e01f;
 
 /// <https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension>
 const DEPENDENCY_DESCRIPTOR: &str =
     "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
 
-/// The id of the element that tells how loud a packet is (RFC 6464).
+/// Id of the audio level extension (RFC 6464).
 const AUDIO_LEVEL_ID: u8 = 1;
 
-/// The id of the element that numbers the packets of all lines, for the receiver to say when each came
+/// Id of the extension with the transport-wide sequence number, for arrival feedback
 /// (draft-holmer-rmcat-transport-wide-cc-extensions-01).
 pub const TRANSPORT_CC_ID: u8 = 3;
 
-/// The id of the element that names an m-line.
+/// Id of the MID extension (RFC 8843).
 pub const MID_ID: u8 = 4;
 
-/// The id of the element that tells what a frame depends on.
+/// Id of the dependency descriptor extension.
 pub const DEPENDENCY_ID: u8 = 8;
 
-/// The ids of the elements that describe media: they go through to subscribers.
+/// Ids of the extensions that describe media and are forwarded to subscribers.
 pub const MEDIA_IDS: Ids = Ids(1 << AUDIO_LEVEL_ID | 1 << 5 | 1 << 6 | 1 << DEPENDENCY_ID | 1 << 13);
 
-/// What every peer of this process is made from.
+/// The settings from which every peer is created.
 pub struct Profile {
     config: RtcConfig,
     candidates: Vec<Candidate>,
@@ -56,9 +56,9 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Makes the process's certificate and the table of codecs, `codecs` in the order of preference.
-    /// `candidates` are the addresses that offers announce; `wall` is what sender reports count from, for good: a
-    /// wall clock that is set would tear sound and picture apart.
+    /// Creates the process's certificate and the codec table, with `codecs` in order of preference. Offers announce the
+    /// addresses `candidates`. Sender reports count from `wall` for the life of the process: a change of the wall clock
+    /// would break the synchronization of sound and video.
     pub fn new(codecs: &[VideoCodec], candidates: &[SocketAddr], wall: Wall) -> Self {
         let provider = Arc::new(dtls::crypto_provider());
         let mut config = RtcConfig::new()
@@ -66,7 +66,7 @@ impl Profile {
             .set_ice_lite(true)
             .set_rtp_mode(true)
             .set_stats_interval(None)
-            // str0m sends no media, but wants at least one.
+            // str0m sends no media, but requires a buffer of at least one packet.
             .set_send_buffer_audio(1)
             .set_send_buffer_video(1)
             .set_rtcp_report_interval_video(RTCP_INTERVAL_VIDEO)
@@ -74,7 +74,7 @@ impl Profile {
             .clear_codecs()
             .enable_opus(true, true);
         let certificate = provider.dtls_provider.generate_certificate();
-        config = config.set_dtls_cert(certificate.expect("the crypto library makes P-256 keys"));
+        config = config.set_dtls_cert(certificate.expect("the crypto library generates P-256 keys"));
         for (index, codec) in codecs.iter().enumerate() {
             let (codec, format) = match codec {
                 VideoCodec::Vp8 => (Codec::Vp8, FormatParams::default()),
@@ -90,7 +90,7 @@ impl Profile {
                 ),
                 VideoCodec::Av1 => (Codec::Av1, FormatParams::default()),
             };
-            // RTX follows its codec.
+            // The payload type of RTX is the next one.
             let pt = VIDEO_PAYLOAD_TYPES.start + 2 * index as u8;
             config.codec_config().add_config(
                 pt.into(),
@@ -106,17 +106,17 @@ impl Profile {
         profile
     }
 
-    /// Replaces the addresses that offers to new peers announce.
+    /// Replaces the addresses announced in offers to new peers.
     pub fn set_candidates(&mut self, candidates: &[SocketAddr]) {
         self.candidates = candidates.iter().filter_map(|addr| Candidate::host(*addr, "udp").ok()).collect();
     }
 
-    /// The settings of one peer.
+    /// The str0m settings of one peer.
     pub fn config(&self) -> RtcConfig {
         self.config.clone()
     }
 
-    /// The elements that a peer takes, of those that it answered with.
+    /// The forwarded extensions that a peer's answer has accepted.
     pub fn accepted(&self, answered: &ExtensionMap) -> Ids {
         let mut accepted = Ids::default();
         for (id, extension) in answered.iter() {
@@ -128,23 +128,23 @@ impl Profile {
         accepted
     }
 
-    /// Time since 1970-01-01 00:00 UTC, as sender reports have it.
+    /// Unix time for sender reports.
     pub fn unix(&self, now: Instant) -> Duration {
         self.wall.unix + now.saturating_duration_since(self.wall.at)
     }
 
-    /// The addresses that every offer announces.
+    /// The addresses announced in every offer.
     pub fn candidates(&self) -> &[Candidate] {
         &self.candidates
     }
 }
 
-/// The codecs that a peer agreed to receive on a line, each with its payload type and that of its repair; small and
-/// dense, since it is asked for each packet.
+/// The codecs that a peer accepts on an m-line, with the payload types of each and of its RTX. It is small and flat
+/// because it is searched for each packet.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PayloadTypes {
     codecs: [Option<(Pt, Option<Pt>)>; 5],
-    /// That of redundant audio (RFC 2198), if the peer takes it.
+    /// Payload type of redundant sound (RFC 2198), if accepted.
     pub red: Option<Pt>,
 }
 
@@ -156,23 +156,23 @@ impl PayloadTypes {
         }
     }
 
-    /// The payload type for a codec, if the peer takes it.
+    /// The payload type of a codec, if accepted.
     pub fn find(&self, codec: Codec) -> Option<Pt> {
         self.codecs[index_of(codec)?].map(|(pt, _)| pt)
     }
 
-    /// A payload type for repair of anything, if the peer takes one.
+    /// The first accepted payload type of RTX.
     pub fn any_rtx(&self) -> Option<Pt> {
         self.codecs.iter().flatten().find_map(|(_, rtx)| *rtx)
     }
 
-    /// The payload type for the repair of a codec, if the peer takes it.
+    /// The payload type of RTX for a codec, if accepted.
     pub fn find_rtx(&self, codec: Codec) -> Option<Pt> {
         self.codecs[index_of(codec)?]?.1
     }
 }
 
-/// How many decibels a packet is below the loudest, if its publisher tells (RFC 6464 section 3).
+/// The audio level of a packet in decibels below the maximum, if the publisher sends it (RFC 6464 section 3).
 pub fn audio_level(elements: &Elements) -> Option<u8> {
     elements.find(AUDIO_LEVEL_ID)?.first().map(|byte| byte & 0x7f)
 }
@@ -202,10 +202,10 @@ fn extensions() -> ExtensionMap {
     map
 }
 
-/// An extension of video that is negotiated, and that str0m does not read.
+/// An extension that is negotiated but not read by str0m. All are for video.
 #[derive(Debug)]
 struct Unread {
-    /// And of audio.
+    /// Whether it is for audio too.
     of_audio: bool,
 }
 
@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_describes_the_media_is_passed_on_and_nothing_else() {
+    fn only_extensions_that_describe_media_are_forwarded() {
         let passes = |extension: &Extension| {
             let uri = extension.as_uri();
             ["audio-level", "capture-time", "playout-delay", "dependency-descriptor", "video-orientation"]
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_answered_under_its_own_id_is_accepted() {
+    fn only_extensions_answered_with_their_offered_id_are_accepted() {
         let profile = Profile::new(&[], &[], Wall { at: Instant::now(), unix: Duration::ZERO, utc_offset_secs: 0 });
         let mut answered = ExtensionMap::empty();
         answered.set(1, Extension::AudioLevel);

@@ -1,38 +1,37 @@
-//! SDP as text: what is added to an offer, and the bounds of an answer.
+//! Textual changes of offers and size limits of answers.
 
 use str0m::media::Mid;
 
-/// The simulcast layers that are asked for, the smallest first (RFC 8851, RFC 8853): a quarter, half and all of the
-/// picture's width and height.
+/// The offered simulcast layers, smallest first (RFC 8851, RFC 8853): a quarter, half and all of the picture's width
+/// and height.
 pub const RIDS: [&str; 3] = ["q", "h", "f"];
 
-/// CR, LF, or both end a line of an answer; empty lines do not count.
+/// Line ends of an answer: CR, LF, or both. Empty lines do not count.
 pub const LINE_ENDS: [char; 2] = ['\r', '\n'];
 
-/// Lines of an answer beside its m-lines, and lines for each m-line that was offered.
+/// Limit of the lines of an answer: a fixed part and a part for each offered m-line.
 const LINES: usize = 200;
 const LINES_PER_M_LINE: usize = 60;
 
-/// Bytes of an answer beside its m-lines, and for each m-line that was offered: 2 KiB for what the m-line needs, and
-/// 4 KiB for candidates. Clients without trickle repeat all of theirs in every m-line, and a machine with many
-/// interfaces has forty, of 90 bytes each.
+/// Limit of the bytes of an answer: a fixed part and a part for each offered m-line, with 2 KiB for its attributes and
+/// 4 KiB for candidates. Clients without trickle ICE repeat all candidates in every m-line, and a machine with many
+/// interfaces has 40 of 90 bytes each.
 const BYTES: usize = 16 * 1024;
 const BYTES_PER_M_LINE: usize = 6 * 1024;
 
-/// Why an answer is refused unparsed.
+/// Why an answer is refused before it is parsed.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub enum SdpRefusal {
-    /// More bytes than an answer to that offer can need.
+    /// The answer has more bytes than the offer justifies.
     TooLong,
-    /// More lines than an answer to that offer can need.
+    /// The answer has more lines than the offer justifies.
     TooManyLines,
-    /// Another number of m-lines than was offered.
+    /// The number of m-lines differs from the offer's.
     MLines,
 }
 
-/// Checks the text of an answer to an offer of `offered` m-lines; linear in the bytes it reads, and reads no
-/// more than an honest answer has. The number of candidates is bounded by their bytes alone: they are never
-/// parsed.
+/// Checks the size of an answer to an offer of `offered` m-lines, in linear time. Candidates are limited by their bytes
+/// only: they are never parsed.
 pub fn check_answer(sdp: &str, offered: usize) -> Result<(), SdpRefusal> {
     if sdp.len() > BYTES + offered * BYTES_PER_M_LINE {
         return Err(SdpRefusal::TooLong);
@@ -51,51 +50,52 @@ pub fn check_answer(sdp: &str, offered: usize) -> Result<(), SdpRefusal> {
     }
 }
 
-/// The offer that asks for simulcast layers on the lines of `mids`, where it does not yet.
+/// Adds simulcast layers to the m-lines `mids` of an offer, where they are missing.
 ///
-/// What browsers make of it, found by trying:
-/// - Chromium 156 takes the layers if the line's transceiver was made by this offer and its track is attached after
-///   `setRemoteDescription`, by `replaceTrack`. A track of a page that called `addTrack` before is not sent at all:
-///   Chromium gives a line with layers a transceiver of its own. A request for a keyframe of one layer makes one of
-///   each, and requests within 300 ms after another, of whatever layer, are dropped.
-/// - Firefox 153 takes them in both ways, and answers with them already while it has no track. It counts as sent of the
-///   smallest layer up to ten times what its pictures need: the rest is padding.
-/// - Both stop encoding a layer that `setParameters` makes inactive, and begin it again with a keyframe.
+/// Observed behavior of browsers:
+/// - Chromium 156 accepts the layers if this offer creates the m-line's transceiver and `replaceTrack` attaches the
+///   track after `setRemoteDescription`. A track that the page added by `addTrack` before is not sent at all: Chromium
+///   creates a new transceiver for an m-line with layers. A keyframe request for one layer makes a keyframe of each.
+///   Requests within 300 ms after another, for any layer, are dropped.
+/// - Firefox 153 accepts them in both cases, and also while it has no track. It reports as sent on the smallest layer up
+///   to ten times the bytes of its pictures: the rest is padding.
+/// - Both stop encoding a layer that `setParameters` makes inactive, and restart it with a keyframe.
 pub fn with_simulcast(offer: &str, mids: &[Mid]) -> String {
-    let mut asking = String::with_capacity(offer.len() + 100 * mids.len());
+    let mut result = String::with_capacity(offer.len() + 100 * mids.len());
     for section in sections(offer) {
-        asking.push_str(section);
+        result.push_str(section);
         let mid = section.lines().find_map(|line| line.strip_prefix("a=mid:"));
         let is_asked = mids.iter().any(|asked| mid == Some(asked)) && !section.contains("\na=simulcast:");
         if is_asked {
             for rid in RIDS {
-                asking.push_str(&format!("a=rid:{rid} recv\r\n"));
+                result.push_str(&format!("a=rid:{rid} recv\r\n"));
             }
-            asking.push_str(&format!("a=simulcast:recv {}\r\n", RIDS.join(";")));
+            result.push_str(&format!("a=simulcast:recv {}\r\n", RIDS.join(";")));
         }
     }
-    asking
+    result
 }
 
-/// The offer with the candidates of its first m-line in every m-line. Some clients read those of another m-line than the
-/// first of the BUNDLE group, in an offer that adds a transport: aiortc with `max-bundle` reads those of the last.
+/// Copies the candidates of an offer's first m-line to every m-line. When an offer adds a transport, some clients read
+/// the candidates of another m-line than the first of the BUNDLE group: aiortc with `max-bundle` reads those of the
+/// last.
 pub fn with_repeated_candidates(offer: &str) -> String {
     let candidates: String = offer.split_inclusive('\n').filter(|line| is_candidate(line)).collect();
-    let mut repeating = String::with_capacity(offer.len() + candidates.len() * offer.matches("\nm=").count());
+    let mut result = String::with_capacity(offer.len() + candidates.len() * offer.matches("\nm=").count());
     for section in sections(offer) {
-        repeating.push_str(section);
+        result.push_str(section);
         if section.starts_with("m=") && !section.lines().any(is_candidate) {
-            repeating.push_str(&candidates);
+            result.push_str(&candidates);
         }
     }
-    repeating
+    result
 }
 
-/// The offer with redundant audio (RFC 2198) behind the codec on all m-lines but those that the client alone sends on. A
-/// client may take the first payload type only (webrtcbin of GStreamer), and would hear nothing. Where the client sends,
-/// redundancy stays in front: libwebrtc sends it if it comes before the codec.
+/// Moves redundant audio (RFC 2198) behind the codec, except on m-lines on which only the client sends. A receiving
+/// client may use the first payload type only (GStreamer's webrtcbin) and would play nothing. For a sending client it
+/// stays first: libwebrtc sends redundancy only if it precedes the codec.
 pub fn with_codec_before_redundancy(offer: &str) -> String {
-    let mut reordered = String::with_capacity(offer.len());
+    let mut result = String::with_capacity(offer.len());
     for section in sections(offer) {
         let (line, attributes) = section.split_once("\r\n").unwrap_or((section, ""));
         let red = attributes.lines().find_map(|line| {
@@ -104,34 +104,34 @@ pub fn with_codec_before_redundancy(offer: &str) -> String {
         });
         let is_sent_by_client = attributes.lines().any(|line| line == "a=recvonly");
         let Some(red) = red.filter(|_| line.starts_with("m=audio ") && !is_sent_by_client) else {
-            reordered.push_str(section);
+            result.push_str(section);
             continue;
         };
-        // Kind, port and protocol come before the payload types.
+        // The first three fields are the kind, port and protocol.
         let rest = line.split(' ').enumerate().filter(|(field, value)| *field < 3 || *value != red);
         rest.for_each(|(_, value)| {
-            reordered.push_str(value);
-            reordered.push(' ');
+            result.push_str(value);
+            result.push(' ');
         });
-        reordered.push_str(red);
-        reordered.push_str("\r\n");
-        reordered.push_str(attributes);
+        result.push_str(red);
+        result.push_str("\r\n");
+        result.push_str(attributes);
     }
-    reordered
+    result
 }
 
-/// The element with the transport-wide number of a packet, as SDP calls it.
+/// URI of the extension with the transport-wide sequence number.
 const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 
-/// The same for str0m, which would read it under its own name. See `bandwidth::arrivals`.
+/// The URI under which str0m negotiates it, so that str0m does not read it itself. See `bandwidth::arrivals`.
 pub const UNREAD_TRANSPORT_CC: &str = "unread:transport-wide-cc";
 
-/// An offer of str0m's with the name of what it does not read.
+/// Replaces str0m's URI in an offer by the real one.
 pub fn named(sdp: &str) -> String {
     sdp.replace(UNREAD_TRANSPORT_CC, TRANSPORT_CC)
 }
 
-/// An answer for str0m, which is not to read that.
+/// Replaces the real URI in an answer by str0m's.
 pub fn unnamed(sdp: &str) -> String {
     sdp.replace(TRANSPORT_CC, UNREAD_TRANSPORT_CC)
 }
@@ -140,14 +140,14 @@ fn is_candidate(line: &str) -> bool {
     line.starts_with("a=candidate:")
 }
 
-/// The part before the first m-line, then each m-line with what belongs to it.
+/// Splits SDP into the session part and one part for each m-line.
 pub fn sections(sdp: &str) -> impl Iterator<Item = &str> {
     let starts = sdp.match_indices("\nm=").map(|(at, _)| at + 1);
     let mut begin = 0;
     starts.chain([sdp.len()]).map(move |end| &sdp[std::mem::replace(&mut begin, end)..end])
 }
 
-/// The largest WebSocket message that an honest answer to `offered` m-lines makes, JSON escapes included.
+/// Size limit in bytes of a WebSocket message with an answer to `offered` m-lines, JSON escapes included.
 pub fn message_limit(offered: usize) -> usize {
     (64 * 1024).max(BYTES + offered * BYTES_PER_M_LINE)
 }
@@ -157,11 +157,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn layers_are_asked_for_where_they_are_not_yet() {
+    fn simulcast_is_added_where_it_is_missing() {
         let line = |mid: &str| format!("m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:{mid}\r\n");
-        let asking = "a=rid:q recv\r\na=rid:h recv\r\na=rid:f recv\r\na=simulcast:recv q;h;f\r\n";
-        let offer = format!("v=0\r\n{}{}{}{asking}", line("a"), line("ab"), line("c"));
-        let expected = format!("v=0\r\n{}{}{asking}{}{asking}", line("a"), line("ab"), line("c"));
+        let layers = "a=rid:q recv\r\na=rid:h recv\r\na=rid:f recv\r\na=simulcast:recv q;h;f\r\n";
+        let offer = format!("v=0\r\n{}{}{}{layers}", line("a"), line("ab"), line("c"));
+        let expected = format!("v=0\r\n{}{}{layers}{}{layers}", line("a"), line("ab"), line("c"));
         assert_eq!(with_simulcast(&offer, &[Mid::from("ab"), Mid::from("c")]), expected);
         assert_eq!(with_simulcast(&expected, &[Mid::from("ab"), Mid::from("c")]), expected);
     }
@@ -177,18 +177,18 @@ mod tests {
     }
 
     #[test]
-    fn bounds_follow_the_offer() {
+    fn limits_depend_on_the_offer() {
         let m = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n";
         let candidate = "a=candidate:0123456789abcdef0123456789abcdef 1 udp 2130706431 192.0.2.1 49152 typ host\r\n";
-        let repeating = format!("{m}{}", candidate.repeat(40));
+        let section = format!("{m}{}", candidate.repeat(40));
         for (sdp, offered, expected) in [
             (m.repeat(2), 2, Ok(())),
             (m.to_owned(), 2, Err(SdpRefusal::MLines)),
             (m.repeat(3), 2, Err(SdpRefusal::MLines)),
             ("a=x\n".repeat(LINES + 1), 0, Err(SdpRefusal::TooManyLines)),
-            // As many candidates as forty interfaces have, whatever the number of m-lines.
-            (repeating.clone(), 1, Ok(())),
-            (repeating.repeat(200), 200, Ok(())),
+            // As many candidates as 40 interfaces have, for any number of m-lines.
+            (section.clone(), 1, Ok(())),
+            (section.repeat(200), 200, Ok(())),
             ("x".repeat(23_000), 1, Err(SdpRefusal::TooLong)),
         ] {
             assert_eq!(check_answer(&sdp, offered), expected);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn redundancy_comes_behind_the_codec_where_the_client_receives() {
+    fn redundancy_follows_the_codec_where_the_client_receives() {
         let section = |kind: &str, types: &str, direction: &str| {
             format!(
                 "m={kind} 9 UDP/TLS/RTP/SAVPF {types}\r\na={direction}\r\na=rtpmap:111 opus/48000/2\r\na=rtpmap:63 red/48000/2\r\n"

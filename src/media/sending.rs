@@ -1,6 +1,6 @@
-//! What one peer is sent: the lines with their SSRCs, the way there, and what the peer asks for about it.
+//! The sending side of one peer: its outgoing SSRCs, the transport, and the peer's feedback on them.
 //!
-//! It names ids, numbers and addresses, and knows nothing of how they were agreed: that is the peer's.
+//! It works on ids, numbers and addresses only. Their negotiation is the peer's (`peer.rs`).
 
 use std::time::{Duration, Instant};
 
@@ -24,113 +24,112 @@ use crate::media::repair::Sent;
 use crate::media::rtcp::{self, Feedback};
 use crate::media::srtp;
 
-/// SSRCs that are sent to one peer in its life: 5,000 times that somebody came or shared a screen. None is used again,
-/// so they have to be remembered.
+/// Maximum number of SSRCs sent to one peer in its life: enough for 5,000 joins or screen shares of others. None is
+/// reused, so all have to be remembered.
 const MAX_USED_SSRCS: usize = srtp::MAX_SSRCS;
 
-/// SSRCs that one datagram of feedback may speak of, one after the other: each costs a look at the lines. A datagram that
-/// fits the path has no more, and may say of one SSRC as much as fits.
+/// Maximum number of SSRC look-ups for one RTCP datagram, counting runs of equal SSRCs once: each searches all m-lines.
+/// A datagram that fits the path has no more, and the feedback on one SSRC is not limited by this.
 const MAX_LOOKUPS: usize = 128;
 
-/// Messages on arrivals that one datagram of feedback may have: each of 20 bytes may state thousands of them.
+/// Maximum number of arrival feedback messages in one RTCP datagram: each of 20 bytes can state thousands of arrivals.
 const MAX_ARRIVALS: usize = 4;
 
-/// Packets that one datagram of feedback may ask for; a subscriber that has lost more asks again. A request for a keyframe
-/// has room beside them.
+/// Maximum number of packets that one RTCP datagram can request. A subscriber that lost more requests them again.
+/// Keyframe requests do not count.
 const MAX_REQUESTS: usize = 256;
 
-/// An estimate that has changed by less than one part in this many is the same.
+/// An estimate that changed by less than one part in this many counts as unchanged.
 const ESTIMATE_STEP: u64 = 25;
 
-/// Time over which sound is measured. Longer is steadier, and knows a talk later.
+/// Interval over which the bitrate of sound is measured. A longer one is steadier, and detects speech later.
 const SOUND_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What one voice takes: Opus at its usual rate, with headers.
+/// Bitrate of one voice: Opus at its usual rate, with headers.
 const VOICE_BPS: u64 = 50_000;
 
-/// How long what did not fit is left out before it is tried again with the same estimate: meanwhile the others may send
-/// less.
+/// Interval between allocations with an unchanged, insufficient estimate: the other publishers may send less by then.
 const ALLOCATION_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Bytes for which the pacer has to have room before held packets are tried again, or more where a larger packet was held:
-/// with less, that packet is tried again and again until there is room for it.
+/// Bytes of pacer budget needed before held packets are retried, or more if a larger packet was held. With less, that
+/// packet would be retried in vain until there is budget for it.
 const LARGEST_PACKET: usize = MAX_PAYLOAD + WIRE_OVERHEAD;
 
-/// What one peer is sent.
+/// The sending side of one peer.
 #[derive(Default)]
 pub struct Sending {
-    /// By index of the line.
+    /// By index of the m-line.
     lines: Vec<Option<Outgoing>>,
-    /// Every SSRC that was ever sent with this peer's keys.
+    /// Every SSRC ever sealed with this peer's keys.
     used_ssrcs: Vec<u32>,
-    /// Where the peer has proven to be.
+    /// The peer's validated addresses.
     pub addresses: Addresses,
-    /// The way there, once there are keys.
+    /// The transport; `None` until there are keys.
     pub egress: Option<Egress>,
-    /// Media may flow: the transport is connected.
+    /// Whether the transport is connected, so that media may be sent.
     pub is_open: bool,
-    /// The peer tells when each packet came.
+    /// Whether the peer sends feedback on the arrival of each packet.
     pub is_acknowledged: bool,
-    /// The peer tells what it believes that the path carries.
+    /// Whether the peer sends a bandwidth estimate (REMB).
     has_bandwidth: bool,
-    /// Something was heard of it.
+    /// Whether feedback on the path has arrived since the last `take_estimate`.
     has_estimate: bool,
-    /// Bytes of the largest packet that was held since the last `next_release`.
+    /// Bytes of the largest packet held since the last `next_release`.
     held_bytes: usize,
-    /// The estimate that was spent last.
+    /// The estimate at the last allocation.
     allocated_bps: u64,
-    /// It was not enough: when it is looked at again.
+    /// When to allocate again because the estimate was insufficient.
     next_allocation: Option<Instant>,
-    /// What sound took when it was last measured.
+    /// The last measurement of the bitrate of sound.
     sound: Option<Sound>,
-    /// What the peer asked for: by line, a packet that it has not got, or else a keyframe.
+    /// Requests of the peer: m-line, and a packet to retransmit or `None` for a keyframe.
     requests: Vec<(usize, Option<Sent>)>,
 }
 
-/// A measurement of sound.
+/// A measurement of the bitrate of sound.
 #[derive(Clone, Copy)]
 struct Sound {
     since: Instant,
-    /// Bytes of all lines by then.
+    /// Bytes sent on all m-lines with sound at `since`; wraps.
     bytes: u32,
     rate_bps: u64,
 }
 
-/// What became of packets for one subscriber.
+/// The result of `Sending::forward`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Forwarded {
-    /// Leaves with the datagrams.
+    /// Packets written to the datagrams.
     pub sent: u64,
-    /// Have to wait: so many of the last ones.
+    /// Packets that have to wait: the last `held` of those passed in.
     pub held: usize,
-    /// Will not: before the subscription starts, older than its start, or not decodable.
+    /// Packets dropped: before the start of the subscription, not selected, or not decodable.
     pub skipped: u64,
-    /// The subscriber waits for a keyframe of this layer: to begin, or to change to it.
+    /// The layer that needs a keyframe for the subscriber to start or switch, and which of both.
     pub awaits_keyframe: Option<(u8, Reason)>,
-    /// It is sent another layer than before, or none, or what it waited for.
+    /// Whether the sent layer changed, or the awaited keyframe arrived.
     pub switched: bool,
-    /// The subscriber has not negotiated the codec; said once per subscription.
+    /// Whether the subscriber has not negotiated the codec; set once per subscription.
     pub cannot_decode: bool,
 }
 
 impl Forwarded {
-    /// Something beside packets came of it.
+    /// Whether anything except packet counts changed.
     pub fn has_news(&self) -> bool {
         self.switched || self.cannot_decode || self.awaits_keyframe.is_some()
     }
 }
 
 impl Sending {
-    /// The most that so many lines take.
+    /// Upper bound of the memory with `lines` m-lines.
     pub const fn max_bytes(lines: usize) -> usize {
         let asked = 2 * (MAX_REQUESTS + MAX_LOOKUPS) * size_of::<(usize, Option<Sent>)>();
         lines * Outgoing::MAX_BYTES + 2 * MAX_USED_SSRCS * size_of::<u32>() + asked + Egress::MAX_BYTES
     }
 
-    /// Keeps the SSRCs of a line on which the server has never sent.
+    /// Adds an m-line with unused SSRCs.
     ///
     /// # Errors
-    /// One of them was used before, and its numbers were sealed with the same key.
+    /// An SSRC was used before: its packets were sealed with the same key.
     pub fn add_line(
         &mut self,
         line: usize,
@@ -141,7 +140,7 @@ impl Sending {
     ) -> Result<(), PeerError> {
         let is_used = |ssrc: &u32| self.used_ssrcs.contains(ssrc);
         if is_used(&ssrc) || rtx_ssrc.as_ref().is_some_and(is_used) || rtx_ssrc == Some(ssrc) {
-            return Err(PeerError::Bug("str0m drew one SSRC twice".to_owned()));
+            return Err(PeerError::Bug("str0m assigned an SSRC twice".to_owned()));
         }
         if self.lines.len() <= line {
             self.lines.resize_with(line + 1, || None);
@@ -151,17 +150,18 @@ impl Sending {
         Ok(())
     }
 
-    /// Gives a line that is used again SSRCs that were never used.
+    /// Replaces the SSRCs of a reused m-line with unused ones.
     ///
     /// # Errors
-    /// So many were used that no more are remembered.
+    /// More than `MAX_USED_SSRCS` were used.
     pub fn renew_line(&mut self, mid: Mid, names: &mut Names) -> Result<(), PeerError> {
         let Some(outgoing) = self.lines.iter_mut().flatten().find(|outgoing| outgoing.mid == mid) else {
             return Ok(());
         };
         let mut draw = || {
             let unused = |ssrc: &u32| *ssrc != 0 && !self.used_ssrcs.contains(ssrc);
-            let ssrc = std::iter::repeat_with(|| names.next_u32()).find(unused).expect("most are unused");
+            let ssrc =
+                std::iter::repeat_with(|| names.next_u32()).find(unused).expect("most of the 2^32 SSRCs are unused");
             self.used_ssrcs.push(ssrc);
             ssrc
         };
@@ -173,29 +173,30 @@ impl Sending {
         Ok(())
     }
 
-    /// The peer takes sound with redundancy on these m-lines.
+    /// Sets the m-lines on which the peer accepts redundant sound.
     pub fn set_redundant(&mut self, mids: &[Mid]) {
         for outgoing in self.lines.iter_mut().flatten() {
             outgoing.takes_redundancy = mids.contains(&outgoing.mid);
         }
     }
 
-    /// The lines that have SSRCs.
+    /// The m-lines with SSRCs.
     pub fn lines(&self) -> impl Iterator<Item = &Outgoing> {
         self.lines.iter().flatten()
     }
 
-    /// One line, if it has SSRCs.
+    /// An m-line, if it has SSRCs.
     pub fn line_mut(&mut self, line: usize) -> Option<&mut Outgoing> {
         self.lines.get_mut(line)?.as_mut()
     }
 
-    /// All lines go on from their next starting points.
+    /// Pauses all m-lines until their next starting points.
     pub fn restart(&mut self) {
         self.lines.iter_mut().flatten().for_each(Outgoing::pause);
     }
 
-    /// Sends packets of a track on the subscriber's line, of video as many as may leave now unless it is `overdue`.
+    /// Forwards packets of a track on an m-line. Video is paced, and the rest of the packets held, unless it is
+    /// `overdue`.
     pub fn forward<'a>(
         &mut self,
         now: Instant,
@@ -206,7 +207,7 @@ impl Sending {
         datagrams: &mut Datagrams,
     ) -> Forwarded {
         let mut forwarded = Forwarded { skipped: packets.len() as u64, ..Forwarded::default() };
-        if !self.has_way(now) {
+        if !self.ensure_route(now) {
             return forwarded;
         }
         let (Some(Some(outgoing)), Some(egress)) = (self.lines.get_mut(line), &mut self.egress) else {
@@ -230,7 +231,7 @@ impl Sending {
             rest -= 1;
             let before = outgoing.sent_packets();
             let outcome = outgoing.forward(now, packet, egress, datagrams);
-            // What is left out takes no room from what is not.
+            // Dropped packets take no pacer budget.
             if waits && matches!(outcome, Outcome::Sent | Outcome::Switched) {
                 let has_preface = outgoing.sent_packets().wrapping_sub(before) > 1;
                 let preface_bytes = if has_preface { packet.preface_bytes() } else { 0 };
@@ -253,7 +254,7 @@ impl Sending {
         forwarded
     }
 
-    /// Begins a probe of the path, if it is time for one.
+    /// Starts a probe of the path if one is due.
     pub fn start_probe(&mut self, now: Instant) {
         if self.is_acknowledged
             && let Some(egress) = &mut self.egress
@@ -262,31 +263,31 @@ impl Sending {
         }
     }
 
-    /// When the path is to be probed at the latest; `None` while that happens, or if it is known to carry what is wanted.
+    /// When the next probe is due; `None` while one is running, or if the estimate covers the wanted bitrate.
     pub fn next_probe(&self) -> Option<Instant> {
         let egress = self.egress.as_ref().filter(|egress| self.is_acknowledged && !egress.is_probing())?;
         egress.estimator.next_probe()
     }
 
-    /// Whether a probe is on its way.
+    /// Whether a probe is running.
     pub fn is_probing(&self) -> bool {
         self.egress.as_ref().is_some_and(Egress::is_probing)
     }
 
-    /// When the next packet that was held may leave.
+    /// When the next held packet may be sent.
     pub fn next_release(&mut self, now: Instant) -> Option<Instant> {
         let bytes = std::mem::take(&mut self.held_bytes).max(LARGEST_PACKET);
         Some(self.egress.as_mut()?.pacer.next_release(now, bytes))
     }
 
-    /// Whether the peer turns out not to tell when packets come, though it has agreed to: then nothing is known of its
-    /// path.
+    /// Returns true once if the peer sends no arrival feedback although it negotiated it. Then the path has no
+    /// estimate.
     pub fn poll_ignored(&mut self) -> bool {
         let is_ignored = self.egress.as_ref().is_some_and(|egress| egress.estimator.is_ignored());
         is_ignored && std::mem::take(&mut self.is_acknowledged)
     }
 
-    /// What can be spent on media, in bits a second; `None` if the peer tells nothing of it.
+    /// The bitrate available for media; `None` without feedback of the peer.
     pub fn available_bps(&self) -> Option<u64> {
         self.egress
             .as_ref()
@@ -294,7 +295,7 @@ impl Sending {
             .map(|egress| egress.estimator.estimate_bps())
     }
 
-    /// So much was spent; with `wanted_bps` it would be all that can be used.
+    /// Notes that the estimate was allocated; all of the wanted media would take `wanted_bps`.
     pub fn handle_allocation(&mut self, now: Instant, wanted_bps: u64) {
         if let Some(egress) = &mut self.egress {
             self.allocated_bps = egress.estimator.estimate_bps();
@@ -303,18 +304,18 @@ impl Sending {
         }
     }
 
-    /// Whether the estimate was looked at since the last call.
+    /// Whether feedback on the path has arrived since the last call.
     pub fn take_estimate(&mut self) -> bool {
         std::mem::take(&mut self.has_estimate)
     }
 
-    /// Whether an outage has ended, since the last call, in which packets to the peer were lost.
+    /// Whether an outage with lost packets to the peer has ended since the last call.
     pub fn take_hole(&mut self) -> bool {
         self.egress.as_mut().is_some_and(|egress| egress.estimator.take_hole())
     }
 
-    /// What sound takes, in bits a second: as it was measured, and never less than two voices do, since who is silent
-    /// may speak.
+    /// The bitrate of sound as last measured, but at least that of two voices: a silent participant may speak at any
+    /// time.
     pub fn sound_bps(&mut self, now: Instant) -> u64 {
         let sounds = || self.lines.iter().flatten().filter(|outgoing| outgoing.is_audio());
         let bytes = sounds().map(Outgoing::sent_bytes).fold(0, u32::wrapping_add);
@@ -326,7 +327,7 @@ impl Sending {
         let Sound { since, bytes: before, rate_bps } = self.sound.unwrap_or(Sound { since: now, bytes, rate_bps: 0 });
         let elapsed = now.saturating_duration_since(since);
         let is_due = elapsed >= SOUND_INTERVAL;
-        // A line that carries somebody else counts anew.
+        // The sum of bytes decreases when an m-line with sound is replaced.
         let difference = bytes.wrapping_sub(before) as i32;
         let rate_bps = match is_due && difference >= 0 {
             true => (8.0 * f64::from(difference) / elapsed.as_secs_f64()) as u64,
@@ -337,13 +338,13 @@ impl Sending {
         rate_bps.max(voices)
     }
 
-    /// Whether the estimate is another than that which was spent last, or what others send may have become less.
+    /// Whether the estimate differs from the one allocated last, or a repeated allocation is due.
     pub fn needs_allocation(&self, now: Instant) -> bool {
         let differs = |bps: u64| bps.abs_diff(self.allocated_bps) > self.allocated_bps / ESTIMATE_STEP;
         self.available_bps().is_some_and(differs) || self.next_allocation.is_some_and(|next| now >= next)
     }
 
-    /// A packet that was sent not long ago, to fill a probe with: the `back`th before the last.
+    /// A recent packet to resend as padding: the one sent `back` packets before the last.
     pub fn padding(&self, back: u16) -> Option<(usize, TrackId, Sent)> {
         self.lines.iter().enumerate().find_map(|(line, outgoing)| {
             let outgoing = outgoing.as_ref()?;
@@ -351,9 +352,9 @@ impl Sending {
         })
     }
 
-    /// Sends a packet to fill a probe: `again` one that was sent, or nothing but padding. False if there is no way to.
+    /// Sends a padding packet: `again` if it is given, else an empty one. Returns false if neither is possible.
     pub fn pad(&mut self, now: Instant, again: Option<(usize, Sent, &Packet)>, datagrams: &mut Datagrams) -> bool {
-        if !self.has_way(now) {
+        if !self.ensure_route(now) {
             return false;
         }
         let Some(egress) = &mut self.egress else {
@@ -367,9 +368,9 @@ impl Sending {
         self.lines.iter_mut().flatten().any(|outgoing| outgoing.pad_empty(now, egress, datagrams))
     }
 
-    /// Reports on what was forwarded, when it is time; to be called after `forward`.
+    /// Sends the due sender reports. Call it after `forward`.
     pub fn report(&mut self, now: Instant, profile: &Profile, datagrams: &mut Datagrams) {
-        if self.has_way(now)
+        if self.ensure_route(now)
             && let Some(egress) = &mut self.egress
         {
             egress.estimator.handle_timeout(now);
@@ -379,21 +380,21 @@ impl Sending {
         }
     }
 
-    /// Tells what has come from the peer.
+    /// Sends the due arrival feedback on the peer's packets.
     pub fn acknowledge(&mut self, now: Instant, arrivals: &mut Arrivals, datagrams: &mut Datagrams) {
-        if !self.has_way(now) {
+        if !self.ensure_route(now) {
             arrivals.skip();
         } else if let Some(egress) = &mut self.egress {
             egress.acknowledge(now, arrivals, datagrams);
         }
     }
 
-    /// Whether a packet of the peer is authentic with this rollover counter; none is before the keys are there.
+    /// Whether a packet of the peer is authentic with this rollover counter; false before there are keys.
     pub fn is_authentic(&self, packet: &[u8], rollover: u32) -> bool {
         self.egress.as_ref().is_some_and(|egress| egress.srtp.is_authentic(packet, rollover))
     }
 
-    /// Sends a packet again that the peer has not got; false if its share of repair is used up.
+    /// Retransmits a packet. Returns false if the retransmission budget is used up.
     pub fn resend(
         &mut self,
         now: Instant,
@@ -402,7 +403,7 @@ impl Sending {
         packet: &Packet,
         datagrams: &mut Datagrams,
     ) -> bool {
-        if !self.has_way(now) {
+        if !self.ensure_route(now) {
             return false;
         }
         let (Some(Some(outgoing)), Some(egress)) = (self.lines.get_mut(line), &mut self.egress) else {
@@ -411,7 +412,7 @@ impl Sending {
         outgoing.resend(now, sent, packet, egress, datagrams)
     }
 
-    /// The subscriber shows that much of a track, on whatever line it is.
+    /// Sets how the subscriber shows a track.
     pub fn set_view(&mut self, track: TrackId, view: View) {
         let mut lines = self.lines.iter_mut().flatten();
         if let Some(outgoing) = lines.find(|outgoing| outgoing.track == Some(track)) {
@@ -419,13 +420,13 @@ impl Sending {
         }
     }
 
-    /// Stops a track at once, on whatever line it is.
+    /// Stops a track at once.
     pub fn stop(&mut self, track: TrackId) {
         let lines = self.lines.iter_mut().flatten().filter(|outgoing| outgoing.track == Some(track));
         lines.for_each(Outgoing::stop);
     }
 
-    /// The lines that carry video now.
+    /// The m-lines that send video now.
     pub fn videos(&self) -> impl Iterator<Item = (usize, &Outgoing)> {
         let lines = self.lines.iter().enumerate();
         lines.filter_map(|(line, outgoing)| {
@@ -433,13 +434,13 @@ impl Sending {
         })
     }
 
-    /// The track that is being sent on a line, and the layer that is to be.
+    /// The track and the selected layer of an m-line.
     pub fn forwarded(&self, line: usize) -> Option<(TrackId, u8)> {
         let outgoing = self.lines.get(line)?.as_ref()?;
         Some((outgoing.track?, outgoing.selected()?.layer))
     }
 
-    /// Takes RTCP of the peer that came this way. Says whether it may concern what the peer sends, too.
+    /// Handles RTCP of the peer that arrived over `route`. Returns whether it may concern the peer's own streams too.
     pub fn handle_rtcp(&mut self, now: Instant, route: Route, contents: &[u8], allowance: &mut Allowance) -> bool {
         let Some(egress) = &mut self.egress else {
             return true;
@@ -447,13 +448,13 @@ impl Sending {
         let Some(compound) = egress.open_rtcp(now, route, contents) else {
             return false;
         };
-        // Nobody else can use it up.
+        // Only the peer itself can use up its allowance: the datagram is authentic.
         if !allowance.take_feedback(now) {
             egress.close_rtcp(compound);
             return false;
         }
         let (mut reference, mut has_estimate, mut lookups, mut arrivals) = (None, false, 0, 0);
-        // The SSRC that was spoken of last, and its line.
+        // The SSRC of the previous feedback, and its m-line.
         let mut found: Option<(u32, Option<usize>)> = None;
         let is_sender = rtcp::read(&compound, |feedback| {
             let line = feedback.stream().and_then(|ssrc| match found {
@@ -469,7 +470,7 @@ impl Sending {
             });
             let Some((line, outgoing)) = line.and_then(|line| Some((line, self.lines[line].as_mut()?))) else {
                 match feedback {
-                    Feedback::Reference(told) => reference = Some(told),
+                    Feedback::Reference(received) => reference = Some(received),
                     Feedback::Arrivals(_) if arrivals >= MAX_ARRIVALS => {}
                     Feedback::Arrivals(body) => {
                         arrivals += 1;
@@ -510,23 +511,23 @@ impl Sending {
         is_sender
     }
 
-    /// Whether the peer has asked for something since the last call of `take_requests`.
+    /// Whether there are requests for `take_requests`.
     pub fn has_requests(&self) -> bool {
         !self.requests.is_empty()
     }
 
-    /// What the peer has asked for since the last call: by line, a packet that it has not got, or else a keyframe.
+    /// Takes the requests since the last call: m-line, and a packet to retransmit or `None` for a keyframe.
     pub fn take_requests(&mut self) -> impl Iterator<Item = (usize, Option<Sent>)> {
         self.requests.drain(..)
     }
 
-    /// Where media goes: the address that was last shown to be the peer's, as long as there is consent for it, else
-    /// another one with consent (RFC 7675 section 5.1).
-    fn has_way(&mut self, now: Instant) -> bool {
+    /// Ensures that the route has consent (RFC 7675 section 5.1). If it has expired, the latest address with consent
+    /// becomes the route. Returns false if there is none.
+    fn ensure_route(&mut self, now: Instant) -> bool {
         let Some(egress) = self.egress.as_mut().filter(|_| self.is_open) else {
             return false;
         };
-        // Asked for each packet: as long as the proof lasts that was found before, nothing is looked up.
+        // This runs for each packet, so the expiry is cached and the addresses are searched only after it.
         if egress.held_until.is_some_and(|until| now <= until) {
             return true;
         }
@@ -540,7 +541,7 @@ impl Sending {
     }
 }
 
-/// Where the numbers of a stream and of its repair begin.
+/// Draws the first sequence numbers of a stream and of its retransmission stream.
 fn first_seq_nos(names: &mut Names) -> [u32; 2] {
     [(); 2].map(|()| names.below(FIRST_SEQ_NO_LIMIT))
 }
@@ -575,26 +576,26 @@ mod tests {
     }
 
     #[test]
-    fn media_stops_with_consent_and_goes_on_where_there_is_some() {
+    fn media_stops_when_consent_expires_and_moves_to_an_address_with_consent() {
         let start = Instant::now();
         let at = |secs| start + Duration::from_secs(secs);
         let mut sending = sending(start);
-        assert!(sending.has_way(at(0)) && sending.has_way(at(15)));
-        assert!(!sending.has_way(at(16)), "nobody has asked for it for 15 s");
-        // Feedback came from an address that was proven once; the peer keeps proving another one.
+        assert!(sending.ensure_route(at(0)) && sending.ensure_route(at(15)));
+        assert!(!sending.ensure_route(at(16)), "no check for 15 s");
+        // RTCP arrived from an address validated only once; the peer keeps validating the other one.
         sending.addresses.validate(at(17), route(2)).unwrap();
         sending.egress.as_mut().unwrap().take_route(at(17), route(2));
         for secs in 18..60 {
             sending.addresses.validate(at(secs), route(1)).unwrap();
-            assert!(sending.has_way(at(secs)), "{secs}");
+            assert!(sending.ensure_route(at(secs)), "{secs}");
             let expected = if secs <= 32 { route(2) } else { route(1) };
             assert_eq!(sending.egress.as_ref().unwrap().route, expected, "{secs}");
         }
         sending.is_open = false;
-        assert!(!sending.has_way(at(60)));
+        assert!(!sending.ensure_route(at(60)));
     }
 
-    /// One line of VP8 to somebody who acknowledges what comes.
+    /// One m-line of VP8 to a peer that sends arrival feedback.
     fn video(now: Instant) -> Sending {
         let mut sending = sending(now);
         sending.add_line(0, Mid::from("1"), 7, Some(8), &mut Names::new([1; 32])).unwrap();
@@ -605,7 +606,7 @@ mod tests {
         sending
     }
 
-    /// The same over a path of 4 Mbit/s, where ten packets may leave at once.
+    /// The same over a path of 4 Mbit/s, with a burst of ten packets.
     fn wide_video(now: Instant) -> Sending {
         let mut sending = video(now);
         sending.egress.as_mut().unwrap().pacer = Pacer::new(now, 4_000_000);
@@ -616,7 +617,7 @@ mod tests {
         TrackId { publisher: PeerId { slot: 0, generation: 0 }, mid: Mid::from("0") }
     }
 
-    /// As large as a packet can be.
+    /// A packet of the largest size.
     fn packet(now: Instant, codec: Codec, seq_no: u64) -> Packet {
         let clock_rate = Frequency::NINETY_KHZ;
         Packet {
@@ -663,14 +664,18 @@ mod tests {
                 }
                 now = sending.next_release(now).unwrap();
                 let forwarded = sending.forward(now, 0, track(), [&packet].into_iter(), false, &mut datagrams);
-                assert_eq!((forwarded.sent, forwarded.held), (1, 0), "{seq_no} with {preface} bytes in front");
+                assert_eq!(
+                    (forwarded.sent, forwarded.held),
+                    (1, 0),
+                    "packet {seq_no} with a preface of {preface} bytes"
+                );
             }
-            assert!(now > start + Duration::from_millis(200), "they were held");
+            assert!(now > start + Duration::from_millis(200), "packets were held");
         }
     }
 
     #[test]
-    fn what_goes_in_front_of_a_packet_is_paced_with_it() {
+    fn a_preface_is_paced_with_its_packet() {
         let now = Instant::now();
         for (length, preface, burst) in [(100, 400, 18), (100, 40, 42), (1_000, 400, 7)] {
             let (mut sending, mut datagrams) = (wide_video(now), Datagrams::default());
@@ -688,7 +693,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_sent_takes_no_room_from_what_is() {
+    fn dropped_packets_take_no_pacer_budget() {
         let now = Instant::now();
         let (mut sending, mut datagrams) = (wide_video(now), Datagrams::default());
         let mut forward = |codec, seq_no| {
@@ -702,27 +707,27 @@ mod tests {
     }
 
     #[test]
-    fn who_agreed_to_tell_what_comes_and_does_not_is_not_held_to_a_guess() {
+    fn a_peer_without_the_negotiated_feedback_has_no_estimate() {
         let start = Instant::now();
         let mut sending = sending(start);
         sending.is_acknowledged = true;
-        let mut given_up = Vec::new();
+        let mut ignored_ms = Vec::new();
         for ms in (0..5_000).step_by(20) {
             let now = start + Duration::from_millis(ms);
             sending.egress.as_mut().unwrap().number(now, 1_200);
             if sending.poll_ignored() {
-                given_up.push(ms);
+                ignored_ms.push(ms);
             }
-            assert_eq!(sending.available_bps().is_some(), given_up.is_empty(), "{ms}");
+            assert_eq!(sending.available_bps().is_some(), ignored_ms.is_empty(), "{ms}");
         }
-        assert!(given_up.len() == 1 && (1_000..2_000).contains(&given_up[0]), "{given_up:?}");
+        assert!(ignored_ms.len() == 1 && (1_000..2_000).contains(&ignored_ms[0]), "{ignored_ms:?}");
     }
 
     #[test]
-    fn sound_is_set_aside_as_it_was_measured() {
+    fn sound_is_reserved_at_its_measured_bitrate() {
         let start = Instant::now();
         let mut sending = sending(start);
-        assert_eq!(sending.sound_bps(start), 0, "nobody is heard");
+        assert_eq!(sending.sound_bps(start), 0, "no sound");
         let mut payload_types = PayloadTypes::default();
         payload_types.insert(Codec::Opus, 111.into(), None);
         let track = TrackId { publisher: PeerId { slot: 0, generation: 0 }, mid: Mid::from("0") };
@@ -775,7 +780,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_feedback_is_taken_as_far_as_a_browser_may_need_it() {
+    fn feedback_is_limited_to_the_rate_of_a_browser() {
         let start = Instant::now();
         let mut sending = video(start);
         let exported = Exported { profile: SrtpProfile::AEAD_AES_256_GCM, material: vec![3; 88], is_client: true };
@@ -790,7 +795,7 @@ mod tests {
         }
         assert!((1_000..=2_001).contains(&asked), "{asked}");
         assert_eq!(allowance.take_excess(), 10_000 - asked);
-        // What is not authentic takes nothing from it.
+        // Unauthentic RTCP is not charged.
         let later = start + Duration::from_secs(9);
         for _ in 0..5_000 {
             sending.handle_rtcp(later, route(1), &[0x81, 206, 0, 2, 0, 0, 0, 9], &mut allowance);
@@ -799,7 +804,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_else_a_datagram_of_feedback_says_its_requests_are_heard() {
+    fn requests_are_handled_after_any_other_feedback_in_a_datagram() {
         let start = Instant::now();
         let packet_of = |first: u8, packet_type: u8, words: &[u32]| {
             let length = (words.len() as u16).to_be_bytes();
@@ -818,10 +823,10 @@ mod tests {
         let others = (0..120).flat_map(|ssrc| packet_of(1, 206, &[9, 2_000 + ssrc])).collect();
         for (name, before) in [
             ("reports", [reports(31), reports(31), reports(16)].concat()),
-            ("packets of another stream", [reports(0), nacks(55, 300)].concat()),
-            ("its own packets", [reports(0), nacks(7, 300)].concat()),
-            ("other streams' keyframes", [reports(0), others].concat()),
-            ("keyframes", [reports(0), pli.repeat(100)].concat()),
+            ("NACKs of another stream", [reports(0), nacks(55, 300)].concat()),
+            ("NACKs of the same stream", [reports(0), nacks(7, 300)].concat()),
+            ("keyframe requests for other streams", [reports(0), others].concat()),
+            ("keyframe requests", [reports(0), pli.repeat(100)].concat()),
         ] {
             let mut sending = video(start);
             let mut datagrams = Datagrams::default();
@@ -841,7 +846,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_packet_from_the_old_path_leaves_the_route_and_one_that_comes_back_takes_it() {
+    fn late_packets_from_a_left_path_keep_the_route_and_later_ones_take_it() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut sending = sending(start);
@@ -849,7 +854,7 @@ mod tests {
         for (ms, from, expected) in [
             (0, 1, 1),
             (10, 2, 2),
-            // On its way when the path changed.
+            // A packet sent before the path changed.
             (50, 1, 2),
             (60, 2, 2),
             (400, 1, 2),
@@ -863,7 +868,7 @@ mod tests {
             egress.take_route(at(ms), route(from));
             assert_eq!(egress.route, route(expected), "{ms} ms");
         }
-        // Consent decides at once, whatever was left when.
+        // A change for lack of consent takes effect at once, also to a recently left route.
         egress.set_route(route(3));
         assert_eq!(egress.route, route(3));
     }
@@ -884,7 +889,7 @@ mod tests {
         used.sort_unstable();
         used.dedup();
         assert_eq!((used.len(), sending.used_ssrcs.len()), (2_002, 2_002));
-        assert!(sending.add_line(1, bob, 7, None, &mut names).is_err(), "for life");
+        assert!(sending.add_line(1, bob, 7, None, &mut names).is_err(), "no SSRC is reused");
         let renewed = (0..MAX_USED_SSRCS).try_for_each(|_| sending.renew_line(ann, &mut names));
         assert!(matches!(renewed, Err(PeerError::UsedUp)));
     }

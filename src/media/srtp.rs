@@ -1,12 +1,12 @@
-//! The keys of one peer's media, beside str0m's: they seal what is forwarded and open the feedback to it.
+//! SRTP for one peer beside str0m's: seals forwarded packets and opens the feedback on them.
 //!
-//! str0m copies, queues and records each packet that it sends; here it is sealed where it leaves from. Both sides
-//! use the same session keys (RFC 5764 section 4.2), so no SSRC may be used by both: str0m would seal another
-//! packet with the same nonce, which gives a GCM key away (RFC 7714 section 8.1). What is sealed here has the
-//! SSRCs of the lines on which the server sends, and of its sender reports; str0m has none of them (see `Peer`).
+//! str0m copies, queues and records each packet that it sends; this module seals a packet in its send buffer. Both use
+//! the same session keys (RFC 5764 section 4.2), so they must not share an SSRC: sealing two packets with the same
+//! nonce would reveal GCM's authentication key (RFC 7714 section 8.1). This module seals the SSRCs of the m-lines on
+//! which the server sends and of its sender reports; str0m uses none of them (see `Peer`).
 //!
-//! Sequence numbers are chosen elsewhere, and no caller is trusted with them: the keys remember the numbers that were
-//! sealed, and refuse to seal one of them with a second packet.
+//! The caller chooses sequence numbers but is not trusted with them: a window for each SSRC remembers the sealed ones,
+//! and sealing one of them again panics.
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{self, EncryptingKey, EncryptionContext, UnboundCipherKey};
@@ -14,34 +14,35 @@ use aws_lc_rs::hmac;
 use rustc_hash::FxHashMap;
 use str0m::crypto::dtls::SrtpProfile;
 
-/// Bytes that sealing adds to an RTP packet at most: the tag of AES-GCM (RFC 7714 section 14.2).
+/// Upper bound of the bytes that sealing adds to an RTP packet: the tag of AES-GCM (RFC 7714 section 14.2).
 pub const SRTP_OVERHEAD: usize = 16;
 
-/// Bytes of the tag of AES-GCM, and of the truncated HMAC-SHA1 (RFC 3711 section 8.2).
+// Bytes of the tag of AES-GCM, and of the truncated HMAC-SHA1 (RFC 3711 section 8.2).
 const GCM_TAG: usize = 16;
 const HMAC_TAG: usize = 10;
 
-/// Bytes of an RTCP packet that stay readable: its header and the sender's SSRC.
+/// Unencrypted bytes of an SRTCP packet: its header and the sender's SSRC.
 const RTCP_CLEAR: usize = 8;
 
-/// str0m counts its own RTCP packets from 0: even if both had drawn the same SSRC, no index would be used twice.
+/// Index of the first SRTCP packet. str0m counts its own from 0, so no index is used twice even if both had the same
+/// SSRC.
 const FIRST_RTCP_INDEX: u32 = 1 << 30;
 
-/// Senders of RTCP of one peer whose replays are noticed; above that the one is forgotten that came first. Chromium has one
-/// for each source, Firefox one for each m-line.
+/// Maximum number of the peer's RTCP senders with replay protection; above it, the oldest is forgotten. Chromium has
+/// one for each source, Firefox one for each m-line.
 const MAX_REMOTE_SENDERS: usize = 128;
 
-/// Sequence numbers below the highest of an SSRC that may still be sealed. str0m drops packets of a publisher that are
-/// 100 behind (`MAX_MISORDER`), and rewriting never moves them further apart.
+/// Size of the window of sequence numbers below the highest of an SSRC that may still be sealed. str0m drops a
+/// publisher's packets that are 100 behind (`MAX_MISORDER`), and rewriting never increases that distance.
 const WINDOW: u64 = 128;
 
-/// SSRCs that one peer's keys seal at most, over the peer's whole life.
+/// Maximum number of SSRCs sealed with one peer's keys.
 pub const MAX_SSRCS: usize = 10_000;
 
-/// The flag of an encrypted packet before the SRTCP index (RFC 3711 section 3.4).
+/// The E flag before the SRTCP index, set in encrypted packets (RFC 3711 section 3.4).
 const ENCRYPTED: u32 = 1 << 31;
 
-/// Labels of the key derivation (RFC 3711 section 4.3.2).
+// Labels of the key derivation (RFC 3711 section 4.3.2).
 const RTP_LABELS: Labels = Labels { key: 0, auth: 1, salt: 2 };
 const RTCP_LABELS: Labels = Labels { key: 3, auth: 4, salt: 5 };
 
@@ -51,48 +52,48 @@ struct Labels {
     salt: u8,
 }
 
-/// What a DTLS handshake exported for SRTP.
+/// The keying material that a DTLS handshake exported for SRTP.
 pub struct Exported {
-    /// What was agreed.
+    /// The negotiated profile.
     pub profile: SrtpProfile,
     /// Client's key, server's key, client's salt, server's salt.
     pub material: Vec<u8>,
-    /// Whether this end was the client.
+    /// Whether the server was the DTLS client.
     pub is_client: bool,
 }
 
-/// The keys for what goes out, and for the feedback that comes in.
+/// The keys for outgoing packets and for incoming feedback.
 pub struct Srtp {
     rtp: Cipher,
-    /// The sealed sequence numbers of each SSRC, for as long as the keys exist.
+    /// The sealed sequence numbers of each SSRC, for the life of the keys.
     sealed: Vec<(u32, Window)>,
-    /// Where each SSRC stands in it.
+    /// Index in `sealed` of each SSRC.
     indices: FxHashMap<u32, u32>,
-    /// Where the one stands that was sealed last: packets come in runs.
+    /// Index in `sealed` of the last SSRC: consecutive packets often share it.
     last: usize,
     rtcp: Cipher,
-    /// Number of the next SRTCP packet of ours.
+    /// Index of the next SRTCP packet to send.
     rtcp_index: u32,
     remote_rtp: Cipher,
     remote_rtcp: Cipher,
-    /// The highest index of each sender of the peer.
+    /// Highest SRTCP index of each of the peer's RTCP senders.
     remote_indices: Vec<([u8; 4], u32)>,
 }
 
-/// The sealed sequence numbers of one SSRC, as in RFC 3711 section 3.3.2, but for the sender.
+/// The sealed sequence numbers of one SSRC: the replay list of RFC 3711 section 3.3.2, on the sending side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Window {
-    /// The number after the highest.
+    /// Highest sequence number plus one.
     end: u64,
-    /// Bit n is for `end - 1 - n`; the halves of a `u128`, which would be aligned to 16 bytes.
+    /// Bit n is for `end - 1 - n`. Two halves, because a `u128` would be aligned to 16 bytes.
     sealed: [u64; 2],
 }
 
-/// Whether a sequence number may be sealed.
+/// Whether a sequence number was sealed before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Freshness {
     Fresh,
-    /// Below the window: nothing shows that it was not sealed.
+    /// Below the window, so it may have been sealed.
     Unknown,
     Sealed,
 }
@@ -102,7 +103,7 @@ enum Cipher {
     CmSha1(Box<CmSha1>),
 }
 
-/// The keys of a peer without AES-GCM.
+/// The keys of a profile without AES-GCM.
 struct CmSha1 {
     key: EncryptingKey,
     auth: hmac::Key,
@@ -110,11 +111,11 @@ struct CmSha1 {
 }
 
 impl Srtp {
-    /// The most that one takes beside itself.
+    /// Upper bound of the heap memory of one `Srtp`.
     pub const MAX_BYTES: usize = 2 * MAX_SSRCS * size_of::<(u32, Window)>()
         + (MAX_SSRCS * 8 / 7).next_power_of_two() * (size_of::<(u32, u32)>() + 1);
 
-    /// Derives the session keys. `None` for a profile that str0m does not offer.
+    /// Derives the session keys. Returns `None` for a profile that str0m does not offer.
     pub fn new(exported: &Exported) -> Option<Self> {
         let (key_len, salt_len) = match exported.profile {
             SrtpProfile::AES128_CM_SHA1_80 => (16, 14),
@@ -142,12 +143,13 @@ impl Srtp {
         })
     }
 
-    /// Seals the RTP packet that begins at `start` and ends with the buffer. `header` is the length of its header
-    /// with extensions, `seq_no` its extended sequence number. False if the packet must not leave, because `seq_no` is so
-    /// far behind that it may have been sealed before.
+    /// Seals the RTP packet from `start` to the end of the buffer. `header` is the length of its header with
+    /// extensions, `seq_no` its extended sequence number. Returns false if `seq_no` is below the window and may have
+    /// been sealed before; then the packet must not be sent.
     ///
     /// # Panics
-    /// `seq_no` was sealed before under this SSRC. The packet stays unsealed, and the fence around the peer ends it.
+    /// Panics if `seq_no` was sealed before with this SSRC. The packet stays unsealed, and `fault::guarded` ends the
+    /// peer.
     #[must_use]
     pub fn seal_rtp(&mut self, buffer: &mut Vec<u8>, start: usize, header: usize, seq_no: u64) -> bool {
         let ssrc = u32::from_be_bytes(ssrc_at(&buffer[start..], 8));
@@ -162,7 +164,7 @@ impl Srtp {
         freshness == Freshness::Fresh
     }
 
-    /// The window of an SSRC, which is the last from now on.
+    /// Returns the window of an SSRC, and makes it the last.
     fn window(&mut self, ssrc: u32) -> &mut Window {
         self.last = match self.indices.get(&ssrc) {
             Some(index) => *index as usize,
@@ -176,7 +178,7 @@ impl Srtp {
         &mut self.sealed[self.last].1
     }
 
-    /// The same for any sequence number, as an attacker does. The server never calls it.
+    /// Like `seal_rtp` for any sequence number, for tests of attacks. The server never calls it.
     #[inline]
     pub fn seal_any_rtp(&self, buffer: &mut Vec<u8>, start: usize, header: usize, seq_no: u64) {
         let (head, body) = buffer[start..].split_at_mut(header);
@@ -187,7 +189,7 @@ impl Srtp {
                 tail.copy_from_slice(&seq_no.to_be_bytes()[2..]);
                 let nonce = gcm_nonce(salt, ssrc, tail);
                 let tag = key.seal_in_place_separate_tag(nonce, Aad::from(&*head), body);
-                buffer.extend_from_slice(tag.expect("a packet is shorter than GCM's limit").as_ref());
+                buffer.extend_from_slice(tag.expect("a packet is shorter than the limit of GCM").as_ref());
             }
             Cipher::CmSha1(keys) => {
                 let CmSha1 { key, auth, salt } = &**keys;
@@ -200,7 +202,7 @@ impl Srtp {
         }
     }
 
-    /// Seals the compound RTCP packet that begins at `start` and ends with the buffer.
+    /// Seals the compound RTCP packet from `start` to the end of the buffer.
     pub fn seal_rtcp(&mut self, buffer: &mut Vec<u8>, start: usize) {
         let index = self.rtcp_index;
         self.rtcp_index = (index + 1) & !ENCRYPTED;
@@ -212,7 +214,7 @@ impl Srtp {
                 let nonce = gcm_nonce(salt, ssrc, rtcp_tail(index));
                 let aad = rtcp_aad(head, trailer);
                 let tag = key.seal_in_place_separate_tag(nonce, Aad::from(aad), body);
-                buffer.extend_from_slice(tag.expect("a packet is shorter than GCM's limit").as_ref());
+                buffer.extend_from_slice(tag.expect("a packet is shorter than the limit of GCM").as_ref());
                 buffer.extend_from_slice(&trailer);
             }
             Cipher::CmSha1(keys) => {
@@ -225,8 +227,8 @@ impl Srtp {
         }
     }
 
-    /// Whether an SRTP packet of the peer is authentic with this rollover counter; 0 with the first packet of an SSRC.
-    /// Costs as much as to open it, and an allocation.
+    /// Whether an SRTP packet of the peer is authentic with this rollover counter, which is 0 for the first packet of
+    /// an SSRC. Costs a decryption and an allocation.
     pub fn is_authentic(&self, packet: &[u8], rollover: u32) -> bool {
         self.try_open(packet, rollover.to_be_bytes()).is_some()
     }
@@ -251,8 +253,8 @@ impl Srtp {
         Some(())
     }
 
-    /// Opens an SRTCP packet of the peer into `plain`; `None` if it is not authentic, or not newer than what came
-    /// before from the same sender: feedback that was overtaken or is replayed is worth nothing.
+    /// Decrypts an SRTCP packet of the peer into `plain`. Returns `None` if it is not authentic, or not newer than the
+    /// last of the same sender: it is reordered or replayed, and useless as feedback.
     pub fn open_rtcp(&mut self, packet: &[u8], plain: &mut Vec<u8>) -> Option<()> {
         let index = self.try_open_rtcp(packet, plain)?;
         let ssrc = ssrc_at(packet, 4);
@@ -266,7 +268,7 @@ impl Srtp {
         Some(())
     }
 
-    /// Its index, if it is authentic.
+    /// Decrypts an SRTCP packet into `plain`, and returns its index if it is authentic.
     fn try_open_rtcp(&self, packet: &[u8], plain: &mut Vec<u8>) -> Option<u32> {
         plain.clear();
         let head = packet.get(..RTCP_CLEAR)?;
@@ -278,7 +280,7 @@ impl Srtp {
                 let index = u32::from_be_bytes(*trailer);
                 let nonce = gcm_nonce(salt, ssrc, rtcp_tail(index & !ENCRYPTED));
                 if index & ENCRYPTED == 0 {
-                    // Authentic only (RFC 7714 section 9.3), which no browser sends.
+                    // Authenticated only (RFC 7714 section 9.3), which no browser sends.
                     return None;
                 }
                 let aad = rtcp_aad(head, *trailer);
@@ -308,7 +310,7 @@ impl Srtp {
 }
 
 impl Window {
-    /// Notes a sequence number as sealed, if it may be.
+    /// Marks a sequence number as sealed, unless it is below the window.
     fn insert(&mut self, seq_no: u64) -> Freshness {
         let [low, high] = self.sealed;
         if seq_no == self.end {
@@ -338,7 +340,7 @@ impl Cipher {
         let aes = if key.len() == 32 { &cipher::AES_256 } else { &cipher::AES_128 };
         let master = EncryptingKey::ctr(UnboundCipherKey::new(aes, key).expect("16 or 32 bytes"));
         let master = master.expect("AES has a counter mode");
-        // RFC 3711 section 4.3.3; a salt of 12 bytes is filled with zeros (RFC 7714 section 11).
+        // RFC 3711 section 4.3.3; a 12-byte salt is padded with zeros (RFC 7714 section 11).
         let derive = |label: u8, length: usize| {
             let mut iv = [0; 16];
             iv[..salt.len()].copy_from_slice(salt);
@@ -363,7 +365,7 @@ impl Cipher {
     }
 }
 
-/// Length of an RTP header with sources and extensions (RFC 3550 section 5.1); the packet may be shorter.
+/// Length of an RTP header with CSRCs and extensions (RFC 3550 section 5.1); it may exceed the packet.
 fn header_len(packet: &[u8]) -> Option<usize> {
     let first = packet.first()?;
     let fixed = 12 + 4 * usize::from(first & 0x0f);
@@ -378,7 +380,7 @@ fn ssrc_at(packet: &[u8], at: usize) -> [u8; 4] {
     packet[at..at + 4].try_into().expect("4 bytes")
 }
 
-/// RFC 7714 sections 8.1 and 9.1: two zero bytes, the SSRC, six bytes of counter, mixed with the salt.
+/// Builds a nonce: two zero bytes, the SSRC, six bytes of counter, XORed with the salt (RFC 7714 sections 8.1 and 9.1).
 fn gcm_nonce(salt: &[u8; 12], ssrc: [u8; 4], tail: [u8; 6]) -> Nonce {
     let mut nonce = *salt;
     for (byte, other) in nonce[2..].iter_mut().zip(ssrc.into_iter().chain(tail)) {
@@ -399,7 +401,7 @@ fn rtcp_aad(head: &[u8], trailer: [u8; 4]) -> [u8; 12] {
     aad
 }
 
-/// AES in counter mode (RFC 3711 section 4.1.1), which is its own inverse.
+/// Encrypts or decrypts with AES in counter mode (RFC 3711 section 4.1.1).
 fn apply_cm(key: &EncryptingKey, salt: &[u8; 14], ssrc: [u8; 4], index: u64, body: &mut [u8]) {
     let mut iv = [0; 16];
     iv[..14].copy_from_slice(salt);
@@ -442,7 +444,7 @@ mod tests {
     fn keys_are_derived_as_in_rfc_3711_appendix_b_3() {
         let (key, salt) = (bytes("E1F97A0D3E018BE0D64FA32C06DE4139"), bytes("0EC675AD498AFEEBB6960B3AABE6"));
         let Cipher::CmSha1(keys) = Cipher::derive(SrtpProfile::AES128_CM_SHA1_80, &key, &salt, &RTP_LABELS) else {
-            panic!("the profile says counter mode");
+            panic!("expected counter mode");
         };
         let CmSha1 { key, auth, salt } = *keys;
         assert_eq!(salt[..], bytes("30CBBC08863D8C85D49DB34A9AE1"));
@@ -479,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn feedback_that_was_sealed_can_be_opened_and_nothing_else() {
+    fn only_unmodified_feedback_can_be_opened() {
         for profile in PROFILES {
             let (mut ours, mut theirs) = pair(profile);
             for length in [8, 12, 28, 200] {
@@ -491,7 +493,7 @@ mod tests {
                 assert!(theirs.open_rtcp(&sealed[3..], &mut plain).is_some(), "{profile:?} {length}");
                 assert_eq!(plain, report);
                 assert!(theirs.open_rtcp(&sealed[3..], &mut plain).is_none(), "a replay");
-                assert!(ours.open_rtcp(&sealed[3..], &mut plain).is_none(), "the other direction has other keys");
+                assert!(ours.open_rtcp(&sealed[3..], &mut plain).is_none(), "the other direction has different keys");
                 for at in 3..sealed.len() {
                     let mut changed = sealed.clone();
                     changed[at] ^= 1;
@@ -499,13 +501,13 @@ mod tests {
                     assert!(theirs.try_open_rtcp(&sealed[3..at], &mut plain).is_none(), "{profile:?} {length} {at}");
                 }
             }
-            assert_eq!(ours.rtcp_index, FIRST_RTCP_INDEX + 4, "each has its own number");
+            assert_eq!(ours.rtcp_index, FIRST_RTCP_INDEX + 4, "each packet has its own index");
         }
     }
 
-    /// Firefox has a sender for each m-line: with 40 of them none may push out another.
+    /// Firefox has an RTCP sender for each m-line: 40 of them must not evict each other.
     #[test]
-    fn replays_of_each_of_many_senders_are_noticed() {
+    fn replays_of_each_of_many_senders_are_refused() {
         let (mut ours, mut theirs) = pair(SrtpProfile::AEAD_AES_128_GCM);
         let sealed = [0_u32; 40].iter().enumerate().map(|(sender, _)| {
             let mut packet = vec![0x80, 201, 0, 1];
@@ -519,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_is_known_to_be_authentic_by_its_rollover_counter() {
+    fn a_packet_is_authentic_with_its_own_rollover_counter_only() {
         for profile in PROFILES {
             let (mut ours, theirs) = pair(profile);
             for (head, length) in [(&[0x80][..], 12), (&[0x82], 20), (&[0x90], 12 + 4 + 8)] {
@@ -547,14 +549,14 @@ mod tests {
                 }
                 let second = of(0x1_0203_0008, 10);
                 for rollover in [0, 0x1_0202, 0x1_0204] {
-                    assert!(!theirs.is_authentic(&second, rollover), "its rollover counter is 0x1_0203");
+                    assert!(!theirs.is_authentic(&second, rollover), "the rollover counter is 0x1_0203");
                 }
             }
         }
     }
 
     #[test]
-    fn a_number_is_sealed_once_and_one_that_may_have_been_is_not() {
+    fn a_number_is_sealed_once_and_none_below_the_window() {
         use Freshness::{Fresh, Sealed, Unknown};
         let steps = [
             (5, Fresh),
@@ -564,12 +566,12 @@ mod tests {
             (9, Fresh),
             (5, Sealed),
             (4, Fresh),
-            // The window's oldest number, and the one before.
+            // The window's oldest number, and the ones around it.
             (9 + WINDOW - 1, Fresh),
             (9, Sealed),
             (10, Fresh),
             (8, Unknown),
-            // A step over the whole window.
+            // A step beyond the whole window.
             (9 + 2 * WINDOW - 1, Fresh),
             (9 + WINDOW, Fresh),
             (9 + WINDOW - 1, Unknown),
@@ -584,7 +586,7 @@ mod tests {
     }
 
     #[test]
-    fn each_ssrc_has_a_window_of_its_own_also_when_they_alternate() {
+    fn alternating_ssrcs_have_separate_windows() {
         let (mut srtp, _) = pair(SrtpProfile::AEAD_AES_128_GCM);
         let mut seal = |ssrc: u32, seq_no| {
             let mut packet = vec![0x80, 96, 0, 0, 0, 0, 0, 0];
@@ -595,7 +597,7 @@ mod tests {
             assert!([0, 1, 2].into_iter().all(|ssrc| seal(ssrc, 1_000 + seq_no)), "{seq_no}");
         }
         for ssrc in [1, 0, 2] {
-            assert!(!seal(ssrc, 1_100), "behind the window");
+            assert!(!seal(ssrc, 1_100), "below the window");
             let twice = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| seal(ssrc, 1_290)));
             assert!(twice.is_err(), "{ssrc}");
         }
@@ -604,9 +606,9 @@ mod tests {
     proptest! {
         #![proptest_config(inputs(512))]
 
-        /// What is sealed was never sealed, and what is refused as sealed was.
+        /// A fresh number was never sealed before, and a number refused as sealed was.
         #[test]
-        fn no_story_seals_a_number_twice(steps in vec((-200..60_i64).prop_map(|step| step.max(-150)), 1..600)) {
+        fn no_steps_seal_a_number_twice(steps in vec((-200..60_i64).prop_map(|step| step.max(-150)), 1..600)) {
             let (mut window, mut sealed, mut highest) = (Window::default(), HashSet::new(), 1_000_u64);
             for ahead in steps {
                 let seq_no = highest.saturating_add_signed(ahead);
