@@ -1,8 +1,9 @@
-//! Which of a publisher's packets have come, and when: the transport-wide feedback from which its congestion control
-//! estimates what its way here carries (draft-holmer-rmcat-transport-wide-cc-extensions-01 section 3.1).
+//! Records which of a publisher's packets arrived, and when, and writes the transport-wide feedback that the
+//! publisher's congestion control needs (draft-holmer-rmcat-transport-wide-cc-extensions-01 section 3.1).
 //!
-//! str0m has such a register too. There a number behind the first becomes one of almost 2^64, and the next message an
-//! account of all that are missing before it, which no memory holds; so str0m gets to see no number at all.
+//! str0m has such a recorder too. It extends a sequence number below the first one to almost 2^64, and its next message
+//! would list all the packets missing before it, which exhausts memory; so these sequence numbers are hidden from
+//! str0m.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -14,112 +15,114 @@ use crate::media::bandwidth::feedback::{
 };
 use crate::media::rtcp::TRANSPORT_FEEDBACK;
 
-/// Time between two messages. Shorter lets a publisher react sooner, longer is less to send and to wake up for.
+/// Time between two messages. A shorter interval lets a publisher react sooner, a longer one costs fewer packets and
+/// wake-ups.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Packets after which a message does not wait for its time.
-const MANY: usize = 200;
+/// Unreported packets after which a message is due before the interval has passed.
+const EARLY_PACKETS: usize = 200;
 
-/// Packets that are remembered after they were reported: with one that was overtaken, those that overtook it are
-/// reported again.
-const KEPT: usize = 128;
+/// Packets kept after they were reported. If a reordered packet arrives late, the packets that overtook it are reported
+/// again.
+const KEPT_REPORTED: usize = 128;
 
-/// Packets that are remembered at all. What comes beyond that before a message is written is not reported, and so is
-/// lost to the publisher, who sends too much.
-const MOST: usize = 1_024;
+/// Maximum number of packets kept. Packets that exceed it before a message is written are not reported, so the
+/// publisher counts them as lost; it sends too much.
+const MAX_PACKETS: usize = 1_024;
 
-/// A number so far ahead of all others, or behind the last, begins a new account: nothing is said of what is between.
-const JUMP: i64 = 4_096;
+/// Largest jump of the sequence number, in either direction. A larger one restarts the record, and the packets in
+/// between are not reported.
+const MAX_JUMP: i64 = 4_096;
 
-/// Bytes of a message at most, and of its head.
+/// Maximum size of a message in bytes, and size of its header.
 const MESSAGE_BYTES: usize = 1_100;
 const HEAD_BYTES: usize = 20;
 
-/// Statuses of a run at most (13 bits), and of the two kinds of vectors.
+/// Maximum length of a run-length chunk (13 bits), and number of symbols in the two kinds of status vector chunks.
 const RUN: u16 = 0x1fff;
 const VECTOR: usize = 14;
 const WIDE_VECTOR: usize = 7;
 
-/// Units of time of a delta in one of the reference time.
+/// Delta units in one unit of the reference time.
 const REFERENCE_DELTAS: i64 = (REFERENCE_MICROS / DELTA_MICROS) as i64;
 
-/// The packets of one peer that have come.
+/// The arrivals of one publisher's packets.
 #[derive(Debug)]
 pub struct Arrivals {
     start: Instant,
-    /// Extended number, and units of a delta since the start, in the order of the numbers.
+    /// Extended sequence number and arrival time in delta units since `start`, ordered by sequence number.
     arrived: VecDeque<(i64, i64)>,
-    /// How many of them have been reported.
+    /// Number of packets at the front of `arrived` that have been reported.
     reported: usize,
     /// Packets since the last message.
     unwritten: usize,
-    /// SSRC of the last one. libwebrtc takes a message only if it names one that is in use.
-    media: u32,
+    /// SSRC of the last packet. libwebrtc accepts only messages that name an SSRC in use.
+    media_ssrc: u32,
     written: Instant,
     due: Option<Instant>,
     count: u8,
 }
 
-/// Statuses that are the same, one after the other.
+/// Symbols with the number of consecutive packets they apply to.
 type Runs = SmallVec<[(u16, u16); 64]>;
 
 impl Arrivals {
-    /// The most that one takes beside itself.
-    pub const MAX_BYTES: usize = 2 * MOST * size_of::<(i64, i64)>();
+    /// Upper bound of the heap memory in bytes.
+    pub const MAX_BYTES: usize = 2 * MAX_PACKETS * size_of::<(i64, i64)>();
 
-    /// Nothing has come.
+    /// Creates an empty record.
     pub fn new(now: Instant) -> Self {
         let arrived = VecDeque::new();
-        Self { start: now, arrived, reported: 0, unwritten: 0, media: 0, written: now, due: None, count: 0 }
+        Self { start: now, arrived, reported: 0, unwritten: 0, media_ssrc: 0, written: now, due: None, count: 0 }
     }
 
-    /// A packet with this number has come.
-    pub fn handle_packet(&mut self, now: Instant, media: u32, number: u16) {
-        self.media = media;
+    /// Records the arrival of a packet with this transport-wide sequence number.
+    pub fn handle_packet(&mut self, now: Instant, media_ssrc: u32, seq_no: u16) {
+        self.media_ssrc = media_ssrc;
         let ticks = (now.saturating_duration_since(self.start).as_micros() / u128::from(DELTA_MICROS)) as i64;
-        let (at, number) = match self.arrived.back() {
-            None => (0, i64::from(number)),
+        let (at, seq_no) = match self.arrived.back() {
+            None => (0, i64::from(seq_no)),
             Some((highest, _)) => {
-                let ahead = i64::from(number.wrapping_sub(*highest as u16) as i16);
-                let number = highest + ahead;
-                if ahead.abs() > JUMP {
+                let ahead = i64::from(seq_no.wrapping_sub(*highest as u16) as i16);
+                let seq_no = highest + ahead;
+                if ahead.abs() > MAX_JUMP {
                     self.arrived.clear();
                     self.reported = 0;
                 }
                 let at = match ahead > 0 {
                     true => self.arrived.len(),
-                    false => self.arrived.partition_point(|(other, _)| *other < number),
+                    false => self.arrived.partition_point(|(other, _)| *other < seq_no),
                 };
-                (at, number)
+                (at, seq_no)
             }
         };
-        let is_known = self.arrived.get(at).is_some_and(|(other, _)| *other == number);
-        // Before all that are remembered there were others.
+        let is_known = self.arrived.get(at).is_some_and(|(other, _)| *other == seq_no);
+        // Packets before the first kept one were reported and removed.
         let is_forgotten = at == 0 && self.reported > 0;
-        if is_known || is_forgotten || self.arrived.len() >= MOST {
+        if is_known || is_forgotten || self.arrived.len() >= MAX_PACKETS {
             return;
         }
-        self.arrived.insert(at, (number, ticks));
+        self.arrived.insert(at, (seq_no, ticks));
         self.reported = self.reported.min(at);
         self.unwritten += 1;
-        let due = if self.unwritten >= MANY { now } else { now.max(self.written + INTERVAL) };
+        let due = if self.unwritten >= EARLY_PACKETS { now } else { now.max(self.written + INTERVAL) };
         self.due = Some(self.due.map_or(due, |before| before.min(due)));
     }
 
-    /// When a message should be written.
+    /// Returns when the next message is due.
     pub fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Nobody is to be told of what has come so far.
+    /// Marks all packets recorded so far as reported, without writing a message.
     pub fn skip(&mut self) {
         (self.unwritten, self.due) = (0, None);
         self.reported = self.arrived.len();
         self.forget();
     }
 
-    /// Appends a message on what has come since the last, as much of it as one takes. `sender` is the SSRC that it is
-    /// sealed under.
+    /// Appends a message about the packets that arrived since the last one, as many as fit. `sender` is the SSRC that
+    /// the message is encrypted under.
     pub fn write(&mut self, now: Instant, sender: u32, buffer: &mut Vec<u8>) {
         (self.written, self.unwritten, self.due) = (now, 0, None);
         let Some((first, ticks)) = self.arrived.get(self.reported).copied() else {
@@ -129,14 +132,14 @@ impl Arrivals {
         let reference = ticks / REFERENCE_DELTAS;
         let (mut runs, mut deltas) = (Runs::new(), SmallVec::<[u8; 512]>::new());
         let (mut next, mut time) = (base, reference * REFERENCE_DELTAS);
-        for (number, ticks) in self.arrived.range(self.reported..) {
-            // What is too far apart begins another message.
+        for (seq_no, ticks) in self.arrived.range(self.reported..) {
+            // A difference that does not fit into a delta needs a new message.
             let Ok(delta) = i16::try_from(ticks - time) else { break };
             let bytes = HEAD_BYTES + 2 * (runs.len() + 2) + deltas.len() + 2;
-            if bytes > MESSAGE_BYTES || number - base >= i64::from(u16::MAX) {
+            if bytes > MESSAGE_BYTES || seq_no - base >= i64::from(u16::MAX) {
                 break;
             }
-            push(&mut runs, NOT_RECEIVED, (number - next) as u16);
+            push(&mut runs, NOT_RECEIVED, (seq_no - next) as u16);
             match u8::try_from(delta) {
                 Ok(delta) => {
                     push(&mut runs, SMALL_DELTA, 1);
@@ -147,13 +150,13 @@ impl Arrivals {
                     deltas.extend_from_slice(&delta.to_be_bytes());
                 }
             }
-            (next, time) = (number + 1, *ticks);
+            (next, time) = (seq_no + 1, *ticks);
             self.reported += 1;
         }
         let start = buffer.len();
         buffer.extend_from_slice(&[0x80 | TRANSPORT_WIDE, TRANSPORT_FEEDBACK, 0, 0]);
         buffer.extend_from_slice(&sender.to_be_bytes());
-        buffer.extend_from_slice(&self.media.to_be_bytes());
+        buffer.extend_from_slice(&self.media_ssrc.to_be_bytes());
         buffer.extend_from_slice(&(base as u16).to_be_bytes());
         buffer.extend_from_slice(&((next - base) as u16).to_be_bytes());
         buffer.extend_from_slice(&((reference as u32) << 8 | u32::from(self.count)).to_be_bytes());
@@ -175,7 +178,7 @@ impl Arrivals {
     }
 
     fn forget(&mut self) {
-        let old = self.reported.saturating_sub(KEPT);
+        let old = self.reported.saturating_sub(KEPT_REPORTED);
         self.arrived.drain(..old);
         self.reported -= old;
     }
@@ -189,7 +192,8 @@ fn push(runs: &mut Runs, symbol: u16, count: u16) {
     }
 }
 
-/// Runs where they are long, vectors else. The last vector may be filled up: the head says how many statuses there are.
+/// Writes run-length chunks where runs are long, and status vector chunks elsewhere. The last vector may contain
+/// surplus symbols, because the header states the packet count.
 fn write_chunks(runs: &mut [(u16, u16)], buffer: &mut Vec<u8>) {
     let mut at = 0;
     while let Some((symbol, length)) = runs.get(at).copied() {
@@ -222,9 +226,9 @@ mod tests {
     use crate::media::bandwidth::feedback::Feedback;
     use crate::media::inputs;
 
-    /// All messages that are due by now: each packet's number, and when it came in units of a delta.
-    fn told(arrivals: &mut Arrivals, now: Instant) -> Vec<(u16, Option<u32>)> {
-        let mut told = Vec::new();
+    /// Reads all messages due at `now`: each packet's sequence number, and its arrival time in delta units.
+    fn reported(arrivals: &mut Arrivals, now: Instant) -> Vec<(u16, Option<u32>)> {
+        let mut reported = Vec::new();
         while arrivals.due().is_some_and(|due| due <= now) {
             let mut message = vec![7];
             let count = arrivals.count;
@@ -234,15 +238,15 @@ mod tests {
             let words = u16::from_be_bytes([message[2], message[3]]);
             assert_eq!((message.len(), message[1]), (4 * (usize::from(words) + 1), TRANSPORT_FEEDBACK));
             assert_eq!(message[4..12], [0, 0, 0, 1, 0, 0, 0, 2]);
-            let feedback = Feedback::new(&message[12..]).expect("what was written can be read");
+            let feedback = Feedback::new(&message[12..]).expect("a written message can be read");
             assert_eq!(feedback.count, count);
-            told.extend(feedback.map(|(number, time)| (number, time.map(|time| time / DELTA_MICROS))));
+            reported.extend(feedback.map(|(number, time)| (number, time.map(|time| time / DELTA_MICROS))));
         }
-        told
+        reported
     }
 
     #[test]
-    fn what_came_and_what_did_not_is_told() {
+    fn arrived_and_missing_packets_are_reported() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut arrivals = Arrivals::new(start);
@@ -253,80 +257,80 @@ mod tests {
         assert_eq!(arrivals.due(), Some(at(100)));
         let expected =
             [(65_534, Some(0)), (65_535, Some(4)), (0, Some(120)), (1, None), (2, Some(288)), (3, Some(280))];
-        assert_eq!(told(&mut arrivals, at(100)), expected);
-        assert_eq!((arrivals.due(), told(&mut arrivals, at(300))), (None, vec![]));
+        assert_eq!(reported(&mut arrivals, at(100)), expected);
+        assert_eq!((arrivals.due(), reported(&mut arrivals, at(300))), (None, vec![]));
         arrivals.handle_packet(at(10_300), 2, 5);
-        assert_eq!(arrivals.due(), Some(at(10_300)), "long after the last");
-        assert_eq!(told(&mut arrivals, at(10_300)), [(4, None), (5, Some(41_200))]);
-        // It was overtaken: what overtook it is told again.
+        assert_eq!(arrivals.due(), Some(at(10_300)), "due at once, long after the last message");
+        assert_eq!(reported(&mut arrivals, at(10_300)), [(4, None), (5, Some(41_200))]);
+        // A reordered packet: the packets that overtook it are reported again.
         arrivals.handle_packet(at(10_301), 2, 1);
         let again = [(1, Some(41_204)), (2, Some(288)), (3, Some(280)), (4, None), (5, Some(41_200))];
-        assert_eq!(told(&mut arrivals, at(10_400)), again, "in as many messages as the times take");
+        assert_eq!(reported(&mut arrivals, at(10_400)), again, "deltas that do not fit begin a new message");
         arrivals.handle_packet(at(10_401), 2, 6);
         arrivals.skip();
         assert_eq!(arrivals.due(), None);
     }
 
     #[test]
-    fn many_are_told_at_once() {
+    fn many_packets_are_reported_before_the_interval_ends() {
         let now = Instant::now();
         let mut arrivals = Arrivals::new(now);
-        (1..MANY as u16).for_each(|number| arrivals.handle_packet(now, 2, number));
+        (1..EARLY_PACKETS as u16).for_each(|number| arrivals.handle_packet(now, 2, number));
         assert_eq!(arrivals.due(), Some(now + INTERVAL));
-        arrivals.handle_packet(now, 2, MANY as u16);
+        arrivals.handle_packet(now, 2, EARLY_PACKETS as u16);
         assert_eq!(arrivals.due(), Some(now));
-        assert_eq!(told(&mut arrivals, now).len(), MANY);
-        assert_eq!(arrivals.arrived.len(), KEPT);
+        assert_eq!(reported(&mut arrivals, now).len(), EARLY_PACKETS);
+        assert_eq!(arrivals.arrived.len(), KEPT_REPORTED);
     }
 
     #[test]
-    fn numbers_from_nowhere_begin_anew_and_fill_no_memory() {
+    fn arbitrary_sequence_numbers_restart_the_record_within_the_memory_limit() {
         let now = Instant::now();
         let mut arrivals = Arrivals::new(now);
-        let told = |arrivals: &mut Arrivals| arrivals.due().map_or(vec![], |due| told(arrivals, due));
-        // 40,000 is behind the first one of all: str0m takes it for 2^64 - 25,536.
+        let reported = |arrivals: &mut Arrivals| arrivals.due().map_or(vec![], |due| reported(arrivals, due));
+        // 40,000 is below the first sequence number; str0m would extend it to 2^64 - 25,536.
         for number in [0, 40_000, 30_000, 25_000] {
             arrivals.handle_packet(now, 2, number);
-            assert_eq!(told(&mut arrivals), [(number, Some(0))]);
+            assert_eq!(reported(&mut arrivals), [(number, Some(0))]);
         }
-        arrivals.handle_packet(now, 2, 25_000 - JUMP as u16);
-        assert_eq!(told(&mut arrivals), [], "nobody knows what was told before the last");
+        arrivals.handle_packet(now, 2, 25_000 - MAX_JUMP as u16);
+        assert_eq!(reported(&mut arrivals), [], "the packet precedes all that were reported and removed");
         for turn in 0..10_000_u16 {
-            arrivals.handle_packet(now, 2, turn.wrapping_mul(JUMP as u16));
-            assert!(arrivals.arrived.len() <= MOST);
+            arrivals.handle_packet(now, 2, turn.wrapping_mul(MAX_JUMP as u16));
+            assert!(arrivals.arrived.len() <= MAX_PACKETS);
         }
         let mut bytes = Vec::new();
         while arrivals.due().is_some() {
             arrivals.write(now, 1, &mut bytes);
         }
-        assert!(bytes.len() < 16 * MOST, "{}", bytes.len());
+        assert!(bytes.len() < 16 * MAX_PACKETS, "{}", bytes.len());
         assert!(size_of_val(arrivals.arrived.as_slices().0) <= Arrivals::MAX_BYTES);
     }
 
     proptest! {
         #![proptest_config(inputs(512))]
 
-        /// Whatever comes, each packet is told at its time, and between two of them what did not come.
+        /// Every packet is reported with its arrival time, and every gap as not received.
         #[test]
-        fn what_is_told_is_what_came(packets in vec((0..40_u64, prop_oneof![20 => Just(1), 2 => 2..30_u16, 1 => 30..100_u16]), 1..300)) {
+        fn all_arrivals_and_gaps_are_reported(packets in vec((0..40_u64, prop_oneof![20 => Just(1), 2 => 2..30_u16, 1 => 30..100_u16]), 1..300)) {
             let start = Instant::now();
             let mut arrivals = Arrivals::new(start);
             let (mut ms, mut number) = (0, 65_000_u16);
-            let (mut came, mut all) = (Vec::new(), Vec::new());
+            let (mut arrived, mut all) = (Vec::new(), Vec::new());
             for (elapsed, ahead) in packets {
                 ms += elapsed;
                 number = number.wrapping_add(ahead);
                 let now = start + Duration::from_millis(ms);
                 arrivals.handle_packet(now, 2, number);
-                came.push((number, Some(4 * ms as u32)));
-                all.extend(told(&mut arrivals, now));
+                arrived.push((number, Some(4 * ms as u32)));
+                all.extend(reported(&mut arrivals, now));
             }
-            all.extend(told(&mut arrivals, start + Duration::from_millis(ms) + INTERVAL));
+            all.extend(reported(&mut arrivals, start + Duration::from_millis(ms) + INTERVAL));
             for pair in all.windows(2) {
                 prop_assert_eq!(pair[1].0, pair[0].0.wrapping_add(1));
             }
             all.retain(|(_, time)| time.is_some());
-            prop_assert_eq!(all, came);
+            prop_assert_eq!(all, arrived);
         }
     }
 }

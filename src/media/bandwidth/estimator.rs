@@ -1,5 +1,5 @@
-//! The estimate of what the path to one subscriber carries: lowered when its queue grows or too much is lost, raised
-//! while neither happens and by probes (draft-ietf-rmcat-gcc-02).
+//! The bandwidth estimate for the path to one subscriber. It is lowered when the queue grows or loss is too high, and
+//! raised by probes and slowly while neither happens (draft-ietf-rmcat-gcc-02).
 
 use std::time::{Duration, Instant};
 
@@ -8,106 +8,115 @@ use crate::media::bandwidth::history::History;
 use crate::media::bandwidth::loss::Loss;
 use crate::media::bandwidth::meter::Meter;
 use crate::media::bandwidth::outage::{Outage, Outages};
-use crate::media::bandwidth::probe::{Found, Probe, Prober, WORTH};
+use crate::media::bandwidth::probe::{MIN_RAISE, Probe, ProbeResult, Prober};
 use crate::media::bandwidth::queue::Queue;
 use crate::media::bandwidth::trend::{Trend, Usage};
 
-/// Bounds of the estimate, in bits a second: less carries no call, and more is no question of the path.
+/// Bounds of the estimate in bits per second. A call does not work below the lower one; the upper one exceeds any path
+/// that matters.
 const BOUNDS: (f64, f64) = (50e3, 200e6);
 
-/// Share of what arrives that is sent after the queue grew: the rest drains it. Higher drains slower, lower wastes
-/// more each time. The least is for queues that are long, and for heavy loss: a moment's must not end it all. A queue of
-/// `FULL_MS` is drained faster.
+/// Bounds of the factor applied to the arrival rate when the queue has grown; the rest of the capacity drains the
+/// queue. A higher factor drains slower, a lower one wastes more each time. The lower bound applies to long queues and
+/// to heavy loss, so that a short disturbance does not stop the video; a queue of `FULL_MS` is drained faster.
 const LOWERED: f64 = 0.85;
 const LEAST_LOWERED: f64 = 0.6;
 const LEAST_LOWERED_FULL: f64 = 0.35;
 
-/// Seconds in which a queue shall drain, as far as those shares allow.
+/// Target time in seconds for draining a queue, within those bounds.
 const DRAIN_SECS: f64 = 0.8;
 
-/// What one cut leaves of the estimate at least: a path that was silent for half a second carries more than nothing.
-/// Lower takes a hole in the arrivals for the end of the path, higher needs more cuts to follow a drop.
+/// Smallest fraction of the estimate that one reduction leaves: after half a second without arrivals the path still
+/// carries something. A lower value mistakes a gap in the arrivals for a dead path, a higher one needs more reductions
+/// to follow a drop of the capacity.
 const LEAST_LEFT: f64 = 0.35;
 
-/// What is left at least of what arrives, where more is sent than the estimate allows and the queue stands: keyframes
-/// and repair come on top of what is granted, and only less of that makes room for them.
+/// Smallest fraction of the arrival rate that remains when more is sent than the estimate allows and the queue stands.
+/// Keyframes and retransmissions are sent on top of the budget; only a lower budget makes room for them.
 const LEAST_OF_CARRIED: f64 = 0.5;
 
-/// A train that came faster than this many times the limit has refuted it.
+/// A probe measured faster than this multiple of the limit invalidates the limit.
 const REFUTES: f64 = 1.2;
 
-/// A queue grew, but some packet of the last moment met less of it than this, what was sent came but for this share, and
-/// the path is known to carry more: then it was a burst. Wider takes a drop for one, narrower cuts for each keyframe.
+/// The queue growth is a burst, not congestion, if some recent packet was delayed by less than `BURST_MS`, the arrival
+/// rate exceeds `BURST_ARRIVED` of the sending rate, and less than `BELOW_LIMIT` of the known limit is used. Wider
+/// bounds mistake a drop of the capacity for a burst, narrower ones lower the estimate for each keyframe.
 const BURST_MS: f64 = 10.0;
-const BURST_CAME: f64 = 0.85;
+const BURST_ARRIVED: f64 = 0.85;
 const BELOW_LIMIT: f64 = 0.95;
 
-/// More than this share of the estimate is sent: it is not followed.
+/// A sending rate above this multiple of the estimate means that the sender does not follow the estimate.
 const EXCEEDED: f64 = 1.1;
 
-/// Growth a second: where the limit is not known, and near the rate at which the queue last grew.
+/// Growth of the estimate per second: with no known limit nearby, and near the arrival rate at which the queue last
+/// grew.
 const GROWTH: f64 = 0.08;
 const GROWTH_NEAR_LIMIT: f64 = 0.04;
 
-/// Rates within this share of the last limit are near it.
+/// An estimate within this fraction of the last limit counts as near it.
 const NEAR: f64 = 0.15;
 
-/// The estimate does not grow beyond this many times what is sent: nothing would show that it is true.
+/// Upper bound of the growing estimate as a multiple of the sending rate; above it nothing would confirm the estimate.
 const BEYOND_SENT: f64 = 1.5;
 
-/// The estimate grows to this many times the last limit, or what a train has shown: as much as a measurement may err. More
-/// than that has to be shown by what is sent, of which it may be so many times, or by a train.
+/// Upper bound of the growing estimate as a multiple of the last limit or probe result: the error of a measurement.
+/// Above that, it grows to at most `BEYOND_LIMIT` times the sending rate; only a probe raises it further.
 const ABOVE_LIMIT: f64 = 1.05;
 const BEYOND_LIMIT: f64 = 1.1;
 
-/// Less than this share of the estimate is sent: what arrives is what there was to send, not what the path carries.
+/// Below this fraction of the estimate, the sending rate is limited by the media: the arrival rate does not show the
+/// capacity.
 const LIMITED: f64 = 0.7;
 
-/// A lower rate shows in the feedback a round trip later, and this: the feedback's own interval.
+/// Delay beyond one round trip until the feedback reflects a lower rate: the feedback interval.
 const FEEDBACK: Duration = Duration::from_millis(100);
 
-/// A queue that stands, in milliseconds: what a call notices. Lower yields to the bursts of others, higher is heard.
+/// Queueing delay in milliseconds above which a queue that all packets meet counts as standing. A lower value yields to
+/// the bursts of other flows, a higher one is audible in a call.
 const STANDING_MS: f64 = 50.0;
 
-/// A queue that stands for so long, in milliseconds, is full: what leaves it is what the path carries, however little is
-/// sent. Lower believes that of others' bursts, higher keeps a queue that a stall left.
+/// Queueing delay in milliseconds above which a standing queue counts as full: then the arrival rate is the capacity,
+/// however little is sent. A lower value is reached by bursts of other flows, a higher one keeps the queue that a stall
+/// left.
 const FULL_MS: f64 = 500.0;
 
-/// How soon such a queue must have shrunk after the rate was lowered, and to which share; else it is not ours, and
-/// after so many attempts lowering the rate more would only give way to others.
+/// A standing queue must shrink to the fraction `SHRUNK` within `SHRINKS` after the rate was lowered. If it does not
+/// after `ATTEMPTS` reductions, other flows cause it, and lowering the rate further would only yield to them.
 const SHRINKS: Duration = Duration::from_secs(1);
 const SHRUNK: f64 = 0.9;
 const ATTEMPTS: u32 = 2;
 
-/// Silence while packets are sent, besides two round trips, after which the estimate is halved, and again. Shorter
-/// takes a feedback that was lost for an outage; longer floods a path that is gone.
+/// Time without feedback, besides two round trips, after which the estimate is halved, as long as packets are sent.
+/// Shorter mistakes a lost feedback message for an outage; longer floods a dead path.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// What counts of a round-trip time for that at most: a queue that stands makes it seconds.
+/// Upper bound of the round-trip time used there: a standing queue can raise it to seconds.
 const SILENT_ROUND_TRIP: Duration = Duration::from_millis(300);
 
-/// The estimate is not halved below this for silence: sound and one small picture go on, whose arrival shows that the
-/// path is back. Lower leaves nothing to acknowledge, higher floods a path that is gone.
+/// Lower bound of the estimate when it is halved for silence: audio and one small picture continue, and their arrival
+/// shows that the path has recovered. A lower value leaves nothing to acknowledge, a higher one floods a dead path.
 const SILENT_LEAST: f64 = 200e3;
 
-/// A silence that begins so soon after another is answered by half of the estimate: what was sent may have caused it.
+/// If a silence begins this soon after another, only half of the estimate is restored: our own traffic may have caused
+/// it.
 const SILENCES_APART: Duration = Duration::from_secs(5);
 
-/// How long the packets that an outage held may take to arrive. Shorter takes them for a queue that stands, longer
-/// floods a path that came back narrower.
+/// Time allowed for the packets held back by an outage to arrive. Shorter mistakes them for a standing queue, longer
+/// floods a path that is narrower than before.
 const HELD: Duration = Duration::from_millis(500);
 
-/// How long after an outage one cut may follow what arrives, however little it is.
+/// Time after an outage in which one reduction may go down to the arrival rate, however low that is.
 const RESUMING: Duration = Duration::from_secs(5);
 
-/// By how many microseconds a packet may be under way for less time than the one before. More than queues hold is the
-/// receiver's clock, set back. Less forgets a queue that drains, more keeps what the clock said before.
+/// Largest plausible decrease of the one-way delay between two packets, in microseconds. A larger one means that the
+/// receiver's clock was set back. A lower value mistakes a draining queue for that, a higher one keeps measurements of
+/// the old clock.
 const DRAINED_MICROS: u32 = 2_000_000;
 
-/// The round-trip time until one is measured.
+/// Assumed round-trip time until one is measured.
 const ROUND_TRIP: Duration = Duration::from_millis(200);
 
-/// The state of one path.
+/// Bandwidth estimator for one path.
 #[derive(Debug)]
 pub struct Estimator {
     estimate: f64,
@@ -115,42 +124,44 @@ pub struct Estimator {
     history: History,
     trend: Trend,
     queue: Queue,
-    /// When the rate was last lowered for a queue that stands, how long that was, and how often it did not help.
-    stood: Option<(Instant, f64, u32)>,
+    /// When the rate was last lowered for a standing queue, the queueing delay then in ms, and how many reductions
+    /// failed.
+    standing_cut: Option<(Instant, f64, u32)>,
     loss: Loss,
     prober: Prober,
-    /// Of what feedback speaks of, by when it was sent, and of what came, by when it came.
+    /// Rates of the acknowledged packets: by sending time, and by arrival time for those that arrived.
     sent: Meter,
     received: Meter,
-    /// Time between sending and arrival of the last packet that came, each by its own clock, in microseconds modulo 2^32.
-    under_way: u32,
-    /// What arrived when the queue last grew.
+    /// Arrival time minus sending time of the last packet that arrived, each by its own clock, in microseconds modulo
+    /// 2^32.
+    transit: u32,
+    /// Last known limit of the path in bits per second: the arrival rate when the queue last grew.
     limit: Option<f64>,
-    /// What the last train has shown that raised the estimate.
-    shown: Option<f64>,
-    /// What arrived just before the last train.
+    /// Result of the last probe that raised the estimate.
+    probed: Option<f64>,
+    /// Arrival rate just before the last probe.
     before_train: f64,
-    /// What the estimate is again when that queue has drained.
-    drained: Option<f64>,
-    /// When the estimate was last changed by the trend, and lowered.
+    /// Estimate to restore when the queue has drained.
+    after_drain: Option<f64>,
+    /// When the estimate was last updated by the trend, and when it was last lowered.
     updated: Instant,
     lowered: Option<Instant>,
     round_trip: Option<Duration>,
-    /// When the first and the last packet were sent since the last feedback.
-    unheard: Option<(Instant, Instant)>,
+    /// When the first and the last packet since the last feedback were sent.
+    unacknowledged: Option<(Instant, Instant)>,
     has_feedback: bool,
     outages: Outages,
-    /// The estimate before the silence that has not ended yet.
+    /// Estimate before the current silence.
     silenced: Option<f64>,
-    /// When the last outage ended, and the last whose packets arrived late.
+    /// When the last outage ended, and when the last one ended whose packets arrived late.
     resumed: Option<Instant>,
     held: Option<Instant>,
-    /// Packets were lost in an outage that has ended.
+    /// An outage has ended in which packets were lost.
     has_hole: bool,
 }
 
 impl Estimator {
-    /// A path of which nothing is known.
+    /// Creates an estimator for an unknown path.
     pub fn new(now: Instant, start_bps: u64) -> Self {
         Self {
             estimate: (start_bps as f64).clamp(BOUNDS.0, BOUNDS.1),
@@ -158,20 +169,20 @@ impl Estimator {
             history: History::new(now),
             trend: Trend::default(),
             queue: Queue::default(),
-            stood: None,
+            standing_cut: None,
             loss: Loss::default(),
             prober: Prober::new(now),
             sent: Meter::default(),
             received: Meter::default(),
-            under_way: 0,
+            transit: 0,
             limit: None,
-            shown: None,
+            probed: None,
             before_train: 0.0,
-            drained: None,
+            after_drain: None,
             updated: now,
             lowered: None,
             round_trip: None,
-            unheard: None,
+            unacknowledged: None,
             has_feedback: false,
             outages: Outages::default(),
             silenced: None,
@@ -181,19 +192,20 @@ impl Estimator {
         }
     }
 
-    /// Counts a packet of so many bytes that is being sent, as part of a probe or of none (0), and gives its
-    /// transport-wide sequence number.
+    /// Records a packet of `bytes` bytes that is being sent, and returns its transport-wide sequence number. `cluster`
+    /// is the probe that it belongs to, or 0.
     pub fn push(&mut self, now: Instant, bytes: usize, cluster: u8) -> u16 {
-        self.unheard = Some((self.unheard.map_or(now, |(first, _)| first), now));
+        self.unacknowledged = Some((self.unacknowledged.map_or(now, |(first, _)| first), now));
         self.history.push(now, bytes, cluster)
     }
 
-    /// Sets what could be used: while it exceeds the estimate, there are probes.
+    /// Sets the bitrate that the subscriber could use. Probes are sent while it exceeds the estimate.
     pub fn set_wanted(&mut self, wanted_bps: u64) {
         self.wanted = wanted_bps as f64;
     }
 
-    /// Takes a feedback message, from the bytes after its two SSRCs; what is malformed or old news is ignored.
+    /// Handles a transport-wide feedback message, given as the bytes after its two SSRCs. Malformed messages and
+    /// packets that were already acknowledged are ignored.
     pub fn handle_feedback(&mut self, now: Instant, body: &[u8]) {
         let Some(feedback) = Feedback::new(body) else { return };
         let micros = self.history.micros(now);
@@ -202,14 +214,15 @@ impl Estimator {
         for packet in self.history.acknowledge(feedback) {
             if let Some(outage) = self.outages.push(&packet) {
                 let is_held = outage == Outage::Held;
-                // Held for longer than since it was sent: that is the receiver's clock.
+                // A packet cannot have been held for longer than since it was sent; a larger value is a jump of the
+                // receiver's clock.
                 let is_possible = |received: u32| {
-                    let later = received.wrapping_sub(packet.sent).wrapping_sub(self.under_way);
+                    let later = received.wrapping_sub(packet.sent).wrapping_sub(self.transit);
                     later <= micros.wrapping_sub(packet.sent)
                 };
                 if !is_held || packet.received.is_some_and(is_possible) {
-                    // What was measured before says nothing of the path any more.
-                    (self.sent, self.received, self.trend, self.stood) = Default::default();
+                    // Measurements from before the outage no longer describe the path.
+                    (self.sent, self.received, self.trend, self.standing_cut) = Default::default();
                     self.loss.on_lowered(packet.sent);
                     self.prober.restart(now);
                     (self.resumed, self.lowered, self.updated) = (Some(now), None, now);
@@ -218,7 +231,7 @@ impl Estimator {
                 }
             }
             self.prober.push(&packet);
-            // A train is faster than the estimate on purpose: its losses and its queue say nothing of that.
+            // A probe exceeds the estimate on purpose: its loss and its queue say nothing about the estimate.
             if packet.cluster == 0 {
                 self.loss.push(&packet);
             }
@@ -226,13 +239,13 @@ impl Estimator {
                 self.sent.push(packet.sent, packet.bytes);
             }
             let Some(received) = packet.received else { continue };
-            let under_way = received.wrapping_sub(packet.sent);
-            let changed = under_way.wrapping_sub(std::mem::replace(&mut self.under_way, under_way)) as i32;
-            // No queue held it for longer than since it was sent.
+            let transit = received.wrapping_sub(packet.sent);
+            let changed = transit.wrapping_sub(std::mem::replace(&mut self.transit, transit)) as i32;
+            // The delay cannot have grown by more than the time since the packet was sent.
             let bound = if changed > 0 { micros.wrapping_sub(packet.sent) } else { DRAINED_MICROS };
             if changed.unsigned_abs() > bound {
-                // What was measured by that clock says nothing any more.
-                (self.received, self.queue, self.trend, self.stood) = Default::default();
+                // Measurements by the old clock are invalid.
+                (self.received, self.queue, self.trend, self.standing_cut) = Default::default();
             }
             self.received.push(received, packet.bytes);
             self.queue.push(packet.sent, received);
@@ -246,65 +259,66 @@ impl Estimator {
             self.set(before.max(self.estimate));
             self.resumed = Some(now);
         }
-        // A message was lost: what it was about is taken to have come as quickly as this.
+        // A feedback message was lost: assume that its packets were delayed as much as the last one reported here.
         for (sent, bytes) in self.history.sent(skipped) {
             self.sent.push(sent, bytes);
             self.received.push(sent.wrapping_sub(last_sent).wrapping_add(last_received), bytes);
         }
         self.on_round_trip(Duration::from_micros(micros.wrapping_sub(last_sent).into()));
-        (self.unheard, self.has_feedback) = (None, true);
+        (self.unacknowledged, self.has_feedback) = (None, true);
         self.loss.settle();
         self.on_usage(now);
         let found = self.prober.poll_result(now, self.round_trip(), self.estimate);
         if let Some(found) = found {
-            self.on_found(found);
+            self.on_probe_result(found);
         }
     }
 
-    /// Takes the estimate of a receiver that makes its own (draft-alvestrand-rmcat-remb-03); it counts as long as
-    /// there is no transport-wide feedback.
+    /// Handles the estimate of a receiver that estimates by itself (draft-alvestrand-rmcat-remb-03). It is used until
+    /// the first transport-wide feedback.
     pub fn handle_remb(&mut self, bps: u64) {
         if !self.has_feedback {
             self.set(bps as f64);
         }
     }
 
-    /// Lowers the estimate if packets were sent for a while and nothing is heard; to be called a few times a second
-    /// while packets are sent.
+    /// Lowers the estimate if packets are sent and no feedback arrives. Call it a few times per second while packets
+    /// are sent.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.has_feedback && self.is_unheard() {
-            self.unheard = None;
+        if self.has_feedback && self.is_silent() {
+            self.unacknowledged = None;
             let is_again = self.resumed.is_some_and(|resumed| now < resumed + SILENCES_APART);
             let before = if is_again { self.estimate / 2.0 } else { self.estimate };
             self.silenced.get_or_insert(before);
-            // Where less is sent than could be, half of that: a dead path's queue may be long.
+            // If less is sent than the estimate allows, halve the sending rate instead: a dead path may have a long
+            // queue.
             let used = self.sent.rate_bps().map_or(self.estimate, |sent| sent.min(self.estimate));
             self.set((used / 2.0).max(SILENT_LEAST).min(self.estimate));
         }
     }
 
-    /// Whether a probe has shown what the path carries: before, the estimate is a guess.
+    /// Returns true if a probe has measured the path. Before that, the estimate is a guess.
     pub fn is_measured(&self) -> bool {
-        self.prober.is_begun()
+        self.prober.has_result()
     }
 
-    /// Bits a second that were sent of late, as far as feedback speaks of it; `None` if that is too little to tell.
+    /// Returns the recent sending rate in bits per second, as far as feedback covers it; `None` if there is too little
+    /// feedback.
     pub fn sent_bps(&self) -> Option<u64> {
         self.sent.rate_bps().map(|bps| bps as u64)
     }
 
-    /// Whether an outage has ended, since the last call, in which packets were lost.
+    /// Returns true if an outage in which packets were lost has ended since the last call.
     pub fn take_hole(&mut self) -> bool {
         std::mem::take(&mut self.has_hole)
     }
 
-    /// Packets were sent for a while, and no message ever came: the receiver has agreed to tell, and does not.
+    /// Returns true if packets have been sent for a while without any feedback, although the receiver negotiated it.
     pub fn is_ignored(&self) -> bool {
-        !self.has_feedback && self.is_unheard()
+        !self.has_feedback && self.is_silent()
     }
 
-    /// A train of packets that shall be sent now, to learn whether the path carries more; to be asked after
-    /// feedback and when more is wanted.
+    /// Returns a probe to send now, if one is due. Call it after feedback and when the wanted bitrate rises.
     pub fn poll_probe(&mut self, now: Instant) -> Option<Probe> {
         if self.queue.standing_ms() > STANDING_MS {
             self.prober.defer(now);
@@ -317,24 +331,24 @@ impl Estimator {
         Some(probe)
     }
 
-    /// When there is to be a probe at the latest, whatever is heard until then; `None` if no more is wanted.
+    /// Returns when the next probe is due at the latest, whatever feedback arrives until then; `None` if no higher
+    /// bitrate is wanted.
     pub fn next_probe(&self) -> Option<Instant> {
         (self.wanted > self.estimate).then(|| self.prober.next())
     }
 
-    /// Bits a second that the path carries, headers of all layers that were pushed included.
+    /// Returns the estimate in bits per second, including the headers counted by `push`.
     pub fn estimate_bps(&self) -> u64 {
         self.estimate as u64
     }
 
-    /// The smoothed round-trip time, or what is assumed until it is known; the receiver's wait before its feedback
-    /// is part of it.
+    /// Returns the smoothed round-trip time, including the receiver's feedback delay; a default until one is measured.
     pub fn round_trip(&self) -> Duration {
         self.round_trip.unwrap_or(ROUND_TRIP)
     }
 
-    fn is_unheard(&self) -> bool {
-        let Some((first, last)) = self.unheard else { return false };
+    fn is_silent(&self) -> bool {
+        let Some((first, last)) = self.unacknowledged else { return false };
         let least = first + SILENCE;
         last >= least && last >= least + 2 * self.round_trip().min(SILENT_ROUND_TRIP)
     }
@@ -351,25 +365,25 @@ impl Estimator {
         self.updated = now;
         let standing = self.queue.standing_ms();
         if standing <= STANDING_MS {
-            self.stood = None;
+            self.standing_cut = None;
         }
-        // What was held arrives at once, and takes its time to.
+        // The packets held by an outage arrive in one burst, which takes some time.
         if self.held.is_some_and(|held| now < held + HELD) {
             return;
         }
-        // What the last change brought is not seen yet.
+        // The feedback does not reflect the last reduction yet.
         if self.lowered.is_some_and(|lowered| now < lowered + self.round_trip() + FEEDBACK) {
             return;
         }
         let (Some(sent), Some(received)) = (self.sent.rate_bps(), self.received.rate_bps()) else {
-            // What is lost is lost by any clock.
+            // Loss does not depend on any clock, so it is usable without rates.
             if let Some(share) = self.loss.excess() {
                 self.on_lost(now, share, 0.0);
             }
             return;
         };
         if let Some(share) = self.loss.excess() {
-            // A queue that stands is full, and what comes out of it is what the path carries.
+            // A standing queue is full, so the arrival rate is the capacity.
             return if standing > STANDING_MS {
                 self.on_over(now, sent, received);
             } else {
@@ -379,18 +393,18 @@ impl Estimator {
         match self.trend.usage() {
             Usage::Over if self.is_burst(standing, sent, received) => {}
             Usage::Over => self.on_over(now, sent, received),
-            // What was too much drains: a higher rate now would keep the queue.
+            // The queue drains; a higher rate now would keep it.
             Usage::Under => {}
             Usage::Normal if standing > STANDING_MS => self.on_standing(now, standing, sent, received),
             Usage::Normal if self.loss.is_high() => {}
             Usage::Normal => {
-                if let Some(drained) = self.drained.take() {
-                    self.set(drained.max(self.estimate));
+                if let Some(after_drain) = self.after_drain.take() {
+                    self.set(after_drain.max(self.estimate));
                 }
                 let limit = self.limit.filter(|limit| (self.estimate / limit - 1.0).abs() < NEAR);
                 let growth = if limit.is_some() { GROWTH_NEAR_LIMIT } else { GROWTH };
                 let grown = self.estimate * (1.0 + growth * elapsed);
-                let most = match self.limit.or(self.shown) {
+                let most = match self.limit.or(self.probed) {
                     Some(limit) => (BEYOND_SENT * sent).min((ABOVE_LIMIT * limit).max(BEYOND_LIMIT * sent)),
                     None => BEYOND_SENT * sent,
                 };
@@ -399,42 +413,42 @@ impl Estimator {
         }
     }
 
-    /// A probe shows something.
-    fn on_found(&mut self, found: Found) {
-        let Found { bps, is_limit, is_first } = found;
+    /// Applies the result of a probe.
+    fn on_probe_result(&mut self, found: ProbeResult) {
+        let ProbeResult { bps, is_limit, is_first } = found;
         let usage = self.trend.usage();
         if is_limit {
-            // What follows waits in the queue that the train has made.
+            // The packets after the probe wait in the queue that the probe built.
             self.trend = Trend::default();
         }
         if is_limit && bps < self.estimate {
-            // What was carried before the train is carried, whatever queue the train met.
+            // The rate carried before the probe is possible, whatever queue the probe met.
             let carried = self.before_train;
             self.limit = Some(bps.max(carried));
             self.set(if is_first { bps } else { bps.max(carried).min(self.estimate) });
-        } else if bps > WORTH * self.estimate && usage != Usage::Over && !self.loss.is_high() {
-            // One that was carried beyond the limit has refuted it.
+        } else if bps > MIN_RAISE * self.estimate && usage != Usage::Over && !self.loss.is_high() {
+            // A probe that was carried above the limit has invalidated it.
             self.limit = if is_limit { Some(bps) } else { self.limit.filter(|limit| bps < REFUTES * limit) };
-            self.shown = Some(bps);
+            self.probed = Some(bps);
             self.set(bps);
         }
     }
 
     fn on_standing(&mut self, now: Instant, standing: f64, sent: f64, received: f64) {
-        // What stands is ours for sure.
+        // The sender exceeds the estimate, so the queue is caused by this flow.
         if sent > EXCEEDED * self.estimate {
             return self.on_over(now, sent, received);
         }
-        let attempts = match self.stood {
+        let attempts = match self.standing_cut {
             Some((since, ..)) if now < since + self.round_trip() + SHRINKS => return,
-            Some((_, stood, attempts)) if standing > SHRUNK * stood => attempts + 1,
+            Some((_, standing_cut, attempts)) if standing > SHRUNK * standing_cut => attempts + 1,
             _ => 0,
         };
         if attempts < ATTEMPTS {
-            self.stood = Some((now, standing, attempts));
+            self.standing_cut = Some((now, standing, attempts));
             self.on_over(now, sent, received);
         } else {
-            self.stood = None;
+            self.standing_cut = None;
             self.queue.forget();
         }
     }
@@ -446,8 +460,8 @@ impl Estimator {
 
     fn on_over(&mut self, now: Instant, sent: f64, received: f64) {
         let standing = self.queue.standing_ms();
-        // Little that is sent, or a burst that came, tells little of the path: then step by step, or a moment's jitter
-        // ends it all.
+        // A low sending rate, or a burst that passed, says little about the capacity: reduce step by step, or a short
+        // disturbance would stop the video.
         let is_burst = has_passed(standing, sent, received);
         let is_vague = is_burst || sent < LIMITED * self.estimate && standing < FULL_MS;
         let share_that_came = if is_burst { 1.0 } else { (received / sent.max(1.0)).clamp(LEAST_OF_CARRIED, 1.0) };
@@ -466,15 +480,15 @@ impl Estimator {
             Some(limit) if is_vague => Some(limit),
             _ => Some(received),
         };
-        self.drained = Some(LOWERED * carried);
-        // After an outage no hole is left in what is measured.
+        self.after_drain = Some(LOWERED * carried);
+        // After an outage the measurements contain no gap.
         let is_resumed = self.resumed.is_some_and(|resumed| now < resumed + RESUMING);
         let least = if is_resumed { 0.0 } else { LEAST_LEFT * self.estimate };
         self.lower(now, lowered.max(least));
     }
 
     fn on_lost(&mut self, now: Instant, share: f64, received: f64) {
-        // What comes is carried, whatever share of all that was sent it is.
+        // Bytes that arrive are carried, whatever fraction of the sent bytes they are.
         let carried = (self.estimate * (1.0 - share).max(LEAST_LOWERED)).max(LOWERED * received);
         if carried < self.estimate {
             self.limit = Some(carried);
@@ -494,9 +508,9 @@ impl Estimator {
     }
 }
 
-/// Whether what was sent has come, and no queue is left of it.
+/// Returns true if the sent packets have arrived and left no queue.
 fn has_passed(standing: f64, sent: f64, received: f64) -> bool {
-    standing < BURST_MS && received > BURST_CAME * sent
+    standing < BURST_MS && received > BURST_ARRIVED * sent
 }
 
 #[cfg(test)]
@@ -530,7 +544,7 @@ mod tests {
                     (shares, delays) = (shares + share, delays + delay);
                 }
                 let (share, delay) = (shares / SEEDS.len() as f64, delays / SEEDS.len() as u32);
-                // Three packets of 1,200 bytes take 100 ms at 300 kbit/s.
+                // The serialization of three packets of 1,200 bytes takes 100 ms at 300 kbit/s.
                 let most = if capacity_bps < 500e3 { 120 } else { 100 };
                 assert!(share >= least && delay < most, "{capacity_bps}, {loss} lost: {share}, {delay} ms");
             }
@@ -562,12 +576,12 @@ mod tests {
     }
 
     #[test]
-    fn what_little_is_sent_does_not_limit_what_is_wanted_later() {
+    fn a_low_sending_rate_does_not_limit_a_later_demand() {
         for (jitter_ms, seed) in [(0, 11), (0, 12), (10, 11), (10, 12)] {
             let mut call = call(Link { jitter_ms, ..LINK }, seed);
             call.demand_bps = 150e3;
             call.run(30_000);
-            assert_eq!(call.estimator.estimate_bps(), 1_000_000, "nothing shows that it is less, or more");
+            assert_eq!(call.estimator.estimate_bps(), 1_000_000, "no measurement changes the estimate");
             call.demand_bps = 2.5e6;
             let reached = call.reaches(2e6, 5_000);
             assert!(reached.is_some(), "{} with jitter {jitter_ms}, {seed}", call.estimator.estimate_bps());
@@ -575,7 +589,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_of_the_receiver_that_jumps_costs_nothing() {
+    fn a_jump_of_the_receivers_clock_does_not_lower_the_estimate() {
         for secs in [-1_000, -100, -5, 5, 100, 1_000] {
             for lasts in [100, 20_000] {
                 let mut call = call(LINK, 11);
@@ -594,7 +608,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_jumps_all_the_time_hides_no_loss() {
+    fn loss_is_noticed_although_the_receivers_clock_keeps_jumping() {
         let mut call = call(Link { loss: 0.3, ..LINK }, 11);
         for number in 0..100 {
             call.set_ahead(10 * (number % 2));
@@ -604,7 +618,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_that_a_stall_left_is_drained() {
+    fn the_queue_left_by_a_stall_is_drained() {
         for stall_ms in [1_500, 2_500, 4_000] {
             let mut call = call(Link { queue_ms: 6_000, ..LINK }, 11);
             call.run(20_000);
@@ -620,7 +634,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_soon_forgotten() {
+    fn the_estimate_recovers_from_random_feedback() {
         for seed in 0..50 {
             let mut random = fastrand::Rng::with_seed(seed);
             let mut call = call(LINK, 11);
@@ -628,10 +642,10 @@ mod tests {
             for _ in 0..1_000 {
                 call.run(1);
                 let mut body: Vec<u8> = (0..random.usize(8..400)).map(|_| random.u8(..)).collect();
-                // On few packets, from one of the last on.
+                // About few packets, starting with a recent one.
                 let first = call.next_number().wrapping_sub(random.u16(1..300));
                 (body[0], body[1], body[2]) = ((first >> 8) as u8, first as u8, 0);
-                call.tell(&body);
+                call.feed_back(&body);
             }
             let back = call.reaches(2e6, 12_000);
             assert!(back.is_some(), "{seed}: {}", call.estimator.estimate_bps());
@@ -639,11 +653,11 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_moment_while_little_is_sent_does_not_take_all() {
+    fn a_short_queue_spike_at_a_low_sending_rate_keeps_part_of_the_estimate() {
         let mut call = call(LINK, 11);
         call.demand_bps = 150e3;
         call.run(20_000);
-        // For a second, others fill the queue.
+        // For one second, other flows fill the queue.
         for step in 1..=20 {
             call.path.set_delay(25 + 20 * step);
             call.run(50);
@@ -651,11 +665,11 @@ mod tests {
         call.path.set_delay(25);
         call.run(5_000);
         let estimate = call.estimator.estimate_bps();
-        assert!((300_000..1_000_000).contains(&estimate), "it was seen, and is little: {estimate}");
+        assert!((300_000..1_000_000).contains(&estimate), "the spike lowers the estimate a little: {estimate}");
     }
 
     #[test]
-    fn what_a_lost_message_was_about_counts() {
+    fn packets_of_a_lost_feedback_message_count_as_sent() {
         let mut call = call(Link { loss: 0.09, ..LINK }, 11);
         call.demand_bps = 400e3;
         call.run(5_000);
@@ -668,7 +682,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_in_the_arrivals_does_not_end_it_all() {
+    fn a_gap_in_the_arrivals_leaves_part_of_the_estimate() {
         let start = Instant::now();
         let mut estimator = Estimator { estimate: 1e6, queue: Queue::default(), ..Estimator::new(start, 1_000_000) };
         estimator.on_over(start, 1e6, 0.0);
@@ -676,38 +690,38 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_below_what_the_path_carries_is_no_queue() {
+    fn a_burst_below_the_known_limit_does_not_count_as_a_queue() {
         let limited = |limit| Estimator { limit, ..Estimator::new(Instant::now(), 400_000) };
         for (name, limit, standing, sent, received, expected) in [
             ("a burst", Some(500e3), 2.0, 400e3, 380e3, true),
-            ("nothing is known", None, 2.0, 400e3, 380e3, false),
+            ("no known limit", None, 2.0, 400e3, 380e3, false),
             ("at the limit", Some(410e3), 2.0, 400e3, 380e3, false),
-            ("it stands", Some(500e3), 30.0, 400e3, 380e3, false),
-            ("less comes than is sent", Some(500e3), 2.0, 400e3, 300e3, false),
+            ("the queue stands", Some(500e3), 30.0, 400e3, 380e3, false),
+            ("the arrival rate is too low", Some(500e3), 2.0, 400e3, 300e3, false),
         ] {
             assert_eq!(limited(limit).is_burst(standing, sent, received), expected, "{name}");
         }
     }
 
     #[test]
-    fn who_sends_more_than_the_estimate_is_lowered_until_the_queue_is_gone() {
+    fn a_sender_above_the_estimate_is_lowered_until_the_queue_is_gone() {
         let start = Instant::now();
         let mut estimator = Estimator::new(start, 430_000);
-        // 150 ms that all packets of the last moment met.
+        // A queue of 150 ms that all recent packets meet.
         (0..60).for_each(|ms| estimator.queue.push(20_000 * ms, 20_000 * ms + if ms < 30 { 0 } else { 150_000 }));
         let mut steps = Vec::new();
         for cut in 0..4 {
             estimator.on_standing(start + Duration::from_secs(cut), 150.0, 600e3, 500e3);
             steps.push(estimator.estimate_bps() / 1_000);
         }
-        assert_eq!(steps, [406, 330, 268, 250], "to half of what comes");
+        assert_eq!(steps, [406, 330, 268, 250], "down to half of the arrival rate");
         estimator.on_standing(start + Duration::from_secs(4), 150.0, 260e3, 500e3);
-        assert_eq!(estimator.estimate_bps(), 250_000, "it is followed now");
-        assert_eq!(estimator.drained, Some(425e3));
+        assert_eq!(estimator.estimate_bps(), 250_000, "the sender follows the estimate now");
+        assert_eq!(estimator.after_drain, Some(425e3));
     }
 
     #[test]
-    fn jitter_does_not_make_it_collapse() {
+    fn jitter_does_not_collapse_the_estimate() {
         for (jitter_ms, capacity_bps) in [(10, 1e6), (10, 2.5e6), (10, 8e6), (30, 2.5e6)] {
             let mut call = call(Link { capacity_bps, jitter_ms, ..LINK }, 11);
             call.run(15_000);
@@ -719,7 +733,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_that_was_full_from_the_start_is_drained_and_a_longer_way_is_not_taken_for_one() {
+    fn an_initially_full_queue_is_drained_and_a_longer_path_is_not_mistaken_for_a_queue() {
         for (capacity_bps, queue_ms) in [(100e3, 300), (100e3, 2_000), (300e3, 1_000)] {
             for seed in SEEDS {
                 let mut call = call(Link { capacity_bps, queue_ms, ..LINK }, seed);
@@ -740,7 +754,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_lets_bursts_pass_is_not_taken_for_a_wider_one() {
+    fn a_token_bucket_on_the_path_does_not_inflate_the_estimate() {
         for (capacity_bps, bucket) in [(700e3, 5_000), (2e6, 10_000)] {
             let mut call = call(Link { capacity_bps, bucket, queue_ms: 200, ..LINK }, 11);
             call.run(15_000);
@@ -767,7 +781,7 @@ mod tests {
     }
 
     #[test]
-    fn loss_beyond_wifi_lowers_it_and_silence_ends_it() {
+    fn loss_above_wifi_levels_and_silence_lower_the_estimate() {
         let mut call = call(Link { loss: 0.3, ..LINK }, 11);
         call.run(20_000);
         let estimate = call.estimator.estimate_bps();
@@ -783,7 +797,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_takes_nothing_from_the_estimate_however_its_packets_end() {
+    fn an_outage_does_not_lower_the_estimate_whether_its_packets_are_lost_or_late() {
         for seed in SEEDS {
             for lasts in [500, 1_000, 3_000, 10_000, 25_000] {
                 for is_held in [false, true] {
@@ -806,7 +820,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_narrower_after_an_outage_is_followed() {
+    fn the_estimate_follows_a_path_that_is_narrower_after_an_outage() {
         for seed in SEEDS {
             let mut call = call(LINK, seed);
             call.run(20_000);
@@ -820,8 +834,8 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_no_silence() {
-        // Packets each 100 ms for so long, then nothing.
+    fn a_pause_in_sending_does_not_count_as_silence() {
+        // One packet per 100 ms for `millis`, then none.
         for (millis, expected) in [(1_400, 1_000_000), (1_500, 500_000), (3_000, 250_000)] {
             let mut now = Instant::now();
             let mut estimator = Estimator { has_feedback: true, ..Estimator::new(now, 1_000_000) };
@@ -836,7 +850,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receivers_own_estimate_counts_until_there_is_feedback() {
+    fn remb_is_used_until_there_is_feedback() {
         let start = Instant::now();
         let mut estimator = Estimator::new(start, 1_000_000);
         for (bps, expected) in [(700_000, 700_000), (3_000_000, 3_000_000), (1, 50_000), (u64::MAX, 200_000_000)] {

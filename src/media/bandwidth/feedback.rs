@@ -1,54 +1,54 @@
-//! A transport-wide feedback message: what a receiver says of each packet, whether it came and when
+//! Parser of transport-wide feedback messages: for each packet, whether it arrived and when
 //! (draft-holmer-rmcat-transport-wide-cc-extensions-01 section 3.1).
 
-/// RTCP feedback message type of it, under packet type 205.
+/// RTCP feedback message type, under packet type 205.
 pub const TRANSPORT_WIDE: u8 = 15;
 
-/// Most statuses that are read of one message: as many as the history has packets. A message of 20 bytes can state
-/// 65,535 of them; browsers send one for each 50 to 100 ms.
-const STATUSES: u16 = 2_048;
+/// Maximum number of packet statuses read from one message: the capacity of the history. A message of 20 bytes can
+/// state 65,535 statuses; browsers send one message per 50 to 100 ms.
+const MAX_STATUSES: u16 = 2_048;
 
-/// Microseconds of the unit of the reference time. The time has 24 bits, and 2^24 units are a multiple of 2^32
-/// microseconds: so it wraps where a `u32` does, and differences hold across it.
+/// Unit of the reference time in microseconds. The reference time has 24 bits, and 2^24 units are a multiple of 2^32
+/// microseconds: it wraps where a `u32` does, and differences stay valid across the wrap.
 pub(super) const REFERENCE_MICROS: u32 = 64_000;
 
-/// Microseconds of the unit of a delta.
+/// Unit of a delta in microseconds.
 pub(super) const DELTA_MICROS: u32 = 250;
 
-/// What a packet's symbol says.
+/// Packet status symbols.
 pub(super) const NOT_RECEIVED: u16 = 0;
 pub(super) const SMALL_DELTA: u16 = 1;
 pub(super) const LARGE_DELTA: u16 = 2;
 
-/// A message, read status after status: the packet's number, and when it came in microseconds of the receiver's own
-/// clock, modulo 2^32. It ends where the message contradicts itself; what came before counts.
+/// Iterator over the statuses of one message: each packet's sequence number, and its arrival time in microseconds of
+/// the receiver's clock, modulo 2^32. It ends at the first inconsistency; the statuses before it are valid.
 #[derive(Clone, Debug)]
 pub struct Feedback<'a> {
-    /// Which message of the receiver it is; wraps.
+    /// Feedback packet count, a wrapping sequence number of the receiver's messages.
     pub count: u8,
     seq_no: u16,
     left: u16,
-    /// Arrival of the last packet that came.
+    /// Arrival time of the last received packet.
     time: u32,
     chunks: &'a [u8],
     deltas: &'a [u8],
     chunk: Chunk,
 }
 
-/// Symbols of several packets: the next one is in the upper bits.
+/// Symbols of several packets; the next symbol is in the upper bits.
 #[derive(Clone, Copy, Debug, Default)]
 struct Chunk {
     symbols: u16,
     left: u16,
-    /// Bits of a symbol.
+    /// Bits per symbol.
     width: u32,
-    /// Bits to the next symbol: none in a run, where all are the same.
+    /// Bits to shift to the next symbol: 0 in a run, where all symbols are equal.
     step: u32,
 }
 
 impl<'a> Feedback<'a> {
-    /// Reads the head of a message, from the bytes after the SSRCs of sender and media; `None` if its statuses are
-    /// not all there.
+    /// Parses the header of a message, given as the bytes after the SSRCs of packet sender and media source. Returns
+    /// `None` if status chunks are missing.
     pub fn new(body: &'a [u8]) -> Option<Self> {
         let (&[a, b, c, d, e, f, g, message], rest) = body.split_first_chunk::<8>()?;
         let count = u16::from_be_bytes([c, d]);
@@ -62,7 +62,7 @@ impl<'a> Feedback<'a> {
         Some(Self {
             count: message,
             seq_no: u16::from_be_bytes([a, b]),
-            left: count.min(STATUSES),
+            left: count.min(MAX_STATUSES),
             time: u32::from_be_bytes([0, e, f, g]).wrapping_mul(REFERENCE_MICROS),
             chunks,
             deltas,
@@ -70,12 +70,12 @@ impl<'a> Feedback<'a> {
         })
     }
 
-    /// Number of the packet that is read next.
+    /// Returns the sequence number of the next packet.
     pub fn seq_no(&self) -> u16 {
         self.seq_no
     }
 
-    /// The delta of the next packet that came, in its units.
+    /// Reads the delta of the next received packet, in delta units.
     fn take_delta(&mut self, symbol: u16) -> Option<i16> {
         match symbol {
             SMALL_DELTA => {
@@ -120,7 +120,7 @@ impl Iterator for Feedback<'_> {
 }
 
 impl Chunk {
-    /// A run of one symbol, 14 symbols of one bit, or 7 of two (sections 3.1.3 and 3.1.4).
+    /// Parses a run of one symbol, 14 one-bit symbols, or 7 two-bit symbols (sections 3.1.3 and 3.1.4).
     fn new(bytes: [u8; 2]) -> Self {
         let bits = u16::from_be_bytes(bytes);
         match bits >> 14 {
@@ -142,7 +142,8 @@ impl Chunk {
 mod tests {
     use super::*;
 
-    /// Base 65,534, a count, reference time 2, feedback packet 9.
+    /// Returns a message with base sequence number 65,534, this status count, reference time 2 and feedback packet
+    /// count 9.
     fn body(count: u16, rest: &[u8]) -> Vec<u8> {
         let [c, d] = count.to_be_bytes();
         [&[0xff, 0xfe, c, d, 0, 0, 2, 9], rest].concat()
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_ends_the_reading() {
+    fn malformed_input_ends_the_iteration() {
         let cases: &[(&str, u16, &[u8], Option<usize>)] = &[
             ("no chunk", 1, &[], None),
             ("half a chunk", 1, &[0x20], None),
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn any_bytes_are_survived_with_bounded_work() {
+    fn arbitrary_bytes_are_parsed_with_bounded_work() {
         let mut seed = 7_u32;
         let mut random = || {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -207,14 +208,17 @@ mod tests {
             let body: Vec<u8> = (0..length).map(|_| random()).collect();
             let mut feedback = Feedback::new(&body);
             let count = feedback.as_mut().map_or(0, |feedback| feedback.by_ref().count());
-            assert!(feedback.is_none_or(|mut feedback| feedback.next().is_none()), "it stays at its end");
+            assert!(
+                feedback.is_none_or(|mut feedback| feedback.next().is_none()),
+                "an ended iterator yields nothing more"
+            );
             most = most.max(count);
         }
         assert!((1_000..=2_048).contains(&most), "{most}");
     }
 
     #[test]
-    fn arrival_times_hold_across_the_wrap_of_the_reference() {
+    fn arrival_times_are_valid_across_the_wrap_of_the_reference_time() {
         let arrival = |reference: [u8; 3]| {
             let body = [&[0, 0, 0, 1], &reference[..], &[0, 0x20, 1, 0]].concat();
             Feedback::new(&body).and_then(|mut feedback| feedback.next()).and_then(|(_, received)| received).unwrap()

@@ -1,31 +1,31 @@
-//! What was sent to one subscriber, by transport-wide sequence number, until the receiver says what became of it.
+//! The packets sent to one subscriber, by transport-wide sequence number, until the receiver acknowledges them.
 
 use std::time::Instant;
 
 use crate::media::bandwidth::feedback::Feedback;
 
-/// Packets that are remembered: two seconds at 10 Mbit/s, in 16 KB. Fewer forget packets before a slow receiver
-/// reports them, more cost memory for each subscriber with video. A power of two.
+/// Packets kept: two seconds at 10 Mbit/s, in 16 KB. Fewer would expire before a slow receiver reports them, more cost
+/// memory for each subscriber with video. A power of two.
 const PACKETS: usize = 2_048;
 
-/// Sent packets, in a ring.
+/// Ring buffer of sent packets.
 #[derive(Debug)]
 pub struct History {
-    /// Where the send times count from.
+    /// Start of the clock for sending times.
     base: Instant,
-    /// The last send time, as given and as counted: packets leave many at a time.
+    /// The last sending time, as an instant and in microseconds. Cached because packets leave in batches.
     last: (Instant, u32),
-    /// Number of the next packet.
+    /// Sequence number of the next packet.
     next: u16,
-    /// Number of the first packet that no message was about yet.
-    unheard: u16,
-    /// Which message would be the next.
+    /// Sequence number of the first packet that no message has covered.
+    uncovered: u16,
+    /// Expected feedback packet count of the next message.
     next_message: u8,
-    /// Nothing until the first packet, then all of the ring.
+    /// Empty until the first packet, then the whole ring.
     packets: Vec<Sent>,
 }
 
-/// One packet that was sent.
+/// A sent packet.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sent {
     sent: u32,
@@ -36,7 +36,7 @@ struct Sent {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Fate {
-    /// There was no such packet.
+    /// No packet has been sent in this slot.
     #[default]
     Unused,
     InFlight,
@@ -44,31 +44,31 @@ enum Fate {
     Received,
 }
 
-/// What became of a packet.
+/// The reported fate of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Acknowledged {
-    /// When it was sent, in microseconds of the history's clock, modulo 2^32.
+    /// Sending time in microseconds of the history's clock, modulo 2^32.
     pub sent: u32,
-    /// When it came, in microseconds of the receiver's clock, modulo 2^32; `None` if it did not.
+    /// Arrival time in microseconds of the receiver's clock, modulo 2^32; `None` if the packet is lost.
     pub received: Option<u32>,
-    /// It was said to be lost before.
+    /// An earlier message reported the packet as lost.
     pub was_lost: bool,
-    /// Its size on the wire.
+    /// Size on the wire, in bytes.
     pub bytes: u16,
-    /// The probe that it was part of, or 0.
+    /// The probe that the packet was part of, or 0.
     pub cluster: u8,
 }
 
 impl History {
-    /// The most that one takes beside itself.
+    /// Upper bound of the heap memory in bytes.
     pub const MAX_BYTES: usize = PACKETS * size_of::<Sent>();
 
-    /// An empty history, which has not allocated.
+    /// Creates an empty history, without allocating.
     pub fn new(now: Instant) -> Self {
-        Self { base: now, last: (now, 0), next: 0, unheard: 0, next_message: 0, packets: Vec::new() }
+        Self { base: now, last: (now, 0), next: 0, uncovered: 0, next_message: 0, packets: Vec::new() }
     }
 
-    /// Remembers a packet that is being sent, and gives its number.
+    /// Records a packet that is being sent, and returns its sequence number.
     pub fn push(&mut self, now: Instant, bytes: usize, cluster: u8) -> u16 {
         if self.packets.is_empty() {
             self.packets = vec![Sent::default(); PACKETS];
@@ -84,7 +84,8 @@ impl History {
         seq_no
     }
 
-    /// The packets of a message with news of them: each is received once, and lost at most once before.
+    /// Iterates over the packets whose fate a message changes. Each packet is reported as received once, and before
+    /// that as lost at most once.
     pub fn acknowledge(&mut self, feedback: Feedback<'_>) -> impl Iterator<Item = Acknowledged> {
         self.next_message = feedback.count.wrapping_add(1);
         feedback.filter_map(|(seq_no, received)| {
@@ -92,8 +93,8 @@ impl History {
             if usize::from(age) >= self.packets.len() {
                 return None;
             }
-            if age < self.next.wrapping_sub(self.unheard) {
-                self.unheard = seq_no.wrapping_add(1);
+            if age < self.next.wrapping_sub(self.uncovered) {
+                self.uncovered = seq_no.wrapping_add(1);
             }
             let packet = &mut self.packets[usize::from(seq_no) % PACKETS];
             let was_lost = packet.fate == Fate::Lost;
@@ -107,17 +108,17 @@ impl History {
         })
     }
 
-    /// The packets before a message of which no message spoke, as first number and count, if one that would have was
-    /// lost. To be asked before the message is acknowledged.
+    /// Returns the packets before this message that no message has covered, as first sequence number and count, if a
+    /// feedback message was lost in between. Call it before `acknowledge`.
     pub fn skipped(&self, feedback: &Feedback<'_>) -> (u16, u16) {
-        let count = feedback.seq_no().wrapping_sub(self.unheard);
-        let is_past = count <= self.next.wrapping_sub(self.unheard) && usize::from(count) < PACKETS;
-        // Without a message between them, they were lost themselves.
+        let count = feedback.seq_no().wrapping_sub(self.uncovered);
+        let is_past = count <= self.next.wrapping_sub(self.uncovered) && usize::from(count) < PACKETS;
+        // Without a missing feedback message, the packets themselves were lost.
         let is_past = is_past && feedback.count != self.next_message;
-        (self.unheard, if is_past { count } else { 0 })
+        (self.uncovered, if is_past { count } else { 0 })
     }
 
-    /// When so many packets from a number on were sent, and their sizes.
+    /// Iterates over sending time and size of `count` packets, starting with sequence number `first`.
     pub fn sent(&self, (first, count): (u16, u16)) -> impl Iterator<Item = (u32, u16)> {
         (0..count).map(move |number| {
             let packet = self.packets[usize::from(first.wrapping_add(number)) % PACKETS];
@@ -125,7 +126,7 @@ impl History {
         })
     }
 
-    /// An instant on the history's clock.
+    /// Converts an instant to microseconds of the history's clock, modulo 2^32.
     pub fn micros(&self, now: Instant) -> u32 {
         let elapsed = now.saturating_duration_since(self.base);
         (elapsed.as_secs() as u32).wrapping_mul(1_000_000).wrapping_add(elapsed.subsec_micros())
@@ -138,11 +139,11 @@ mod tests {
 
     use super::*;
 
-    /// A message on `count` packets from `base` on: all came, at once, or none.
-    fn message(base: u16, count: u16, came: bool) -> Vec<u8> {
+    /// Returns a message about `count` packets from `base` on: all of them arrived at the same time, or none did.
+    fn message(base: u16, count: u16, arrived: bool) -> Vec<u8> {
         let [a, b] = base.to_be_bytes();
         let [c, d] = count.to_be_bytes();
-        let run = (if came { 0x2000 } else { 0 } | count).to_be_bytes();
+        let run = (if arrived { 0x2000 } else { 0 } | count).to_be_bytes();
         let mut body = vec![a, b, c, d, 0, 0, 1, 0, run[0], run[1]];
         body.resize(body.len() + usize::from(count), 0);
         body
@@ -153,12 +154,12 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_is_found_until_the_ring_comes_round() {
+    fn a_packet_is_found_until_its_slot_is_reused() {
         let start = Instant::now();
         let mut history = History::new(start);
         assert_eq!(acknowledge(&mut history, &message(0, 5, true)), []);
-        assert_eq!(history.packets.capacity(), 0, "nothing was sent, nothing is allocated");
-        // Numbers and micros wrap on the way.
+        assert_eq!(history.packets.capacity(), 0, "nothing is allocated before the first packet");
+        // Sequence numbers and microseconds wrap in this loop.
         for number in 0..200_000_u32 {
             let now = start + Duration::from_millis(50) * number;
             assert_eq!(history.push(now, 1_000 + number as usize % 100, 3), number as u16);
@@ -179,11 +180,11 @@ mod tests {
             let expected = found.then_some(expected).into_iter().collect::<Vec<_>>();
             assert_eq!(acknowledge(&mut history, &message(number as u16, 1, true)), expected, "{name}");
         }
-        assert_eq!(acknowledge(&mut history, &message(next as u16, 2_000, true)), [], "of the future");
+        assert_eq!(acknowledge(&mut history, &message(next as u16, 2_000, true)), [], "in the future");
     }
 
     #[test]
-    fn packets_are_skipped_where_a_message_was_lost() {
+    fn packets_of_a_lost_feedback_message_are_found() {
         let start = Instant::now();
         let mut history = History::new(start);
         assert_eq!(history.skipped(&Feedback::new(&message(9, 1, true)).unwrap()), (0, 0), "nothing was sent");
@@ -195,7 +196,7 @@ mod tests {
             ("one lost", 65_531, 1),
             ("across the wrap", 2, 8),
             ("repeated", 65_520, 0),
-            ("of the future", 15, 0),
+            ("in the future", 15, 0),
         ] {
             let body = message(base, 1, true);
             let skipped = history.skipped(&Feedback::new(&body).unwrap());
@@ -224,7 +225,7 @@ mod tests {
             history.push(start, 100, 0);
             let found: Vec<_> = messages
                 .into_iter()
-                .flat_map(|came| acknowledge(&mut history, &message(0, 1, came)))
+                .flat_map(|arrived| acknowledge(&mut history, &message(0, 1, arrived)))
                 .map(|packet| (packet.received.is_some(), packet.was_lost))
                 .collect();
             assert_eq!(found, expected, "{name}");

@@ -1,5 +1,5 @@
-//! A call over one link, to try the estimator on: a source of frames, a bottleneck with a queue, a receiver that
-//! sends feedback. Seeded, in steps of a millisecond.
+//! Test harness for the estimator: a call over one link with a source of frames, a bottleneck with a queue, and a
+//! receiver that sends feedback. Seeded, in steps of one millisecond.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -11,21 +11,21 @@ use crate::media::bandwidth::probe::Probe;
 const PACKET: usize = 1_200;
 const FRAME_MS: u32 = 33;
 
-/// What the path is like, one way.
+/// Properties of the path, one way.
 #[derive(Clone, Copy)]
 pub struct Link {
     pub capacity_bps: f64,
-    /// What does not fit in the queue is dropped.
+    /// Capacity of the queue; packets beyond it are dropped.
     pub queue_ms: u32,
     pub delay_ms: u32,
-    /// Up to so much more or less, packet by packet.
+    /// Largest deviation of a packet's delay, in either direction.
     pub jitter_ms: u32,
     pub loss: f64,
-    /// Bytes that pass at once after a pause, as a token bucket lets them.
+    /// Size in bytes of a token bucket: a burst of this size passes undelayed after a pause.
     pub bucket: usize,
 }
 
-/// The link with what is in it.
+/// The link and the state of its queue.
 pub struct Path {
     link: Link,
     pub loss: f64,
@@ -34,7 +34,7 @@ pub struct Path {
     seed: u64,
 }
 
-/// The whole of it.
+/// A simulated call.
 pub struct Call {
     pub estimator: Estimator,
     pub path: Path,
@@ -42,18 +42,18 @@ pub struct Call {
     start: Instant,
     now_ms: u32,
     pacer: Pacer,
-    /// Bytes of media that wait for the pacer, and what a frame left of a packet.
+    /// Bytes of media waiting for the pacer, and the part of a frame that does not fill a packet.
     queue: VecDeque<usize>,
     left: f64,
     probe: Option<(Probe, u32, usize, u32)>,
-    /// Arrivals in microseconds, by number that does not wrap.
+    /// Packets sent so far, and arrival times in microseconds by extended sequence number.
     sent: u64,
     arrivals: BTreeMap<u64, u64>,
-    /// Until when.
+    /// Time of the last report, in microseconds.
     reported: u64,
-    /// The first number that no report was about.
+    /// First sequence number that no report covered.
     next_reported: u64,
-    /// What the receiver's clock is ahead, in microseconds.
+    /// Offset of the receiver's clock, in microseconds.
     ahead: i64,
     feedback_at: u32,
     messages: u8,
@@ -67,9 +67,10 @@ impl Path {
         self.link.delay_ms = delay_ms;
     }
 
-    /// When a packet arrives and how long it queued, in microseconds; `None` if it is lost.
+    /// Sends a packet. Returns its queueing delay and its arrival time, in microseconds; the arrival is `None` if it is
+    /// lost.
     fn send(&mut self, micros: f64, bytes: usize) -> (f64, Option<u64>) {
-        // The bucket is full when the line has been free for so long.
+        // The bucket is full once the link has been idle for this long.
         let bucket = self.link.bucket as f64 * 8e6 / self.link.capacity_bps;
         self.free = self.free.max(micros - bucket);
         let queued = (self.free - micros).max(0.0);
@@ -120,7 +121,7 @@ impl Call {
         }
     }
 
-    /// Changes the capacity; what is queued leaves at the new one.
+    /// Changes the capacity; packets already queued leave at the new one.
     pub fn set_capacity(&mut self, capacity_bps: f64) {
         let now = f64::from(self.now_ms) * 1e3;
         let queued = (self.path.free - now).max(0.0);
@@ -128,27 +129,27 @@ impl Call {
         self.path.link.capacity_bps = capacity_bps;
     }
 
-    /// Nothing leaves the queue for so long.
+    /// Stops the queue for `ms` milliseconds.
     pub fn stall(&mut self, ms: u32) {
         self.path.free = self.path.free.max(f64::from(self.now_ms) * 1e3) + f64::from(ms) * 1e3;
     }
 
-    /// Sets the receiver's clock.
+    /// Sets the offset of the receiver's clock.
     pub fn set_ahead(&mut self, secs: i64) {
         self.ahead = 1_000_000 * secs;
     }
 
-    /// The number of the next packet.
+    /// Returns the sequence number of the next packet.
     pub fn next_number(&self) -> u16 {
         self.sent as u16
     }
 
-    /// The receiver says something besides its reports.
-    pub fn tell(&mut self, body: &[u8]) {
+    /// Delivers a feedback message that is not one of the simulated reports.
+    pub fn feed_back(&mut self, body: &[u8]) {
         self.estimator.handle_feedback(self.start + Duration::from_millis(self.now_ms.into()), body);
     }
 
-    /// Runs until the estimate is so much, at most so long; says how long it took.
+    /// Runs until the estimate reaches `bps`, for at most `most_ms`. Returns how many milliseconds it took.
     pub fn reaches(&mut self, bps: f64, most_ms: u32) -> Option<u32> {
         (1..=most_ms).find(|_| {
             self.run(1);
@@ -156,18 +157,18 @@ impl Call {
         })
     }
 
-    /// Forgets what was measured so far.
+    /// Discards the measurements.
     pub fn reset(&mut self) {
         self.estimates.clear();
         self.queued.clear();
     }
 
-    /// Of all estimates.
+    /// Returns the mean of all estimates.
     pub fn mean_estimate(&self) -> f64 {
         self.estimates.iter().sum::<f64>() / self.estimates.len() as f64
     }
 
-    /// A quantile of the time that packets of media queued.
+    /// Returns a quantile of the queueing delay of media packets.
     pub fn queued_ms(&self, quantile: f64) -> u32 {
         let mut queued = self.queued.clone();
         queued.sort_unstable();
@@ -188,7 +189,7 @@ impl Call {
         self.pacer.set_estimate(now, estimate);
         if self.now_ms.is_multiple_of(FRAME_MS) {
             let rate = (estimate as f64).min(self.demand_bps);
-            // Frames are of different sizes, and one in 300 is a keyframe.
+            // Frames differ in size, and one in 300 is a keyframe.
             let size = 0.7 + 0.6 * self.path.random();
             let times = if self.now_ms.is_multiple_of(300 * FRAME_MS) { 4.0 } else { size };
             self.left += times * rate / 8.0 * f64::from(FRAME_MS) / 1e3;
@@ -236,17 +237,17 @@ impl Call {
         self.sent += 1;
     }
 
-    /// Reports what came since the last report, once more what came before in between, and loses the report as often
-    /// as packets are lost.
+    /// Sends a report on the packets that arrived since the last one; packets in between that were already reported are
+    /// repeated. Reports are lost as often as packets.
     fn report(&mut self) {
         let now = u64::from(self.now_ms) * 1_000;
-        let came: Vec<_> = self.arrivals.iter().filter(|(_, at)| (self.reported..now).contains(*at)).collect();
-        let (Some(&(&first, _)), Some(&(&last, _))) = (came.first(), came.last()) else { return };
+        let arrived: Vec<_> = self.arrivals.iter().filter(|(_, at)| (self.reported..now).contains(*at)).collect();
+        let (Some(&(&first, _)), Some(&(&last, _))) = (arrived.first(), arrived.last()) else { return };
         let first = first.min(self.next_reported);
         self.next_reported = self.next_reported.max(last + 1);
         let count = last - first + 1;
-        let told = |at: u64| at as i64 + self.ahead;
-        let reference = came.iter().map(|(_, at)| told(**at)).min().unwrap_or(0).div_euclid(64_000);
+        let by_receiver = |at: u64| at as i64 + self.ahead;
+        let reference = arrived.iter().map(|(_, at)| by_receiver(**at)).min().unwrap_or(0).div_euclid(64_000);
         let mut body = vec![];
         body.extend((first as u16).to_be_bytes());
         body.extend((count as u16).to_be_bytes());
@@ -263,7 +264,7 @@ impl Call {
         }
         let mut time = reference * 256;
         for at in numbers.iter().filter_map(|number| arrival(*number)) {
-            let at = told(at).div_euclid(250);
+            let at = by_receiver(at).div_euclid(250);
             body.extend((at - time).clamp(-32_768, 32_767).to_be_bytes()[6..].iter());
             time = at;
         }

@@ -1,81 +1,83 @@
-//! Loss that chance does not explain: a path that loses one packet in ten at random, as Wi-Fi does, is not slowed
-//! down for it.
+//! Detector of loss beyond chance. A path that loses one packet in ten at random, as Wi-Fi does, is not slowed down.
 
 use crate::media::bandwidth::history::Acknowledged;
 
-/// The share that is borne: RTX repairs it. Lower slows down where loss has nothing to do with the rate; higher
-/// keeps flooding a path that drops instead of queueing.
-const BORNE: f64 = 0.10;
+/// Tolerated loss, which retransmissions recover. A lower value slows down where loss does not depend on the rate; a
+/// higher one keeps flooding a path that drops packets instead of queueing them.
+const TOLERATED: f64 = 0.10;
 
-/// Standard deviations above it that count as more. Each message asks again, so two would be reached by chance.
+/// Standard deviations above the tolerated loss that count as excess. The test is repeated with each message, so two
+/// would be reached by chance.
 const DEVIATIONS: f64 = 3.0;
 
-/// Packets and messages before anything is said: what one burst loses is no rate.
-const ENOUGH: (f64, u32) = (20.0, 5);
+/// Minimum numbers of packets and messages for a decision: the loss of one burst is not a rate.
+const MIN_SAMPLE: (f64, u32) = (20.0, 5);
 
-/// Packets and messages, some seconds, after which counting starts anew.
-const MANY: (f64, u32) = (400.0, 30);
+/// Numbers of packets and messages, some seconds of them, after which counting restarts.
+const MAX_SAMPLE: (f64, u32) = (400.0, 30);
 
-/// Packets since the rate was last lowered.
+/// Loss counts since the rate was last lowered.
 #[derive(Debug, Default)]
 pub struct Loss {
     lost: f64,
     packets: f64,
     messages: u32,
-    /// Lost as this message has it, and as the last had it: the next may still say that they came out of order.
-    doubtful: f64,
-    nearly: f64,
-    /// Packets sent before this know nothing of the lowered rate.
-    since: Option<u32>,
+    /// Packets first reported as lost by this message, and by the one before. They count as lost only when the next
+    /// message does not report them as received late.
+    unconfirmed: f64,
+    unconfirmed_before: f64,
+    /// Packets sent before this time are not counted: they were sent at the old rate.
+    counted_from: Option<u32>,
 }
 
 impl Loss {
     /// Counts a packet.
     pub fn push(&mut self, packet: &Acknowledged) {
-        if self.since.is_some_and(|since| (packet.sent.wrapping_sub(since) as i32) < 0) {
+        if self.counted_from.is_some_and(|counted_from| (packet.sent.wrapping_sub(counted_from) as i32) < 0) {
             return;
         }
-        self.since = None;
+        self.counted_from = None;
         match packet.received {
-            None => self.doubtful += 1.0,
+            None => self.unconfirmed += 1.0,
             Some(_) => {
                 self.packets += 1.0;
-                self.nearly = if packet.was_lost { (self.nearly - 1.0).max(0.0) } else { self.nearly };
+                self.unconfirmed_before =
+                    if packet.was_lost { (self.unconfirmed_before - 1.0).max(0.0) } else { self.unconfirmed_before };
             }
         }
     }
 
-    /// A message ends: what the one before it missed is lost.
+    /// Ends a message: packets that the message before reported as lost, and this one did not correct, count as lost.
     pub fn settle(&mut self) {
-        if self.packets >= MANY.0 && self.messages >= MANY.1 {
+        if self.packets >= MAX_SAMPLE.0 && self.messages >= MAX_SAMPLE.1 {
             (self.lost, self.packets, self.messages) = (0.0, 0.0, 0);
         }
         self.messages += 1;
-        self.lost += self.nearly;
-        self.packets += self.nearly;
-        (self.nearly, self.doubtful) = (self.doubtful, 0.0);
+        self.lost += self.unconfirmed_before;
+        self.packets += self.unconfirmed_before;
+        (self.unconfirmed_before, self.unconfirmed) = (self.unconfirmed, 0.0);
     }
 
-    /// The rate is lowered: packets count again from those sent from `micros` on.
+    /// Restarts counting after the rate was lowered, with the packets sent from `micros` on.
     pub fn on_lowered(&mut self, micros: u32) {
-        *self = Self { since: Some(micros), ..Self::default() };
+        *self = Self { counted_from: Some(micros), ..Self::default() };
     }
 
-    /// The share that is lost, if it is too much: then the rate must be lowered.
+    /// Returns the lost fraction if it is excessive, so that the rate must be lowered.
     pub fn excess(&self) -> Option<f64> {
         self.is_beyond(DEVIATIONS).then(|| self.lost / self.packets)
     }
 
-    /// Whether it may become too much: nothing should grow then.
+    /// Returns true if loss may become excessive, so that the rate must not grow.
     pub fn is_high(&self) -> bool {
         self.is_beyond(1.0)
     }
 
-    /// Whether more is lost than is borne, and than chance adds to that in so many deviations.
+    /// Returns true if loss exceeds the tolerated fraction by more than `deviations` standard deviations.
     fn is_beyond(&self, deviations: f64) -> bool {
-        let deviation = (BORNE * (1.0 - BORNE) * self.packets).sqrt();
-        let is_enough = self.packets >= ENOUGH.0 && self.messages >= ENOUGH.1;
-        is_enough && self.lost > BORNE * self.packets + deviations * deviation
+        let deviation = (TOLERATED * (1.0 - TOLERATED) * self.packets).sqrt();
+        let is_enough = self.packets >= MIN_SAMPLE.0 && self.messages >= MIN_SAMPLE.1;
+        is_enough && self.lost > TOLERATED * self.packets + deviations * deviation
     }
 }
 
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_late_is_not_lost_and_what_was_sent_before_does_not_count() {
+    fn late_packets_are_not_lost_and_packets_sent_before_the_reduction_do_not_count() {
         let mut loss = Loss::default();
         let settle = |loss: &mut Loss| {
             loss.settle();
@@ -123,15 +125,15 @@ mod tests {
         };
         (0..5).for_each(|_| loss.settle());
         push(&mut loss, 0..40, None, false);
-        assert_eq!(settle(&mut loss), None, "in doubt");
+        assert_eq!(settle(&mut loss), None, "unconfirmed");
         push(&mut loss, 0..40, Some(1), true);
-        assert_eq!(settle(&mut loss), None, "all came");
+        assert_eq!(settle(&mut loss), None, "all arrived late");
         push(&mut loss, 40..80, None, false);
-        assert_eq!(settle(&mut loss), None, "in doubt");
+        assert_eq!(settle(&mut loss), None, "unconfirmed");
         assert_eq!(settle(&mut loss), Some(0.5));
         loss.on_lowered(100);
         push(&mut loss, 80..100, None, false);
-        assert_eq!((settle(&mut loss), settle(&mut loss)), (None, None), "sent before");
+        assert_eq!((settle(&mut loss), settle(&mut loss)), (None, None), "sent before the reduction");
         push(&mut loss, 100..120, None, false);
         assert_eq!((settle(&mut loss), settle(&mut loss)), (None, None), "a burst");
         assert_eq!(settle(&mut loss), Some(1.0));

@@ -1,24 +1,24 @@
-//! A rate over the last half second, from packets with their times.
+//! A rate meter over the last half second.
 
-/// Bins of a meter, the one that is being filled among them.
+/// Number of bins, including the one being filled.
 const BINS: usize = 16;
 
-/// Microseconds of a bin, as a power of two: about one frame. So the rate is that of the last 0.49 s. Shorter, the
-/// rate swings with each frame; longer, a drop of capacity is seen late.
+/// Length of a bin as a power of two, in microseconds: about one frame. The rate covers the last 0.49 s. With a shorter
+/// window the rate varies with each frame; a longer one notices a drop of the capacity late.
 const BIN_BITS: u32 = 15;
 
-/// Full bins before there is a rate: 0.16 s.
-const ENOUGH: usize = 5;
+/// Full bins required for a rate: 0.16 s.
+const MIN_FULL: usize = 5;
 
-/// Bytes by time.
+/// Bytes per bin of time.
 #[derive(Debug, Default)]
 pub struct Meter {
     bins: [u32; BINS],
-    /// The bin that is being filled.
+    /// Index of the bin being filled.
     newest: usize,
-    /// When it began, in microseconds modulo 2^32.
+    /// Start of that bin, in microseconds modulo 2^32.
     began: u32,
-    /// Full bins, up to all others.
+    /// Number of full bins, at most all others.
     full: usize,
 }
 
@@ -40,17 +40,17 @@ impl Meter {
         let back = usize::try_from(-since).unwrap_or(0);
         if back < BINS {
             let bin = &mut self.bins[(self.newest + BINS - back) % BINS];
-            // A receiver may say for hours that all came at one time.
+            // A receiver may claim for hours that all packets arrived at one time.
             *bin = bin.saturating_add(bytes.into());
         }
     }
 
-    /// Bits a second, once there is enough to tell.
+    /// Returns the rate in bits per second; `None` until there are enough full bins.
     pub fn rate_bps(&self) -> Option<f64> {
         let bytes: u64 = self.bins.iter().map(|bytes| u64::from(*bytes)).sum();
         let bytes = bytes - u64::from(self.bins[self.newest]);
         let seconds = (self.full << BIN_BITS) as f64 / 1e6;
-        (self.full >= ENOUGH).then(|| bytes as f64 * 8.0 / seconds)
+        (self.full >= MIN_FULL).then(|| bytes as f64 * 8.0 / seconds)
     }
 }
 
@@ -59,16 +59,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn however_much_comes_at_one_time_it_is_counted() {
+    fn any_number_of_bytes_at_one_time_is_counted() {
         let mut meter = Meter::default();
-        for bin in 0..=ENOUGH as u32 {
+        for bin in 0..=MIN_FULL as u32 {
             (0..100_000).for_each(|_| meter.push(bin << BIN_BITS, u16::MAX));
         }
         assert!(meter.rate_bps().is_some_and(|rate| rate > 1e11));
     }
 
     #[test]
-    fn a_rate_is_that_of_the_last_half_second() {
+    fn the_rate_covers_the_last_half_second() {
         for (name, start, out_of_order) in [("plain", 0_u32, false), ("wraps", u32::MAX - 1_000_000, true)] {
             let mut meter = Meter::default();
             let push = |meter: &mut Meter, ms: u32, bytes| {

@@ -1,6 +1,6 @@
-//! The bandwidth towards one subscriber: how much the path carries, estimated where the packets are sent, from what
-//! the receiver says of each (draft-ietf-rmcat-gcc-02). And what is said to a publisher of its packets, which estimates
-//! the other way.
+//! Congestion control: the bandwidth estimate for the path to one subscriber, computed at the sender from
+//! transport-wide feedback (draft-ietf-rmcat-gcc-02), and the feedback sent to publishers, which estimate the opposite
+//! direction.
 
 pub mod arrivals;
 pub mod estimator;

@@ -1,34 +1,34 @@
-//! The pace at which packets leave to one subscriber: normal traffic at once, bursts a little at a time, so that a
-//! keyframe does not fill the queue of a slow link.
+//! Pacer for the packets to one subscriber. Normal traffic leaves at once; bursts are spread, so that a keyframe does
+//! not fill the queue of a slow link.
 
 use std::time::{Duration, Instant};
 
-/// Pace over estimate. Nearer to 1, a keyframe waits longer here; higher, it waits in the path's queue, where all
-/// that follows waits with it.
+/// Pacing rate as a multiple of the estimate. Nearer to 1, a keyframe waits longer here; with a higher value it waits
+/// in the queue of the path, and delays all packets behind it.
 const FACTOR: f64 = 2.5;
 
-/// What may leave at once: so long at the pace, or so many bytes (ten packets). More is more loss where queues are
-/// short; less makes the loop wake up for ordinary frames.
+/// Burst that may leave at once: this time at the pacing rate, or this many bytes (ten packets). A larger burst causes
+/// more loss where queues are short; a smaller one makes the event loop wake up for ordinary frames.
 const BURST: Duration = Duration::from_millis(5);
 const BURST_BYTES: f64 = 12_000.0;
 
-/// Bytes that may leave at once on a narrow path: what the estimate carries in that time, and two packets at least. Longer
-/// delays sound behind pictures, shorter makes the loop wake up for them.
+/// Burst on a narrow path: what the estimate carries in this time, but at least two packets. A longer time delays audio
+/// behind video, a shorter one makes the event loop wake up for audio.
 const NARROW_BURST: Duration = Duration::from_millis(30);
-const LEAST_BURST_BYTES: f64 = 2_400.0;
+const MIN_BURST_BYTES: f64 = 2_400.0;
 
 /// A token bucket in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Pacer {
     tokens: f64,
     filled: Instant,
-    /// Bytes a second.
+    /// Refill rate in bytes per second.
     rate: f64,
     burst: f64,
 }
 
 impl Pacer {
-    /// A full bucket for an estimate.
+    /// Creates a full bucket for an estimate.
     pub fn new(now: Instant, estimate_bps: u64) -> Self {
         let mut pacer = Self { tokens: 0.0, filled: now, rate: 0.0, burst: 0.0 };
         pacer.set_estimate(now, estimate_bps);
@@ -36,7 +36,7 @@ impl Pacer {
         pacer
     }
 
-    /// Sets the pace from an estimate.
+    /// Sets the pacing rate from an estimate.
     pub fn set_estimate(&mut self, now: Instant, estimate_bps: u64) {
         let rate = (estimate_bps.max(1) as f64) / 8.0 * FACTOR;
         if rate == self.rate {
@@ -44,17 +44,17 @@ impl Pacer {
         }
         self.fill(now);
         self.rate = rate;
-        let least = (rate / FACTOR * NARROW_BURST.as_secs_f64()).clamp(LEAST_BURST_BYTES, BURST_BYTES);
+        let least = (rate / FACTOR * NARROW_BURST.as_secs_f64()).clamp(MIN_BURST_BYTES, BURST_BYTES);
         self.burst = (rate * BURST.as_secs_f64()).max(least);
     }
 
-    /// Whether a packet of so many bytes may leave now.
+    /// Returns true if a packet of `bytes` bytes may leave now.
     pub fn may_leave(&mut self, now: Instant, bytes: usize) -> bool {
         self.fill(now);
         self.tokens >= self.needed(bytes)
     }
 
-    /// Whether a packet of so many bytes may leave now; if so it is counted.
+    /// Takes tokens for a packet of `bytes` bytes. Returns false, and takes none, if the packet may not leave now.
     pub fn take(&mut self, now: Instant, bytes: usize) -> bool {
         let may_leave = self.may_leave(now, bytes);
         if may_leave {
@@ -63,7 +63,7 @@ impl Pacer {
         may_leave
     }
 
-    /// When a packet of so many bytes may leave, if nothing leaves before it: `now` if at once.
+    /// Returns when a packet of `bytes` bytes may leave, if none leaves before it; `now` if at once.
     pub fn next_release(&mut self, now: Instant, bytes: usize) -> Instant {
         self.fill(now);
         let missing = (self.needed(bytes) - self.tokens).max(0.0);
@@ -71,7 +71,8 @@ impl Pacer {
         now + Duration::from_nanos((missing / self.rate * 1e9).ceil() as u64)
     }
 
-    /// What must be there for a packet: one larger than the bucket leaves when that is full, and owes the rest.
+    /// Returns the tokens required for a packet. One larger than the bucket leaves when the bucket is full, and its
+    /// tokens become negative.
     fn needed(&self, bytes: usize) -> f64 {
         (bytes as f64).min(self.burst)
     }
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_passes_and_the_rest_leaves_at_the_pace() {
+    fn a_burst_passes_and_the_rest_leaves_at_the_pacing_rate() {
         let start = Instant::now();
         for (estimate_bps, at_once) in [(50_000, 2), (1_000_000, 3), (4_000_000, 10), (40_000_000, 52)] {
             let mut pacer = Pacer::new(start, estimate_bps);
@@ -106,7 +107,7 @@ mod tests {
                 assert!(pacer.take(release, 1_200), "{estimate_bps}");
                 now = release;
             }
-            // What the burst left of a packet counts as well.
+            // The tokens that the burst left count as well.
             let bps = 8.0 * 1_200.0 * 100.0 / (now - start).as_secs_f64();
             assert!((bps / estimate_bps as f64 / 2.5 - 1.0).abs() < 0.01, "{estimate_bps}: {bps}");
             let later = now + Duration::from_secs(9);

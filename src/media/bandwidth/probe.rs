@@ -1,184 +1,189 @@
-//! Probes: short trains of packets, faster than the estimate, that show whether the path would carry more.
+//! Probes: short trains of packets, faster than the estimate, that test whether the path carries a higher bitrate.
 
 use std::time::{Duration, Instant};
 
 use crate::media::bandwidth::history::Acknowledged;
 
-/// How long a train is. Longer is measured better and fills queues more: at twice the capacity, by as much as this.
+/// Length of a train. A longer one measures more precisely and fills queues more: at twice the capacity, by its own
+/// length.
 const DURATION: Duration = Duration::from_millis(30);
 
-/// The same beyond what the path was last known to carry, where only what follows the first half counts: what shapes a
-/// path lets a burst of some kilobytes pass at once, and a short train shows nothing else. Longer fills queues more.
+/// Length of a train above the last known limit. Only its second half is measured: traffic shapers let a burst of some
+/// kilobytes pass, and a short train would measure only that. A longer one fills queues more.
 const LONG_DURATION: Duration = Duration::from_millis(100);
 
-/// The same while nothing is known of the path.
+/// Length of a train before any limit is known.
 const UNKNOWN_DURATION: Duration = Duration::from_millis(50);
 
-/// Bitrate of the first train, its bytes, and those before the ones that are measured. The estimate is a guess then. A
-/// faster train measures a narrow path no worse, and a wide one sooner; more bytes are lost where queues are short, fewer
-/// show nothing but a burst.
+/// Bitrate of the first train, its bytes, and how many of them are skipped before the measurement. The estimate is a
+/// guess at that time. A faster train measures a narrow path equally well and a wide one sooner; more bytes are lost
+/// where queues are short, and fewer measure only a burst.
 const FIRST_BPS: f64 = 2.4e6;
 const FIRST_BYTES: f64 = 12_000.0;
 const FIRST_SKIPPED: f64 = 7_000.0;
 
-/// Bytes that are measured of a long train at least: some packets.
+/// Minimum number of bytes measured in a long train: a few packets.
 const MEASURED_BYTES: f64 = 4_000.0;
 
-/// Bytes beyond the path's bitrate that a token bucket may let pass: until a train shows otherwise, and after a raise that
-/// was refuted. More fills queues more, fewer take a burst of 5 kB for a wider path.
+/// Assumed depth in bytes of a token bucket on the path: until a train shows otherwise, and again after a raise that
+/// was refuted. A larger value fills queues more, a smaller one mistakes a burst of 5 kB for a wider path.
 const DEPTH: u32 = 5_000;
 
-/// Time in which the path carries such a burst, at most. Longer fills the queues of very narrow paths.
+/// Upper bound of the bucket depth, as time at the estimate. A longer time fills the queues of very narrow paths.
 const MAX_DEPTH: Duration = Duration::from_millis(150);
 
-/// Least share of a train's bitrate that is beyond what the path is known to carry, as far as the length of the train is
-/// concerned. Lower makes trains longer, higher measures within the burst.
+/// Lower bound of the fraction by which a train exceeds the limit, used to compute its length. A lower value makes
+/// trains longer, a higher one measures within the burst.
 const LEAST_EXCESS: f64 = 0.25;
 
-/// A train that follows another one at once finds this part of the bucket filled again, one in so many.
+/// A train that directly follows another one finds 1/`REFILLED` of the bucket refilled.
 const REFILLED: u32 = 4;
 
-/// The first part, one in `EARLY`, of the bytes that a train skips is measured apart: it shows a queue only on a path that
-/// lets no burst pass.
-const EARLY: u32 = 2;
+/// The first 1/`EARLY_PART` of the skipped bytes is measured separately. It meets a queue only on a path that lets no
+/// burst pass.
+const EARLY_PART: u32 = 2;
 
-/// The rate is lowered so soon after a train raised it: the train met a burst. Shorter misses those that take long to fill
-/// the queue, longer takes the blame for others' traffic.
+/// If the rate is lowered this soon after a train raised it, the train measured a burst. A shorter time misses bursts
+/// that take long to fill the queue, a longer one blames trains for the traffic of others.
 const REFUTED: Duration = Duration::from_secs(4);
 
-/// Rate of a train over the estimate: with 2, a path of 3 Mbit/s is found from 500 kbit/s in three steps. A long one
-/// would fill the queue at that.
+/// Rate of a train as a multiple of the estimate. With 2, a path of 3 Mbit/s is found from 500 kbit/s in three steps. A
+/// long train would fill the queue at that rate.
 const STEP: f64 = 2.0;
 const LONG_STEP: f64 = 1.5;
 
-/// Rate of a train over what is wanted: as much as the measurement may err.
+/// Upper bound of a train's rate as a multiple of the wanted bitrate: the error of a measurement.
 const MARGIN: f64 = 1.2;
 
-/// Time between trains: at first, and at most while they show nothing. Shorter finds capacity sooner, and costs a
-/// hundredth of it.
+/// Time between trains: initial value, and upper bound while trains show nothing new. A shorter time finds capacity
+/// sooner and costs a hundredth of it.
 const INTERVALS: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
 
-/// Time until the next train where what media left of one showed nothing, neither a queue nor a higher rate.
+/// Time until the next train if media among the packets of the last one spoiled the measurement, so that it showed
+/// neither a queue nor a higher rate; and how many trains in a row are repeated for that.
 const RETRY: Duration = Duration::from_millis(500);
 const MAX_REPEATED: u32 = 2;
 
-/// Jitter may make the rate of a train uncertain by this share; of more, another train is sent, which is longer. Lower
-/// repeats trains for nothing, higher takes jitter for a queue or for its absence.
+/// Largest relative uncertainty of a measured rate due to jitter; above it, a train `STRETCH` times as long is sent. A
+/// lower value repeats trains needlessly, a higher one mistakes jitter for a queue or for its absence.
 const NOISE: f64 = 0.15;
 const STRETCH: f64 = 2.0;
 
-/// No train so soon after the rate was lowered. Shorter measures the queue that drains; longer, and a path at its
-/// limit, where that happens every few seconds, is never probed.
+/// Time without trains after the rate was lowered. With a shorter one the train measures the draining queue; with a
+/// longer one a path at its limit, where the rate is lowered every few seconds, is never probed.
 const SETTLING: Duration = Duration::from_secs(2);
 
-/// A train is judged at the latest so long, and a round trip, after its start: feedback comes every 50 to 250 ms.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// Time after the end of a train, besides a round trip, after which it is evaluated with the feedback at hand. Feedback
+/// comes every 50 to 250 ms.
+const FEEDBACK_WAIT: Duration = Duration::from_millis(500);
 
-/// A train of which nothing was heard for so long is lost: longer than any round trip.
-const FORGOTTEN: Duration = Duration::from_secs(3);
+/// A train without feedback for this long is abandoned: longer than any round trip.
+const ABANDONED: Duration = Duration::from_secs(3);
 
-/// Packets of a train at least, and share of its bytes that must have come: a line needs some points.
+/// Minimum number of packets in a train, and minimum fraction of its bytes that must arrive: the line needs several
+/// points.
 const PACKETS: u32 = 5;
-const CAME: f64 = 0.6;
+const ARRIVED: f64 = 0.6;
 
-/// A train that arrives slower than this share of its rate met a queue: it shows the capacity itself.
+/// A train that arrives at less than this fraction of its rate met a queue: its arrival rate is the capacity.
 const SATURATED: f64 = 0.9;
 
-/// One whose packets wait so much longer than its first one, in milliseconds, met a queue as well: media in it may have
-/// left slower than the path carries. Less takes jitter for a queue.
+/// A train met a queue as well if its packets are delayed by this much more than its first one, in milliseconds; media
+/// in the train may have left slower than the capacity. A lower value mistakes jitter for a queue.
 const QUEUED_MS: f64 = 40.0;
 
-/// Share of a train whose loss is taken for chance: it counts as carried. More than that was dropped by a queue.
-const CHANCE: f64 = 0.2;
+/// Lost fraction of a train up to which loss is attributed to chance and the train counts as carried. More was dropped
+/// by a queue.
+const CHANCE_LOSS: f64 = 0.2;
 
-/// Share of a capacity so found that is used.
-const SHARE: f64 = 0.95;
+/// Fraction of a capacity measured by a train that becomes the estimate.
+const CAPACITY_SHARE: f64 = 0.95;
 
-/// What is worth a raise, over the estimate.
-pub const WORTH: f64 = 1.05;
+/// A result must exceed the estimate by this factor to raise it.
+pub const MIN_RAISE: f64 = 1.05;
 
-/// A train to be sent now: the next packets that leave, padding and media alike, evenly at `bitrate_bps`, each pushed
-/// with `cluster`, until there are both as many bytes and as many packets as stated.
+/// A train to send now: the next packets, padding and media alike, paced at `bitrate_bps`, each pushed with `cluster`,
+/// until both `bytes` and `packets` are reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// Which train: 1 to 255.
+    /// Number of the train: 1 to 255.
     pub cluster: u8,
-    /// Rate at which its packets leave.
+    /// Pacing rate of its packets.
     pub bitrate_bps: u64,
-    /// Size of all its packets, at least.
+    /// Minimum total size of its packets.
     pub bytes: usize,
-    /// Number of its packets, at least.
+    /// Minimum number of its packets.
     pub packets: u32,
 }
 
-/// What a train shows.
+/// Result of a train.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Found {
-    /// The estimate.
+pub struct ProbeResult {
+    /// The measured bitrate, which is the new estimate.
     pub bps: f64,
-    /// It met a queue: the path carries no more.
+    /// The train met a queue: the path carries no more.
     pub is_limit: bool,
-    /// It is the first: what was estimated before was a guess.
+    /// The result is the first one: the estimate before it was a guess.
     pub is_first: bool,
 }
 
-/// The train under way, and when the next is due.
+/// The current train, and the schedule of the next one.
 #[derive(Debug)]
 pub struct Prober {
     cluster: u8,
     train: Option<Train>,
     due: Instant,
     interval: Duration,
-    /// A train has shown anything.
-    is_begun: bool,
-    /// When a train beyond the limit last raised the estimate.
+    /// A train has given a result.
+    has_result: bool,
+    /// When a train above the limit last raised the estimate.
     raised: Option<Instant>,
-    /// Bytes of a burst that the path is believed to let pass.
+    /// Assumed depth of the path's token bucket in bytes.
     depth: u32,
-    /// When a train last showed more: the next one follows at once, and finds the bucket empty.
+    /// When a train last showed a higher bitrate. The next train follows at once and finds the bucket empty.
     succeeded: Option<Instant>,
-    /// The times of the last train's packets did not follow a line.
+    /// The arrival times of the last train did not fit a line.
     is_noisy: bool,
-    /// Trains in a row that showed nothing.
+    /// Consecutive trains without a result.
     repeated: u32,
 }
 
-/// What is known of a train.
+/// State of one train.
 #[derive(Clone, Copy, Debug)]
 struct Train {
-    /// When it is judged at the latest, but for a round trip.
+    /// When the train is evaluated at the latest, not counting the round trip.
     ends: Instant,
     probe: Probe,
-    /// It is beyond what the path was last known to carry.
+    /// The rate may exceed the last known limit.
     is_beyond: bool,
-    /// Bytes that came before it is measured.
+    /// Arrived bytes that are skipped before the measurement.
     skipped: u32,
-    /// Bytes of it that may have passed as a burst.
+    /// Bytes that may have passed as a burst.
     burst: u32,
-    came: u32,
+    arrived: u32,
     lost: u32,
-    bytes_came: u32,
+    bytes_arrived: u32,
     bytes_lost: u32,
     sent: Line,
     received: Line,
-    /// When its first packet and its last were sent and came, and the bytes after the first.
+    /// Sending and arrival times of the first and of the last packet, and the bytes after the first.
     first: Option<(u32, u32)>,
     last: (u32, u32),
     bytes_after: u32,
-    /// The sum of squares of the differences between those times.
+    /// Sum of the squared differences between arrival and sending times of the measured packets.
     delay_squares: f64,
-    /// The same of the first of the bytes before.
+    /// Lines through the first part of the skipped bytes.
     early_sent: Line,
     early_received: Line,
 }
 
-/// A line of least squares through times in microseconds over the bytes that came before: jitter moves it less than
-/// it moves the first and the last packet.
+/// A least-squares line through times in microseconds over the bytes before each packet. It is less sensitive to jitter
+/// than the times of the first and the last packet.
 #[derive(Clone, Copy, Debug, Default)]
 struct Line {
     /// The first time, modulo 2^32.
     start: u32,
-    /// The last time since then.
+    /// The last time, relative to `start`.
     last: f64,
     count: f64,
     bytes: f64,
@@ -188,14 +193,14 @@ struct Line {
 }
 
 impl Prober {
-    /// Its first train is due at once.
+    /// Creates a prober whose first train is due at once.
     pub fn new(now: Instant) -> Self {
         Self {
             cluster: 0,
             train: None,
             due: now,
             interval: INTERVALS.0,
-            is_begun: false,
+            has_result: false,
             raised: None,
             depth: DEPTH,
             succeeded: None,
@@ -204,9 +209,9 @@ impl Prober {
         }
     }
 
-    /// A train, if one is due and more is wanted than the estimate. `limit_bps` is what the path was last known to carry.
+    /// Returns a train if one is due and more than the estimate is wanted. `limit_bps` is the last known capacity.
     pub fn poll(&mut self, now: Instant, estimate_bps: f64, wanted_bps: f64, limit_bps: Option<f64>) -> Option<Probe> {
-        if self.train.take_if(|train| now >= train.ends + FORGOTTEN).is_some() {
+        if self.train.take_if(|train| now >= train.ends + ABANDONED).is_some() {
             self.postpone(now, INTERVALS.0);
         }
         if self.train.is_some() || now < self.due || wanted_bps <= estimate_bps {
@@ -218,7 +223,7 @@ impl Prober {
         let bytes_in = |bitrate: f64, duration: Duration| bitrate / 8.0 * duration.as_secs_f64();
         let stretch = if self.is_noisy { STRETCH } else { 1.0 };
         let (bitrate, bytes, skipped, burst) = match limit_bps {
-            _ if !self.is_begun => {
+            _ if !self.has_result => {
                 (FIRST_BPS.max(STEP * estimate_bps), stretch * FIRST_BYTES, stretch * FIRST_SKIPPED, DEPTH.into())
             }
             _ if is_beyond => {
@@ -243,14 +248,14 @@ impl Prober {
         let probe =
             Probe { cluster: self.cluster, bitrate_bps: bitrate as u64, bytes: bytes as usize, packets: PACKETS };
         self.train = Some(Train {
-            ends: now + lasts + PATIENCE,
+            ends: now + lasts + FEEDBACK_WAIT,
             probe,
             is_beyond,
             skipped: skipped as u32,
             burst: burst as u32,
-            came: 0,
+            arrived: 0,
             lost: 0,
-            bytes_came: 0,
+            bytes_arrived: 0,
             bytes_lost: 0,
             sent: Line::default(),
             received: Line::default(),
@@ -264,22 +269,22 @@ impl Prober {
         Some(probe)
     }
 
-    /// When the next train is due at the latest: nothing may be heard of the one under way.
+    /// Returns when the next train is due at the latest, in case the current one gets no feedback.
     pub fn next(&self) -> Instant {
-        self.train.map_or(self.due, |train| train.ends + FORGOTTEN)
+        self.train.map_or(self.due, |train| train.ends + ABANDONED)
     }
 
-    /// Whether a train has shown anything.
-    pub fn is_begun(&self) -> bool {
-        self.is_begun
+    /// Returns true if a train has given a result.
+    pub fn has_result(&self) -> bool {
+        self.has_result
     }
 
-    /// Whether a train that begins at `now` follows the last one at once.
+    /// Returns true if a train that begins at `now` directly follows a successful one.
     pub fn is_chained(&self, now: Instant) -> bool {
         self.succeeded.is_some_and(|at| now < at + RETRY)
     }
 
-    /// Counts a packet, if it is of the train under way.
+    /// Counts a packet if it belongs to the current train.
     pub fn push(&mut self, packet: &Acknowledged) {
         let Some(train) = self.train.as_mut().filter(|train| train.probe.cluster == packet.cluster) else {
             return;
@@ -295,29 +300,30 @@ impl Prober {
                 train.bytes_lost += bytes;
             }
             Some(received) => {
-                if train.bytes_came < train.skipped / EARLY {
-                    train.early_sent.push(train.bytes_came, packet.sent);
-                    train.early_received.push(train.bytes_came, received);
+                if train.bytes_arrived < train.skipped / EARLY_PART {
+                    train.early_sent.push(train.bytes_arrived, packet.sent);
+                    train.early_received.push(train.bytes_arrived, received);
                 }
-                if train.bytes_came >= train.skipped {
-                    train.sent.push(train.bytes_came, packet.sent);
-                    train.received.push(train.bytes_came, received);
+                if train.bytes_arrived >= train.skipped {
+                    train.sent.push(train.bytes_arrived, packet.sent);
+                    train.received.push(train.bytes_arrived, received);
                     train.delay_squares += (train.received.last - train.sent.last).powi(2);
                 }
                 train.bytes_after += if train.first.is_some() { bytes } else { 0 };
                 train.first.get_or_insert((packet.sent, received));
                 train.last = (packet.sent, received);
-                train.came += 1;
-                train.bytes_came += bytes;
+                train.arrived += 1;
+                train.bytes_arrived += bytes;
             }
         }
     }
 
-    /// What the train shows, more than the estimate or less, once it is through; plans the next train.
-    pub fn poll_result(&mut self, now: Instant, round_trip: Duration, estimate_bps: f64) -> Option<Found> {
+    /// Returns the result of the current train once it is complete or overdue, and schedules the next train.
+    pub fn poll_result(&mut self, now: Instant, round_trip: Duration, estimate_bps: f64) -> Option<ProbeResult> {
         let train = self.train?;
         let Probe { bytes, packets, .. } = train.probe;
-        let is_through = (train.bytes_came + train.bytes_lost) as usize >= bytes && train.came + train.lost >= packets;
+        let is_through =
+            (train.bytes_arrived + train.bytes_lost) as usize >= bytes && train.arrived + train.lost >= packets;
         if !is_through && now < train.ends + round_trip {
             return None;
         }
@@ -331,14 +337,14 @@ impl Prober {
             self.repeat(now);
             return None;
         }
-        let is_first = !std::mem::replace(&mut self.is_begun, true);
+        let is_first = !std::mem::replace(&mut self.has_result, true);
         if train.meets_queue_early() {
             self.depth /= 2;
         }
         if is_limit {
             self.on_refuted(now);
         }
-        let is_more = found > WORTH * estimate_bps;
+        let is_more = found > MIN_RAISE * estimate_bps;
         match (is_more || is_first, is_limit) {
             (true, false) => {
                 (self.due, self.interval, self.repeated) = (now, INTERVALS.0, 0);
@@ -348,40 +354,40 @@ impl Prober {
             (false, false) => self.repeat(now),
             _ => self.postpone(now, (2 * self.interval).min(INTERVALS.1)),
         }
-        Some(Found { bps: found, is_limit, is_first })
+        Some(ProbeResult { bps: found, is_limit, is_first })
     }
 
-    /// The rate was lowered at `now`: what a train would measure is a queue that drains.
+    /// Handles a reduction of the rate: a train would measure the draining queue.
     pub fn on_lowered(&mut self, now: Instant) {
         self.on_refuted(now);
         self.train = None;
         self.due = self.due.max(now + SETTLING);
     }
 
-    /// A queue stands: what a train would measure is how it drains.
+    /// Postpones the next train because of a standing queue: it would measure how the queue drains.
     pub fn defer(&mut self, now: Instant) {
         self.due = self.due.max(now + RETRY);
     }
 
-    /// The path is back after an outage: what was under way tells nothing.
+    /// Abandons the current train after an outage.
     pub fn restart(&mut self, now: Instant) {
         self.train = None;
         self.postpone(now, INTERVALS.0);
     }
 
-    /// Media among the packets of a train left nothing to measure: another follows soon, unless that happened often.
+    /// Schedules another train soon after one without a result, unless that happened too often.
     fn repeat(&mut self, now: Instant) {
         if self.repeated < MAX_REPEATED {
             self.repeated += 1;
             self.due = now + RETRY;
-        } else if std::mem::replace(&mut self.is_begun, true) {
+        } else if std::mem::replace(&mut self.has_result, true) {
             self.postpone(now, (2 * self.interval).min(INTERVALS.1));
         } else {
             self.postpone(now, RETRY);
         }
     }
 
-    /// The path carries no more: a train that has just shown more measured a burst.
+    /// Notes that the path carries no more. If a train has just shown more, it measured a burst.
     fn on_refuted(&mut self, now: Instant) {
         if self.raised.take().is_some_and(|raised| now < raised + REFUTED) {
             self.depth = DEPTH;
@@ -394,14 +400,14 @@ impl Prober {
 }
 
 impl Train {
-    /// Whether its first packets met a queue already: no burst passes.
+    /// Returns true if the first packets met a queue already, so no burst passes.
     fn meets_queue_early(&self) -> bool {
         let rates = self.early_sent.rate_bps().zip(self.early_received.rate_bps());
         rates.is_some_and(|(sent, received)| received < SATURATED * sent)
     }
 
-    /// The bitrate of all of it but for what may have passed as a burst, the lesser of that at which it was sent and that at
-    /// which it came, in bits a second.
+    /// Returns the bitrate of the whole train without the possible burst, in bits per second: the lower of its sending
+    /// rate and its arrival rate.
     fn whole_bps(&self) -> f64 {
         let Some((sent, received)) = self.first else { return 0.0 };
         let lasted = self.last.0.wrapping_sub(sent).max(self.last.1.wrapping_sub(received)) as i32;
@@ -409,7 +415,7 @@ impl Train {
         if lasted > 0 { 8e6 * f64::from(bytes) / f64::from(lasted) } else { 0.0 }
     }
 
-    /// Milliseconds by which the packets that are measured were under way for longer than the first one.
+    /// Returns by how many milliseconds the measured packets were delayed more than the first one.
     fn queue_ms(&self) -> f64 {
         let Some((sent, received)) = self.first else { return 0.0 };
         let later =
@@ -417,7 +423,7 @@ impl Train {
         (later(&self.received, received) - later(&self.sent, sent)) / 1e3
     }
 
-    /// By how much jitter makes the rate at which it came uncertain, as a share of it.
+    /// Returns the relative uncertainty of the arrival rate due to jitter.
     fn noise(&self) -> f64 {
         let Line { count, bytes, times, squares, products, .. } = self.received;
         let (delays, delay_products) = (times - self.sent.times, products - self.sent.products);
@@ -428,25 +434,26 @@ impl Train {
         (residual.max(0.0) / (count - 2.0).max(1.0) / spread).sqrt() / slope
     }
 
-    /// What the path carried of it, in bits a second, and whether it carries no more; `None` if too little came to tell.
+    /// Returns the bitrate that the path carried, in bits per second, and whether that is its limit; `None` if too
+    /// little arrived.
     fn measure(&self) -> Option<(f64, bool)> {
-        let share = f64::from(self.bytes_came) / self.probe.bytes as f64;
+        let share = f64::from(self.bytes_arrived) / self.probe.bytes as f64;
         let (sent, received) = (self.sent.rate_bps()?, self.received.rate_bps()?);
-        // Media among its packets may leave faster for a moment.
+        // Media in the train may leave faster for a moment.
         let sent = sent.min(self.probe.bitrate_bps as f64);
-        if self.came + 1 < PACKETS || share < CAME || received > STEP * sent {
+        if self.arrived + 1 < PACKETS || share < ARRIVED || received > STEP * sent {
             return None;
         }
-        let lost = f64::from(self.bytes_lost) / f64::from(self.bytes_lost + self.bytes_came);
+        let lost = f64::from(self.bytes_lost) / f64::from(self.bytes_lost + self.bytes_arrived);
         let is_limit = received < SATURATED * sent || self.queue_ms() > QUEUED_MS;
-        // Where media went ahead, what is measured was slow; no queue is left of either.
+        // If media left first, the measured part was slow; use the whole train, since neither left a queue.
         let carried = received.min(sent).max(self.whole_bps());
         let found = match () {
-            () if is_limit => SHARE * received,
-            () if lost <= CHANCE => carried / (1.0 - lost),
+            () if is_limit => CAPACITY_SHARE * received,
+            () if lost <= CHANCE_LOSS => carried / (1.0 - lost),
             () => received.min(sent),
         };
-        Some((found.min(self.probe.bitrate_bps as f64), is_limit || lost > CHANCE))
+        Some((found.min(self.probe.bitrate_bps as f64), is_limit || lost > CHANCE_LOSS))
     }
 }
 
@@ -464,7 +471,7 @@ impl Line {
         self.products += bytes * time;
     }
 
-    /// Bits a second; `None` if no time passes.
+    /// Returns the slope in bits per second; `None` if no time passes.
     fn rate_bps(&self) -> Option<f64> {
         let under = self.count * self.products - self.bytes * self.times;
         let over = self.count * self.squares - self.bytes * self.bytes;
@@ -478,11 +485,11 @@ mod tests {
 
     const RTT: Duration = Duration::from_millis(50);
 
-    /// A train of 2 Mbit/s over an estimate of 1: ten packets of 750 bytes, one each 3 ms, that come with this
-    /// distance except those that are lost.
+    /// Returns the result, in units of 10 kbit/s, of a train of 2 Mbit/s with an estimate of 1 Mbit/s: ten packets of
+    /// 750 bytes, sent every 3 ms, that arrive `spacing` microseconds apart, except the lost ones.
     fn result(spacing: u32, lost: &[u32]) -> Option<u32> {
         let start = Instant::now();
-        let mut prober = Prober { is_begun: true, ..Prober::new(start) };
+        let mut prober = Prober { has_result: true, ..Prober::new(start) };
         let probe = prober.poll(start, 1e6, 1e9, Some(1e9)).unwrap();
         assert_eq!(probe, Probe { cluster: 1, bitrate_bps: 2_000_000, bytes: 7_500, packets: 5 });
         for number in 0..10 {
@@ -496,12 +503,12 @@ mod tests {
     }
 
     #[test]
-    fn a_train_shows_the_least_of_both_rates() {
+    fn the_result_is_the_lower_of_sending_and_arrival_rate() {
         for (name, spacing, lost, expected) in [
             ("carried", 3_000, &[][..], Some(200)),
             ("compressed on the way", 2_400, &[], Some(200)),
             ("met a queue", 4_000, &[], Some(143)),
-            ("carries less than is estimated", 6_000, &[], Some(95)),
+            ("capacity below the estimate", 6_000, &[], Some(95)),
             ("too compressed to be true", 1_200, &[], None),
             ("few are lost", 3_000, &[3, 7], Some(194)),
             ("some are lost", 3_000, &[3, 4, 7], Some(124)),
@@ -516,17 +523,22 @@ mod tests {
     fn trains_follow_success_at_once_and_failure_later() {
         let start = Instant::now();
         let secs = |secs| start + Duration::from_secs(secs);
-        let mut prober = Prober { is_begun: true, ..Prober::new(start) };
+        let mut prober = Prober { has_result: true, ..Prober::new(start) };
         let limit = Some(1e9);
-        assert_eq!(prober.poll(start, 1e6, 1e6, limit), None, "no more is wanted");
-        assert_eq!(prober.poll(start, 1e6, 1.2e6, limit).unwrap().bitrate_bps, 1_440_000, "no faster than is wanted");
+        assert_eq!(prober.poll(start, 1e6, 1e6, limit), None, "the wanted bitrate is reached");
+        assert_eq!(
+            prober.poll(start, 1e6, 1.2e6, limit).unwrap().bitrate_bps,
+            1_440_000,
+            "bounded by the wanted bitrate"
+        );
         assert_eq!(prober.poll(start, 1e6, 2e6, limit), None, "one at a time");
         let mut failures = Vec::new();
         for second in 1..40 {
             prober.poll_result(secs(second), RTT, 1e6);
             failures.extend(prober.poll(secs(second), 1e6, 2e6, limit).map(|probe| (second, probe.cluster)));
         }
-        // Each train times out after a second. After two without a result the next follows soon, then one is skipped.
+        // Each train times out after a second. Two trains without a result are each followed soon by another, then the
+        // interval applies.
         let expected = [(2, 2), (4, 3), (9, 4), (11, 5), (13, 6), (19, 7), (21, 8), (23, 9), (29, 10), (31, 11)];
         assert_eq!(failures[..10], expected);
         prober.on_lowered(secs(40));
@@ -537,6 +549,6 @@ mod tests {
             prober.push(&Acknowledged { sent, received: Some(sent), was_lost: false, bytes: 750, cluster });
         }
         assert!(prober.poll_result(secs(43), RTT, 1e6).is_some());
-        assert!(prober.poll(secs(43), 1.9e6, 4e6, limit).is_some(), "it shall go on");
+        assert!(prober.poll(secs(43), 1.9e6, 4e6, limit).is_some(), "the next train follows at once");
     }
 }

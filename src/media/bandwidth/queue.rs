@@ -1,24 +1,24 @@
-//! The queue that stays: how much longer packets are under way now, all of them, than they could be. The trend sees
-//! a queue grow; one that is full, or that stands, has no trend.
+//! The standing queue: by how much the delay of even the fastest recent packet exceeds the minimum of the path. The
+//! trend detects a growing queue, but a queue that is full or stands has no trend.
 
-/// A queue stands if the quickest packet of this long met it: bursts of frames and jitter leave quick ones between
-/// them.
+/// Window of the recent minimum delay. A queue stands only if it delays all packets of the window; bursts of frames and
+/// jitter leave undelayed packets in between.
 const RECENT_MICROS: u32 = 250_000;
 
-/// How long the quickest packet is remembered that shows the path without a queue, and twice as long at most.
-/// Shorter takes a queue for the path; longer takes a path that became longer for a queue.
+/// Window of the base delay, which is the delay of the path without a queue; up to twice as long is remembered. A
+/// shorter window mistakes a queue for the path; a longer one mistakes a path that became longer for a queue.
 const BASE_MICROS: u32 = 10_000_000;
 
-/// The delays of one path.
+/// The delays on one path.
 #[derive(Debug, Default)]
 pub struct Queue {
-    /// The first delay: the clocks differ by it and more, and only differences count.
+    /// Delay of the first packet. The clocks of sender and receiver differ, so only differences of delays are used.
     first: Option<u32>,
     recent: Least,
     base: Least,
 }
 
-/// The least delay of the last one to two spans of time.
+/// Minimum delay over the last one to two windows.
 #[derive(Debug, Default)]
 struct Least {
     began: u32,
@@ -27,7 +27,7 @@ struct Least {
 }
 
 impl Queue {
-    /// Takes a packet that came, both times in microseconds modulo 2^32.
+    /// Records a packet that arrived; both times are in microseconds modulo 2^32.
     pub fn push(&mut self, sent: u32, received: u32) {
         let delay = received.wrapping_sub(sent);
         let delay = delay.wrapping_sub(*self.first.get_or_insert(delay)) as i32;
@@ -35,12 +35,12 @@ impl Queue {
         self.base.push(sent, delay, BASE_MICROS);
     }
 
-    /// Takes the queue that stands for part of the path.
+    /// Makes the current delay the base delay: the standing queue counts as part of the path.
     pub fn forget(&mut self) {
         (self.base.this, self.base.before) = (self.recent.least(), None);
     }
 
-    /// Milliseconds of queue that even the quickest packet met.
+    /// Returns the queueing delay in milliseconds that all recent packets met.
     pub fn standing_ms(&self) -> f64 {
         match (self.recent.least(), self.base.least()) {
             (Some(recent), Some(base)) => (f64::from(recent) - f64::from(base)) / 1e3,
@@ -69,10 +69,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_all_packets_meet_is_a_queue() {
-        // Milliseconds from which on there is a delay, for one packet in two or for all; what stands at 6 s.
+    fn only_a_delay_of_all_packets_is_a_standing_queue() {
+        // From 3 s on, `delay` ms for every packet or every second one; `expected` is the standing queue at 6 s.
         for (name, every, delay, expected) in
-            [("none", 1, 0, 0), ("bursts", 2, 150, 0), ("a queue", 1, 150, 150), ("a shorter way", 1, -20, -0)]
+            [("none", 1, 0, 0), ("bursts", 2, 150, 0), ("a queue", 1, 150, 150), ("a shorter path", 1, -20, -0)]
         {
             let mut queue = Queue::default();
             assert_eq!(queue.standing_ms(), 0.0);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_can_be_taken_for_the_path() {
+    fn forget_makes_a_standing_queue_part_of_the_path() {
         let mut queue = Queue::default();
         queue.push(0, 50_000);
         (1..100).for_each(|number| queue.push(10_000 * number, 10_000 * number + 150_000));

@@ -1,60 +1,61 @@
-//! The trend of the delay: whether a queue on the path grows, from how the distances between packets change on the
-//! way (draft-ietf-rmcat-gcc-02 section 5; the slope of a fitted line takes the place of its Kalman filter).
+//! The trend of the one-way delay, which shows whether a queue on the path grows (draft-ietf-rmcat-gcc-02 section 5,
+//! with the slope of a least-squares line in place of its Kalman filter).
 
-/// Packets sent within this time are one group, as a frame is that leaves at its pace: how they follow each other says
-/// more of the sender than of the path. Shorter, the line spans less time where much is sent; longer, it lags.
+/// Packets sent within this time form one group, like the paced packets of a frame: the gaps between them depend on the
+/// sender more than on the path. With shorter groups the line spans less time at high rates; longer ones add latency.
 const GROUP_MICROS: i32 = 20_000;
 
-/// Groups that the line is fitted to: two thirds of a second of frames. Fewer take jitter for a queue, more see a
-/// queue late.
+/// Number of groups that the line is fitted to: two thirds of a second of frames. Fewer mistake jitter for a queue,
+/// more detect a queue late.
 const POINTS: usize = 20;
 
-/// Share of a new delay in the smoothed one that is fitted.
+/// Weight of a new delay in the smoothed delay.
 const SMOOTHING: f64 = 0.2;
 
-/// Growth that is too much, in milliseconds of queue a second: to begin with, and its bounds.
+/// Threshold of the slope in milliseconds of queue per second: initial value and bounds.
 const THRESHOLD: f64 = 50.0;
 const THRESHOLDS: (f64, f64) = (25.0, 2_500.0);
 
-/// How much of the distance to the trend the threshold goes in a millisecond: up, so that a flow that fills queues
-/// does not starve this one, and slower back down.
+/// Fraction of the distance to the slope by which the threshold moves per millisecond: up, so that a competing flow
+/// that fills queues does not starve this one, and back down.
 const RISE: f64 = 0.0087;
 const FALL: f64 = 0.039;
 
-/// A trend farther beyond the threshold than this is an event, and does not move it.
+/// A slope that exceeds the threshold by more than this is an outlier and does not move it.
 const OUTLIER: f64 = 60.0;
 
-/// A longer time between groups, or arrivals that jump as far, start anew.
+/// A longer gap between groups, or a larger jump of the arrival times, restarts the measurement.
 const GAP_MICROS: i32 = 2_000_000;
 
-/// What the queue does.
+/// State of the queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Usage {
-    /// It neither grows nor shrinks.
+    /// The queue neither grows nor shrinks.
     #[default]
     Normal,
-    /// It grows: more is sent than the path carries.
+    /// The queue grows: the sending rate exceeds the capacity.
     Over,
-    /// It shrinks: what was too much drains.
+    /// The queue shrinks.
     Under,
 }
 
-/// The delay of the last groups, and the line through it.
+/// The delays of the last groups, and the line fitted to them.
 #[derive(Debug)]
 pub struct Trend {
-    /// The group that is being filled, and the one before.
+    /// The group being filled, and the one before.
     group: Option<Group>,
     previous: Option<Group>,
-    /// Milliseconds since the first group, by arrival; the delay gained since then, and that smoothed.
+    /// Milliseconds since the first group, by arrival; the delay gained since then in milliseconds, and its smoothed
+    /// value.
     time: f64,
     delay: f64,
     smoothed: f64,
-    /// Time and smoothed delay.
+    /// Time and smoothed delay of the last groups, as a ring.
     points: [(f64, f64); POINTS],
     count: usize,
     threshold: f64,
     slope: f64,
-    /// Groups in a row whose trend was too much.
+    /// Consecutive groups with a slope above the threshold.
     over: u32,
     usage: Usage,
 }
@@ -85,8 +86,8 @@ impl Default for Trend {
 }
 
 impl Trend {
-    /// Takes a packet that came, both times in microseconds modulo 2^32. One sent before the current group is of no
-    /// use any more.
+    /// Records a packet that arrived; both times are in microseconds modulo 2^32. Packets sent before the current group
+    /// are ignored.
     pub fn push(&mut self, sent: u32, received: u32) {
         let Some(group) = &mut self.group else {
             self.group = Some(Group { first_sent: sent, last_sent: sent, last_received: received });
@@ -108,7 +109,7 @@ impl Trend {
         }
     }
 
-    /// What the queue does.
+    /// Returns the state of the queue.
     pub fn usage(&self) -> Usage {
         self.usage
     }
@@ -148,7 +149,7 @@ impl Trend {
     }
 }
 
-/// Milliseconds a second that a line of least squares rises; `None` if all points have one time.
+/// Returns the slope of the least-squares line in milliseconds per second; `None` if all points have the same time.
 fn slope(points: &[(f64, f64); POINTS]) -> Option<f64> {
     let (times, delays) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0, y + point.1));
     let (time, delay) = (times / POINTS as f64, delays / POINTS as f64);
@@ -159,7 +160,7 @@ fn slope(points: &[(f64, f64); POINTS]) -> Option<f64> {
     (under > 0.0).then(|| 1e3 * over / under)
 }
 
-/// The later of two times modulo 2^32.
+/// Returns the later of two times modulo 2^32.
 fn later(a: u32, b: u32) -> u32 {
     if (b.wrapping_sub(a) as i32) > 0 { b } else { a }
 }
@@ -168,7 +169,8 @@ fn later(a: u32, b: u32) -> u32 {
 mod tests {
     use super::*;
 
-    /// Usages seen with a group each 33 ms whose delay is given in microseconds, after 3 s without.
+    /// Returns the sequence of usages for one group per 33 ms with these delays in microseconds, after 3 s without
+    /// delay.
     fn usages(delay: impl Fn(u32) -> u32) -> Vec<Usage> {
         let mut trend = Trend::default();
         // Both clocks wrap on the way.
@@ -188,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_is_seen_to_grow_and_to_drain() {
+    fn growing_and_draining_queues_are_detected() {
         use Usage::{Normal, Over, Under};
         let mut seed = 3_u32;
         let noise: Vec<u32> = (0..200)
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_or_a_clock_that_jumps_starts_anew() {
+    fn a_pause_or_a_clock_jump_restarts_the_measurement() {
         for (pause, jump) in [(60_000_000_u32, 60_000_000_u32), (33_000, 1_900_000_000), (33_000, 2_300_000_000)] {
             let mut trend = Trend::default();
             for number in 0..40 {
