@@ -1,47 +1,50 @@
-//! The AV1 aggregation header (AV1 RTP payload specification, section 4.4), and the dependency descriptor beside it,
-//! which a forwarder is to prefer (section 6).
+//! Parser of the AV1 aggregation header (AV1 RTP payload specification, section 4.4). If a packet has a dependency
+//! descriptor, that takes precedence, as section 6 asks of forwarders.
 
 use crate::media::codec::configuration::Found;
 use crate::media::codec::dependency::Dependency;
 use crate::media::codec::{ALL_LAYERS, Description};
 
-/// The aggregation header: how many units there are, 0 if each has a length and else all but the last.
+/// Aggregation header. The count is the number of OBU elements; with 0 each element has a length, otherwise all but the
+/// last.
 const CONTINUES_OBU: u8 = 0x80;
 const ENDS_IN_OBU: u8 = 0x40;
 const COUNT: u8 = 0x30;
 const ONE_OBU: u8 = 0x10;
 const NEW_CODED_VIDEO_SEQUENCE: u8 = 0x08;
 
-/// The header of a unit (AV1 section 5.3.2): its type, and whether an extension and its size follow.
+/// OBU header (AV1 section 5.3.2): its type, and whether an extension and a size follow.
 const OBU_FORBIDDEN: u8 = 0x80;
 const OBU_TYPE: u8 = 0x78;
 const OBU_HAS_EXTENSION: u8 = 0x04;
 const OBU_HAS_SIZE: u8 = 0x02;
 
-/// Types of units (AV1 section 6.2.2), where they stand in the header.
+/// OBU types (AV1 section 6.2.2), shifted to their position in the header.
 const SEQUENCE_HEADER: u8 = 1 << 3;
 const FRAME_HEADER: u8 = 3 << 3;
 const FRAME: u8 = 6 << 3;
 
-/// In the extension of a unit's header (AV1 section 5.3.3).
+/// Spatial id in the OBU extension header (AV1 section 5.3.3).
 const SPATIAL_ID: u8 = 0x18;
 
-/// First bits of a frame's header (AV1 section 5.9.2): it shows no earlier frame, is a keyframe, and is shown.
+/// First bits of a frame header (AV1 section 5.9.2): the value of a shown keyframe that does not repeat an earlier
+/// frame.
 const FRAME_START: u8 = 0xf0;
 const SHOWN_KEYFRAME: u8 = 0x10;
 
-/// Bytes of a number of up to 28 bits (AV1 section 4.10.5): no packet has more bytes.
+/// Maximum length in bytes of a number (AV1 section 4.10.5): with 28 bits it holds the length of any packet.
 const LEB128_BYTES: usize = 4;
 
-/// What payload and descriptor say, but for what a descriptor says with any codec; nothing if the payload is empty. A
-/// receiver that reads descriptors takes a frame for a keyframe if its own brings the templates (libwebrtc,
-/// `ParseGenericDependenciesExtension`), so where there is one, it decides.
+/// Describes a packet from its payload and its dependency descriptor, without the fields that the descriptor provides
+/// for any codec. Returns `None` if the payload is empty. A receiver that reads descriptors recognizes a keyframe by
+/// the templates in its descriptor (libwebrtc, `ParseGenericDependenciesExtension`), so a descriptor decides if there
+/// is one.
 pub fn describe(payload: &[u8], dependency: Option<&Dependency>) -> Option<Description> {
     let header = *payload.first()?;
     let starts_frame = header & CONTINUES_OBU == 0;
     let starts_keyframe = starts_frame && header & NEW_CODED_VIDEO_SEQUENCE != 0;
     let description = match dependency {
-        // Where a frame ends only the marker tells: a packet may end with any of its units.
+        // Only the marker shows the end of a frame: a packet may end after any OBU of it.
         None => Description { starts_keyframe, starts_frame, ..Description::default() },
         Some(dependency) => {
             let layer = dependency.layer.unwrap_or_default();
@@ -59,9 +62,10 @@ pub fn describe(payload: &[u8], dependency: Option<&Dependency>) -> Option<Descr
     Some(Description { can_switch_up: starts, opens: if starts { ALL_LAYERS } else { 0 }, ..description })
 }
 
-/// The sequence header, if the packet begins with one or starts a keyframe without.
+/// Looks for a sequence header: returns the one that the packet begins with, or `Missing` if the packet starts a
+/// keyframe without one.
 ///
-/// Without it no decoder starts. A keyframe needs none where it has come before in its coded video sequence (AV1
+/// No decoder can start without it. A keyframe may omit it if it was sent before in the same coded video sequence (AV1
 /// section 7.5).
 pub fn find_sequence_header(payload: &[u8]) -> Option<Found<'_>> {
     if payload.first()? & CONTINUES_OBU != 0 {
@@ -73,7 +77,7 @@ pub fn find_sequence_header(payload: &[u8]) -> Option<Found<'_>> {
         return None;
     }
     match header & OBU_TYPE {
-        // Cut in two, it ends in another packet.
+        // A fragmented sequence header ends in another packet, and is not usable.
         SEQUENCE_HEADER if payload[0] & COUNT != ONE_OBU || payload[0] & ENDS_IN_OBU == 0 => {
             (payload[0] & NEW_CODED_VIDEO_SEQUENCE != 0).then_some(Found::Brought(unit))
         }
@@ -94,11 +98,11 @@ pub fn find_sequence_header(payload: &[u8]) -> Option<Found<'_>> {
     }
 }
 
-/// The payload of a packet without a sequence header, which begins with a unit, with one.
+/// Inserts a sequence header before the OBUs of a payload, which must begin with an OBU.
 pub fn with_sequence_header(payload: &[u8], sequence_header: &[u8]) -> Option<Vec<u8>> {
     let (&header, units) = payload.split_first()?;
     let count = (header & COUNT) / ONE_OBU;
-    // Two bits count up to three.
+    // The count has two bits, so its maximum is three.
     let (count, last) = match count {
         0 => (0, None),
         3 => (0, Some(last_unit(units)?)),
@@ -116,7 +120,7 @@ pub fn with_sequence_header(payload: &[u8], sequence_header: &[u8]) -> Option<Ve
     Some(completed)
 }
 
-/// The first unit, as far as it is in this packet.
+/// Returns the first OBU element, as far as it is in this packet.
 fn first_unit(payload: &[u8]) -> Option<&[u8]> {
     let units = &payload[1..];
     if payload[0] & COUNT == ONE_OBU {
@@ -126,7 +130,7 @@ fn first_unit(payload: &[u8]) -> Option<&[u8]> {
     units.get(at..at + length)
 }
 
-/// Where the last of three units begins.
+/// Returns the offset of the last of three OBU elements.
 fn last_unit(units: &[u8]) -> Option<usize> {
     (0..2)
         .try_fold(0, |at, _| {
@@ -136,7 +140,7 @@ fn last_unit(units: &[u8]) -> Option<usize> {
         .filter(|at| *at <= units.len())
 }
 
-/// A number and its length in bytes.
+/// Parses a number. Returns its value and its length in bytes.
 fn leb128(bytes: &[u8]) -> Option<(usize, usize)> {
     let length = 1 + bytes.iter().take(LEB128_BYTES).position(|byte| byte & 0x80 == 0)?;
     let value = bytes[..length].iter().rev().fold(0, |value, byte| value << 7 | usize::from(byte & 0x7f));
@@ -157,14 +161,14 @@ mod tests {
     use crate::media::codec::dependency::Layer;
 
     #[test]
-    fn without_a_descriptor_the_header_tells() {
+    fn without_a_descriptor_the_aggregation_header_decides() {
         for (payload, expected) in [
             (&[0x18, 0][..], Some((true, true))),
             (&[0x58, 0], Some((true, true))),
             (&[0x10, 0], Some((false, true))),
             (&[0x90, 0], Some((false, false))),
             (&[0xd0, 0], Some((false, false))),
-            // Contradictory: a sequence does not begin in the middle of a unit.
+            // Contradictory: a sequence cannot begin in the middle of an OBU.
             (&[0x98, 0], Some((false, false))),
             (&[], None),
         ] {
@@ -175,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_decides() {
+    fn a_descriptor_takes_precedence() {
         let dependency = Dependency {
             starts_frame: true,
             ends_frame: false,
@@ -185,7 +189,7 @@ mod tests {
             opens: 2,
             heights: [0; 3],
         };
-        // Several units in a frame: only the descriptor knows that the frame goes on.
+        // Several OBUs in a frame: only the descriptor shows that the frame continues.
         let key = describe(&[0x10, 0], Some(&dependency)).unwrap();
         assert!(key.starts_keyframe && key.starts_frame && !key.ends_frame && key.can_switch_up);
         assert_eq!(key.opens, ALL_LAYERS);

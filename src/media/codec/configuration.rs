@@ -1,15 +1,17 @@
-//! What a decoder needs beside a keyframe to start, as far as one SSRC has brought it: H.264's parameter sets, AV1's
-//! sequence header, VP9's scalability structure. VP8 needs nothing.
+//! The codec configuration that a decoder needs to start at a keyframe, collected per SSRC: H.264 parameter sets, the
+//! AV1 sequence header, the VP9 scalability structure. VP8 needs none.
 //!
-//! Of several, the newest in the publisher's order counts, in whatever order packets arrive: a late one fills what is
-//! missing, or replaces what was sent before it.
+//! The newest in sequence number order is kept, even if packets are reordered: a late packet adds missing parts and
+//! replaces only older ones.
 //!
-//! Publishers may send it once, and a late subscriber would wait for ever. AV1's and VP9's is put into each keyframe that
-//! comes without; H.264's, which may not share a packet with a fragment, goes in front of what a subscriber starts with.
+//! Publishers may send the configuration only once, and late subscribers would never be able to start. So AV1's and
+//! VP9's is inserted into each keyframe without it. H.264's must not share a packet with a fragment; it is sent in a
+//! packet of its own before a subscriber's first packet.
 //!
-//! The templates of a dependency descriptor are not kept: the first packet of each coded video sequence has to bring them
-//! (AV1 RTP payload specification, appendix A.4.2, `template_dependency_structure_present_flag`), and libwebrtc puts them
-//! into the first packet of each keyframe of any codec. A keyframe of AV1 without them starts nothing (see [`av1::describe`]).
+//! The templates of a dependency descriptor are not kept: the first packet of each coded video sequence has to contain
+//! them (AV1 RTP payload specification, appendix A.4.2, `template_dependency_structure_present_flag`), and libwebrtc
+//! sends them in the first packet of each keyframe of any codec. Decoding cannot start at an AV1 keyframe without them
+//! (see [`av1::describe`]).
 
 use std::time::{Duration, Instant};
 
@@ -18,32 +20,33 @@ use str0m::format::Codec;
 use crate::media::codec::parameter_sets::{ParameterSets, Preface, Start};
 use crate::media::codec::{av1, vp9};
 
-/// Bytes of AV1's sequence header or VP9's structure that are kept. A sequence header has 11 to 20, the structure of three
-/// spatial and three temporal layers 22. Fewer drop what is needed; more let packets grow by more.
+/// Maximum size in bytes of a sequence header or scalability structure that is kept. Sequence headers have 11 to 20
+/// bytes, the structure of three spatial and three temporal layers has 22. A lower value drops required data; a higher
+/// one lets packets grow by more.
 pub const MAX_ADDED_BYTES: usize = 48;
 
-/// What is kept of one SSRC.
+/// The configuration received on one SSRC.
 #[derive(Debug, Default)]
 pub struct Configuration {
-    /// AV1's sequence header or VP9's scalability structure, as it is in packets.
+    /// AV1 sequence header or VP9 scalability structure, as in the packets.
     kept: Vec<u8>,
-    /// Number of the packet that brought it, or one that was too large to be kept.
+    /// Extended sequence number of the packet that brought it, also if it was too large to be kept.
     kept_at: Option<u64>,
-    /// Which codec's it is, and the number from which on packets are of that one.
+    /// The codec of `kept`, and the first sequence number with that codec.
     codec: Option<(Codec, u64)>,
-    /// Of H.264.
+    /// H.264 parameter sets.
     pub sets: ParameterSets,
     dropped: u64,
 }
 
 impl Configuration {
-    /// The most that one takes beside itself, with what histories keep of it.
+    /// Upper bound of the heap memory in bytes, including copies held by histories that keep packets for `age`.
     pub const fn max_bytes(age: Duration) -> usize {
         MAX_ADDED_BYTES + ParameterSets::max_bytes(age)
     }
 
-    /// Keeps what a packet brings. Gives the payload with what is kept, where it starts a keyframe without; it gets no more
-    /// bytes than `most`.
+    /// Keeps the configuration that a packet contains. If the packet starts a keyframe without it, returns the payload
+    /// with the kept configuration inserted, unless that exceeds `most` bytes.
     pub fn complete(&mut self, codec: Codec, payload: &[u8], seq_no: u64, most: usize) -> Option<Vec<u8>> {
         let found = match codec {
             Codec::Vp9 => vp9::find_structure(payload)?,
@@ -58,7 +61,7 @@ impl Configuration {
                 self.kept.clear();
             }
         }
-        // What is kept is of a later keyframe, which may be of another size.
+        // The kept configuration belongs to a later keyframe, which may differ in size.
         if self.kept_at.is_some_and(|kept_at| kept_at > seq_no) {
             return None;
         }
@@ -86,8 +89,8 @@ impl Configuration {
         }
     }
 
-    /// Whether a subscriber can start with a packet of video, and what it gets in front of it then. `starts_keyframe` is
-    /// what the packet says of itself, after `complete`.
+    /// Returns whether a subscriber can start at this packet, and what to send before it. `starts_keyframe` is taken
+    /// from the packet's description after `complete`.
     pub fn start(
         &mut self,
         now: Instant,
@@ -103,40 +106,40 @@ impl Configuration {
                 Start::Alone => (true, None),
                 Start::With(preface) => (true, Some(Box::new(preface))),
             },
-            // A repaired first packet comes after the rest of its frame, which could not start anything: starting there
-            // would leave a gap that nobody can fill.
+            // A first packet that was retransmitted arrives after the rest of its frame, which was not forwarded.
+            // Starting here would leave a gap that no retransmission can fill.
             _ => (starts_keyframe && place.order != Order::Late, None),
         }
     }
 
-    /// Parts that were not kept, or not put where they were needed, since the last call.
+    /// Returns the number of parts since the last call that were not kept, or not inserted where they were required.
     pub fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped) + self.sets.take_dropped()
     }
 }
 
-/// Where a packet is among those of its SSRC.
+/// Position of a packet in the sequence of its SSRC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Its extended sequence number.
+    /// Extended sequence number.
     pub seq_no: u64,
-    /// Where that is among those that came before.
+    /// Order relative to the packets received before.
     pub order: Order,
 }
 
-/// Where a packet's number is among those that came before.
+/// Order of a packet's sequence number relative to the highest received so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// The one after the highest, or the first of all.
+    /// The successor of the highest, or the first packet.
     Next,
-    /// Above that: packets are missing.
+    /// Above the successor: packets are missing in between.
     Ahead,
-    /// Below it.
+    /// Not above the highest.
     Late,
 }
 
 impl Place {
-    /// Of an extended sequence number, where `highest` is the highest that came.
+    /// Classifies an extended sequence number; `highest` is the highest received so far.
     pub fn of(seq_no: u64, highest: Option<u64>) -> Self {
         let order = match highest {
             Some(highest) if seq_no <= highest => Order::Late,
@@ -147,12 +150,12 @@ impl Place {
     }
 }
 
-/// What a packet says of its codec's configuration.
+/// Result of looking for a codec configuration in a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found<'a> {
-    /// It brings it.
+    /// The packet contains it.
     Brought(&'a [u8]),
-    /// It starts a keyframe without.
+    /// The packet starts a keyframe without it.
     Missing,
 }
 
@@ -163,15 +166,16 @@ mod tests {
     use super::*;
     use crate::media::inputs;
 
-    /// A codec, a packet that brings its configuration, another, and what becomes of that.
+    /// A codec, a packet with its configuration, another packet, and the expected completion of that one.
     type Case<'a> = (Codec, &'a [u8], &'a [u8], Option<&'a [u8]>);
 
-    /// Packets that bring it, as number and what they bring; the number of a keyframe without, and what that gets.
+    /// Packets with a configuration, as sequence number and value; the sequence number of a keyframe without one, and
+    /// the value it gets.
     type InOrder<'a> = (&'a [(u64, u8)], u64, Option<u8>);
 
     #[test]
-    fn what_came_once_is_in_each_keyframe() {
-        // AV1: units in all ways of counting them; VP9: a descriptor in flexible mode and one that is not.
+    fn a_configuration_sent_once_is_inserted_into_each_keyframe() {
+        // AV1: OBUs with all values of the count; VP9: a descriptor in flexible and one in non-flexible mode.
         let header = [0x08, 1, 2, 3];
         let bring_av1 = &[0x68, 4, 0x08, 1, 2, 3, 0x30, 0x10][..];
         let bring_vp9 = &[0xaa, 0x92, 0x34, 0x10, 0x07, 0x10, 0x02, 0x80, 0x01, 0x68, 0x82][..];
@@ -187,8 +191,8 @@ mod tests {
             ),
             (Codec::Av1, bring_av1, &[0x00, 2, 0x18, 0x10], Some(&[0x08, 4, 0x08, 1, 2, 3, 2, 0x18, 0x10])),
             (Codec::Av1, bring_av1, &[0x10, 0x34, 0x00, 0x10], Some(&[0x28, 4, 0x08, 1, 2, 3, 0x34, 0x00, 0x10])),
-            // An upper spatial layer; not a keyframe; one that is not shown; an earlier one shown; the end of a unit; what it
-            // brings itself; cut off.
+            // An upper spatial layer; not a keyframe; a keyframe that is not shown; an earlier one shown; the end of an
+            // OBU; a packet with a sequence header of its own; a packet cut short.
             (Codec::Av1, bring_av1, &[0x10, 0x34, 0x08, 0x10], None),
             (Codec::Av1, bring_av1, &[0x10, 0x30, 0x30], None),
             (Codec::Av1, bring_av1, &[0x10, 0x30, 0x00], None),
@@ -207,8 +211,8 @@ mod tests {
         ];
         for (codec, brings, payload, expected) in cases {
             let mut configuration = Configuration::default();
-            assert_eq!(configuration.complete(codec, payload, 0, 100), None, "nothing is known: {payload:x?}");
-            assert_eq!(configuration.complete(codec, brings, 1, 100), None, "it brings it: {brings:x?}");
+            assert_eq!(configuration.complete(codec, payload, 0, 100), None, "no configuration yet: {payload:x?}");
+            assert_eq!(configuration.complete(codec, brings, 1, 100), None, "contains its own: {brings:x?}");
             assert_eq!(configuration.complete(codec, payload, 2, 100).as_deref(), expected, "{payload:x?}");
             assert_eq!(configuration.take_dropped(), 0);
             assert_eq!(configuration.complete(codec, payload, 3, payload.len() + 1), None);
@@ -218,24 +222,24 @@ mod tests {
     }
 
     #[test]
-    fn what_one_codec_needs_is_put_into_no_other() {
+    fn the_configuration_of_one_codec_is_not_inserted_into_another() {
         let mut configuration = Configuration::default();
         let bring_vp9 = &[0xaa, 0x92, 0x34, 0x10, 0x07, 0x10, 0x02, 0x80, 0x01, 0x68, 0x82];
         let bare_vp9 = &[0xa8, 0x92, 0x35, 0x10, 0x07, 0x82];
         configuration.complete(Codec::Av1, &[0x68, 4, 0x08, 1, 2, 3, 0x30, 0x10], 0, 100);
         assert_eq!(configuration.complete(Codec::Vp9, bare_vp9, 9, 100), None);
         configuration.complete(Codec::Vp9, bring_vp9, 10, 100);
-        assert_eq!(configuration.complete(Codec::Av1, &[0x50, 0x30, 0x10], 8, 100), None, "late, of the codec before");
-        assert!(configuration.complete(Codec::Vp9, bare_vp9, 11, 100).is_some(), "which changes nothing");
         assert_eq!(
-            configuration.complete(Codec::Av1, &[0x50, 0x30, 0x10], 12, 100),
+            configuration.complete(Codec::Av1, &[0x50, 0x30, 0x10], 8, 100),
             None,
-            "it may have changed meanwhile"
+            "late, of the previous codec"
         );
+        assert!(configuration.complete(Codec::Vp9, bare_vp9, 11, 100).is_some(), "the late packet changes nothing");
+        assert_eq!(configuration.complete(Codec::Av1, &[0x50, 0x30, 0x10], 12, 100), None, "it may have changed since");
     }
 
     #[test]
-    fn the_newest_in_the_publishers_order_counts_in_whatever_order_packets_come() {
+    fn the_newest_by_sequence_number_is_kept_even_if_packets_are_reordered() {
         let av1 = |value: u8| vec![0x68, 4, 0x08, value, 2, 3, 0x30, 0x10];
         let vp9 = |value: u8| vec![0xaa, 0x92, 0x34, 0x10, 0x07, 0x10, 0x02, 0x80, value, 0x68, 0x82];
         let too_large = [&[0x28, 60, 0x08][..], &[7; 59], &[0x30, 0x10]].concat();
@@ -245,7 +249,7 @@ mod tests {
             (&[(3, 3), (1, 1)], 4, Some(3)),
             (&[(1, 1), (5, 5), (3, 3)], 6, Some(5)),
             (&[(1, 1), (5, 1), (3, 3)], 6, Some(1)),
-            // A keyframe before it may be of another size.
+            // A keyframe before the configuration may differ in size.
             (&[(5, 5)], 4, None),
             (&[(1, 1), (5, 5)], 4, None),
             (&[(1, 1)], 2, Some(1)),
@@ -272,9 +276,9 @@ mod tests {
     proptest! {
         #![proptest_config(inputs(4_096))]
 
-        /// The first bytes are such that parsers go on.
+        /// The first byte is such that the parsers continue.
         #[test]
-        fn any_bytes_may_come(
+        fn arbitrary_bytes_are_handled(
             first in 0_u8..=0xff,
             bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(0x08), Just(0x01), Just(0x0c), Just(0xff)], 0..24),
         ) {
@@ -288,13 +292,13 @@ mod tests {
     }
 
     #[test]
-    fn a_new_one_takes_the_place_of_the_old_and_one_that_is_too_large_of_none() {
+    fn a_new_configuration_replaces_the_old_and_one_that_is_too_large_removes_it() {
         let mut configuration = Configuration::default();
         let key = &[0x50, 0x30, 0x10][..];
         let brought = |length: usize| [&[0x28, length as u8, 0x08][..], &vec![7; length - 1], &[0x30, 0x10]].concat();
         for length in [11, 12, MAX_ADDED_BYTES] {
             configuration.complete(Codec::Av1, &brought(length), 0, 1_000);
-            let completed = configuration.complete(Codec::Av1, key, 0, 1_000).expect("it is known");
+            let completed = configuration.complete(Codec::Av1, key, 0, 1_000).expect("the configuration is known");
             assert_eq!(completed.len(), key.len() + 1 + length);
         }
         configuration.complete(Codec::Av1, &brought(MAX_ADDED_BYTES + 1), 0, 1_000);

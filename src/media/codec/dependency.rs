@@ -1,8 +1,9 @@
-//! The dependency descriptor, a header extension element that tells a frame's layer and what depends on it (AV1 RTP
-//! payload specification, appendix A). Browsers may send it with any codec, and read it before the payload.
+//! Parser of the dependency descriptor, a header extension element that states a frame's layer and its dependencies
+//! (AV1 RTP payload specification, appendix A). Browsers may send it with any codec, and receivers prefer it to the
+//! payload's own fields.
 //!
-//! A frame names a template; a keyframe brings the templates. Of these is kept what the forwarder asks for, in 280
-//! bytes for each SSRC, and not how frames refer to each other.
+//! A frame refers to a template, and keyframes contain the templates. Only the parts that forwarding needs are kept, in
+//! 280 bytes per SSRC; the references between frames are not.
 
 use crate::media::codec::Heights;
 
@@ -11,17 +12,17 @@ const STARTS_FRAME: u8 = 0x80;
 const ENDS_FRAME: u8 = 0x40;
 const TEMPLATE_ID: u8 = 0x3f;
 
-/// The five bits behind the frame number, if there are any (extended_descriptor_fields). The last two say how the
-/// frame refers to others.
+/// The five flags after the frame number, if present (extended_descriptor_fields). The last two concern references
+/// between frames and are ignored.
 const HAS_STRUCTURE: u32 = 0x10;
 const HAS_ACTIVE_TARGETS: u32 = 0x08;
 const HAS_OWN_DTIS: u32 = 0x04;
 
-/// Templates have ids of six bits, and there are at most 32 decode targets (appendix A.4.1).
+/// Template ids have six bits, and there are at most 32 decode targets (appendix A.4.1).
 const TEMPLATES: usize = 64;
 const TARGETS: usize = 32;
 
-/// The largest layers (table A.1).
+/// Highest layer ids (table A.1).
 const MAX_SPATIAL: u8 = 3;
 const MAX_TEMPORAL: u8 = 7;
 
@@ -34,50 +35,51 @@ const NEXT_SPATIAL: u32 = 2;
 const NOT_PRESENT: u64 = 0;
 const SWITCH: u64 = 2;
 
-/// A structure that is no more than this many frames older than the one that is known came late, as repair: packets
-/// to come name the templates of the newer. More, and a source that starts its numbers afresh would be misread for
-/// longer; fewer, and a keyframe that is repaired behind another would take its place. Repairs come within seconds.
-const LATE: u16 = 256;
+/// A structure at most this many frames older than the known one arrived late, as a retransmission, and is not kept:
+/// later packets refer to the newer one. A higher value would misread a source that restarts its frame numbers for
+/// longer; a lower one would let a retransmitted keyframe replace the structure of a later one. Retransmissions arrive
+/// within seconds.
+const MAX_LATE_FRAMES: u16 = 256;
 
-/// The templates of one SSRC's coded video sequence.
+/// The templates of the current coded video sequence of one SSRC.
 #[derive(Clone, Debug)]
 pub struct Structure {
-    /// Of the frame that brought it.
+    /// Frame number of the frame that contained it.
     frame_number: u16,
     /// Id of the first template.
     first: u8,
-    /// None before the first structure.
+    /// 0 before the first structure.
     template_count: usize,
     target_count: u32,
     templates: [Template; TEMPLATES],
     targets: [Layer; TARGETS],
 }
 
-/// What one packet's descriptor says.
+/// The contents of one packet's descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dependency {
-    /// First packet of its frame.
+    /// The packet is the first of its frame.
     pub starts_frame: bool,
-    /// Last packet of its frame.
+    /// The packet is the last of its frame.
     pub ends_frame: bool,
-    /// All packets of a frame have the same.
+    /// Frame number, the same in all packets of a frame.
     pub frame_number: u16,
-    /// It brings templates: its frame is the first of a coded video sequence.
+    /// The descriptor contains templates: its frame is the first of a coded video sequence.
     pub has_structure: bool,
-    /// The layer of its frame, if its template is known.
+    /// Layer of the frame, if its template is known.
     pub layer: Option<Layer>,
-    /// After its frame, all frames of the same spatial layer up to this temporal layer can be decoded.
+    /// After this frame, all frames of the same spatial layer up to this temporal layer can be decoded.
     pub opens: u8,
-    /// Lines of the picture on each spatial layer, the lowest first; 0 where it does not tell.
+    /// Picture height per spatial layer, lowest layer first; 0 if unknown.
     pub heights: Heights,
 }
 
 /// Spatial and temporal layer of a frame, or the highest ones of a decode target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Layer {
-    /// 0 to 3.
+    /// Spatial layer, 0 to 3.
     pub spatial: u8,
-    /// 0 to 7.
+    /// Temporal layer, 0 to 7.
     pub temporal: u8,
 }
 
@@ -101,7 +103,7 @@ impl Default for Structure {
 }
 
 impl Structure {
-    /// Reads the value of an element, and keeps the templates that it brings. None if it is cut off before its frame
+    /// Parses the value of a descriptor element, and keeps its templates. Returns `None` if it is too short for a frame
     /// number.
     pub fn read(&mut self, element: &[u8]) -> Option<Dependency> {
         let (&[first, high, low], extended) = element.split_first_chunk::<3>()?;
@@ -119,7 +121,7 @@ impl Structure {
         let id = first & TEMPLATE_ID;
         if flags & HAS_STRUCTURE != 0 {
             let parsed = Self::parse(&mut bits, dependency.frame_number);
-            // On another packet than the first, or without the template of its own frame, it is broken.
+            // A structure is valid only on the first packet of a frame, and with the template of its own frame.
             let usable = parsed.filter(|(structure, _)| dependency.starts_frame && structure.find(id).is_some());
             if let Some((structure, heights)) = usable {
                 (dependency.has_structure, dependency.heights) = (true, heights);
@@ -156,24 +158,24 @@ impl Structure {
     }
 
     fn is_newer_than(&self, frame_number: u16) -> bool {
-        self.template_count > 0 && (1..=LATE).contains(&self.frame_number.wrapping_sub(frame_number))
+        self.template_count > 0 && (1..=MAX_LATE_FRAMES).contains(&self.frame_number.wrapping_sub(frame_number))
     }
 
-    /// The highest temporal layer of the decode targets of this spatial layer to which these indications let a
-    /// receiver switch.
+    /// Returns the highest temporal layer among the decode targets of this spatial layer that these indications mark as
+    /// switch points.
     fn opened_by(&self, spatial: u8, dtis: u64) -> u8 {
         let targets = self.targets.iter().zip(0..self.target_count);
         let opened = targets.filter(|(layer, target)| layer.spatial == spatial && dti(dtis, *target) == SWITCH);
         opened.map(|(layer, _)| layer.temporal).max().unwrap_or(0)
     }
 
-    /// Reads a template dependency structure, and the lines of its spatial layers.
+    /// Parses a template dependency structure. Returns it with the picture heights of its spatial layers.
     fn parse(bits: &mut Bits, frame_number: u16) -> Option<(Self, Heights)> {
         let mut structure = Self { frame_number, first: bits.read(6)? as u8, ..Self::default() };
         structure.target_count = bits.read(5)? + 1;
         structure.parse_layers(bits)?;
         structure.parse_dtis(bits)?;
-        // How frames refer to others.
+        // Skip the frame differences.
         for _ in 0..structure.template_count {
             while bits.read(1)? == 1 {
                 bits.read(4)?;
@@ -236,14 +238,14 @@ fn dti(dtis: u64, target: u32) -> u64 {
     dtis >> (2 * target) & 0b11
 }
 
-/// Bits, from the highest of the first byte on.
+/// A bit reader, most significant bit first.
 struct Bits<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl Bits<'_> {
-    /// The next bits as a number, of which the lowest 32 bits count.
+    /// Reads `count` bits as a number. Only the lowest 32 bits are returned.
     fn read(&mut self, count: u32) -> Option<u32> {
         let end = self.at + count as usize;
         if end > 8 * self.bytes.len() {
@@ -254,7 +256,7 @@ impl Bits<'_> {
         Some(value)
     }
 
-    /// A number below `limit`, which is not 0: "ns" in appendix A.4.1.
+    /// Reads a number below `limit`, which is not 0: "ns" in appendix A.4.1.
     fn read_below(&mut self, limit: u32) -> Option<u32> {
         let width = u32::BITS - limit.leading_zeros();
         let short = (1 << width) - limit;
@@ -274,8 +276,9 @@ mod tests {
         0x01, 0x67,
     ];
 
-    /// Two spatial layers, the upper one on the lower in key pictures only, of two temporal layers; 320x180 and
-    /// 640x360, first template 62, two chains. Indications: SSSS, SS--, -D--, then of the upper layer --SS, --SS, ---D.
+    /// Two spatial layers with two temporal layers each, the upper predicted from the lower in key pictures only;
+    /// 320x180 and 640x360, first template 62, two chains. Indications: SSSS, SS--, -D--, then of the upper layer --SS,
+    /// --SS, ---D.
     const L2T2_KEY: [u8; 32] = [
         0xfe, 0xff, 0xff, 0x87, 0xc3, 0x18, 0x7a, 0xaa, 0x01, 0x00, 0xa0, 0xa0, 0x14, 0x51, 0x41, 0x34, 0x51, 0x80,
         0x21, 0x90, 0x88, 0x8a, 0x19, 0x40, 0x4f, 0xc0, 0x2c, 0xc0, 0x9f, 0xc0, 0x59, 0xc0,
@@ -290,14 +293,14 @@ mod tests {
         structure
     }
 
-    /// Spatial and temporal layer, and what it opens.
+    /// Returns spatial layer, temporal layer and `opens` of an element.
     fn layer(structure: &mut Structure, element: &[u8]) -> Option<(u8, u8, u8)> {
         let dependency = structure.read(element).unwrap();
         dependency.layer.map(|layer| (layer.spatial, layer.temporal, dependency.opens))
     }
 
     #[test]
-    fn a_keyframe_brings_the_templates_and_the_sizes() {
+    fn a_keyframe_contains_the_templates_and_the_picture_heights() {
         for (element, starts_frame, ends_frame, frame_number, opens, heights) in [
             (&L1T3[..], true, false, 0x1234, 2, [360, 0, 0]),
             (&L2T2_KEY, true, true, 0xffff, 1, [180, 360, 0]),
@@ -311,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_names_its_template() {
+    fn a_frame_refers_to_its_template() {
         let ids = |first: u8, count: u8| (0..count).map(move |index| first.wrapping_add(index) & TEMPLATE_ID);
         let mut structure = known(&L1T3);
         let found: Vec<_> = ids(4, 7).map(|id| layer(&mut structure, &[id, 0x12, 0x35])).collect();
@@ -323,7 +326,7 @@ mod tests {
         let expected = [(0, 0, 1), (0, 0, 1), (0, 1, 0), (1, 0, 1), (1, 0, 1), (1, 1, 0)].map(Some);
         assert_eq!((&found[..6], found[6]), (&expected[..], None));
         assert_eq!(layer(&mut Structure::default(), &[0xc0, 0, 0]), None, "before any structure");
-        // As many layers as there may be.
+        // The maximum numbers of layers.
         let mut structure = known(&[0xc0, 0, 9, 0x80, 0x00, 0xab, 0xaa, 0x00]);
         assert_eq!(layer(&mut structure, &[3, 0, 10]), Some((3, 0, 0)));
         let mut structure = known(&[0xc0, 0, 9, 0x80, 0x00, 0x55, 0x57, 0xaa, 0xaa, 0x00, 0x00]);
@@ -334,23 +337,23 @@ mod tests {
     fn a_frame_may_have_indications_of_its_own() {
         let mut structure = known(&L1T3);
         for (element, expected) in [
-            // -RR, -DS behind the active targets, and other frame differences, which nobody reads.
+            // -RR; -DS after the active targets; and frame differences of its own, which are ignored.
             (&[0xc7, 0x12, 0x35, 0x21, 0xe0][..], (0, 1, 0)),
             (&[0xc7, 0x12, 0x35, 0x63, 0x18], (0, 1, 2)),
             (&[0xc7, 0x12, 0x35, 0x12, 0x40], (0, 1, 2)),
             // Active targets only.
             (&[0xc7, 0x12, 0x35, 0x43], (0, 1, 2)),
-            // Cut off within its own.
+            // Cut off within its own indications.
             (&[0xc7, 0x12, 0x35, 0x21], (0, 1, 0)),
         ] {
             assert_eq!(layer(&mut structure, element), Some(expected), "{element:x?}");
         }
-        // RRSS: what it opens of the other spatial layer is not its own.
+        // RRSS: switch points of the other spatial layer do not count.
         assert_eq!(layer(&mut known(&L2T2_KEY), &[0xff, 0, 0, 0x27, 0xd0]), Some((0, 0, 0)));
     }
 
     #[test]
-    fn numbers_below_a_limit_take_as_few_bits_as_they_can() {
+    fn non_symmetric_numbers_have_the_minimum_length() {
         for (byte, limit, expected, length) in [
             (0b0000_0000, 5, 0, 2),
             (0b1000_0000, 5, 2, 2),
@@ -392,8 +395,10 @@ mod tests {
     }
 
     #[test]
-    fn a_late_structure_is_told_and_not_kept() {
-        for (late_by, is_kept) in [(0, true), (1, false), (LATE, false), (LATE + 1, true), (0xffff, true)] {
+    fn a_late_structure_is_reported_and_not_kept() {
+        for (late_by, is_kept) in
+            [(0, true), (1, false), (MAX_LATE_FRAMES, false), (MAX_LATE_FRAMES + 1, true), (0xffff, true)]
+        {
             let mut structure = known(&L2T2_KEY);
             let mut late = L1T3;
             late[1..3].copy_from_slice(&0xffff_u16.wrapping_sub(late_by).to_be_bytes());
@@ -404,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn any_bytes_are_read() {
+    fn arbitrary_bytes_are_parsed() {
         let mut state = 1_u32;
         let mut random = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

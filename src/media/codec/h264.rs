@@ -1,11 +1,11 @@
-//! H.264 NAL units in RTP (RFC 6184 section 5.4).
+//! H.264 NAL units in RTP packets (RFC 6184 section 5.4).
 //!
-//! There are no layers and no numbers to keep. A decoder starts with the first slice of an IDR picture, if it has the
-//! parameter sets, which may have come at any time before: see [`super::parameter_sets`].
+//! There are no layers, and no picture ids to rewrite. A decoder can start at the first slice of an IDR picture if it
+//! has the parameter sets, which may have been sent at any time before: see [`super::parameter_sets`].
 
 use crate::media::codec::{ALL_LAYERS, Description};
 
-/// Types of NAL units (ITU-T H.264 table 7-1), and of packets that hold several or a part of one.
+/// Types of NAL units (ITU-T H.264 table 7-1), of aggregation packets and of fragments.
 pub(super) const SLICE: u8 = 1;
 pub(super) const IDR_SLICE: u8 = 5;
 pub(super) const SEI: u8 = 6;
@@ -17,15 +17,15 @@ const FU_A: u8 = 28;
 
 pub(super) const TYPE: u8 = 0x1f;
 
-/// Units of an aggregate that are looked at. Sets, information and the first slice come first; a packet has room for 466,
-/// and each is looked at several times.
-const AGGREGATED: usize = 64;
+/// Maximum number of units read from an aggregation packet. Parameter sets, SEI and the first slice come first; a
+/// packet has room for 466 units, and each is parsed several times.
+const MAX_AGGREGATED: usize = 64;
 
-/// Header of a fragment: the first, the last.
+/// Start bit in the header of a fragment.
 const FRAGMENT_STARTS: u8 = 0x80;
 
-/// What the payload says of itself; nothing if it is empty. The packet with the first slice of an IDR picture starts a
-/// keyframe; sets and supplemental information before it may be of any picture.
+/// Describes a packet; `None` if its payload is empty. A keyframe starts with the first slice of an IDR picture;
+/// parameter sets and SEI before it may belong to any picture.
 pub fn describe(payload: &[u8]) -> Option<Description> {
     let (&header, rest) = payload.split_first()?;
     let starts_frame = match header & TYPE {
@@ -44,7 +44,7 @@ pub fn describe(payload: &[u8]) -> Option<Description> {
     })
 }
 
-/// The first fragment of a unit: the unit's type, and its bytes behind the header.
+/// Parses the first fragment of a unit. Returns the unit's type, and its bytes after the header.
 fn fragment(payload: &[u8]) -> Option<(u8, &[u8])> {
     let &[header, fragment, ref rest @ ..] = payload else {
         return None;
@@ -52,14 +52,14 @@ fn fragment(payload: &[u8]) -> Option<(u8, &[u8])> {
     (header & TYPE == FU_A && fragment & FRAGMENT_STARTS != 0).then_some((fragment & TYPE, rest))
 }
 
-/// Whether the first slice of a picture begins in this packet, and is of this type.
+/// Returns true if the packet contains the start of a picture's first slice, and that slice has type `slice`.
 pub fn starts_picture_with(slice: u8, payload: &[u8]) -> bool {
     let is_first = |kind: u8, bytes: &[u8]| kind == slice && starts_at_first_macroblock(bytes);
     units(payload).any(|unit| is_first(unit[0] & TYPE, &unit[1..]))
         || fragment(payload).is_some_and(|(kind, bytes)| is_first(kind, bytes))
 }
 
-/// The units that are in this packet whole, none of them empty.
+/// Iterates over the complete units of a packet, none of them empty.
 pub fn units(payload: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     let kind = payload.first().map(|header| header & TYPE);
     let single = (kind.is_some_and(|kind| (SLICE..STAP_A).contains(&kind))).then_some(payload);
@@ -67,7 +67,7 @@ pub fn units(payload: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     single.into_iter().chain(aggregated(rest))
 }
 
-/// The units of a STAP-A, none of them empty; cut short with the packet.
+/// Iterates over the units of a STAP-A, none of them empty. The last one may be cut short with the packet.
 fn aggregated(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     let units = std::iter::from_fn(move || {
         let (length, after) = rest.split_first_chunk::<2>()?;
@@ -76,10 +76,11 @@ fn aggregated(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
         (unit, rest) = after.split_at(length);
         (!unit.is_empty()).then_some(unit)
     });
-    units.take(AGGREGATED)
+    units.take(MAX_AGGREGATED)
 }
 
-/// Whether a unit comes before all slices of its picture or is the first of them (ITU-T H.264 section 7.4.1.2.3).
+/// Returns true if a unit comes before all slices of its picture or is the first of them (ITU-T H.264 section
+/// 7.4.1.2.3).
 fn starts_picture(unit: &[u8]) -> bool {
     match unit[0] & TYPE {
         SLICE | IDR_SLICE => starts_at_first_macroblock(&unit[1..]),
@@ -88,7 +89,7 @@ fn starts_picture(unit: &[u8]) -> bool {
     }
 }
 
-/// `first_mb_in_slice` is 0, which is written as a single bit.
+/// Returns true if `first_mb_in_slice` is 0, which is encoded as a single bit.
 fn starts_at_first_macroblock(slice: &[u8]) -> bool {
     slice.first().is_some_and(|first| first & 0x80 != 0)
 }
@@ -111,13 +112,13 @@ mod tests {
             (&[0x78, 0, 2, 0x41, 0x9a, 0, 2, 0x41, 0x40], Some((false, true))),
             (&[0x78, 0], Some((false, false))),
             (&[0x78], Some((false, false))),
-            // Slices: the first of their picture, a later one, cut off.
+            // Slices: the first of a picture, a later one, cut off.
             (&[0x65, 0x88], Some((true, true))),
             (&[0x65, 0x08], Some((false, false))),
             (&[0x65], Some((false, false))),
             (&[0x41, 0x9a], Some((false, true))),
             (&[0x41], Some((false, false))),
-            // Fragments: first of a first slice, first of a later one, in between, last.
+            // Fragments: the first of a first slice, the first of a later slice, a middle one, the last.
             (&[0x7c, 0x85, 0x88], Some((true, true))),
             (&[0x7c, 0x81, 0x9a], Some((false, true))),
             (&[0x7c, 0x85, 0x08], Some((false, false))),

@@ -1,8 +1,8 @@
-//! A codec as a forwarder sees it: what an RTP packet says of the frame that it belongs to, and the numbers in it
-//! that must go on without a gap when the source changes.
+//! The parts of a codec's payload format that forwarding needs: reading the frame and layer of an RTP packet, and
+//! rewriting the ids that must stay contiguous when the source changes.
 //!
-//! Nothing here fails. What can't be read says nothing, and a packet that says nothing belongs to the lowest layer:
-//! whoever gets anything gets it.
+//! Nothing here fails. Unreadable data yields a default description, which is that of the lowest layer, so every
+//! subscriber of the track receives it.
 
 pub mod av1;
 pub mod configuration;
@@ -17,52 +17,51 @@ use str0m::format::Codec;
 
 use crate::media::codec::dependency::Structure;
 
-/// A temporal layer above all that there are: three bits number them.
+/// A temporal layer that is not below any other: layer ids have three bits.
 pub const ALL_LAYERS: u8 = 7;
 
-/// Lines of the picture on each spatial layer, the lowest first, 0 where they are not told; layers above these count as
-/// the highest.
+/// Picture height per spatial layer, lowest layer first, 0 if unknown. The last entry is that of the highest layer from
+/// there on.
 pub type Heights = [u16; 3];
 
-/// What a forwarder needs to know of one packet. Frame means layer frame: with spatial layers there are several of
-/// one timestamp.
+/// Description of one packet. "Frame" means a layer frame: with spatial layers, several of them have the same
+/// timestamp.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Description {
-    /// It is the first packet of a picture with which decoding can start.
+    /// The packet is the first of a picture at which decoding can start.
     pub starts_keyframe: bool,
-    /// It is the first packet of a frame.
+    /// The packet is the first of its frame.
     pub starts_frame: bool,
-    /// It is the last packet of a frame.
+    /// The packet is the last of its frame.
     pub ends_frame: bool,
-    /// The layer of its frame, 0 if it doesn't say.
+    /// Spatial layer of the frame, 0 if unknown.
     pub spatial: u8,
-    /// The layer of its frame, 0 if it doesn't say.
+    /// Temporal layer of the frame, 0 if unknown.
     pub temporal: u8,
-    /// A receiver that had only the lower temporal layers, but all of those, may begin with this frame. The first
-    /// packet tells.
+    /// A receiver that got all lower temporal layers can switch up to the layer of this frame here. Valid in the first
+    /// packet of a frame.
     pub can_switch_up: bool,
-    /// A receiver that gets this frame, on the highest spatial layer that it gets, may get all frames up to this
-    /// temporal layer that come after it. The first packet tells.
+    /// A receiver for which this frame's spatial layer is the highest can decode all later frames up to this temporal
+    /// layer. Valid in the first packet of a frame.
     pub opens: u8,
-    /// The numbers of its picture.
+    /// The ids of the picture.
     pub ids: Ids,
-    /// How large the picture is, if this packet tells it.
+    /// Picture heights, if the packet contains them.
     pub heights: Heights,
 }
 
-/// The numbers of a picture that a decoder expects to go on, as far as a packet has them.
+/// The ids of a picture that a decoder expects to be contiguous, as far as the packet contains them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ids {
     /// Picture id (RFC 7741 and RFC 9628, section 4.2).
     pub picture: Option<PictureId>,
-    /// How many pictures of temporal layer 0 there were (likewise).
+    /// TL0PICIDX, a count of pictures of temporal layer 0 (RFC 7741 and RFC 9628, section 4.2).
     pub tl0_pic_idx: Option<u8>,
-    /// The number of the frame in the dependency descriptor, which may come with any codec.
+    /// Frame number of the dependency descriptor, which may be present with any codec.
     pub frame_number: Option<u16>,
 }
 
-/// A picture id with the width that it has on the wire. A source may change the width at any time (RFC 7741
-/// section 4.2).
+/// A picture id with its width on the wire. A source may change the width at any time (RFC 7741 section 4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PictureId {
     /// 7 bits.
@@ -71,8 +70,8 @@ pub enum PictureId {
     Long(u16),
 }
 
-/// Reads a packet of a video. `dependency` is the value of the dependency descriptor's element, if it has one,
-/// `structure` what is remembered of its SSRC. Packets of one SSRC come in the order in which they arrived.
+/// Describes a video packet. `dependency` is the value of its dependency descriptor, if present, and `structure` the
+/// state of its SSRC. Call it in the order in which the packets of an SSRC arrive.
 pub fn describe(
     codec: Codec,
     marker: bool,
@@ -86,7 +85,7 @@ pub fn describe(
         Codec::Vp9 => vp9::describe(payload),
         Codec::H264 => h264::describe(payload),
         Codec::Av1 => av1::describe(payload, dependency.as_ref()),
-        // A picture that must first be asked for beats none.
+        // Any packet of an unknown codec may be a keyframe; starting at an arbitrary one is better than never.
         _ => Some(Description { starts_keyframe: true, starts_frame: true, ..Description::default() }),
     };
     let mut description = described.unwrap_or_default();
@@ -97,8 +96,8 @@ pub fn describe(
         if description.heights == Heights::default() {
             description.heights = dependency.heights;
         }
-        // With a descriptor beside it, browsers send the payload's own without ids and layers (libwebrtc,
-        // `MinimizeDescriptor`); H.264 has none.
+        // Together with a dependency descriptor, browsers send the VP8 payload descriptor without ids and layers
+        // (libwebrtc, `MinimizeDescriptor`); H.264 has none.
         if let (Codec::Vp8 | Codec::H264, Some(layer)) = (codec, dependency.layer) {
             description.temporal = description.temporal.max(layer.temporal);
         }
@@ -107,14 +106,14 @@ pub fn describe(
 }
 
 impl Description {
-    /// Spatial layers are not told apart: their SSRC is itself one of several layers.
+    /// Reduces the description to one spatial layer, for an SSRC that is itself one of several layers.
     pub fn flatten(&mut self) {
         let highest = self.heights.into_iter().rfind(|height| *height > 0);
         (self.spatial, self.heights) = (0, [highest.unwrap_or_default(), 0, 0]);
     }
 }
 
-/// Writes other ids into a payload, as wide as those that are there; those that are on one side only stay.
+/// Writes `ids` into a payload, with the width of the ids present. Ids missing in either are left unchanged.
 pub fn patch(codec: Codec, payload: &mut [u8], ids: Ids) {
     match codec {
         Codec::Vp8 => vp8::patch(payload, ids),
@@ -123,20 +122,20 @@ pub fn patch(codec: Codec, payload: &mut [u8], ids: Ids) {
     }
 }
 
-/// Writes another frame number into the value of a dependency descriptor's element, of any codec.
+/// Writes the frame number of `ids` into the value of a dependency descriptor, with any codec.
 pub fn patch_dependency(element: &mut [u8], ids: Ids) {
     if let (Some(number), Some(bytes)) = (ids.frame_number, element.get_mut(1..3)) {
         bytes.copy_from_slice(&number.to_be_bytes());
     }
 }
 
-/// Whether decoding can start with this RTP payload.
+/// Returns true if decoding can start at this RTP payload.
 pub fn starts_keyframe(codec: Codec, payload: &[u8]) -> bool {
     describe(codec, false, payload, None, &mut Structure::default()).starts_keyframe
 }
 
 impl PictureId {
-    /// Reads one at the start of these bytes.
+    /// Parses a picture id at the start of `bytes`.
     fn read(bytes: &[u8]) -> Option<Self> {
         match *bytes {
             [high, low, ..] if high & 0x80 != 0 => Some(Self::Long(u16::from_be_bytes([high & 0x7f, low]))),
@@ -145,7 +144,7 @@ impl PictureId {
         }
     }
 
-    /// The number alone.
+    /// Returns the numeric value.
     pub fn value(self) -> u16 {
         match self {
             Self::Short(value) => value.into(),
@@ -153,7 +152,7 @@ impl PictureId {
         }
     }
 
-    /// The largest number of this width, which is also the mask of its bits.
+    /// Returns the largest value of this width, which is also its bit mask.
     pub fn max(self) -> u16 {
         match self {
             Self::Short(_) => 0x7f,
@@ -161,7 +160,7 @@ impl PictureId {
         }
     }
 
-    /// Another number of the same width; bits beyond it are cut off.
+    /// Returns an id with the same width; excess bits of `value` are cut off.
     pub fn with(self, value: u16) -> Self {
         match self {
             Self::Short(_) => Self::Short((value & 0x7f) as u8),
@@ -169,7 +168,7 @@ impl PictureId {
         }
     }
 
-    /// Bytes on the wire.
+    /// Returns the length on the wire in bytes.
     fn length(self) -> usize {
         match self {
             Self::Short(_) => 1,
@@ -177,7 +176,7 @@ impl PictureId {
         }
     }
 
-    /// Writes it where one of the same width was read.
+    /// Writes the id over one of the same width.
     fn write(self, bytes: &mut [u8]) {
         match self {
             Self::Short(value) => bytes[0] = value,
@@ -195,7 +194,7 @@ mod tests {
 
     use super::*;
 
-    /// An arbitrary time, for tests that do not depend on it.
+    /// Returns an arbitrary time, for tests that do not depend on it.
     pub fn now() -> Instant {
         Instant::now()
     }
@@ -206,14 +205,14 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_codec_starts_anywhere() {
+    fn decoding_of_an_unknown_codec_starts_at_any_packet() {
         let description = describe(Codec::Unknown, true, &[], None, &mut Structure::default());
         assert!(description.starts_keyframe && description.starts_frame && description.ends_frame);
         assert_eq!((description.temporal, description.ids), (0, Ids::default()));
     }
 
     #[test]
-    fn any_codec_may_have_a_frame_number() {
+    fn frame_numbers_are_read_and_written_with_any_codec() {
         let mut element = [0xc0, 0x12, 0x34];
         let mut structure = Structure::default();
         for codec in [Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1] {
@@ -230,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_patched_is_what_is_read() {
+    fn patched_ids_are_read_back() {
         let picture = |id| Some(PictureId::Long(id));
         for (codec, before) in [
             (Codec::Vp8, &[0x90, 0xe0, 0x92, 0x34, 0x17, 0x60, 0x31][..]),
@@ -252,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_payload_tells_no_layer_the_descriptor_does() {
+    fn the_descriptor_provides_the_layer_if_the_payload_does_not() {
         // One spatial and three temporal layers (AV1 RTP payload specification, appendix A.6.2.1), first template 5.
         let key = [
             0x85, 0x12, 0x34, 0x80, 0xa2, 0x14, 0xea, 0xa8, 0x60, 0x41, 0x4d, 0x14, 0x10, 0x20, 0x84, 0x27, 0x02, 0x7f,
@@ -270,8 +269,9 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_adds_what_the_payload_does_not_say() {
-        // A key picture of two spatial layers, 320x180 and 640x360, in which the lower one opens its second temporal layer.
+    fn the_descriptor_adds_what_the_payload_lacks() {
+        // A key picture of two spatial layers, 320x180 and 640x360, after which the lower one can use its second
+        // temporal layer.
         let element = [
             0xfe, 0xff, 0xff, 0x87, 0xc3, 0x18, 0x7a, 0xaa, 0x01, 0x00, 0xa0, 0xa0, 0x14, 0x51, 0x41, 0x34, 0x51, 0x80,
             0x21, 0x90, 0x88, 0x8a, 0x19, 0x40, 0x4f, 0xc0, 0x2c, 0xc0, 0x9f, 0xc0, 0x59, 0xc0,

@@ -1,9 +1,8 @@
-//! H.264 parameter sets of one SSRC: a decoder needs a sequence and a picture parameter set before the IDR picture that it
-//! starts with (ITU-T H.264 section 7.4.1.2.1).
+//! The H.264 parameter sets of one SSRC. A decoder needs a sequence parameter set and a picture parameter set before
+//! the IDR picture that it starts at (ITU-T H.264 section 7.4.1.2.1).
 //!
-//! A publisher may send them with each IDR picture, once, in packets or at times of their own, or in SDP only (RFC 6184
-//! sections 8.1 and 8.4). So they are kept, and each subscriber gets them in a packet in front of the picture that it
-//! starts with.
+//! A publisher may send them with each IDR picture, only once, in packets or at times of their own, or in SDP only (RFC
+//! 6184 sections 8.1 and 8.4). So they are kept, and sent to each subscriber in a packet before its first picture.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,92 +10,94 @@ use std::time::{Duration, Instant};
 use crate::media::codec::configuration::{Order, Place};
 use crate::media::codec::h264::{self, IDR_SLICE, PPS, SEI, SLICE, SPS, STAP_A};
 
-/// Bytes of all sets that are kept, with their lengths. Browsers' take 30, sets with scaling matrices 300. More lets each
-/// keyframe in the history take more memory; fewer drops sets that are needed.
+/// Maximum total size in bytes of the kept sets with their lengths. Browsers' sets take 30 bytes, sets with scaling
+/// matrices 300. A higher value lets each keyframe in the history take more memory; a lower one drops required sets.
 pub const MAX_BYTES: usize = 400;
 
-/// Sets that are kept, and sets of one packet that are looked at. Encoders have two or three, and some number a few more.
-/// Each that is looked at is compared with all that are kept.
+/// Maximum number of kept sets, and of sets read from one packet. Encoders use two or three, some number a few more.
+/// Each set that is read is compared with all kept ones.
 pub const SETS: usize = 16;
 
-/// Least time between two changes of what goes in front of keyframes: the history holds a copy of each. Longer lets those
-/// wait who start at a picture whose sets have changed twice.
+/// Minimum time between two changes of the preface: the history holds a copy of each version. A longer time delays
+/// subscribers that start at a picture whose sets have changed twice.
 const CHANGE_SPACING: Duration = Duration::from_millis(500);
 
-/// NRI of all bits, for an aggregate of parameter sets (RFC 6184 section 5.3).
+/// NRI with all bits set, for an aggregate of parameter sets (RFC 6184 section 5.3).
 const NRI: u8 = 0x60;
 
-/// The payload of an SEI message that lets decoding start at a picture that is no IDR picture (ITU-T H.264 annex D.1).
+/// Type of the SEI message that lets decoding start at a picture other than an IDR picture (ITU-T H.264 annex D.1).
 const RECOVERY_POINT: u8 = 6;
 
-/// The sets that are kept, and what came of the present picture.
+/// The kept sets, and the state of the current picture.
 #[derive(Debug, Default)]
 pub struct ParameterSets {
-    /// One for each type and id: the newest in the publisher's order.
+    /// One per type and id: the newest in sequence number order.
     sets: Vec<Set>,
     bytes: usize,
-    /// All of them as one RTP payload.
+    /// All sets as one RTP payload.
     aggregate: Option<Arc<[u8]>>,
     aggregated_at: Option<Instant>,
     picture: Picture,
-    /// Sets that were too large to be kept, or made room for others.
+    /// Number of sets that were too large to be kept or were evicted.
     dropped: u64,
 }
 
-/// One set.
+/// A parameter set.
 #[derive(Debug)]
 struct Set {
-    /// Its type and its id (ITU-T H.264 sections 7.3.2.1.1 and 7.3.2.2): it replaces a set with the same ones.
+    /// Type and id of the set (ITU-T H.264 sections 7.3.2.1.1 and 7.3.2.2). A new set replaces the one with the same
+    /// key.
     key: (u8, u32),
     unit: Box<[u8]>,
-    /// Number of the packet that last brought it; 0 if it was signaled only.
+    /// Extended sequence number of the packet that last contained it; 0 if it was only signaled.
     seq_no: u64,
 }
 
-/// Packets of one timestamp.
+/// The packets of one timestamp.
 #[derive(Debug, Default)]
 struct Picture {
     timestamp: Option<u32>,
     has_sps: bool,
     has_pps: bool,
     has_recovery_point: bool,
-    /// A packet is missing that may have brought a set.
+    /// A packet is missing that may have contained a set.
     has_gap: bool,
 }
 
-/// What a subscriber gets in front of the packet that it starts with.
+/// A packet sent to a subscriber before its first packet of video.
 #[derive(Clone, Debug)]
 pub struct Preface {
-    /// An RTP payload.
+    /// The RTP payload.
     pub payload: Arc<[u8]>,
-    /// The picture itself lacks it: those who have started already need it too, since nothing says that they have got it.
+    /// The picture itself lacks these sets. Subscribers that have already started need them too, because they may never
+    /// have received them.
     pub is_missing: bool,
 }
 
-/// Whether decoding can start with a packet.
+/// Whether decoding can start at a packet.
 #[derive(Clone, Debug)]
 pub enum Start {
-    /// It can't.
+    /// Decoding cannot start.
     No,
-    /// It can: the packet brings what is needed.
+    /// Decoding can start: the packet contains all required sets.
     Alone,
-    /// It can with this in front.
+    /// Decoding can start if this is sent before the packet.
     With(Preface),
 }
 
 impl ParameterSets {
-    /// The most that they take beside themselves, with the copies in histories that keep packets for `age`.
+    /// Upper bound of the heap memory in bytes, including copies held by histories that keep packets for `age`.
     pub const fn max_bytes(age: Duration) -> usize {
         let copies = 2 + (age.as_millis() / CHANGE_SPACING.as_millis()) as usize;
         copies * (MAX_BYTES + 2 * size_of::<usize>()) + MAX_BYTES + 2 * SETS * size_of::<Set>()
     }
 
-    /// Takes sets that were signaled, below those that came.
+    /// Adds signaled sets; sets received in packets replace them.
     pub fn seed<'a>(&mut self, units: impl Iterator<Item = &'a [u8]>) {
         self.take_sets(units, 0);
     }
 
-    /// Takes a packet.
+    /// Processes a packet. Returns whether decoding can start at it.
     pub fn handle_packet(&mut self, now: Instant, timestamp: u32, payload: &[u8], place: Place) -> Start {
         let Place { seq_no, order } = place;
         if order == Order::Late {
@@ -125,12 +126,12 @@ impl ParameterSets {
         }
     }
 
-    /// Sets that were dropped since the last call.
+    /// Returns the number of sets dropped since the last call.
     pub fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Takes the sets of a packet; says whether there are sequence and picture parameter sets.
+    /// Keeps the sets of a packet. Returns whether it contains sequence and picture parameter sets.
     fn take_sets<'a>(&mut self, units: impl Iterator<Item = &'a [u8]>, seq_no: u64) -> (bool, bool) {
         let (mut has_sps, mut has_pps) = (false, false);
         let sets = units.filter(|unit| matches!(unit[0] & h264::TYPE, SPS | PPS));
@@ -159,7 +160,7 @@ impl ParameterSets {
             }
         }
         if let Some(place) = place {
-            // Whatever becomes of the new one, the old one is over.
+            // The old set is invalid even if the new one cannot be kept.
             self.remove(place);
         }
         let length = 2 + unit.len();
@@ -169,7 +170,8 @@ impl ParameterSets {
         }
         while 1 + self.bytes + length > MAX_BYTES || self.sets.len() >= SETS {
             self.dropped += 1;
-            // A set of the other type may have come once, and be needed for ever.
+            // Evict a set of the same type: the only set of the other type may have been sent once and be needed for
+            // good.
             let is_of_kind = |set: &Set| set.key.0 == key.0;
             let has_kind = self.sets.iter().any(is_of_kind);
             let rivals = self.sets.iter().enumerate().filter(|(_, set)| !has_kind || is_of_kind(set));
@@ -190,7 +192,8 @@ impl ParameterSets {
         self.aggregate = None;
     }
 
-    /// All sets in one packet (RFC 6184 section 5.7.1); none without one of each type, or too soon after a change.
+    /// Returns all sets in one packet (RFC 6184 section 5.7.1); `None` if a type is missing or the last change is too
+    /// recent.
     fn aggregate(&mut self, now: Instant) -> Option<Arc<[u8]>> {
         if self.aggregate.is_none() {
             let has = |kind: u8| self.sets.iter().any(|set| set.key.0 == kind);
@@ -216,15 +219,15 @@ fn is_recovery_point(unit: &[u8]) -> bool {
     unit[0] & h264::TYPE == SEI && unit.get(1) == Some(&RECOVERY_POINT)
 }
 
-/// Type and id of a set.
+/// Returns type and id of a set.
 fn key(unit: &[u8]) -> (u8, u32) {
     let kind = unit[0] & h264::TYPE;
-    // Profile, constraints and level come before a sequence parameter set's.
+    // In a sequence parameter set, profile, constraints and level precede the id.
     let bytes = unit.get(if kind == SPS { 4 } else { 1 }..).unwrap_or_default();
     (kind, exp_golomb(bytes).unwrap_or_default())
 }
 
-/// ue(v), ITU-T H.264 section 9.1, of up to 16 bits.
+/// Parses an unsigned Exp-Golomb number, ue(v), of at most 16 bits (ITU-T H.264 section 9.1).
 fn exp_golomb(bytes: &[u8]) -> Option<u32> {
     let head = bytes.iter().take(4).enumerate().fold(0, |head, (at, byte)| head | u32::from(*byte) << (24 - 8 * at));
     let zeros = head.leading_zeros();
@@ -255,8 +258,8 @@ mod tests {
         [&[0x78][..], &units.collect::<Vec<_>>().concat()].concat()
     }
 
-    /// What a start is: `-` for none, `=` for one that needs nothing, else whether the picture lacks the preface, and its
-    /// payload.
+    /// Returns a start as a character and the preface's payload: `-` no start, `=` no preface needed, `!` the picture
+    /// lacks the preface, `+` it does not.
     fn written(start: &Start) -> (char, Vec<u8>) {
         match start {
             Start::No => ('-', Vec::new()),
@@ -265,7 +268,7 @@ mod tests {
         }
     }
 
-    /// Feeds packets as timestamp, number and payload; returns how each starts.
+    /// Feeds packets as timestamp, sequence number and payload. Returns the start of each.
     fn feed(known: &mut ParameterSets, now: Instant, packets: &[(u32, u64, &[u8])]) -> Vec<Start> {
         let mut highest = None;
         let starts = packets.iter().map(|(timestamp, seq_no, payload)| {
@@ -276,27 +279,27 @@ mod tests {
         starts.collect()
     }
 
-    /// A name; packets as timestamp, number and payload; how the last one starts, and with which sets in front.
+    /// A name; packets as timestamp, sequence number and payload; how the last one starts, and the sets in its preface.
     type Case<'a> = (&'a str, &'a [(u32, u64, &'a [u8])], char, &'a [&'a [u8]]);
 
     #[test]
-    fn a_picture_starts_with_the_sets_that_came_before_it() {
+    fn a_picture_starts_with_the_sets_received_before_it() {
         let both = &stap(&[SPS_0, PPS_0])[..];
         let cases: [Case; 22] = [
-            ("nothing is known", &[(0, 0, IDR)], '-', &[]),
+            ("no sets", &[(0, 0, IDR)], '-', &[]),
             ("one set is not enough", &[(0, 0, SPS_0), (0, 1, IDR)], '-', &[]),
             ("in one packet", &[(0, 0, &stap(&[SPS_0, PPS_0, &[0x65, 0x88]]))], '=', &[]),
             ("in the same picture", &[(0, 0, both), (0, 1, IDR)], '+', &[SPS_0, PPS_0]),
-            ("the last first", &[(0, 0, PPS_0), (0, 1, SPS_0), (0, 2, IDR)], '+', &[SPS_0, PPS_0]),
-            ("at their own time", &[(0, 0, PPS_0), (1, 1, SPS_0), (2, 2, IDR)], '!', &[SPS_0, PPS_0]),
-            ("one of them", &[(0, 0, PPS_0), (2, 1, SPS_0), (2, 2, IDR)], '!', &[SPS_0, PPS_0]),
-            ("once", &[(0, 0, both), (0, 1, IDR), (5, 2, DELTA), (9, 3, IDR)], '!', &[SPS_0, PPS_0]),
+            ("in reverse order", &[(0, 0, PPS_0), (0, 1, SPS_0), (0, 2, IDR)], '+', &[SPS_0, PPS_0]),
+            ("with timestamps of their own", &[(0, 0, PPS_0), (1, 1, SPS_0), (2, 2, IDR)], '!', &[SPS_0, PPS_0]),
+            ("one with a timestamp of its own", &[(0, 0, PPS_0), (2, 1, SPS_0), (2, 2, IDR)], '!', &[SPS_0, PPS_0]),
+            ("only once", &[(0, 0, both), (0, 1, IDR), (5, 2, DELTA), (9, 3, IDR)], '!', &[SPS_0, PPS_0]),
             ("no keyframe", &[(0, 0, both), (0, 1, DELTA)], '-', &[]),
             ("parameter sets alone", &[(0, 0, both)], '-', &[]),
             ("a recovery point", &[(0, 0, both), (3, 1, RECOVERY), (3, 2, DELTA)], '!', &[SPS_0, PPS_0]),
             ("of another picture", &[(0, 0, both), (3, 1, RECOVERY), (4, 2, DELTA)], '-', &[]),
             ("new sets may be missing", &[(0, 0, both), (9, 9, IDR)], '-', &[]),
-            ("they are not", &[(0, 0, both), (9, 8, both), (9, 9, IDR)], '+', &[SPS_0, PPS_0]),
+            ("no new sets are missing", &[(0, 0, both), (9, 8, both), (9, 9, IDR)], '+', &[SPS_0, PPS_0]),
             ("late sets", &[(0, 2, DELTA), (0, 1, both), (9, 3, IDR)], '!', &[SPS_0, PPS_0]),
             ("a late keyframe", &[(0, 5, both), (9, 4, IDR)], '-', &[]),
             (
@@ -312,7 +315,7 @@ mod tests {
                 &[SPS_0_NEW, PPS_0],
             ),
             (
-                "a late set that was taken back",
+                "a late set that was reverted since",
                 &[(0, 0, both), (5, 3, SPS_0), (5, 2, SPS_0_NEW), (9, 4, IDR)],
                 '!',
                 &[SPS_0, PPS_0],
@@ -334,12 +337,12 @@ mod tests {
         for (name, packets, expected, sets) in cases {
             let starts = feed(&mut ParameterSets::default(), Instant::now(), packets);
             let payload = if sets.is_empty() { Vec::new() } else { stap(sets) };
-            assert_eq!(written(starts.last().expect("there are some")), (expected, payload), "{name}");
+            assert_eq!(written(starts.last().expect("each case has packets")), (expected, payload), "{name}");
         }
     }
 
     #[test]
-    fn signaled_sets_are_below_those_that_came() {
+    fn received_sets_replace_signaled_ones() {
         let now = Instant::now();
         let mut known = ParameterSets::default();
         known.seed([SPS_0, PPS_0, &[0x41, 0x9a]].into_iter());
@@ -353,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn however_many_come_no_more_are_kept_and_sent_than_fit_and_the_rest_is_counted() {
+    fn kept_sets_and_prefaces_are_limited_and_dropped_sets_are_counted() {
         let start = Instant::now();
         let mut known = ParameterSets::default();
         feed(&mut known, start, &[(0, 0, &stap(&[SPS_0, PPS_0]))]);
@@ -378,14 +381,14 @@ mod tests {
     }
 
     #[test]
-    fn a_full_store_gives_up_its_oldest_set_for_a_newer_one_only() {
+    fn a_full_store_evicts_its_oldest_set_only_for_a_newer_one() {
         let set = |id: u8| [0x68, 0x01, 0x80 | id << 1, 1];
         let kept = |known: &ParameterSets| known.sets.iter().map(|set| set.seq_no).collect::<Vec<_>>();
         let mut known = ParameterSets::default();
         for id in 0..SETS as u8 {
             feed(&mut known, Instant::now(), &[(0, 100 + u64::from(id), &set(id))]);
         }
-        // It came again: others are older.
+        // The set was repeated, so others are older.
         feed(&mut known, Instant::now(), &[(0, 200, &set(0))]);
         feed(&mut known, Instant::now(), &[(0, 201, &set(16))]);
         assert!(kept(&known).contains(&200) && !kept(&known).contains(&101), "{:?}", kept(&known));
@@ -396,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_sets_of_one_packet_are_looked_at_than_are_kept() {
+    fn the_number_of_sets_read_from_one_packet_is_limited() {
         let sets: Vec<[u8; 4]> = (0..60).map(|id| [0x68, 0x01, 0x80 | id << 1, 1]).collect();
         let units: Vec<&[u8]> = sets.iter().map(|set| &set[..]).collect();
         let mut known = ParameterSets::default();
@@ -406,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_read_as_far_as_they_are_there() {
+    fn exp_golomb_numbers_are_parsed_if_complete() {
         for (bytes, expected) in [
             (&[0x80][..], Some(0)),
             (&[0x40], Some(1)),

@@ -1,9 +1,9 @@
-//! Redundant audio: a packet that carries earlier frames again, before its own (RFC 2198).
+//! Redundant audio data: a packet that repeats earlier frames before its own (RFC 2198).
 
-/// Another block follows.
+/// Bit in a block header: another block follows.
 const FOLLOWS: u8 = 0x80;
 
-/// Where the packet's own frame begins, which is the last; `None` if the headers do not fit the payload.
+/// Returns the offset of the primary block, which is the last; `None` if the headers contradict the payload length.
 pub fn primary(payload: &[u8]) -> Option<usize> {
     let (mut at, mut earlier) = (0, 0);
     while payload.get(at)? & FOLLOWS != 0 {
@@ -20,12 +20,12 @@ mod tests {
     use super::primary;
 
     #[test]
-    fn the_last_block_is_the_packets_own() {
+    fn the_primary_block_is_the_last() {
         for (payload, expected) in [
             (&[111, 1, 2, 3][..], Some(1)),
             (&[0x80 | 111, 0x0f, 0x00, 2, 111, 7, 7, 1, 2][..], Some(7)),
             (&[0x80 | 111, 0, 0, 1, 0x80 | 111, 0, 0, 2, 111, 9, 8, 8, 1][..], Some(12)),
-            // Nothing of its own: discontinuous transmission.
+            // An empty primary block: discontinuous transmission.
             (&[0x80 | 111, 0, 0, 1, 111, 9][..], Some(6)),
             (&[0x80 | 111, 0, 0x01, 0, 111, 9][..], None),
             (&[0x80 | 111, 0, 0][..], None),

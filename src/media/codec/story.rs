@@ -1,4 +1,5 @@
-//! Sources through description, numbering and patching into a receiver that refuses what it could not decode.
+//! Tests of the codec modules together: simulated sources are described, renumbered and patched, and a decoder model
+//! rejects streams that it could not decode.
 
 use str0m::format::Codec;
 
@@ -22,10 +23,10 @@ const MODES: [(Mode, Codec); 9] = [
     (Mode::H264, Codec::H264),
 ];
 
-/// Those with spatial layers.
+/// The modes with spatial layers.
 const SPATIAL: [Mode; 4] = [Mode::Vp9L3T3Key, Mode::Vp9L3T3, Mode::Av1L3T3Key, Mode::Av1L3T3];
 
-/// What a forwarder may do wrong.
+/// A deliberate fault of the forwarder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flaw {
     None,
@@ -39,7 +40,7 @@ enum Flaw {
     CutsFrames,
 }
 
-/// The least that forwards simulcast and temporal layers into one SSRC.
+/// A minimal forwarder of simulcast and temporal layers into one SSRC.
 struct Forwarder {
     codec: Codec,
     flaw: Flaw,
@@ -48,7 +49,7 @@ struct Forwarder {
     numbering: Numbering,
     source: Option<usize>,
     wanted: usize,
-    /// Layers that are wanted, and those that are sent.
+    /// The wanted layers, and those being sent.
     target: (u8, u8),
     spatial: u8,
     temporal: u8,
@@ -154,7 +155,7 @@ impl Forwarder {
     }
 }
 
-/// Pictures of two sources, while layers and source change, of which every `loss`th packet is lost on its way out.
+/// Plays pictures of two sources while layers and source change. Every `loss`th outgoing packet is lost.
 fn play(mode: Mode, codec: Codec, flaw: Flaw, seed: u32, bits: [u8; 2], loss: u64) -> Result<Decoder, String> {
     let mut random = seed;
     let mut draw = |limit: u32| {
@@ -187,7 +188,7 @@ fn play(mode: Mode, codec: Codec, flaw: Flaw, seed: u32, bits: [u8; 2], loss: u6
 }
 
 #[test]
-fn layers_change_into_one_picture_that_never_breaks() {
+fn switching_layers_and_sources_yields_a_decodable_stream() {
     for (mode, codec) in MODES {
         for seed in 0..6 {
             let decoder = play(mode, codec, Flaw::None, seed, [15, 15], 0).unwrap_or_else(|reason| {
@@ -207,7 +208,7 @@ fn layers_change_into_one_picture_that_never_breaks() {
 }
 
 #[test]
-fn widths_of_picture_ids_may_differ() {
+fn picture_ids_of_different_widths_are_decodable() {
     for (mode, codec) in [(Mode::Vp8, Codec::Vp8), (Mode::Vp8L1T3, Codec::Vp8)] {
         for bits in [[15, 7], [7, 15], [7, 7]] {
             for seed in 0..4 {
@@ -223,7 +224,7 @@ fn widths_of_picture_ids_may_differ() {
 }
 
 #[test]
-fn loss_on_the_way_is_no_fault_of_the_forwarder() {
+fn the_decoder_model_accepts_packet_loss() {
     for (mode, codec) in MODES {
         for seed in 0..4 {
             let played = play(mode, codec, Flaw::None, seed, [15, 15], 97);
@@ -232,9 +233,9 @@ fn loss_on_the_way_is_no_fault_of_the_forwarder() {
     }
 }
 
-/// The receiver is worth nothing if it takes everything.
+/// Checks the decoder model itself: it has to reject each flaw.
 #[test]
-fn what_a_forwarder_does_wrong_is_refused() {
+fn the_decoder_model_rejects_each_flaw() {
     let all = MODES.map(|(mode, _)| mode);
     let numbered = all.into_iter().filter(|mode| *mode != Mode::H264).collect::<Vec<_>>();
     let cases: [(Flaw, &[Mode], &[&str]); 8] = [
@@ -255,7 +256,7 @@ fn what_a_forwarder_does_wrong_is_refused() {
         for (mode, codec) in MODES.into_iter().filter(|(mode, _)| modes.contains(mode)) {
             for seed in 0..5 {
                 let reason = play(mode, codec, flaw, seed, [15, 15], 0).err();
-                let reason = reason.unwrap_or_else(|| panic!("{flaw:?} of {mode:?} goes unseen, seed {seed}"));
+                let reason = reason.unwrap_or_else(|| panic!("{flaw:?} of {mode:?} is not detected, seed {seed}"));
                 assert!(reasons.iter().any(|known| reason.contains(known)), "{flaw:?} of {mode:?}: {reason}");
             }
         }
@@ -263,7 +264,7 @@ fn what_a_forwarder_does_wrong_is_refused() {
 }
 
 #[test]
-fn any_bytes_are_described_and_patched() {
+fn arbitrary_bytes_are_described_and_patched() {
     let ids = Ids { picture: Some(PictureId::Long(0x7fff)), tl0_pic_idx: Some(1), frame_number: Some(1) };
     for (mode, codec) in MODES {
         let mut structure = Structure::default();
@@ -283,7 +284,7 @@ fn any_bytes_are_described_and_patched() {
 }
 
 #[test]
-fn the_receiver_takes_each_source_as_it_is() {
+fn the_decoder_model_accepts_each_source_unchanged() {
     for (mode, codec) in MODES {
         let mut decoder = Decoder::new(codec);
         let mut encoder = Encoder::new(mode, 1, 0x7fff);

@@ -1,9 +1,9 @@
-//! The VP8 payload descriptor (RFC 7741 section 4.2) and the head of the key frame behind it (RFC 6386
-//! section 9.1).
+//! Parser of the VP8 payload descriptor (RFC 7741 section 4.2) and of the keyframe header after it (RFC 6386 section
+//! 9.1).
 
 use crate::media::codec::{ALL_LAYERS, Description, Ids, PictureId};
 
-/// First octet: extended control bits follow, start of a partition, its index.
+/// First octet: extended control bits follow; start of a partition; partition index.
 const EXTENDED: u8 = 0x80;
 const PARTITION_START: u8 = 0x10;
 const PARTITION_INDEX: u8 = 0x07;
@@ -14,19 +14,19 @@ const TL0_PIC_IDX: u8 = 0x40;
 const TID: u8 = 0x20;
 const KEY_IDX: u8 = 0x10;
 
-/// Beside the temporal layer: the frame depends on the base layer only.
+/// Flag in the octet of the temporal layer: the frame depends on the base layer only.
 const LAYER_SYNC: u8 = 0x20;
 
-/// First octet of a frame: set in all but key frames.
+/// Flag in the first octet of a frame: clear in keyframes only.
 const INVERSE_KEY_FRAME: u8 = 0x01;
 
-/// Behind the three octets of a key frame's tag.
+/// Start code after the three octets of a keyframe's tag.
 const START_CODE: [u8; 3] = [0x9d, 0x01, 0x2a];
 
-/// Width and height have two bits of scaling above them.
+/// Mask of width and height; the two bits above are scaling.
 const DIMENSION: u16 = 0x3fff;
 
-/// What the descriptor says, and where.
+/// The fields of a descriptor, with the offsets of those that can be patched.
 #[derive(Clone, Copy, Debug)]
 struct Descriptor {
     starts_frame: bool,
@@ -34,7 +34,7 @@ struct Descriptor {
     tl0_pic_idx: Option<(usize, u8)>,
     temporal: u8,
     is_layer_sync: bool,
-    /// Where the frame's own bytes begin.
+    /// Length of the descriptor, after which the frame's data begins.
     length: usize,
 }
 
@@ -71,7 +71,7 @@ impl Descriptor {
     }
 }
 
-/// What the payload says of itself; nothing if it is cut off.
+/// Describes a packet; `None` if it is cut off.
 pub fn describe(payload: &[u8]) -> Option<Description> {
     let descriptor = Descriptor::parse(payload)?;
     let frame = payload.get(descriptor.length..)?;
@@ -93,7 +93,7 @@ pub fn describe(payload: &[u8]) -> Option<Description> {
     })
 }
 
-/// Writes other ids, as wide as those that are there.
+/// Writes `ids` with the width of the ids present.
 pub fn patch(payload: &mut [u8], ids: Ids) {
     let Some(descriptor) = Descriptor::parse(payload) else {
         return;
@@ -106,7 +106,7 @@ pub fn patch(payload: &mut [u8], ids: Ids) {
     }
 }
 
-/// Lines of the picture; 0 if the keyframe does not tell.
+/// Returns the picture height in a keyframe; 0 if it is missing.
 fn height(frame: &[u8]) -> u16 {
     let head = frame.first_chunk::<10>().filter(|head| head[3..6] == START_CODE);
     head.map_or(0, |head| u16::from_le_bytes([head[8], head[9]]) & DIMENSION)
@@ -116,7 +116,7 @@ fn height(frame: &[u8]) -> u16 {
 mod tests {
     use super::*;
 
-    /// A key frame of 640x360, as far as anybody reads it here.
+    /// The header of a 640x360 keyframe.
     const KEY: [u8; 10] = [0x50, 0x2b, 0x00, 0x9d, 0x01, 0x2a, 0x80, 0x02, 0x68, 0x01];
 
     fn packet(descriptor: &[u8], frame: &[u8]) -> Vec<u8> {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_tells_its_layer_its_ids_and_where_it_stands() {
+    fn layer_ids_and_position_in_the_frame_are_read() {
         let plain = Description { starts_frame: true, ..Description::default() };
         let delta = |temporal, can_switch_up, picture, tl0_pic_idx| Description {
             temporal,
@@ -146,13 +146,13 @@ mod tests {
             (&[0x90, 0xe0, 0x92, 0x34, 0x17, 0x00][..], &KEY[..], key(long(0x1234), Some(0x17), 360)),
             (&[0x90, 0xe0, 0xff, 0xff, 0xff, 0x80], &[0x31, 0][..], delta(2, false, long(0x7fff), Some(0xff))),
             (&[0x90, 0xe0, 0x80, 0x00, 0x00, 0x60], &[0x31, 0], delta(1, true, long(0), Some(0))),
-            // The key index shares the octet; alone it says nothing of layers.
+            // KEYIDX shares the octet of TID; alone it gives no layer.
             (&[0x90, 0xf0, 0x80, 0x00, 0x00, 0xbf], &[0x31, 0], delta(2, true, long(0), Some(0))),
             (&[0x90, 0x90, 0x05, 0xbe], &[0x31, 0], delta(0, false, short(5), None)),
             (&[0x90, 0x80, 0x7f], &[0x31, 0], delta(0, false, short(0x7f), None)),
             (&[0x90, 0x00], &[0x31, 0], plain),
             (&[0x10], &KEY, key(None, None, 360)),
-            // Scaling bits are not part of the size; without the start code there is none.
+            // Scaling bits are not part of the height; without the start code there is none.
             (&[0x10], &[0, 0, 0, 0x9d, 0x01, 0x2a, 0x80, 0xc2, 0x68, 0x41], key(None, None, 360)),
             (&[0x10], &[0, 0, 0, 0x9d, 0x01, 0x2b, 0x80, 0x02, 0x68, 0x01], key(None, None, 0)),
             (&[0x10], &[0, 0, 0, 0x9d, 0x01, 0x2a, 0x80, 0x02, 0, 0], key(None, None, 0)),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_says_nothing() {
+    fn truncated_packets_have_no_description() {
         let whole = packet(&[0x90, 0xf0, 0x92, 0x34, 0x17, 0x60], &KEY);
         for length in 0..whole.len() {
             let mut cut = whole[..length].to_vec();
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn other_ids_are_written_as_wide_as_those_that_are_there() {
+    fn patching_preserves_the_width_of_ids() {
         let ids = Ids { picture: Some(PictureId::Long(0x2bcd)), tl0_pic_idx: Some(9), frame_number: Some(3) };
         for (before, after) in [
             (&[0x90, 0xe0, 0x92, 0x34, 0x17, 0x60, 0x31][..], &[0x90, 0xe0, 0xab, 0xcd, 0x09, 0x60, 0x31][..]),

@@ -1,15 +1,15 @@
-//! The VP9 payload descriptor (RFC 9628 section 4.2).
+//! Parser of the VP9 payload descriptor (RFC 9628 section 4.2).
 //!
-//! Where upper spatial layers are left out, the payload stays as it is: a receiver takes the marker for the end of a
-//! picture (section 4.1), so it has to be set on the last packet of the highest layer that is sent, and of the
-//! scalability structure it reads the layers that come and sizes only (libwebrtc, `RtpVp9RefFinder`,
-//! `VideoRtpDepacketizerVp9`). Where temporal layers are left out, picture ids keep their gaps: references are
-//! relative, or follow from the place in the group of frames (section 4.2.1).
+//! When upper spatial layers are dropped, the payload is not changed. A receiver takes the marker for the end of a
+//! picture (section 4.1), so the forwarder sets it on the last packet of the highest layer sent; layers that only the
+//! scalability structure lists do no harm, because a receiver uses its entries for the layers that arrive (libwebrtc,
+//! `RtpVp9RefFinder`, `VideoRtpDepacketizerVp9`). When temporal layers are dropped, picture ids keep their gaps,
+//! because references are relative or follow from the position in the group of frames (section 4.2.1).
 
 use crate::media::codec::configuration::Found;
 use crate::media::codec::{ALL_LAYERS, Description, Heights, Ids, PictureId};
 
-/// First octet.
+/// Flags in the first octet.
 const PICTURE_ID: u8 = 0x80;
 const INTER_PREDICTED: u8 = 0x40;
 const LAYER_INDICES: u8 = 0x20;
@@ -18,18 +18,18 @@ const START_OF_FRAME: u8 = 0x08;
 const END_OF_FRAME: u8 = 0x04;
 const SCALABILITY_STRUCTURE: u8 = 0x02;
 
-/// Octet of the layer indices: between temporal and spatial layer, the switching up point.
+/// Switching up point flag in the octet of the layer indices, between temporal and spatial layer.
 const SWITCHING_UP: u8 = 0x10;
 
-/// In flexible mode: another reference follows. There are at most three.
+/// In flexible mode: another reference index follows. There are at most three.
 const ANOTHER_DIFF: u8 = 0x01;
 const MAX_DIFFS: usize = 3;
 
-/// First octet of the scalability structure, below the number of spatial layers.
+/// Flags in the first octet of the scalability structure, after the number of spatial layers.
 const HAS_SIZES: u8 = 0x10;
 const HAS_GROUP: u8 = 0x08;
 
-/// What the descriptor says, and where.
+/// The fields of a descriptor, with the offsets of those that can be patched.
 #[derive(Clone, Copy, Debug)]
 struct Descriptor {
     flags: u8,
@@ -39,9 +39,9 @@ struct Descriptor {
     temporal: u8,
     is_switching_up: bool,
     heights: Heights,
-    /// Where the scalability structure begins, or would.
+    /// Offset of the scalability structure, or where one would be inserted.
     structure: usize,
-    /// Where the frame's own bytes begin.
+    /// Length of the descriptor, after which the frame's data begins.
     length: usize,
 }
 
@@ -51,7 +51,7 @@ impl Descriptor {
         let mut at = descriptor.length;
         if descriptor.flags & FLEXIBLE != 0 && descriptor.flags & INTER_PREDICTED != 0 {
             let diffs = payload.get(at..)?.iter().take(MAX_DIFFS);
-            // The last says that no other follows.
+            // The last reference index has the flag clear.
             at += 1 + diffs.take_while(|diff| **diff & ANOTHER_DIFF != 0).count();
             if at > descriptor.length + MAX_DIFFS {
                 return None;
@@ -68,7 +68,7 @@ impl Descriptor {
         Some(descriptor)
     }
 
-    /// Up to what may be patched.
+    /// Parses the descriptor up to the last field that can be patched.
     fn parse_ids(payload: &[u8]) -> Option<Self> {
         let flags = *payload.first()?;
         let mut descriptor = Self {
@@ -104,10 +104,10 @@ impl Descriptor {
     }
 }
 
-/// What the payload says of itself; nothing if it is cut off.
+/// Describes a packet; `None` if it is cut off.
 ///
-/// A frame that is not inter-picture predicted needs nothing that came before its picture: a receiver may begin its
-/// layer with it, temporal or spatial. The switching up point says something else, of what comes after the frame.
+/// A frame without inter-picture prediction does not depend on earlier pictures, so a receiver can switch up to its
+/// temporal or spatial layer there. The switching up point is different: it concerns the frames after this one.
 pub fn describe(payload: &[u8]) -> Option<Description> {
     let descriptor = Descriptor::parse(payload).filter(|descriptor| descriptor.length < payload.len())?;
     let starts_frame = descriptor.flags & START_OF_FRAME != 0;
@@ -129,7 +129,7 @@ pub fn describe(payload: &[u8]) -> Option<Description> {
     })
 }
 
-/// Writes other ids, as wide as those that are there.
+/// Writes `ids` with the width of the ids present.
 pub fn patch(payload: &mut [u8], ids: Ids) {
     let Some(descriptor) = Descriptor::parse_ids(payload) else {
         return;
@@ -142,10 +142,11 @@ pub fn patch(payload: &mut [u8], ids: Ids) {
     }
 }
 
-/// The scalability structure, if the packet has one or starts a keyframe without.
+/// Looks for a scalability structure: returns the packet's own, or `Missing` if the packet starts a keyframe without
+/// one.
 ///
-/// Receivers take no keyframe of layers in non-flexible mode without it (libwebrtc, `RtpVp9RefFinder`), and publishers
-/// need not send it with each (RFC 9628 section 4.2).
+/// In non-flexible mode, receivers do not accept a keyframe with layers without it (libwebrtc, `RtpVp9RefFinder`), and
+/// publishers need not send it with each keyframe (RFC 9628 section 4.2).
 pub fn find_structure(payload: &[u8]) -> Option<Found<'_>> {
     if payload.first()? & SCALABILITY_STRUCTURE == 0 {
         let Description { starts_keyframe, .. } = describe(payload)?;
@@ -155,7 +156,7 @@ pub fn find_structure(payload: &[u8]) -> Option<Found<'_>> {
     payload.get(descriptor.structure..descriptor.length).map(Found::Brought)
 }
 
-/// The payload of a packet without a scalability structure, with one.
+/// Inserts a scalability structure into a payload that has none.
 pub fn with_structure(payload: &[u8], structure: &[u8]) -> Option<Vec<u8>> {
     let descriptor = Descriptor::parse(payload)?;
     let (before, after) = payload.split_at(descriptor.structure);
@@ -164,7 +165,7 @@ pub fn with_structure(payload: &[u8], structure: &[u8]) -> Option<Vec<u8>> {
     Some(completed)
 }
 
-/// How long it is, and the lines of each spatial layer.
+/// Parses a scalability structure. Returns its length in bytes and the picture height per spatial layer.
 fn scalability_structure(bytes: &[u8]) -> Option<(usize, Heights)> {
     let first = *bytes.first()?;
     let mut at = 1;
@@ -192,7 +193,7 @@ fn scalability_structure(bytes: &[u8]) -> Option<(usize, Heights)> {
 mod tests {
     use super::*;
 
-    /// 320x180, 640x360 and 1280x720; a group of four pictures on three temporal layers.
+    /// 320x180, 640x360 and 1280x720; a group of four pictures with three temporal layers.
     const STRUCTURE: [u8; 22] = [
         0x58, 0x01, 0x40, 0x00, 0xb4, 0x02, 0x80, 0x01, 0x68, 0x05, 0x00, 0x02, 0xd0, 4, 0x14, 4, 0x54, 1, 0x34, 2,
         0x54, 1,
@@ -203,14 +204,14 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_tells_its_layer_its_ids_and_where_it_stands() {
+    fn layer_ids_and_position_in_the_frame_are_read() {
         let long = |id| Some(PictureId::Long(id));
         let ids = |picture, tl0_pic_idx| Ids { picture, tl0_pic_idx, frame_number: None };
         let delta = Description::default();
         let key = Description { starts_keyframe: true, can_switch_up: true, opens: ALL_LAYERS, ..delta };
         let (first, last) = (Description { starts_frame: true, ..delta }, Description { ends_frame: true, ..delta });
         for (descriptor, structure, expected) in [
-            // Non-flexible: a key picture with its structure, its upper spatial layer, pictures after it.
+            // Non-flexible mode: a key picture with its structure, its upper spatial layer, later pictures.
             (
                 &[0xaa, 0x92, 0x34, 0x10, 0x07][..],
                 &STRUCTURE[..],
@@ -238,7 +239,7 @@ mod tests {
                 &[],
                 Description { temporal: 1, ids: ids(Some(PictureId::Short(0x12)), Some(0xff)), ..last },
             ),
-            // Flexible: no TL0PICIDX, one to three references.
+            // Flexible mode: no TL0PICIDX, one to three references.
             (
                 &[0xf8, 0xff, 0xff, 0x42, 0x02],
                 &[],
@@ -249,7 +250,7 @@ mod tests {
                 &[],
                 Description { temporal: 1, ids: ids(long(0x7fff), None), ..first },
             ),
-            // A structure of one layer without sizes; with sizes behind three references.
+            // A structure of one layer without sizes; one with sizes after three references.
             (&[0x8a, 0x80, 0x00], &[0x00], Description { starts_frame: true, ids: ids(long(0), None), ..key }),
             (
                 &[0xda, 0x80, 0x00, 0x03, 0x05, 0x08],
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_says_nothing() {
+    fn truncated_packets_have_no_description() {
         for (whole, length) in [
             (packet(&[0xaa, 0x92, 0x34, 0x10, 0x07], &STRUCTURE), 5 + STRUCTURE.len()),
             (packet(&[0xfa, 0x92, 0x34, 0x20, 0x03, 0x05, 0x08], &STRUCTURE), 7 + STRUCTURE.len()),
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn other_ids_are_written_as_wide_as_those_that_are_there() {
+    fn patching_preserves_the_width_of_ids() {
         let ids = Ids { picture: Some(PictureId::Long(0x2bcd)), tl0_pic_idx: Some(9), frame_number: Some(3) };
         for (before, after) in [
             (&[0xa8, 0x92, 0x34, 0x10, 0x07, 0x82][..], &[0xa8, 0xab, 0xcd, 0x10, 0x09, 0x82][..]),
