@@ -1,147 +1,152 @@
-//! An allocation is what one subscriber's bandwidth is spent on: a grade of each track that its page shows.
+//! Allocation of one subscriber's bandwidth: which grade of each track it gets.
 //!
-//! Sound comes first and is not bargained for. Then everybody is seen at all, before anybody is seen better: screens
-//! first, then by what the page says is important, then who speaks. Then those on stage become watchable, and then one
-//! step each is granted, round after round, until nothing fits any more. What is left then goes to layers that do not fit
-//! with all their pictures.
+//! Audio is subtracted first. Then every visible video gets its lowest grade before any video gets a better one:
+//! screens first, then by the page's priority, then active speakers. Then the videos on stage are raised to a watchable
+//! height, and then all are raised by one step each, round after round, until nothing fits any more. The rest goes to
+//! layers that fit only with a part of their pictures.
 //!
-//! A step down is taken at once, since a queue grows from the first packet that is too much. A step up waits until
-//! there is more than it needs. The walk is over one fixed order of steps, and a step that was refused has to fit with
-//! headroom to come back: so an estimate that sways by less than the headroom moves no layer to and fro.
+//! A step down is immediate, because a queue grows from the first excess packet. A step up requires spare bandwidth.
+//! Steps are taken in one fixed order, and a step that was refused has to fit with headroom to be granted again: an
+//! estimate that varies by less than the headroom does not make layers flap.
 
 use std::cmp::Reverse;
 
 use smallvec::SmallVec;
 
-/// What has to be left over, as a part of all that is spent, when something is granted that was not before: a fifth,
-/// so an estimate or a bitrate may sway by 8 % around any value. Less flaps, and each switch costs a keyframe; more
-/// leaves more unused.
+/// Bandwidth that must remain when a step is granted that was not granted before, as 1/`HEADROOM` of what is spent.
+/// With a fifth, an estimate or a bitrate may vary by 8 % around any value. Less headroom flaps, and each switch costs
+/// a keyframe; more leaves bandwidth unused.
 const HEADROOM: u64 = 5;
 
-/// The same of a step that only adds pictures to a layer that is sent already. It costs no keyframe, so it may come
-/// and go: more leaves unused what would make a thinned picture smooth, less follows each sway.
+/// The same for a step that only adds pictures to a layer already sent. It costs no keyframe, so it may come and go:
+/// more headroom withholds pictures that would fit, less follows each variation.
 const HEADROOM_OF_PICTURES: u64 = 20;
 
-/// A grade is enough for a tile with at least this part of its lines. Less looks blurred; more sends what is scaled
-/// away again: a tile of 300 lines gets 360 and not 720, which costs three times as much.
-const ENOUGH: (u32, u32) = (3, 4);
+/// A grade is sufficient for a tile if it has at least this fraction of the tile's height. A lower fraction looks
+/// blurred; a higher one sends detail that is scaled away: a tile of height 300 gets 360 and not 720, which costs three
+/// times as much.
+const SUFFICIENT_HEIGHT: (u32, u32) = (3, 4);
 
-/// Lines up to which those on stage go before anybody else takes a second step. Lower treats all tiles alike; higher
-/// pays for one sharp picture with many that are not.
+/// Height up to which the videos on stage are raised before any other video takes its second step. A lower value treats
+/// all tiles alike; a higher one degrades many tiles for one sharp picture.
 const STAGE_HEIGHT: u16 = 360;
 
-/// The first in order may take so many times what there is, so that there is a picture where the estimate is too
-/// careful. More delays sound behind video that will not be decoded anyway, less shows nothing too early.
+/// Factor by which the lowest grade of the first claim may exceed the bandwidth, so that there is a picture when the
+/// estimate is too low. A higher factor delays audio behind video that cannot be decoded anyway, a lower one leaves the
+/// subscriber without a picture for longer.
 const FIRST_EXCESS: u64 = 2;
 
-/// What a layer is believed to need before it has been measured: about what browsers send of 180, 360 and 720 lines.
-/// Higher takes from others for a moment, lower overloads for one.
+/// Assumed bitrates of layers before they are measured: about what browsers send for heights of 180, 360 and 720.
+/// Higher values take bandwidth from other tracks for a moment, lower ones overload the path for a moment.
 const ASSUMED_BPS: [u64; 3] = [150_000, 500_000, 1_700_000];
 
-/// The same of a track that has one layer only, which grows from little to anything.
+/// The same for a track with a single layer, whose bitrate starts low and is not known in advance.
 const ASSUMED_ALONE_BPS: u64 = 200_000;
 
-/// One way in which a track can be sent.
+/// One way to send a track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grade {
-    /// Simulcast or spatial layer, the smallest is 0.
+    /// Simulcast or spatial layer; 0 is the smallest.
     pub layer: u8,
-    /// The highest temporal layer that is sent with it.
+    /// Highest temporal layer sent.
     pub temporal: u8,
-    /// As measured, of all that is sent for this grade; 0 if it is not known yet.
+    /// Measured bitrate of all packets of this grade; 0 if unknown.
     pub bitrate_bps: u64,
-    /// Lines of the picture; 0 if they are not known, which no view bounds.
+    /// Picture height; 0 if unknown, then no view limits it.
     pub height: u16,
 }
 
-/// What a subscriber could use of one track.
+/// The demand of a subscriber for one track.
 #[derive(Clone, Copy, Debug)]
 pub struct Wish<'a> {
-    /// What the publisher sends, or would if somebody wanted it, in the order of layer and temporal layer.
+    /// The grades that the publisher sends, or would send if they were wanted, ordered by layer and temporal layer.
     pub grades: &'a [Grade],
-    /// Device pixels of the tile from top to bottom, 0 if it is not seen; `None` if the page does not tell.
+    /// Height of the tile in device pixels, 0 if it is not visible; `None` if the page does not report it.
     pub height: Option<u32>,
-    /// Higher is more important; the highest of all is on stage, where a screen is only if that is not 0.
+    /// Priority, higher is more important. Videos with the highest priority are on stage; if there is a screen, only if
+    /// that priority is not 0.
     pub priority: u32,
-    /// Text: resolution matters more than motion. Always on stage.
+    /// Text: resolution matters more than motion. Screens are always on stage.
     pub is_screen: bool,
-    /// Somebody is heard with it.
+    /// The publisher is an active speaker.
     pub speaks: bool,
-    /// What the server can do for it.
+    /// The server's capacity for this track.
     pub means: Means,
-    /// There are layers of which the publisher was told that nobody wants them.
+    /// The publisher has layers that it was told to pause because no subscriber wants them.
     pub has_more: bool,
-    /// The grade that was granted last.
+    /// Index of the grade granted last.
     pub current: Option<usize>,
 }
 
-/// What the server can do for one track of a subscriber.
+/// How much of a track the server's load allows to send to a subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Means {
-    /// Whatever is wanted.
+    /// Any grade.
     All,
-    /// The smallest layer of a camera; of a screen, which has to be read, the fewest pictures.
+    /// The smallest layer of a camera. Of a screen, whose text must stay readable, the best layer with the fewest
+    /// pictures.
     Least,
-    /// Not send it.
+    /// No grade.
     Nothing,
 }
 
-/// Why nothing better is sent.
+/// Why no better grade is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// There is nothing better.
+    /// There is no better grade.
     None,
-    /// The view could not use it.
+    /// The view could not use a better grade.
     View,
-    /// It did not fit.
+    /// A better grade did not fit.
     Bandwidth,
-    /// The view could use more than the publisher sends.
+    /// The view could use a better grade than the publisher sends.
     Publisher,
-    /// The server has too much to do.
+    /// The server is overloaded.
     Server,
-    /// What is granted can't begin before a keyframe. Not of a grant.
+    /// The granted grade starts with the next keyframe. Never set by `allocate`.
     Keyframe,
-    /// The subscriber does not take the codec. Not of a grant.
+    /// The subscriber does not support the codec. Never set by `allocate`.
     Codec,
-    /// The publisher sends packets that are too large to be forwarded. Not of a grant.
+    /// The publisher sends packets that are too large to forward. Never set by `allocate`.
     Oversized,
 }
 
-/// What a subscriber gets of one track.
+/// The grade granted to a subscriber for one track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// Index of the grade; `None` for nothing.
     pub grade: Option<usize>,
-    /// Why not a better one.
+    /// Why it is not a better grade.
     pub limit: Limit,
 }
 
-/// The quality that a grant allows a subscriber, or that is reported to it.
+/// The quality of a track that a subscriber may get, or that is reported to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quality {
-    /// Anything is sent.
+    /// The track is sent.
     pub is_sent: bool,
-    /// Index of the layer, where there are several.
+    /// Index of the layer, if there are several.
     pub layer: Option<u8>,
-    /// Lines of the picture; 0 if they are not known.
+    /// Picture height; 0 if unknown.
     pub height: u16,
-    /// Why not a better one.
+    /// Why it is not better.
     pub limit: Limit,
 }
 
-/// What it comes to, sound included.
+/// Sums over all tracks, audio included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Totals {
-    /// What is granted.
+    /// Bitrate of the granted grades.
     pub allocated_bps: u64,
-    /// The bandwidth with which everybody would get what their view can use: the goal of probing.
+    /// Bandwidth that suffices for the best usable grade of every track: the goal of probing.
     pub wanted_bps: u64,
 }
 
-/// Grants each wish a grade; `grants` are then in the order of `wishes`. `available_bps` is `None` if nothing bounds it.
+/// Grants each wish a grade, in `grants` in the order of `wishes`. `available_bps` is `None` if the bandwidth is not
+/// limited.
 ///
-/// No more is granted than is available, but for the lowest grade of the first in order (see `FIRST_EXCESS`). Nobody
-/// who could be shown gets nothing while somebody gets more than their lowest grade.
+/// The grants do not exceed the bandwidth, except for the lowest grade of the first claim (see `FIRST_EXCESS`). A
+/// visible video is refused only if no other gets more than its lowest grade.
 pub fn allocate(available_bps: Option<u64>, audio_bps: u64, wishes: &[Wish], grants: &mut Vec<Grant>) -> Totals {
     grants.clear();
     grants.extend(wishes.iter().map(|wish| {
@@ -157,15 +162,15 @@ pub fn allocate(available_bps: Option<u64>, audio_bps: u64, wishes: &[Wish], gra
     claims.sort_unstable_by_key(Claim::rank);
     let bound_bps = available_bps.map_or(u64::MAX, |available| available.saturating_sub(audio_bps));
     let mut budget = Budget { bound_bps, spent_bps: 0 };
-    let mut are_all_seen = true;
+    let mut all_have_grades = true;
     for (order, claim) in claims.iter_mut().enumerate() {
         let excess = if order == 0 { FIRST_EXCESS } else { 1 };
-        are_all_seen &= claim.climb(&mut budget, excess);
+        all_have_grades &= claim.climb(&mut budget, excess);
     }
-    if are_all_seen {
+    if all_have_grades {
         let top = claims.iter().map(|claim| claim.wish.priority).max();
         let has_screen = claims.iter().any(|claim| claim.wish.is_screen);
-        // Beside a screen, tiles that are all alike are thumbnails.
+        // Beside a screen, cameras of equal priority are thumbnails.
         let top = top.filter(|top| *top > 0 || !has_screen);
         let is_on_stage = |claim: &Claim| claim.wish.is_screen || Some(claim.wish.priority) == top;
         climb_in_turns(&mut claims, &mut budget, |claim, next| is_on_stage(claim) && next.height <= STAGE_HEIGHT);
@@ -183,7 +188,7 @@ pub fn allocate(available_bps: Option<u64>, audio_bps: u64, wishes: &[Wish], gra
     }
 }
 
-/// One step each, in order, until nobody gets further.
+/// Raises each claim by one step, in order, until no further step fits.
 fn climb_in_turns(claims: &mut [Claim], budget: &mut Budget, may_climb: impl Fn(&Claim, &Grade) -> bool) {
     let mut is_progress = true;
     while is_progress {
@@ -195,20 +200,21 @@ fn climb_in_turns(claims: &mut [Claim], budget: &mut Budget, may_climb: impl Fn(
     }
 }
 
-/// Whether a picture of so many lines is all that a tile can use; never if they are not known.
+/// Returns true if a picture of this height is sufficient for a tile; false if the height is unknown (0).
 pub fn is_enough(height: u16, tile: u32) -> bool {
-    let (lines, of) = ENOUGH;
+    let (lines, of) = SUFFICIENT_HEIGHT;
     height > 0 && u32::from(height).saturating_mul(of) >= tile.saturating_mul(lines)
 }
 
-/// What can be spent on video.
+/// The bandwidth for video.
 struct Budget {
     bound_bps: u64,
     spent_bps: u64,
 }
 
 impl Budget {
-    /// Spends it if it fits and leaves over one part in `headroom`; `excess` is how many times the bound it may then be.
+    /// Spends `extra_bps` if it fits and 1/`headroom` of the total remains; `excess` multiplies the bandwidth for this
+    /// step.
     fn spend(&mut self, extra_bps: u64, headroom: Option<u64>, excess: u64) -> bool {
         let spent_bps = self.spent_bps + extra_bps;
         let needed_bps = spent_bps + headroom.map_or(0, |part| spent_bps.div_ceil(part));
@@ -220,18 +226,18 @@ impl Budget {
     }
 }
 
-/// A wish that can be granted something, on its way from nothing to the best that its view can use.
+/// A wish that can be granted, with its steps from nothing to the best grade that its view can use.
 ///
-/// Not every grade is a step of it. A camera goes up by resolution with all its pictures, since half of the pictures look
-/// worse than half of the lines. It thins them out below its lowest layer, and where nothing else is left to spend the rest
-/// of the bandwidth on. A screen does so in its best layer, and
-/// loses its resolution only after that: a text that can't be read is nothing, however smooth.
+/// Not every grade is a step. A camera is raised by resolution with all pictures, because halving the picture rate
+/// looks worse than halving the height. Its picture rate is reduced only in its lowest layer, or to use the rest of the
+/// bandwidth. A screen reduces the picture rate of its best layer first, and its resolution only after that, because
+/// unreadable text is useless however smooth it is.
 struct Claim<'a> {
     index: usize,
     wish: &'a Wish<'a>,
     best: usize,
-    /// The view could use a better one than the server has means for.
-    is_cut: bool,
+    /// The server's load excludes a better grade that the view could use.
+    is_cut_by_load: bool,
     granted: Option<usize>,
 }
 
@@ -239,7 +245,7 @@ impl<'a> Claim<'a> {
     fn new(index: usize, wish: &'a Wish<'a>) -> Option<Self> {
         let is_sent = wish.height != Some(0) && wish.means != Means::Nothing;
         let last = wish.grades.len().checked_sub(1).filter(|_| is_sent)?;
-        let mut claim = Self { index, wish, best: last, is_cut: false, granted: None };
+        let mut claim = Self { index, wish, best: last, is_cut_by_load: false, granted: None };
         claim.best = (0..last).find(|at| claim.ends_layer(*at) && claim.is_enough(*at)).unwrap_or(last);
         if wish.means == Means::Least {
             let layer = if wish.is_screen { wish.grades[claim.best].layer } else { wish.grades[0].layer };
@@ -248,7 +254,7 @@ impl<'a> Claim<'a> {
                 false => claim.ends_layer(*at),
             };
             let least = (0..=claim.best).find(is_least).unwrap_or(claim.best);
-            claim.is_cut = least < claim.best;
+            claim.is_cut_by_load = least < claim.best;
             claim.best = least;
         }
         Some(claim)
@@ -259,7 +265,7 @@ impl<'a> Claim<'a> {
         self.next().is_some_and(|next| self.take(next, budget, excess))
     }
 
-    /// Takes the next layer with fewer pictures, if it fits.
+    /// Takes the next layer without its highest temporal layer, if that fits.
     fn climb_thinned(&mut self, budget: &mut Budget) {
         let (Some(granted), Some(whole)) = (self.granted, self.next()) else { return };
         let thinned = whole - 1;
@@ -303,7 +309,8 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// A grade that measures less than one below it is measured in a quiet moment, or has just begun.
+    /// Returns the cost of a grade: the highest bitrate up to it, because a grade that measures less than a lower one
+    /// was measured in a quiet moment or has just started.
     fn cost_bps(&self, grade: usize) -> u64 {
         (0..=grade).filter(|at| self.is_step(*at) || *at == grade).map(|at| self.bitrate_bps(at)).max().unwrap_or(0)
     }
@@ -318,13 +325,13 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// With all temporal layers.
+    /// Returns true if the grade has all temporal layers of its layer.
     fn ends_layer(&self, at: usize) -> bool {
         let grades = self.wish.grades;
         grades.get(at + 1).is_none_or(|next| next.layer != grades[at].layer)
     }
 
-    /// With the fewest.
+    /// Returns true if the grade has the fewest temporal layers of its layer.
     fn begins_layer(&self, at: usize) -> bool {
         let grades = self.wish.grades;
         at == 0 || grades[at - 1].layer != grades[at].layer
@@ -336,15 +343,15 @@ impl<'a> Claim<'a> {
 
     fn limit(&self) -> Limit {
         let is_last = self.best + 1 == self.wish.grades.len();
-        let is_told = self.wish.height.is_some() && self.wish.grades[self.best].height > 0;
+        let is_height_known = self.wish.height.is_some() && self.wish.grades[self.best].height > 0;
         match self.granted == Some(self.best) {
             false => Limit::Bandwidth,
-            true if self.is_cut => Limit::Server,
+            true if self.is_cut_by_load => Limit::Server,
             true if !is_last => Limit::View,
             true if self.wish.means == Means::Least && self.wish.has_more && !self.is_enough(self.best) => {
                 Limit::Server
             }
-            true if is_told && !self.is_enough(self.best) => Limit::Publisher,
+            true if is_height_known && !self.is_enough(self.best) => Limit::Publisher,
             true => Limit::None,
         }
     }
@@ -413,7 +420,7 @@ mod tests {
         Wish { current: Some(current), ..wish }
     }
 
-    /// Grades with `kbps` of bandwidth and 40 of sound; -1 is nothing.
+    /// Returns the grades granted with `kbps` of bandwidth, of which audio takes 40; -1 is no grade.
     fn grades(kbps: u64, wishes: &[Wish]) -> Vec<i32> {
         let mut grants = Vec::new();
         allocate(Some(kbps * 1_000), 40_000, wishes, &mut grants);
@@ -421,8 +428,8 @@ mod tests {
     }
 
     #[test]
-    fn a_view_gets_the_smallest_grade_that_is_enough_for_it() {
-        let untold = Wish { height: None, ..tile(CAMERA, 0) };
+    fn a_view_gets_the_smallest_sufficient_grade() {
+        let unreported = Wish { height: None, ..tile(CAMERA, 0) };
         let unmeasured = [grade(0, 0, 0, 0), grade(1, 0, 0, 0)];
         let cases: &[(Wish, Option<usize>, Limit)] = &[
             (tile(CAMERA, 0), None, Limit::View),
@@ -435,7 +442,7 @@ mod tests {
             (tile(CAMERA, 960), Some(2), Limit::None),
             (tile(CAMERA, 961), Some(2), Limit::Publisher),
             (tile(CAMERA, u32::MAX), Some(2), Limit::Publisher),
-            (untold, Some(2), Limit::None),
+            (unreported, Some(2), Limit::None),
             (tile(ALONE, 100), Some(0), Limit::None),
             (tile(TEMPORAL, 200), Some(2), Limit::View),
             (tile(TEMPORAL, 300), Some(5), Limit::None),
@@ -453,16 +460,16 @@ mod tests {
     }
 
     #[test]
-    fn what_there_is_goes_to_everybody_first_then_to_the_stage_then_around() {
+    fn bandwidth_goes_to_every_video_first_then_to_the_stage_then_in_rounds() {
         let nine: Vec<Wish> = [vec![screen(SCREEN)], vec![tile(CAMERA, 150); 9]].concat();
         let cases: &[(u64, &[Wish], &[i32])] = &[
-            // One camera: a fifth more than it takes, and 40 for sound.
+            // One camera: its bitrate, a fifth more, and 40 for audio.
             (9_000, &[tile(CAMERA, 720)], &[2]),
             (2_080, &[tile(CAMERA, 720)], &[2]),
             (2_079, &[tile(CAMERA, 720)], &[1]),
             (640, &[tile(CAMERA, 720)], &[1]),
             (639, &[tile(CAMERA, 720)], &[0]),
-            // The first gets its lowest from half of what it needs.
+            // The lowest grade of the first claim is granted with half of its bitrate.
             (130, &[tile(CAMERA, 720)], &[0]),
             (129, &[tile(CAMERA, 720)], &[-1]),
             (0, &[tile(CAMERA, 720)], &[-1]),
@@ -470,7 +477,7 @@ mod tests {
             (130, &[tile(CAMERA, 720), speaker(720)], &[-1, 0]),
             (1_060, &[tile(ALONE, 720)], &[0]),
             (1_059, &[tile(ALONE, 720)], &[-1]),
-            // Everybody is seen before anybody is seen better.
+            // Every video gets its lowest grade before any gets a better one.
             (400, &[tile(CAMERA, 720), tile(CAMERA, 720)], &[0, 0]),
             (399, &[tile(CAMERA, 720), tile(CAMERA, 720)], &[0, -1]),
             (820, &[tile(CAMERA, 720), tile(CAMERA, 720)], &[1, 0]),
@@ -478,7 +485,7 @@ mod tests {
             (1_240, &[tile(CAMERA, 720), tile(CAMERA, 720)], &[1, 1]),
             (2_680, &[tile(CAMERA, 720), tile(CAMERA, 720)], &[2, 1]),
             (820, &[tile(CAMERA, 720), speaker(720)], &[0, 1]),
-            // What does not fit does not keep a smaller step from being taken.
+            // A step that does not fit does not prevent a smaller one.
             (1_240, &[stage(720), tile(CAMERA, 360), tile(CAMERA, 100)], &[1, 0, 0]),
             (1_420, &[stage(720), tile(CAMERA, 360), tile(CAMERA, 100)], &[1, 1, 0]),
             // The stage first, then one step each, by priority.
@@ -486,21 +493,21 @@ mod tests {
             (2_680, &[tile(CAMERA, 720), stage(720)], &[1, 2]),
             (2_260, &[tile(CAMERA, 150), stage(720)], &[0, 2]),
             (2_259, &[tile(CAMERA, 150), stage(720)], &[0, 1]),
-            // A screen goes before thumbnails, even before the stage, and thins out its pictures first.
+            // A screen goes before thumbnails, even before the stage, and its picture rate is reduced first.
             (700, &[tile(CAMERA, 150), screen(SCREEN)], &[-1, 0]),
             (820, &[tile(CAMERA, 150), screen(SCREEN)], &[0, 0]),
             (1_300, &[tile(CAMERA, 150), screen(SCREEN)], &[0, 1]),
             (2_020, &[tile(CAMERA, 150), screen(SCREEN)], &[0, 2]),
             (820, &[stage(720), screen(SCREEN)], &[0, 0]),
             (1_240, &[stage(720), screen(SCREEN)], &[1, 0]),
-            // Who has no priority is not beside it.
+            // A camera without priority is not on stage beside a screen.
             (1_300, &[tile(CAMERA, 720), screen(SCREEN)], &[0, 1]),
             (2_440, &[tile(CAMERA, 720), screen(SCREEN)], &[1, 2]),
             (9_000, &[screen(LAYERED_SCREEN)], &[4]),
             (1_120, &[screen(LAYERED_SCREEN)], &[3]),
             (640, &[screen(LAYERED_SCREEN)], &[2]),
             (639, &[screen(LAYERED_SCREEN)], &[0]),
-            // A camera thins them out in its lowest layer, and in the next one where nothing else fits.
+            // A camera reduces the picture rate of its lowest layer, and of the next one if nothing else fits.
             (9_000, &[tile(TEMPORAL, 300)], &[5]),
             (639, &[tile(TEMPORAL, 300)], &[4]),
             (400, &[tile(TEMPORAL, 300)], &[4]),
@@ -514,7 +521,7 @@ mod tests {
             (147, &[tile(TEMPORAL, 300)], &[0]),
             (184, &[tile(TEMPORAL, 300), tile(TEMPORAL, 300)], &[0, 0]),
             (220, &[tile(TEMPORAL, 300), tile(TEMPORAL, 300)], &[1, 0]),
-            // What has not been measured is believed to need what is usual.
+            // Layers that are not measured are assumed to have typical bitrates.
             (639, &[tile(NEW, 720)], &[0]),
             (640, &[tile(NEW, 720)], &[1]),
             (2_080, &[tile(NEW, 720)], &[2]),
@@ -527,7 +534,7 @@ mod tests {
             (300, &nine, &[-1, 0, -1, -1, -1, -1, -1, -1, -1, -1]),
             (340, &nine, &[0, -1, -1, -1, -1, -1, -1, -1, -1, -1]),
             (40, &nine, &[-1; 10]),
-            // Nobody, or nobody who is shown.
+            // No wishes, or only one that is visible.
             (1_000, &[], &[]),
             (1_000, &[tile(CAMERA, 0), tile(&[], 100), tile(CAMERA, 100)], &[-1, -1, 0]),
         ];
@@ -537,13 +544,13 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_get_what_their_view_can_use_is_told_that_it_does_not_fit() {
+    fn a_grade_below_what_the_view_can_use_is_limited_by_bandwidth() {
         let mut grants = Vec::new();
         let totals = allocate(Some(500_000), 40_000, &[stage(720), tile(CAMERA, 150)], &mut grants);
         let limits: Vec<_> = grants.iter().map(|grant| grant.limit).collect();
         assert_eq!(limits, [Limit::Bandwidth, Limit::View]);
         assert_eq!(totals, Totals { allocated_bps: 340_000, wanted_bps: 2_260_000 });
-        // With what is wanted everybody gets it, and with less they do not.
+        // The wanted bandwidth suffices for all, a lower one does not.
         for (available, limit) in [(2_260_000, Limit::None), (2_259_999, Limit::Bandwidth)] {
             allocate(Some(available), 40_000, &[stage(720), tile(CAMERA, 150)], &mut grants);
             assert_eq!(grants[0].limit, limit);
@@ -551,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_has_no_means_for_is_not_granted() {
+    fn the_servers_load_limits_grades() {
         let with = |wish: Wish<'static>, means| Wish { means, ..wish };
         let cases: &[(Wish, Means, i32, Limit)] = &[
             (tile(CAMERA, 720), Means::All, 2, Limit::None),
@@ -574,13 +581,13 @@ mod tests {
             let totals = allocate(Some(9_000_000), 0, &wishes, &mut grants);
             let grant = Grant { grade: usize::try_from(*grade).ok(), limit: *limit };
             assert_eq!(grants[0], grant, "{wish:?} {means:?}");
-            assert_eq!(grants[1].grade, Some(1), "nobody else loses anything");
-            // What is not granted is no goal of probing.
+            assert_eq!(grants[1].grade, Some(1), "other tracks are not affected");
+            // A grade that is not granted does not raise the goal of probing.
             let spent =
                 grants.iter().zip(&wishes).filter_map(|(grant, wish)| Some(wish.grades[grant.grade?].bitrate_bps));
             assert_eq!(totals.wanted_bps, spent.clone().sum::<u64>() + spent.sum::<u64>().div_ceil(HEADROOM));
         }
-        // Too little bandwidth is the nearer cause.
+        // Too little bandwidth is reported before the server's load.
         allocate(Some(100_000), 40_000, &[tile(CAMERA, 100), with(tile(CAMERA, 720), Means::Least)], &mut grants);
         assert_eq!(grants[1].limit, Limit::Bandwidth);
     }
@@ -598,26 +605,26 @@ mod tests {
             (819, 0, 0),
             (820, 0, 1),
             (340, 0, 0),
-            // A smaller tile takes less, whatever it had.
+            // A smaller tile gets less, whatever was granted before.
             (9_000, 2, 2),
         ];
         for (kbps, current, expected) in cases {
             assert_eq!(grades(*kbps, &two(*current)), [*expected, 0], "{kbps} kbps with grade {current}");
         }
         assert_eq!(grades(9_000, &[kept(tile(CAMERA, 150), 2)]), [0]);
-        assert_eq!(grades(9_000, &[kept(tile(CAMERA, 720), 7)]), [2], "an index of grades that are gone");
-        // Who is more important takes it from who has it.
+        assert_eq!(grades(9_000, &[kept(tile(CAMERA, 720), 7)]), [2], "an index beyond the present grades");
+        // A wish with higher priority takes the bandwidth from one that has it.
         assert_eq!(grades(820, &[kept(tile(CAMERA, 720), 1), kept(stage(720), 0)]), [0, 1]);
-        // A fixed estimate and bitrates that sway.
+        // A fixed estimate and a varying bitrate.
         let mut current = 2;
         for kbps in [1_700, 1_830, 1_570, 1_750].repeat(5) {
-            let swaying = [CAMERA[0], CAMERA[1], grade(2, 0, kbps, 720)];
-            current = grades(1_880, &[kept(tile(&swaying, 720), current)])[0] as usize;
+            let varying = [CAMERA[0], CAMERA[1], grade(2, 0, kbps, 720)];
+            current = grades(1_880, &[kept(tile(&varying, 720), current)])[0] as usize;
             assert_eq!(current, 2);
         }
     }
 
-    /// Many wishes of all kinds; what they have is what an allocation may have given.
+    /// Returns up to 19 random wishes; `current` may be any index that an allocation may have granted.
     fn any_wishes(rng: &mut StdRng) -> Vec<Wish<'static>> {
         let kinds = [CAMERA, CAMERA, ALONE, NEW, TEMPORAL, SCREEN, LAYERED_SCREEN, &[]];
         let any_wish = |rng: &mut StdRng| Wish {
@@ -659,9 +666,9 @@ mod tests {
     proptest! {
         #![proptest_config(inputs(4_000))]
 
-        /// No more is spent than there is, and nobody is left out while somebody gets more than the least.
+        /// The grants fit the bandwidth, and no visible video is refused while another gets more than its lowest grade.
         #[test]
-        fn what_must_hold_does_for_any_wishes(
+        fn the_invariants_hold_for_any_wishes(
             wishes in vec(any_wish_of(usual_grades()), 0..20),
             (available, more) in (0..12_000_000_u64, 0..2_000_000_u64),
             audio in 0..200_000_u64,
@@ -675,29 +682,29 @@ mod tests {
             let totals = allocate(Some(available), audio, &wishes, &mut grants);
             let granted = || grants.iter().filter(|grant| grant.grade.is_some());
             let is_lowest = granted().all(|grant| grant.grade == Some(0));
-            prop_assert!(totals.allocated_bps >= audio, "sound is not bargained for");
+            prop_assert!(totals.allocated_bps >= audio, "audio is always granted");
             let video = totals.allocated_bps - audio;
             let bound = available.saturating_sub(audio);
             let is_first_alone = granted().count() == 1 && is_lowest && video <= FIRST_EXCESS * bound;
             prop_assert!(video <= bound || is_first_alone, "{video} of {bound}");
-            let somebody_starves = grants.contains(&Grant { grade: None, limit: Limit::Bandwidth });
-            prop_assert!(!somebody_starves || is_lowest, "{grants:?}");
+            let is_any_refused = grants.contains(&Grant { grade: None, limit: Limit::Bandwidth });
+            prop_assert!(!is_any_refused || is_lowest, "{grants:?}");
             for (grant, wish) in grants.iter().zip(&wishes) {
                 let is_seen = wish.height != Some(0) && !wish.grades.is_empty() && wish.means != Means::Nothing;
                 prop_assert_eq!(grant.grade.is_none() && grant.limit != Limit::Bandwidth, !is_seen);
             }
-            // More is worth more. Where something is kept, something better may have displaced it, within the headroom.
+            // More bandwidth is worth more. A kept grade may have been displaced by a better one, within the headroom.
             let richer = allocate(Some(available + more), audio, &wishes, &mut grants).allocated_bps - audio;
             let least = if is_fresh { video } else { (video - video / (HEADROOM + 1)).saturating_sub(1) };
             prop_assert!(richer >= least, "{richer} for {available} + {more}, {video} without");
             let all = allocate(Some(totals.wanted_bps), audio, &wishes, &mut grants);
-            prop_assert!(grants.iter().all(|grant| grant.limit != Limit::Bandwidth), "the goal is enough");
-            prop_assert_eq!(all, allocate(None, audio, &wishes, &mut grants), "nothing better without a bound");
+            prop_assert!(grants.iter().all(|grant| grant.limit != Limit::Bandwidth), "the wanted bandwidth suffices");
+            prop_assert_eq!(all, allocate(None, audio, &wishes, &mut grants), "unlimited bandwidth yields nothing better");
         }
     }
 
     #[test]
-    fn no_layer_flaps_while_an_estimate_sways() {
+    fn no_layer_flaps_while_the_estimate_varies() {
         let mut rng = StdRng::seed_from_u64(2);
         let mut grants = Vec::new();
         for round in 0..2_000 {
@@ -713,7 +720,7 @@ mod tests {
                     wish.current = grant.grade;
                 }
             }
-            // What settles first decides what others have, so some settle late; then nothing moves.
+            // Steps settle one after another, so some settle late; then nothing moves.
             assert!(changes.iter().all(|changes| *changes <= 2), "{round}: {changes:?} with {middle} for {wishes:?}");
             let layers = |grants: &[Grant]| -> Vec<_> {
                 let layers = grants.iter().zip(&wishes).map(|(grant, wish)| Some(wish.grades[grant.grade?].layer));
@@ -722,7 +729,7 @@ mod tests {
             let before = layers(&grants);
             for available in [middle / 100 * 92, middle / 100 * 108] {
                 allocate(Some(available), 0, &wishes, &mut grants);
-                assert_eq!(layers(&grants), before, "{round}: it has settled");
+                assert_eq!(layers(&grants), before, "{round}: settled");
             }
         }
     }

@@ -1,25 +1,25 @@
-//! The header extension elements of an RTP packet that describe its media and go through to subscribers as they
-//! came; those that describe the publisher's transport (mid, rid, transport-wide numbers) do not (RFC 8285).
+//! The RTP header extension elements (RFC 8285) that describe the media and are forwarded unchanged. Elements that
+//! describe the publisher's transport (mid, rid, transport-wide sequence numbers) are not forwarded.
 
 use smallvec::SmallVec;
 
-/// Bytes of one element that is passed on. A dependency descriptor with a full template structure has about 80;
-/// more than this is meant to make the forwarded packet too large for the path.
+/// Maximum size in bytes of a forwarded element. A dependency descriptor with a full template structure has about 80; a
+/// larger element can only serve to make the forwarded packet too large for the path.
 const MAX_ELEMENT: usize = 128;
 
-/// Bytes of all elements of one packet that are passed on, with two for each.
+/// Maximum size in bytes of all forwarded elements of a packet, each with two header bytes.
 const MAX_ELEMENTS: usize = 160;
 
-/// The profile bits of the two forms (RFC 8285 sections 4.2 and 4.3).
+/// The profile values of the one-byte and the two-byte form (RFC 8285 sections 4.2 and 4.3).
 const ONE_BYTE: u16 = 0xbede;
 const TWO_BYTE: u16 = 0x1000;
 
-/// A set of element ids, each below 16, as bits.
+/// A set of element ids below 16, as a bit mask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ids(pub u16);
 
 impl Ids {
-    /// Whether the id is in the set.
+    /// Returns true if the set contains the id.
     pub fn contains(self, id: u8) -> bool {
         id < 16 && self.0 & 1 << id != 0
     }
@@ -31,17 +31,17 @@ impl Ids {
     }
 }
 
-/// Elements of one packet: id, length and value, one after the other.
+/// The elements of one packet: id, length and value of each, concatenated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Elements(SmallVec<[u8; 24]>);
 
 impl Elements {
-    /// Takes those of `wanted` out of a packet that str0m understands.
+    /// Reads the elements in `wanted` from a packet that str0m has parsed.
     pub fn read(packet: &[u8], wanted: Ids) -> Self {
         Self::read_apart(packet, wanted, 0).0
     }
 
-    /// The same, and apart from them the value of one more, which is not passed on.
+    /// Like `read`, and also returns the value of the element `apart`, which is not forwarded.
     pub fn read_apart(packet: &[u8], wanted: Ids, apart: u8) -> (Self, Option<&[u8]>) {
         let (mut elements, mut found) = (Self::default(), None);
         elements.try_read(packet, wanted, apart, &mut found);
@@ -77,7 +77,7 @@ impl Elements {
             let value = after.get(..length)?;
             let fits = length <= MAX_ELEMENT && self.0.len() + 2 + length <= MAX_ELEMENTS;
             if wanted.contains(id) && fits {
-                // Each comes once.
+                // Only the first element with an id counts.
                 wanted.0 &= !(1 << id);
                 self.push(id, value);
             } else if id == apart {
@@ -88,29 +88,29 @@ impl Elements {
         Some(())
     }
 
-    /// Adds an element.
+    /// Appends an element.
     pub fn push(&mut self, id: u8, value: &[u8]) {
         debug_assert!(value.len() <= MAX_ELEMENT);
         self.0.extend_from_slice(&[id, value.len() as u8]);
         self.0.extend_from_slice(value);
     }
 
-    /// Bytes of all of them.
+    /// Returns the total size in bytes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Returns true if there are no elements.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The value of one of them.
+    /// Returns the value of the element with this id.
     pub fn find(&self, id: u8) -> Option<&[u8]> {
         self.iter().find_map(|(other, value)| (other == id).then_some(value))
     }
 
-    /// Each id with its value.
+    /// Iterates over ids and values.
     pub fn iter(&self) -> impl Iterator<Item = (u8, &[u8])> {
         let mut rest = &self.0[..];
         std::iter::from_fn(move || {
@@ -121,8 +121,8 @@ impl Elements {
         })
     }
 
-    /// Appends the extension block of those of `accepted`, and of `own`, each in place of one with the same id; nothing
-    /// where there is none. Says whether there is one.
+    /// Appends an extension block with the elements in `accepted`, and with those in `own`, which replace elements with
+    /// the same id. Appends nothing and returns false if there are none.
     pub fn write(&self, accepted: Ids, own: &[(u8, &[u8])], buffer: &mut Vec<u8>) -> bool {
         let begin = buffer.len();
         let passes = |id| accepted.contains(id) && own.iter().all(|(other, _)| *other != id);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_describes_the_media_passes_and_what_describes_the_transport_does_not() {
+    fn elements_of_the_media_are_forwarded_and_those_of_the_transport_are_not() {
         let incoming = packet(ONE_BYTE, &[0x10, 0x85, 0, 0x31, 9, 9, 0x82, 1, 2, 3, 0, 0]);
         let elements = Elements::read(&incoming, WANTED);
         let found: Vec<_> = elements.iter().collect();
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_element_makes_the_two_byte_form() {
+    fn a_long_element_selects_the_two_byte_form() {
         for length in [0, 1, 16, 17, MAX_ELEMENT, MAX_ELEMENT + 1] {
             let mut block = vec![1, 1, 5, 8, length as u8];
             block.extend(std::iter::repeat_n(3, length));
@@ -195,12 +195,12 @@ mod tests {
             assert!(elements.write(WANTED, &[], &mut out));
             let two_byte = passes && !(1..=16).contains(&length);
             assert_eq!(out[12..14], if two_byte { TWO_BYTE } else { ONE_BYTE }.to_be_bytes(), "{length}");
-            assert_eq!(Elements::read(&out, WANTED), elements, "what is written is read again: {length}");
+            assert_eq!(Elements::read(&out, WANTED), elements, "a written block is read back: {length}");
         }
     }
 
     #[test]
-    fn many_elements_are_no_way_to_a_packet_that_is_too_large() {
+    fn the_total_size_of_elements_is_limited() {
         let mut block = Vec::new();
         for id in [1, 1, 8, 1, 13, 8] {
             block.extend([id, 100]);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_or_of_another_form_is_nothing() {
+    fn truncated_blocks_and_unknown_forms_yield_no_elements() {
         let whole = packet(ONE_BYTE, &[0x10, 0x85, 0x82, 1, 2, 3, 0, 0]);
         for length in 0..24 {
             assert_eq!(Elements::read(&whole[..length], WANTED), Elements::default(), "{length}");

@@ -1,4 +1,4 @@
-//! The last packets of a published track, kept once for all its subscribers, to answer their NACKs.
+//! The last packets of a published track, kept once for all its subscribers to answer their NACKs.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -6,48 +6,48 @@ use std::time::{Duration, Instant};
 use crate::media::codec::configuration::MAX_ADDED_BYTES;
 use crate::media::packet::Packet;
 
-/// Most packets of one track: two seconds at 5 Mbit/s. Fewer turn a burst of loss into a freeze, more cost memory,
-/// once for each track.
+/// Maximum number of packets per track: two seconds at 5 Mbit/s. Fewer turn a burst of loss into a freeze, more cost
+/// memory, once per track.
 const PACKETS: usize = 1_024;
 
-/// How long they are kept. A retransmission that comes later than this is too late for any jitter buffer; longer
-/// costs memory: a track of 1 Mbit/s keeps 125 KB a second.
+/// Time for which packets are kept. A retransmission after this is too late for any jitter buffer; a longer time costs
+/// memory: a track of 1 Mbit/s keeps 125 KB per second.
 pub const AGE: Duration = Duration::from_millis(1_500);
 
-/// Most bytes of payload of one track: what a publisher at its limit must not exceed.
+/// Maximum payload bytes per track, even of a publisher that sends at its bitrate limit.
 const BYTES: usize = 768 * 1024;
 
-/// Packets in the order in which they came; each has a position that grows by one, and wraps.
+/// Packets in order of arrival. Each has a position, which increases by one per packet and wraps.
 #[derive(Default)]
 pub struct History {
     packets: VecDeque<(Instant, Packet)>,
     bytes: usize,
-    /// Position of the first that is kept.
+    /// Position of the first kept packet.
     first: u32,
-    /// Position of the next that comes.
+    /// Position of the next packet.
     next: u32,
 }
 
 impl History {
-    /// The most that the histories of so many tracks take, of one who may send so many bytes and packets a second, and
-    /// a second's worth at once.
+    /// Returns the upper bound of the memory in bytes for the histories of `tracks` tracks of one publisher, which may
+    /// send `bytes_per_second` and `packets_per_second`, and one second's worth as a burst.
     pub fn max_bytes(tracks: usize, bytes_per_second: usize, packets_per_second: usize) -> usize {
         let worth = |per_second: usize| (AGE + Duration::from_secs(1)).as_millis() as usize * per_second / 1_000;
         let packets = worth(packets_per_second).min(tracks * PACKETS);
-        // A queue that grows doubles; a shared payload has two counters before it.
+        // A growing queue doubles its capacity; a shared payload is preceded by two reference counts.
         let entry = 2 * size_of::<(Instant, Packet)>() + 2 * size_of::<usize>();
         (worth(bytes_per_second) + packets * MAX_ADDED_BYTES).min(tracks * BYTES) + packets * entry
     }
 
-    /// A position for a packet that is being sent; afterwards it is pushed.
+    /// Returns the position for a packet that is being forwarded and pushed afterwards.
     pub fn take_position(&mut self) -> u32 {
         let position = self.next;
         self.next = position.wrapping_add(1);
         position
     }
 
-    /// Keeps a packet, and forgets those that are too old or too many. One with a position of another history is
-    /// not kept.
+    /// Adds a packet, and removes those that are too old or too many. A packet with a position of another history is
+    /// ignored.
     pub fn push(&mut self, now: Instant, packet: Packet) {
         if packet.position.wrapping_sub(self.first) >= self.next.wrapping_sub(self.first) {
             return;
@@ -61,10 +61,10 @@ impl History {
         self.expire(now);
     }
 
-    /// Forgets what is too old or too much.
+    /// Removes packets that are too old or too many.
     pub fn expire(&mut self, now: Instant) {
-        while let Some((came, packet)) = self.packets.front()
-            && (self.packets.len() > PACKETS || self.bytes > BYTES || now > *came + AGE)
+        while let Some((arrived, packet)) = self.packets.front()
+            && (self.packets.len() > PACKETS || self.bytes > BYTES || now > *arrived + AGE)
         {
             self.bytes -= packet.payload.len();
             self.packets.pop_front();
@@ -72,7 +72,7 @@ impl History {
         }
     }
 
-    /// The packet at a position, if it is still kept.
+    /// Returns the packet at a position, if it is still kept.
     pub fn find(&self, position: u32) -> Option<&Packet> {
         self.packets.get(position.wrapping_sub(self.first) as usize).map(|(_, packet)| packet)
     }
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn packets_are_found_until_they_are_too_old_or_too_many() {
         let start = Instant::now();
-        // It wraps on the way.
+        // Positions wrap in this loop.
         let base = u32::MAX - 1_000;
         let mut history = History { first: base, next: base, ..History::default() };
         let find = |history: &History, position| history.find(position).map(|packet| packet.incoming.seq_no);
@@ -137,14 +137,14 @@ mod tests {
         history.push(start + AGE + Duration::from_millis(1), packet(1, position));
         assert_eq!((find(&history, position - 1), find(&history, position)), (None, Some(1)));
         history.push(start, packet(2, position + 5));
-        assert_eq!(find(&history, position + 5), None, "of another history");
+        assert_eq!(find(&history, position + 5), None, "a position of another history");
         history.expire(start + 3 * AGE);
         assert_eq!((find(&history, position), history.bytes), (None, 0));
     }
 
     #[test]
-    fn what_is_kept_takes_no_more_than_its_bound() {
-        // Bytes and packets a second, of one track.
+    fn the_memory_of_a_history_is_within_its_bound() {
+        // Bytes and packets per second of one track.
         for (bytes, packets) in [(1_250_000, 2_000), (1_250_000, 1_000), (150_000, 150), (20_000, 1_900)] {
             let start = Instant::now();
             let mut history = History::default();

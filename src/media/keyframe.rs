@@ -1,84 +1,84 @@
-//! The keyframe budget of one published layer: when a request goes to the publisher.
+//! The keyframe budget of one published layer, which decides when to send a keyframe request to the publisher.
 //!
-//! Requests are merged: the first goes at once, later ones wait until the spacing allows, and as long as
-//! somebody still waits for a picture the request is repeated, since a PLI may be lost (RFC 4585 section 6.3.1).
-//! It needs no timer: it is asked again with each packet of the track, and a layer that sends nothing needs
-//! no reminder.
+//! Requests are merged: the first is sent at once, later ones wait for the spacing. While a subscriber still waits for
+//! a picture, the request is repeated, because a PLI may be lost (RFC 4585 section 6.3.1). No timer is needed: the
+//! budget is polled with each packet of the track, and a layer that sends no packets needs no reminder.
 
 use std::time::{Duration, Instant};
 
-/// Least time between two requests for one layer. Lower costs the publisher bitrate (a keyframe is 5 to 20
-/// times an ordinary frame) and lets a storm of joins spoil the picture for all; higher makes an unlucky
-/// newcomer wait.
+/// Minimum time between two requests for one layer. A lower value costs the publisher bitrate (a keyframe is 5 to 20
+/// times the size of another frame) and lets many joins at once degrade the picture for all; a higher one delays a
+/// subscriber that joins just after a request.
 pub const SPACING: Duration = Duration::from_millis(500);
 
-/// Longest time between two requests, however large keyframes are: a subscriber that waits has to get a picture.
+/// Maximum time between two requests, however large keyframes are, so that a waiting subscriber gets a picture.
 pub const LONGEST: Duration = Duration::from_secs(3);
 
-/// Keyframes may be one part in this many of what a layer sends. A higher share lets those who ask often take the
-/// picture from everybody, a lower one makes those wait who have lost it.
+/// Keyframes may be 1/`SHARE` of the layer's bitrate. A higher share lets subscribers that request often degrade the
+/// picture for all, a lower one delays those that lost it.
 const SHARE: u32 = 2;
 
 /// Why a keyframe is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// A subscriber has nothing yet.
+    /// A subscriber has no picture yet.
     Join,
-    /// A subscriber waits for another layer.
+    /// A subscriber waits to switch to another layer.
     Switch,
-    /// A subscriber asks again for what is no longer kept.
+    /// A subscriber requests a retransmission of packets that are no longer kept.
     Loss,
-    /// A subscriber asks for one (RFC 4585 section 6.3.1, RFC 5104 section 4.3.1).
+    /// A subscriber sent a PLI or FIR (RFC 4585 section 6.3.1, RFC 5104 section 4.3.1).
     Pli,
 }
 
 impl Reason {
-    /// Whoever waits has a picture meanwhile.
+    /// Returns true if the waiting subscriber has a picture in the meantime.
     pub fn can_wait(self) -> bool {
         self == Reason::Switch
     }
 }
 
-/// Merges what subscribers want of one layer.
+/// Merges the keyframe requests for one layer.
 #[derive(Debug, Default)]
 pub struct KeyframeBudget {
     last_request: Option<Instant>,
     wanted: Option<Reason>,
-    /// Bytes of the last keyframe.
+    /// Size of the last keyframe in bytes.
     bytes: usize,
-    /// What the layer sends, in bits a second.
+    /// Bitrate of the layer in bits per second.
     rate_bps: u64,
 }
 
 impl KeyframeBudget {
-    /// Somebody needs a keyframe. Of several reasons the first is told, but for one that can wait.
+    /// Records that a subscriber needs a keyframe. The first reason is kept, except that `Switch` gives way to others.
     pub fn request_keyframe(&mut self, reason: Reason) {
         if self.wanted.is_none_or(Reason::can_wait) {
             self.wanted = Some(reason);
         }
     }
 
-    /// A picture arrived with which decoding can start: subscribers that still wait ask again with its packets.
+    /// Handles the arrival of a picture at which decoding can start. Subscribers that still wait request again with its
+    /// packets.
     pub fn handle_start(&mut self) {
         self.wanted = None;
     }
 
-    /// A packet of the last keyframe, its `first` or another, has so many bytes.
+    /// Counts a packet of the last keyframe; `first` is true for its first packet.
     pub fn handle_bytes(&mut self, first: bool, bytes: usize) {
         self.bytes = bytes + if first { 0 } else { self.bytes };
     }
 
-    /// What the layer sends was measured.
+    /// Sets the measured bitrate of the layer.
     pub fn handle_rate(&mut self, rate_bps: u64) {
         self.rate_bps = rate_bps;
     }
 
-    /// Whether a request may be sent now, and why.
+    /// Returns the reason if a request may be sent now.
     pub fn due(&self, now: Instant) -> Option<Reason> {
         self.wanted.filter(|_| self.last_request.is_none_or(|last| now >= last + self.spacing()))
     }
 
-    /// Whether a request is to be sent now, and why; if so it counts as sent.
+    /// Returns the reason if a request is to be sent now, and records it as sent.
     pub fn poll_request(&mut self, now: Instant) -> Option<Reason> {
         let due = self.due(now)?;
         self.last_request = Some(now);
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_storm_of_requests_costs_three_in_its_first_second() {
+    fn a_thousand_requests_within_a_second_are_merged_into_two() {
         let start = Instant::now();
         let mut budget = KeyframeBudget::default();
         let mut sent = Vec::new();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn keyframes_take_half_of_what_a_layer_sends_at_most() {
+    fn keyframes_take_at_most_half_of_the_layers_bitrate() {
         let start = Instant::now();
         for (keyframe, rate_bps, expected) in
             [(6_000, 150_000, 640), (6_000, 1_500_000, 500), (60_000, 100_000, 3_000), (60_000, 0, 500)]

@@ -1,7 +1,8 @@
-//! The layers of one published track: which of them come, how much each takes, and the keyframes asked of them.
+//! The layers of one published track: which of them are active, their bitrates, and the keyframe requests to the
+//! publisher.
 //!
-//! They are those of simulcast, each in its own SSRC, or the spatial ones of a single SSRC: then each is sent with all
-//! below it, keyframes are asked of all together, and the publisher can't leave some out.
+//! They are simulcast layers, each with its own SSRC, or spatial layers in a single SSRC. A spatial layer is sent with
+//! all layers below it, a keyframe covers all of them, and the publisher cannot pause some of them.
 
 use std::time::{Duration, Instant};
 
@@ -12,68 +13,70 @@ use crate::media::keyframe::{KeyframeBudget, Reason};
 use crate::media::packet::Packet;
 use crate::media::sdp::RIDS;
 
-/// Layers at most; higher spatial ones count as the highest.
+/// Maximum number of layers; higher spatial layers count as the highest.
 pub const LAYERS: usize = RIDS.len();
 
-/// Temporal layers that are told apart; higher ones count as the highest.
+/// Number of temporal layers that are distinguished; higher ones count as the highest.
 pub const TEMPORAL_LAYERS: usize = 3;
 
-/// Grades of a track at most: the lowest layer has one for each temporal layer, the others two each.
+/// Maximum number of grades of a track: the lowest layer has one per temporal layer, the others have two each.
 pub const MAX_GRADES: usize = TEMPORAL_LAYERS + 2 * (LAYERS - 1);
 
-/// Time between two looks at the rates. Shorter follows sooner, and takes each keyframe for a change.
+/// Time between two measurements of the bitrates. A shorter interval reacts sooner, but mistakes each keyframe for a
+/// change.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A layer from which nothing came for so long, while another goes on, has been switched off. Shorter takes a slow
-/// camera's pause for an end, longer freezes the picture of those who watch the layer.
+/// A layer without packets for this long, while another continues, is inactive. A shorter time mistakes a pause of a
+/// slow camera for the end, a longer one freezes the picture of the layer's subscribers.
 const SILENCE: Duration = Duration::from_millis(600);
 
-/// For how long a layer that nobody watches is still sent. Shorter makes keyframes of every moment that somebody looks
-/// elsewhere, longer burns the publisher's uplink and battery.
+/// Time for which a layer that no subscriber wants is still sent. A shorter time costs a keyframe whenever a subscriber
+/// looks elsewhere for a moment, a longer one wastes the publisher's uplink and battery.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Least time between two requests for keyframes of a track, of whatever layers: Chromium drops what comes within
-/// 300 ms after another (libwebrtc, `EncoderRtcpFeedback`), and one that was dropped is repeated only after
-/// `keyframe::SPACING`. Shorter loses requests to jitter, longer makes who waits for the second layer wait.
+/// Minimum time between two keyframe requests for a track, whatever their layers. Chromium drops a request within 300
+/// ms of another (libwebrtc, `EncoderRtcpFeedback`), and a dropped one is repeated only after `keyframe::SPACING`. A
+/// shorter time loses requests to jitter, a longer one delays subscribers of the second layer.
 const REQUEST_SPACING: Duration = Duration::from_millis(330);
 
-/// A keyframe counts as if it came over so many looks: a shared screen begins with one of 100 KB, for which cameras would
-/// have to go that the link carries well. More believes less of a publisher that sends nothing but keyframes, for longer.
+/// Number of measurements over which a keyframe is spread. A shared screen may begin with one of 100 KB; counted at
+/// once, it would displace cameras although the path carries both. A higher number underestimates a publisher that
+/// sends only keyframes for longer.
 const KEYFRAME_LOOKS: u32 = 8;
 
-/// Lines of the layers where no packet tells them.
+/// Picture heights of the layers if no packet states them.
 const ASSUMED_HEIGHTS: [u16; LAYERS] = [180, 360, 720];
 
-/// How long a layer is reported as oversized after a packet that was too large. A longer time reports a problem that is
-/// over; with a shorter one the report flickers.
+/// Time for which a track is reported as oversized after a packet that was too large. A longer time reports a problem
+/// that is over; with a shorter one the report flickers.
 const OVERSIZED_MEMORY: Duration = Duration::from_secs(5);
 
-/// A track of which nothing came for so long is silent. Browsers repeat a picture that stands still once a second. A
-/// shorter time reports silence where two of these are lost; with a longer one it is reported later.
+/// A track without packets for this long is silent. Browsers repeat a still picture once per second. A shorter time
+/// reports silence when two of these are lost, a longer one reports it late.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// How much of a rate is what came since the last look.
+/// Weight of the last measurement in the smoothed bitrate.
 const WEIGHT: f64 = 0.3;
 
-/// What comes of one track.
+/// State of the layers of one track.
 #[derive(Debug, Default)]
 pub struct Layers {
     layers: [Layer; LAYERS],
-    /// Those that come, as bits, and those that ever came.
+    /// Bit masks of the active layers, and of those that have ever been active.
     active: u8,
     seen: u8,
-    /// They are spatial layers of a single SSRC.
+    /// The layers are spatial layers of a single SSRC.
     is_spatial: bool,
-    /// That, or what is known of them, has changed since it was last asked.
+    /// The active layers, or what is known of them, have changed since the last `take_changed`.
     changed: bool,
     looked_at: Option<Instant>,
-    /// Nothing comes any more.
+    /// The publisher sends nothing although the track is wanted.
     is_silent: bool,
-    /// When the last packet was dropped because it is too large.
+    /// When a packet was last dropped because it was too large.
     oversized_at: Option<Instant>,
-    /// When a keyframe of any layer was last asked for.
+    /// When a keyframe of any layer was last requested.
     requested_at: Option<Instant>,
-    /// How many layers, from the smallest, the publisher was last told that anybody wants, and since when fewer are.
+    /// Number of layers, from the smallest, that the publisher was last told to send; and since when fewer are wanted.
     told: Option<u8>,
     fewer_since: Option<Instant>,
 }
@@ -83,18 +86,18 @@ struct Layer {
     keyframes: KeyframeBudget,
     came_at: Option<Instant>,
     height: u16,
-    /// Bytes since the last look, by temporal layer.
+    /// Bytes since the last measurement, by temporal layer.
     bytes: [u32; TEMPORAL_LAYERS],
-    /// Bits a second, by temporal layer.
+    /// Bitrate in bits per second, by temporal layer.
     rates: [f64; TEMPORAL_LAYERS],
-    /// RTP time of the last keyframe.
+    /// RTP timestamp of the last keyframe.
     keyframe: Option<u32>,
-    /// Bytes of keyframes that are still to be spread over the time to come.
+    /// Bytes of keyframes that are still to be spread over the next measurements.
     keyed: u32,
 }
 
 impl Layers {
-    /// Counts a packet that came, and of what layer it is.
+    /// Counts a received packet and updates the state of its layer.
     pub fn handle_packet(&mut self, now: Instant, packet: &Packet) {
         let spatial = packet.description.spatial;
         self.is_spatial |= spatial > 0;
@@ -108,13 +111,13 @@ impl Layers {
         self.active |= bit;
         self.seen |= bit;
         let temporal = usize::from(packet.description.temporal).min(TEMPORAL_LAYERS - 1);
-        // Of what an estimate is about: small packets are mostly headers.
+        // The same size that the bandwidth estimate counts: small packets are mostly headers.
         let mut bytes = packet.wire_bytes() as u32;
         let source = &mut self.layers[usize::from(packet.layer)];
         if packet.incoming.can_start {
             source.keyframes.handle_start();
             if packet.preface.as_ref().is_some_and(|preface| preface.is_missing) {
-                // Every subscriber gets it.
+                // The preface is sent to every subscriber.
                 bytes += packet.preface_bytes() as u32;
             }
             source.keyframe = Some(packet.incoming.timestamp);
@@ -132,22 +135,23 @@ impl Layers {
         }
     }
 
-    /// A packet was dropped because it is too large.
+    /// Records that a packet was dropped because it is too large.
     pub fn handle_oversized(&mut self, now: Instant) {
         self.changed |= self.oversized_at.replace(now).is_none();
     }
 
-    /// Whether packets are dropped because they are too large.
+    /// Returns true if packets have recently been dropped because they are too large.
     pub fn is_oversized(&self) -> bool {
         self.oversized_at.is_some()
     }
 
-    /// Whether nothing comes of it any more, though the publisher was told that it is wanted.
+    /// Returns true if the publisher sends nothing although it was told that the track is wanted.
     pub fn is_silent(&self) -> bool {
         self.is_silent
     }
 
-    /// Lets time pass while nothing may come. Says whether that has changed what subscribers are told.
+    /// Updates the state that depends on time when no packets arrive. Returns true if that changes the reports to
+    /// subscribers.
     pub fn expire(&mut self, now: Instant) -> bool {
         let newest = self.layers.iter().filter_map(|layer| layer.came_at).max();
         let is_silent = self.told() > 0 && newest.is_some_and(|newest| now >= newest + QUIET);
@@ -158,7 +162,8 @@ impl Layers {
         is_silent && !std::mem::replace(&mut self.is_silent, is_silent) || is_over
     }
 
-    /// Looks, not too often, at what has come since the last time; says whether it did.
+    /// Measures the bitrates of the layers and detects inactive ones. Returns false if the last measurement is too
+    /// recent.
     pub fn look(&mut self, now: Instant) -> bool {
         let elapsed = now.saturating_duration_since(*self.looked_at.get_or_insert(now));
         if elapsed < LOOK_INTERVAL {
@@ -166,7 +171,7 @@ impl Layers {
         }
         self.looked_at = Some(now);
         for layer in &mut self.layers {
-            // What was believed before may have been far off.
+            // The assumed bitrate may have been far off.
             self.changed |= layer.measure(elapsed);
         }
         if self.is_spatial {
@@ -188,13 +193,14 @@ impl Layers {
         true
     }
 
-    /// Whether other layers come than when it was last asked, or it is known for the first time how much they take.
+    /// Returns true if the active layers have changed since the last call, or a bitrate has been measured for the first
+    /// time.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
 
-    /// So many layers are wanted, from the smallest. Says whether the publisher has to be told: at once of more, after
-    /// a while of fewer.
+    /// Sets how many layers are wanted, from the smallest. Returns true if the publisher has to be told: at once if
+    /// there are more than it was told, after a delay if there are fewer.
     pub fn want(&mut self, now: Instant, wanted: u8) -> bool {
         let told = self.told();
         if wanted >= told {
@@ -203,8 +209,8 @@ impl Layers {
         let is_due = wanted > told || wanted < told && now >= *self.fewer_since.get_or_insert(now) + PATIENCE;
         if is_due {
             (self.told, self.fewer_since, self.is_silent) = (Some(wanted), None, false);
-            // Those that are asked for again are as good as there: who waited for their first packets to choose them
-            // would miss the keyframe that they begin with.
+            // Layers that are resumed count as active at once: a subscriber that chose them only after their first
+            // packets would miss the keyframe that they begin with.
             for index in (told..wanted).filter(|index| self.seen & 1 << index != 0) {
                 self.active |= 1 << index;
                 self.changed = true;
@@ -214,55 +220,54 @@ impl Layers {
         is_due
     }
 
-    /// The publisher was told of an earlier track of the same m-line that so many layers are wanted, and has heard nothing
-    /// else.
+    /// Takes over the number of layers that the publisher was told for an earlier track of the same m-line.
     pub fn resume(&mut self, told: u8) {
         self.told = Some(told);
     }
 
-    /// How many layers the publisher was last told that anybody wants.
+    /// Returns the number of layers that the publisher was last told to send.
     pub fn told(&self) -> u8 {
         self.told.unwrap_or(LAYERS as u8)
     }
 
-    /// Whether they are spatial layers of a single SSRC.
+    /// Returns true if the layers are spatial layers of a single SSRC.
     pub fn is_spatial(&self) -> bool {
         self.is_spatial
     }
 
-    /// Whether the publisher has layers of which it was told that nobody wants them.
+    /// Returns true if the publisher has layers that it was told not to send.
     pub fn has_more(&self) -> bool {
         self.seen >> self.told() != 0
     }
 
-    /// How many layers the publisher has to send where somebody wants so many of them: spatial ones come all, or none.
+    /// Returns how many layers the publisher has to send if `wanted` are wanted: spatial layers are sent all or none.
     pub fn needed(&self, wanted: u8) -> u8 {
         if self.is_spatial && wanted > 0 { LAYERS as u8 } else { wanted }
     }
 
-    /// The layer of whose keyframes somebody can begin who wants another, if that one does not come.
+    /// Returns the layer at whose keyframes a subscriber that wants `layer` can start: the nearest active one.
     pub fn nearest(&self, layer: u8) -> u8 {
         if self.is_spatial {
             return 0;
         }
-        let comes = |layer: &u8| self.active & 1 << layer != 0;
-        (0..=layer).rev().find(comes).or_else(|| (layer..LAYERS as u8).find(comes)).unwrap_or(layer)
+        let is_active = |layer: &u8| self.active & 1 << layer != 0;
+        (0..=layer).rev().find(is_active).or_else(|| (layer..LAYERS as u8).find(is_active)).unwrap_or(layer)
     }
 
-    /// Somebody needs a keyframe of a layer.
+    /// Records that a subscriber needs a keyframe of a layer.
     pub fn request_keyframe(&mut self, layer: u8, reason: Reason) {
         self.layers[usize::from(layer)].keyframes.request_keyframe(reason);
     }
 
-    /// The layer of which a keyframe is to be asked for now, and why; if so it counts as asked for.
+    /// Returns the layer and the reason if a keyframe is to be requested now, and records the request as sent.
     ///
-    /// Those who have no picture come before those who want another one. Of several layers it is the smallest, with
-    /// which everybody can begin.
+    /// Subscribers without a picture take precedence over those that switch layers. Among several layers the smallest
+    /// is chosen, which every subscriber can start with.
     pub fn poll_request(&mut self, now: Instant) -> Option<(u8, Reason)> {
         self.requested_at.is_none_or(|last| now >= last + REQUEST_SPACING).then_some(())?;
-        // What does not come is not waited for, unless nothing comes.
-        let comes = |layer: &u8| self.active == 0 || self.is_spatial || self.active & 1 << layer != 0;
-        let due = (0..LAYERS as u8).filter(comes).filter_map(|layer| {
+        // An inactive layer does not delay the others, unless all are inactive.
+        let is_active = |layer: &u8| self.active == 0 || self.is_spatial || self.active & 1 << layer != 0;
+        let due = (0..LAYERS as u8).filter(is_active).filter_map(|layer| {
             let reason = self.layers[usize::from(layer)].keyframes.due(now)?;
             Some((reason.can_wait(), layer))
         });
@@ -272,7 +277,8 @@ impl Layers {
         Some((layer, reason))
     }
 
-    /// How many layers, from the smallest, a tile of so many device pixels can use; all, if the page does not tell.
+    /// Returns how many layers, from the smallest, a tile of this height in device pixels can use; all if the page does
+    /// not report the height.
     pub fn usable(&self, tile: Option<u32>) -> u8 {
         let enough = |tile| (0..LAYERS).find(|layer| allocation::is_enough(self.height(*layer), tile));
         match tile {
@@ -282,11 +288,11 @@ impl Layers {
         }
     }
 
-    /// The ways in which the track can be sent, the least first: each layer that comes, the lowest of them also without its
-    /// upper temporal layers, and each one above also without its highest temporal layer.
+    /// Returns the grades of the track, lowest first: each active layer, the lowest one also without its upper temporal
+    /// layers, and each other one also without its highest temporal layer.
     pub fn grades(&self) -> SmallVec<[Grade; MAX_GRADES]> {
         let mut grades = SmallVec::new();
-        // Bitrates of the layers that are sent with one, by temporal layer.
+        // Bitrates of the layers that are sent together with this one, by temporal layer.
         let mut below = [0.0; TEMPORAL_LAYERS];
         let active = self.layers.iter().enumerate().filter(|(index, _)| self.active & 1 << index != 0);
         for (index, layer) in active {
@@ -310,8 +316,8 @@ impl Layers {
         grades
     }
 
-    /// A packet tells how large its picture is. Spatial layers of which it tells and that never came are as good as
-    /// there: who waited for their first packets would miss the keyframe that they begin with.
+    /// Takes over the picture heights of a packet. Spatial layers that it lists for the first time count as active: a
+    /// subscriber that waited for their first packets would miss the keyframe that they begin with.
     fn on_heights(&mut self, now: Instant, packet: &Packet) {
         let heights = packet.description.heights;
         self.is_spatial |= heights[1] > 0;
@@ -326,7 +332,7 @@ impl Layers {
         }
     }
 
-    /// Lines of a layer's picture: what it told, else what another one makes of it; 0 if nothing is known.
+    /// Returns the picture height of a layer: as stated in its packets, else scaled from another layer; 0 if unknown.
     pub fn height(&self, layer: usize) -> u16 {
         let known = |layer: &usize| self.layers[*layer].height > 0;
         let Some(nearest) = (0..LAYERS).filter(known).min_by_key(|other| other.abs_diff(layer)) else {
@@ -338,7 +344,7 @@ impl Layers {
 }
 
 impl Layer {
-    /// Takes what came into the rates; says whether they are the first.
+    /// Updates the bitrates with the bytes received in `elapsed`. Returns true if they are the first.
     fn measure(&mut self, elapsed: Duration) -> bool {
         let is_first = self.rates.iter().all(|rate| *rate == 0.0);
         let weight = if is_first { 1.0 } else { WEIGHT };
@@ -366,7 +372,7 @@ mod tests {
     use crate::media::elements::Elements;
     use crate::media::forward::Incoming;
 
-    /// 1,250 bytes on the wire.
+    /// A packet of 1,250 bytes on the wire.
     fn packet(now: Instant, layer: u8, temporal: u8, height: u16) -> Packet {
         Packet {
             mid: Mid::from("0"),
@@ -397,7 +403,7 @@ mod tests {
         }
     }
 
-    /// Lets packets come at 100 ms each, of these layers with these temporal layers; says when that changed something.
+    /// Plays one packet of each of these (layer, temporal layer) pairs per 100 ms. Returns the times of the changes.
     fn play(layers: &mut Layers, start: Instant, millis: std::ops::Range<u64>, coming: &[(u8, u8)]) -> Vec<u64> {
         let mut changes = Vec::new();
         for ms in millis.step_by(100) {
@@ -414,11 +420,11 @@ mod tests {
     }
 
     #[test]
-    fn layers_are_there_from_their_first_packet_and_gone_when_the_others_go_on() {
+    fn layers_are_active_from_their_first_packet_until_they_stop_while_others_continue() {
         let start = Instant::now();
         let mut layers = Layers::default();
         assert!(layers.grades().is_empty());
-        assert_eq!(play(&mut layers, start, 0..500, &[(0, 0)]), [0, 300], "it is there, it is measured");
+        assert_eq!(play(&mut layers, start, 0..500, &[(0, 0)]), [0, 300], "active, then measured");
         assert_eq!(play(&mut layers, start, 500..3_000, &[(0, 0), (1, 0), (2, 0)]), [500, 600]);
         let of = |layers: &Layers| layers.grades().iter().map(|grade| (grade.layer, grade.height)).collect::<Vec<_>>();
         assert_eq!(of(&layers), [(0, 180), (1, 360), (2, 720)]);
@@ -427,33 +433,33 @@ mod tests {
         assert!(gone.len() == 1 && (3_500..3_900).contains(&gone[0]), "{gone:?}");
         assert_eq!(of(&layers), [(0, 180), (1, 360)]);
         assert_eq!(layers.nearest(2), 1);
-        // The camera is off: nothing is known of what it would send.
+        // The camera is off: the layers that it would send are not known.
         assert_eq!(play(&mut layers, start, 5_000..9_000, &[]), [0; 0]);
         assert_eq!(of(&layers).len(), 2);
         assert_eq!(play(&mut layers, start, 9_000..9_300, &[(2, 0)]), [9_000]);
-        assert_eq!(layers.nearest(1), 2, "and only that");
+        assert_eq!(layers.nearest(1), 2, "the only active layer");
     }
 
     #[test]
-    fn a_track_that_is_wanted_and_sends_nothing_for_three_seconds_is_silent() {
+    fn a_wanted_track_without_packets_for_three_seconds_is_silent() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut layers = Layers::default();
-        assert!(!layers.expire(at(9_000)) && !layers.is_silent(), "nothing is known of it yet");
+        assert!(!layers.expire(at(9_000)) && !layers.is_silent(), "no packet has arrived yet");
         let start = at(10_000);
         let at = |ms| start + Duration::from_millis(ms);
         play(&mut layers, start, 0..1_000, &[(0, 0)]);
         for (ms, is_news, is_silent) in [(3_800, false, false), (3_900, true, true), (5_000, false, true)] {
             assert_eq!((layers.expire(at(ms)), layers.is_silent()), (is_news, is_silent), "{ms} ms");
         }
-        assert_eq!(play(&mut layers, start, 6_000..6_200, &[(0, 0)])[0], 6_000, "which is news");
+        assert_eq!(play(&mut layers, start, 6_000..6_200, &[(0, 0)])[0], 6_000, "the end of the silence is a change");
         assert!(!layers.is_silent());
-        // Who was told that nobody wants it may be silent.
+        // A publisher that was told that the track is not wanted may be silent.
         layers.want(at(6_200), 0);
         assert!(layers.want(at(9_200), 0));
         assert!(!layers.expire(at(20_000)) && !layers.is_silent());
         layers.want(at(20_000), 1);
-        assert!(!layers.expire(at(22_000)), "it has to begin first");
+        assert!(!layers.expire(at(22_000)), "the publisher has to resume first");
         assert!(layers.expire(at(23_000)) && layers.is_silent());
         layers.handle_oversized(at(23_000));
         assert!(!layers.expire(at(27_900)) && layers.is_oversized());
@@ -461,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_that_are_asked_for_again_are_counted_on_for_a_while() {
+    fn resumed_layers_count_as_active_for_a_while() {
         let start = Instant::now();
         let mut layers = Layers::default();
         let indices = |layers: &Layers| layers.grades().iter().map(|grade| grade.layer).collect::<Vec<_>>();
@@ -473,14 +479,14 @@ mod tests {
         assert_eq!(indices(&layers), [0]);
         assert!(layers.want(start + Duration::from_millis(5_000), 3));
         assert!(layers.take_changed());
-        assert_eq!(indices(&layers), [0, 1], "the third never came");
+        assert_eq!(indices(&layers), [0, 1], "the third was never active");
         let gone = play(&mut layers, start, 5_000..7_000, &[(0, 0)]);
         assert!(gone.len() == 1 && (5_600..6_000).contains(&gone[0]), "{gone:?}");
         assert_eq!(indices(&layers), [0]);
     }
 
     #[test]
-    fn layers_can_be_sent_without_their_upper_temporal_layers_and_the_lowest_without_any() {
+    fn grades_leave_out_the_highest_temporal_layer_and_in_the_lowest_layer_all_upper_ones() {
         let start = Instant::now();
         let mut layers = Layers::default();
         play(&mut layers, start, 0..5_000, &[(0, 0), (0, 2), (0, 1), (0, 2), (1, 0), (1, 1)]);
@@ -493,14 +499,14 @@ mod tests {
         assert_eq!(grades, [(1, 1, 200), (1, 2, 400)], "half of the pictures");
     }
 
-    /// Spatial layer, temporal layer.
+    /// A packet of this spatial and temporal layer.
     fn spatial(now: Instant, spatial: u8, temporal: u8) -> Packet {
         let mut packet = packet(now, 0, temporal, 0);
         packet.description.spatial = spatial;
         packet
     }
 
-    /// The same as `play` of spatial layers in one SSRC.
+    /// The same as `play` for spatial layers in one SSRC.
     fn play_spatial(
         layers: &mut Layers,
         start: Instant,
@@ -520,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spatial_layer_costs_what_it_takes_with_those_below() {
+    fn the_bitrate_of_a_spatial_layer_includes_those_below() {
         let start = Instant::now();
         let mut layers = Layers::default();
         play_spatial(&mut layers, start, 0..5_000, &[(0, 0), (0, 2), (1, 0), (1, 0), (1, 2), (2, 0), (3, 0), (3, 2)]);
@@ -535,14 +541,14 @@ mod tests {
             (2, 1, 500, 720),
             (2, 2, 800, 720),
         ];
-        assert_eq!(grades.iter().map(kbps).collect::<Vec<_>>(), expected, "what is above the third is of it");
+        assert_eq!(grades.iter().map(kbps).collect::<Vec<_>>(), expected, "higher layers count as the third");
         assert!(layers.is_spatial());
         let needed = [0, 1, 2, 3].map(|wanted| layers.needed(wanted));
         assert_eq!((needed, [0, 1, 2].map(|layer| layers.nearest(layer))), ([0, 3, 3, 3], [0; 3]));
     }
 
     #[test]
-    fn spatial_layers_are_there_when_a_keyframe_tells_of_them_and_gone_when_they_end() {
+    fn spatial_layers_are_active_when_a_keyframe_lists_them_until_they_stop() {
         let start = Instant::now();
         let mut layers = Layers::default();
         let of = |layers: &Layers| layers.grades().iter().map(|grade| (grade.layer, grade.height)).collect::<Vec<_>>();
@@ -553,19 +559,19 @@ mod tests {
         assert_eq!([None, Some(0), Some(90), Some(200)].map(|tile| layers.usable(tile)), [3, 0, 1, 2]);
         let gone = play_spatial(&mut layers, start, 100..2_000, &[(0, 0), (1, 0)]);
         assert!(gone.iter().any(|ms| (600..=900).contains(ms)), "{gone:?}");
-        assert_eq!(of(&layers), [(0, 90), (1, 180)], "one has never come");
+        assert_eq!(of(&layers), [(0, 90), (1, 180)], "the third never sent a packet");
         let later = start + Duration::from_secs(2);
         key.incoming.timestamp = 9;
         layers.handle_packet(later, &key);
-        assert_eq!(of(&layers).len(), 2, "and is not believed in again");
+        assert_eq!(of(&layers).len(), 2, "a second listing does not activate it");
         assert_eq!(play_spatial(&mut layers, start, 2_100..3_000, &[(0, 0), (1, 0), (2, 0)])[..1], [2_100]);
-        assert_eq!(of(&layers).len(), 3, "before it comes");
+        assert_eq!(of(&layers).len(), 3, "active from its first packet");
         play_spatial(&mut layers, start, 3_000..5_000, &[(0, 0)]);
         assert_eq!((of(&layers), layers.is_spatial()), (vec![(0, 90)], true));
     }
 
     #[test]
-    fn keyframes_are_of_all_spatial_layers_and_count_as_one() {
+    fn a_keyframe_covers_all_spatial_layers() {
         let start = Instant::now();
         let mut layers = Layers::default();
         play_spatial(&mut layers, start, 0..5_000, &[(0, 0), (1, 0), (2, 0)]);
@@ -579,8 +585,8 @@ mod tests {
         layers.look(now + LOOK_INTERVAL);
         let after: Vec<_> = layers.grades().iter().map(|grade| grade.bitrate_bps).collect();
         before.iter_mut().zip(&after).for_each(|(before, after)| *before = after.abs_diff(*before));
-        assert!(before.iter().all(|difference| *difference < 100_000), "it is spread: {after:?}, {before:?} more");
-        // Its bytes are those of all layers, and so is the rate: 2 * 94 kbit at 300 kbit/s.
+        assert!(before.iter().all(|difference| *difference < 100_000), "not spread: {after:?}, differences {before:?}");
+        // Its bytes and the bitrate are those of all layers: 2 * 94 kbit at 300 kbit/s.
         layers.request_keyframe(0, Reason::Switch);
         assert_eq!(layers.poll_request(now), Some((0, Reason::Switch)));
         layers.request_keyframe(0, Reason::Switch);
@@ -589,7 +595,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_in_front_of_each_keyframe_is_part_of_a_layers_rate() {
+    fn a_preface_sent_with_each_keyframe_is_part_of_the_layers_rate() {
         let start = Instant::now();
         let rate = |preface: Option<bool>| {
             let mut layers = Layers::default();
@@ -602,16 +608,16 @@ mod tests {
                 layers.handle_packet(now, &packet);
                 layers.look(now);
             }
-            layers.grades().last().expect("it comes").bitrate_bps
+            layers.grades().last().expect("the layer is active").bitrate_bps
         };
         let plain = rate(None);
-        assert_eq!(rate(Some(false)), plain, "only a new subscriber gets it");
+        assert_eq!(rate(Some(false)), plain, "only new subscribers get the preface");
         let part = rate(Some(true)) * 100 / plain;
         assert!((118..=122).contains(&part), "{part} % of {plain}: 250 bytes beside 1,250");
     }
 
     #[test]
-    fn requests_for_two_layers_keep_a_distance_that_no_browser_drops() {
+    fn requests_for_two_layers_are_spaced_so_that_browsers_drop_none() {
         let start = Instant::now();
         let mut layers = Layers::default();
         play(&mut layers, start, 0..1, &[(0, 0), (2, 0)]);
@@ -632,14 +638,14 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_picture_is_asked_for_first_and_the_smallest_layer_is_for_all() {
+    fn requests_of_subscribers_without_a_picture_and_of_the_smallest_layer_come_first() {
         let start = Instant::now();
         let mut layers = Layers::default();
         play(&mut layers, start, 0..1_000, &[(0, 0), (1, 0), (2, 0)]);
         let mut sent = Vec::new();
         for ms in 1_000..3_000 {
             let now = start + Duration::from_millis(ms);
-            // Somebody comes each 50 ms until two seconds are over.
+            // A subscriber joins every 50 ms for the first second.
             if ms < 2_000 && ms % 50 == 0 {
                 layers.request_keyframe(2, Reason::Switch);
                 layers.request_keyframe((ms / 50 % 2) as u8, Reason::Join);
@@ -662,11 +668,11 @@ mod tests {
     }
 
     #[test]
-    fn a_keyframe_is_spread_and_keyframes_alone_count_in_full() {
+    fn a_keyframe_is_spread_and_a_stream_of_keyframes_counts_in_full() {
         let start = Instant::now();
-        let kbps = |layers: &Layers| layers.grades().last().expect("it comes").bitrate_bps / 1_000;
+        let kbps = |layers: &Layers| layers.grades().last().expect("the layer is active").bitrate_bps / 1_000;
         let mut layers = Layers::default();
-        // 100 KB at once, then 1,250 bytes each 100 ms.
+        // 100 KB at once, then 1,250 bytes per 100 ms.
         let key = packet(start, 0, 0, 360);
         (0..80).for_each(|_| layers.handle_packet(start, &key));
         let mut highest = 0;
@@ -691,11 +697,11 @@ mod tests {
     }
 
     #[test]
-    fn a_tile_can_use_as_many_layers_as_it_has_lines() {
+    fn the_height_of_a_tile_limits_the_usable_layers() {
         let start = Instant::now();
         let mut layers = Layers::default();
         let usable = |layers: &Layers| [Some(0), Some(90), Some(120), Some(400), None].map(|tile| layers.usable(tile));
-        assert_eq!(usable(&layers), [0, 3, 3, 3, 3], "nothing is known yet");
+        assert_eq!(usable(&layers), [0, 3, 3, 3, 3], "no height is known");
         layers.handle_packet(start, &packet(start, 1, 0, 180));
         assert_eq!(usable(&layers), [0, 1, 1, 3, 3]);
         layers.handle_packet(start, &packet(start, 0, 0, 80));
@@ -703,7 +709,7 @@ mod tests {
     }
 
     #[test]
-    fn more_is_asked_for_at_once_and_less_after_a_while() {
+    fn more_layers_are_requested_at_once_and_fewer_after_a_delay() {
         let start = Instant::now();
         let mut layers = Layers::default();
         let script = [
@@ -720,8 +726,8 @@ mod tests {
             (9_900, 0, true),
             (9_950, 1, true),
         ];
-        for (ms, wanted, tells) in script {
-            assert_eq!(layers.want(start + Duration::from_millis(ms), wanted), tells, "at {ms}");
+        for (ms, wanted, is_reported) in script {
+            assert_eq!(layers.want(start + Duration::from_millis(ms), wanted), is_reported, "at {ms}");
         }
     }
 }

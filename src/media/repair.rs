@@ -1,73 +1,73 @@
-//! What it takes to send packets of a stream again: which they were, as numbers, the share of the stream that repair may
-//! take, and the numbers of its own SSRC (RFC 4588).
+//! The retransmission state of one outgoing stream: which packets were sent, the bandwidth share of retransmissions,
+//! and the sequence numbers of the RTX SSRC (RFC 4588).
 
 use crate::media::codec::{self, PictureId};
 
-/// Packets that are remembered, as numbers, to answer NACKs: more than a second at 2.5 Mbit/s, and 8 KB for each
-/// video subscription.
+/// Number of sent packets remembered to answer NACKs: more than a second at 2.5 Mbit/s, and 8 KB for each video
+/// subscription.
 pub const REMEMBERED: usize = 512;
 
-/// Retransmissions may be one part in this many of what is sent, so that a storm of NACKs can't amplify. At 10 %
-/// loss both ways an honest receiver needs 12 to 20 %, since requests and repairs are lost too: less turns that
-/// into freezes of more than a second.
+/// Retransmissions may be 1/`PART` of the bytes sent, so that NACKs cannot cause amplification. At 10 % loss in both
+/// directions, an honest receiver needs 12 to 20 %, because NACKs and retransmissions are lost too; a lower share turns
+/// that into freezes of more than a second.
 pub const PART: usize = 4;
 
-/// Bytes of retransmission that are saved up at most, and that a new stream begins with: a burst of loss is
-/// repaired at once, and a storm gets no more than this beyond its share.
+/// Maximum unused share in bytes, which is also the initial one: a burst of loss is retransmitted at once, and a flood
+/// of NACKs gets no more than this above the share.
 pub const SAVED: usize = 64 * 1024;
 
-/// The repair of one stream.
+/// The retransmission state of one stream.
 pub struct Repair {
-    /// Its SSRC; `None` if it is not negotiated.
+    /// The RTX SSRC; `None` if RTX is not negotiated.
     pub ssrc: Option<u32>,
-    /// Of the next retransmission; like the stream's own numbers it only grows.
+    /// Extended sequence number of the next retransmission.
     seq_no: u64,
-    /// By the lower bits of their numbers.
+    /// Ring of sent packets, indexed by the lower bits of their sequence numbers.
     remembered: Vec<Sent>,
     allowance: usize,
 }
 
-/// A packet that was sent, as numbers.
+/// The identifying numbers of a sent packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// In the stream.
+    /// Sequence number in the stream.
     pub seq_no: u16,
-    /// RTP time.
+    /// RTP timestamp.
     pub timestamp: u32,
-    /// Where it stands in its track's history.
+    /// Position of the packet in the history of its track.
     pub position: u32,
-    /// What it is of its picture.
+    /// Role of the packet in its picture.
     pub role: Role,
-    /// Of its picture, as far as there are some.
+    /// The ids of the picture as sent; 0 where the packet has none.
     picture_id: u16,
     frame_number: u16,
     tl0_pic_idx: u8,
 }
 
-/// What a packet that was sent is of its picture.
+/// Role of a sent packet in its picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// A packet of the publisher.
     Inner,
-    /// The last one: it has the marker.
+    /// The last packet of a picture: the marker is set.
     Last,
     /// The preface of the publisher's packet at this position.
     Preface,
 }
 
 impl Repair {
-    /// The most that one takes beside itself.
+    /// Upper bound of the heap memory in bytes.
     pub const MAX_BYTES: usize = REMEMBERED * size_of::<Sent>();
 
-    /// Of a stream on which nothing was sent; `first` is the number of the first retransmission.
+    /// Creates the state of a new stream; `first` is the sequence number of the first retransmission.
     pub fn new(ssrc: Option<u32>, first: u32) -> Self {
         Self { ssrc, seq_no: u64::from(first), remembered: Vec::new(), allowance: SAVED }
     }
 
-    /// A packet of so many bytes is being sent.
+    /// Records a packet of `bytes` bytes that is being sent.
     pub fn remember(&mut self, sent: Sent, bytes: usize) {
         if self.remembered.is_empty() {
-            // Numbers that belong in another place each: nobody finds them.
+            // Fill the ring with sequence numbers that belong to other slots, so that they are never found.
             let nothing = |place| Sent::new(place as u16 + 1, 0, 0, Role::Inner, codec::Ids::default());
             self.remembered.extend((0..REMEMBERED).map(nothing));
         }
@@ -75,28 +75,28 @@ impl Repair {
         self.allowance = (self.allowance + bytes / PART).min(SAVED);
     }
 
-    /// Nothing that was sent is sent again.
+    /// Forgets all sent packets; they can no longer be retransmitted.
     pub fn forget(&mut self) {
         self.remembered.clear();
     }
 
-    /// The packet with this sequence number, if it was sent not long ago.
+    /// Returns the packet with this sequence number, if it was sent recently.
     pub fn find(&self, seq_no: u16) -> Option<Sent> {
         let sent = *self.remembered.get(usize::from(seq_no) % REMEMBERED)?;
         (sent.seq_no == seq_no).then_some(sent)
     }
 
-    /// Whether so many bytes are within the share.
+    /// Returns true if a retransmission of `bytes` bytes is within the share.
     pub fn allows(&self, bytes: usize) -> bool {
         self.allowance >= bytes
     }
 
-    /// So many bytes were sent again.
+    /// Counts a retransmission of `bytes` bytes against the share.
     pub fn spend(&mut self, bytes: usize) {
         self.allowance = self.allowance.saturating_sub(bytes);
     }
 
-    /// The number of the retransmission that is sent now.
+    /// Returns the sequence number for a new retransmission.
     pub fn take_seq_no(&mut self) -> u64 {
         self.seq_no += 1;
         self.seq_no - 1
@@ -104,7 +104,7 @@ impl Repair {
 }
 
 impl Sent {
-    /// A packet with these numbers.
+    /// Creates the record of a sent packet.
     pub fn new(seq_no: u16, timestamp: u32, position: u32, role: Role, ids: codec::Ids) -> Self {
         Self {
             seq_no,
@@ -117,7 +117,7 @@ impl Sent {
         }
     }
 
-    /// The ids that the packet with these was sent with.
+    /// Returns the ids that the packet was sent with; `of` are the ids of the publisher's packet.
     pub fn ids(&self, of: codec::Ids) -> codec::Ids {
         codec::Ids {
             picture: of.picture.map(|id| id.with(self.picture_id)),

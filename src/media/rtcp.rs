@@ -1,5 +1,5 @@
-//! RTCP between the server as a sender and one subscriber: feedback that comes in, sender reports that go out
-//! (RFC 3550 section 6.4.1, RFC 4585 section 6, RFC 3611 section 4).
+//! RTCP between the server as sender and one subscriber: parsing of feedback, writing of sender reports (RFC 3550
+//! section 6.4.1, RFC 4585 section 6, RFC 3611 section 4).
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ pub(super) const TRANSPORT_FEEDBACK: u8 = 205;
 const PAYLOAD_FEEDBACK: u8 = 206;
 const EXTENDED_REPORT: u8 = 207;
 
-/// The bit of a packet's first byte.
+/// Padding bit in the first byte of a packet.
 const HAS_PADDING: u8 = 0x20;
 
-/// Blocks of extended reports, each with its length in words.
+/// First words of extended report blocks: the type, and the length in words.
 const RECEIVER_REFERENCE_TIME: u32 = 4 << 24 | 2;
 const LAST_RECEIVER_REPORT: u32 = 5 << 24 | 3;
 
@@ -26,47 +26,48 @@ const PLI: u8 = 1;
 const FIR: u8 = 4;
 const APPLICATION: u8 = 15;
 
-/// What a subscriber says of a stream that is sent to it.
+/// Feedback from a subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feedback<'a> {
-    /// It receives this SSRC.
+    /// A report block: the subscriber receives this stream.
     Report {
-        /// Of the stream.
+        /// SSRC of the stream.
         ssrc: u32,
     },
-    /// Packets are missing: `seq_no`, and `seq_no + 1 + n` for each bit n.
+    /// Packets are missing: `seq_no`, and `seq_no + 1 + n` for each bit n of `following`.
     Nack {
-        /// Of the stream.
+        /// SSRC of the stream.
         ssrc: u32,
-        /// The first that is missing.
+        /// First missing sequence number.
         seq_no: u16,
-        /// Which of the next 16 are missing too.
+        /// Bit mask of the next 16 packets that are missing too.
         following: u16,
     },
-    /// It needs a keyframe.
+    /// A keyframe request (PLI or FIR).
     KeyframeRequest {
-        /// Of the stream.
+        /// SSRC of the stream.
         ssrc: u32,
     },
-    /// When packets of all streams came: what follows the two SSRCs.
+    /// Transport-wide feedback: the bytes after the two SSRCs.
     Arrivals(&'a [u8]),
-    /// What it believes that the path carries, in bits a second.
+    /// The receiver's bandwidth estimate (REMB) in bits per second.
     Bandwidth(u64),
-    /// It wants to learn the round-trip time, which decides how soon it asks for a lost packet again.
+    /// A request for an answer from which the receiver computes the round-trip time; that decides how soon it repeats a
+    /// NACK.
     Reference(Reference),
 }
 
-/// A receiver's clock when it sent a report (RFC 3611 section 4.4).
+/// The receiver reference time: a receiver's clock when it sent a report (RFC 3611 section 4.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reference {
-    /// Whose clock.
+    /// SSRC of the receiver.
     pub ssrc: u32,
     /// The middle 32 bits of its NTP time.
     pub ntp: u32,
 }
 
 impl Feedback<'_> {
-    /// The stream that it is about, if it is about one.
+    /// Returns the SSRC of the stream that the feedback concerns, if it concerns a single one.
     pub fn stream(&self) -> Option<u32> {
         match *self {
             Self::Report { ssrc } | Self::Nack { ssrc, .. } | Self::KeyframeRequest { ssrc } => Some(ssrc),
@@ -75,13 +76,13 @@ impl Feedback<'_> {
     }
 }
 
-/// Whether a datagram is RTCP, sealed or not, among those that come to a media port (RFC 5761 section 4).
+/// Returns true if a datagram on a media port is RTCP or SRTCP (RFC 5761 section 4).
 pub fn is_rtcp(datagram: &[u8]) -> bool {
     matches!(datagram, [first, second, ..] if first >> 6 == 2 && (192..=223).contains(second))
 }
 
-/// Reads a compound packet. What is malformed ends the reading, and what came before it counts. Says whether the peer
-/// speaks as a sender too.
+/// Parses a compound packet. Parsing ends at the first malformed part; the feedback before it is valid. Returns true if
+/// the peer is a sender too.
 pub fn read<'a>(compound: &'a [u8], mut handle: impl FnMut(Feedback<'a>)) -> bool {
     let mut rest = compound;
     let mut is_sender = false;
@@ -139,9 +140,10 @@ pub fn read<'a>(compound: &'a [u8], mut handle: impl FnMut(Feedback<'a>)) -> boo
     is_sender
 }
 
-/// A packet without its padding, whose last byte says how long it is (RFC 3550 section 6.4.1). `None` if that is nothing, or
-/// longer than what follows the first word. RFC 3550 wants a multiple of four; arrivals are padded by one to three bytes
-/// by every browser (draft-holmer-rmcat-transport-wide-cc-extensions-01 section 3.1), since their list ends anywhere.
+/// Returns a packet without its padding, whose length is in its last byte (RFC 3550 section 6.4.1). Returns `None` if
+/// that length is 0 or leaves less than the first word. RFC 3550 requires a multiple of four, but all browsers pad
+/// transport-wide feedback by one to three bytes (draft-holmer-rmcat-transport-wide-cc-extensions-01 section 3.1),
+/// whose length is arbitrary.
 fn without_padding(first: u8, packet: &[u8]) -> Option<&[u8]> {
     if first & HAS_PADDING == 0 {
         return Some(packet);
@@ -151,45 +153,44 @@ fn without_padding(first: u8, packet: &[u8]) -> Option<&[u8]> {
     (bytes > 0).then(|| &packet[..end])
 }
 
-/// The receiver's estimate (draft-alvestrand-rmcat-remb-03 section 2.2).
+/// Parses the receiver's bandwidth estimate (draft-alvestrand-rmcat-remb-03 section 2.2).
 fn read_bandwidth(body: &[u8]) -> Option<u64> {
     let [b'R', b'E', b'M', b'B', _, a, b, c, ..] = *body else { return None };
     let mantissa = u64::from(a & 0x03) << 16 | u64::from(b) << 8 | u64::from(c);
     mantissa.checked_shl(u32::from(a >> 2)).filter(|bps| bps >> (a >> 2) == mantissa)
 }
 
-/// What a sender says of one of its streams.
+/// A sender report about one stream, without report blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SenderReport {
-    /// Of the stream.
+    /// SSRC of the stream.
     pub ssrc: u32,
-    /// Wall time as NTP has it: seconds since 1900 in the upper half, fractions below.
+    /// Wall-clock time in NTP format: seconds since 1900 in the upper 32 bits, fractions in the lower.
     pub ntp: u64,
-    /// RTP time of the same moment.
+    /// RTP timestamp of the same moment.
     pub timestamp: u32,
-    /// Packets sent.
+    /// Number of packets sent.
     pub packets: u32,
-    /// Payload bytes sent.
+    /// Number of payload bytes sent.
     pub octets: u32,
 }
 
-/// Bytes of a written report.
+/// Size of a written sender report in bytes.
 pub const SENDER_REPORT_BYTES: usize = 28;
 
-/// Bytes of the head of a compound packet.
+/// Size of the head of a compound packet in bytes.
 pub const HEAD_BYTES: usize = 8;
 
-/// Appends the head of a compound packet: a receiver report on nothing, from the SSRC that the packet is sealed
-/// under.
+/// Appends the head of a compound packet: an empty receiver report, from the SSRC that the packet is encrypted under.
 pub fn write_head(sender: u32, buffer: &mut Vec<u8>) {
     buffer.extend_from_slice(&[0x80, RECEIVER_REPORT, 0, 1]);
     buffer.extend_from_slice(&sender.to_be_bytes());
 }
 
-/// Bytes of a written answer to a reference.
+/// Size of a written answer in bytes.
 pub const ANSWER_BYTES: usize = 24;
 
-/// Appends the answer to a reference that came so long ago (RFC 3611 section 4.5).
+/// Appends the answer to a reference time received `elapsed` ago (RFC 3611 section 4.5).
 pub fn write_answer(sender: u32, reference: Reference, elapsed: Duration, buffer: &mut Vec<u8>) {
     let delay = (elapsed.as_micros() * 65_536 / 1_000_000) as u32;
     buffer.extend_from_slice(&[0x80, EXTENDED_REPORT, 0, 5]);
@@ -199,7 +200,7 @@ pub fn write_answer(sender: u32, reference: Reference, elapsed: Duration, buffer
 }
 
 impl SenderReport {
-    /// Appends it. Reports stand without a CNAME (RFC 5506): the description has it.
+    /// Appends the report. A CNAME is not needed in the compound packet (RFC 5506), because the SDP states it.
     pub fn write(&self, buffer: &mut Vec<u8>) {
         buffer.extend_from_slice(&[0x80, SENDER_REPORT, 0, 6]);
         buffer.extend_from_slice(&self.ssrc.to_be_bytes());
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sender_is_told_from_a_receiver() {
+    fn senders_are_distinguished_from_receivers() {
         for (packet_type, expected) in [(200, true), (201, false), (203, true), (205, false), (206, false), (207, true)]
         {
             let mut compound = packet(0, RECEIVER_REPORT, &[1]);
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_a_browser_says_is_read() {
+    fn all_feedback_of_browsers_is_parsed() {
         let report = [7, 0, 0, 0, 0, 0];
         let mut compound = packet(1, RECEIVER_REPORT, &[&[1], &report[..]].concat());
         compound.extend(packet(0, EXTENDED_REPORT, &[12, RECEIVER_REFERENCE_TIME, 0x0001_0002, 0x0003_0004]));
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_is_neither_read_nor_a_reason_to_stop() {
+    fn padding_is_skipped() {
         let nack = |seq_no| Feedback::Nack { ssrc: 8, seq_no, following: 0 };
         let padded = |padding: &[u32]| {
             let words = [&[1, 8, 0x0005_0000], padding].concat();
@@ -279,12 +280,12 @@ mod tests {
         for (padding, expected) in [
             (&[4][..], &[nack(5), Feedback::KeyframeRequest { ssrc: 9 }][..]),
             (&[0x0077_0000, 8], &[nack(5), Feedback::KeyframeRequest { ssrc: 9 }]),
-            // The padding takes the list as well, or the SSRC.
+            // The padding covers the list as well, or the SSRC.
             (&[8], &[Feedback::KeyframeRequest { ssrc: 9 }]),
             (&[12], &[Feedback::KeyframeRequest { ssrc: 9 }]),
-            // It takes half of an entry, which is none then.
+            // The padding covers half of an entry, which is then ignored.
             (&[5], &[Feedback::KeyframeRequest { ssrc: 9 }]),
-            // No such padding is possible.
+            // Impossible padding.
             (&[0], &[]),
             (&[20], &[]),
             (&[255], &[]),
@@ -294,7 +295,7 @@ mod tests {
             compound.extend(packet(PLI, PAYLOAD_FEEDBACK, &[1, 9]));
             assert_eq!(feedback(&compound), expected, "{padding:x?}");
         }
-        // Reports that are named as many, and would be of the padding.
+        // The count includes a report block that is covered by the padding.
         let report = [7, 0, 0, 0, 0, 0];
         let words = [&[1], &report[..], &[9, 0, 0, 0, 0, 24]].concat();
         let compound = packet(HAS_PADDING | 2, RECEIVER_REPORT, &words);
@@ -302,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn arrivals_end_within_a_word() {
+    fn transport_wide_feedback_may_end_within_a_word() {
         for padding in 1..=3 {
             let words = [1, 8, 0x0001_0002, 0x0003_0400, 0x2002_0000 | padding];
             let mut compound = packet(HAS_PADDING | 15, TRANSPORT_FEEDBACK, &words);
@@ -313,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_is_as_long_as_stated_and_needs_no_count() {
+    fn written_reports_have_the_declared_sizes() {
         let mut compound = Vec::new();
         write_head(0x0102_0304, &mut compound);
         let report = SenderReport { ssrc: 5, ntp: 1 << 32 | 2, timestamp: 3, packets: 4, octets: 6 };

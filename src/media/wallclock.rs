@@ -1,52 +1,51 @@
-//! The sender's clock: when a packet was captured, in our time, from the publisher's own sender reports.
+//! Capture times of packets in local monotonic time, derived from the publisher's sender reports.
 //!
-//! Sender reports are written from the capture time of the last packet (RFC 3550 section 6.4.1). With the
-//! arrival time there, a difference in path delay between audio and video would become a difference in lip
-//! sync. So capture times are taken from the publisher's reports and moved into our time by one offset for the
-//! whole publisher.
+//! Our own sender reports are written from the capture time of the last packet (RFC 3550 section 6.4.1). With arrival
+//! times instead, a difference in path delay between audio and video would become a lip-sync error. So capture times
+//! are taken from the publisher's reports and converted to local time with one offset for the whole publisher.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use str0m::media::Frequency;
 
-/// Longest way of a packet from its capture. One that seems to have taken longer counts as captured when it arrived:
-/// libwebrtc's clock of sound stands still while nothing is sent, so that until its next report all comes from the past
-/// by the pause. A report that seems to is of a clock that was set. Shorter takes a bad network for that, longer has lips
-/// out of step for longer.
-const LONGEST_WAY: Duration = Duration::from_secs(1);
+/// Maximum plausible delay between capture and arrival. A packet with a longer one counts as captured on arrival:
+/// libwebrtc's audio clock stands still while nothing is sent, so packets after a pause appear too old until the next
+/// report. A report with a longer delay means that the clock was set. A shorter limit mistakes a bad network for these,
+/// a longer one prolongs lip-sync errors.
+const MAX_DELAY: Duration = Duration::from_secs(1);
 
-/// One track's last sender report.
+/// The last sender report of one track.
 #[derive(Clone, Copy, Debug)]
 pub struct Report {
-    /// The publisher's wall clock.
+    /// Wall-clock time of the publisher.
     pub ntp: SystemTime,
-    /// RTP timestamp of that moment.
+    /// RTP timestamp of the same moment.
     pub timestamp: u32,
 }
 
-/// The clock of one publisher, shared by its tracks.
+/// The wall clock of one publisher, shared by its tracks.
 #[derive(Debug, Default)]
 pub struct SenderClock {
-    /// The report with the least path delay so far: this wall time was that instant.
+    /// Arrival and wall-clock time of the report with the lowest path delay so far.
     anchor: Option<(Instant, SystemTime)>,
 }
 
 impl SenderClock {
-    /// Takes a report of any of the publisher's tracks, received at `now`.
+    /// Handles a report of any of the publisher's tracks, received at `now`.
     pub fn handle_report(&mut self, now: Instant, ntp: SystemTime) {
         let later_than_anchor = match self.local(ntp) {
             None => true,
-            // Predicted to be captured after it arrived: this report had a shorter way than the anchor.
+            // The capture would be after the arrival: this report had a lower delay than the anchor.
             Some(captured) if captured > now => true,
-            Some(captured) => now - captured >= LONGEST_WAY,
+            Some(captured) => now - captured >= MAX_DELAY,
         };
         if later_than_anchor {
             self.anchor = Some((now, ntp));
         }
     }
 
-    /// When the sample with this RTP `timestamp` was captured, in our time and not after `now`; `now` itself
-    /// where nothing better is known.
+    /// Returns when the sample with this RTP timestamp was captured, in local time and not after `now`; `now` itself if
+    /// nothing better is known.
     pub fn captured(&self, now: Instant, report: Option<Report>, timestamp: u32, clock_rate: Frequency) -> Instant {
         let since_report = |report: Report| {
             let ticks = timestamp.wrapping_sub(report.timestamp) as i32;
@@ -57,7 +56,7 @@ impl SenderClock {
             .and_then(since_report)
             .and_then(|ntp| self.local(ntp))
             .map(|captured| captured.min(now))
-            .filter(|captured| now - *captured < LONGEST_WAY)
+            .filter(|captured| now - *captured < MAX_DELAY)
             .unwrap_or(now)
     }
 
@@ -80,7 +79,7 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         let ntp = |ms| SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000) + Duration::from_millis(ms);
         let mut clock = SenderClock::default();
-        // Captured together at 0: video needs 170 ms, audio 20 ms.
+        // Captured together at 0: video takes 170 ms, audio 20 ms.
         clock.handle_report(at(170), ntp(0));
         clock.handle_report(at(1_020), ntp(1_000));
         let video = Some(Report { ntp: ntp(0), timestamp: 0 });
@@ -92,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_falls_back_to_the_arrival() {
+    fn implausible_reports_fall_back_to_the_arrival_time() {
         let now = Instant::now();
         let mut clock = SenderClock::default();
         let report = Report { ntp: SystemTime::UNIX_EPOCH, timestamp: 0 };
@@ -106,13 +105,13 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_is_followed() {
+    fn a_clock_that_is_set_back_is_followed() {
         let start = Instant::now() + Duration::from_secs(100);
         let at = |ms| start + Duration::from_millis(ms);
         let ntp = |ms| SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000) + Duration::from_millis(ms);
         let mut clock = SenderClock::default();
         clock.handle_report(at(50), ntp(0));
-        // By two seconds; video needs 150 ms more than audio.
+        // Set back by two seconds; video takes 150 ms longer than audio.
         clock.handle_report(at(3_020), ntp(1_000));
         let (audio, video) = (Report { ntp: ntp(1_000), timestamp: 0 }, Report { ntp: ntp(1_000), timestamp: 0 });
         let of_audio = clock.captured(at(4_020), Some(audio), 48_000, Frequency::FORTY_EIGHT_KHZ);
@@ -121,15 +120,15 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_stood_still_is_not_believed() {
+    fn a_clock_that_stood_still_falls_back_to_the_arrival_time() {
         let start = Instant::now();
         let mut clock = SenderClock::default();
         clock.handle_report(start, SystemTime::UNIX_EPOCH);
         let report = Some(Report { ntp: SystemTime::UNIX_EPOCH, timestamp: 0 });
-        for (arrives_ms, way_ms) in [(480, 480), (999, 999), (1_000, 0), (3_000, 0)] {
+        for (arrives_ms, delay_ms) in [(480, 480), (999, 999), (1_000, 0), (3_000, 0)] {
             let arrives = start + Duration::from_millis(20 + arrives_ms);
             let captured = clock.captured(arrives, report, 960, Frequency::FORTY_EIGHT_KHZ);
-            assert_eq!(arrives - captured, Duration::from_millis(way_ms), "{arrives_ms} ms after the report");
+            assert_eq!(arrives - captured, Duration::from_millis(delay_ms), "{arrives_ms} ms after the report");
         }
     }
 }
