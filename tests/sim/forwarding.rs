@@ -210,7 +210,7 @@ fn who_takes_redundancy_without_the_codec_in_it_is_told_that_it_is_about_sound()
     let told: Vec<_> = sim.browser("bob").page.errors.iter().map(|(_, error)| error).collect();
     let [error] = told[..] else { panic!("{told:?}") };
     assert_eq!((&error["code"], &error["source"]), (&"cannot-decode".into(), &"microphone".into()));
-    assert_eq!(error["message"], "ann sends sound in a format that this browser can't play.");
+    assert_eq!(error["message"], "ann sends audio in a format that this browser cannot play.");
     assert!(!sim.hears("bob", "ann") && sim.sees("bob", "ann") && sim.hears("ann", "bob"));
     assert!(sim.browser("ann").page.errors.is_empty());
 }
