@@ -1,7 +1,7 @@
-// The page: the form, the call, and the wires between signaling, media, tiles and chat.
+// Entry point of the page: the join form, the call controls, and the wiring of signaling, media, tiles and chat.
 //
-// body[data-state] is form, joining, joined or reconnecting. The server is the one who knows who is
-// there: each `welcome` starts the picture of the room afresh.
+// body[data-state] is form, joining, joined or reconnecting. The server decides who is in the room: each `welcome`
+// replaces the page's participants and tracks.
 
 import { Call } from './call.js';
 import { Chat } from './chat.js';
@@ -17,32 +17,32 @@ import { View } from './view.js';
 const $ = (id) => document.getElementById(id);
 const TITLE = 'AQ Server';
 const TOAST_MS = 7000;
-// A connection for media takes a second at most where UDP gets through.
+// Time until the page shows NO_MEDIA. Where UDP is not blocked, media connects within a second.
 const MEDIA_MS = 5000;
 const NO_MEDIA = 'Sound and picture don’t get through: this network may block UDP. You can still read and write chat.';
-// A tab that is reloaded more often takes its oldest chat messages for someone else's.
+// How many of its participant ids a tab remembers. It no longer recognizes its own chat messages under older ids.
 const OWN_IDS = 50;
 const ASKED = 'Your browser may ask for the microphone or the camera. You are in the call already; the others see and hear you once you allow it.';
 const OFFLINE = 'This device is offline. The call goes on when the network is back.';
 const INTERRUPTED = 'The network is interrupted: nothing arrives. Waiting for it to come back…';
-// What an older server grants, which says nothing of rights.
+// The rights without a token, and with an older server, whose `welcome` has no `rights`.
 const EVERYBODY = { publish: true, subscribe: true, moderate: false };
 
-// As in style.css.
+// The same width as in style.css.
 const narrow = matchMedia('(max-width: 760px)');
 
 const query = new URLSearchParams(location.search);
-const participants = new Map(); // id -> { id, name, muted: Set of sources }
+const participants = new Map(); // id -> { id, name, muted: Set of sources, media }
 let me = null; // { id, name, room, rights, locked } of the last welcome
 let signaling = null;
 let call = null;
 let local = null;
 let pulse = null;
-let status = ''; // of signaling and of the transport
-let trouble = ''; // of the network, as long as these do not know
-let lines = []; // what each mid of the others carries, with its track
-let mediaTimer = null; // runs while media is awaited
-let told = new Map(); // source -> the muted that the server knows of us
+let status = ''; // the banner's text about signaling and the media transport
+let trouble = ''; // the banner's text about the network, shown while `status` is empty
+let lines = []; // the m-lines of other participants, each with its track
+let mediaTimer = null; // runs until media connects, for MEDIA_MS at most
+let told = new Map(); // source -> the mute state of this participant that the server has
 
 const tiles = new Tiles($('tiles'), {
   blocked: () => { $('btn-hear').hidden = false; },
@@ -56,7 +56,7 @@ const chat = new Chat({ panel: $('chat'), log: $('chat-log'), form: $('chat-form
   problem: toast,
 });
 
-// For diagnostics from the browser's console and for tests: read it, it changes nothing.
+// A read-only view of the page's state, for the browser's console and for tests.
 Object.defineProperty(window, 'aq', { value: Object.freeze({
   get pc() { return call?.pc ?? null; },
   get me() { return me && { ...me }; },
@@ -73,7 +73,7 @@ async function join() {
   const want = { microphone: $('with-mic').checked, camera: $('with-camera').checked };
   if (!$('name').readOnly) store(localStorage, 'aq.name', name);
   store(localStorage, 'aq.want', JSON.stringify(want));
-  if (!invitation().rights.publish) want.microphone = want.camera = false; // nobody would get it
+  if (!invitation().rights.publish) want.microphone = want.camera = false; // the token does not allow it
   notice('');
   setState('joining');
   $('join-status').textContent = 'Connecting…';
@@ -85,7 +85,7 @@ async function join() {
     problem: notice,
   });
   const mine = local;
-  // The call does not wait for devices, which may never come: a question of the browser can stay unanswered.
+  // Joining does not wait for the devices: the browser's permission prompt may never be answered.
   mine.open(want).then(() => {
     if (local === mine && $('notice').textContent === ASKED) notice('');
   });
@@ -135,18 +135,18 @@ function prefill() {
     const want = JSON.parse(stored(localStorage, 'aq.want'));
     $('with-mic').checked = want.microphone;
     $('with-camera').checked = want.camera;
-  } catch { /* the first visit: both */ }
+  } catch { /* nothing is stored on the first visit: both stay on */ }
 }
 
-// The token comes behind the # of a link, where no server's log sees it. It does not stay in the address, which people
-// pass on; it outlives a reload in the tab's storage.
+// Returns the token of the invitation link. It is in the fragment, which is not sent to servers; the query works too.
+// Joining removes it from the address, which people share, so a copy in the tab's storage survives a reload.
 function token() {
   const given = new URLSearchParams(location.hash.slice(1)).get('token') ?? query.get('token');
   if (given) store(sessionStorage, 'aq.token', given);
   return given ?? stored(sessionStorage, 'aq.token');
 }
 
-// What the token says, so that the form can say it. The server alone knows whether it is true.
+// Decodes the token's claims to fill in the form. Only the server can verify them.
 function invitation() {
   try {
     const payload = token().split('.')[1].replaceAll('-', '+').replaceAll('_', '/');
@@ -157,7 +157,7 @@ function invitation() {
       : nbf * 1000 > Date.now() ? `This invitation begins ${day(nbf)}.` : '';
     return { name: text(name), room: text(room), rights: { publish: publish !== false, subscribe: subscribe !== false }, words };
   } catch {
-    return { name: '', room: '', rights: EVERYBODY, words: '' }; // nobody was invited, or the server will say so
+    return { name: '', room: '', rights: EVERYBODY, words: '' }; // no token, or one that the server will refuse
   }
 }
 
@@ -170,7 +170,7 @@ function restriction({ publish, subscribe }) {
   return publish ? 'You can’t see or hear the others here' : 'You can chat here';
 }
 
-// The address that others can open: the room, and nothing of ours.
+// The address to share: it names the room, without this participant's name and token.
 function inviteLink() {
   const url = new URL(location.href);
   url.search = new URLSearchParams({ room: me?.room ?? ($('room').value.trim() || 'default') });
@@ -181,7 +181,7 @@ function inviteLink() {
 // The server's messages
 
 function onMessage(message) {
-  handlers[message.event]?.(message); // a server may say more than this page knows
+  handlers[message.event]?.(message); // events that this page does not know are ignored
 }
 
 const handlers = {
@@ -200,12 +200,12 @@ const handlers = {
     showTiles();
     for (const { id: other, media } of others) if (media === 'lost') setMedia(other, media);
     tiles.setSpeaking(new Set(), false);
-    // With the old identity the server may keep what it knew of us: then nothing counts as told.
+    // The server may have kept the mute states of a participant that returns: they are all sent again.
     told = new Map(again ? [] : [['microphone', false], ['camera', false], ['screen', false]]);
     call?.close();
     call = newCall();
     chat.setOwn(id, limits.chat_bytes, ownIds(id));
-    // Where people are invited one by one, an address without a token lets nobody in.
+    // If a token is required, an address without one is useless.
     $('btn-invite').hidden = Boolean(token());
     if (token()) $('alone').textContent = 'You are the only one here. Each of the others needs a link of their own.';
     banner('');
@@ -257,7 +257,7 @@ const handlers = {
       if (line) tiles.setQuality(line.id, line.source, sent, limit);
     }
   },
-  // The media connection of a participant, or our own if there is no id. Chat goes on without it.
+  // The state of another participant's media connection, or of this one's if there is no id. Chat works without it.
   media({ id, state, fresh = false, retry_ms: retry }) {
     if (id) return setMedia(id, state);
     if (state === 'lost') return showNoMedia(retry);
@@ -287,7 +287,7 @@ const handlers = {
     if (by !== me.id) toast(`${nameOf(by)} ${words}.`);
   },
   speaking({ ids = [] }) {
-    // Who hears nobody needs no eyes on them.
+    // Without the right to subscribe, the other participants are not marked as speaking.
     tiles.setSpeaking(new Set(me?.rights.subscribe ? ids : []), ids.includes(me?.id));
   },
   chat(line) {
@@ -295,7 +295,7 @@ const handlers = {
   },
   error({ code, message, id, source }) {
     if (code === 'cannot-decode') return tiles.note(id, source, message);
-    // Two toggles within one change: the server saw the mute after its track. Nobody can do anything about it.
+    // The answer had already ended the track, as after two quick toggles. The user cannot do anything about it.
     if (code === 'not-publishing') return console.info(message);
     if (code === 'chat-too-long' || code === 'chat-too-fast') chat.refused();
     toast(message || code);
@@ -321,7 +321,7 @@ function setMedia(id, media) {
   tiles.note(id, 'camera', media === 'lost' ? 'No sound or picture: connecting…' : '');
 }
 
-// The explanation stays until media flows.
+// The banner stays until media connects.
 function showNoMedia(retry = 0) {
   clearTimeout(mediaTimer);
   banner(`${NO_MEDIA} ${retry ? `Trying again in ${Math.ceil(retry / 1000)} s…` : 'Trying again…'}`);
@@ -349,7 +349,7 @@ function newCall() {
       hideNoMedia();
       signaling?.settled();
     },
-    // The server offers a fresh transport; where it does not hear us, the WebSocket will notice.
+    // The server offers a fresh transport. If it cannot be reached, the WebSocket fails too and reconnects.
     failed() {
       showNoMedia();
       signaling?.send({ event: 'renew' });
@@ -362,14 +362,14 @@ function newCall() {
   pulse?.close();
   pulse = new Pulse(made.pc, isMediaDue, (isSilent) => {
     tiles.markFrozen(isSilent);
-    // Packets flow: whatever the system says of its network is wrong.
+    // Received packets outweigh `navigator.onLine`, which may be wrong.
     const isInterrupted = isSilent || pulse.isDoubted || made.pc.connectionState === 'disconnected';
     showTrouble(!navigator.onLine && !pulse.isProven ? OFFLINE : isInterrupted ? INTERRUPTED : '');
   });
   return made;
 }
 
-// Whether a working connection carries packets: sound of a participant, or feedback on our own media.
+// Whether a working connection receives packets: audio of a participant, or RTCP feedback on the own tracks.
 function isMediaDue() {
   return local?.tracks.size > 0 || lines.some(({ id, source, kind }) => kind === 'audio' && participants.has(id) && !participants.get(id).muted.has(source));
 }
@@ -380,7 +380,7 @@ function showTrouble(words) {
   banner(status);
 }
 
-// A moderator turned our microphone off: the server passes nothing of it on until it is told that it is on again.
+// A moderator muted the microphone: the server does not forward it until this participant unmutes it.
 function onSilenced(by) {
   told.set('microphone', true);
   local.silence();
@@ -396,7 +396,7 @@ function nameOf(id) {
   return participants.get(id)?.name ?? 'A moderator';
 }
 
-// Tells the others, unless the server knows already.
+// Sends the mute state, unless the server has it already.
 function tellMuted(source, muted) {
   if (told.get(source) === muted) return;
   if (signaling?.send({ event: 'mute', source, muted })) told.set(source, muted);
@@ -412,7 +412,7 @@ function onLost(words) {
     $('join-status').textContent = words;
     return;
   }
-  // No picture is better than one that stands still.
+  // An empty tile is better than a frozen picture.
   lines = [];
   showTiles(true);
   tiles.setSpeaking(new Set(), false);
@@ -420,7 +420,7 @@ function onLost(words) {
   setState('reconnecting');
 }
 
-// What is seen
+// Display
 
 function setState(state) {
   document.body.dataset.state = state;
@@ -429,7 +429,7 @@ function setState(state) {
   if (state === 'form') document.title = TITLE;
 }
 
-// lines as they are now, and who is there.
+// Shows the current m-lines and participants. away: the connection to the server is lost.
 function showTiles(away = false) {
   tiles.show(lines, participants, away || !me.rights.subscribe);
   view.show(tiles.shown());
@@ -472,7 +472,7 @@ function button(which, on, icons, words) {
   setIcon(element, icons[on ? 0 : 1]);
   element.classList.toggle('off', !on);
   element.title = words[on ? 0 : 1];
-  // The label says what a press does; a pressed state beside it would say the opposite.
+  // The label names the action of the next press, so there is no `aria-pressed`, which would contradict it.
   element.setAttribute('aria-label', element.title);
 }
 
@@ -495,7 +495,7 @@ function openChat(open) {
   if (!open) $('btn-chat').focus();
 }
 
-// On a phone the chat lies over the call, which nothing must reach then.
+// In a narrow window the chat covers the call, whose controls must not get the focus then.
 function coverCall() {
   for (const id of ['top', 'tiles', 'bar', 'btn-hear']) $(id).inert = chat.isOpen && narrow.matches;
 }
@@ -521,7 +521,7 @@ function toast(words) {
   setTimeout(() => box.remove(), TOAST_MS);
 }
 
-// For screen readers: who comes and goes is seen by the others.
+// Announces to screen readers what other users see, such as a participant joining.
 function say(words) {
   $('said').textContent = words;
 }
@@ -531,7 +531,7 @@ async function copyInvite() {
   try {
     await navigator.clipboard.writeText(inviteLink());
   } catch {
-    // No clipboard on plain http: the address is at least shown to be copied by hand.
+    // Pages over plain http have no clipboard: show the address, to be copied by hand.
     return toast(`Copy this address: ${inviteLink()}`);
   }
   words.textContent = 'Link copied';
@@ -539,14 +539,14 @@ async function copyInvite() {
   setTimeout(() => { words.textContent = 'Copy invite link'; }, 2500);
 }
 
-// The ids that this tab had, to know its own chat messages after a reload; `id` is remembered with them.
+// Returns the earlier participant ids of this tab, which identify its chat messages after a reload, and stores `id`.
 function ownIds(id) {
   const earlier = (stored(sessionStorage, 'aq.ids') ?? '').split(' ').filter(Boolean);
   if (!earlier.includes(id)) store(sessionStorage, 'aq.ids', [...earlier, id].slice(-OWN_IDS).join(' '));
   return earlier;
 }
 
-// A private window may refuse storage: then nothing is remembered.
+// Browsers may refuse storage, as in private windows: then nothing is remembered.
 function store(storage, key, value) {
   try {
     storage.setItem(key, value);
@@ -587,11 +587,11 @@ $('btn-hear').addEventListener('click', () => {
   tiles.hear();
   $('btn-hear').hidden = true;
 });
-// Says goodbye at once; the others need not wait for a timeout. Also before a page goes into the back
-// cache, from where it comes back as the form.
+// Leaves at once, so that the other participants do not wait for a timeout. A page that enters the back/forward cache
+// leaves too, and comes back as the form.
 addEventListener('pagehide', () => local && leave());
 
-// The browser stops what plays in a page that is put aside, and starts it not always again.
+// Browsers pause media in a page that is hidden, and do not always resume it.
 for (const event of ['visibilitychange', 'resume']) document.addEventListener(event, () => document.hidden || tiles.resume());
 addEventListener('pageshow', () => tiles.resume());
 addEventListener('offline', () => {
@@ -600,7 +600,7 @@ addEventListener('offline', () => {
 });
 navigator.mediaDevices?.addEventListener?.('devicechange', () => local?.findLost());
 
-// Another invitation, opened in the same tab.
+// Another invitation link was opened in the same tab.
 addEventListener('hashchange', () => {
   if (document.body.dataset.state === 'form') prefill();
 });

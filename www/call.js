@@ -1,20 +1,20 @@
-// One RTCPeerConnection: it answers the server's offers and sends the own tracks.
+// One RTCPeerConnection: answers the server's offers and sends the own tracks.
 //
-// The server always offers, so there is never glare. Everything that touches the connection goes
-// through one queue: an offer is answered in full before the next one, a candidate or a change of an
-// own track is looked at. A reconnect makes a new Call.
+// Only the server makes offers, so two offers never collide. Every operation on the connection goes through one queue:
+// an offer is answered completely before the next offer, a candidate or a change of an own track is handled.
+// A reconnect creates a new Call.
 
 import { Encodings } from './encodings.js';
 
 export class Call {
-  // local: the own tracks, "source kind" -> MediaStreamTrack; read at each offer, owned by the caller.
+  // local: the own tracks, "source kind" -> MediaStreamTrack; owned by the caller and read at each offer.
   // send(message); on: lines(list), attached(source), connected(), failed(), problem(error)
   constructor(local, send, on) {
     this.local = local;
     this.send = send;
     this.on = on;
     this.lines = [];
-    this.own = new Map(); // "source kind" -> mid on which it may be sent
+    this.own = new Map(); // "source kind" -> mid of the m-line that sends it
     this.encodings = new Encodings();
     this.answered = false;
     this.closed = false;
@@ -28,18 +28,18 @@ export class Call {
       if (pc.connectionState === 'connected') on.connected();
       if (pc.connectionState === 'failed') on.failed();
     };
-    // The track of a line exists only from here on in some browsers, so the tiles look again.
+    // In some browsers the receiver's track exists only now, so the m-lines are shown again.
     pc.ontrack = () => this.showLines();
   }
 
   handleTracks(lines) {
     this.lines = lines;
-    // Already now, not only after the offer: the mid may belong to somebody else from here on.
+    // Shown now, not only after the offer: from now on an m-line may carry another participant's track.
     this.enqueue(() => this.showLines());
   }
 
   handleOffer(data) {
-    const lines = this.lines; // those which describe this offer: the next `tracks` may come while it waits
+    const lines = this.lines; // those of this offer: more `tracks` may arrive while it is queued
     this.enqueue(() => this.answer(lines, JSON.parse(data)));
   }
 
@@ -47,17 +47,17 @@ export class Call {
     this.enqueue(() => this.pc.addIceCandidate(JSON.parse(data)));
   }
 
-  // What the others watch of an own line: the rest is not worth encoding.
+  // Encodes only those layers of an own m-line that some subscriber needs.
   handleLayers({ mid, rids }) {
     this.encodings.handleLayers(mid, rids);
     this.enqueue(() => this.encode(this.transceiver(mid)));
   }
 
-  // An own track came, was replaced or went: takes it up without a new offer where there is a line
-  // that already sends, else asks for one.
+  // An own track was added, replaced or removed. An m-line that already sends takes it without a new offer; otherwise
+  // `publish` requests an m-line.
   changed(key) {
     this.enqueue(async () => {
-      if (!this.answered) return; // the first offer takes up what there is then
+      if (!this.answered) return; // the first answer attaches all tracks
       const [source, kind] = key.split(' ');
       const track = this.local.get(key) ?? null;
       const transceiver = this.transceiver(this.own.get(key));
@@ -71,13 +71,13 @@ export class Call {
     });
   }
 
-  // Gives the line itself up, so that the others lose the tile (a screen share that ends).
+  // Gives up the m-line itself, so that the tile of an ended screen share disappears for the other participants.
   unpublish(key) {
     this.enqueue(async () => {
       const [source, kind] = key.split(' ');
       if (!this.own.has(key)) return;
       await this.transceiver(this.own.get(key))?.sender.replaceTrack(null);
-      this.own.delete(key); // until it is offered again the line is not ours, though it still sends by SDP
+      this.own.delete(key); // not an own m-line until the next offer, although its SDP direction still is to send
       this.send({ event: 'unpublish', kind, source });
     });
   }
@@ -99,22 +99,22 @@ export class Call {
     for (const source of attached) this.on.attached(source);
     if (this.answered) return;
     this.answered = true;
-    // What has no line yet (a screen that was shared before a reconnect).
+    // Requests m-lines for the tracks without one, such as a screen shared since before a reconnect.
     for (const key of this.local.keys()) if (!this.own.has(key)) this.changed(key);
   }
 
-  // The tracks are attached only after setRemoteDescription: with addTrack before it Chromium would
-  // not take the server's simulcast layers.
+  // Attaches the own tracks. This has to follow setRemoteDescription: after an earlier addTrack, Chromium ignores the
+  // simulcast layers of the offer.
   async attachOwn() {
     const attached = [];
     const keys = new Map([...this.own].map(([key, mid]) => [mid, key]));
     for (const transceiver of this.pc.getTransceivers()) {
       const key = keys.get(transceiver.mid);
       const sends = ['sendonly', 'sendrecv'].includes(transceiver.direction);
-      if (!key && !sends) continue; // one of the others' lines
+      if (!key && !sends) continue; // an m-line of another participant
       const track = (key && this.local.get(key)) ?? null;
       if (transceiver.sender.track !== track) await transceiver.sender.replaceTrack(track);
-      // A camera that is only off keeps its line: giving it up would cost everybody an offer each time.
+      // A camera that is off keeps its m-line: otherwise each toggle would cost every participant an offer.
       const off = key && !key.startsWith('screen') && transceiver.currentDirection === 'sendonly';
       transceiver.direction = track || off ? 'sendonly' : 'inactive';
       if (track) attached.push(key.split(' ')[0]);
@@ -122,14 +122,14 @@ export class Call {
     return new Set(attached);
   }
 
-  // Sets the encodings of an own picture.
+  // Applies the encodings of an own video track.
   async encode(transceiver) {
     const key = [...this.own].find(([, mid]) => mid === transceiver?.mid)?.[0];
     if (!key?.endsWith(' video') || !transceiver.sender.track) return;
     await this.encodings.apply(transceiver, key.split(' ')[0]);
   }
 
-  // Tells what each line of the others carries, with the receiver's track once there is one.
+  // Passes on the m-lines of other participants, each with its receiver's track or null.
   showLines() {
     if (this.closed) return;
     this.on.lines(this.lines.filter((line) => !line.own).map((line) => (

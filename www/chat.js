@@ -1,13 +1,13 @@
-// The chat panel. Whatever people write is text: it reaches the page by textContent alone.
+// The chat panel. Messages are plain text: they reach the page only as text nodes, never as markup.
 
-// What the page keeps: older lines go, or a room that is open for days would fill the memory.
+// The most chat messages on the page. Older ones are removed, so that a room open for days does not fill the memory.
 const LINES = 1000;
 
-// One person's lines within this time stand under one name.
+// A chat message this soon after another one of the same participant is shown without the name.
 const TOGETHER_MS = 120_000;
 
 export class Chat {
-  // send(text) tells whether it went out; unread(count), problem(words)
+  // on: send(text) returns whether the message was sent; unread(count), problem(words)
   constructor({ panel, log, form, input }, on) {
     Object.assign(this, { panel, log, form, input, on });
     this.limit = 4096;
@@ -17,7 +17,7 @@ export class Chat {
       this.submit();
     });
     input.addEventListener('keydown', (event) => {
-      // An Enter that picks a word in an input method is not ours; Safari says so by 229 alone.
+      // Enter may select a word in an input method instead of sending; Safari marks that only by the key code 229.
       if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return;
       event.preventDefault();
       this.submit();
@@ -30,7 +30,7 @@ export class Chat {
 
   reset() {
     this.seen = new Set();
-    this.ownIds = new Set(); // those whose messages are shown since they were sent
+    this.ownIds = new Set(); // ids since the reset: their messages are shown when sent
     this.last = null;
     this.log.replaceChildren();
     this.input.value = '';
@@ -45,8 +45,8 @@ export class Chat {
     this.input.focus();
   }
 
-  // id: ours from now on; earlier: those that this tab had in stays that are over. Our messages come back in `history`:
-  // the id tells which they are, and whether they are shown already.
+  // id: this participant's id from now on; earlier: the ids that this tab had before. `history` also contains the
+  // messages of this participant: those of ids set here are shown already, those of `earlier` ids are not.
   setOwn(id, bytes, earlier = []) {
     this.ownIds.add(id);
     this.earlierIds = new Set(earlier);
@@ -59,7 +59,7 @@ export class Chat {
   }
 
   receive(line, old = false) {
-    // Ids start again with the server: only together with sender and time do they name a line.
+    // Message ids restart with the server: only id, sender and time together identify a chat message.
     const key = `${line.id} ${line.from} ${line.time}`;
     if (line.id !== undefined && this.seen.has(key)) return;
     this.seen.add(key);
@@ -76,12 +76,12 @@ export class Chat {
     if (bytes > this.limit) return this.on.problem(`This message is too long: ${bytes} bytes, at most ${this.limit} go out.`);
     if (!this.on.send(text)) return this.on.problem('Not connected right now: the message was not sent.');
     this.input.value = '';
-    // The server never sends our own lines back.
+    // The server does not send a chat message back to its sender.
     this.append({ text, name: 'You', from: '', time: timeOfDay(), own: true });
     this.scroll();
   }
 
-  // The server refused a line; it does not say which: the last one that is not marked yet.
+  // Marks a chat message as not sent. The server does not say which one it refused: take the last unmarked one.
   refused() {
     const lines = this.log.querySelectorAll('.line.own:not(.refused)');
     const line = lines[lines.length - 1];
@@ -127,13 +127,13 @@ export class Chat {
   }
 }
 
-// Lines that come now show the reader's time, all by one clock; those of the history have the server's only.
+// New chat messages show this device's time; those of the history have only the server's.
 function timeOfDay() {
   const now = new Date();
   return [now.getHours(), now.getMinutes(), now.getSeconds()].map((n) => String(n).padStart(2, '0')).join(':');
 }
 
-// The text as nodes, with its http and https addresses as links.
+// Returns the text as nodes, with http and https URLs as links.
 export function linked(text) {
   return text.split(/(\bhttps?:\/\/[^\s<>"“”«»„]+)/i).map((part, i) => {
     if (i % 2 === 0) return document.createTextNode(part);
@@ -157,7 +157,7 @@ export function linked(text) {
   });
 }
 
-// What follows an address in a sentence is not part of it: punctuation, and a bracket that was opened before it.
+// Removes what follows a URL in a sentence: punctuation, and a closing bracket whose opening one is before the URL.
 function withoutTail(address) {
   const closed = { ')': '(', ']': '[', '}': '{' };
   const count = (letter) => address.split(letter).length;

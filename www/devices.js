@@ -1,15 +1,15 @@
-// Camera, microphone and screen of this machine, and what is wrong with them in words.
+// Opens this device's camera, microphone and screen, and explains to the user why one cannot be opened.
 
 const AUDIO = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
 
-// The largest of the three sizes in which it is sent. More costs the encoder, less is unsharp in a large tile.
+// The size of the largest simulcast layer. More would cost encoding time; less is blurred in a large tile.
 const VIDEO = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30, max: 30 } };
 
-// Text must be sharp rather than smooth.
+// Sharp text matters more than smooth motion.
 const SCREEN = { frameRate: { ideal: 15, max: 30 } };
 
-// Opens what is wanted, or as much of it as there is.
-// Gives { audio, video, problem }: tracks or null, and words or ''.
+// Opens the wanted devices, or those of them that can be opened.
+// Returns { audio, video, problem }: tracks or null, and a text for the user or ''.
 export async function openDevices({ microphone, camera }) {
   const nothing = { audio: null, video: null, problem: '' };
   if (!microphone && !camera) return nothing;
@@ -18,7 +18,7 @@ export async function openDevices({ microphone, camera }) {
   if (microphone && camera) attempts.push([true, false], [false, true]);
   const errors = [];
   for (const [audio, video] of attempts) {
-    // After a refusal only what is allowed for sure: anything else would show the same question again.
+    // After a refusal, only try devices whose permission is granted: others would show the same prompt again.
     if (errors.some(isRefusal) && !(await isAllowed(audio ? 'microphone' : 'camera'))) continue;
     try {
       const stream = await navigator.mediaDevices.getUserMedia({ audio: audio && AUDIO, video: video && VIDEO });
@@ -36,7 +36,7 @@ function isRefusal({ name }) {
   return name === 'NotAllowedError' || name === 'SecurityError';
 }
 
-// Whether the browser gives the device without a question; not each browser says so.
+// Whether the browser opens the device without a prompt; false if the browser does not say.
 export async function isAllowed(name) {
   try {
     return (await navigator.permissions.query({ name })).state === 'granted';
@@ -47,7 +47,7 @@ export async function isAllowed(name) {
 
 export const canShareScreen = Boolean(navigator.mediaDevices?.getDisplayMedia);
 
-// Gives { audio, video, problem }; a picker that was closed is no problem.
+// Returns { audio, video, problem }, as openDevices does. If the user closes the picker, `problem` is ''.
 export async function openScreen() {
   try {
     const stream = await navigator.mediaDevices.getDisplayMedia({ video: SCREEN, audio: true });

@@ -1,35 +1,35 @@
-// How the own pictures are encoded: a camera in up to three sizes at once, of which the server gives each
-// viewer the one that fits, and a screen in one.
+// Encoding parameters of the own video tracks: a camera has up to three simulcast layers, of which the server forwards
+// to each subscriber the one that fits, and a screen has one.
 
-// Three quarters of the pictures can be left out, where there is little room.
+// Three temporal layers: up to three quarters of the frames can be dropped when the bitrate is low.
 const scalabilityMode = 'L1T3';
 
-// By the rid that the server's offer names. The server tells which of them anybody wants.
+// The simulcast layers of a camera, by the rid in the offer. `layers` says which of them are needed.
 const LAYERS = {
   q: { maxBitrate: 150_000, scaleResolutionDownBy: 4, scalabilityMode },
   h: { maxBitrate: 500_000, scaleResolutionDownBy: 2, scalabilityMode },
   f: { maxBitrate: 1_700_000, scaleResolutionDownBy: 1, scalabilityMode },
 };
 
-// A picture without layers goes to everybody as large as it is.
+// A camera without simulcast, which every subscriber gets in its one size.
 const SINGLE = { maxBitrate: 1_500_000, scalabilityMode };
 
-// Text must be sharp: where there is little room it comes less often.
+// Sharp text matters more: the frame rate drops first when the bitrate is low.
 const SCREEN = { maxBitrate: 2_500_000, scalabilityMode };
 
 export class Encodings {
-  wanted = new Map(); // mid -> rids that somebody watches; all, as long as nobody has told
+  wanted = new Map(); // mid -> rids that some subscriber needs; without an entry, all are sent
 
-  // `layers` of the server.
+  // Handles `layers`.
   handleLayers(mid, rids) {
     this.wanted.set(mid, rids);
   }
 
-  // Gives a sender its settings; what the browser does not take is left as it is.
+  // Sets the parameters of a transceiver's sender. If the browser refuses them, the previous ones stay.
   async apply({ mid, sender }, source) {
     const parameters = sender.getParameters();
     const { encodings } = parameters;
-    if (!encodings?.length) return; // nothing is agreed yet
+    if (!encodings?.length) return; // nothing is negotiated yet
     const before = JSON.stringify(encodings);
     const wanted = this.wanted.get(mid);
     for (const encoding of encodings) {
@@ -42,12 +42,12 @@ export class Encodings {
   }
 }
 
-// Not every encoder can leave pictures out.
+// Sets the parameters, without scalabilityMode if the encoder does not support it.
 async function set(sender, parameters) {
   try {
     await sender.setParameters(parameters);
   } catch {
-    const plain = sender.getParameters(); // each may be set once
+    const plain = sender.getParameters(); // the result of getParameters can be set only once
     plain.encodings = parameters.encodings.map(({ scalabilityMode, ...encoding }) => encoding);
     await sender.setParameters(plain);
   }

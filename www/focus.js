@@ -1,19 +1,19 @@
-// Focus that survives changes of the page: where the focused element is removed, hidden or disabled, the next one
-// gets it. Otherwise the browser starts again at the top of the page, and people who use the keyboard lose their place.
+// Moves the focus to the next element when the focused one is removed, hidden or disabled. Otherwise the browser
+// would restart at the top of the page, and keyboard users would lose their place.
 
 const FOCUSABLE = 'button, input, textarea, a[href], [tabindex]';
 
-// Among the participants another participant is next, in the form another field.
+// The focus stays within an area if it can: another participant follows a participant, another field follows a field.
 const AREAS = '#tiles, #chat, #notice, main';
 
 let last = null; // the element that has the focus, or had it until the page changed
-let around = []; // what could be focused then, in the order of the document
-let area = null; // the part of the page that it was in
+let around = []; // the focusable elements when `last` got the focus, in document order
+let area = null; // the area that contained it
 
 export function keepFocus() {
   addEventListener('focusin', ({ target }) => remember(target));
   addEventListener('focusout', () => {
-    // It was taken away by the user: a click beside it, for example. What the page took away is restored below.
+    // The element is still usable, so the user moved the focus away, such as by a click elsewhere: forget the element.
     setTimeout(() => { if (last && isUsable(last) && document.activeElement !== last) last = null; });
   });
   const attributeFilter = ['hidden', 'class', 'disabled', 'data-state', 'inert'];
@@ -29,17 +29,17 @@ function remember(element) {
 function restore() {
   if (!last || isUsable(last)) return;
   const now = document.activeElement;
-  if (now && now !== document.body && now !== last) return; // somewhere else already
+  if (now && now !== document.body && now !== last) return; // another element has it already
   const at = around.indexOf(last);
   const near = [...around.slice(at + 1), ...around.slice(0, Math.max(0, at)).reverse()];
-  // Not a button that ends something: whoever presses twice would press it.
+  // Not a destructive button: the second press of a double press would trigger it.
   const canHave = (element) => element.tabIndex >= 0 && isUsable(element) && !element.matches('.danger, .moderate');
   const next = near.find((element) => canHave(element) && element.closest(AREAS) === area) ?? heading() ?? near.find(canHave);
   last = null;
   next?.focus();
 }
 
-// The start of what is shown now: the form or the call.
+// The heading of the visible part, the form or the call.
 function heading() {
   return [...document.querySelectorAll('main h1')].find(isUsable);
 }

@@ -1,4 +1,4 @@
-// The icons: strokes on a 24 by 24 canvas, coloured by the text around them.
+// The icons: strokes on a 24 by 24 canvas, in the color of the surrounding text.
 
 const PATHS = {
   mic: ['M12 3a3 3 0 0 0-3 3v5a3 3 0 0 0 6 0V6a3 3 0 0 0-3-3z', 'M5.5 11a6.5 6.5 0 0 0 13 0', 'M12 17.5V21'],
@@ -35,7 +35,7 @@ export function icon(name) {
   return svg;
 }
 
-// Puts the icon in front of what the element holds, in place of the one it had.
+// Makes the icon the first child of the element, and removes the previous icon.
 export function setIcon(element, name) {
   if (element.dataset.shows === name) return;
   element.dataset.shows = name;

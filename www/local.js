@@ -1,6 +1,6 @@
-// The own microphone, camera and screen: what is on, and its tracks.
+// The own microphone, camera and screen: which of them are on, and their tracks.
 //
-// The tracks outlive a reconnect: each new Call takes up what is in `tracks`.
+// The tracks outlive a reconnect: each new Call sends what is in `tracks`.
 
 import { isAllowed, openDevices, openScreen } from './devices.js';
 
@@ -11,8 +11,8 @@ export const SCREEN_AUDIO = 'screen audio';
 
 export class Local {
   tracks = new Map(); // "source kind" -> MediaStreamTrack
-  lost = new Set(); // sources whose device went away while it was on
-  busy = new Set(); // what the browser is being asked for right now
+  lost = new Set(); // sources whose device was unplugged while it was on
+  busy = new Set(); // sources that the browser is opening; it may be prompting the user
   closed = false;
 
   // on: changed(key), muted(source, muted), unpublish(key), show(), problem(words)
@@ -36,7 +36,7 @@ export class Local {
     return this.busy.has('microphone') || this.busy.has('camera');
   }
 
-  // Opens what is wanted; the call takes it up when it comes.
+  // Opens the wanted devices. The call sends their tracks once they are open.
   async open(want) {
     const sources = ['microphone', 'camera'].filter((source) => want[source] && !this.busy.has(source));
     for (const source of sources) this.busy.add(source);
@@ -50,7 +50,7 @@ export class Local {
     if (video) this.on.changed(CAMERA);
   }
 
-  // Devices came: what was unplugged goes on where that takes no question.
+  // The set of devices has changed: reopens those that were unplugged, if that needs no prompt.
   async findLost() {
     for (const source of this.lost) {
       if (!(await isAllowed(source)) || this.closed || this.tracks.has(source === 'camera' ? CAMERA : MICROPHONE)) continue;
@@ -58,7 +58,7 @@ export class Local {
     }
   }
 
-  // Off only silences the track: the next word must not wait for the device.
+  // Off only disables the track: waiting for the device to reopen would cut off the first word.
   async toggleMicrophone() {
     const track = this.tracks.get(MICROPHONE);
     if (!track) return this.acquire('microphone', { microphone: true });
@@ -67,14 +67,14 @@ export class Local {
     this.on.show();
   }
 
-  // A moderator turned the microphone off.
+  // A moderator muted the microphone.
   silence() {
     const track = this.tracks.get(MICROPHONE);
     if (track) track.enabled = false;
     this.on.show();
   }
 
-  // Off stops the device, so that its light goes out.
+  // Off closes the device, so that its light goes out.
   async toggleCamera() {
     if (!this.cameraOn) return this.acquire('camera', { camera: true });
     this.release(CAMERA);
@@ -111,12 +111,12 @@ export class Local {
     await this.open(want);
     const key = source === 'camera' ? CAMERA : MICROPHONE;
     if (!this.tracks.has(key)) return;
-    this.on.problem(''); // whatever was wrong with it before is over
+    this.on.problem(''); // an earlier problem with the device is over
   }
 
   take(key, track) {
     if (!track) return;
-    if (this.closed) return track.stop(); // left while the browser was asking
+    if (this.closed) return track.stop(); // the user left while the browser was opening the device
     // The device was unplugged, or the browser's own "stop sharing" was pressed.
     track.onended = () => this.onEnded(key);
     const [source] = key.split(' ');
@@ -126,7 +126,7 @@ export class Local {
     this.on.show();
   }
 
-  // The system took the device for something else, such as a phone call, or gave it back.
+  // The system has taken the device for another use, such as a phone call, or returned it.
   onInterrupted(source, track) {
     this.on.muted(source, track.muted || !track.enabled);
     this.on.problem(track.muted ? `The system has paused the ${source}. It goes on by itself when the system allows it.` : '');

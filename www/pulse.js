@@ -1,23 +1,24 @@
-// Whether anything still arrives over the media connection. A browser says so by itself only after many seconds.
+// Detects that no packets arrive over the media connection. A browser itself reports that only after many seconds.
 
 const EVERY_MS = 450;
 
-// So many looks without a packet are silence. With the look that still sees packets from before the loss it is named
-// within 1.8 s, which leaves a busy device 0.2 s of the two seconds; shorter would name a change of a phone's cell.
+// Consecutive looks without packets that count as silence. The look before them may still count packets from before the
+// loss, so silence is detected within 1.8 s: 0.2 s below the target of 2 s, in reserve for a busy device. With fewer
+// looks, a phone that changes its cell would count as silent.
 const SILENT_LOOKS = 3;
 
-// So many looks in a row with packets mean that packets flow. A connection that carries few has no pulse.
+// Consecutive looks with packets that count as a flow. Without a flow before it, a pause does not count as silence.
 const STEADY_LOOKS = 2;
 
 export class Pulse {
-  // isDue(): whether packets must come at all; looked(isSilent) after each look.
+  // isDue(): whether a working connection would receive packets; looked(isSilent) is called after each look.
   constructor(pc, isDue, looked) {
     this.pc = pc;
     this.isSilent = false;
-    this.isDoubted = false; // something says that the network is gone, and no packets have said otherwise since
-    this.steady = 0; // looks in a row with packets
-    this.proof = 0; // those of them since the last doubt
-    this.quiet = 0; // looks in a row without
+    this.isDoubted = false; // the network was reported lost, and no packets have disproved it since
+    this.steady = 0; // consecutive looks with packets
+    this.proof = 0; // those of `steady` since the last doubt
+    this.quiet = 0; // consecutive looks without packets
     this.packets = 0;
     this.timer = setInterval(async () => {
       await this.look(isDue());
@@ -25,13 +26,13 @@ export class Pulse {
     }, EVERY_MS);
   }
 
-  // Something says that the network is gone: only packets that come from now on say that it is not.
+  // The network is reported lost: only packets received from now on can disprove it.
   doubt() {
     this.isDoubted = true;
     this.proof = 0;
   }
 
-  // Packets flow, and did not only before the last doubt.
+  // Packets have flowed since the last doubt.
   get isProven() {
     return this.proof >= STEADY_LOOKS;
   }

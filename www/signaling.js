@@ -1,23 +1,24 @@
-// The WebSocket to the server, and how it comes back after the network or the server was away.
+// The WebSocket to the server, and its reconnects after the network or the server was unavailable.
 //
-// One Signaling is one stay in one room: it lives across reconnects and ends with `leave`, or with a
-// refusal that trying again would not change.
+// One Signaling is one stay in one room: it lasts across reconnects and ends with `leave`, or with a refusal that a
+// retry would not change.
 
-// Doubles from the first to the last. A lower first hammers a server that restarts; a higher last
-// lets people wait in front of a server that is back.
+// The backoff doubles from the first value to the last. A lower first value would flood a server that restarts; a
+// higher last one would keep users waiting for a server that is back.
 const BACKOFF_FIRST_MS = 500;
 const BACKOFF_LAST_MS = 15_000;
 
-// An upgrade without an answer: some proxies hold it for ever, and the browser's own limit is minutes.
+// The time limit of an upgrade: some proxies hold it for ever, and the browser's own limit is minutes.
 const UPGRADE_TIMEOUT_MS = 10_000;
 
-// A Retry-After beyond this is cut: nobody watches a page for longer.
+// A longer Retry-After is cut to this: no user watches the page for longer.
 const RETRY_AFTER_LAST_MS = 60_000;
 
-// A lower one lets everybody knock on a server that has just started at once; a higher one lets people wait.
+// Clients spread their reconnects after `closing` over this time. Less would bring them all at once to a server that
+// has just started; more would keep users waiting.
 const CLOSING_SPREAD_MS = 1500;
 
-// A server that ends is back after so long.
+// The time that a server is assumed to take to restart.
 const RESTART_MS = 1000;
 
 export class Signaling {
@@ -30,7 +31,7 @@ export class Signaling {
     this.attempt = 0;
     this.socket = null;
     this.timer = null;
-    this.planned = false; // `closing` set the timer: nothing else may
+    this.planned = false; // `closing` has set the timer, which `online` must not cut short
     this.ended = false;
     this.lastError = null;
     this.online = () => this.timer && !this.planned && this.connect();
@@ -44,19 +45,19 @@ export class Signaling {
     return true;
   }
 
-  // The call works: the next loss starts again from the shortest wait. Not done on open already, or a
-  // connection that opens and dies at once would be retried without a pause for ever.
+  // The call works: resets the backoff. The opening of the WebSocket alone does not, or a connection that always closes
+  // right after it would be retried at the shortest interval for ever.
   settled() {
     this.attempt = 0;
   }
 
-  // Gives the connection up and makes a new one after a wait.
+  // Closes the connection and opens a new one after the backoff.
   reconnect(words) {
     this.drop();
     this.wait(words);
   }
 
-  // Says goodbye: without it the server keeps the place for 30 s, for a connection that comes back.
+  // Leaves the room. Without `leave`, the server would keep the participant for 30 s, for a reconnect.
   leave() {
     this.send({ event: 'leave' });
     this.drop();
@@ -67,11 +68,11 @@ export class Signaling {
   connect() {
     this.drop();
     this.lastError = null;
-    this.name = Math.random().toString(36).slice(2); // of this attempt, to ask `check` about it
+    this.name = Math.random().toString(36).slice(2); // names this attempt in a later request to `check`
     const socket = this.socket = new WebSocket(this.url('websocket'));
     let opened = false;
     this.timer = setTimeout(() => this.onFailedUpgrade(), UPGRADE_TIMEOUT_MS);
-    // Each handler asks whether it is still about the current socket: a dropped one may yet speak.
+    // Each handler ignores a socket that is not the current one: dropped sockets may still fire events.
     socket.onopen = () => {
       if (socket !== this.socket) return;
       opened = true;
@@ -101,8 +102,8 @@ export class Signaling {
     this.on.message(message);
   }
 
-  // The server drains: calls go on until it closes, or until we go elsewhere, and everybody comes back spread over a
-  // moment. However long the drain was, that moment is short: nobody is in a call during it.
+  // The server shuts down: calls continue until it closes the connection or this page reconnects. The reconnects are
+  // spread over CLOSING_SPREAD_MS only, however long the shutdown takes: meanwhile the participants are in no call.
   onClosing({ retry_ms: retry = 1000, url }) {
     const there = url && successor(url);
     if (there) this.base = there;
@@ -119,12 +120,12 @@ export class Signaling {
   onClose({ code, reason }) {
     this.socket = null;
     if (this.planned) {
-      // It may end before it said.
+      // The server may close before the announced time.
       this.knock(Math.max(0, Math.min(RESTART_MS, this.due - Date.now())));
       return this.on.lost('The server restarts. Reconnecting…', 0);
     }
     const error = this.lastError;
-    // 1008 is "policy": the reason is an error code, which says whether trying again makes sense.
+    // 1008 is "policy violation": the reason is an error code, and `retry` of its `error` event says whether to retry.
     if (code === 1008 && !(error?.code === reason && error.retry)) {
       const words = error?.code === reason ? error.message : REASONS[reason] ?? `(${reason || 'no reason given'})`;
       return this.refuse(['replaced', 'removed'].includes(reason) ? words : `You were removed from the call. ${words}`);
@@ -132,22 +133,22 @@ export class Signaling {
     this.wait('The connection was lost. Reconnecting…');
   }
 
-  // A browser hides why an upgrade was refused; `check` tells.
+  // Browsers hide why an upgrade was refused, so this asks `check`, which responds with the same refusal.
   async onFailedUpgrade() {
     this.drop();
     const asked = this.asked = {};
     const url = this.url('check');
-    // A successor that does not let us in is none.
+    // If it was the successor of a closing server, the next attempt goes to the page's own server.
     this.base = this.home;
     let response, error = {};
     try {
       response = await fetch(url, { cache: 'no-store', signal: AbortSignal.timeout?.(UPGRADE_TIMEOUT_MS) });
       error = await response.json().catch(() => ({}));
-    } catch { /* no answer at all: the network or the server is away */ }
+    } catch { /* no response: the network or the server is unavailable */ }
     if (this.ended || this.asked !== asked) return;
-    // 502 and 504 come from a proxy whose server is away: that is "no answer" as well.
+    // 502 and 504 come from a proxy whose server is unavailable: they count as no response.
     if (!response || response.ok || [502, 504].includes(response.status)) {
-      const blocked = response?.ok && this.attempt > 1; // once may be a server that starts just now
+      const blocked = response?.ok && this.attempt > 1; // at first the server may just be starting
       return this.wait(blocked
         ? 'The server answers, but something in between blocks WebSockets; see docs/hosting. Trying again…'
         : 'The server can’t be reached. Trying again…');
@@ -160,7 +161,7 @@ export class Signaling {
   wait(words, atLeast = 0) {
     const backoff = Math.min(BACKOFF_LAST_MS, BACKOFF_FIRST_MS * 2 ** this.attempt);
     this.attempt += 1;
-    // Half of it is jitter, so that a full room does not come back in one instant.
+    // Half of it is random, so that the participants of a room do not all return in the same instant.
     const delay = atLeast + backoff * (0.5 + Math.random() / 2);
     this.clearTimer();
     this.timer = setTimeout(() => this.connect(), delay);
@@ -186,7 +187,7 @@ export class Signaling {
     this.timer = null;
   }
 
-  // `file` beside the page (or beside the successor's WebSocket), with who we are.
+  // The URL of `file` next to the page, or next to the successor's page, with this participant's parameters.
   url(file) {
     const url = new URL(file, this.base);
     const secure = ['https:', 'wss:'].includes(url.protocol);
@@ -199,7 +200,7 @@ export class Signaling {
     url.searchParams.set('simulcast', '1');
     url.searchParams.set('renew', '1');
     url.searchParams.set('attempt', this.name);
-    // A GET of the same origin has no `Origin`, and an upgrade has one.
+    // An upgrade has an `Origin` field and a same-origin GET has none: this parameter replaces it.
     if (file === 'check') url.searchParams.set('origin', location.origin);
     if (token) url.searchParams.set('token', token);
     if (this.resume) url.searchParams.set('resume', this.resume);
@@ -219,8 +220,8 @@ function retryAfter(response) {
   return Math.min(RETRY_AFTER_LAST_MS, Math.max(0, seconds * 1000));
 }
 
-// Where `closing` sends us: never from a page that came encrypted to a server that is not, and anywhere but on
-// the same host it must be encrypted, since the token goes there.
+// Returns the URL of `closing` if it is acceptable, else null. It must be encrypted, since the token goes there; the
+// only exception is the same host, if the page itself came unencrypted.
 function successor(text) {
   let url;
   try {

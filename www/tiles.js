@@ -1,24 +1,25 @@
-// The grid: one tile for each participant, a larger one for each shared screen and for who is pinned.
+// The tiles: the grid has one for each participant, the stage larger ones for shared screens and a pinned participant.
 
 import { icon, setIcon } from './icons.js';
 
-// A tile narrower than this shows nobody's face: the grid scrolls instead.
+// The smallest width of a tile, in CSS pixels. A face is not recognizable in less, so the grid scrolls instead.
 const NARROWEST = 132;
 const GAP = 10;
 
-// Tracks that have shown somebody: a line changes hands. What came so soon after may still be of the former.
+// Tracks that have shown a participant. If an m-line then carries another participant's track, frames that arrive
+// within IN_FLIGHT_MS may still show the previous one.
 const SHOWN = new WeakSet();
 const IN_FLIGHT_MS = 100;
 
-// A picture that stands still for so many looks of `pulse.js` is frozen.
+// Looks of `pulse.js` without a new frame after which a picture counts as frozen.
 const FROZEN_LOOKS = 3;
 
-// What pauses an element again and again is not argued with: the user gets the button.
+// An element is resumed at most RESUMES times within RESUMES_MS. After that the user gets a button.
 const RESUMES = 5;
 const RESUMES_MS = 5000;
 
-// Why a picture is worse than its tile could be, by the `limit` of `quality`, where it is worth a mark; `after` so many
-// milliseconds, where it is usual for a moment.
+// The values of `limit` in `quality` that the tile shows: `title` as a tooltip on the mark, `words` on a tile without
+// video. `after` delays both by so many milliseconds, if the limit is usual for a moment.
 const SLOW = {
   bandwidth: {
     title: 'Your connection is too slow for a sharper picture',
@@ -40,8 +41,8 @@ const SLOW = {
 };
 
 export class Tiles {
-  // root holds #stage and #grid; blocked() tells that the browser refuses sound without a click, changed() that
-  // another tile is large, moderate(action, id) what a moderator wants of somebody.
+  // root contains #stage and #grid. blocked(): the browser plays no sound before a click; changed(): another tile is
+  // pinned; moderate(action, id): this moderator's action on a participant.
   constructor(root, { blocked, changed, moderate }) {
     this.root = root;
     this.moderate = moderate;
@@ -49,7 +50,7 @@ export class Tiles {
     this.grid = root.querySelector('#grid');
     this.blocked = blocked;
     this.changed = changed;
-    this.lastN = 0; // how many others the server sends at once; 0 for all
+    this.lastN = 0; // how many other participants the server sends at once (last-N); 0 for all
     this.pinned = null; // participant id
     this.people = new Map(); // participant id -> Tile
     this.screens = new Map(); // participant id -> Tile
@@ -71,7 +72,7 @@ export class Tiles {
     this.own = this.ownScreen = this.pinned = null;
   }
 
-  // Shows exactly these people; those who were there keep their tile.
+  // Shows exactly these participants. Tiles that exist already are kept.
   setPeople(people) {
     for (const id of [...this.people.keys()]) if (!people.has(id)) this.remove(id);
     for (const person of people.values()) this.add(person);
@@ -91,7 +92,7 @@ export class Tiles {
     this.layout();
   }
 
-  // One at a time, beside the screens; null for none.
+  // Pins one participant, beside the shared screens, instead of the one pinned before; null for none.
   pin(id) {
     const focused = document.activeElement;
     const before = this.people.get(this.pinned);
@@ -102,7 +103,7 @@ export class Tiles {
     before?.setPinned(false);
     tile?.setPinned(true);
     this.layout();
-    focused?.focus(); // what is moved loses it, and takes none as long as the stage is hidden
+    focused?.focus(); // moving an element takes its focus away, and it cannot have it while the stage is hidden
     this.changed();
   }
 
@@ -115,8 +116,9 @@ export class Tiles {
     this.layout();
   }
 
-  // lines: what the server said about each mid of the others, with the receiver's track.
+  // lines: the entries of `tracks` for the other participants, each with the receiver's track.
   // people: participant id -> { name, muted: Set of sources }.
+  // away: the state of the microphones is unknown, as while reconnecting.
   show(lines, people, away = false) {
     const carries = new Map(); // "id source kind" -> track
     for (const { id, source, kind, muted, track } of lines) {
@@ -135,7 +137,7 @@ export class Tiles {
       this.screens.set(id, tile);
       this.stage.append(tile.element);
     }
-    // Who loses a track loses it before somebody else gets it.
+    // All tiles give up the tracks they lose before any tile gets a new one.
     const wanted = [];
     for (const [source, tiles] of [['camera', this.people], ['screen', this.screens]]) {
       for (const [id, tile] of tiles) {
@@ -148,14 +150,14 @@ export class Tiles {
     const sent = new Set(lines.map((line) => line.id));
     for (const [id, tile] of this.people) {
       const speaks = lines.some((line) => line.id === id && line.source === 'microphone');
-      // While the connection is away nobody has switched anything off, and who waits for a line may have a microphone.
+      // A missing microphone does not mean that it is off while reconnecting, nor for a participant without a seat.
       const isUnknown = away || (this.lastN > 0 && sent.size >= this.lastN && !sent.has(id));
       tile.setSilent((!speaks && !isUnknown) || people.get(id).muted.has('microphone'));
     }
     this.layout();
   }
 
-  // The tiles of the others, by "id source".
+  // The tiles of the other participants, by "id source".
   shown() {
     const shown = new Map();
     for (const [id, tile] of this.people) shown.set(`${id} camera`, tile.element);
@@ -163,7 +165,7 @@ export class Tiles {
     return shown;
   }
 
-  // ids: who speaks now; own: whether we do.
+  // ids: the participants who speak now; own: whether this one does.
   setSpeaking(ids, own) {
     for (const [id, tile] of this.people) tile.element.classList.toggle('speaking', ids.has(id));
     this.own?.element.classList.toggle('speaking', own);
@@ -183,30 +185,30 @@ export class Tiles {
     this.layout();
   }
 
-  // Words on a tile, for example that this browser can't decode what somebody sends.
+  // Shows a text on a tile, for example that this browser cannot decode the participant's video.
   note(id, source, words) {
     const tile = (source === 'screen' && this.screens.get(id)) || this.people.get(id);
     tile?.note(words);
   }
 
-  // What the server sends of a picture, and what it is limited by.
+  // sent: whether the server sends the video; limit: what prevents a better quality.
   setQuality(id, source, sent, limit) {
     const tile = (source === 'screen' ? this.screens : this.people).get(id);
     tile?.setSlow(SLOW[limit], sent);
   }
 
-  // Looks at each picture of the others. isSilent: nothing arrives at all, without which a screen may stand still.
+  // Marks videos without new frames as frozen. isSilent: no packets arrive at all; only then is a still screen frozen.
   markFrozen(isSilent) {
     if (document.hidden) return;
     for (const tile of [...this.people.values(), ...this.screens.values()]) tile.markFrozen(isSilent);
   }
 
-  // Whatever was paused from outside the page plays again.
+  // Resumes what was paused from outside the page.
   resume() {
     for (const tile of [...this.people.values(), ...this.screens.values(), this.own, this.ownScreen]) tile?.resume();
   }
 
-  // After a click of the user the browser lets sound out.
+  // Turns the sound on, which the browser allows only after a click.
   hear() {
     for (const tile of [...this.people.values(), ...this.screens.values()]) tile.hear();
   }
@@ -221,13 +223,13 @@ export class Tiles {
     if (!screens) return fit(this.grid, people, width, height, width < height ? 0.9 : 4 / 3);
     const beside = width > height;
     this.root.classList.toggle('beside', beside);
-    // The people get a strip: enough to see faces, little enough to read the screen.
+    // The participants get a strip, wide enough to recognize faces and narrow enough to keep the screen readable.
     if (beside) {
       const strip = Math.min(280, Math.max(150, width * 0.2));
       fit(this.stage, screens, width - strip - GAP, height, 16 / 10);
       fit(this.grid, people, strip, height, 16 / 9);
     } else {
-      // Upright, a screen is as wide as the window and needs no more height than that.
+      // In a portrait window a shared screen has the window's width, and needs only the height that goes with it.
       const h = Math.min(height * 0.65, screens * width * 10 / 16);
       fit(this.stage, screens, width, h, 16 / 10);
       fit(this.grid, people, width, height - h - GAP, 4 / 3);
@@ -235,8 +237,8 @@ export class Tiles {
   }
 }
 
-// Sets the tile size which makes n tiles largest in the box. A tile may be as tall as `tallest` (width by
-// height) and as wide as 16:9: between the two faces are cut little and the box is used well.
+// Sets the largest size at which n tiles fit into the box. Their ratio of width to height is between `tallest` and
+// 16:9: in this range faces are cropped little and the box is filled well.
 function fit(box, n, width, height, tallest) {
   let best = { w: 0, h: 0, area: 0 };
   for (let columns = 1; columns <= n; columns++) {
@@ -282,7 +284,7 @@ class Tile {
     this.picture.autoplay = true;
     this.picture.playsInline = true;
     this.picture.muted = own;
-    // A key of a headset, the end of picture-in-picture, the system: nobody can press play on a tile.
+    // A headset's key, the end of picture-in-picture or the system may pause it, and a tile has no play button.
     this.picture.onpause = () => this.resume();
     this.resumes = [];
     this.label = document.createElement('div');
@@ -321,7 +323,7 @@ class Tile {
   setPinned(pinned) {
     this.element.classList.toggle('pinned', pinned);
     this.rename(this.name);
-    if (this.stream) this.start(); // it was moved, which may stop what plays
+    if (this.stream) this.start(); // it was moved, which may stop the playback
   }
 
   rename(name) {
@@ -330,7 +332,7 @@ class Tile {
     const words = this.isOwn ? (this.isScreen ? name : `${name} (you)`) : this.isScreen ? `${name}’s screen` : name;
     this.nameText.textContent = words;
     this.setSilent(this.silent);
-    // It says what a press does.
+    // The label names the action of the next press.
     if (this.pinButton) setWords(this.pinButton, `${this.element.classList.contains('pinned') ? 'Unpin' : 'Pin'} ${name}`);
     if (this.muteButton) setWords(this.muteButton, `Turn off ${name}’s microphone`);
     if (this.removeButton) setWords(this.removeButton, `Remove ${name} from the room`);
@@ -357,7 +359,7 @@ class Tile {
     this.noteText.hidden = !words;
   }
 
-  // Our connection carries no better picture, or none, or the server does not.
+  // slow: the entry of SLOW to show, or undefined; sent: whether the server sends the video at all.
   setSlow(slow, sent) {
     clearTimeout(this.slowTimer);
     if (slow?.after) this.slowTimer = setTimeout(() => this.showSlow(slow, sent), slow.after);
@@ -393,8 +395,8 @@ class Tile {
     this.play();
   }
 
-  // Sound and picture go into one stream, so that one element plays both. A picture joins it only once
-  // packets come (`unmute`): Chromium keeps back the sound of an element that waits for its first frame.
+  // Audio and video go into one stream, so that one element plays both. Video is added only when its packets arrive
+  // (`unmute`): Chromium holds back the audio of an element that waits for its first frame.
   play() {
     const picture = this.video && (this.isOwn || !this.video.muted) ? this.video : null;
     const tracks = [this.audio, picture].filter(Boolean);
@@ -414,8 +416,8 @@ class Tile {
     this.start();
   }
 
-  // Takes the placeholder away with the first frame, not before: an element shows black until then, or the last frame
-  // of whom its track showed before.
+  // Removes the placeholder with the first frame, not before: until then an element shows black, or the last frame of
+  // the participant that its track showed before.
   showPicture(track) {
     this.element.classList.remove('has-video');
     this.awaited = track;
@@ -467,7 +469,7 @@ class Tile {
   start() {
     this.picture.play().catch((error) => {
       if (error.name !== 'NotAllowedError' || this.picture.muted) return;
-      // No sound before a click: the picture at least may play.
+      // The browser plays no sound before a click, but it plays the video alone.
       this.picture.muted = true;
       this.picture.play().catch(() => {});
       this.blocked();
@@ -497,7 +499,7 @@ function initials(name) {
   return letters.map((word) => [...word][0]).join('').toUpperCase() || '?';
 }
 
-// The same name has the same colour everywhere and always.
+// The same name has the same color everywhere and always.
 function hue(name) {
   let hash = 7;
   for (const letter of name) hash = (hash * 31 + letter.codePointAt(0)) % 36_007;

@@ -1,17 +1,18 @@
-// What the page shows of the others' pictures. The server is told, of each person and not of the line that carries
-// them: it sends no video that nobody looks at, and where there are fewer lines than people it knows who is in sight.
+// Reports the size at which the page shows each video, so that the server sends none that is not visible. The reports
+// name participants, not m-lines: with fewer seats than participants (last-N), they also say which ones are visible.
 
-// A page that is put aside for a moment goes on as it was.
+// A page that is hidden for less than this, in milliseconds, counts as visible.
 const HIDDEN_AFTER = 3000;
+// Changes within this time, in milliseconds, are reported together.
 const SETTLED_AFTER = 200;
 
 export class View {
-  // send(message): false if there is nobody to tell.
+  // send(message) returns false if there is no connection.
   constructor(send) {
     this.send = send;
     this.elements = new Map(); // "id source" -> the tile that shows it
-    this.seen = new Map(); // tile -> whether any of it is within the window
-    this.told = new Map(); // "id source" -> what the server knows
+    this.seen = new Map(); // tile -> whether any part of it is in the viewport
+    this.told = new Map(); // "id source" -> the last report, as JSON
     this.away = false;
     this.observer = new IntersectionObserver((entries) => {
       for (const { target, isIntersecting } of entries) this.seen.set(target, isIntersecting);
@@ -25,7 +26,7 @@ export class View {
     });
   }
 
-  // elements: "id source" -> the tile that shows it, with or without a picture.
+  // elements: "id source" -> the tile that shows it, with or without video.
   show(elements) {
     const shown = new Set(elements.values());
     for (const element of this.seen.keys()) {
@@ -45,7 +46,7 @@ export class View {
     this.soon();
   }
 
-  // Another connection knows nothing yet.
+  // Makes the next report complete, for a new media connection.
   forget() {
     this.told.clear();
   }
@@ -67,7 +68,7 @@ export class View {
       const { width, height } = element.getBoundingClientRect();
       const isSeen = !this.away && this.seen.get(element);
       const pixels = (length) => (isSeen ? Math.round(length * devicePixelRatio) : 0);
-      // Who is not among those that are sent comes for 2 and more.
+      // With last-N, priorities of 2 and higher give participants a seat right after those who speak.
       const priority = element.matches('.screen, .pinned') ? 2 : 1;
       const view = { id, source, width: pixels(width), height: pixels(height), priority };
       const words = JSON.stringify(view);
