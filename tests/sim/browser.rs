@@ -1,5 +1,5 @@
 //! One browser: a WebSocket, a full-ICE peer connection, and a page that answers offers, sends synthetic media and
-//! checks everything that comes.
+//! checks everything that it receives.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -22,20 +22,20 @@ use crate::reception::{Stream, Watched};
 use crate::sdp::Line;
 use crate::websocket::{self, WebSocket};
 
-/// The payload type of sound with redundancy.
+/// The payload type of redundant audio (RFC 2198).
 const RED: u8 = 63;
 
-/// RFC 6455 section 7.4.1: what a browser says of a connection that ended without a close frame.
+/// The close code of a connection that ended without a close frame (RFC 6455 section 7.4.1).
 pub const NO_CLOSE_FRAME: u16 = 1006;
 
-/// A datagram on its way out.
+/// A queued outgoing datagram.
 pub struct Datagram {
     pub source: SocketAddr,
     pub destination: SocketAddr,
     pub contents: Vec<u8>,
 }
 
-/// A packet that arrived, for the checks that need to know about other browsers.
+/// A received packet, for the checks that involve other browsers.
 pub struct Arrival {
     pub at: Instant,
     pub mid: String,
@@ -45,48 +45,48 @@ pub struct Arrival {
 pub struct Browser {
     pub name: String,
     pub room: String,
-    /// Number in the simulation, as its media says.
+    /// Index in the simulation, and the publisher number in its media.
     pub tag: u32,
     pub habits: Habits,
     pub page: Page,
-    /// How many of the page's candidates were taken up.
+    /// How many of the page's remote candidates were added.
     candidates: usize,
     pub publications: BTreeMap<Source, Publication>,
-    /// By SSRC.
+    /// Received streams, by SSRC.
     pub streams: BTreeMap<u32, Stream>,
-    /// By publishing browser and source.
+    /// Received publications, by publisher tag and source.
     pub watched: BTreeMap<(u32, Source), Watched>,
     pub sender_reports: Vec<SenderFeedback>,
-    /// What it counts, if it does.
+    /// Statistics events, if `habits.has_stats`.
     pub stats: Vec<PeerStats>,
-    /// RTP packets as they came, where a test looks closer.
+    /// Received RTP packets, if a test records them.
     pub packets: Option<Vec<(Stamp, RtpPacket)>>,
-    /// The same of video in other codecs than VP8, where it is expected; nothing else looks at it then.
+    /// Received video packets of codecs other than VP8, if a test expects them; they get no other check.
     pub encoded: Option<Vec<RtpPacket>>,
     /// The m-lines of the last offer.
     pub lines: Vec<Line>,
-    /// Packets of sound with redundancy that came.
+    /// Received packets of redundant audio.
     pub redundant: u64,
     pub connected_at: Option<Instant>,
     /// How the connection ended: an HTTP status or a WebSocket close code, and its text.
     pub closed: Option<(u16, String)>,
-    /// Answers whose effect is new to others: publications that began or ended.
+    /// Publications that began or ended since the last collection; each may cause one offer to others.
     pub changes_made: u32,
-    /// Changes of others and own requests that an offer may be for.
+    /// Changes by others and requests of its own that may cause an offer.
     pub changes: u32,
-    /// It has said goodbye.
+    /// It has sent `leave`.
     pub has_left: bool,
-    /// Fresh transports that it took.
+    /// Number of fresh transports that it accepted.
     pub renewals: u32,
-    /// Addresses of peer connections that it has given up.
+    /// Addresses of its earlier peer connections.
     former: Vec<SocketAddr>,
-    /// The peer connection, as long as the page lives.
+    /// The peer connection; `None` once the page is closed.
     pub(crate) rtc: Option<Rtc>,
-    /// The offer that waits for its answer, and since when it should have it.
+    /// The offer to be answered, and when the answer is due.
     pub(crate) pending_offer: Option<(Instant, String)>,
-    /// Which mid an SSRC was declared for.
+    /// The mid of each SSRC that an offer declared.
     pub(crate) declared: BTreeMap<u32, Mid>,
-    /// Lines whose retransmission buffer has its size.
+    /// The m-lines whose retransmission buffer is configured.
     pub(crate) cached: BTreeSet<Mid>,
     rtc_timeout: Instant,
     rate: Rate,
@@ -102,7 +102,7 @@ impl Browser {
         let extra = &habits.query;
         let simulcast = if habits.simulcast { "&simulcast=1" } else { "" };
         let target = format!("/aq_server/websocket?room={room}&name={name}{simulcast}{renew}{extra}");
-        // Its user would be somebody else; the proxy appends who it is.
+        // The client sends a false address, and the proxy appends the true one.
         let addr = habits.addrs[0].ip();
         let forwarded_for =
             habits.proxy.map_or_else(String::new, |_| format!("X-Forwarded-For: 192.0.2.99, {addr}\r\n"));
@@ -145,7 +145,7 @@ impl Browser {
         }
     }
 
-    /// Bytes from the WebSocket.
+    /// Handles bytes from the WebSocket.
     pub fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) {
         for event in self.socket.handle_data(bytes) {
             match event {
@@ -158,7 +158,7 @@ impl Browser {
                         self.on_offer(now, offer);
                     }
                     for candidate in &self.page.candidates[self.candidates..] {
-                        let candidate = Candidate::from_sdp_string(candidate).expect("a candidate");
+                        let candidate = Candidate::from_sdp_string(candidate).expect("a valid candidate");
                         if let Some(rtc) = &mut self.rtc {
                             rtc.add_remote_candidate(candidate);
                         }
@@ -167,9 +167,9 @@ impl Browser {
                     self.switch_layers();
                 }
                 websocket::Event::Refused(code, text) | websocket::Event::Closed(code, text) => {
-                    // Not by its own doing.
+                    // The server closed the connection, not the browser.
                     if self.rtc.take().is_some() {
-                        assert_eq!(self.closed.replace((code, text)), None, "one reason to close");
+                        assert_eq!(self.closed.replace((code, text)), None, "the connection closed twice");
                     }
                 }
             }
@@ -188,27 +188,27 @@ impl Browser {
         let Some(rtc) = self.rtc.as_mut().filter(|_| !is_former) else {
             return;
         };
-        let receive =
-            Receive::new(Protocol::Udp, source, destination, contents).expect("the server sends what WebRTC knows");
-        rtc.handle_input(Input::Receive(now, receive)).expect("the server sends what a browser takes");
+        let receive = Receive::new(Protocol::Udp, source, destination, contents)
+            .expect("the server sends valid WebRTC datagrams");
+        rtc.handle_input(Input::Receive(now, receive)).expect("the server sends what a browser accepts");
         self.drain(now);
     }
 
-    /// Does what is due.
+    /// Does everything that is due.
     pub fn handle_timeout(&mut self, now: Instant, captured: impl Fn(Instant) -> SystemTime) {
         if self.pending_offer.as_ref().is_some_and(|(due, _)| *due <= now) {
-            let (_, offer) = self.pending_offer.take().expect("looked at above");
+            let (_, offer) = self.pending_offer.take().expect("checked above");
             self.answer(&offer);
         }
         self.send_media(now, captured);
         self.request_keyframes(now);
         if let Some(rtc) = &mut self.rtc {
-            rtc.handle_input(Input::Timeout(now)).expect("time passes");
+            rtc.handle_input(Input::Timeout(now)).expect("a timeout is accepted");
             self.drain(now);
         }
     }
 
-    /// When `handle_timeout` has something to do.
+    /// When `handle_timeout` is due.
     pub fn next_timeout(&self) -> Option<Instant> {
         self.rtc.as_ref()?;
         let answer = self.pending_offer.as_ref().map(|(due, _)| *due);
@@ -242,10 +242,10 @@ impl Browser {
         self.send_text(&json!({"event": "unpublish", "kind": source.kind(), "source": source.name()}).to_string());
     }
 
-    /// Makes a new peer connection, from another port, for the fresh transport that the next offer begins.
+    /// Makes a new peer connection on another port, for the fresh transport that the next offer starts.
     fn renew(&mut self, now: Instant) {
         self.lines.clear();
-        // The page is closed, and the server does not know yet.
+        // The page is closed, but the server does not know it yet.
         if self.rtc.is_none() {
             return;
         }
@@ -266,11 +266,11 @@ impl Browser {
         self.watched.values_mut().for_each(|watched| watched.cut(now));
     }
 
-    /// The address that its media comes from.
+    /// The address of the current peer connection.
     pub fn addr(&self) -> SocketAddr {
         match self.renewals {
             0 => self.habits.addrs[0],
-            _ => *self.habits.addrs.last().expect("it has an address"),
+            _ => *self.habits.addrs.last().expect("a browser has an address"),
         }
     }
 
@@ -280,12 +280,12 @@ impl Browser {
         self.rtc = None;
     }
 
-    /// Ceases to exist.
+    /// Ends without a word to the server.
     pub fn end(&mut self) {
         self.rtc = None;
     }
 
-    /// Still on the page, as far as it knows.
+    /// The page is open, as far as the browser knows.
     pub fn is_live(&self) -> bool {
         self.rtc.is_some()
     }
@@ -302,7 +302,7 @@ impl Browser {
         std::mem::take(&mut self.arrivals)
     }
 
-    /// The SSRC on which a source is sent, its smallest layer where it has several.
+    /// The SSRC of a published source; of its smallest layer under simulcast.
     pub fn sending_ssrc(&mut self, source: Source) -> Option<u32> {
         let publication = self.publications.get(&source)?;
         let (mid, rid) = (publication.mid?, publication.layers[0].rid);
@@ -310,7 +310,7 @@ impl Browser {
         rtc.direct_api().stream_tx_by_mid(mid, rid).map(|stream| *stream.ssrc())
     }
 
-    /// Goes on with other SSRCs, of which the server learns from the packets alone.
+    /// Switches to new SSRCs that no SDP announces.
     pub fn change_ssrcs(&mut self, source: Source) {
         let (Some(rtc), Some(publication)) = (&mut self.rtc, self.publications.get_mut(&source)) else { return };
         let mut direct = rtc.direct_api();
@@ -318,29 +318,29 @@ impl Browser {
         publication.change_ssrcs(first, &mut direct);
     }
 
-    /// Publications that the server takes.
+    /// Publications that have an m-line on a connected transport.
     pub fn sending(&self) -> impl Iterator<Item = &Publication> {
         let flows = self.connected_at.is_some();
         self.publications.values().filter(move |publication| flows && publication.mid.is_some())
     }
 
-    /// Sends one packet of the camera that is larger than any browser makes.
+    /// Sends one camera packet that is larger than any browser produces.
     pub fn send_oversized(&mut self, now: Instant, bytes: usize) {
         let (Some(rtc), Some(publication)) = (&mut self.rtc, self.publications.get_mut(&Source::Camera)) else {
-            panic!("{} has a camera", self.name);
+            panic!("{} has no camera to send from", self.name);
         };
-        let mid = publication.mid.expect("it is taken");
-        let pt = agreed_pt(rtc, mid, Codec::Vp8).expect("VP8 is agreed");
+        let mid = publication.mid.expect("the camera has an m-line");
+        let pt = agreed_pt(rtc, mid, Codec::Vp8).expect("VP8 is negotiated");
         let mut direct = rtc.direct_api();
         let layer = &mut publication.layers[0];
-        let stream = direct.stream_tx_by_mid(mid, layer.rid).expect("a line that sends has a stream");
+        let stream = direct.stream_tx_by_mid(mid, layer.rid).expect("a sending m-line has a stream");
         stream.write_rtp(RtpWrite::new(pt, layer.seq_no.into(), 0, now, vec![0; bytes]));
         layer.seq_no += 1;
-        rtc.handle_input(Input::Timeout(now)).expect("time passes");
+        rtc.handle_input(Input::Timeout(now)).expect("a timeout is accepted");
         self.drain(now);
     }
 
-    /// Asks for keyframes of all that comes, which it does not need. Says whether there is something.
+    /// Requests keyframes of all received streams without need. Returns whether there were any.
     pub fn storm(&mut self, now: Instant) -> bool {
         let Some(rtc) = &mut self.rtc else { return false };
         let mut is_asked = false;
@@ -350,7 +350,7 @@ impl Browser {
                 is_asked = true;
             }
         }
-        rtc.handle_input(Input::Timeout(now)).expect("time passes");
+        rtc.handle_input(Input::Timeout(now)).expect("a timeout is accepted");
         self.drain(now);
         is_asked
     }
@@ -373,7 +373,7 @@ impl Browser {
         }
     }
 
-    /// Sends those layers that the server wants; all where it has not said.
+    /// Sends the layers that the server wants, or all if it has not said.
     fn switch_layers(&mut self) {
         for publication in self.publications.values_mut() {
             if let Some(rids) = publication.mid.and_then(|mid| self.page.wanted_layers.get(&*mid)) {
@@ -397,9 +397,9 @@ impl Browser {
         while let Some(rtc) = &mut self.rtc {
             let output = match rtc.poll_output() {
                 Ok(output) => output,
-                // A handshake that takes too long is the network's fault; the page comes again, or asks for another.
+                // A handshake that times out is the network's fault; the page rejoins or requests a new transport.
                 Err(RtcError::Dtls(_)) if self.connected_at.is_none() => return self.on_no_dtls(now),
-                Err(error) => panic!("the server sends what a browser takes: {error}"),
+                Err(error) => panic!("the browser rejected the server's packet: {error}"),
             };
             match output {
                 Output::Timeout(at) => {
@@ -449,9 +449,12 @@ impl Browser {
 
     fn on_packet(&mut self, now: Instant, packet: RtpPacket) {
         let ssrc = *packet.header.ssrc;
-        let mid = *self.declared.get(&ssrc).expect("browsers decode only the SSRCs that the SDP declares");
-        assert!(packet.header.ext_vals.mid.is_none_or(|said| said == mid), "a mid that is not the receiver's");
-        let line = self.lines.iter().find(|line| *line.mid == *mid).expect("a line of the last offer");
+        let mid = *self.declared.get(&ssrc).expect("the SDP declares the SSRC: browsers decode no others");
+        assert!(
+            packet.header.ext_vals.mid.is_none_or(|said| said == mid),
+            "the mid extension differs from the receiver's mid"
+        );
+        let line = self.lines.iter().find(|line| *line.mid == *mid).expect("the mid is in the last offer");
         let is_audio = line.kind == "audio";
         if packet.payload.is_empty() && !is_audio && self.encoded.is_none() {
             return self.streams.entry(ssrc).or_default().handle_empty(*packet.seq_no);
@@ -460,7 +463,10 @@ impl Browser {
             return encoded.push(packet);
         }
         let is_redundant = is_audio && *packet.header.payload_type == RED;
-        assert!(!is_redundant || self.habits.sound == Sound::Redundant, "a payload type that the answer does not have");
+        assert!(
+            !is_redundant || self.habits.sound == Sound::Redundant,
+            "received a payload type that the answer does not have"
+        );
         self.redundant += u64::from(is_redundant);
         let (stamp, ids) = Stamp::check(&packet.payload[usize::from(is_redundant)..], is_audio);
         assert_eq!(stamp.source.is_audio(), is_audio);
@@ -470,7 +476,7 @@ impl Browser {
         let before = stream.carries();
         stream.handle_packet(&packet, stamp, ids, interval, self.habits.drift);
         if let Some(before) = before.filter(|before| Some(*before) != stream.carries()) {
-            self.watched.get_mut(&before).expect("it came").cut(now);
+            self.watched.get_mut(&before).expect("the stream carried it").cut(now);
         }
         let watched =
             self.watched.entry((stamp.publisher, stamp.source)).or_insert_with(|| Watched::new(now, is_audio));
@@ -482,7 +488,7 @@ impl Browser {
         }
     }
 
-    /// The header extensions that matter came through.
+    /// Checks that the relevant header extensions arrived unchanged.
     fn check_header(&self, packet: &RtpPacket, stamp: &Stamp) {
         let came = &packet.header.ext_vals;
         let sent = stamp.extensions(SystemTime::UNIX_EPOCH);
@@ -519,7 +525,7 @@ fn engine(now: Instant, habits: &Habits, addrs: &[SocketAddr]) -> Rtc {
     }
     let mut rtc = config.build(now);
     for addr in addrs {
-        rtc.add_local_candidate(Candidate::host(*addr, "udp").expect("a usable address"));
+        rtc.add_local_candidate(Candidate::host(*addr, "udp").expect("a valid address"));
     }
     rtc
 }

@@ -1,7 +1,8 @@
-//! Seeded random plans: people do what they like, a random part of all faults happens to them, and after 30 quiet
-//! seconds everything is as it should be.
+//! Seeded random plans: participants act at random while a random subset of all faults is injected. After 30 s without
+//! faults, every participant must receive everything that is published.
 //!
-//! `AQ_SEEDS=10000` plays so many seeds, `AQ_SEED=123` only that one, or as many from there on, and tells each step:
+//! `AQ_SEEDS=10000` plays 10,000 seeds. `AQ_SEED=123` plays that seed only, or starts there if `AQ_SEEDS` is set too. A
+//! failed plan prints its steps:
 //!
 //! ```text
 //! AQ_SEED=123 cargo test --test sim plans
@@ -34,67 +35,67 @@ use crate::token::SECRET;
 const PEOPLE: [&str; 5] = ["ann", "bob", "cat", "dan", "eve"];
 const ROOMS: [&str; 2] = ["red", "green"];
 
-/// What people send in a plan: little, so that a plan is over soon.
+/// The rate of publishers in a plan: low, so that a plan is quick to simulate.
 const RATE: Rate = Rate { audio: millis(200), video: millis(150), filler: 40, ..Rate::SPARSE };
 
-/// Plans that are played where nothing else is asked for.
+/// Number of plans without `AQ_SEEDS`.
 const SEEDS: u64 = 300;
 
-/// Plans that are played twice.
+/// Number of plans that are played twice.
 const REPEATED: u64 = 8;
 
-/// Bits a second on a clogged path: less than what comes.
+/// Bits per second on a congested path: less than the publishers send.
 const CLOGGED: u64 = 20_000;
 
-/// The same where layers come, so that the smallest fits.
+/// The same with simulcast: enough for the smallest layer.
 const NARROW: u64 = 80_000;
 
-/// Repair is one part in so many of a stream, after so many bytes that are free.
+/// Retransmissions may take one in `REPAIR_PART` bytes of a stream, plus the first `REPAIR_SAVED` bytes.
 const REPAIR_PART: usize = 4;
 const REPAIR_SAVED: usize = 64 * 1024;
 
-/// RTP time that a switch of layers may add or take where the way becomes longer and shorter: by how much shows in the
-/// next report.
+/// Largest jump of the RTP timestamp at a layer switch where the path's delay varies: the server learns the exact
+/// offset from the next sender report.
 const DELAY_DRIFT: u32 = 45_000;
 
-/// How long nothing fails any more before all has to be well.
+/// Time without faults before the final checks.
 const QUIET: Duration = secs(30);
 
-/// The longest outage that media alone has, in milliseconds: longer than consent lasts.
+/// Longest outage of the UDP path alone, in milliseconds: longer than ICE consent lasts.
 const LONGEST_OUTAGE: u64 = 25_000;
 
-/// What a path without trouble makes of the time between two datagrams, at most.
+/// Largest change that a fault-free path makes to the spacing of two datagrams.
 const ON_THE_WAY: Duration = millis(10);
 
-/// What the server tells those whose network is bad.
+/// Error codes that a bad network may cause.
 const OF_THE_NETWORK: [&str; 4] = ["media-timeout", "negotiation-timeout", "media-closed", "replaced"];
 
-/// One plan under way.
+/// One plan in progress.
 pub struct Plan {
     pub sim: Sim,
     rng: StdRng,
     people: usize,
     rooms: usize,
-    /// How many others are sent to one at once, if not all.
+    /// The last-N limit, if the plan has one.
     last_n: Option<usize>,
-    /// Cameras come in layers.
+    /// Cameras send simulcast.
     layered: bool,
-    /// What may fail in this plan.
+    /// The faults of this plan.
     faults: Vec<Fault>,
-    /// Whether this plan's network ever loses something.
+    /// Whether any of the faults may lose packets.
     is_lossy: bool,
     ports: u16,
-    /// The panic that is still to come.
+    /// The injected panic that has not happened yet.
     armed: Option<Fault>,
-    /// When each chat line was written, and by which browser.
+    /// When each chat message was sent, and the tag of its sender.
     lines: Vec<(Instant, usize)>,
-    /// Browsers of which not every line need have come: their connection broke.
+    /// Browsers that may have missed chat messages because their connection broke.
     broken: BTreeSet<usize>,
-    /// What happened, for whoever looks at a failure.
+    /// The steps so far, printed if the plan fails.
     log: Vec<String>,
 }
 
-/// Every named fault happens in some plan, and all is well after each.
+/// Plays all plans. Every fault must occur in at least one of them, and each must end in a correct state.
 #[test]
 fn plans() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
@@ -112,7 +113,7 @@ fn plans() {
                     && seeds.contains(&seed)
                 {
                     let played = in_new_thread(|| play(seed));
-                    let mut found = found.lock().expect("no thread ends in a panic");
+                    let mut found = found.lock().expect("no thread panics while it holds the lock");
                     match played {
                         Ok((fired, trace)) => {
                             println!("AQ_SEED={seed} has the trace {trace:016x}");
@@ -127,28 +128,28 @@ fn plans() {
             });
         }
     });
-    let (fired, failed) = found.into_inner().expect("no thread ends in a panic");
+    let (fired, failed) = found.into_inner().expect("no thread panics while it holds the lock");
     for fault in Fault::ALL {
         println!("{fault:?}: {}", fired.of(fault));
     }
     assert!(failed.is_empty(), "{} of {} plans failed: {failed:?}", failed.len(), seeds.end - seeds.start);
     if seeds.end - seeds.start >= SEEDS {
         let never: Vec<_> = Fault::ALL.into_iter().filter(|fault| fired.of(*fault) == 0).collect();
-        assert!(never.is_empty(), "never happened: {never:?}");
+        assert!(never.is_empty(), "faults that no plan injected: {never:?}");
     }
 }
 
-/// The same seed gives the same trace. See `trace` for what that is.
+/// The same seed gives the same trace (see `trace`).
 #[test]
 fn plans_repeat() {
-    // What is made once in a process is made here.
+    // Initialize the per-process state first, so that it is part of neither trace.
     in_new_thread(|| play(0).is_ok());
     for seed in 0..REPEATED {
         let trace = || {
             let mut plan = Plan::new(seed);
             plan.sim.trace.steps = Some(Vec::new());
             plan.run();
-            plan.sim.trace.steps.take().expect("asked for above")
+            plan.sim.trace.steps.take().expect("recording was turned on above")
         };
         let (one, two) = (in_new_thread(trace), in_new_thread(trace));
         let differs = one.iter().zip(&two).position(|(one, two)| one != two);
@@ -157,12 +158,12 @@ fn plans_repeat() {
     }
 }
 
-/// Each has its own random numbers, see `chance`.
+/// Runs `act` in a thread of its own, because the random generator is per thread (see `chance`).
 fn in_new_thread<T: Send>(act: impl FnOnce() -> T + Send) -> T {
-    std::thread::scope(|scope| scope.spawn(act).join()).expect("it ends")
+    std::thread::scope(|scope| scope.spawn(act).join()).expect("the thread does not panic")
 }
 
-/// Plays one plan: what failed in it as planned and the hash of its trace, or else what happened until it broke.
+/// Plays one plan. Returns the injected faults and the hash of the trace, or the steps up to the failure.
 fn play(seed: u64) -> Result<(Fired, u64), String> {
     let mut plan = Plan::new(seed);
     let played = catch_unwind(AssertUnwindSafe(|| plan.run()));
@@ -174,14 +175,15 @@ impl Plan {
     pub fn new(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut faults: Vec<_> = Fault::ALL.into_iter().filter(|_| rng.random_bool(0.3)).collect();
-        // Only where layers are chosen by what a path carries is anything held back, or a path probed.
+        // The server only queues packets and probes the path where it chooses among layers.
         faults.retain(|fault| ![PanicRelease, PanicPadding].contains(fault));
-        // Where nothing is lost nothing may be missing, and where lines change hands without an offer all is timed.
+        // Where nothing is lost, no packet may be missing; where m-lines are reassigned without an offer, the checks
+        // depend on timing.
         if rng.random_bool(0.2) {
             faults.retain(|fault| !(Lost..=HalfClosed).contains(fault) && *fault != SendRefused);
         }
         let last_n = rng.random_bool(0.2).then(|| rng.random_range(1..=3));
-        // Whose line is whose is told ahead of what comes on it, if nothing holds that up.
+        // With last-N, `tracks` must arrive before the packets that it announces, so no fault may delay it.
         if last_n.is_some() {
             let holds_up = [StalledDown, SendRefused];
             faults.retain(|fault| (SplitUp..=NoToken).contains(fault) && !holds_up.contains(fault));
@@ -239,12 +241,12 @@ impl Plan {
                 self.sim.leave(name);
             }
         }
-        // Those whose connection broke may return for a while.
+        // Participants whose connection broke keep their place for a while.
         self.sim.run(secs(35));
-        assert_eq!(self.sim.server.sizes(), [0; 7], "nothing is kept of those who left");
+        assert_eq!(self.sim.server.sizes(), [0; 7], "the server keeps no state of participants that left");
     }
 
-    /// What went wrong so far.
+    /// The faults that were injected so far.
     fn fired(&self) -> Fired {
         let mut fired = self.sim.fired.clone();
         for links in &self.sim.links {
@@ -265,7 +267,7 @@ impl Plan {
             self.tell(format!("{name} suffers {fault:?}"));
             return self.suffer(name, fault);
         }
-        let source = *Source::ALL.choose(&mut self.rng).expect("not empty");
+        let source = *Source::ALL.choose(&mut self.rng).expect("there are sources");
         match self.rng.random_range(0..100) {
             0..12 => {
                 self.tell(format!("{name} leaves"));
@@ -309,12 +311,12 @@ impl Plan {
         habits.query = self.sim.invitation(room);
         let (levels, common, rejects) = (habits.has_levels, habits.has_common_ssrcs, habits.rejects);
         self.tell(format!("its levels {levels}, common SSRCs {common}, rejects {rejects:?}"));
-        // A screen is never there from the start: a page asks for its line.
+        // A page has no m-line for a screen from the start; it requests one.
         habits.sources = sources;
         self.sim.arrive(name, room, habits);
     }
 
-    /// Publishes what is not published, and the other way round. An old page can't.
+    /// Publishes or unpublishes a source. Old pages cannot do so.
     fn toggle(&mut self, name: &str, source: Source) {
         let browser = self.sim.browser(name);
         if browser.habits.is_old || browser.page.offers == 0 {
@@ -331,13 +333,13 @@ impl Plan {
     fn suffer(&mut self, name: &str, fault: Fault) {
         let tag = self.sim.tag(name);
         if let Some(site) = fault.site() {
-            // Whom it hits is not known before: everybody may see somebody go.
+            // The panic may hit any participant, so any browser may see another leave.
             self.excuse_all();
             let is_rare = fault >= PanicRelease;
             fault::arm(Some((site, self.rng.random_range(0..if is_rare { 4 } else { 20 }))));
             self.armed = Some(fault);
             if is_rare {
-                // It takes a bad path and its time to come there.
+                // These sites are only reached on a bad path, after some time.
                 self.excuse(tag);
                 let path = &mut self.sim.links[tag].down.path;
                 match fault {
@@ -382,7 +384,7 @@ impl Plan {
                 self.sim.move_server(&[next]);
                 self.sim.fired.count(fault);
             }
-            // The common ones come back with the next answer, and their numbers may not go back.
+            // Common SSRCs return with the next answer, and their sequence numbers must not go back.
             SsrcsChanged if !has_common_ssrcs => {
                 for source in Source::ALL {
                     self.sim.change_ssrcs(name, source);
@@ -411,16 +413,16 @@ impl Plan {
                 self.broken.insert(tag);
                 self.sim.fired.count(fault);
             }
-            // Who was not welcomed yet has no secret to come back with.
+            // Before its welcome a browser has no secret to resume with.
             Resumed if self.sim.browser(name).page.welcomed_at.is_some() => {
                 self.broken.insert(tag);
                 self.sim.resume(name);
                 self.sim.fired.count(fault);
             }
-            // They come of themselves.
+            // `come` produces these.
             Resumed | Rejoined | AnsweredLate | SsrcsChanged => {}
             attack => {
-                // Its replies may keep somebody's path from being what it is taken for.
+                // The replies to an attack may distort the estimate of a participant's path.
                 self.sim.attack(attack, tag, &mut self.rng);
             }
         }
@@ -430,7 +432,7 @@ impl Plan {
         }
     }
 
-    /// All that can be mended is, and quiet seconds pass, in which who was thrown out comes back as a page does.
+    /// Repairs every path and waits. Browsers that the server closed rejoin meanwhile, as the page does.
     fn settle(&mut self) {
         self.tell("all is mended".to_owned());
         for tag in 0..self.sim.browsers.len() {
@@ -459,14 +461,18 @@ impl Plan {
                 browser.publications.get_mut(&Microphone).into_iter().for_each(|sound| sound.level = Some(90));
             }
         }
-        // Whose address changed during the handshake is given up, and comes back.
+        // A browser whose address changed during the handshake is closed after a timeout and rejoins.
         let rebound = [Rebound, Outage, Moved].iter().any(|fault| self.fired().of(*fault) > 0);
         let end = self.sim.now + if rebound { QUIET + secs(15) } else { QUIET };
         while self.sim.now < end {
             let remaining = end - self.sim.now;
             for name in PEOPLE {
                 if self.sim.has(name) && self.sim.browser(name).closed.is_some() {
-                    assert!(remaining > secs(5), "{name} is closed at the end: {:?}", self.sim.browser(name).closed);
+                    assert!(
+                        remaining > secs(5),
+                        "{name} is still closed at the end: {:?}",
+                        self.sim.browser(name).closed
+                    );
                     self.check_end(name);
                     self.tell(format!("{name} comes back"));
                     self.sim.resume(name);
@@ -474,13 +480,13 @@ impl Plan {
             }
             self.sim.run(secs(1).min(remaining));
         }
-        // Those whose connection broke, and who did not return, are there for a while.
+        // Participants whose connection broke and who did not return keep their place for a while.
         let live = self.sim.browsers.iter().filter(|browser| browser.is_live()).count();
         let end = self.sim.now + secs(32);
         while self.sim.server.sizes()[1] > live && self.sim.now < end {
             self.sim.run(secs(1));
         }
-        // Who learns that the path carries more may still go up a layer.
+        // A browser whose estimate still rises may switch to a higher layer.
         let asked = |plan: &Self| {
             let mut requests = plan.sim.server.stats().keyframe_requests;
             requests[Reason::Switch as usize] *= u64::from(!plan.layered);
@@ -488,10 +494,10 @@ impl Plan {
         };
         let before = asked(self);
         self.sim.run(secs(2));
-        assert_eq!(asked(self), before, "keyframes are asked for that nobody needs");
+        assert_eq!(asked(self), before, "the server requested keyframes although no subscriber needs one");
     }
 
-    /// The server had a reason to close somebody's connection.
+    /// Checks that the server had a reason to close this browser's connection.
     fn check_end(&mut self, name: &str) {
         let tag = self.sim.tag(name);
         let browser = self.sim.browser(name);
@@ -500,9 +506,9 @@ impl Plan {
         self.broken.insert(tag);
         let hit = codes.contains(&"internal") && self.faults.iter().any(|fault| fault.site().is_some());
         let network = self.sim.links[tag].is_troubled || browser.habits.answer_delay > secs(1);
-        assert!(hit || network, "{name} was closed: {closed:?}, told {codes:?}");
+        assert!(hit || network, "{name} was closed: {closed:?}, with error codes {codes:?}");
         let known = |code: &&&str| OF_THE_NETWORK.contains(*code) || hit && **code == "internal";
-        assert!(codes.iter().all(|code| known(&code)), "{name} was told {codes:?}");
+        assert!(codes.iter().all(|code| known(&code)), "{name} received unexpected error codes: {codes:?}");
     }
 
     fn check(&mut self) {
@@ -513,14 +519,15 @@ impl Plan {
             }
             self.check_chat(room);
         }
-        // What overtakes the end of the handshake can't be opened, what is overtaken at the beginning of a stream is old to its
-        // receiver, and by the end of its track nobody's.
+        // A packet that overtakes the end of the handshake cannot be decrypted. One that is overtaken at the start of a
+        // stream is too old for its receiver, and one that is overtaken at the end of a track belongs to no stream.
         let in_order = self.fired().of(Reordered) == 0;
         if in_order && !self.is_lossy && !self.faults.iter().any(|fault| fault.site().is_some()) {
             self.sim.assert_no_gaps();
         }
         let lost: u64 = self.sim.links.iter().map(|links| links.up.lost_rtp).sum();
-        // From a new address nothing is taken until a check has come from there, and an old one of the server takes nothing.
+        // The server ignores media from a new address until a connectivity check has arrived from it, and anything sent
+        // to its former addresses.
         let counts = in_order && self.fired().of(Rebound) + self.fired().of(Moved) == 0;
         for sealed in self.sim.tap.sealed.values().filter(|_| counts) {
             assert!(sealed.missing() <= lost, "{} numbers skipped, {lost} packets lost", sealed.missing());
@@ -529,11 +536,12 @@ impl Plan {
         self.check_keyframe_requests();
         for browser in &self.sim.browsers {
             let codes = browser.page.error_codes();
-            assert!(codes.len() <= 1, "{} was told {codes:?}: one reason is enough", browser.name);
+            assert!(codes.len() <= 1, "{} received more than one error: {codes:?}", browser.name);
         }
     }
 
-    /// Every video begins with a keyframe, if its first packet came, and is repaired within its share.
+    /// Checks that every video starts with a keyframe, if its first packet arrived, and that retransmissions keep to
+    /// their share.
     fn check_streams(&self) {
         for (tag, browser) in self.sim.browsers.iter().enumerate() {
             let sealed = |ssrc: u32| self.sim.tap.sealed.get(&(tag as u32, ssrc));
@@ -543,68 +551,80 @@ impl Plan {
                     continue;
                 };
                 let is_start = first.source.is_audio() || (first.keyframe && first.index == 0);
-                assert!(is_start, "{} got {first:?} first on {ssrc}", browser.name);
+                assert!(is_start, "{} received {first:?} first on {ssrc}", browser.name);
             }
             for line in &browser.lines {
                 if let [ssrc, repair] = line.ssrcs[..] {
-                    // A probe goes the same way.
+                    // With layers, probes use the retransmission SSRC too.
                     if self.layered {
                         continue;
                     }
                     let bytes = |ssrc| sealed(ssrc).map_or(0, |sealed| sealed.bytes);
                     let most = bytes(ssrc) / REPAIR_PART + REPAIR_SAVED;
-                    assert!(bytes(repair) <= most, "{} bytes of repair, {most} at most", bytes(repair));
+                    assert!(bytes(repair) <= most, "{} bytes retransmitted, limit {most}", bytes(repair));
                 }
             }
         }
     }
 
-    /// Nobody was asked for keyframes of one layer faster than the budget allows, as far as the network tells when.
+    /// Checks the spacing of keyframe requests for each layer, on paths that do not change it.
     fn check_keyframe_requests(&self) {
         for browser in self.sim.browsers.iter().filter(|browser| !self.sim.links[browser.tag as usize].is_troubled) {
             for (source, publication) in &browser.publications {
                 for layer in &publication.layers {
                     let least = layer.least_spacing;
-                    assert!(least >= SPACING - ON_THE_WAY, "{} was asked for {source:?} after {least:?}", browser.name);
+                    assert!(
+                        least >= SPACING - ON_THE_WAY,
+                        "{} got a keyframe request for {source:?} after {least:?}",
+                        browser.name
+                    );
                 }
             }
         }
     }
 
-    /// Everybody got every line that was written since they came, each the same for all.
+    /// Checks that every participant received every chat message sent since it joined, and that all received the same.
     fn check_chat(&self, room: &str) {
         let browsers = || self.sim.browsers.iter().filter(|browser| browser.room == room);
         let mut lines: BTreeMap<&str, &ChatLine> = BTreeMap::new();
         for line in browsers().flat_map(|browser| &browser.page.chat).filter(|line| line.name != MALLORY) {
-            assert_eq!(*lines.entry(&line.message).or_insert(line), line, "a line that is not the same for all");
+            assert_eq!(
+                *lines.entry(&line.message).or_insert(line),
+                line,
+                "two participants received different copies of a chat message"
+            );
         }
-        // A line that nobody got is missed too, where nothing kept it from the server.
+        // A message that no participant received also counts as missing, unless a fault kept it from the server.
         let panics = self.faults.iter().any(|fault| fault.site().is_some());
         for (number, (said, tag)) in self.lines.iter().enumerate() {
             let sender = &self.sim.browsers[*tag];
-            let was_in = sender.page.welcomed_at.is_some_and(|came| came < *said) && sender.room == room;
-            if panics || !was_in || self.broken.contains(tag) {
+            let was_in_room = sender.page.welcomed_at.is_some_and(|came| came < *said) && sender.room == room;
+            if panics || !was_in_room || self.broken.contains(tag) {
                 continue;
             }
             let others = browsers().filter(|browser| browser.is_live() && browser.page.id != sender.page.id);
             for browser in others.filter(|browser| browser.page.welcomed_at.is_some_and(|came| came < *said)) {
                 let text = format!("{number} from {}", sender.name);
                 let came = browser.page.chat.iter().any(|line| line.message == text);
-                assert!(came, "{} did not get {text:?}", browser.name);
+                assert!(came, "{} did not receive {text:?}", browser.name);
             }
         }
         for browser in browsers().filter(|browser| browser.is_live()) {
-            let came = browser.page.welcomed_at.expect("everybody was welcomed");
+            let came = browser.page.welcomed_at.expect("a live browser was welcomed");
             for line in lines.values().filter(|line| line.from != browser.page.id) {
-                let number: usize =
-                    line.message.split(' ').next().and_then(|number| number.parse().ok()).expect("numbered");
+                let number: usize = line
+                    .message
+                    .split(' ')
+                    .next()
+                    .and_then(|number| number.parse().ok())
+                    .expect("a chat message starts with its number");
                 let missed = self.lines[number].0 > came && !browser.page.chat.contains(line);
-                assert!(!missed, "{} did not get {line:?}", browser.name);
+                assert!(!missed, "{} did not receive {line:?}", browser.name);
             }
         }
     }
 
-    /// What the server does to somebody, and what others see of it, may come of what is done to the network now.
+    /// Notes that an injected fault may now explain what the server does to this browser, and what others see of it.
     fn excuse(&mut self, tag: usize) {
         self.sim.links[tag].is_troubled = true;
         self.broken.insert(tag);

@@ -25,41 +25,42 @@ use crate::reception::Drift;
 use crate::tap::Tap;
 use crate::trace::Trace;
 
-/// How far packets and the `tracks` that says what their line carries may be apart: nothing orders UDP against TCP. As
-/// long may packets still come when the page has learnt that the line carries nobody, or somebody else, any more.
+/// Largest time between a packet and the `tracks` message that names its m-line's publisher: UDP and TCP are not
+/// ordered against each other. Packets of the previous publisher may arrive for as long after `tracks` has reassigned
+/// the m-line.
 const IN_FLIGHT: Duration = Duration::from_millis(60);
 
-/// The same where packets were lost: repairs take a round trip.
+/// The same on a path that lost packets: a retransmission takes a round trip.
 const IN_REPAIR: Duration = Duration::from_millis(400);
 
-/// The same where a clogged path or a stalled connection lets one overtake the other.
+/// The same on a congested path or a stalled connection, where either may overtake the other.
 const IN_TROUBLE: Duration = Duration::from_secs(15);
 
-/// How long it may take until the server knows what a browser did: its latency and two lost segments.
+/// Largest time until the server learns of a browser's action: the latency and two lost segments.
 pub const UNNOTICED: Duration = Duration::from_millis(1_000);
 
-/// What the server's kernel takes for a connection that nobody reads from.
+/// Bytes that the server's kernel buffers for a connection whose client does not read.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// Datagrams of one browser that are kept for an attacker to send again.
+/// Datagrams of each browser that are kept for an attacker to replay.
 const RECENT: usize = 64;
 
 /// The wall clock when a simulation begins: 2001-09-09 01:46:40 UTC.
 const WALL: Duration = Duration::from_secs(1_000_000_000);
 
-/// How the simulated world is set up.
+/// The configuration of a simulation.
 pub struct World {
     pub seed: u64,
     pub config: Config,
     /// The server's own addresses.
     pub candidates: Vec<SocketAddr>,
     pub rate: Rate,
-    /// The path of browsers that join.
+    /// The path of each browser that joins.
     pub path: Path,
 }
 
 impl World {
-    /// Everybody is heard, since the browsers' microphones tell any level, and seen.
+    /// A world where every participant is heard (the test microphones report arbitrary levels) and seen.
     pub fn new(seed: u64) -> Self {
         let mut config = Config::default();
         config.limits.loudest_above = config.limits.max_room_size;
@@ -69,82 +70,82 @@ impl World {
 }
 
 pub fn addr(text: &str) -> SocketAddr {
-    text.parse().expect("an address")
+    text.parse().expect("a valid socket address")
 }
 
 /// The simulated world.
 pub struct Sim {
     pub now: Instant,
     pub server: Server,
-    /// Everybody who ever joined, in that order; the index is the tag.
+    /// Every browser that ever joined, in order; the index is its tag.
     pub browsers: Vec<Browser>,
     pub tap: Tap,
     pub rate: Rate,
     /// The server's own addresses.
     pub candidates: Vec<SocketAddr>,
-    /// Addresses that the server had once.
+    /// Former addresses of the server.
     left_addrs: Vec<SocketAddr>,
-    /// The path of browsers that join.
+    /// The path of each browser that joins.
     pub path: Path,
     /// The proxy in front of the server.
     pub proxy: Option<IpAddr>,
     pub drift: Drift,
-    /// Who comes needs a token.
+    /// Joining requires a token.
     pub(crate) is_guarded: bool,
     pub exited: bool,
-    /// Whom the server is expected to close.
+    /// Names of the browsers that the server is expected to close.
     pub dismissed: BTreeSet<String>,
     pub invariants: Invariants,
     pub trace: Trace,
-    /// Faults that happened to what is not on a browser's path.
+    /// Injected faults that did not happen on a browser's path.
     pub fired: Fired,
-    /// Connections that no browser has, by their ids.
+    /// Connections that belong to no browser, by id.
     pub(crate) strangers: BTreeMap<ConnId, Stranger>,
     pub(crate) links: Vec<Links>,
-    /// Packets that came, with their receiver, on lines of which `tracks` has not said that they carry them.
+    /// Received packets, each with its receiver, on m-lines that `tracks` has not yet assigned to their publisher.
     unnamed: Vec<(usize, Arrival)>,
     pub(crate) names: BTreeMap<String, usize>,
-    /// The last STUN request of each browser, and where it went.
+    /// The last STUN request of each browser, and its destination.
     checks: BTreeMap<usize, (SocketAddr, Vec<u8>)>,
     seed: u64,
     start: Instant,
     queue: BinaryHeap<Reverse<Event>>,
     sequence: u64,
-    /// Until when the server may not know them yet, and in which room: changes that allow one more offer.
+    /// Recent changes, each of which allows one more offer: when the server must know of it, the room, and the count.
     changes: Vec<(Instant, String, u32)>,
 }
 
-/// What lies between one browser and the server.
+/// The connections and links between one browser and the server.
 pub(crate) struct Links {
     pub up: Link,
     pub down: Link,
     /// The server may still use the connection.
     pub is_open: bool,
-    /// Nothing passes any more, and nobody is told.
+    /// Nothing passes any more, and neither end is notified.
     pub is_cut: bool,
-    /// The reader is too slow.
+    /// The browser does not read.
     pub is_stalled: bool,
-    /// What the browser wrote while its connection stalls.
+    /// Events that the browser caused while its connection was stalled.
     pub up_held: Option<Vec<Kind>>,
-    /// Bytes come one by one.
+    /// Bytes are delivered one at a time.
     pub up_is_split: bool,
     pub down_is_split: bool,
     /// The server's socket refuses its datagrams.
     pub refuses: bool,
-    /// The next write of the server fails, and the connection with it.
+    /// The server's next write fails and ends the connection.
     pub fails_writing: bool,
-    /// It did: what the server has still to say is not heard.
+    /// A write has failed: the server's later output for this connection is ignored.
     has_failed: bool,
-    /// Whatever the server does to this browser may come of what was done to the network.
+    /// An injected network fault may explain whatever the server does to this browser.
     pub is_troubled: bool,
     /// The last datagrams that the browser sent.
     pub recent: VecDeque<(SocketAddr, SocketAddr, Vec<u8>)>,
-    /// Bytes in the server's kernel that do not get on.
+    /// Bytes in the server's kernel that are not transmitted.
     unsent: usize,
-    /// What the slow reader has not read, and whether the server closed after it.
+    /// Bytes that the stalled browser has not read, and whether the server closed the connection after them.
     unread: Vec<u8>,
     unread_end: bool,
-    /// Addresses that a NAT showed to the server instead of the browser's own; only the last is still good.
+    /// Addresses that a NAT presented instead of the browser's own; only the last one is still valid.
     pub public: Vec<SocketAddr>,
 }
 
@@ -186,7 +187,7 @@ impl Ord for Event {
 }
 
 impl Sim {
-    /// A server that nobody has joined yet.
+    /// A server with no participants.
     pub fn new(seed: u64) -> Self {
         Self::with(World::new(seed))
     }
@@ -235,7 +236,7 @@ impl Sim {
         }
     }
 
-    /// Lets a browser open the page.
+    /// Opens the page in a new browser.
     pub fn arrive(&mut self, name: &str, room: &str, habits: Habits) -> usize {
         let tag = self.browsers.len();
         let seed = self.seed.wrapping_mul(1_000_003).wrapping_add(tag as u64 * 2);
@@ -268,7 +269,7 @@ impl Sim {
         tag
     }
 
-    /// The server's machine gets these addresses and no longer has others.
+    /// Replaces the addresses of the server's machine.
     pub fn move_server(&mut self, candidates: &[SocketAddr]) {
         let left = std::mem::replace(&mut self.candidates, candidates.to_vec());
         self.left_addrs.extend(left);
@@ -276,19 +277,19 @@ impl Sim {
         self.give(Input::Addresses { candidates: candidates.to_vec() });
     }
 
-    /// A valid check of one browser comes from another's address.
+    /// Sends a valid connectivity check of `from` from the address of `address_of`.
     pub fn forge_check(&mut self, from: &str, address_of: &str) {
         let (destination, contents) = self.checks[&self.names[from]].clone();
         let source = self.browsers[self.names[address_of]].habits.addrs[0];
         self.push(self.now, Kind::UpDatagram { source, destination, contents });
     }
 
-    /// Valid checks of a browser come from a port of its own that it does not use for anything else.
+    /// Sends `count` valid connectivity checks of `of` from an otherwise unused port of its address.
     pub fn flood_checks(&mut self, of: &str, count: usize, port: u16) {
         let tag = self.names[of];
         let (destination, contents) = self.checks[&tag].clone();
         let source = SocketAddr::new(self.browsers[tag].habits.addrs[0].ip(), port);
-        // The answers reach nobody.
+        // The server's responses are discarded.
         self.links[tag].public.insert(0, source);
         self.links[tag].public.push(self.browsers[tag].habits.addrs[0]);
         for _ in 0..count {
@@ -296,7 +297,7 @@ impl Sim {
         }
     }
 
-    /// Habits of a page of today with camera and microphone.
+    /// The habits of a current page with a camera and a microphone.
     pub fn habits(&self) -> Habits {
         let tag = self.browsers.len();
         Habits {
@@ -323,7 +324,7 @@ impl Sim {
         }
     }
 
-    /// Lets time pass.
+    /// Advances the clock by `time`.
     pub fn run(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(next) = self.next_event().filter(|next| *next <= end) {
@@ -334,7 +335,7 @@ impl Sim {
         self.check_arrivals();
     }
 
-    /// Bytes and datagrams that a browser wants to send go out.
+    /// Transmits the bytes and datagrams that the browser has queued.
     pub(crate) fn collect(&mut self, tag: usize) {
         let (now, browser, links) = (self.now, &mut self.browsers[tag], &mut self.links[tag]);
         let bytes = browser.take_bytes().filter(|_| !links.is_cut);
@@ -369,7 +370,7 @@ impl Sim {
         self.check_arrivals();
     }
 
-    /// Lets time pass in which the server's loop is so busy.
+    /// Advances the clock by `time` while the server's loop reports `share` as its load.
     pub fn run_loaded(&mut self, time: Duration, share: f64) {
         let end = self.now + time;
         while self.now < end {
@@ -379,25 +380,25 @@ impl Sim {
         }
     }
 
-    /// The process is asked to end.
+    /// Requests a shutdown of the server process.
     pub fn shut_down(&mut self) {
         self.give(Input::Shutdown);
         self.drain_server();
     }
 
-    /// The TCP connection ends: properly, or with a reset.
+    /// Ends the TCP connection, with an EOF or with a reset.
     pub(crate) fn hang_up(&mut self, tag: usize, reset: bool) {
         self.push_up(tag, if reset { Kind::UpGone { tag } } else { Kind::UpEof { tag } });
     }
 
-    /// What a browser wrote while its connection stalled goes out.
+    /// Delivers what the browser wrote while its connection was stalled.
     pub(crate) fn release_up(&mut self, tag: usize) {
         for kind in self.links[tag].up_held.take().into_iter().flatten() {
             self.push_up(tag, kind);
         }
     }
 
-    /// A reader that was too slow reads again.
+    /// Lets a stalled browser read again.
     pub(crate) fn release_down(&mut self, tag: usize) {
         let links = &mut self.links[tag];
         links.is_stalled = false;
@@ -416,8 +417,8 @@ impl Sim {
         }
     }
 
-    /// Everybody else in the room may get one more offer for each of `changes`, and so may those who come before
-    /// the server has certainly noticed.
+    /// Allows every other browser in the room one more offer for each of `changes`, and also those that join before the
+    /// server must have noticed.
     pub(crate) fn tell_changes(&mut self, tag: usize, changes: u32, unnoticed: Duration) {
         let room = self.browsers[tag].room.clone();
         if changes > 0 {
@@ -430,12 +431,12 @@ impl Sim {
         }
     }
 
-    /// How long the simulation has been going on.
+    /// Simulated time since the start.
     pub fn elapsed(&self) -> Duration {
         self.now - self.start
     }
 
-    /// What simulated instants are called on the publishers' wall clocks.
+    /// Maps simulated instants to the publishers' wall clocks.
     pub fn captured(&self) -> impl Fn(Instant) -> SystemTime + use<> {
         let start = self.start;
         move |at| SystemTime::UNIX_EPOCH + WALL + (at - start)
@@ -448,14 +449,14 @@ impl Sim {
         queued.into_iter().chain(server).chain(browsers).min()
     }
 
-    /// All that happens now.
+    /// Processes everything that is due now.
     fn step(&mut self) {
         let mut server_due = self.server.next_timeout().is_some_and(|at| at <= self.now);
         if server_due {
             self.give(Input::Timeout);
         }
         while self.queue.peek().is_some_and(|Reverse(event)| event.at <= self.now) {
-            let Reverse(event) = self.queue.pop().expect("looked at above");
+            let Reverse(event) = self.queue.pop().expect("peeked above");
             server_due |= self.deliver(event.kind);
         }
         if server_due && !self.exited {
@@ -470,7 +471,7 @@ impl Sim {
         }
     }
 
-    /// The server gets an input.
+    /// Passes an input to the server.
     pub(crate) fn give(&mut self, input: Input<'_>) {
         self.trace.handle_input(self.now - self.start, &input);
         let is_due = self.server.next_timeout().is_some_and(|at| at <= self.now);
@@ -478,7 +479,7 @@ impl Sim {
         self.server.handle_input(self.now, input);
     }
 
-    /// Gives one event to whom it is for; says whether that is the server.
+    /// Delivers one event to its destination. Returns whether that is the server.
     fn deliver(&mut self, kind: Kind) -> bool {
         let now = self.now;
         let conn = |tag: usize| ConnId(tag as u64);
@@ -509,7 +510,7 @@ impl Sim {
                 self.give(Input::Gone { conn: conn(tag) });
             }
             Kind::UpBytes { .. } | Kind::UpEof { .. } | Kind::UpGone { .. } => return false,
-            // The server is no longer there.
+            // The server has left this address.
             Kind::UpDatagram { destination, .. } if self.left_addrs.contains(&destination) => {}
             Kind::UpDatagram { source, destination, contents } => {
                 self.tap.handle_ingress(self.now, source, destination, &contents);
@@ -562,7 +563,10 @@ impl Sim {
                     }
                     let links = self.links.get_mut(conn.0 as usize).map(|links| &mut links.is_open);
                     let is_open = links.or_else(|| Some(&mut self.strangers.get_mut(&conn)?.is_open));
-                    assert!(std::mem::take(is_open.expect("a connection")), "a connection is closed once");
+                    assert!(
+                        std::mem::take(is_open.expect("a known connection")),
+                        "the server closed a connection twice"
+                    );
                     if !self.strangers.contains_key(&conn) {
                         self.on_server_close(conn.0 as usize);
                     }
@@ -598,8 +602,8 @@ impl Sim {
         if links.has_failed {
             return;
         }
-        assert!(links.is_open, "bytes for a connection that is closed");
-        assert!(!bytes.is_empty(), "nothing to write");
+        assert!(links.is_open, "the server wrote to a closed connection");
+        assert!(!bytes.is_empty(), "the server wrote no bytes");
         if std::mem::take(&mut links.fails_writing) {
             (links.is_open, links.has_failed) = (false, true);
             self.fired.count(Fault::WriteFailed);
@@ -619,7 +623,7 @@ impl Sim {
             return;
         }
         let at = links.down.carry_segment(self.now);
-        // The kernel may take any part at a time.
+        // The kernel may accept a write in parts.
         let part = if links.down_is_split { bytes.len().div_ceil(7) } else { bytes.len() };
         if links.down_is_split {
             self.fired.count(Fault::SplitDown);
@@ -635,7 +639,7 @@ impl Sim {
         let knows = |tag: &usize| {
             self.browsers[*tag].habits.addrs.contains(&destination) || self.links[*tag].public.contains(&destination)
         };
-        let tag = (0..self.browsers.len()).find(knows).expect("a datagram to nobody");
+        let tag = (0..self.browsers.len()).find(knows).expect("the destination is a browser's address");
         self.tap.handle_egress(self.now, tag as u32, source, destination, contents);
         let links = &mut self.links[tag];
         if links.refuses {
@@ -645,7 +649,7 @@ impl Sim {
         }
         let own = match links.public.last() {
             Some(public) if *public == destination => self.browsers[tag].addr(),
-            // The NAT forgot this address.
+            // The NAT has dropped this mapping.
             Some(_) => {
                 links.down.lost_rtp += u64::from(rtp_header(contents).is_some());
                 return;
@@ -660,7 +664,7 @@ impl Sim {
         }
     }
 
-    /// What happens to a TCP connection reaches the server in order.
+    /// Events of one TCP connection reach the server in order.
     fn push_up(&mut self, tag: usize, kind: Kind) {
         let links = &mut self.links[tag];
         if let Some(held) = &mut links.up_held {
@@ -677,21 +681,23 @@ impl Sim {
         self.queue.push(Reverse(Event { at, sequence: self.sequence, kind }));
     }
 
-    /// Each packet came from somebody of the same room, who sent it, on the line that `tracks` named for them.
+    /// Checks that each packet was sent by a publisher in the same room and arrived on the m-line that `tracks`
+    /// assigned to it.
     fn check_arrivals(&mut self) {
         let unnamed = std::mem::take(&mut self.unnamed);
         let is_unnamed = |(tag, arrival): &(usize, Arrival)| !self.is_named(*tag, arrival);
         self.unnamed = unnamed.into_iter().filter(is_unnamed).collect();
     }
 
-    /// Whether `tracks` named the line for it. False if that may be on its way.
+    /// Whether `tracks` has assigned the m-line to the packet's publisher. False while that message may still be on its
+    /// way.
     fn is_named(&self, tag: usize, arrival: &Arrival) -> bool {
         let (receiver, stamp) = (&self.browsers[tag], &arrival.stamp);
         let publisher = &self.browsers[stamp.publisher as usize];
         assert_ne!(receiver.tag, publisher.tag, "media came back to its publisher");
         assert_eq!(receiver.room, publisher.room, "media crossed rooms");
-        let publication = publisher.publications.get(&stamp.source).expect("nobody sent this");
-        assert!(stamp.frame < publication.frame, "a frame that was not sent yet");
+        let publication = publisher.publications.get(&stamp.source).expect("the publisher has this source");
+        assert!(stamp.frame < publication.frame, "received a frame before it was sent");
         let grace = match &self.links[tag] {
             links if links.is_troubled => IN_TROUBLE,
             links if links.down.lost_rtp > 0 => IN_REPAIR,

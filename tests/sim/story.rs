@@ -1,4 +1,4 @@
-//! The words in which tests tell what people do and see.
+//! The vocabulary of the tests: what participants do, and what they receive.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,13 +12,13 @@ use crate::network::Path;
 use crate::reception::Watched;
 use crate::sim::{Sim, UNNOTICED};
 
-/// The room where people meet who name no other.
+/// The default room.
 const ROOM: &str = "main";
 
-/// How long a participant may be away, but for what its messages take on their way.
+/// How long a participant may be away and still return, less the time that its messages take.
 pub const RETURN: Duration = Duration::from_secs(29);
 
-/// A picture or sound that is older than this is no longer seen or heard.
+/// The largest age of a picture or sound packet that counts as seen or heard.
 const FRESH: Duration = Duration::from_millis(700);
 
 pub const fn secs(seconds: u64) -> Duration {
@@ -30,7 +30,7 @@ pub const fn millis(milliseconds: u64) -> Duration {
 }
 
 impl Sim {
-    /// Comes with camera and microphone.
+    /// Joins with camera and microphone.
     pub fn join(&mut self, name: &str) -> usize {
         self.join_room(name, ROOM)
     }
@@ -40,36 +40,36 @@ impl Sim {
         self.arrive(name, room, habits)
     }
 
-    /// Comes with nothing to send.
+    /// Joins without publishing anything.
     pub fn watch(&mut self, name: &str) -> usize {
         self.join_as(name, |habits| habits.sources.clear())
     }
 
-    /// Comes with a camera that it can send in layers.
+    /// Joins with a camera that offers simulcast.
     pub fn join_with_layers(&mut self, name: &str) -> usize {
         self.join_as(name, |habits| habits.simulcast = true)
     }
 
-    /// Comes with other habits.
+    /// Joins with changed habits.
     pub fn join_as(&mut self, name: &str, change: impl FnOnce(&mut Habits)) -> usize {
         let mut habits = self.habits();
         change(&mut habits);
         self.arrive(name, ROOM, habits)
     }
 
-    /// Comes and answers like that.
+    /// Joins and answers offers in the given way.
     pub fn join_answering(&mut self, name: &str, answering: Answering) -> usize {
         self.join_as(name, |habits| habits.answering = answering)
     }
 
-    /// Says goodbye and closes the tab.
+    /// Sends `leave` and closes the tab.
     pub fn leave(&mut self, name: &str) {
         self.say_text(name, r#"{"event":"leave"}"#);
         self.browser_mut(name).has_left = true;
         self.hang_up_properly(name);
     }
 
-    /// Closes the connection with a close frame, and without a goodbye.
+    /// Closes the connection with a close frame, without sending `leave`.
     pub fn hang_up_properly(&mut self, name: &str) {
         let tag = self.tag(name);
         self.browsers[tag].close();
@@ -78,7 +78,7 @@ impl Sim {
         self.tell_changes(tag, 1, UNNOTICED);
     }
 
-    /// The connection is reset, with no goodbye.
+    /// Resets the connection, without sending `leave`.
     pub fn crash(&mut self, name: &str) {
         let tag = self.tag(name);
         self.browsers[tag].end();
@@ -86,7 +86,7 @@ impl Sim {
         self.tell_changes(tag, 1, UNNOTICED);
     }
 
-    /// Nothing comes any more, on any connection, and nothing arrives.
+    /// Cuts all connections silently, in both directions.
     pub fn vanish(&mut self, name: &str) {
         let tag = self.tag(name);
         self.links[tag].is_cut = true;
@@ -94,7 +94,7 @@ impl Sim {
         self.tell_changes(tag, 1, secs(30));
     }
 
-    /// Comes again with the secret of an older connection, which is still there or not.
+    /// Joins again with the resume secret of an earlier connection, whether or not that is still open.
     pub fn resume(&mut self, name: &str) -> usize {
         let old = self.tag(name);
         let secret = self.browsers[old].page.resume.clone();
@@ -131,7 +131,7 @@ impl Sim {
         self.collect(tag);
     }
 
-    /// Goes on with other SSRCs on all that a participant sends of a source.
+    /// Switches a participant's source to new SSRCs.
     pub fn change_ssrcs(&mut self, name: &str, source: Source) {
         self.browser_mut(name).change_ssrcs(source);
     }
@@ -157,31 +157,31 @@ impl Sim {
         self.collect(tag);
     }
 
-    /// What a path does from now on, in both directions.
+    /// Sets the path in both directions.
     pub fn set_path(&mut self, name: &str, path: Path) {
         let tag = self.tag(name);
         self.links[tag].up.path = path;
         self.links[tag].down.path = path;
     }
 
-    /// From now on so many bits a second come through to somebody, and what is more waits for its turn and is dropped.
+    /// Limits the path to `name` to this capacity; excess packets wait in a queue or are dropped.
     pub fn narrow(&mut self, name: &str, bits_per_second: u64) {
         let tag = self.tag(name);
         self.links[tag].down.path = self.links[tag].down.path.with_capacity(bits_per_second);
     }
 
-    /// Everything comes through again.
+    /// Removes the limit.
     pub fn widen(&mut self, name: &str) {
         let tag = self.tag(name);
         self.links[tag].down.path.capacity = None;
     }
 
-    /// How long 95 % of what came through to somebody since then had to wait at most, where they are narrowed.
+    /// The 95th percentile of the queueing delay on the narrowed path to `name`.
     pub fn queueing(&self, name: &str, since: Instant) -> Duration {
         self.links[self.tag(name)].down.bottleneck.waited_p95(since..self.now)
     }
 
-    /// The same of the packets of one source.
+    /// The same for the packets of one source.
     pub fn queueing_of(&self, name: &str, source: Source, since: Instant) -> Duration {
         let watched = self.browser(name).watched.iter().filter(|((_, of), _)| *of == source);
         let ssrcs: Vec<u32> = watched.map(|(_, watched)| watched.ssrc).collect();
@@ -189,46 +189,46 @@ impl Sim {
         self.links[self.tag(name)].down.bottleneck.waited_p95_of(since..self.now, is_of)
     }
 
-    /// Bits a second that came through to somebody since then, where they are narrowed.
+    /// Bits per second delivered to `name` on its narrowed path.
     pub fn goodput(&self, name: &str, since: Instant) -> u64 {
         self.links[self.tag(name)].down.bottleneck.goodput_bps(since..self.now)
     }
 
-    /// Bits a second that were sent to somebody since then, where they are narrowed.
+    /// Bits per second sent to `name` on its narrowed path.
     pub fn offered(&self, name: &str, since: Instant) -> u64 {
         self.links[self.tag(name)].down.bottleneck.offered_bps(since..self.now)
     }
 
-    /// Waits until the server has taken what somebody publishes, and lets its numbers begin at `seq_no`.
+    /// Waits until the server has accepted the source, then starts its sequence numbers at `seq_no`.
     pub fn begin_at(&mut self, name: &str, source: Source, seq_no: u64) {
         while self.publication(name, source).mid.is_none() {
             self.run(millis(5));
         }
         let publication = self.publication_mut(name, source);
-        assert_eq!(publication.sent_packets(), 0, "too late to begin elsewhere");
+        assert_eq!(publication.sent_packets(), 0, "the source has already sent packets");
         publication.layers[0].seq_no = seq_no;
     }
 
-    /// Somebody's numbers jump, as if so many packets had been sent and lost; below half of the number space, so
-    /// that a receiver can tell which way (RFC 3711 section 3.3.1).
+    /// Advances the sequence number as if that many packets had been sent and lost. Must stay below half of the number
+    /// space, so that a receiver can tell the direction (RFC 3711 section 3.3.1).
     pub fn skip_ahead(&mut self, name: &str, source: Source, packets: u16) {
         self.publication_mut(name, source).layers[0].seq_no += u64::from(packets);
     }
 
-    /// From now on the browser's NAT shows another port.
+    /// Rebinds the browser's NAT to another port.
     pub fn rebind(&mut self, name: &str, port: u16) {
         let tag = self.tag(name);
         let ip = self.browsers[tag].habits.addrs[0].ip();
         self.links[tag].public.push(SocketAddr::new(ip, port));
     }
 
-    /// A reader that is too slow: the server's writes are no longer taken.
+    /// Stops the browser from reading: the server's writes are no longer accepted.
     pub fn stall(&mut self, name: &str) {
         let tag = self.tag(name);
         self.links[tag].is_stalled = true;
     }
 
-    /// Shows the viewer somebody's camera, recently.
+    /// Whether the viewer was recently shown the publisher's camera.
     pub fn sees(&self, viewer: &str, publisher: &str) -> bool {
         self.gets(viewer, publisher, Camera)
     }
@@ -242,17 +242,17 @@ impl Sim {
         last.is_some_and(|last| self.now - last < FRESH)
     }
 
-    /// The layer of somebody's camera that the viewer was shown last.
+    /// The layer of the publisher's camera that the viewer was shown last.
     pub fn layer_seen(&self, viewer: &str, publisher: &str) -> Option<u8> {
         self.watched(viewer, publisher, Camera)?.layers.last().map(|(_, layer)| *layer)
     }
 
-    /// What one browser got of somebody's source so far.
+    /// Everything that `receiver` has received of one source.
     pub fn watched(&self, receiver: &str, publisher: &str, source: Source) -> Option<&Watched> {
         self.browser(receiver).watched.get(&(self.tag(publisher) as u32, source))
     }
 
-    /// Share of the packets sent since both counts were taken that came, at the latest with a retransmission.
+    /// Share of the packets sent since `since` that arrived, including retransmissions.
     pub fn delivered(&self, receiver: &str, publisher: &str, source: Source, since: (u64, u64)) -> f64 {
         let (sent, came) = self.counts(receiver, publisher, source);
         (came - since.1) as f64 / (sent - since.0) as f64
@@ -281,26 +281,27 @@ impl Sim {
         self.browser_mut(name).publications.get_mut(&source).expect("it was published")
     }
 
-    /// How often a publisher was asked for a keyframe since then.
+    /// The keyframe requests that a publisher got since `since`, as times after it.
     pub fn keyframe_requests(&self, publisher: &str, source: Source, since: Instant) -> Vec<Duration> {
         let requests = self.publication(publisher, source).keyframe_requests.iter();
         requests.filter(|at| **at >= since).map(|at| *at - since).collect()
     }
 
-    /// The names of those who are on the page now, room by room.
+    /// The names of the browsers whose page is open in the room.
     pub fn live(&self, room: &str) -> Vec<String> {
-        let here = |tag: &usize| self.browsers[*tag].is_live() && self.browsers[*tag].room == room;
-        let names = self.names.iter().filter(|(_, tag)| here(tag));
+        let is_live_here = |tag: &usize| self.browsers[*tag].is_live() && self.browsers[*tag].room == room;
+        let names = self.names.iter().filter(|(_, tag)| is_live_here(tag));
         names.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Everybody in the room gets what everybody else publishes, knows exactly who is there, and nobody else.
+    /// Asserts that every participant in the room receives everything that the others publish, and that its page lists
+    /// exactly the others.
     pub fn assert_complete(&self, room: &str) {
         let names = self.live(room);
-        let here = |name: &&String| self.browser(name).room == room && !self.dismissed.contains(*name);
-        for name in self.names.keys().filter(here) {
+        let is_live_here = |name: &&String| self.browser(name).room == room && !self.dismissed.contains(*name);
+        for name in self.names.keys().filter(is_live_here) {
             let browser = self.browser(name);
-            assert_eq!(browser.closed, None, "the server closed {name}, who was told {:?}", browser.page.errors);
+            assert_eq!(browser.closed, None, "the server closed {name} with the errors {:?}", browser.page.errors);
         }
         for viewer in &names {
             let page = &self.browser(viewer).page;
@@ -309,7 +310,7 @@ impl Sim {
             expected.sort_by(|a, b| a.page.id.cmp(&b.page.id));
             let known: Vec<_> = page.participants.iter().collect();
             let there: Vec<_> = expected.iter().map(|browser| (&browser.page.id, &browser.page.name)).collect();
-            assert_eq!(known, there, "who {viewer} thinks is there");
+            assert_eq!(known, there, "participants on {viewer}'s page");
             let mut announced: Vec<_> = page.received().map(|track| (track.id.clone(), track.source)).collect();
             announced.sort();
             let publications = expected
@@ -318,7 +319,7 @@ impl Sim {
             let wanted = publications.filter(|(_, publication)| publication.wanted);
             let published: Vec<_> =
                 wanted.map(|(browser, publication)| (browser.page.id.clone(), publication.source)).collect();
-            assert_eq!(announced, published, "what {viewer} is told that there is");
+            assert_eq!(announced, published, "tracks announced to {viewer}");
             for other in expected {
                 for source in other
                     .publications
@@ -329,7 +330,7 @@ impl Sim {
                     let rejects = self.browser(viewer).habits.rejects == Some(source.kind());
                     assert!(
                         self.gets(viewer, &other.name, source) != rejects,
-                        "{viewer}, who rejects it: {rejects}, and {}'s {source:?}",
+                        "{viewer} rejects this kind: {rejects}; publisher and source: {} {source:?}",
                         other.name
                     );
                 }
@@ -337,8 +338,8 @@ impl Sim {
         }
     }
 
-    /// Everybody in the room gets all that so many others publish, if there are so many, and who those are is what they
-    /// are told. Sound comes of those who speak only.
+    /// Asserts that every participant receives all video of `last_n` others, or of all others if there are fewer, and
+    /// that `tracks` lists exactly these. Audio is only sent of participants who speak.
     pub fn assert_limited(&self, room: &str, last_n: usize) {
         let names = self.live(room);
         for viewer in &names {
@@ -350,26 +351,30 @@ impl Sim {
             let publishing: Vec<&Browser> = others.filter(|browser| !published(browser).is_empty()).collect();
             let mut count = 0;
             for other in &publishing {
-                let told = self.browser(viewer).page.received().filter(|track| track.id == other.page.id);
-                let mut told: Vec<Source> = told.map(|track| track.source).collect();
-                told.sort();
-                let is_seated = !told.is_empty();
+                let announced_sources = self.browser(viewer).page.received().filter(|track| track.id == other.page.id);
+                let mut announced_sources: Vec<Source> = announced_sources.map(|track| track.source).collect();
+                announced_sources.sort();
+                let is_seated = !announced_sources.is_empty();
                 count += usize::from(is_seated);
-                assert!(!is_seated || told == published(other), "{viewer} has {told:?} of {}", other.name);
+                assert!(
+                    !is_seated || announced_sources == published(other),
+                    "{viewer} has only the tracks {announced_sources:?} of {}",
+                    other.name
+                );
                 for source in published(other).into_iter().filter(|source| !source.is_audio()) {
                     let gets = self.gets(viewer, &other.name, source);
                     let rejects = self.browser(viewer).habits.rejects == Some(source.kind());
-                    assert_eq!(gets, is_seated && !rejects, "whether {viewer} gets {}'s {source:?}", other.name);
+                    assert_eq!(gets, is_seated && !rejects, "whether {viewer} receives {}'s {source:?}", other.name);
                 }
             }
             let received = self.browser(viewer).page.received();
             assert!(received.into_iter().all(|track| publishing.iter().any(|other| other.page.id == track.id)));
-            assert_eq!(count, last_n.min(publishing.len()), "how many are sent to {viewer}");
+            assert_eq!(count, last_n.min(publishing.len()), "number of participants sent to {viewer}");
         }
     }
 
-    /// On a network that loses nothing, nothing is missing in any stream, as sealed and as received, and every
-    /// video starts where a decoder can.
+    /// Asserts, for a network without loss, that no sequence number is missing as sent or as received, and that every
+    /// video starts with a keyframe.
     pub fn assert_no_gaps(&self) {
         for browser in &self.browsers {
             for (ssrc, stream) in &browser.streams {
@@ -380,22 +385,27 @@ impl Sim {
             }
         }
         for ((tag, ssrc), sealed) in &self.tap.sealed {
-            assert_eq!(sealed.missing(), 0, "numbers skipped to {} on {ssrc}", self.browsers[*tag as usize].name);
+            assert_eq!(
+                sealed.missing(),
+                0,
+                "sequence numbers skipped to {} on {ssrc}",
+                self.browsers[*tag as usize].name
+            );
         }
     }
 
-    /// When somebody learnt that the participant with this id left.
+    /// When `name` was notified that the participant with this id had left.
     pub fn learnt_of_leaving(&self, name: &str, id: &str) -> Option<Instant> {
         let left = &self.browser(name).page.left;
         left.iter().find(|(_, left, _)| left == id).map(|(at, ..)| *at)
     }
 
-    /// Whether somebody of that name ever came.
+    /// Whether a participant of that name ever joined.
     pub fn has(&self, name: &str) -> bool {
         self.names.contains_key(name)
     }
 
     pub fn tag(&self, name: &str) -> usize {
-        *self.names.get(name).unwrap_or_else(|| panic!("who is {name}?"))
+        *self.names.get(name).unwrap_or_else(|| panic!("no browser is named {name}"))
     }
 }
