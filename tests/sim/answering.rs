@@ -1,4 +1,5 @@
-//! How a browser answers: properly, as a page of today or of old, or wrongly in every way that a server has to survive.
+//! How a browser answers offers: correctly, as a current or an old page, or in one of the wrong ways that a server must
+//! survive.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -22,70 +23,70 @@ use crate::sdp::{self, Line};
 pub const RTX_PACKETS: usize = 1_024;
 pub const RTX_AGE: Duration = Duration::from_secs(3);
 
-/// m-lines of one kind on which a browser may send: a microphone or camera, and a screen.
+/// m-lines of one kind on which a browser may send: one for a microphone or camera, and one for a screen.
 const OWN_LINES: usize = 2;
 
-/// m-lines of one kind of sets that were on their way to be parked when another was needed.
+/// m-lines of one kind that may exist in addition because their sets were still being parked when another was needed.
 const SPARE_LINES: usize = 2;
 
-/// The first SSRC of those that have the same.
+/// The first of the SSRCs that several browsers share.
 const COMMON_SSRC: u32 = 1_000_000;
 
-/// What a browser takes and sends of sound with redundancy (RFC 2198).
+/// Redundant audio (RFC 2198) that a browser accepts and sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sound {
-    /// Nothing.
+    /// None.
     Plain,
-    /// It takes it, and sends it.
+    /// Accepts and sends it.
     Redundant,
-    /// It sends it, and takes of each m-line the first payload type only, whichever that is.
+    /// Sends it, but accepts only the first payload type of each m-line.
     FirstOnly,
-    /// The same with the last.
+    /// Sends it, but accepts only the last payload type of each m-line.
     LastOnly,
 }
 
-/// What makes one browser different from another.
+/// What distinguishes one browser from another.
 #[derive(Clone, Debug)]
 pub struct Habits {
-    /// What it publishes from the start.
+    /// The sources that it publishes from the start.
     pub sources: Vec<Source>,
-    /// Answers by itself like a page that called `addTrack` before the first offer, and knows six messages.
+    /// Behaves like an old page, which called `addTrack` before the first offer and knows only six events.
     pub is_old: bool,
-    /// Decodes H.264 and nothing else.
+    /// Decodes only H.264.
     pub h264_only: bool,
-    /// Sends its camera in another codec than VP8.
+    /// Sends its camera with another codec than VP8.
     pub encoding: Option<Encoding>,
-    /// Says that it can send its camera in layers, and does if it is asked to.
+    /// Offers simulcast for its camera, and sends it if requested.
     pub simulcast: bool,
-    /// It takes a fresh transport on the same WebSocket.
+    /// Accepts a fresh transport on the same WebSocket.
     pub renews: bool,
-    /// Its candidates come one by one after the answer, not in it.
+    /// Sends its candidates one by one after the answer instead of in it.
     pub trickles: bool,
-    /// Its candidates are in every m-line of the answer, not only in the first.
+    /// Puts its candidates in every m-line of the answer, not only in the first.
     pub repeats_candidates: bool,
     /// Its microphone sends audio levels.
     pub has_levels: bool,
-    /// What it takes and sends of sound with redundancy.
+    /// Redundant audio that it accepts and sends.
     pub sound: Sound,
-    /// The kind of media that it takes from nobody.
+    /// The kind of media that it never receives.
     pub rejects: Option<&'static str>,
-    /// Its streams have the same SSRCs as those of others with this habit.
+    /// Its streams use the same SSRCs as those of every other browser with this habit.
     pub has_common_ssrcs: bool,
     /// Time from offer to answer.
     pub answer_delay: Duration,
-    /// How it answers.
+    /// How it answers offers.
     pub answering: Answering,
-    /// What it authenticates itself with.
+    /// The certificate that it presents.
     pub identity: Identity,
     /// Its own addresses.
     pub addrs: Vec<SocketAddr>,
-    /// Where the proxy is that its WebSocket goes through.
+    /// The proxy that carries its WebSocket.
     pub proxy: Option<IpAddr>,
-    /// It counts what becomes of its packets.
+    /// Records statistics of its packets.
     pub has_stats: bool,
-    /// What its checks allow.
+    /// The timestamp jumps that its checks allow.
     pub drift: Drift,
-    /// Other parameters of the WebSocket's URL.
+    /// Additional parameters of the WebSocket URL.
     pub query: String,
 }
 
@@ -93,25 +94,25 @@ pub struct Habits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answering {
     Properly,
-    /// Text that is no SDP.
+    /// Text that is not SDP.
     Garbage,
-    /// Without the last m-line.
+    /// Omits the last m-line.
     MissingLine,
-    /// m-lines in another order.
+    /// Moves the first m-line to the end.
     Swapped,
-    /// Twice the same.
+    /// Sends the answer twice.
     Twice,
     Never,
-    /// Rejects each m-line of a picture that it would receive, for good.
+    /// Permanently rejects each m-line on which it would receive video.
     Rejecting,
 }
 
 impl Browser {
-    /// An offer came: looks at it, and remembers to answer.
+    /// Checks an offer and schedules its answer.
     pub fn on_offer(&mut self, now: Instant, offer: String) {
-        assert!(self.pending_offer.is_none(), "an offer while another is out");
-        // A participant who moves to an m-line without an offer may need one more. An m-line that the answer rejected moves
-        // to another participant with an offer only.
+        assert!(self.pending_offer.is_none(), "an offer before the last one was answered");
+        // Reassigning an m-line without an offer may require one offer later. A rejected m-line is only reassigned with
+        // an offer.
         let reassigned = self.habits.rejects.map_or(0, |_| self.page.reassignments());
         assert!(
             self.page.offers <= self.changes + self.page.exchanges + reassigned + 1,
@@ -125,7 +126,10 @@ impl Browser {
             let all = sdp::values(&offer, "candidate");
             sdp::edit(&offer, |line, section| {
                 let own = sdp::values(section, "candidate");
-                assert!(!own.is_empty() && all.iter().all(|value| own.contains(value)), "no candidates in {line:?}");
+                assert!(
+                    !own.is_empty() && all.iter().all(|value| own.contains(value)),
+                    "{line:?} lacks candidates of the offer"
+                );
                 None
             });
         }
@@ -140,20 +144,30 @@ impl Browser {
         }
         assert!(lines.len() >= self.lines.len(), "m-lines never go away (RFC 8829 section 5.2.2)");
         self.check_tracks(&lines);
-        // A set for each who was there at once, with a line of each kind, and one for a screen of whoever had one.
-        let told = || self.page.announced.iter().map(|(_, told)| told.iter().filter(|track| !track.own));
-        let people = told().map(|tracks| tracks.map(|track| &track.id).collect::<BTreeSet<_>>().len()).max();
+        // At most one set of two m-lines for each participant present at once, and one for each participant that shared
+        // a screen.
+        let received_tracks =
+            || self.page.announced.iter().map(|(_, received_tracks)| received_tracks.iter().filter(|track| !track.own));
+        let participants =
+            received_tracks().map(|tracks| tracks.map(|track| &track.id).collect::<BTreeSet<_>>().len()).max();
         for kind in ["audio", "video"] {
-            let screens = told().flatten().filter(|track| track.kind == kind && track.source == Screen);
+            let screens = received_tracks().flatten().filter(|track| track.kind == kind && track.source == Screen);
             let screens: BTreeSet<&str> = screens.map(|track| track.id.as_str()).collect();
             let lines = lines.iter().filter(|line| line.kind == kind && !line.is_rejected).count();
-            let most = people.unwrap_or_default() + screens.len() + OWN_LINES + SPARE_LINES;
-            assert!(lines <= most, "{lines} m-lines of {kind}, {people:?} people at most, {screens:?} had a screen");
+            let most = participants.unwrap_or_default() + screens.len() + OWN_LINES + SPARE_LINES;
+            assert!(
+                lines <= most,
+                "{lines} m-lines of {kind}, {participants:?} participants at most, {screens:?} shared a screen"
+            );
         }
         let asks = |line: &Line| !line.rids.is_empty();
-        assert!(self.habits.simulcast || !lines.iter().any(asks), "{} never said that it has layers", self.name);
+        assert!(
+            self.habits.simulcast || !lines.iter().any(asks),
+            "the offer asks {} for layers although it did not offer simulcast",
+            self.name
+        );
         if self.lines.is_empty() && self.wants(Screen) {
-            // The page comes back with a screen: it has no line of its own from the start.
+            // The page rejoins with a screen, for which no m-line exists yet.
             self.publish(now, Screen);
         }
         self.lines = lines;
@@ -163,12 +177,12 @@ impl Browser {
         }
     }
 
-    /// `tracks` says exactly what the offer carries.
+    /// Checks that `tracks` describes exactly what the offer carries.
     fn check_tracks(&self, lines: &[Line]) {
         for line in lines {
             let track = self.page.tracks.iter().find(|track| track.mid == line.mid);
             match line.direction {
-                // Who came to a line without an offer may need fewer than the one before.
+                // A participant seated without an offer may need fewer m-lines than the one before.
                 "sendonly" if self.page.exchanges > 0 && track.is_none() => {}
                 "sendonly" => {
                     assert!(track.is_some_and(|track| !track.own && track.kind == line.kind), "{line:?}: {track:?}")
@@ -178,30 +192,33 @@ impl Browser {
                 }
                 "inactive" if self.habits.rejects == Some(&line.kind) => {}
                 "inactive" => assert!(track.is_none_or(|track| track.own), "{line:?}: {track:?}"),
-                other => panic!("a server's line that is {other}"),
+                other => panic!("the server offered an m-line that is {other}"),
             }
         }
         let known = |mid: &str| lines.iter().any(|line| line.mid == mid);
-        assert!(self.page.tracks.iter().all(|track| known(&track.mid)), "a track on no line of the offer");
+        assert!(
+            self.page.tracks.iter().all(|track| known(&track.mid)),
+            "`tracks` names an m-line that is not in the offer"
+        );
         for own in self.page.received() {
             let set = |mid: &str| lines.iter().find(|line| line.mid == mid).and_then(|line| line.stream_id.clone());
             for other in self.page.received() {
                 let (one, two) = (set(&own.mid), set(&other.mid));
-                assert!(own.id == other.id || one != two, "two participants share the stream {one:?}");
+                assert!(own.id == other.id || one != two, "two participants share the msid {one:?}");
                 let camera = |track: &Track| track.source != Screen;
                 assert!(
                     own.id != other.id || one == two || !camera(own) || !camera(other),
-                    "one participant in two streams"
+                    "one participant has two msids"
                 );
             }
         }
     }
 
-    /// Makes the answer and sends it.
+    /// Creates the answer and sends it.
     pub fn answer(&mut self, offer: &str) {
         let sources = self.own_lines();
         let mut taken = BTreeMap::new();
-        // A browser takes the active role of DTLS (RFC 8842 section 5.3); str0m would take the passive one.
+        // A browser takes the active role of DTLS (RFC 8842 section 5.3), but str0m would take the passive one.
         let offer = sdp::edit(&offer.replace("a=setup:actpass", "a=setup:passive"), |line, section| {
             let refused =
                 line.direction == "recvonly" && !sources.get(&line.mid).is_some_and(|source| self.wants(*source));
@@ -328,7 +345,7 @@ impl Browser {
         }
     }
 
-    /// Which source goes on which line, by `tracks`; an old page puts its tracks on the first line of their kind.
+    /// Maps mids to own sources according to `tracks`. An old page uses the first m-line of each kind.
     fn own_lines(&self) -> BTreeMap<String, Source> {
         if !self.habits.is_old {
             let own = self.page.tracks.iter().filter(|track| track.own);

@@ -1,4 +1,4 @@
-//! Attackers: connections that no browser has, and datagrams that nobody should have sent.
+//! Attackers: connections that belong to no browser, and forged datagrams.
 
 use std::net::SocketAddr;
 
@@ -12,39 +12,39 @@ use crate::fault::Fault::{self, *};
 use crate::sim::{Kind, Sim, addr};
 use crate::token::token;
 
-/// Where the numbers of attackers' connections begin.
+/// The first connection id of attackers.
 const FIRST_CONN: u64 = 1 << 32;
 
-/// The last attribute of a check, which no integrity covers (RFC 8489 section 14.7).
+/// The last attribute of a connectivity check, which the integrity does not cover (RFC 8489 section 14.7).
 const FINGERPRINT_BYTES: usize = 8;
 
-/// The name of whoever attacks as a member.
+/// The name of an attacker that joins a room.
 pub const MALLORY: &str = "mallory";
 
-/// Where connections come from.
+/// The address of single attacking connections.
 const ALONE: &str = "203.0.113.66:7777";
 
-/// Where many connections come from, and how many of them a server takes where nothing else is configured.
+/// The address of many connections, and how many of them the server accepts by default.
 const CROWD: &str = "203.0.113.77:7777";
 const MAX_CONNS: usize = 100;
 
-/// A connection that no browser has.
+/// A connection that belongs to no browser.
 pub struct Stranger {
     remote: SocketAddr,
     pub is_open: bool,
-    /// What came.
+    /// The bytes received.
     pub inbox: Vec<u8>,
 }
 
 impl Stranger {
     pub fn handle_data(&mut self, bytes: &[u8]) {
-        assert!(self.is_open, "bytes for a connection that is closed");
+        assert!(self.is_open, "the server wrote to a closed connection");
         self.inbox.extend_from_slice(bytes);
     }
 }
 
 impl Sim {
-    /// Somebody attacks, who may know what a browser in that room sends. Says whether there was a way to.
+    /// Attacks, possibly with knowledge of what a browser in the room sends. Returns whether the attack was possible.
     pub fn attack(&mut self, fault: Fault, victim: usize, rng: &mut StdRng) -> bool {
         match fault {
             HugeHead => self.write_raw(&[b"GET / HTTP/1.1\r\nX: ", &[b'x'; 20_000][..]].concat()),
@@ -68,7 +68,7 @@ impl Sim {
                     self.connect(addr(CROWD), b"GET ");
                 }
                 let crowd = self.strangers.values().filter(|stranger| stranger.is_open && stranger.remote == addr(CROWD));
-                assert_eq!(crowd.count(), MAX_CONNS, "connections of one address");
+                assert_eq!(crowd.count(), MAX_CONNS, "open connections of one address");
             }
             CrossSite => {
                 let conn = self.upgrade(victim, "Origin: https://elsewhere.example\r\n", "");
@@ -115,7 +115,7 @@ impl Sim {
         match fault {
             StrangeCheck => {
                 let Some((_, destination, mut contents)) = check else { return false };
-                // Its integrity is that of another text, or it is no STUN at all.
+                // Breaks the message integrity, or makes the datagram invalid STUN.
                 let at = rng.random_range(0..contents.len() - FINGERPRINT_BYTES);
                 contents[at] ^= 1 << rng.random_range(0..8);
                 self.send_raw(stranger, destination, contents, 20);
@@ -137,7 +137,7 @@ impl Sim {
                 if public.is_empty() {
                     public.push(own);
                 }
-                // The answers reach nobody.
+                // The server's responses are discarded.
                 public.insert(0, source);
                 self.send_raw(source, destination, contents, 300);
             }
@@ -155,7 +155,7 @@ impl Sim {
                 }
             }
             Replayed => {
-                // Checks are answered again, whenever they come.
+                // Replayed connectivity checks are answered at any time, so only media is replayed.
                 let media = recent.into_iter().filter(|(.., contents)| contents[0] >> 6 == 2);
                 let media: Vec<_> = media.collect();
                 if media.is_empty() {
@@ -172,7 +172,7 @@ impl Sim {
                 }
                 self.collect(victim);
             }
-            other => panic!("{other:?} is no attack"),
+            other => panic!("{other:?} is not an attack"),
         }
         self.fired.count(fault);
         true
@@ -184,7 +184,7 @@ impl Sim {
         }
     }
 
-    /// What whoever comes to a room needs in the address, if tokens are asked for.
+    /// The URL parameter that a participant needs to join the room, if tokens are required.
     pub fn invitation(&self, room: &str) -> String {
         match self.is_guarded {
             true => format!("&token={}", token(&json!({"room": room, "exp": 4_000_000_000_u64}))),
@@ -192,14 +192,14 @@ impl Sim {
         }
     }
 
-    /// Somebody joins the victim's room and sends these bytes after the upgrade.
+    /// Joins the victim's room and sends these bytes after the upgrade.
     fn write_member(&mut self, victim: usize, bytes: &[u8]) {
         let query = self.invitation(&self.browsers[victim].room);
         let conn = self.upgrade(victim, "", &query);
         self.write(conn, bytes);
     }
 
-    /// Somebody wants to join the victim's room.
+    /// Requests a WebSocket for the victim's room.
     fn upgrade(&mut self, victim: usize, fields: &str, query: &str) -> ConnId {
         let room = &self.browsers[victim].room;
         let head = format!(
@@ -214,7 +214,7 @@ impl Sim {
         self.connect(addr(ALONE), bytes);
     }
 
-    /// On a new connection.
+    /// Opens a new connection and writes these bytes to it.
     fn connect(&mut self, remote: SocketAddr, bytes: &[u8]) -> ConnId {
         let conn = ConnId(FIRST_CONN + self.strangers.len() as u64);
         self.strangers.insert(conn, Stranger { remote, is_open: true, inbox: Vec::new() });

@@ -1,4 +1,4 @@
-//! Budgets of a participant's stay: what normal life uses up is given back, and where one ends the participant is told.
+//! The budgets of a participant: normal use never exhausts them, and the participant is notified when one is exhausted.
 
 use crate::answering::{Answering, Habits};
 use crate::media::{Camera, Microphone, Rate, Screen};
@@ -6,10 +6,10 @@ use crate::network::Path;
 use crate::sim::{Sim, World, addr};
 use crate::story::{millis, secs};
 
-/// SSRCs that a transport may send in its life.
+/// SSRCs that a transport may send in its lifetime.
 const MOST_SSRCS: u32 = 2_048;
 
-/// Sends nothing, and receives from those who change their SSRCs.
+/// Publishes nothing, and expects publishers to change their SSRCs.
 fn expecting_new_ssrcs(habits: &mut Habits) {
     habits.sources.clear();
     habits.drift.anywhere = true;
@@ -20,7 +20,7 @@ fn lean(seed: u64) -> Sim {
 }
 
 #[test]
-fn who_changes_ssrcs_now_and_then_is_seen_and_heard_for_ever() {
+fn occasional_changes_of_ssrcs_never_exhaust_the_budget() {
     let mut sim = lean(820);
     sim.join_with_layers("ann");
     sim.join_as("bob", expecting_new_ssrcs);
@@ -35,9 +35,9 @@ fn who_changes_ssrcs_now_and_then_is_seen_and_heard_for_ever() {
     assert!(sim.browser("ann").page.errors.is_empty() && sim.browser("ann").page.media.is_empty());
 }
 
-/// Nothing of the new SSRC can be decoded before a keyframe, and the publisher has sent its own.
+/// Video on a new SSRC cannot be decoded before a keyframe, and the publisher's own one was lost.
 #[test]
-fn an_ssrc_whose_first_keyframe_is_lost_is_asked_for_another() {
+fn another_keyframe_is_requested_when_the_first_of_an_ssrc_is_lost() {
     for (seed, lost) in (830..).zip([30, 60, 90, 150]) {
         let mut sim = lean(seed);
         sim.join_with_layers("ann");
@@ -53,7 +53,7 @@ fn an_ssrc_whose_first_keyframe_is_lost_is_asked_for_another() {
 }
 
 #[test]
-fn the_end_of_ssrcs_is_told_and_a_fresh_transport_gives_them_back() {
+fn a_client_that_used_up_its_ssrcs_is_notified_and_gets_a_fresh_transport() {
     let mut sim = lean(821);
     sim.join_with_layers("ann");
     sim.join_as("bob", expecting_new_ssrcs);
@@ -79,7 +79,7 @@ fn the_end_of_ssrcs_is_told_and_a_fresh_transport_gives_them_back() {
 }
 
 #[test]
-fn who_rejects_all_lines_of_a_kind_is_told_once_when_there_are_no_more() {
+fn a_client_that_rejects_all_m_lines_of_a_kind_is_notified_once() {
     let mut sim = lean(822);
     sim.join("ann");
     sim.join_answering("bob", Answering::Rejecting);
@@ -92,16 +92,16 @@ fn who_rejects_all_lines_of_a_kind_is_told_once_when_there_are_no_more() {
         sim.run(millis(300));
     }
     let errors = &sim.browser("bob").page.errors;
-    let told: Vec<_> = errors.iter().map(|(_, error)| (error["code"].as_str(), error["retry"].as_bool())).collect();
-    assert_eq!(told, [(Some("lines-rejected"), Some(false))]);
+    let reported: Vec<_> = errors.iter().map(|(_, error)| (error["code"].as_str(), error["retry"].as_bool())).collect();
+    assert_eq!(reported, [(Some("lines-rejected"), Some(false))]);
     let rejected = sim.browser("bob").lines.iter().filter(|line| line.kind == "video").count();
     assert!((16..=20).contains(&rejected), "{rejected} m-lines of video");
     assert!(sim.hears("bob", "ann") && sim.hears("ann", "bob"));
 }
 
-/// The machine's addresses change again and again, and what one transport can learn of them has an end.
+/// The server's addresses change again and again, and the number that one transport can learn is limited.
 #[test]
-fn a_fresh_transport_learns_the_addresses_of_a_server_that_has_had_too_many() {
+fn a_server_with_too_many_addresses_offers_a_fresh_transport() {
     let mut sim = lean(823);
     for name in ["ann", "bob"] {
         sim.join_as(name, |habits| habits.sources = vec![Microphone]);
@@ -121,9 +121,9 @@ fn a_fresh_transport_learns_the_addresses_of_a_server_that_has_had_too_many() {
     }
 }
 
-/// A client comes again each second as somebody else, and uses up what there is.
+/// A client joins again each second as a new participant and uses up its budget each time.
 #[test]
-fn a_client_that_comes_again_as_somebody_else_has_no_second_budget() {
+fn a_client_that_rejoins_as_a_new_participant_gets_no_new_budget() {
     let mut sim = lean(824);
     sim.watch("ann");
     sim.run(secs(1));
@@ -145,7 +145,7 @@ fn a_client_that_comes_again_as_somebody_else_has_no_second_budget() {
         }
         sim.run(millis(300));
     }
-    // 20 at once, then 10 with each newcomer, and 10 a second.
+    // 20 at once, then 10 with each newcomer, plus 10 per second.
     let lines = sim.browser("ann").page.chat.len();
     assert!((60..=150).contains(&lines), "{lines} chat messages in 10 s");
     sim.join_as("bob", |habits| habits.addrs[0].set_ip([203, 0, 113, 10].into()));
@@ -154,20 +154,20 @@ fn a_client_that_comes_again_as_somebody_else_has_no_second_budget() {
         sim.chat("bob", &format!("line {line}"));
     }
     sim.run(millis(300));
-    assert_eq!(sim.browser("ann").page.chat.len(), lines + 20, "another network has a budget of its own");
+    assert_eq!(sim.browser("ann").page.chat.len(), lines + 20, "another network must have its own budget");
 }
 
-/// Comes from one network that has many clients.
+/// Joins from a network shared by many clients.
 fn from_one_network(habits: &mut Habits) {
     habits.addrs[0].set_ip([203, 0, 113, 9].into());
 }
 
-/// A candidate, as browsers send them.
+/// A `candidate` message as browsers send it.
 const CANDIDATE: &str =
     r#"{"event":"candidate","data":"{\"candidate\":\"candidate:1 1 udp 1 192.0.2.1 9 typ host\"}"}"#;
 
 #[test]
-fn a_newcomer_joins_whatever_others_of_its_network_have_used_up() {
+fn a_newcomer_can_join_after_others_of_its_network_spent_the_budget() {
     let mut sim = lean(826);
     sim.watch("ann");
     sim.run(secs(1));
@@ -214,14 +214,14 @@ fn a_newcomer_joins_whatever_others_of_its_network_have_used_up() {
     assert_eq!(["bob", "cat"].map(|name| sent_by(&sim, name)), [5; 2]);
 }
 
-/// Chat messages of a participant that ann got.
+/// Number of chat messages of a participant that Ann received.
 fn sent_by(sim: &Sim, name: &str) -> usize {
     sim.browser("ann").page.chat.iter().filter(|line| line.name == name).count()
 }
 
-/// The client has used up its budget, and sends candidates and the answer to an offer.
+/// The client has used up its budget, then sends candidates and the answer to an offer.
 #[test]
-fn an_answer_passes_and_candidates_are_no_faults_when_the_budget_is_spent() {
+fn an_answer_and_candidates_are_accepted_when_the_budget_is_spent() {
     let mut sim = lean(827);
     sim.watch("ann");
     sim.run(secs(1));
@@ -239,7 +239,7 @@ fn an_answer_passes_and_candidates_are_no_faults_when_the_budget_is_spent() {
     assert!(sim.sees("ann", "bob") && sim.hears("ann", "bob"));
 }
 
-/// A participant's connection breaks again and again: what it has spent is its own matter when it has returned.
+/// A participant's connection breaks repeatedly: what it spent is not charged to its network once it has returned.
 #[test]
 fn a_participant_that_returns_leaves_no_debt_to_its_network() {
     let mut sim = lean(828);
@@ -271,9 +271,9 @@ fn a_participant_that_returns_leaves_no_debt_to_its_network() {
     assert_eq!(["bob", "cat", "dan"].map(|name| sent_by(&sim, name)), [20; 3]);
 }
 
-/// The offer gave 64 KiB for an answer that was shorter.
+/// The offer allows 64 KiB for the answer, which was shorter.
 #[test]
-fn what_an_offer_gives_for_its_answer_is_over_with_that() {
+fn the_allowance_for_an_answer_ends_with_the_answer() {
     let mut sim = lean(825);
     sim.watch("ann");
     sim.run(secs(3));

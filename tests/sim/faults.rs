@@ -1,4 +1,4 @@
-//! Networks, processes and readers that fail.
+//! Networks, processes and slow readers that fail.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use crate::network::Path;
 use crate::sim::{Sim, World, addr};
 use crate::story::{millis, secs};
 
-/// The stated bound for a participant that vanishes without a goodbye: the connection is missed within 30 s, and the
-/// participant may return for 30 s more.
+/// The documented bound for a participant that vanishes without `leave`: the server detects the dead connection within
+/// 30 s, and the participant may return for another 30 s.
 const GONE_WITHIN: Duration = secs(60);
 
 fn sparse(seed: u64) -> Sim {
@@ -20,7 +20,7 @@ fn sparse(seed: u64) -> Sim {
 }
 
 #[test]
-fn who_vanishes_is_gone_within_the_bound() {
+fn a_participant_that_vanishes_is_removed_within_the_bound() {
     let mut sim = sparse(140);
     for name in ["ann", "bob", "cat"] {
         sim.join(name);
@@ -30,34 +30,34 @@ fn who_vanishes_is_gone_within_the_bound() {
     sim.vanish("bob");
     sim.run(GONE_WITHIN + secs(1));
     for name in ["ann", "cat"] {
-        let told = sim.learnt_of_leaving(name, &bob).expect("told");
-        assert!(told - at < GONE_WITHIN, "{name} learnt it after {:?}", told - at);
+        let told = sim.learnt_of_leaving(name, &bob).expect("notified");
+        assert!(told - at < GONE_WITHIN, "{name} was notified after {:?}", told - at);
     }
     sim.assert_complete("main");
     sim.leave("ann");
     sim.leave("cat");
     sim.run(secs(5));
-    assert_eq!(sim.server.sizes(), [0; 7], "nothing is kept of those who left");
+    assert_eq!(sim.server.sizes(), [0; 7], "the server keeps no state of participants that left");
 }
 
 #[test]
-fn who_vanishes_without_ever_having_had_media_is_gone_within_the_bound() {
+fn a_participant_that_never_had_media_and_vanishes_is_removed_within_the_bound() {
     let mut sim = sparse(148);
     sim.watch("ann");
     sim.watch("bob");
-    // His network lets no datagram through, and he has nothing to send or to receive.
+    // Bob's network blocks all datagrams, and he neither sends nor receives media.
     sim.set_path("bob", Path::GOOD.with_loss(1.0));
     sim.run(secs(15));
     assert!(sim.browser("bob").is_live() && sim.browser("bob").connected_at.is_none());
     let (bob, at) = (sim.browser("bob").page.id.clone(), sim.now);
     sim.vanish("bob");
     sim.run(GONE_WITHIN + secs(1));
-    assert!(sim.learnt_of_leaving("ann", &bob).expect("told") - at < GONE_WITHIN);
+    assert!(sim.learnt_of_leaving("ann", &bob).expect("notified") - at < GONE_WITHIN);
     assert!(sim.browser("ann").is_live());
 }
 
 #[test]
-fn whose_connection_is_reset_is_gone_when_the_time_to_return_is_over() {
+fn a_participant_whose_connection_was_reset_is_removed_when_it_may_no_longer_return() {
     let mut sim = sparse(141);
     sim.join("ann");
     sim.join("bob");
@@ -65,13 +65,13 @@ fn whose_connection_is_reset_is_gone_when_the_time_to_return_is_over() {
     let (bob, at) = (sim.browser("bob").page.id.clone(), sim.now);
     sim.crash("bob");
     sim.run(secs(31));
-    let after = sim.learnt_of_leaving("ann", &bob).expect("told") - at;
+    let after = sim.learnt_of_leaving("ann", &bob).expect("notified") - at;
     assert!((secs(30)..millis(30_100)).contains(&after), "{after:?}");
     sim.assert_complete("main");
 }
 
 #[test]
-fn who_answers_but_never_connects_is_told_and_closed() {
+fn a_participant_whose_media_never_connects_is_closed_with_an_error() {
     let mut sim = sparse(142);
     sim.dismissed.insert("bob".to_owned());
     sim.join("ann");
@@ -86,9 +86,9 @@ fn who_answers_but_never_connects_is_told_and_closed() {
     sim.assert_complete("main");
 }
 
-/// Whatever panics behind the fence of one peer ends that peer: the others go on without a gap.
+/// A panic inside one peer's panic boundary ends that peer only; the others receive media without a gap.
 #[test]
-fn a_panic_ends_one_and_nobody_else_notices() {
+fn a_panic_ends_one_peer_and_no_other_is_affected() {
     let sites = [Site::Datagram, Site::Timeout, Site::Drain, Site::Offer, Site::Answer, Site::Forward, Site::Resend];
     for (number, site) in sites.into_iter().enumerate() {
         let mut sim = sparse(160 + number as u64);
@@ -109,27 +109,28 @@ fn a_panic_ends_one_and_nobody_else_notices() {
         sim.publish("dan", Screen);
         let at = sim.now;
         sim.run(secs(4));
-        assert_eq!(fault::armed(), None, "{site:?} was not passed");
+        assert_eq!(fault::armed(), None, "{site:?} was not reached");
         let ended = sim.browsers.iter().filter(|browser| browser.closed.is_some());
         let ended: Vec<_> = ended.map(|browser| (browser.name.clone(), browser.page.error_codes())).collect();
         assert!(matches!(&ended[..], [(_, codes)] if codes[..] == ["internal"]), "{site:?}: {ended:?}");
         let names = sim.live("main");
-        assert_eq!((names.len(), sim.server.sizes()[1]), (3, 4), "and one may return");
+        assert_eq!((names.len(), sim.server.sizes()[1]), (3, 4), "three peers are live, and the fourth may return");
         for (one, other) in names.iter().flat_map(|one| names.iter().map(move |other| (one, other))) {
-            // Who has a bad path loses something anyway.
+            // A subscriber on a bad path loses packets anyway.
             if one == other || site == Site::Resend && [one, other].contains(&&"dan".to_owned()) {
                 continue;
             }
-            let seen = sim.watched(one, other, Microphone).expect("heard").seen.iter().map(|(when, _)| *when);
+            let seen =
+                sim.watched(one, other, Microphone).expect("audio was received").seen.iter().map(|(when, _)| *when);
             let seen: Vec<_> = seen.filter(|when| *when > at).collect();
-            let gap = seen.windows(2).map(|pair| pair[1] - pair[0]).max().expect("more than one");
+            let gap = seen.windows(2).map(|pair| pair[1] - pair[0]).max().expect("more than one packet");
             assert!(gap < millis(200), "{one} did not hear {other} for {gap:?} after a panic in {site:?}");
         }
     }
 }
 
 #[test]
-fn media_that_breaks_for_a_moment_goes_on() {
+fn media_resumes_after_a_short_outage() {
     let mut sim = sparse(143);
     sim.join("ann");
     sim.join("bob");
@@ -144,7 +145,7 @@ fn media_that_breaks_for_a_moment_goes_on() {
 }
 
 #[test]
-fn a_reader_that_is_too_slow_is_closed_and_not_waited_for() {
+fn a_client_that_does_not_read_is_closed_without_delaying_others() {
     let mut sim = sparse(144);
     for name in ["ann", "bob", "cat"] {
         sim.join(name);
@@ -158,25 +159,25 @@ fn a_reader_that_is_too_slow_is_closed_and_not_waited_for() {
     }
     sim.run(secs(42));
     for name in ["ann", "cat"] {
-        assert!(sim.learnt_of_leaving(name, &bob).is_some(), "{name} was not told that bob is gone");
+        assert!(sim.learnt_of_leaving(name, &bob).is_some(), "{name} was not notified that bob left");
         assert_eq!(sim.browser(name).page.chat.len(), 60);
         assert!(sim.browser(name).page.errors.is_empty());
     }
-    assert!(sim.watched("ann", "cat", Camera).expect("seen").longest_gap < millis(150));
+    assert!(sim.watched("ann", "cat", Camera).expect("video was received").longest_gap < millis(150));
     sim.browser_mut("bob").end();
     sim.assert_complete("main");
 }
 
 #[test]
-fn a_new_port_in_the_middle_of_a_call_is_followed() {
+fn a_change_of_port_during_a_call_is_followed() {
     let mut sim = sparse(145);
     sim.join("ann");
     sim.join("bob");
     sim.run(secs(3));
     for port in [61_000, 61_001, 61_002] {
         sim.rebind("bob", port);
-        // Consent is asked for every 4 to 6 s (RFC 7675 section 5.1); the first such check shows the new address, and
-        // the media after it that the peer is there.
+        // Consent is checked every 4 to 6 s (RFC 7675 section 5.1). The first check from the new port shows the
+        // address, and the media after it that the peer is there.
         sim.run(secs(7));
         sim.assert_complete("main");
     }
@@ -184,7 +185,7 @@ fn a_new_port_in_the_middle_of_a_call_is_followed() {
 }
 
 #[test]
-fn a_shutdown_tells_everybody_and_ends() {
+fn a_shutdown_notifies_all_participants_and_ends() {
     let mut sim = sparse(146);
     for name in ["ann", "bob", "mute"] {
         sim.join(name);
@@ -197,15 +198,15 @@ fn a_shutdown_tells_everybody_and_ends() {
     sim.join("late");
     sim.run(millis(2_400));
     for (one, other) in [("ann", "bob"), ("bob", "ann")] {
-        assert!(sim.sees(one, other) && sim.hears(one, other), "the call goes on");
-        assert!(sim.watched(one, other, Microphone).expect("heard").longest_gap < millis(300));
+        assert!(sim.sees(one, other) && sim.hears(one, other), "media continues until the end");
+        assert!(sim.watched(one, other, Microphone).expect("audio was received").longest_gap < millis(300));
     }
-    let (status, body) = sim.browser("late").closed.clone().expect("refused");
+    let (status, body) = sim.browser("late").closed.clone().expect("the join is refused");
     assert_eq!((status, body.contains("\"closing\"")), (503, true), "{body}");
     assert!(!sim.exited && sim.browser("ann").is_live());
     while !sim.exited {
         sim.run(millis(10));
-        assert!(sim.now - at <= secs(3), "still there after 3 s");
+        assert!(sim.now - at <= secs(3), "the server still runs 3 s after the shutdown");
     }
     sim.run(millis(100));
     for name in ["ann", "bob"] {
@@ -217,15 +218,15 @@ fn a_shutdown_tells_everybody_and_ends() {
 }
 
 #[test]
-fn a_place_with_too_many_faults_gets_no_new_peers_for_a_while() {
+fn joins_from_a_network_with_too_many_faults_are_blocked_for_a_while() {
     for proxy in [None, Some(IpAddr::from([127, 0, 0, 1]))] {
         let mut sim = sparse(152);
         sim.proxy = proxy;
-        refuse_one_place(sim);
+        assert_blocked(sim);
     }
 }
 
-fn refuse_one_place(mut sim: Sim) {
+fn assert_blocked(mut sim: Sim) {
     sim.join("ann");
     sim.join("bob");
     sim.run(secs(2));
@@ -244,7 +245,7 @@ fn refuse_one_place(mut sim: Sim) {
     for name in ["eve11", "friend"] {
         join(&mut sim, name, Answering::Properly);
         sim.run(secs(1));
-        let (status, body) = sim.browser(name).closed.clone().expect("refused");
+        let (status, body) = sim.browser(name).closed.clone().expect("the join is refused");
         assert_eq!((status, body.contains("\"too-many-faults\"")), (429, true), "{body}");
     }
     sim.join("cat");
@@ -252,19 +253,19 @@ fn refuse_one_place(mut sim: Sim) {
     sim.assert_complete("main");
     for (one, other) in [("ann", "bob"), ("bob", "ann")] {
         for source in [Microphone, Camera] {
-            let gap = sim.gaps(one, other, source, since).max().expect("it went on");
-            assert!(gap < millis(200), "{one} waited {gap:?} for {other}'s {source:?}");
+            let gap = sim.gaps(one, other, source, since).max().expect("media continued");
+            assert!(gap < millis(200), "{one} received nothing for {gap:?} of {other}'s {source:?}");
         }
     }
     assert_eq!(sim.server.stats().peers_failed, 11);
     sim.run(secs(60));
     sim.join_as("dot", |habits| habits.addrs = vec![addr("203.0.113.9:41000")]);
     sim.run(secs(2));
-    assert!(sim.sees("ann", "dot"), "a minute later it is forgotten");
+    assert!(sim.sees("ann", "dot"), "the network is no longer blocked after a minute");
 }
 
 #[test]
-fn connections_are_counted_where_people_are() {
+fn connections_are_counted_per_network_of_the_client() {
     let mut world = World { rate: Rate::SPARSE, ..World::new(153) };
     world.config.limits.max_conns_per_addr = 2;
     let mut sim = Sim::with(world);
@@ -278,18 +279,19 @@ fn connections_are_counted_where_people_are() {
         assert_eq!(join(&mut sim, name, at), None, "{name}");
     }
     sim.dismissed.insert("cat".to_owned());
-    let (status, body) = join(&mut sim, "cat", "[2001:db8::2]:1").expect("the third of one network");
+    let (status, body) =
+        join(&mut sim, "cat", "[2001:db8::2]:1").expect("the third connection of one network is refused");
     assert_eq!((status, body.contains("\"too-many-conns\"")), (429, true), "{body}");
     assert_eq!(sim.server.stats().conns_refused, 1);
-    assert_eq!(join(&mut sim, "dot", "[2001:db8:0:1::1]:1"), None, "of another network");
+    assert_eq!(join(&mut sim, "dot", "[2001:db8:0:1::1]:1"), None, "another network has its own limit");
     sim.leave("bob");
     sim.run(secs(1));
-    assert_eq!(join(&mut sim, "eve", "[2001:db8::3]:1"), None, "bob has gone");
-    assert_eq!(sim.server.sizes()[1], 3, "members");
+    assert_eq!(join(&mut sim, "eve", "[2001:db8::3]:1"), None, "bob's connection no longer counts");
+    assert_eq!(sim.server.sizes()[1], 3, "participants");
 }
 
 #[test]
-fn a_drain_ends_when_everybody_has_gone() {
+fn a_drain_ends_when_the_last_participant_has_left() {
     let mut world = World { rate: Rate::SPARSE, ..World::new(151) };
     world.config.drain = secs(3_600);
     world.config.drain_url = Some("https://b.example.org/aq_server/".to_owned());
@@ -313,7 +315,7 @@ fn a_drain_ends_when_everybody_has_gone() {
 }
 
 #[test]
-fn a_full_room_refuses_and_says_so() {
+fn a_join_to_a_full_room_is_refused_with_the_reason() {
     let mut world = World { rate: Rate::SPARSE, ..World::new(147) };
     world.config.limits.max_room_size = 2;
     let mut sim = Sim::with(world);
@@ -323,7 +325,7 @@ fn a_full_room_refuses_and_says_so() {
     sim.run(secs(1));
     sim.join("cat");
     sim.run(secs(2));
-    let (status, body) = sim.browser("cat").closed.clone().expect("refused");
+    let (status, body) = sim.browser("cat").closed.clone().expect("the join is refused");
     assert_eq!(status, 503);
     assert!(body.contains("\"room-full\""), "{body}");
     sim.assert_complete("main");
@@ -337,26 +339,26 @@ fn a_full_room_refuses_and_says_so() {
 }
 
 #[test]
-fn who_sends_more_than_is_allowed_loses_the_excess_and_nobody_else_anything() {
+fn a_publisher_above_its_packet_limit_loses_only_its_own_excess() {
     let mut world = World::new(149);
     world.config.limits.max_publish_packets = 40;
     let mut sim = Sim::with(world);
-    // A browser sends 50 packets of sound a second, and video beside it.
+    // A browser sends 50 audio packets a second, plus video.
     for name in ["ann", "bob"] {
         sim.join(name);
     }
     sim.watch("cat");
     sim.run(secs(6));
     let (sent, came) = sim.counts("cat", "ann", Microphone);
-    assert!(sent > 250 && came < 200, "{came} of {sent} packets came");
+    assert!(sent > 250 && came < 200, "{came} of {sent} packets arrived");
     let (in_, excess) = (sim.server.stats().packets_in, sim.server.stats().datagrams_excess);
-    assert!(in_ < 2 * 40 * 7, "{in_} packets were taken of two who may send 40 a second");
+    assert!(in_ < 2 * 40 * 7, "{in_} packets accepted from two publishers limited to 40 per second");
     assert!(excess > 500, "{excess}");
     assert!(sim.browser("ann").is_live() && sim.browser("bob").is_live());
 }
 
 #[test]
-fn a_flood_of_valid_checks_is_answered_so_far_and_costs_the_call_nothing() {
+fn a_flood_of_valid_checks_is_limited_and_does_not_affect_the_call() {
     let mut sim = sparse(150);
     sim.join("ann");
     sim.join("bob");
@@ -373,7 +375,7 @@ fn a_flood_of_valid_checks_is_answered_so_far_and_costs_the_call_nothing() {
 }
 
 #[test]
-fn numbers_from_before_the_first_end_nobody_elses_call() {
+fn sequence_numbers_before_the_first_do_not_end_another_call() {
     let mut sim = Sim::new(307);
     sim.join("ann");
     sim.begin_at("ann", Camera, 0);
@@ -381,7 +383,7 @@ fn numbers_from_before_the_first_end_nobody_elses_call() {
     sim.run(secs(1));
     let sent = sim.publication("ann", Camera).layers[0].seq_no;
     assert!((10..7_000).contains(&sent), "{sent}");
-    // More than half of the number space ahead is behind: in 64 bits, almost at their end.
+    // A jump of more than half of the number space counts as backwards, so the 64-bit number wraps almost to its end.
     sim.publication_mut("ann", Camera).layers[0].seq_no = 0u64.wrapping_sub(25_536);
     sim.run(secs(2));
     assert_eq!(sim.live("main"), ["ann", "bob"]);

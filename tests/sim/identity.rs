@@ -1,5 +1,6 @@
-//! What a browser authenticates itself with, and the DTLS of one with an RSA key. dimpl has none: it believes that the key is an ECDSA one, and where the
-//! signature is named in its CertificateVerify, on the wire and in the transcript, RSA is written instead.
+//! The certificates of browsers, and DTLS with an RSA key. dimpl does not support RSA: it treats the key as ECDSA, and
+//! this module replaces the signature algorithm in the CertificateVerify message by RSA, both on the wire and in the
+//! transcript.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -58,7 +59,7 @@ const KEY: &str = "MIIEvAIBADANBgkqhkiG9w0BAQEFAASCBKYwggSiAgEAAoIBAQCiDCQ5WDpUB
      M80ZlI/WZ8yUVK6ZRJ14PJ5wdORqJSGlxqNCmG9mgwAx9FghuChjNSD8DqgMYOAlzKrSijtByxM0so0O70X+6qzUkpAiw0R36AucNda6wm8\
      b/oRFUWI02yv64qLA==";
 
-/// With a key of 1,024 bits, which is not that above.
+/// A certificate with a 1,024-bit key, which is not `KEY`.
 const SHORT: &str = "MIIB+jCCAWOgAwIBAgIUaX3etZ3SnqDcln7FG9VyRIYAtAAwDQYJKoZIhvcNAQELBQAwDjEMMAoGA1UEAwwDc2ltMCAXDTI2MTEzMDA5NTM\
      0NFoYDzIxMjYxMTA2MDk1MzQ0WjAOMQwwCgYDVQQDDANzaW0wgZ8wDQYJKoZIhvcNAQEBBQADgY0AMIGJAoGBAMizL06g8NWjnSHcCmNbzS\
      byU1ILrZsEnDtqVwo43MNYE5Pmy93Qkt2rJtxMqxJLgVwiJCOscYgLrxQJtIiBMnAiIDk8itQZ9CkHJ7LfnGV4Zu/HUTkHN2z9QbvPZYS0O\
@@ -67,21 +68,21 @@ const SHORT: &str = "MIIB+jCCAWOgAwIBAgIUaX3etZ3SnqDcln7FG9VyRIYAtAAwDQYJKoZIhvc
      uvCCkBbPcnOzDqTvLRX2JzXgaeMFEwjVOlv5uhc4sWfYVfAf6KkD9cRbkx5H8S9bHKRue0Ob0JleW4j2p2PFwFIy+uQakAxxf1cTdi5bSl0\
      bZl7WUmBLzj0qIRkjqJjj71coHD0iy+VxHNxnG";
 
-/// What a browser authenticates itself with.
+/// The certificate that a browser authenticates with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// An ECDSA key, as browsers make it unless a page asks for another.
+    /// An ECDSA key, the default of browsers.
     Ecdsa,
     /// An RSA key of 2,048 bits.
     Rsa,
-    /// The same, with a signature that does not fit.
+    /// The same with a wrong signature.
     ForgedRsa,
     /// An RSA key of 1,024 bits.
     ShortRsa,
 }
 
 impl Identity {
-    /// The certificate and the cryptography, where they are RSA's.
+    /// The certificate and the crypto provider of an RSA identity.
     pub fn rsa(self) -> Option<(DtlsCert, Arc<CryptoProvider>)> {
         let (certificate, clients) = match self {
             Self::Ecdsa => return None,
@@ -89,7 +90,7 @@ impl Identity {
             Self::ForgedRsa => (CERTIFICATE, &FORGING),
             Self::ShortRsa => (SHORT, &HONEST),
         };
-        let decode = |text: &str| BASE64.decode(text.as_bytes()).expect("it was encoded so");
+        let decode = |text: &str| BASE64.decode(text.as_bytes()).expect("the constants are valid Base64");
         let certificate = DtlsCert { certificate: decode(certificate), private_key: decode(KEY) };
         Some((certificate, Arc::new(CryptoProvider { dtls_provider: clients, ..from_feature_flags() })))
     }
@@ -115,7 +116,7 @@ impl DtlsProvider for Clients {
     ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
         let config = self.config.get_or_init(|| {
             let primitives = Primitives { key_provider: self.keys, hash_provider: &Hashes, ..default_provider() };
-            Arc::new(Config::builder().with_crypto_provider(primitives).build().expect("it passes dimpl's tests"))
+            Arc::new(Config::builder().with_crypto_provider(primitives).build().expect("dimpl accepts the provider"))
         });
         Ok(Box::new(Client(Dtls::new_12(Arc::clone(config), certificate.clone(), now))))
     }
@@ -190,7 +191,7 @@ fn sign_with_rsa_in_datagram(mut datagram: &mut [u8]) {
     }
 }
 
-/// Names RSA in the CertificateVerify of whole messages, or of the first part of one.
+/// Writes RSA into each CertificateVerify that is a whole message or the first fragment of one.
 fn sign_with_rsa(mut messages: &mut [u8]) {
     while messages.len() > MESSAGE_HEADER {
         let (header, rest) = messages.split_at_mut(MESSAGE_HEADER);
@@ -257,7 +258,7 @@ impl SigningKey for Key {
         Ok(())
     }
 
-    // What goes with the server's cipher suites.
+    // The algorithm that matches the server's cipher suites.
     fn algorithm(&self) -> SignatureAlgorithm {
         SignatureAlgorithm::ECDSA
     }

@@ -1,4 +1,4 @@
-//! Synthetic media that says where it comes from: what a publisher sends, byte by byte, and a publication's counters.
+//! Synthetic media whose payload identifies its publisher: how it is built and checked, and the state of a publication.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,10 +15,11 @@ const DESCRIPTOR: usize = 6;
 
 const MAGIC: &[u8; 4] = b"SIM!";
 
-/// Requests for keyframes of one layer in a second: three by the server's budget, and what a path does to when they come.
+/// Largest number of keyframe requests for one layer in a second: the server's budget is three, and the path changes
+/// their spacing.
 const MAX_REQUESTS: usize = 6;
 
-/// The level of a microphone that does not send any.
+/// The level of a microphone that does not send audio levels.
 pub const NO_LEVEL: u8 = 0xff;
 
 /// Magic, publisher, source, frame, index, count, flags, layer, temporal, reference, level, height, filler length.
@@ -70,7 +71,7 @@ pub struct Rate {
     pub key_packets: u8,
     /// Packets of any other picture.
     pub delta_packets: u8,
-    /// Most bytes after the stamp.
+    /// Largest number of bytes after the stamp.
     pub filler: u16,
 }
 
@@ -84,10 +85,10 @@ impl Rate {
         filler: 1_000,
     };
 
-    /// The same with sound as small as it is, for paths where it matters.
+    /// The same with smaller video packets, for narrow paths.
     pub const LEAN: Rate = Rate { filler: 60, ..Rate::BROWSER };
 
-    /// Enough to see what happens: for many people, or many plans.
+    /// A low rate, for many participants or many plans.
     pub const SPARSE: Rate = Rate {
         audio: Duration::from_millis(100),
         video: Duration::from_millis(100),
@@ -97,29 +98,29 @@ impl Rate {
     };
 }
 
-/// Who sent a packet, and which one it is.
+/// Identifies a packet and its publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// The publishing browser's number in the simulation.
+    /// The tag of the publishing browser.
     pub publisher: u32,
     pub source: Source,
-    /// Picture, or audio packet; from 0.
+    /// Number of the picture or audio packet, from 0.
     pub frame: u32,
-    /// Which packet of the frame.
+    /// Index of the packet in the frame.
     pub index: u8,
-    /// Packets of the frame.
+    /// Number of packets of the frame.
     pub count: u8,
     pub keyframe: bool,
-    /// Simulcast layer, the smallest is 0.
+    /// Simulcast layer; 0 is the smallest.
     pub layer: u8,
     pub temporal: u8,
-    /// It is decoded from the lowest temporal layer, and says so.
+    /// Decoded from the lowest temporal layer, and marked as such.
     pub sync: bool,
-    /// How many pictures before is the one that this is decoded from; 0 for none.
+    /// How many pictures before this one its reference is; 0 for none.
     pub reference: u8,
-    /// Of sound, in decibels below the loudest.
+    /// Audio level, in decibels below the loudest.
     pub level: u8,
-    /// Lines of the picture.
+    /// Height of the picture.
     pub height: u16,
 }
 
@@ -163,12 +164,12 @@ impl Stamp {
         payload
     }
 
-    /// Of the picture, where it has layers.
+    /// Width of a simulcast picture.
     fn width(&self) -> u16 {
         if self.height == 480 { 640 } else { self.height / 9 * 16 }
     }
 
-    /// Reads a payload that came, and checks every byte of it but the picture ids, which are returned.
+    /// Parses a received payload and checks every byte of it except the picture ids, which it returns.
     pub fn check(payload: &[u8], is_audio: bool) -> (Stamp, PictureIds) {
         let ids = match is_audio {
             true => PictureIds { picture_id: 0, tl0_pic_idx: 0 },
@@ -194,7 +195,7 @@ impl Stamp {
             height: u16::from_be_bytes([body[16], body[17]]),
         };
         let filler = u16::from_be_bytes([body[18], body[19]]);
-        assert_eq!(payload, stamp.payload(ids, filler), "{stamp:?} was altered on its way");
+        assert_eq!(payload, stamp.payload(ids, filler), "{stamp:?} was altered in transit");
         (stamp, ids)
     }
 
@@ -229,32 +230,32 @@ pub struct Publication {
     pub rate: Rate,
     /// The page shows it as published.
     pub wanted: bool,
-    /// Its codec, if that is not VP8.
+    /// Its codec, if not VP8.
     pub encoding: Option<Encoding>,
-    /// The payload type of its sound with redundancy, if that is agreed on.
+    /// The payload type of redundant audio, if negotiated.
     pub red: Option<Pt>,
     /// The m-line; `None` while the server has not offered one.
     pub mid: Option<Mid>,
-    /// One, or those of simulcast, the smallest first.
+    /// One layer, or those of simulcast, smallest first.
     pub layers: Vec<Layer>,
-    /// One request makes a keyframe of every layer, as in Chromium.
+    /// A keyframe request for one layer produces one of every layer, as in Chromium.
     pub keys_all: bool,
-    /// Of the next frame; all before it were sent.
+    /// Number of the next frame; all earlier ones were sent.
     pub frame: u32,
-    /// When keyframes were asked for, of any layer.
+    /// When keyframes were requested, of any layer.
     pub keyframe_requests: Vec<Instant>,
-    /// For each frame: captured when.
+    /// When each frame was captured.
     pub captured: Vec<Instant>,
     pub next_at: Instant,
-    /// How loud the microphone is, in decibels below the loudest; else it falls, again and again, from the loudest to
-    /// nothing.
+    /// Constant level of the microphone, in decibels below the loudest. If `None`, the level falls repeatedly from the
+    /// loudest to silence.
     pub level: Option<u8>,
     last_mid: Option<Mid>,
     start: u32,
 }
 
 impl Publication {
-    /// `start` spreads counters and phases, so that no two publishers look alike.
+    /// `start` spreads counters and phases so that no two publishers are alike.
     pub fn new(now: Instant, source: Source, rate: Rate, start: u32) -> Self {
         let mix = start.wrapping_mul(2_654_435_761);
         Self {
@@ -281,12 +282,12 @@ impl Publication {
         if self.source.is_audio() { self.rate.audio } else { self.rate.video }
     }
 
-    /// Packets of all layers.
+    /// Packets sent, over all layers.
     pub fn sent_packets(&self) -> u64 {
         self.layers.iter().map(|layer| layer.sent_packets).sum()
     }
 
-    /// Goes on on another m-line, with these layers, or stops.
+    /// Continues on another m-line with these layers, or stops.
     pub fn restart(&mut self, mid: Option<Mid>, rids: &[Rid]) {
         self.mid = mid;
         if mid.is_some() && !rids.is_empty() && self.layers[0].rid.is_none() {
@@ -297,7 +298,7 @@ impl Publication {
                 layer.encoder.get_or_insert_with(|| encoding.encoder(index, self.start));
             }
             layer.restart();
-            // A new SSRC starts without rollovers, and the same one may never go back.
+            // A new SSRC starts with rollover counter 0, and the sequence number of an SSRC must never go back.
             if mid.is_some() && self.last_mid != mid {
                 layer.seq_no %= 1 << 15;
             }
@@ -305,12 +306,12 @@ impl Publication {
         self.last_mid = mid.or(self.last_mid);
     }
 
-    /// Goes on with other SSRCs, `first` and those that follow; returns each SSRC that changed and the new one.
+    /// Switches to new SSRCs from `first` on. Returns each old SSRC with its replacement.
     pub fn change_ssrcs(&mut self, first: u32, direct: &mut DirectApi) -> Vec<(u32, u32)> {
         let mut changed = Vec::new();
         let Some(mid) = self.mid else { return changed };
         for (layer, ssrc) in self.layers.iter_mut().zip((first..).step_by(2)) {
-            let stream = direct.stream_tx_by_mid(mid, layer.rid).expect("a line that sends has a stream");
+            let stream = direct.stream_tx_by_mid(mid, layer.rid).expect("a sending m-line has a stream");
             let (old, old_repair) = (*stream.ssrc(), stream.rtx().map(|repair| *repair));
             let repair = old_repair.map(|_| (ssrc + 1).into());
             if old != ssrc {
@@ -326,18 +327,18 @@ impl Publication {
         changed
     }
 
-    /// The server asks for a keyframe of the layer with that name.
+    /// Handles a keyframe request for the layer named `rid`.
     pub fn handle_keyframe_request(&mut self, now: Instant, rid: Option<Rid>) {
         self.keyframe_requests.push(now);
         let recent = self.keyframe_requests.iter().rev().take_while(|at| now - **at < Duration::from_secs(1)).count();
-        assert!(recent <= MAX_REQUESTS * self.layers.len(), "{recent} requests for keyframes in a second");
-        let layer = self.layers.iter_mut().find(|layer| layer.rid == rid).expect("a layer that is sent");
+        assert!(recent <= MAX_REQUESTS * self.layers.len(), "{recent} keyframe requests in a second");
+        let layer = self.layers.iter_mut().find(|layer| layer.rid == rid).expect("the requested layer exists");
         layer.handle_keyframe_request(now);
         let keys_all = self.keys_all;
         self.layers.iter_mut().for_each(|layer| layer.want_keyframe |= keys_all && layer.is_active);
     }
 
-    /// Switches layers off that are not wanted, and on again those that are.
+    /// Pauses the layers that are not in `rids` and resumes those that are.
     pub fn want_layers(&mut self, rids: &[String]) {
         for layer in &mut self.layers {
             let is_wanted = layer.rid.map_or(!rids.is_empty(), |rid| rids.iter().any(|wanted| **wanted == *rid));
@@ -346,7 +347,7 @@ impl Publication {
         }
     }
 
-    /// Sends what is due by `now`.
+    /// Sends the frames that are due by `now`.
     pub fn send_due(
         &mut self,
         now: Instant,
@@ -363,7 +364,7 @@ impl Publication {
             let level = if source.is_audio() { self.level.unwrap_or((number % 100) as u8) } else { 0 };
             let frame = Frame { publisher, source, number, level, at, captured: captured(at), elapsed, red: self.red };
             for layer in self.layers.iter_mut().filter(|layer| layer.is_active) {
-                let stream = direct.stream_tx_by_mid(mid, layer.rid).expect("a line that sends has a stream");
+                let stream = direct.stream_tx_by_mid(mid, layer.rid).expect("a sending m-line has a stream");
                 layer.send(&frame, pt, stream);
             }
             self.captured.push(at);
@@ -372,7 +373,8 @@ impl Publication {
     }
 }
 
-/// The marker ends a picture (RFC 7741 section 4.1), and starts a talkspurt, of which there is one (RFC 7587 section 4.1).
+/// Whether the marker bit is set: on the last packet of a picture (RFC 7741 section 4.1) and the first of a talkspurt
+/// (RFC 7587 section 4.1), of which each publication has one.
 pub fn is_marked(stamp: &Stamp) -> bool {
     match stamp.source.is_audio() {
         true => stamp.frame == 0,

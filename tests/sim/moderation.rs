@@ -1,4 +1,4 @@
-//! Moderators mute, remove and lock, and nobody else does.
+//! Only moderators can mute and remove participants and lock rooms.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::story::{millis, secs};
 use crate::token::token;
 use crate::tokens::{claims, guarded, invite, refused};
 
-/// Ann moderates; Bob and Cat are there.
+/// A room with Ann, the moderator, Bob and Cat.
 fn call(seed: u64) -> Sim {
     let mut sim = guarded(seed);
     invite(&mut sim, "ann", json!({"sub": "ann", "moderate": true}));
@@ -19,15 +19,15 @@ fn call(seed: u64) -> Sim {
     sim
 }
 
-fn moderate(sim: &mut Sim, who: &str, action: &str, whom: Option<&str>) {
+fn moderate(sim: &mut Sim, moderator: &str, action: &str, target: Option<&str>) {
     let mut message = json!({"event": "moderate", "action": action});
-    if let Some(whom) = whom {
-        message["id"] = json!(sim.browser(whom).page.id);
+    if let Some(target) = target {
+        message["id"] = json!(sim.browser(target).page.id);
     }
-    sim.say(who, &message);
+    sim.say(moderator, &message);
 }
 
-/// Comes again with the secret of an older stay and a token of these claims.
+/// Joins again with the resume secret of an earlier connection and a token with these claims.
 fn come_back(sim: &mut Sim, name: &str, more: Value) {
     let secret = sim.browser(name).page.resume.clone();
     let query = format!("&resume={secret}&token={}", token(&claims(more)));
@@ -35,24 +35,24 @@ fn come_back(sim: &mut Sim, name: &str, more: Value) {
     sim.join_as(name, |habits| habits.query = query);
 }
 
-/// Removes somebody, and makes nothing of it: they are expected to be closed.
-fn remove(sim: &mut Sim, who: &str, whom: &str) {
-    moderate(sim, who, "remove", Some(whom));
-    sim.tell_changes(sim.tag(whom), 1, secs(1));
-    sim.dismissed.insert(whom.to_owned());
+/// Removes a participant, and expects the server to close it.
+fn remove(sim: &mut Sim, moderator: &str, target: &str) {
+    moderate(sim, moderator, "remove", Some(target));
+    sim.tell_changes(sim.tag(target), 1, secs(1));
+    sim.dismissed.insert(target.to_owned());
 }
 
 fn is_refused(sim: &mut Sim, name: &str, code: &str) {
-    let (status, body) = refused(sim, name).unwrap_or_else(|| panic!("{name} is in"));
+    let (status, body) = refused(sim, name).unwrap_or_else(|| panic!("{name} was not refused"));
     assert_eq!((status, &body["code"], &body["retry"]), (403, &json!(code), &json!(false)), "{name}");
     sim.dismissed.insert(name.to_owned());
 }
 
 #[test]
-fn who_has_not_the_right_changes_nothing() {
+fn a_participant_without_the_right_changes_nothing() {
     let mut sim = call(910);
-    for (action, whom) in [("mute", Some("cat")), ("remove", Some("cat")), ("lock", None), ("unlock", None)] {
-        moderate(&mut sim, "bob", action, whom);
+    for (action, target) in [("mute", Some("cat")), ("remove", Some("cat")), ("lock", None), ("unlock", None)] {
+        moderate(&mut sim, "bob", action, target);
     }
     sim.run(secs(2));
     assert_eq!(sim.browser("bob").page.error_codes(), ["forbidden"; 4]);
@@ -67,7 +67,7 @@ fn who_has_not_the_right_changes_nothing() {
 }
 
 #[test]
-fn in_an_open_room_nobody_moderates() {
+fn an_open_room_has_no_moderators() {
     let mut sim = Sim::new(911);
     sim.join("ann");
     sim.join_as("bob", |habits| habits.query = format!("&token={}", token(&claims(json!({"moderate": true})))));
@@ -84,7 +84,7 @@ fn in_an_open_room_nobody_moderates() {
 }
 
 #[test]
-fn who_is_muted_is_not_heard_until_they_say_so() {
+fn a_muted_participant_is_not_heard_until_it_unmutes_itself() {
     let mut sim = call(912);
     let ids = ["ann", "bob"].map(|name| sim.browser(name).page.id.clone());
     moderate(&mut sim, "ann", "mute", Some("bob"));
@@ -93,12 +93,15 @@ fn who_is_muted_is_not_heard_until_they_say_so() {
     for name in ["ann", "bob", "cat"] {
         assert_eq!(sim.browser(name).page.mutes, std::slice::from_ref(&told), "{name}");
     }
-    // Bob's page does not listen: it goes on to send.
+    // Bob's page ignores the message and continues to send.
     let counts = |sim: &Sim| ["ann", "cat"].map(|name| sim.counts(name, "bob", Microphone).1);
     let before = counts(&sim);
     sim.run(secs(2));
-    assert_eq!(counts(&sim), before, "nothing of the microphone");
-    assert!(sim.sees("ann", "bob") && sim.hears("ann", "cat") && sim.hears("bob", "ann"), "and all of the rest");
+    assert_eq!(counts(&sim), before, "audio of a muted participant was forwarded");
+    assert!(
+        sim.sees("ann", "bob") && sim.hears("ann", "cat") && sim.hears("bob", "ann"),
+        "everything else must be forwarded"
+    );
     let spoke = |sim: &Sim| {
         sim.browser("ann")
             .page
@@ -106,8 +109,8 @@ fn who_is_muted_is_not_heard_until_they_say_so() {
             .last()
             .is_some_and(|(_, ids)| ids.contains(&told["id"].as_str().unwrap().to_owned()))
     };
-    assert!(!spoke(&sim), "nobody is marked as speaking who is not heard");
-    // Neither coming back nor muting it once more makes it heard.
+    assert!(!spoke(&sim), "a muted participant must not be reported as speaking");
+    // Neither rejoining nor muting again makes the microphone heard.
     come_back(&mut sim, "bob", json!({"sub": "bob"}));
     sim.run(secs(1));
     sim.say("bob", &json!({"event": "mute", "source": "microphone", "muted": true}));
@@ -121,9 +124,9 @@ fn who_is_muted_is_not_heard_until_they_say_so() {
 }
 
 #[test]
-fn who_is_removed_is_told_so_and_stays_away() {
+fn a_removed_participant_is_notified_and_cannot_rejoin() {
     let mut sim = call(913);
-    // Bob is here twice.
+    // Bob has joined twice.
     invite(&mut sim, "phone", json!({"sub": "bob"}));
     sim.run(secs(1));
     let secret = sim.browser("bob").page.resume.clone();
@@ -145,19 +148,19 @@ fn who_is_removed_is_told_so_and_stays_away() {
         sim.run(secs(1));
         is_refused(&mut sim, name, "removed");
     }
-    // In another room they are somebody like any other.
+    // Other rooms are not affected.
     let query = format!("&token={}", token(&json!({"room": "attic", "sub": "bob", "exp": 2_000_000_000})));
     let mut habits = sim.habits();
     habits.query = query;
     sim.arrive("upstairs", "attic", habits);
-    // Without an identity there is nobody to be known again.
+    // Without an identity in its token, a removed participant cannot be recognized.
     remove(&mut sim, "ann", "cat");
     sim.run(secs(1));
     assert_eq!(sim.browser("upstairs").closed, None);
     invite(&mut sim, "cat-again", json!({}));
     sim.run(secs(2));
     sim.assert_complete("main");
-    // A room that nobody is in remembers nothing.
+    // An empty room forgets which participants were removed.
     sim.leave("ann");
     sim.leave("cat-again");
     sim.run(secs(1));
@@ -167,7 +170,7 @@ fn who_is_removed_is_told_so_and_stays_away() {
 }
 
 #[test]
-fn nobody_removes_themselves_or_who_is_not_there() {
+fn moderators_cannot_remove_themselves_or_absent_participants() {
     let mut sim = call(914);
     moderate(&mut sim, "ann", "remove", Some("ann"));
     for action in ["mute", "remove"] {
@@ -175,7 +178,7 @@ fn nobody_removes_themselves_or_who_is_not_there() {
     }
     sim.run(secs(1));
     assert_eq!(sim.browser("ann").page.error_codes(), ["forbidden", "not-there", "not-there"]);
-    // Who is in another room is not there.
+    // A participant of another room counts as absent.
     let query = format!("&token={}", token(&json!({"room": "attic", "moderate": true, "exp": 2_000_000_000})));
     let mut habits = sim.habits();
     habits.query = query;
@@ -191,7 +194,7 @@ fn nobody_removes_themselves_or_who_is_not_there() {
 }
 
 #[test]
-fn a_lock_holds() {
+fn a_locked_room_admits_only_moderators_and_returning_participants() {
     let mut sim = call(915);
     let ann = sim.browser("ann").page.id.clone();
     moderate(&mut sim, "ann", "lock", None);
@@ -207,11 +210,11 @@ fn a_lock_holds() {
     sim.run(secs(1));
     is_refused(&mut sim, "dan", "locked");
     is_refused(&mut sim, "eve", "locked");
-    // Moderators come in, and are told.
+    // Moderators may join, and learn that the room is locked.
     invite(&mut sim, "mod", json!({"moderate": true}));
     sim.run(secs(1));
     assert_eq!(sim.browser("mod").page.locked, [(true, None)]);
-    // Who was in comes back: at once, or after the server has noticed.
+    // Earlier participants may return, at once or after the server has noticed that they left.
     let id = sim.browser("bob").page.id.clone();
     come_back(&mut sim, "bob", json!({"sub": "bob"}));
     sim.run(secs(1));
@@ -224,18 +227,18 @@ fn a_lock_holds() {
     sim.run(secs(2));
     sim.assert_complete("main");
     assert!(sim.sees("mod", "bob"));
-    // A secret lets one in once.
+    // Each resume secret admits one connection.
     let query = format!("&resume={secret}&token={}", token(&claims(json!({}))));
     sim.join_as("friend", |habits| habits.query = query);
     sim.run(secs(1));
     is_refused(&mut sim, "friend", "locked");
-    // Who is removed does not come back, known or not.
+    // A removed participant may not return, with or without an identity.
     remove(&mut sim, "ann", "cat");
     sim.run(secs(1));
     come_back(&mut sim, "cat", json!({}));
     sim.run(secs(1));
     is_refused(&mut sim, "cat", "locked");
-    // It outlives its moderators.
+    // The lock stays when all moderators have left.
     sim.leave("ann");
     sim.leave("mod");
     sim.run(secs(1));
@@ -254,7 +257,7 @@ fn a_lock_holds() {
 }
 
 #[test]
-fn a_lock_ends_with_the_last_who_leaves() {
+fn a_lock_ends_when_the_last_participant_leaves() {
     let mut sim = guarded(916);
     invite(&mut sim, "ann", json!({"moderate": true}));
     sim.run(secs(1));

@@ -1,4 +1,4 @@
-//! The network between one browser and the server: a seeded path for datagrams in each direction.
+//! The network between one browser and the server: a seeded path for each direction.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -9,47 +9,47 @@ use rand::{RngExt, SeedableRng};
 
 use crate::fault::{Fault, Fired};
 
-/// Arrivals are rounded up to this, so that packets meet in one receive batch as they do under load.
+/// Arrival times are rounded up to a multiple of this, so that packets share a receive batch as they do under load.
 const BATCH: Duration = Duration::from_micros(500);
 
-/// How long a datagram that is overtaken waits behind those that overtake it.
+/// Delay of a datagram that is reordered.
 const HELD_BACK: Duration = Duration::from_millis(15);
 
-/// What a lost TCP segment costs: about the shortest retransmission timeout of Linux.
+/// Delay of a lost TCP segment: about the minimum retransmission timeout of Linux.
 const TCP_RETRANSMIT: Duration = Duration::from_millis(200);
 
-/// What a datagram of DTLS counts as: its length varies by some bytes, as signatures do.
+/// Size that is assumed for DTLS datagrams, because their real length varies by a few bytes with the signatures.
 const DTLS_BYTES: usize = 600;
 
-/// What takes longer than this is delayed.
+/// A longer delay counts as the fault `Delayed`.
 const LONG: Duration = Duration::from_millis(100);
 
-/// Headers of IPv4 and UDP, which a bottleneck carries too.
+/// Bytes of the IPv4 and UDP headers, which a bottleneck carries too.
 const IP_UDP_BYTES: usize = 28;
 
-/// What a path does to what is sent along it.
+/// The properties of one direction of a path.
 #[derive(Clone, Copy, Debug)]
 pub struct Path {
-    /// Delay of everything.
+    /// Delay of every datagram and segment.
     pub latency: Duration,
-    /// Additional delay, uniform from zero; a queue, so it does not reorder.
+    /// Additional delay, uniform from zero; does not reorder.
     pub jitter: Duration,
     /// Probability that a datagram is lost.
     pub loss: f64,
-    /// Probability that a datagram comes twice.
+    /// Probability that a datagram arrives twice.
     pub duplicate: f64,
     /// Probability that a datagram is overtaken by later ones.
     pub reorder: f64,
-    /// Bits a second that datagrams may have, on the wire; no bound if `None`. TCP has its own way.
+    /// Capacity for datagrams in bits per second, headers included; unlimited if `None`. TCP is not limited.
     pub capacity: Option<u64>,
-    /// How long a datagram may wait for its turn at that capacity; what would wait longer is dropped.
+    /// Longest time that a datagram may wait at that capacity; it is dropped if it would have to wait longer.
     pub queue: Duration,
-    /// Bytes that pass at once after a pause, as a token bucket lets them.
+    /// Bytes that pass without delay after a pause, as through a token bucket.
     pub burst: usize,
 }
 
 impl Path {
-    /// A good connection: 20 ms, nothing lost.
+    /// A good connection: 20 ms and no loss.
     pub const GOOD: Path = Path {
         latency: Duration::from_millis(20),
         jitter: Duration::from_millis(2),
@@ -66,12 +66,12 @@ impl Path {
         Path { loss, ..self }
     }
 
-    /// A path that also duplicates and reorders.
+    /// The same path with duplicated and reordered datagrams.
     pub fn with_disorder(self, probability: f64) -> Path {
         Path { duplicate: probability, reorder: probability, ..self }
     }
 
-    /// The same path with room for so many bits a second.
+    /// The same path with a capacity in bits per second.
     pub fn with_capacity(self, capacity: u64) -> Path {
         Path { capacity: Some(capacity), ..self }
     }
@@ -79,18 +79,18 @@ impl Path {
 
 /// One direction of one browser's path.
 pub struct Link {
-    /// May be changed at any time.
+    /// Can be changed at any time.
     pub path: Path,
-    /// Additional delay of the RTP packets of some SSRCs, as if they came by another route.
+    /// Additional delay of the RTP packets of some SSRCs, as if on another route.
     pub detours: BTreeMap<u32, Duration>,
-    /// RTP packets that were lost, the ones sent again included.
+    /// Lost RTP packets, including retransmissions.
     pub lost_rtp: u64,
     pub bottleneck: Bottleneck,
-    /// No datagram passes, whatever the path says.
+    /// Drops all datagrams.
     pub is_partitioned: bool,
-    /// Datagrams that are sent before this time arrive at it, all at once.
+    /// Datagrams sent before this time arrive together at this time.
     pub held_until: Option<Instant>,
-    /// What went wrong on it.
+    /// The faults that occurred on this link.
     pub fired: Fired,
     rng: StdRng,
     last_datagram: Option<Instant>,
@@ -113,20 +113,20 @@ impl Link {
         }
     }
 
-    /// When a datagram that leaves now arrives: never, once or twice.
+    /// Returns when a datagram sent now arrives: never, once or twice.
     pub fn carry_datagram(&mut self, now: Instant, contents: &[u8]) -> [Option<Instant>; 2] {
         if self.is_partitioned {
             self.lost_rtp += u64::from(rtp_header(contents).is_some());
             self.fired.count(Fault::Partitioned);
             return [None, None];
         }
-        // The same number of draws for each datagram, so that one decision does not shift the next ones.
+        // Every datagram takes the same number of random draws, so that one decision does not shift the later ones.
         let lost = self.rng.random_bool(self.path.loss);
         let twice = self.rng.random_bool(self.path.duplicate);
         let held_back = self.rng.random_bool(self.path.reorder);
         let delay = self.path.latency + self.path.jitter.mul_f64(self.rng.random_range(0.0..1.0));
         let ssrc = rtp_header(contents).map(|(ssrc, _)| ssrc);
-        // What is lost is lost behind the bottleneck: it has taken its turn.
+        // Random loss happens behind the bottleneck, so a lost datagram has used its capacity.
         let bytes = if is_dtls(contents) { DTLS_BYTES } else { contents.len() };
         let left_at = self.bottleneck.pass(now, &self.path, ssrc, bytes);
         let Some(left_at) = left_at.filter(|_| !lost) else {
@@ -150,7 +150,7 @@ impl Link {
         [Some(at), twice.then_some(at + BATCH)]
     }
 
-    /// When bytes that are written now to a TCP connection arrive: always, in order.
+    /// Returns when bytes written now to a TCP connection arrive: always, and in order.
     pub fn carry_segment(&mut self, now: Instant) -> Instant {
         let lost = self.rng.random_bool(self.path.loss);
         let delay = self.path.latency + if lost { TCP_RETRANSMIT } else { Duration::ZERO };
@@ -163,33 +163,33 @@ impl Link {
     }
 }
 
-/// Where a path is narrowest: one datagram after the other, first in, first out, and no room for more than a queue.
+/// The narrowest part of a path: a FIFO queue of limited length.
 #[derive(Default)]
 pub struct Bottleneck {
-    /// What got through, in order; only while there is a capacity.
+    /// Datagrams that passed, in order; recorded only while there is a capacity.
     pub passages: Vec<Passage>,
     /// Datagrams that found the queue full.
     pub dropped: u64,
-    /// What came, with its bits, whatever became of it; only while there is a capacity.
+    /// All datagrams that arrived at the bottleneck, with their size in bits; recorded only while there is a capacity.
     pub offered: Vec<(Instant, u64)>,
     idle_at: Option<Instant>,
 }
 
-/// A datagram that got through.
+/// A datagram that passed the bottleneck.
 pub struct Passage {
-    /// When the last bit had left.
+    /// When its last bit left.
     pub left_at: Instant,
-    /// How long the first had to wait.
+    /// How long its first bit waited.
     pub waited: Duration,
-    /// With its headers.
+    /// Size, headers included.
     pub bits: u64,
     /// `None` if it is not RTP.
     pub ssrc: Option<u32>,
 }
 
 impl Bottleneck {
-    /// When a datagram has left that comes now; `None` if it is dropped. After a change of capacity, what waits
-    /// already leaves as fast as it was to.
+    /// Returns when a datagram that arrives now has left; `None` if it is dropped. A change of capacity does not affect
+    /// datagrams that already wait.
     fn pass(&mut self, now: Instant, path: &Path, ssrc: Option<u32>, bytes: usize) -> Option<Instant> {
         let Some(capacity) = path.capacity else {
             self.idle_at = None;
@@ -197,7 +197,7 @@ impl Bottleneck {
         };
         let bits = (bytes + IP_UDP_BYTES) as u64 * 8;
         self.offered.push((now, bits));
-        // Since when the bucket fills; it is full when that is long ago.
+        // The bucket fills from `begin` on, and is full if that was long enough ago.
         let full = Duration::from_nanos(path.burst as u64 * 8_000_000_000 / capacity);
         let earliest = now.checked_sub(full).unwrap_or(now);
         let begin = self.idle_at.map_or(earliest, |idle| idle.max(earliest));
@@ -213,12 +213,12 @@ impl Bottleneck {
         Some(left_at)
     }
 
-    /// What 95 % of the datagrams that left in that time did not have to wait longer than.
+    /// The 95th percentile of the queueing delay of the datagrams that left in that time.
     pub fn waited_p95(&self, when: Range<Instant>) -> Duration {
         self.waited_p95_of(when, |_| true)
     }
 
-    /// The same of the datagrams with an SSRC that `is_of` accepts.
+    /// The same for the datagrams whose SSRC `is_of` accepts.
     pub fn waited_p95_of(&self, when: Range<Instant>, is_of: impl Fn(Option<u32>) -> bool) -> Duration {
         let passages = self.during(when).filter(|passage| is_of(passage.ssrc));
         let mut waited: Vec<_> = passages.map(|passage| passage.waited).collect();
@@ -226,13 +226,13 @@ impl Bottleneck {
         waited[(waited.len() * 95).div_ceil(100) - 1]
     }
 
-    /// Bits a second that got through, headers included.
+    /// Bits per second that passed, headers included.
     pub fn goodput_bps(&self, when: Range<Instant>) -> u64 {
         let micros = (when.end - when.start).as_micros() as u64;
         self.during(when).map(|passage| passage.bits).sum::<u64>() * 1_000_000 / micros
     }
 
-    /// Bits a second that came.
+    /// Bits per second that arrived, headers included.
     pub fn offered_bps(&self, when: Range<Instant>) -> u64 {
         let micros = (when.end - when.start).as_micros() as u64;
         let offered = self.offered.iter().filter(|(at, _)| when.contains(at));
@@ -244,13 +244,14 @@ impl Bottleneck {
     }
 }
 
-/// The next instant, counted from `start`, at which arrivals are looked at.
+/// The end of the batch, counted from `start`, in which `at` lies.
 pub fn batch_at(start: Instant, at: Instant) -> Instant {
     let batches = (at - start).as_nanos().div_ceil(BATCH.as_nanos());
     start + BATCH * u32::try_from(batches).expect("a simulation lasts less than 24 days")
 }
 
-/// SSRC and sequence number if the datagram is RTP, by RFC 5761 section 4 and RFC 7983 section 7; both are in the clear.
+/// SSRC and sequence number if the datagram is RTP (RFC 5761 section 4, RFC 7983 section 7); SRTP does not encrypt
+/// them.
 pub fn rtp_header(contents: &[u8]) -> Option<(u32, u16)> {
     let is_rtp = contents.len() >= 12 && (128..192).contains(&contents[0]) && !(192..224).contains(&contents[1]);
     is_rtp.then(|| {
@@ -260,7 +261,7 @@ pub fn rtp_header(contents: &[u8]) -> Option<(u32, u16)> {
     })
 }
 
-/// Whether the datagram is DTLS, by RFC 7983 section 7.
+/// Whether the datagram is DTLS (RFC 7983 section 7).
 pub fn is_dtls(contents: &[u8]) -> bool {
     contents.first().is_some_and(|first| (20..64).contains(first))
 }

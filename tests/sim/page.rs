@@ -1,4 +1,4 @@
-//! What a page knows from the server's messages, and what must be true of them whatever happens.
+//! The page's state as the server's messages describe it, and the invariants of these messages.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -10,58 +10,58 @@ use crate::media::Source;
 /// The signaling state of one browser.
 #[derive(Default)]
 pub struct Page {
-    /// When the first message came.
+    /// When the first message arrived.
     pub welcomed_at: Option<Instant>,
-    /// The id that it has to get: it returns in time.
+    /// The id that it must get because it returns in time.
     pub expected_id: Option<String>,
-    /// Own participant id.
+    /// Its own participant id.
     pub id: String,
-    /// Own name, as the server has it.
+    /// Its own name, as the server reports it.
     pub name: String,
-    /// The secret that a later connection may come with.
+    /// The secret that a later connection may present to return as the same participant.
     pub resume: String,
-    /// What it may do.
+    /// Its rights.
     pub rights: Value,
-    /// Whether the room is locked, as told first and then on change, with who did it.
+    /// Whether the room is locked: the initial state and each change, with the id of the moderator.
     pub locked: Vec<(bool, Option<String>)>,
-    /// The others, by id, with their names.
+    /// The names of the other participants, by id.
     pub participants: BTreeMap<String, String>,
-    /// What the last `tracks` said.
+    /// The tracks of the last `tracks` message.
     pub tracks: Vec<Track>,
-    /// All that `tracks` ever said, with when.
+    /// The tracks of every `tracks` message, and when it arrived.
     pub announced: Vec<(Instant, Vec<Track>)>,
-    /// Chat lines of others, in order of arrival; those of `history` first.
+    /// Chat messages of others in order of arrival, starting with those of `history`.
     pub chat: Vec<ChatLine>,
     pub errors: Vec<(Instant, Value)>,
     pub mutes: Vec<Value>,
-    /// When it was told who speaks, and who.
+    /// Each `speaking` message: when it arrived, and the ids.
     pub speaking: Vec<(Instant, Vec<String>)>,
-    /// Which simulcast layers of own lines are wanted, by mid, by the last that was told.
+    /// The simulcast layers of own m-lines that the server wants, by mid, from the last `layers` messages.
     pub wanted_layers: BTreeMap<String, Vec<String>>,
-    /// When it was told.
+    /// Each `layers` message: when it arrived, and the rids.
     pub layers_told: Vec<(Instant, Vec<String>)>,
-    /// What was told of the layers that come, and why no better ones do.
+    /// Each `quality` message: which layers are received, and why no better ones are.
     pub qualities: Vec<(Instant, Value)>,
     pub closing: Vec<Value>,
-    /// What was reported of the own media connection.
+    /// The `media` messages about its own media connection.
     pub media: Vec<(Instant, Value)>,
-    /// Others that have no media connection, by id.
+    /// The ids of other participants without a media connection.
     pub lost: BTreeSet<String>,
-    /// The next offer begins a fresh transport.
+    /// The next offer starts a fresh transport.
     pub is_fresh: bool,
-    /// When somebody left: id, name.
+    /// Each `left` message: when it arrived, the id and the name.
     pub left: Vec<(Instant, String, String)>,
-    /// Offers that came.
+    /// Number of offers received.
     pub offers: u32,
-    /// Those that came in events, in the form of RFC 8839.
+    /// Candidates from `candidate` messages, in the format of RFC 8839.
     pub candidates: Vec<String>,
-    /// Times that `tracks` came without one.
+    /// Number of `tracks` messages that no offer followed.
     pub exchanges: u32,
     /// The last message was `tracks`.
     is_described: bool,
 }
 
-/// What one m-line carries.
+/// The content of one m-line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Track {
     pub mid: String,
@@ -72,7 +72,7 @@ pub struct Track {
     pub own: bool,
 }
 
-/// One line of the chat, as it came.
+/// One received chat message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChatLine {
     pub message: String,
@@ -83,48 +83,52 @@ pub struct ChatLine {
 }
 
 impl Page {
-    /// Takes one text frame. An offer's SDP is returned.
+    /// Handles one text frame. Returns the SDP if it is an offer.
     pub fn handle_text(&mut self, now: Instant, text: &str) -> Option<String> {
-        let message: Value = serde_json::from_str(text).expect("the server speaks JSON");
+        let message: Value = serde_json::from_str(text).expect("the server sends JSON");
         let event = message["event"].as_str().expect("every message has an event").to_owned();
         if self.id.is_empty() {
-            assert_eq!(event, "welcome", "the first message");
+            assert_eq!(event, "welcome", "the first message must be `welcome`");
         }
         let was_described = std::mem::replace(&mut self.is_described, event == "tracks");
-        assert!(event != "offer" || was_described, "tracks come directly before the offer");
+        assert!(event != "offer" || was_described, "`tracks` must come directly before the offer");
         self.exchanges += u32::from(was_described && event != "offer");
         match event.as_str() {
             "welcome" => self.on_welcome(now, &message),
             "history" => {
-                assert!(self.chat.is_empty() && self.offers == 0, "history comes directly after welcome");
+                assert!(self.chat.is_empty() && self.offers == 0, "`history` must come directly after `welcome`");
                 let lines = message["lines"].as_array().expect("lines");
-                assert!(!lines.is_empty(), "an empty history is not sent");
+                assert!(!lines.is_empty(), "an empty history must not be sent");
                 self.chat.extend(lines.iter().map(chat_line));
             }
             "joined" => {
                 let (id, name) = (text_of(&message, "id"), text_of(&message, "name"));
-                assert_ne!(id, self.id, "nobody is told about oneself");
-                assert_eq!(self.participants.insert(id, name), None, "joined twice");
+                assert_ne!(id, self.id, "a participant must not be notified of its own join");
+                assert_eq!(self.participants.insert(id, name), None, "the participant joined twice");
             }
             "left" => {
                 let (id, name) = (text_of(&message, "id"), text_of(&message, "name"));
-                assert_eq!(self.participants.remove(&id).as_ref(), Some(&name), "left without being there");
+                assert_eq!(self.participants.remove(&id).as_ref(), Some(&name), "an unknown participant left");
                 self.lost.remove(&id);
                 self.left.push((now, id, name));
             }
             "tracks" => self.on_tracks(now, &message),
             "offer" => return Some(self.on_offer(&message)),
             "candidate" => {
-                assert!(self.offers > 0, "a candidate before the first offer: browsers reject it");
+                assert!(self.offers > 0, "browsers reject a candidate before the first offer");
                 let init: Value = serde_json::from_str(&text_of(&message, "data")).expect("JSON");
-                assert!(init["sdpMid"].is_string(), "it names the m-line");
+                assert!(init["sdpMid"].is_string(), "a candidate must name its m-line");
                 self.candidates.push(text_of(&init, "candidate"));
             }
             "chat" => self.on_chat(&message),
             "mute" => self.mutes.push(message),
             "lock" => {
                 let locked = message["locked"].as_bool().expect("locked");
-                assert_ne!(self.locked.last().map(|(locked, _)| *locked), Some(locked), "told on change");
+                assert_ne!(
+                    self.locked.last().map(|(locked, _)| *locked),
+                    Some(locked),
+                    "`lock` must only be sent on change"
+                );
                 self.locked.push((locked, Some(text_of(&message, "by"))));
             }
             "speaking" => {
@@ -139,60 +143,60 @@ impl Page {
             }
             "closing" => self.closing.push(message),
             "media" => self.on_media(now, message),
-            other => panic!("an event that is not in the protocol yet: {other}"),
+            other => panic!("unknown event {other}"),
         }
         None
     }
 
-    /// Codes of the errors that came.
+    /// The codes of all errors received.
     pub fn error_codes(&self) -> Vec<&str> {
         self.errors.iter().filter_map(|(_, error)| error["code"].as_str()).collect()
     }
 
-    /// What others send now, by the last `tracks`.
+    /// The tracks of other participants in the last `tracks` message.
     pub fn received(&self) -> impl Iterator<Item = &Track> {
         self.tracks.iter().filter(|track| !track.own)
     }
 
     fn on_welcome(&mut self, now: Instant, message: &Value) {
         self.welcomed_at = Some(now);
-        assert!(self.id.is_empty(), "one welcome");
+        assert!(self.id.is_empty(), "`welcome` must be sent once");
         self.id = text_of(message, "id");
         if let Some(expected) = &self.expected_id {
-            assert_eq!(&self.id, expected, "a participant who returns in time is the same");
+            assert_eq!(&self.id, expected, "a participant that returns in time must keep its id");
         }
         self.name = text_of(message, "name");
         self.resume = text_of(message, "resume");
         self.rights = message["rights"].clone();
         self.locked.push((message["locked"].as_bool().expect("locked"), None));
-        assert!(self.resume.len() >= 20, "a secret of at least 100 bits");
+        assert!(self.resume.len() >= 20, "the resume secret must have at least 100 bits");
         for participant in message["participants"].as_array().expect("participants") {
             let (id, name) = (text_of(participant, "id"), text_of(participant, "name"));
-            assert_ne!(id, self.id, "nobody is among the others");
+            assert_ne!(id, self.id, "a participant must not be listed among the others");
             if participant["media"] == json!("lost") {
                 self.lost.insert(id.clone());
             }
-            assert_eq!(self.participants.insert(id, name), None, "listed twice");
+            assert_eq!(self.participants.insert(id, name), None, "the participant is listed twice");
         }
     }
 
     fn on_media(&mut self, now: Instant, message: Value) {
         let state = text_of(&message, "state");
         if let Some(id) = message["id"].as_str() {
-            assert!(self.participants.contains_key(id), "the media of somebody who is not there");
+            assert!(self.participants.contains_key(id), "`media` names an unknown participant");
             let changed = match state.as_str() {
                 "lost" => self.lost.insert(id.to_owned()),
                 "connected" => self.lost.remove(id),
-                other => panic!("others do not hear of {other}"),
+                other => panic!("unexpected media state {other} of another participant"),
             };
-            assert!(changed, "reported on change");
+            assert!(changed, "`media` must only be sent on change");
             return;
         }
         self.is_fresh |= message["fresh"] == json!(true);
         self.media.push((now, message));
     }
 
-    /// How many `tracks` messages gave m-lines to other participants, or to none, than the message before.
+    /// Number of `tracks` messages that assigned m-lines to other participants, or to none, than the message before.
     pub fn reassignments(&self) -> u32 {
         let received = |tracks: &[Track]| -> Vec<(String, String)> {
             tracks.iter().filter(|track| !track.own).map(|track| (track.mid.clone(), track.id.clone())).collect()
@@ -212,18 +216,21 @@ impl Page {
         });
         self.tracks = tracks.collect();
         for track in &self.tracks {
-            assert_eq!(track.own, track.id == self.id, "own lines carry the own id");
-            assert!(track.own || self.participants.contains_key(&track.id), "a track of nobody who is there");
+            assert_eq!(track.own, track.id == self.id, "own tracks must have the own id");
+            assert!(track.own || self.participants.contains_key(&track.id), "a track of an unknown participant");
             let same =
                 |other: &&Track| other.id == track.id && other.source == track.source && other.kind == track.kind;
-            assert!(track.own || self.tracks.iter().filter(same).count() == 1, "a track on two lines");
+            assert!(track.own || self.tracks.iter().filter(same).count() == 1, "a track is on two m-lines");
         }
         self.announced.push((now, self.tracks.clone()));
     }
 
     fn on_layers(&mut self, now: Instant, message: &Value) {
         let mid = text_of(message, "mid");
-        assert!(self.tracks.iter().any(|track| track.own && track.mid == mid), "layers of no own line: {message}");
+        assert!(
+            self.tracks.iter().any(|track| track.own && track.mid == mid),
+            "`layers` names no own m-line: {message}"
+        );
         let rids = message["rids"].as_array().expect("rids").iter();
         let rids: Vec<String> = rids.map(|rid| rid.as_str().expect("a rid").to_owned()).collect();
         self.layers_told.push((now, rids.clone()));
@@ -240,9 +247,9 @@ impl Page {
 
     fn on_chat(&mut self, message: &Value) {
         let line = chat_line(message);
-        assert_ne!(line.from, self.id, "a chat line came back to its sender");
+        assert_ne!(line.from, self.id, "a chat message was sent back to its sender");
         if let Some(last) = self.chat.last() {
-            assert!(line.id > last.id, "chat lines come in the order of the room");
+            assert!(line.id > last.id, "chat messages must arrive in the order of the room");
         }
         self.chat.push(line);
     }

@@ -1,4 +1,4 @@
-//! Rooms with more people than lines.
+//! Rooms with more participants than seats.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::media::{Camera, Microphone, Rate, Screen, Source};
 use crate::sim::{Sim, World};
 use crate::story::{millis, secs};
 
-/// How long it may take until who begins to speak is seen and heard.
+/// Largest time until a participant that starts to speak is seen and heard.
 const AT_ONCE: std::time::Duration = millis(300);
 
 /// Decibels below the loudest.
@@ -24,7 +24,7 @@ fn limited(seed: u64) -> Sim {
     Sim::with(world)
 }
 
-/// So many people, all silent, who have been there for a while.
+/// A room with `count` silent participants, all settled.
 fn room(seed: u64, count: usize) -> (Sim, Vec<String>) {
     let mut sim = limited(seed);
     let names: Vec<String> = (0..count).map(|number| format!("p{number}")).collect();
@@ -47,11 +47,11 @@ fn view(sim: &mut Sim, viewer: &str, of: &str, height: u32, priority: u32) {
     sim.say(viewer, &json!({"event": "view", "views": [view]}));
 }
 
-/// Whom somebody is told to be on lines.
-fn told(sim: &Sim, viewer: &str) -> BTreeSet<String> {
+/// The participants that the last `tracks` assigned to m-lines of `viewer`.
+fn seated(sim: &Sim, viewer: &str) -> BTreeSet<String> {
     let names = sim.browser(viewer).page.received().map(|track| {
         let is_theirs = |name: &&String| sim.browser(name).page.id == track.id;
-        sim.names.keys().find(is_theirs).expect("somebody").clone()
+        sim.names.keys().find(is_theirs).expect("`tracks` names participants only").clone()
     });
     names.collect()
 }
@@ -60,28 +60,28 @@ fn offers(sim: &Sim, names: &[String]) -> Vec<u32> {
     names.iter().map(|name| sim.browser(name).page.offers).collect()
 }
 
-/// What is so in every limited room: as few lines as there are seats, those who are told to be on them come, and nobody
-/// else does.
+/// Checks the invariants of a limited room: no more sets of m-lines than seats, and each viewer receives exactly the
+/// participants named in `tracks`.
 fn assert_seated(sim: &Sim, names: &[String]) {
     for viewer in names {
-        let (browser, told) = (sim.browser(viewer), told(sim, viewer));
-        assert_eq!(told.len(), SEATS.min(names.len() - 1), "{viewer} has {told:?}");
+        let (browser, seated) = (sim.browser(viewer), seated(sim, viewer));
+        assert_eq!(seated.len(), SEATS.min(names.len() - 1), "{viewer} has seats for {seated:?}");
         let is_own = |mid: &str| browser.page.tracks.iter().any(|track| track.own && track.mid == mid);
         let received = browser.lines.iter().filter(|line| !is_own(&line.mid));
         let streams: BTreeSet<_> = received.map(|line| &line.stream_id).collect();
-        assert!(streams.len() <= SEATS, "{viewer} has {} sets of lines", streams.len());
+        assert!(streams.len() <= SEATS, "{viewer} has {} sets of m-lines", streams.len());
         for other in names.iter().filter(|other| *other != viewer) {
-            let is_seated = told.contains(other);
-            assert_eq!(sim.sees(viewer, other), is_seated, "{viewer} sees {other}, of {told:?}");
+            let is_seated = seated.contains(other);
+            assert_eq!(sim.sees(viewer, other), is_seated, "whether {viewer} sees {other}; seated are {seated:?}");
         }
     }
     for ((tag, ssrc), sealed) in &sim.tap.sealed {
-        assert_eq!(sealed.missing(), 0, "browser {tag}, SSRC {ssrc}: an exchange leaves no gap");
+        assert_eq!(sealed.missing(), 0, "browser {tag}, SSRC {ssrc}: sequence numbers skipped");
     }
 }
 
 #[test]
-fn in_a_room_of_thirty_who_speaks_is_on_a_line_at_once_and_without_an_offer() {
+fn in_a_room_of_thirty_a_speaker_gets_a_seat_at_once_without_an_offer() {
     let (mut sim, names) = room(600, 30);
     assert_seated(&sim, &names);
     let before = offers(&sim, &names);
@@ -98,30 +98,30 @@ fn in_a_room_of_thirty_who_speaks_is_on_a_line_at_once_and_without_an_offer() {
         sim.run(AT_ONCE);
         let tag = sim.tag(speaker) as u32;
         for name in names.iter().filter(|name| *name != speaker) {
-            assert!(told(&sim, name).contains(speaker), "{name} is not told that {speaker} is on a line");
+            assert!(seated(&sim, name).contains(speaker), "`tracks` of {name} does not list {speaker}");
             let watched = sim.watched(name, speaker, Camera).and_then(|watched| watched.last_shown_at);
             assert!(watched.is_some_and(|at| at > since), "{name} does not see {speaker}");
-            let packets = sim.browser(name).packets.as_ref().expect("recorded").iter();
+            let packets = sim.browser(name).packets.as_ref().expect("packets are recorded").iter();
             let heard = packets.filter(|(stamp, _)| (stamp.publisher, stamp.source) == (tag, Microphone));
             let heard = heard.map(|(stamp, _)| stamp.frame).filter(|frame| *frame >= first).min();
-            assert_eq!(heard, Some(first), "{name} hears {speaker} from the first word on");
+            assert_eq!(heard, Some(first), "{name} must hear {speaker} from the first packet of speech");
         }
         sim.run(secs(1));
         voice(&mut sim, speaker, SILENCE);
         sim.run(millis(500));
         assert_seated(&sim, &names);
     }
-    assert_eq!(offers(&sim, &names), before, "nobody got an offer");
-    // None of the pages told what it shows: they have those who spoke last.
-    assert_eq!(told(&sim, "p3"), ["p0", "p14", "p21", "p7"].map(str::to_owned).into());
+    assert_eq!(offers(&sim, &names), before, "seats change without offers");
+    // No page has sent `view`, so each has the last speakers.
+    assert_eq!(seated(&sim, "p3"), ["p0", "p14", "p21", "p7"].map(str::to_owned).into());
     assert!(sim.server.stats().exchanges > 0);
 }
 
 #[test]
-fn who_is_on_a_line_is_told_with_what_comes_however_much_leaves_at_once() {
+fn tracks_arrives_with_the_media_however_much_is_sent_at_once() {
     let mut sim = limited(608);
     sim.rate = Rate { audio: millis(20), filler: 1_200, ..Rate::SPARSE };
-    // What leaves first comes first.
+    // Without jitter, datagrams arrive in the order they were sent.
     sim.path.jitter = millis(0);
     let names: Vec<String> = (0..50).map(|number| format!("p{number}")).collect();
     for name in &names {
@@ -131,7 +131,7 @@ fn who_is_on_a_line_is_told_with_what_comes_however_much_leaves_at_once() {
     }
     sim.run(secs(2));
     for speakers in [["p20", "p21", "p22"], ["p23", "p24", "p25"], ["p26", "p27", "p28"]] {
-        // All first words and all pictures come with one batch: more than is handed out at a time.
+        // All first audio packets and all pictures arrive in one batch: more than the server sends at a time.
         let at = sim.now + millis(50);
         for name in &names {
             sim.publication_mut(name, Camera).next_at = at;
@@ -149,44 +149,51 @@ fn who_is_on_a_line_is_told_with_what_comes_however_much_leaves_at_once() {
 }
 
 #[test]
-fn who_is_asked_for_comes_and_who_is_pinned_stays() {
+fn a_requested_participant_gets_a_seat_and_a_pinned_one_keeps_it() {
     let (mut sim, names) = room(601, 12);
     let before = offers(&sim, &names);
     view(&mut sim, "p0", "p9", 360, 2);
     let nobody = json!({"id": "nobody", "source": "camera", "width": 640, "height": 360, "priority": 9});
     sim.say("p0", &json!({"event": "view", "views": [nobody]}));
     sim.run(AT_ONCE);
-    assert!(told(&sim, "p0").contains("p9") && sim.sees("p0", "p9"));
+    assert!(seated(&sim, "p0").contains("p9") && sim.sees("p0", "p9"));
     for speaker in ["p5", "p6", "p7", "p8", "p10", "p11"] {
         voice(&mut sim, speaker, SPEECH);
         sim.run(millis(400));
         voice(&mut sim, speaker, SILENCE);
         sim.run(millis(800));
-        let told = told(&sim, "p0");
-        assert!(told.contains("p9") && told.contains(speaker), "{told:?}");
+        let seated = seated(&sim, "p0");
+        assert!(seated.contains("p9") && seated.contains(speaker), "{seated:?}");
         assert_seated(&sim, &names);
     }
     let gap = sim.watched("p0", "p9", Camera).expect("seen").longest_gap;
     assert!(gap < millis(300), "{gap:?}");
-    // Nobody looks at who is pinned any more, and somebody else is in sight.
+    // The pinned participant is no longer viewed, so another one takes the seat.
     view(&mut sim, "p0", "p9", 0, 2);
     sim.run(secs(3));
-    assert!(!told(&sim, "p0").contains("p9"));
+    assert!(!seated(&sim, "p0").contains("p9"));
     assert_seated(&sim, &names);
-    assert_eq!(offers(&sim, &names), before, "nobody got an offer");
+    assert_eq!(offers(&sim, &names), before, "seats change without offers");
     assert!(sim.browser("p0").page.errors.is_empty());
 }
 
 #[test]
-fn what_was_told_of_a_person_holds_when_they_come_to_a_line() {
+fn a_view_of_an_unseated_participant_applies_once_it_is_seated() {
     let (mut sim, names) = room(602, 8);
-    let outside = names[1..].iter().find(|name| !told(&sim, "p0").contains(*name)).expect("there are more").clone();
+    let outside = names[1..]
+        .iter()
+        .find(|name| !seated(&sim, "p0").contains(*name))
+        .expect("not all participants have seats")
+        .clone();
     view(&mut sim, "p0", &outside, 0, 1);
     sim.run(millis(300));
     voice(&mut sim, &outside, SPEECH);
     sim.run(secs(1));
-    assert!(told(&sim, "p0").contains(&outside));
-    assert!(sim.hears("p0", &outside) && sim.watched("p0", &outside, Camera).is_none(), "out of sight is not sent");
+    assert!(seated(&sim, "p0").contains(&outside));
+    assert!(
+        sim.hears("p0", &outside) && sim.watched("p0", &outside, Camera).is_none(),
+        "video that is not in view is not sent"
+    );
     assert!(sim.sees(&names[1], &outside) || names[1] == outside);
     view(&mut sim, "p0", &outside, 180, 1);
     sim.run(millis(300));
@@ -194,16 +201,16 @@ fn what_was_told_of_a_person_holds_when_they_come_to_a_line() {
 }
 
 #[test]
-fn who_leaves_makes_room_without_an_offer() {
+fn a_seat_is_refilled_without_an_offer_when_a_participant_leaves() {
     let (mut sim, mut names) = room(603, 10);
     let before = offers(&sim, &names[8..]);
-    // They joined first, and are on most pages.
+    // The first to join are on most pages.
     while names.len() > SEATS + 2 {
         sim.leave(&names.remove(0));
         sim.run(secs(1));
         assert_seated(&sim, &names);
     }
-    assert_eq!(offers(&sim, &names[4..]), before, "as long as somebody waits");
+    assert_eq!(offers(&sim, &names[4..]), before, "no offers as long as unseated participants remain");
     for name in ["late", "later"] {
         names.push(name.to_owned());
         sim.join(name);
@@ -218,11 +225,11 @@ fn who_leaves_makes_room_without_an_offer() {
     }
     sim.leave(&names[0]);
     sim.run(secs(2));
-    assert_eq!(sim.server.sizes(), [0; 7], "nothing is kept of those who left");
+    assert_eq!(sim.server.sizes(), [0; 7], "the server keeps no state of participants that left");
 }
 
 #[test]
-fn who_has_no_camera_or_a_screen_too_gets_the_lines_that_they_need() {
+fn a_participant_without_camera_or_with_a_screen_gets_the_m_lines_it_needs() {
     let (mut sim, names) = room(604, 8);
     sim.join_as("mute", |habits| habits.sources = vec![Microphone]);
     sim.join_as("deaf", |habits| habits.sources = vec![Camera]);
@@ -232,12 +239,12 @@ fn who_has_no_camera_or_a_screen_too_gets_the_lines_that_they_need() {
     voice(&mut sim, "mute", SPEECH);
     sim.run(secs(1));
     assert!(names.iter().all(|name| sim.hears(name, "mute")));
-    assert_eq!(offers(&sim, &names), before, "a line that is not needed stays as it is");
+    assert_eq!(offers(&sim, &names), before, "an m-line that is not needed stays unchanged");
     voice(&mut sim, "p7", SPEECH);
     sim.publish("p7", Screen);
     sim.run(secs(2));
     for name in names.iter().filter(|name| *name != "p7") {
-        assert!(sim.sees(name, "p7") && sim.gets(name, "p7", Screen), "{name}: {:?}", told(&sim, name));
+        assert!(sim.sees(name, "p7") && sim.gets(name, "p7", Screen), "{name}: {:?}", seated(&sim, name));
     }
     voice(&mut sim, "p7", SILENCE);
     for speaker in ["p1", "p2", "p3", "p4"] {
@@ -245,7 +252,7 @@ fn who_has_no_camera_or_a_screen_too_gets_the_lines_that_they_need() {
         sim.run(secs(1));
         voice(&mut sim, speaker, SILENCE);
         let stays = |name: &&String| *name == "p7" || sim.gets(name, "p7", Screen);
-        assert!(names.iter().all(|name| stays(&name)), "a screen stays");
+        assert!(names.iter().all(|name| stays(&name)), "a screen keeps its seat");
     }
     sim.unpublish("p7", Screen);
     view(&mut sim, "p0", "deaf", 360, 2);
@@ -259,7 +266,7 @@ fn who_has_no_camera_or_a_screen_too_gets_the_lines_that_they_need() {
 }
 
 #[test]
-fn who_comes_back_is_still_pinned() {
+fn a_participant_that_returns_is_still_pinned() {
     let (mut sim, names) = room(605, 10);
     view(&mut sim, "p0", "p9", 360, 2);
     sim.run(secs(1));
@@ -267,23 +274,23 @@ fn who_comes_back_is_still_pinned() {
     sim.resume("p9");
     voice(&mut sim, "p9", SILENCE);
     sim.run(secs(5));
-    assert!(told(&sim, "p0").contains("p9") && sim.sees("p0", "p9"));
+    assert!(seated(&sim, "p0").contains("p9") && sim.sees("p0", "p9"));
     assert_seated(&sim, &names);
 }
 
 #[test]
-fn in_a_room_where_everybody_has_a_seat_nothing_is_limited() {
+fn in_a_room_with_a_seat_for_every_participant_nothing_is_limited() {
     let (mut sim, names) = room(606, SEATS + 1);
     sim.assert_complete("main");
     assert_eq!(sim.server.stats().exchanges, 0);
-    // One more, and one less.
+    // One more participant joins and leaves.
     for round in 0..3 {
         let guest = format!("guest{round}");
         sim.join(&guest);
         voice(&mut sim, &guest, SILENCE);
         sim.run(secs(2));
         let waiting: Vec<_> = names.iter().filter(|name| !sim.sees(name, &guest)).collect();
-        assert!(!waiting.is_empty(), "there are not seats for all");
+        assert!(!waiting.is_empty(), "there is no seat for every participant");
         sim.leave(&guest);
         sim.run(secs(2));
         sim.assert_complete("main");
@@ -291,7 +298,7 @@ fn in_a_room_where_everybody_has_a_seat_nothing_is_limited() {
 }
 
 #[test]
-fn everybody_talking_at_once_starves_nobody_of_what_is_heard() {
+fn when_all_talk_at_once_all_hear_the_same_speakers() {
     let (mut sim, names) = room(607, 12);
     let levels = [15, 22, 18, 25, 30, 12, 27, 19, 33, 16, 24, 21];
     for round in 0..20 {
@@ -303,7 +310,7 @@ fn everybody_talking_at_once_starves_nobody_of_what_is_heard() {
     }
     let offers_before = offers(&sim, &names);
     sim.run(secs(2));
-    // The same three are heard by all.
+    // All participants hear the same three.
     for source in [Microphone, Camera] as [Source; 2] {
         let heard: Vec<BTreeSet<&String>> = names
             .iter()
@@ -321,7 +328,7 @@ fn everybody_talking_at_once_starves_nobody_of_what_is_heard() {
 }
 
 #[test]
-fn who_changes_much_at_once_moves_the_seats_once() {
+fn many_changes_at_once_reassign_the_seats_once() {
     let (mut sim, names) = room(608, 12);
     let before = sim.server.stats().seatings;
     for number in 0..50 {

@@ -1,4 +1,4 @@
-//! Media fails while signaling lives: the participant stays, and gets a fresh transport.
+//! Media that fails while signaling works: the participant stays in the room and gets a fresh transport.
 
 use crate::answering::Habits;
 use crate::identity::Identity;
@@ -16,7 +16,7 @@ fn block(sim: &mut Sim, name: &str, blocked: bool) {
     sim.links[tag].down.is_partitioned = blocked;
 }
 
-/// UDP is blocked from the start, for minutes, and then no longer.
+/// UDP is blocked from the start for several minutes.
 #[test]
 fn a_participant_whose_udp_is_blocked_stays_and_chats() {
     let mut sim = sparse(200);
@@ -25,10 +25,10 @@ fn a_participant_whose_udp_is_blocked_stays_and_chats() {
     block(&mut sim, "bob", true);
     sim.run(secs(25));
     let bob = sim.browser("bob").page.id.clone();
-    assert!(sim.browser("ann").page.lost.contains(&bob), "marked for the others");
+    assert!(sim.browser("ann").page.lost.contains(&bob), "the others must see that bob has no media");
     sim.join("cat");
     sim.run(secs(1));
-    assert!(sim.browser("cat").page.lost.contains(&bob), "and for those who come later");
+    assert!(sim.browser("cat").page.lost.contains(&bob), "a later participant must see that bob has no media");
     sim.run(secs(180));
     assert_eq!(sim.browser("bob").closed, None);
     assert!(sim.browser("bob").renewals >= 3, "{} fresh transports", sim.browser("bob").renewals);
@@ -37,7 +37,7 @@ fn a_participant_whose_udp_is_blocked_stays_and_chats() {
     sim.run(secs(1));
     assert_eq!(sim.browser("ann").page.chat.last().map(|line| &*line.message), Some("I can't hear you"));
     assert_eq!(sim.browser("bob").page.chat.last().map(|line| &*line.message), Some("but I can read you"));
-    assert!(sim.browser("ann").page.left.is_empty(), "nobody left");
+    assert!(sim.browser("ann").page.left.is_empty(), "no participant may leave");
     assert!(sim.sees("ann", "cat") && sim.sees("cat", "ann"));
     let pauses: Vec<u64> = sim.browser("bob").page.media.iter().filter_map(|(_, m)| m["retry_ms"].as_u64()).collect();
     assert_eq!(pauses[..3], [5_000, 5_000, 10_000], "{pauses:?}");
@@ -52,9 +52,9 @@ fn a_participant_whose_udp_is_blocked_stays_and_chats() {
     assert_eq!(sim.server.sizes(), [0; 7]);
 }
 
-/// Media is connected, dies for longer than ICE consent lives, and comes back.
+/// Media connects, fails for longer than ICE consent lasts, and returns.
 #[test]
-fn media_that_died_comes_back_with_a_fresh_transport() {
+fn media_that_failed_returns_on_a_fresh_transport() {
     let mut sim = sparse(201);
     sim.join("ann");
     sim.join_with_layers("bob");
@@ -64,7 +64,7 @@ fn media_that_died_comes_back_with_a_fresh_transport() {
     let bob = sim.browser("bob").page.id.clone();
     block(&mut sim, "bob", true);
     sim.run(secs(18));
-    assert!(sim.browser("ann").page.lost.contains(&bob), "consent is lost after 15 s");
+    assert!(sim.browser("ann").page.lost.contains(&bob), "consent must be lost after 15 s");
     sim.run(secs(12));
     assert_eq!(sim.browser("bob").renewals, 1);
     block(&mut sim, "bob", false);
@@ -77,15 +77,15 @@ fn media_that_died_comes_back_with_a_fresh_transport() {
     assert!(sim.browser("ann").page.left.is_empty());
 }
 
-/// The client notices first, and says so.
+/// The client notices the failure first and sends `renew`.
 #[test]
-fn a_client_whose_transport_failed_asks_for_a_fresh_one() {
+fn a_client_whose_transport_failed_gets_a_fresh_one() {
     let mut sim = sparse(202);
     sim.join("ann");
     sim.join("bob");
     sim.run(secs(2));
     sim.say_text("bob", r#"{"event":"renew"}"#);
-    // The second is about the transport that the first has already ended.
+    // The second refers to the transport that the first has already ended.
     sim.say_text("bob", r#"{"event":"renew"}"#);
     sim.run(millis(1_500));
     assert_eq!(sim.browser("bob").renewals, 1);
@@ -93,7 +93,8 @@ fn a_client_whose_transport_failed_asks_for_a_fresh_one() {
     sim.assert_complete("main");
 }
 
-/// Each transport connects, and the client gives it up at once: the room does not pay for that without a pause.
+/// Each transport connects, but the client renews it at once: the server must pause between offers, for the sake of the
+/// room.
 #[test]
 fn transports_that_do_not_last_are_offered_after_a_pause() {
     let mut sim = sparse(205);
@@ -108,7 +109,7 @@ fn transports_that_do_not_last_are_offered_after_a_pause() {
     assert!((2..=4).contains(&renewals), "{renewals} fresh transports in 30 s");
     sim.run(secs(60));
     sim.assert_complete("main");
-    // It has lasted: the next is offered at once.
+    // The last transport was stable, so the next one is offered at once.
     let renewals = sim.browser("bob").renewals;
     sim.say_text("bob", r#"{"event":"renew"}"#);
     sim.run(secs(2));
@@ -116,9 +117,9 @@ fn transports_that_do_not_last_are_offered_after_a_pause() {
     sim.assert_complete("main");
 }
 
-/// A client that takes no fresh transports is closed with a reason, and returns as itself.
+/// A client without support for fresh transports is closed with an error and returns with the same id.
 #[test]
-fn a_client_that_takes_no_fresh_transport_comes_back_by_itself() {
+fn a_client_that_does_not_support_renewal_is_closed_and_returns() {
     let mut sim = sparse(203);
     sim.join("ann");
     sim.join_as("bob", |habits| habits.renews = false);
@@ -132,9 +133,10 @@ fn a_client_that_takes_no_fresh_transport_comes_back_by_itself() {
     sim.assert_complete("main");
 }
 
-/// Those of one network who may stay without media are bounded; it counts against nobody's network.
+/// The number of participants per network that may stay without media is limited, but the excess does not block the
+/// network.
 #[test]
-fn no_more_than_20_of_a_network_stay_without_media() {
+fn at_most_20_participants_of_a_network_stay_without_media() {
     let mut sim = sparse(204);
     sim.join("ann");
     for number in 0..22 {
@@ -147,10 +149,10 @@ fn no_more_than_20_of_a_network_stay_without_media() {
     assert_eq!(closed, 2);
     sim.join_as("late", |habits| habits.addrs[0].set_ip([203, 0, 113, 7].into()));
     sim.run(secs(2));
-    assert!(sim.sees("ann", "late") && sim.sees("late", "ann"), "its network is not refused");
+    assert!(sim.sees("ann", "late") && sim.sees("late", "ann"), "the network must not be blocked");
 }
 
-/// A browser authenticates itself with an RSA certificate: it is asked for one, and its signature is verified.
+/// A browser with an RSA certificate: the server requests a certificate and verifies its signature.
 #[test]
 fn a_participant_with_an_rsa_certificate_takes_part() {
     let mut sim = sparse(210);
@@ -159,13 +161,12 @@ fn a_participant_with_an_rsa_certificate_takes_part() {
     }
     sim.run(secs(3));
     for (one, other) in [("ann", "bob"), ("bob", "ann")] {
-        assert!(sim.sees(one, other) && sim.hears(one, other), "{one} sees {other}");
+        assert!(sim.sees(one, other) && sim.hears(one, other), "{one} must see and hear {other}");
     }
     assert_eq!(sim.browser("bob").renewals, 0);
 }
 
-/// A browser is let in with no certificate whose key it does not have, and is told what is wrong with one that is
-/// not supported.
+/// A client without the key of its certificate is refused, and one with an unsupported certificate is told why.
 #[test]
 fn an_rsa_certificate_is_refused_for_its_signature_or_its_size() {
     for (identity, code) in [(Identity::ForgedRsa, "dtls-failed"), (Identity::ShortRsa, "unsupported-certificate")] {
@@ -174,7 +175,7 @@ fn an_rsa_certificate_is_refused_for_its_signature_or_its_size() {
         sim.join_as("mal", |habits| habits.identity = identity);
         sim.run(secs(20));
         let mal = sim.browser("mal");
-        // Anybody may have caused the first failure.
+        // Any third party may have caused the first failure, so the server offers one more transport.
         assert_eq!(mal.renewals, 1, "{identity:?}");
         assert_eq!(mal.closed, Some((1008, code.to_owned())), "{identity:?}");
         assert_eq!(mal.page.error_codes(), [code], "{identity:?}");
@@ -183,9 +184,9 @@ fn an_rsa_certificate_is_refused_for_its_signature_or_its_size() {
     }
 }
 
-/// Who causes handshakes to fail locks nobody out of a network.
+/// Failed handshakes, which any third party can cause, must not block a network.
 #[test]
-fn failures_that_anybody_may_have_caused_are_no_faults_of_a_network() {
+fn failures_that_a_third_party_may_have_caused_do_not_block_a_network() {
     let mut sim = sparse(215);
     let from_one_network = |habits: &mut Habits| habits.addrs[0].set_ip([203, 0, 113, 9].into());
     for number in 0..12 {
@@ -206,12 +207,12 @@ fn failures_that_anybody_may_have_caused_are_no_faults_of_a_network() {
     assert!(sim.sees("ann", "bob") && sim.hears("bob", "ann"));
 }
 
-/// A record in the clear, with one message or none.
+/// An unencrypted DTLS record with this fragment.
 fn record(kind: u8, fragment: &[u8]) -> Vec<u8> {
     [&[kind, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 77], &(fragment.len() as u16).to_be_bytes()[..], fragment].concat()
 }
 
-/// A Certificate message with this certificate, or the first bytes of it.
+/// A Certificate message with this certificate, or its first bytes only.
 fn certificate(der: &[u8], bytes: usize) -> Vec<u8> {
     let length = |length: usize| (length as u32).to_be_bytes()[1..].to_vec();
     let body = [length(der.len() + 3), length(der.len()), der.to_vec()].concat();
@@ -220,7 +221,7 @@ fn certificate(der: &[u8], bytes: usize) -> Vec<u8> {
     record(22, &[&header, &body[..bytes]].concat())
 }
 
-/// Bob joins while somebody sends this from his address, every millisecond of his first handshake.
+/// Bob joins while an attacker spoofs this datagram from his address every millisecond of his first handshake.
 fn join_under_fire(sim: &mut Sim, datagram: &[u8]) {
     sim.join("ann");
     sim.run(secs(2));
@@ -237,18 +238,18 @@ fn join_under_fire(sim: &mut Sim, datagram: &[u8]) {
     }
 }
 
-/// Nothing in a handshake is authentic before its end.
+/// No part of a handshake is authenticated before its end.
 #[test]
-fn no_datagram_that_anybody_may_have_sent_ends_a_handshake() {
+fn no_spoofed_datagram_ends_a_handshake() {
     let long = vec![7; 3_000];
     for (case, datagram) in [
         ("a fatal alert", record(21, &[2, 40])),
-        ("a certificate that is too long", certificate(&long, 900)),
-        ("a first part that claims too much", certificate(&long, 4)),
+        ("a certificate above the size limit", certificate(&long, 900)),
+        ("a first fragment that announces a length above the limit", certificate(&long, 4)),
         ("no certificate", record(22, &[11, 0, 0, 3, 0, 1, 0, 0, 0, 0, 0, 3, 0, 0, 0])),
-        ("a message that comes never", record(22, &[20, 0, 0, 1, 0, 9, 0, 0, 0, 0, 0, 1, 7])),
-        ("data in the clear", record(23, &[7; 30])),
-        ("a change of ciphers", record(20, &[1])),
+        ("an incomplete message", record(22, &[20, 0, 0, 1, 0, 9, 0, 0, 0, 0, 0, 1, 7])),
+        ("unencrypted application data", record(23, &[7; 30])),
+        ("a change of cipher spec", record(20, &[1])),
     ] {
         let mut sim = sparse(213);
         join_under_fire(&mut sim, &datagram);
@@ -260,10 +261,10 @@ fn no_datagram_that_anybody_may_have_sent_ends_a_handshake() {
     }
 }
 
-/// A whole certificate of another one's, which dimpl takes for the client's: this handshake can't succeed any more.
+/// A complete spoofed certificate, which dimpl accepts as the client's, so this handshake cannot succeed any more.
 #[test]
-fn a_handshake_that_was_spoilt_from_elsewhere_is_repeated() {
-    let (other, _) = Identity::Rsa.rsa().expect("it has one");
+fn a_handshake_that_a_third_party_broke_is_repeated() {
+    let (other, _) = Identity::Rsa.rsa().expect("the identity has an RSA certificate");
     let mut sim = sparse(214);
     join_under_fire(&mut sim, &certificate(&other.certificate, usize::MAX));
     sim.run(secs(8));
@@ -273,9 +274,9 @@ fn a_handshake_that_was_spoilt_from_elsewhere_is_repeated() {
     sim.assert_complete("main");
 }
 
-/// An answer is on its way when the transport that it is for ends: it is late, and no mistake.
+/// An answer is on its way when its transport ends: it is ignored as late and not treated as an error.
 #[test]
-fn an_answer_to_an_offer_of_the_transport_before_is_not_held_against_anyone() {
+fn an_answer_to_an_offer_of_the_previous_transport_is_not_an_error() {
     for held in [0, 1_900] {
         let mut sim = sparse(212);
         sim.join("ann");
@@ -286,7 +287,7 @@ fn an_answer_to_an_offer_of_the_transport_before_is_not_held_against_anyone() {
         sim.publish("ann", Source::Screen);
         sim.links[bob].up_held = Some(Vec::new());
         sim.run(millis(500));
-        // Until there is another transport, or its offer is there as well.
+        // Wait until the server has announced another transport; with `held`, until its offer is there as well.
         while !sim.browser("bob").page.media.iter().any(|(_, media)| media["retry_ms"].is_number()) {
             sim.run(millis(50));
         }
