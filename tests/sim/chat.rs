@@ -1,4 +1,4 @@
-//! The chat.
+//! Chat messages.
 
 use serde_json::json;
 
@@ -16,7 +16,7 @@ fn messages(sim: &Sim, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_order_is_one_for_all_and_nothing_comes_back() {
+fn the_order_is_the_same_for_all_and_senders_get_no_copy() {
     let mut sim = sparse(60);
     let names = ["ann", "bob", "cat"];
     for name in names {
@@ -34,20 +34,20 @@ fn the_order_is_one_for_all_and_nothing_comes_back() {
     let mut all: Vec<ChatLine> = names.iter().flat_map(|name| sim.browser(name).page.chat.clone()).collect();
     all.sort_by_key(|line| line.id);
     all.dedup();
-    assert_eq!(all.len(), 60, "every line is the same for all who got it");
+    assert_eq!(all.len(), 60, "each message must be the same for all its receivers");
     for name in names {
         let id = &sim.browser(name).page.id;
         let expected: Vec<_> = all.iter().filter(|line| line.from != *id).cloned().collect();
-        assert_eq!(sim.browser(name).page.chat, expected, "what {name} read");
+        assert_eq!(sim.browser(name).page.chat, expected, "messages received by {name}");
         let own: Vec<_> = all.iter().filter(|line| line.from == *id).map(|line| line.message.clone()).collect();
-        let said: Vec<_> = (0..20).map(|round| format!("{round} from {name}")).collect();
-        assert_eq!(own, said, "what {name} wrote");
+        let sent: Vec<_> = (0..20).map(|round| format!("{round} from {name}")).collect();
+        assert_eq!(own, sent, "messages sent by {name}");
         assert!(all.iter().filter(|line| line.from == *id).all(|line| line.name == name));
     }
 }
 
 #[test]
-fn a_late_joiner_reads_the_last_lines() {
+fn a_late_joiner_gets_the_last_messages() {
     let mut world = World::new(61);
     world.config.limits.chat_history = 5;
     let mut sim = Sim::with(world);
@@ -58,17 +58,20 @@ fn a_late_joiner_reads_the_last_lines() {
         sim.chat(if line % 2 == 0 { "ann" } else { "bob" }, &format!("line {line}"));
         sim.run(millis(200));
     }
-    let heard = sim.browser("ann").page.chat.clone();
+    let received = sim.browser("ann").page.chat.clone();
     sim.leave("bob");
     sim.run(secs(1));
     sim.watch("cat");
     sim.run(secs(1));
     assert_eq!(messages(&sim, "cat"), ["line 3", "line 4", "line 5", "line 6", "line 7"]);
     let cat = &sim.browser("cat").page.chat;
-    assert!(heard.iter().rev().take(3).all(|line| cat.contains(line)), "the same lines, with time, name and number");
+    assert!(
+        received.iter().rev().take(3).all(|line| cat.contains(line)),
+        "the history must hold the same messages, with time, name and id"
+    );
     sim.chat("ann", "after");
     sim.run(secs(1));
-    assert_eq!(messages(&sim, "cat").last().expect("a line"), "after");
+    assert_eq!(messages(&sim, "cat").last().expect("cat has a message"), "after");
 }
 
 #[test]
@@ -84,12 +87,12 @@ fn text_passes_unchanged_with_the_time_of_the_server() {
     }
     sim.run(secs(1));
     assert_eq!(messages(&sim, "bob"), lines);
-    // 01:46:40 UTC, one hour east, one second after the beginning.
+    // 01:46:40 UTC plus one hour of time zone and one second of simulation.
     assert!(sim.browser("bob").page.chat.iter().all(|line| line.time == "02:46:41"));
 }
 
 #[test]
-fn length_and_rate_are_limited_and_said() {
+fn length_and_rate_are_limited_with_an_error() {
     let mut sim = sparse(63);
     sim.watch("ann");
     sim.watch("bob");
@@ -107,18 +110,18 @@ fn length_and_rate_are_limited_and_said() {
     }
     sim.run(secs(2));
     let passed = messages(&sim, "bob").len() - 1;
-    assert!((10..25).contains(&passed), "{passed} of 25 lines at once passed");
+    assert!((10..25).contains(&passed), "{passed} of 25 messages sent at once were delivered");
     let refused = sim.browser("ann").page.error_codes().iter().filter(|code| **code == "chat-too-fast").count();
     assert_eq!(passed + refused, 25);
     sim.run(secs(3));
     sim.chat("ann", "calm again");
     sim.run(secs(1));
-    assert_eq!(messages(&sim, "bob").last().expect("a line"), "calm again");
+    assert_eq!(messages(&sim, "bob").last().expect("bob has a message"), "calm again");
     assert!(sim.browser("ann").is_live() && sim.browser("bob").page.errors.is_empty());
 }
 
 #[test]
-fn what_is_no_message_is_said_and_harms_nobody() {
+fn an_invalid_message_gets_an_error_and_affects_no_other_participant() {
     let mut sim = sparse(64);
     sim.join("ann");
     sim.join("bob");
@@ -151,13 +154,13 @@ fn what_is_no_message_is_said_and_harms_nobody() {
     sim.assert_complete("main");
 }
 
-/// A message that is refused costs as much as one that is not, whatever is wrong with it, in number and in bytes.
+/// A refused message is charged like an accepted one, in number and in bytes, whatever the reason.
 #[test]
 fn refused_messages_are_charged() {
     let event = |event: &str, data: String| json!({"event": event, "data": data}).to_string();
     let long = || "x".repeat(50_000);
     let floods = [
-        // flood, its message, messages a second for five seconds, code of the close frame
+        // flood, its message, messages per second for five seconds, code of the close frame
         ("chat messages that are too long", event("chat", "x".repeat(5_000)), 40, "chat-too-fast"),
         ("chat messages that are empty", event("chat", " ".to_owned()), 40, "chat-too-fast"),
         ("large chat messages", event("chat", long()), 20, "too-fast"),
@@ -179,9 +182,9 @@ fn refused_messages_are_charged() {
     }
 }
 
-/// What one chatter may send always passes, however large its text is in JSON, and leaves room for other messages.
+/// Chat within its limit is always delivered, however large in JSON, and does not use up the budget of other messages.
 #[test]
-fn fast_chatters_are_not_charged_for_anything_else() {
+fn chat_within_its_limit_does_not_reduce_other_budgets() {
     let mut sim = sparse(72);
     sim.join("ann");
     sim.watch("bob");
@@ -200,9 +203,9 @@ fn fast_chatters_are_not_charged_for_anything_else() {
     assert!(sim.browser("ann").page.errors.is_empty());
 }
 
-/// A participant who returns goes on with the budget that it had.
+/// A participant that returns keeps what is left of its budget.
 #[test]
-fn a_new_connection_is_no_new_budget() {
+fn a_new_connection_brings_no_new_budget() {
     let mut sim = sparse(73);
     sim.watch("ann");
     sim.watch("bob");
@@ -222,6 +225,6 @@ fn a_new_connection_is_no_new_budget() {
         sim.run(millis(200));
     }
     let passed = messages(&sim, "bob").len();
-    assert!((20..40).contains(&passed), "{passed} chat messages passed");
+    assert!((20..40).contains(&passed), "{passed} chat messages were delivered");
     assert!(refused > 5, "{refused} chat messages were refused");
 }

@@ -1,5 +1,5 @@
-//! What is true of the server after every turn, whatever happened: its work is bounded by what it was given, and what it
-//! keeps by who is there.
+//! Invariants of the server after every turn: its work is bounded by its inputs, and its state by the participants
+//! present.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,35 +10,35 @@ use aq_server::server::Input;
 use crate::sim::{Sim, UNNOTICED};
 use crate::story::RETURN;
 
-/// Outputs for one input, for each member and beside.
+/// Largest number of outputs for one input: for each participant, and in addition.
 const OUTPUTS_EACH: usize = 5;
 const OUTPUTS_MORE: usize = 64;
 
-/// The same for each member that is woken at that instant: a flight of DTLS, reports, what was held back.
+/// The same for each participant whose timer fires at that instant: a DTLS flight, reports and queued packets.
 const DUE_EACH: usize = 12;
 
-/// The same for each connection that is given up at that instant: a reply and its end.
+/// The same for each connection that times out at that instant: a response and the close.
 const DUE_CONN: usize = 2;
 
-/// Turns at one instant in which the server had nothing but its own timers, beside one for each member's offer.
+/// Turns at one instant in which only the server's own timers fired, in addition to one for each participant's offer.
 const SPINS: usize = 8;
 
-/// Until when the server has to have noticed that somebody is gone.
+/// Longest time until the server must have noticed that a client is gone.
 const GONE_WITHIN: Duration = Duration::from_secs(61);
 
-/// Addresses that one peer may have, and deadlines of one member and its connection.
+/// Addresses per peer, and timers per participant and its connection.
 const ADDRESSES: usize = 8;
 const TIMERS: usize = 4;
 
-/// What is counted to see it.
+/// Counters for the checks, since the start or the last turn.
 #[derive(Default)]
 pub struct Invariants {
-    /// Since the last turn.
+    /// Outputs since the last turn.
     pub outputs: usize,
     inputs: usize,
     last: String,
     is_idle: bool,
-    /// Somebody was to be woken anyway.
+    /// A timer was due anyway.
     is_due: bool,
     idle_turns: (Option<Instant>, usize),
     members: usize,
@@ -47,14 +47,14 @@ pub struct Invariants {
     gone: BTreeMap<usize, Instant>,
     /// Browsers that were reported as left while they were live.
     reported: Vec<(Instant, usize)>,
-    /// The absent may be more than the room or their network may have.
+    /// Absent participants may be evicted, because their room or network is at its limit.
     pub may_evict: bool,
-    /// The same of connections that no browser has.
+    /// When each connection without a browser was found to be closed.
     closed: BTreeMap<ConnId, Instant>,
 }
 
 impl Invariants {
-    /// Since when a browser is known to be gone, if it is.
+    /// When the browser was found to be gone.
     pub fn gone_since(&self, tag: usize) -> Option<Instant> {
         self.gone.get(&tag).copied()
     }
@@ -68,8 +68,8 @@ impl Invariants {
 }
 
 impl Sim {
-    /// Whoever was reported to a browser as left, after the first so many, has a connection no longer, and has said
-    /// goodbye or did not return for a while.
+    /// Checks the participants reported to browser `tag` as left, from index `known` on: each must have lost its
+    /// connection, and must have sent `leave` or stayed away too long to return.
     pub fn check_left(&mut self, tag: usize, known: usize) {
         for (_, id, name) in self.browsers[tag].page.left[known..].iter() {
             let of_id = |tag: &usize| self.browsers[*tag].page.id == *id;
@@ -80,13 +80,16 @@ impl Sim {
                 continue;
             }
             if browser.is_live() {
-                // The server may have closed it, and the news of that is on its way.
+                // The server may have closed the connection, and the close is still on its way.
                 self.invariants.reported.push((self.now, last));
                 continue;
             }
             let has_spoken = browser.connected_at.is_some() || browser.renewals > 0;
             let is_late = self.gone_for(last).is_some_and(|gone| gone >= RETURN);
-            assert!(is_late || !has_spoken || self.invariants.may_evict, "{name} may return, and is reported as left");
+            assert!(
+                is_late || !has_spoken || self.invariants.may_evict,
+                "{name} was reported as left although it may still return"
+            );
         }
     }
 
@@ -94,7 +97,7 @@ impl Sim {
         self.invariants.gone_since(tag).map(|since| self.now - since)
     }
 
-    /// The server has done all that its inputs caused.
+    /// Checks the invariants after the server has handled its inputs.
     pub fn check_turn(&mut self) {
         let now = self.now;
         let [conns, members, rooms, resumes, addresses, ufrags, timers] = self.server.sizes();
@@ -102,20 +105,24 @@ impl Sim {
         let conns_before = std::mem::replace(&mut self.invariants.conns, conns);
         let inputs = std::mem::take(&mut self.invariants.inputs).max(1);
         let outputs = std::mem::take(&mut self.invariants.outputs);
-        // Any number may wait for the same instant.
+        // Any number of timers may fire at the same instant.
         let due = match std::mem::take(&mut self.invariants.is_due) {
             true => DUE_EACH * before.max(members) + DUE_CONN * conns_before,
             false => 0,
         };
         let most = inputs * (OUTPUTS_EACH * before.max(members) + OUTPUTS_MORE) + due;
-        assert!(outputs <= most, "{outputs} outputs for {inputs} inputs, {members} members, {}", self.invariants.last);
+        assert!(
+            outputs <= most,
+            "{outputs} outputs for {inputs} inputs, {members} participants, last input {}",
+            self.invariants.last
+        );
 
         let turns = match self.invariants.idle_turns {
             (Some(at), turns) if at == now => turns + usize::from(self.invariants.is_idle),
             _ => 0,
         };
         self.invariants.idle_turns = (Some(now), turns);
-        assert!(turns <= SPINS + before.max(members), "{turns} turns at one instant for nothing");
+        assert!(turns <= SPINS + before.max(members), "{turns} turns at one instant without input");
 
         for (tag, browser) in self.browsers.iter().enumerate() {
             if !browser.is_live() {
@@ -126,7 +133,7 @@ impl Sim {
             let browser = &self.browsers[*tag];
             let is_over = now > *at + UNNOTICED;
             let is_there = browser.is_live() && self.links[*tag].is_open;
-            assert!(!is_over || !is_there, "{} is there, and was reported as left", browser.name);
+            assert!(!is_over || !is_there, "{} was reported as left although it is connected", browser.name);
             !is_over
         });
         let is_gone = |tag: &usize| self.invariants.gone.get(tag).is_some_and(|at| now > *at + GONE_WITHIN);
@@ -137,11 +144,11 @@ impl Sim {
         let has_gone = |conn| self.invariants.closed.get(conn).is_some_and(|at| now > *at + GONE_WITHIN);
         let strangers = self.strangers.keys().filter(|conn| !has_gone(conn)).count();
         let most = self.browsers.len() - gone + strangers;
-        assert!(members <= most, "{members} members, {most} may still be there");
-        assert!(conns <= most, "{conns} connections, {most} may still be there");
+        assert!(members <= most, "{members} participants in the server, at most {most} exist");
+        assert!(conns <= most, "{conns} connections in the server, at most {most} exist");
         assert!(rooms <= members && resumes == members && ufrags == members, "{:?}", self.server.sizes());
         let checked = self.tap.checked(|tag| !is_gone(&tag));
-        assert!(addresses <= checked, "{addresses} addresses are taken for somebody's, {checked} have shown to be");
+        assert!(addresses <= checked, "{addresses} addresses are assigned to peers, but only {checked} sent a check");
         assert!(
             addresses <= ADDRESSES * members && timers <= TIMERS * conns.max(members) + 1,
             "{:?}",

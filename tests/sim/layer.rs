@@ -1,4 +1,5 @@
-//! One layer of a publication: an SSRC with its own numbers, of the only size of the picture or of one of several.
+//! One layer of a publication: an SSRC with its own sequence numbers, either the only one or one of several simulcast
+//! layers.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,29 +10,29 @@ use crate::decoder::encoder::Encoder;
 use crate::encoding::Dependency;
 use crate::media::{PictureIds, Rate, Source, Stamp, is_marked};
 
-/// Temporal layers of pictures in simulcast, as browsers send them (L1T3): for each how many pictures before it is the
-/// one that it is decoded from, and whether that is of the lowest layer. It starts again with a keyframe.
+/// Temporal layers of simulcast video as browsers send it (L1T3): the temporal layer, the distance to the reference,
+/// and whether that is of the lowest layer. Starts again with each keyframe.
 const PATTERN: [(u8, u8, bool); 4] = [(0, 4, false), (2, 1, true), (1, 2, true), (2, 1, false)];
 
-/// The same where all are of one layer.
+/// The same without temporal layers.
 const PLAIN: (u8, u8, bool) = (0, 1, false);
 
-/// How much one layer is.
+/// The size of one layer's pictures and packets.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// Lines of the picture.
+    /// Height of the picture.
     pub height: u16,
     /// Packets of a keyframe.
     pub key_packets: u8,
     /// Packets of any other picture.
     pub delta_packets: u8,
-    /// Least bytes after the stamp, and how many more there are at most.
+    /// Least number of filler bytes after the stamp, and how many more there may be.
     pub filler: (u16, u16),
-    /// All pictures are of one temporal layer, or of three.
+    /// Whether the pictures have three temporal layers instead of one.
     pub is_layered: bool,
 }
 
-/// What browsers send in simulcast, the smallest first: about 150, 500 and 1,700 kbps at 30 pictures a second.
+/// What browsers send in simulcast, smallest first: about 150, 500 and 1,700 kbit/s at 30 pictures per second.
 const LOADS: [Load; 3] = [
     Load { height: 180, key_packets: 4, delta_packets: 1, filler: (490, 200), is_layered: true },
     Load { height: 360, key_packets: 8, delta_packets: 2, filler: (908, 200), is_layered: true },
@@ -39,7 +40,7 @@ const LOADS: [Load; 3] = [
 ];
 
 impl Load {
-    /// Of a publication that has no layers. Screens are sent with temporal ones.
+    /// The load of a publication without simulcast. Screens have temporal layers.
     pub fn alone(source: Source, rate: Rate) -> Self {
         let Rate { key_packets, delta_packets, filler, .. } = rate;
         let (height, is_layered) = if source == Source::Screen { (1_080, true) } else { (480, false) };
@@ -47,19 +48,19 @@ impl Load {
     }
 }
 
-/// One picture, before it is encoded, or one packet's worth of sound.
+/// One captured picture or audio frame before encoding.
 #[derive(Clone, Copy)]
 pub struct Frame {
     pub publisher: u32,
     pub source: Source,
     pub number: u32,
-    /// Of sound.
+    /// Audio level.
     pub level: u8,
     pub at: Instant,
     pub captured: SystemTime,
     /// RTP time since the first frame.
     pub elapsed: u32,
-    /// The payload type with redundancy, if the frame goes out with it.
+    /// The payload type of redundant audio, if the frame is sent that way.
     pub red: Option<Pt>,
 }
 
@@ -67,23 +68,23 @@ pub struct Layer {
     pub rid: Option<Rid>,
     /// The page sends it.
     pub is_active: bool,
-    /// Of the next packet, extended.
+    /// The next extended sequence number.
     pub seq_no: u64,
     /// Make the next picture a keyframe.
     pub want_keyframe: bool,
-    /// When keyframes of it were asked for.
+    /// When keyframes of this layer were requested.
     pub keyframe_requests: Vec<Instant>,
-    /// The least time between two of them, and when the last came since the layer began on its line.
+    /// The least time between two requests, and the last request since the layer started on its m-line.
     pub least_spacing: Duration,
     asked_at: Option<Instant>,
     pub sent_packets: u64,
-    /// Makes its pictures, if they are not of VP8.
+    /// Encodes its pictures, if they are not VP8.
     pub encoder: Option<Encoder>,
-    /// What it made: payload and marker of each packet.
+    /// The encoder's output: payload and marker of each packet.
     pub encoded: Vec<(Vec<u8>, bool)>,
     index: u8,
     load: Load,
-    /// Of the first frame.
+    /// RTP timestamp of the first frame.
     timestamp: u32,
     ids: PictureIds,
     since_keyframe: u8,
@@ -95,7 +96,7 @@ impl Layer {
         Self::new(None, 0, load, start)
     }
 
-    /// One for each rid, the smallest first.
+    /// One layer for each rid, smallest first.
     pub fn simulcast(rids: &[Rid], start: u32) -> Vec<Self> {
         let layers = rids.iter().zip(LOADS).enumerate();
         let start = |index| start + 1_000 * (index as u32 + 1);
@@ -107,7 +108,7 @@ impl Layer {
         Self {
             rid,
             is_active: true,
-            // RFC 3711 section 3.3.1: the receiver can't know about a rollover before its first packet.
+            // A receiver cannot know of a rollover before its first packet (RFC 3711 section 3.3.1).
             seq_no: u64::from(mix >> 17),
             want_keyframe: true,
             keyframe_requests: Vec::new(),
@@ -124,13 +125,13 @@ impl Layer {
         }
     }
 
-    /// Begins on another line.
+    /// Starts on another m-line.
     pub fn restart(&mut self) {
         self.want_keyframe = true;
         self.asked_at = None;
     }
 
-    /// The server asks for a keyframe.
+    /// Handles a keyframe request.
     pub fn handle_keyframe_request(&mut self, now: Instant) {
         self.want_keyframe = true;
         self.keyframe_requests.push(now);
@@ -139,7 +140,7 @@ impl Layer {
         }
     }
 
-    /// Sends one frame, whatever it is a layer of.
+    /// Sends this layer's encoding of one frame.
     pub fn send(&mut self, frame: &Frame, pt: Pt, stream: &mut StreamTx) {
         if self.encoder.is_some() {
             return self.send_encoded(frame, pt, stream);
@@ -153,7 +154,7 @@ impl Layer {
             let plain_pt = pt;
             let pt = frame.red.unwrap_or(pt);
             if frame.red.is_some() {
-                // No earlier frame: a single block with the packet's own (RFC 2198 section 3).
+                // Without an earlier frame: a single block with the packet's own audio (RFC 2198 section 3).
                 payload.insert(0, *plain_pt);
             }
             let timestamp = self.timestamp.wrapping_add(frame.elapsed);
@@ -168,7 +169,7 @@ impl Layer {
     }
 
     fn send_encoded(&mut self, frame: &Frame, pt: Pt, stream: &mut StreamTx) {
-        let encoder = self.encoder.as_mut().expect("whoever calls has looked");
+        let encoder = self.encoder.as_mut().expect("the caller checked that there is an encoder");
         if std::mem::take(&mut self.want_keyframe) {
             encoder.request_keyframe();
         }
@@ -186,7 +187,7 @@ impl Layer {
         }
     }
 
-    /// The first packet of what is sent next; it counts as sent.
+    /// Returns the stamp of the frame's first packet and advances the counters.
     fn next_stamp(&mut self, frame: &Frame) -> Stamp {
         let is_audio = frame.source.is_audio();
         let keyframe = !is_audio && std::mem::take(&mut self.want_keyframe);

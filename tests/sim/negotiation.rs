@@ -1,4 +1,4 @@
-//! Offers, answers, and m-lines.
+//! Offers, answers and m-lines.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ fn sparse(seed: u64) -> Sim {
 }
 
 #[test]
-fn changes_while_an_offer_is_out_are_folded_into_the_next() {
+fn changes_during_an_exchange_are_combined_into_the_next_offer() {
     let mut sim = sparse(100);
     sim.join("ann");
     sim.join_as("bob", |habits| habits.answer_delay = millis(800));
@@ -20,12 +20,12 @@ fn changes_while_an_offer_is_out_are_folded_into_the_next() {
     let before = sim.browser("bob").page.offers;
     sim.publish("ann", Screen);
     sim.run(millis(400));
-    assert_eq!(sim.browser("bob").page.offers, before + 1, "bob thinks about the screen");
+    assert_eq!(sim.browser("bob").page.offers, before + 1, "bob has not answered the offer of the screen yet");
     sim.join("cat");
     sim.join("dan");
     sim.publish("bob", Screen);
     sim.run(secs(4));
-    assert_eq!(sim.browser("bob").page.offers, before + 2, "all that came meanwhile is one offer");
+    assert_eq!(sim.browser("bob").page.offers, before + 2, "all changes since must be in one offer");
     sim.assert_complete("main");
     assert!(sim.gets("bob", "ann", Screen) && sim.gets("dan", "bob", Screen));
     sim.unpublish("ann", Screen);
@@ -36,7 +36,7 @@ fn changes_while_an_offer_is_out_are_folded_into_the_next() {
 }
 
 #[test]
-fn what_is_published_and_withdrawn_at_once_is_not_left_behind() {
+fn a_source_published_and_unpublished_at_once_leaves_no_track() {
     let mut sim = sparse(101);
     sim.join("ann");
     sim.join("bob");
@@ -59,7 +59,7 @@ fn what_is_published_and_withdrawn_at_once_is_not_left_behind() {
         sim.run(secs(2));
         sim.assert_complete("main");
     }
-    assert!(sim.browser("ann").lines.len() <= 6, "one line for the screen, however often");
+    assert!(sim.browser("ann").lines.len() <= 6, "the screen must reuse its m-line");
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn a_client_without_trickle_repeats_all_candidates_in_every_m_line() {
     sim.join_as("ann", |habits| {
         (habits.trickles, habits.repeats_candidates) = (false, true);
         let own = habits.addrs[0];
-        // An address of each of a laptop's interfaces and bridges.
+        // One address for each of a laptop's interfaces and bridges.
         habits.addrs.extend((1..12).map(|number| SocketAddr::new([10, 0, number, 2].into(), own.port())));
     });
     for name in others {
@@ -78,12 +78,12 @@ fn a_client_without_trickle_repeats_all_candidates_in_every_m_line() {
     }
     sim.run(secs(1));
     sim.assert_complete("main");
-    assert!(sim.browser("ann").lines.len() >= 2 + 2 * others.len(), "72 candidates and more");
+    assert!(sim.browser("ann").lines.len() >= 2 + 2 * others.len(), "12 candidates in each of many m-lines");
     sim.assert_no_gaps();
 }
 
 #[test]
-fn lines_are_reused() {
+fn m_lines_are_reused() {
     let mut sim = sparse(102);
     sim.join("ann");
     sim.run(secs(1));
@@ -106,13 +106,13 @@ fn lines_are_reused() {
     sim.run(secs(1));
     sim.assert_complete("main");
     let lines = sim.browser("ann").lines.len();
-    // Two sets of an audio and a video are in use at the peak, whatever those who come publish of the two.
+    // At the peak two sets of one audio and one video m-line are in use, whichever of the two kinds the guests publish.
     assert!(lines <= peak + 2 + 2, "{lines} m-lines for at most {peak} tracks");
     sim.assert_no_gaps();
 }
 
 #[test]
-fn lines_of_full_participants_are_reused_exactly() {
+fn m_lines_of_participants_with_both_kinds_are_reused_exactly() {
     let mut sim = sparse(103);
     sim.join("ann");
     sim.join("bob");
@@ -127,9 +127,9 @@ fn lines_of_full_participants_are_reused_exactly() {
     }
     for name in ["ann", "bob"] {
         let lines = sim.browser(name).lines.len();
-        assert!(lines <= 4 + 2, "{lines} m-lines for at most four tracks and two own");
+        assert!(lines <= 4 + 2, "{lines} m-lines for at most four received and two own tracks");
         let offers = sim.browser(name).page.offers;
-        assert!(offers >= 60, "{offers}: each came and each went");
+        assert!(offers >= 60, "{offers} offers, expected one for each join and each leave");
     }
     sim.assert_no_gaps();
 }
@@ -155,8 +155,8 @@ fn an_old_page_works() {
     sim.assert_no_gaps();
 }
 
-/// One who answers wrong, and what they are told. Two others must not notice.
-fn assert_alone_with_it(seed: u64, answering: Answering, code: &str) {
+/// Asserts that a participant with wrong answers is closed with `code`, and that two others are not affected.
+fn assert_only_sender_affected(seed: u64, answering: Answering, code: &str) {
     let mut sim = sparse(seed);
     sim.dismissed.insert("mal".to_owned());
     sim.join("ann");
@@ -165,7 +165,7 @@ fn assert_alone_with_it(seed: u64, answering: Answering, code: &str) {
     sim.join_answering("mal", answering);
     sim.run(secs(55));
     assert_undisturbed(&sim, code);
-    // The same from somebody who answered well at first.
+    // The same from a participant whose first answers were correct.
     sim.join("mal");
     sim.run(secs(2));
     sim.assert_complete("main");
@@ -183,8 +183,8 @@ fn assert_undisturbed(sim: &Sim, code: &str) {
     assert_eq!(mal.closed, Some((1008, code.to_owned())));
     for (viewer, publisher) in [("ann", "bob"), ("bob", "ann")] {
         for source in [Camera, Microphone] {
-            let gap = sim.watched(viewer, publisher, source).expect("there").longest_gap;
-            assert!(gap < millis(150), "{viewer} missed {publisher}'s {source:?} for {gap:?}");
+            let gap = sim.watched(viewer, publisher, source).expect("media was received").longest_gap;
+            assert!(gap < millis(150), "{viewer} received nothing of {publisher}'s {source:?} for {gap:?}");
         }
         assert!(sim.browser(viewer).page.errors.is_empty());
         assert!(sim.learnt_of_leaving(viewer, &mal.page.id).is_some());
@@ -193,32 +193,32 @@ fn assert_undisturbed(sim: &Sim, code: &str) {
 }
 
 #[test]
-fn garbage_for_an_answer_harms_nobody_else() {
-    assert_alone_with_it(110, Answering::Garbage, "bad-answer");
+fn an_answer_that_is_garbage_affects_no_other_participant() {
+    assert_only_sender_affected(110, Answering::Garbage, "bad-answer");
 }
 
 #[test]
-fn an_answer_without_an_m_line_harms_nobody_else() {
-    assert_alone_with_it(111, Answering::MissingLine, "bad-answer");
+fn an_answer_without_an_m_line_affects_no_other_participant() {
+    assert_only_sender_affected(111, Answering::MissingLine, "bad-answer");
 }
 
 #[test]
-fn an_answer_with_swapped_m_lines_harms_nobody_else() {
-    assert_alone_with_it(112, Answering::Swapped, "bad-answer");
+fn an_answer_with_swapped_m_lines_affects_no_other_participant() {
+    assert_only_sender_affected(112, Answering::Swapped, "bad-answer");
 }
 
 #[test]
-fn an_answer_that_comes_twice_harms_nobody_else() {
-    assert_alone_with_it(113, Answering::Twice, "unexpected-answer");
+fn an_answer_sent_twice_affects_no_other_participant() {
+    assert_only_sender_affected(113, Answering::Twice, "unexpected-answer");
 }
 
 #[test]
-fn an_answer_that_never_comes_harms_nobody_else() {
-    assert_alone_with_it(114, Answering::Never, "negotiation-timeout");
+fn a_missing_answer_affects_no_other_participant() {
+    assert_only_sender_affected(114, Answering::Never, "negotiation-timeout");
 }
 
 #[test]
-fn an_answer_that_nobody_asked_for_harms_nobody_else() {
+fn an_answer_without_an_offer_affects_no_other_participant() {
     let mut sim = sparse(115);
     sim.dismissed.insert("mal".to_owned());
     for name in ["ann", "bob", "mal"] {
@@ -233,7 +233,7 @@ fn an_answer_that_nobody_asked_for_harms_nobody_else() {
 }
 
 #[test]
-fn who_takes_no_picture_any_more_gets_none() {
+fn a_client_that_rejects_video_later_receives_none() {
     let mut sim = Sim::new(151);
     sim.join("ann");
     sim.join("bob");
@@ -245,18 +245,18 @@ fn who_takes_no_picture_any_more_gets_none() {
     let before = sim.counts("bob", "ann", Camera);
     sim.show("bob", "ann", 360);
     sim.run(secs(3));
-    let (sent, came) = sim.counts("bob", "ann", Camera);
-    assert!(sent > before.0 && came == before.1, "{} came after all", came - before.1);
+    let (sent, received) = sim.counts("bob", "ann", Camera);
+    assert!(sent > before.0 && received == before.1, "{} packets arrived of a rejected m-line", received - before.1);
     assert!(sim.hears("bob", "ann"));
-    // What ends is no longer named, though no offer has to say so.
+    // An ended track is no longer listed, even without an offer.
     sim.unpublish("ann", Camera);
     sim.run(secs(1));
-    let named = sim.browser("bob").page.received().any(|track| track.source == Camera);
-    assert!(!named, "{:?}", sim.browser("bob").page.tracks);
+    let is_listed = sim.browser("bob").page.received().any(|track| track.source == Camera);
+    assert!(!is_listed, "{:?}", sim.browser("bob").page.tracks);
 }
 
 #[test]
-fn who_takes_the_first_payload_type_only_hears_all_and_who_takes_redundancy_gets_it() {
+fn redundant_audio_is_only_sent_to_clients_that_accept_it() {
     let mut sim = Sim::new(811);
     for (name, sound) in
         [("ann", Sound::Redundant), ("bob", Sound::FirstOnly), ("cat", Sound::Redundant), ("dan", Sound::Plain)]
@@ -269,7 +269,7 @@ fn who_takes_the_first_payload_type_only_hears_all_and_who_takes_redundancy_gets
         assert!(listener == speaker || sim.gets(listener, speaker, Microphone), "{listener} does not hear {speaker}");
     }
     let redundant = names.map(|name| sim.browser(name).redundant);
-    // Two others send it.
+    // Two other participants send redundant audio to each of these.
     assert!(redundant[0] > 200 && redundant[2] > 200, "{redundant:?}");
     assert_eq!((redundant[1], redundant[3]), (0, 0));
 }

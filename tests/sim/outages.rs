@@ -1,4 +1,5 @@
-//! A path that carries nothing for a while and everything afterwards: no congestion, and nothing to recover from slowly.
+//! Paths that carry nothing for a while and everything afterwards: this is not congestion, and video must recover at
+//! once.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -13,10 +14,10 @@ use crate::story::{millis, secs};
 
 const CAMERAS: [&str; 2] = ["ann", "ben"];
 
-/// Time from the end of an outage to the next picture of each camera.
+/// Longest time from the end of an outage to the next picture of each camera.
 const BACK: Duration = secs(1);
 
-/// Which packets an outage takes.
+/// The direction of the packets that an outage drops.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Direction {
     Both,
@@ -26,16 +27,16 @@ enum Direction {
 
 const DIRECTIONS: [Direction; 3] = [Direction::Both, Direction::ToServer, Direction::ToSubscriber];
 
-/// Outages last shorter than consent, which the subscriber renews each few seconds and which ends after 15 s: then it is a
-/// check of the browser that brings media back.
+/// Outages are shorter than ICE consent, which the subscriber renews every few seconds and which ends after 15 s. After
+/// a longer one, media waits for a connectivity check of the browser.
 const LASTS_MS: Range<u64> = 500..12_500;
 
-/// `AQ_SEEDS` plays so many.
+/// Number of seeds; `AQ_SEEDS` overrides it.
 fn seeds() -> u64 {
     std::env::var("AQ_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(9)
 }
 
-/// Two cameras with layers, and their subscriber behind a path of the capacity.
+/// Two simulcast cameras, and their subscriber behind a path with this capacity.
 fn call(seed: u64, height: u32, capacity: Option<u64>, has_sound: bool) -> Sim {
     let mut sim = Sim::with(World { rate: Rate::LEAN, ..World::new(seed) });
     sim.join_looking_away(&CAMERAS);
@@ -63,7 +64,7 @@ fn cut(sim: &mut Sim, name: &str, direction: Direction, is_cut: bool) {
     }
 }
 
-/// Time until each camera was seen again, counted from now.
+/// Time from now until each camera is seen again.
 fn back(sim: &mut Sim) -> Option<Duration> {
     let since = sim.now;
     let is_seen = |sim: &Sim, name: &str| !sim.seen_since("bob", name, Camera, since + millis(50)).is_empty();
@@ -77,7 +78,7 @@ fn back(sim: &mut Sim) -> Option<Duration> {
 }
 
 #[test]
-fn video_is_back_within_a_second_after_an_outage() {
+fn video_returns_within_a_second_after_an_outage() {
     let mut late = Vec::new();
     for seed in 0..seeds() {
         let mut random = StdRng::seed_from_u64(seed);
@@ -93,15 +94,15 @@ fn video_is_back_within_a_second_after_an_outage() {
         let layers = CAMERAS.map(|name| sim.layer_seen("bob", name));
         let took = back(&mut sim);
         if took.is_none_or(|took| took > BACK) {
-            let what = format!("{capacity:?} bit/s, {height} lines, sound {has_sound}, layers {layers:?}");
+            let what = format!("{capacity:?} bit/s, height {height}, audio {has_sound}, layers {layers:?}");
             late.push(format!("seed {seed}: {took:?} after {lasts:?} {direction:?}, {what}"));
         }
     }
-    assert!(late.is_empty(), "{} late:\n{}", late.len(), late.join("\n"));
+    assert!(late.is_empty(), "{} too late:\n{}", late.len(), late.join("\n"));
 }
 
 #[test]
-fn a_publisher_is_seen_again_within_a_second_after_its_outage() {
+fn video_of_a_publisher_returns_within_a_second_after_its_outage() {
     let mut late = Vec::new();
     for seed in 0..seeds().div_ceil(3) {
         let mut random = StdRng::seed_from_u64(seed);
@@ -115,10 +116,10 @@ fn a_publisher_is_seen_again_within_a_second_after_its_outage() {
             late.push(format!("seed {seed}: {took:?} after {lasts:?}"));
         }
     }
-    assert!(late.is_empty(), "{} late:\n{}", late.len(), late.join("\n"));
+    assert!(late.is_empty(), "{} too late:\n{}", late.len(), late.join("\n"));
 }
 
-/// How long a path holds packets, as one with a handover or a sleeping radio does, and a receiver that is suspended.
+/// How long a path holds packets, as during a handover, while a radio sleeps or a receiver is suspended.
 const HELD_MS: Range<u64> = 500..2_000;
 
 fn hold(sim: &mut Sim, name: &str, direction: Direction, lasts: Duration) {
@@ -133,16 +134,16 @@ fn hold(sim: &mut Sim, name: &str, direction: Direction, lasts: Duration) {
     }
 }
 
-/// The layers that are seen again are those of before, and nothing is limited by the bandwidth that was not.
+/// Asserts that each camera is seen in no lower layer than before, so that the bandwidth estimate did not drop.
 fn assert_no_congestion(sim: &Sim, before: [Option<u8>; 2], what: &str) {
     for (name, before) in CAMERAS.into_iter().zip(before) {
         let seen = sim.layer_seen("bob", name);
-        assert!(seen >= before, "{what}: {name} is seen in layer {seen:?}, before in {before:?}");
+        assert!(seen >= before, "{what}: {name} is seen in layer {seen:?}, was in {before:?}");
     }
 }
 
 #[test]
-fn packets_that_a_path_holds_and_delivers_at_once_are_no_congestion() {
+fn packets_held_by_a_path_and_delivered_at_once_are_not_congestion() {
     for seed in 0..seeds().div_ceil(3) {
         let mut random = StdRng::seed_from_u64(seed);
         let direction = DIRECTIONS[seed as usize % 3];
@@ -160,7 +161,7 @@ fn packets_that_a_path_holds_and_delivers_at_once_are_no_congestion() {
     }
 }
 
-/// A laptop whose lid is closed sends nothing, and what was sent to it is lost, or waits for it.
+/// A closed laptop sends nothing, and packets to it are either lost or held.
 #[test]
 fn a_receiver_that_was_suspended_sees_pictures_within_a_second() {
     for (seed, (lasts, is_held)) in [(2, true), (9, true), (9, false)].into_iter().enumerate() {
@@ -175,20 +176,20 @@ fn a_receiver_that_was_suspended_sees_pictures_within_a_second() {
         sim.run(secs(lasts));
         cut(&mut sim, "bob", Direction::Both, false);
         let took = back(&mut sim);
-        let what = format!("{lasts} s, what was sent waits: {is_held}");
+        let what = format!("{lasts} s, packets held: {is_held}");
         assert!(took.is_some_and(|took| took <= BACK), "{what}: {took:?}");
         sim.run(secs(3));
         assert_no_congestion(&sim, before, &what);
     }
 }
 
-/// Time until video is back where consent has ended or the address is another one: nothing is sent before a connectivity
-/// check of the browser has shown that it receives (RFC 7675), and str0m sends one in 3 s.
+/// Longest time until video returns if consent has ended or the address has changed: no media is sent before a
+/// connectivity check shows that the browser receives (RFC 7675), and str0m sends one within 3 s.
 const BACK_CHECKED: Duration = millis(3_500);
 
-/// A phone changes from one network to another: another address, another delay, another bitrate, and nothing in between.
+/// A phone switches networks: its address, delay and bitrate change, possibly after a gap.
 #[test]
-fn a_path_that_changes_carries_video_after_the_next_check() {
+fn video_returns_after_the_next_check_when_the_path_changes() {
     let wifi = Path::GOOD.with_capacity(4_000_000);
     let mobile = Path { latency: millis(60), jitter: millis(10), ..Path::GOOD }.with_capacity(1_500_000);
     for (seed, (from, to, gap)) in [(wifi, mobile, 800), (mobile, wifi, 0)].into_iter().enumerate() {
@@ -209,16 +210,15 @@ fn a_path_that_changes_carries_video_after_the_next_check() {
     }
 }
 
-/// Outages that end consent, and some of them the transport: a fresh one is offered while the network is still away, or
-/// just back.
+/// Outages that end consent and sometimes the transport: a fresh one is offered during the outage or just after it.
 const LONG_MS: Range<u64> = 12_500..25_000;
 
-/// Time until video is back after one of them: a fresh transport that was offered shortly before the end repeats its checks
-/// and its handshake in growing intervals.
+/// Longest time until video returns after such an outage: a fresh transport that was offered shortly before its end
+/// retries its checks and handshake at growing intervals.
 const BACK_FRESH: Duration = millis(4_500);
 
 #[test]
-fn video_is_back_after_an_outage_that_ends_the_transport() {
+fn video_returns_after_an_outage_that_ends_the_transport() {
     let mut late = Vec::new();
     for seed in 0..seeds().div_ceil(3) {
         let mut random = StdRng::seed_from_u64(seed);
@@ -236,5 +236,5 @@ fn video_is_back_after_an_outage_that_ends_the_transport() {
             late.push(format!("seed {seed}: {took:?} after {lasts:?}, {renewals} fresh, {before:?} then {after:?}"));
         }
     }
-    assert!(late.is_empty(), "{} late:\n{}", late.len(), late.join("\n"));
+    assert!(late.is_empty(), "{} too late:\n{}", late.len(), late.join("\n"));
 }

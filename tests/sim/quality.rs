@@ -1,4 +1,5 @@
-//! What a viewer of four cameras gets, for many paths: the table in `quality.txt`, which is held. `AQ_UPDATE=1` rewrites it.
+//! The quality that a viewer of four cameras gets on many kinds of path, compared with the table in `quality.txt`.
+//! `AQ_UPDATE=1` rewrites the table.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -11,24 +12,24 @@ use crate::story::{millis, secs};
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/quality.txt");
 
 const HEAD: &str = "\
-# What somebody gets who watches four cameras, one on 720 lines and three on 360, in 10 seconds from the 8th on: packets
-# lost at random each way, in percent; what the path carries, in kbit/s; what came of media; how long 95 % waited in the
-# path's queue, in milliseconds; how often a picture stood for more than 200 ms; how many lines the pictures had.
-# Held by tests/sim/quality.rs; `AQ_UPDATE=1 cargo test --test sim quality` writes it anew, the middle of five runs.
+# Quality of four cameras for one viewer, one with height 720 and three with height 360, over 10 s from the 8th on:
+# random loss in each direction, in percent; capacity of the path, in kbit/s; media received, in kbit/s; 95th percentile
+# of the queueing delay, in ms; number of times a picture stayed for more than 200 ms; mean picture height.
+# Checked by tests/sim/quality.rs; `AQ_UPDATE=1 cargo test --test sim quality` rewrites it with medians of five runs.
 loss capacity goodput waited freezes lines
 ";
 
 const LOSSES: [u32; 4] = [0, 2, 5, 10];
 
-/// In kbit/s; what is 0 has no bound.
+/// In kbit/s; 0 means unlimited.
 const CAPACITIES: [u64; 5] = [0, 5_000, 2_000, 1_000, 500];
 
 const PEOPLE: [&str; 4] = ["ann", "ben", "cal", "dot"];
 
-/// A picture that stands for so long is a freeze.
+/// A picture that stays for longer than this counts as a freeze.
 const FREEZE: Duration = millis(200);
 
-/// What is measured of one path.
+/// The measurements of one path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Row {
     loss: u32,
@@ -69,7 +70,7 @@ impl Row {
         }
     }
 
-    /// The middle of each figure in so many runs.
+    /// The median of each figure over `times` runs.
     fn median(loss: u32, capacity: u64, times: usize) -> Self {
         let rows: Vec<_> = (0..times).map(|_| Self::measure(loss, capacity)).collect();
         let middle = |figure: fn(&Row) -> u64| {
@@ -87,7 +88,8 @@ impl Row {
         }
     }
 
-    /// Whether it is the same but for what the order of str0m's maps and the lengths of handshakes make of it.
+    /// Whether the rows are equal within the variation that the order of str0m's maps and the lengths of handshakes
+    /// cause.
     fn is_near(&self, held: &Self) -> bool {
         let is_near = |one: u64, other: u64, most: u64| one.abs_diff(other) <= most;
         (self.loss, self.capacity) == (held.loss, held.capacity)
@@ -98,30 +100,32 @@ impl Row {
     }
 
     fn read(line: &str) -> Self {
-        let fields: Vec<u64> = line.split_whitespace().map(|field| field.parse().expect("a number")).collect();
+        let fields: Vec<u64> =
+            line.split_whitespace().map(|field| field.parse().expect("a field is a number")).collect();
         let [loss, capacity, goodput, waited, freezes, lines] = fields[..] else {
-            panic!("six fields: {line}");
+            panic!("a row must have six fields: {line}");
         };
         Self { loss: loss as u32, capacity, goodput, waited, freezes, lines }
     }
 
     fn write(&self, out: &mut String) {
         let Self { loss, capacity, goodput, waited, freezes, lines } = self;
-        writeln!(out, "{loss:>4} {capacity:>8} {goodput:>7} {waited:>6} {freezes:>7} {lines:>5}").expect("a string");
+        writeln!(out, "{loss:>4} {capacity:>8} {goodput:>7} {waited:>6} {freezes:>7} {lines:>5}")
+            .expect("writing to a string cannot fail");
     }
 }
 
-/// Measures some of the rows of the table, each so many times, and gives of each figure what is in the middle.
+/// Measures rows of the table, each as the median of `times` runs.
 fn measure(which: &[(u32, u64)], times: usize) -> Vec<Row> {
     std::thread::scope(|scope| {
         let rows = which.iter().map(|(loss, capacity)| scope.spawn(move || Row::median(*loss, *capacity, times)));
         let rows: Vec<_> = rows.collect();
-        rows.into_iter().map(|row| row.join().expect("what is true of any simulation holds")).collect()
+        rows.into_iter().map(|row| row.join().expect("the simulation's invariants hold")).collect()
     })
 }
 
 #[test]
-fn paths_carry_what_the_table_says() {
+fn measured_quality_matches_the_table() {
     let paths = LOSSES.iter().flat_map(|loss| CAPACITIES.iter().map(|capacity| (*loss, *capacity)));
     let paths: Vec<_> = paths.collect();
     let write = |rows: &[Row]| {
@@ -130,20 +134,24 @@ fn paths_carry_what_the_table_says() {
         text
     };
     if std::env::var_os("AQ_UPDATE").is_some() {
-        return std::fs::write(FILE, write(&measure(&paths, 5))).expect("the file can be written");
+        return std::fs::write(FILE, write(&measure(&paths, 5))).expect("quality.txt can be written");
     }
-    let text = std::fs::read_to_string(FILE).expect("the file is there");
+    let text = std::fs::read_to_string(FILE).expect("quality.txt exists");
     let lines = text.lines().filter(|line| line.trim_start().starts_with(|first: char| first.is_ascii_digit()));
     let held: Vec<Row> = lines.map(Row::read).collect();
-    assert_eq!(held.iter().map(|row| (row.loss, row.capacity)).collect::<Vec<_>>(), paths, "the rows of {FILE}");
+    assert_eq!(held.iter().map(|row| (row.loss, row.capacity)).collect::<Vec<_>>(), paths, "rows of {FILE}");
     let mut rows = measure(&paths, 1);
     let is_off = |row: &Row| held.iter().all(|held| !row.is_near(held));
     let off: Vec<_> = rows.iter().filter(|row| is_off(row)).map(|row| (row.loss, row.capacity)).collect();
-    // One run may be unlucky.
+    // A single run may be an outlier.
     for again in measure(&off, 3) {
         let row = rows.iter_mut().find(|row| (row.loss, row.capacity) == (again.loss, again.capacity));
-        *row.expect("it was measured before") = again;
+        *row.expect("the row was measured before") = again;
     }
     let off: Vec<_> = rows.iter().filter(|row| is_off(row)).collect();
-    assert!(off.is_empty(), "{FILE} says\n{text}\nand measured is\n{}\n`AQ_UPDATE=1` takes it as it is", write(&rows));
+    assert!(
+        off.is_empty(),
+        "{FILE} has\n{text}\nbut the measurement is\n{}\n`AQ_UPDATE=1` rewrites the file",
+        write(&rows)
+    );
 }

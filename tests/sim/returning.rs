@@ -1,4 +1,4 @@
-//! People whose connection broke come back.
+//! Participants that return after their connection broke.
 
 use crate::media::{Camera, Rate};
 use crate::sim::{Sim, World};
@@ -9,7 +9,7 @@ fn sparse(seed: u64) -> Sim {
 }
 
 #[test]
-fn who_comes_with_the_secret_replaces_the_old_connection() {
+fn a_connection_with_the_resume_secret_replaces_the_old_one() {
     let mut sim = sparse(80);
     for name in ["ann", "bob", "cat"] {
         sim.join(name);
@@ -24,13 +24,13 @@ fn who_comes_with_the_secret_replaces_the_old_connection() {
     assert_eq!(before.page.errors[0].1["retry"], false);
     assert_eq!(before.closed, Some((1008, "replaced".to_owned())));
     for name in ["ann", "cat"] {
-        assert!(sim.browser(name).page.left.is_empty(), "nobody left for {name}");
+        assert!(sim.browser(name).page.left.is_empty(), "{name} must not be notified of a leave");
     }
     sim.assert_complete("main");
 }
 
 #[test]
-fn a_resume_after_a_silent_break_leaves_no_ghost() {
+fn a_return_after_a_silent_break_leaves_no_second_participant() {
     let mut sim = sparse(81);
     sim.join("ann");
     sim.join("bob");
@@ -41,12 +41,15 @@ fn a_resume_after_a_silent_break_leaves_no_ghost() {
     sim.resume("bob");
     sim.run(secs(40));
     assert_eq!(sim.browser("bob").page.id, id);
-    assert!(sim.browser("ann").page.left.is_empty(), "the old connection is not missed later either");
+    assert!(
+        sim.browser("ann").page.left.is_empty(),
+        "the timeout of the old connection must not be reported as a leave"
+    );
     sim.assert_complete("main");
 }
 
 #[test]
-fn a_resume_again_and_again_works() {
+fn repeated_returns_work() {
     let mut sim = sparse(82);
     sim.join("ann");
     sim.join("bob");
@@ -57,7 +60,7 @@ fn a_resume_again_and_again_works() {
             1 => sim.crash("bob"),
             _ => {}
         }
-        // A crash takes the participant out of the room, and the secret with it.
+        // After a crash the participant is out of the room, and its secret is no longer valid.
         sim.resume("bob");
         sim.run(secs(2));
         sim.assert_complete("main");
@@ -81,14 +84,14 @@ fn a_wrong_secret_makes_a_new_participant() {
     sim.run(secs(1));
     sim.join_as("dan", |habits| habits.query = format!("&resume={secret}"));
     sim.run(secs(2));
-    assert_ne!(sim.browser("dan").page.id, ann, "the secret of somebody who left is worth nothing");
+    assert_ne!(sim.browser("dan").page.id, ann, "the secret of a participant that left must be invalid");
     assert!(sim.watched("bob", "dan", Camera).is_some());
     sim.assert_complete("main");
 }
 
-/// However a connection ends, nobody is reported as gone who returns within 30 s.
+/// A participant that returns within 30 s is never reported as left, however its connection ended.
 #[test]
-fn a_participant_who_returns_was_never_gone() {
+fn a_participant_that_returns_is_never_reported_as_left() {
     for away in [0, 5, 29] {
         let mut sim = sparse(84 + away);
         for name in ["ann", "bob", "cat", "dan"] {
@@ -120,7 +123,7 @@ fn a_participant_who_returns_was_never_gone() {
 }
 
 #[test]
-fn a_participant_who_does_not_return_is_gone_after_30_s_and_one_who_says_goodbye_at_once() {
+fn a_participant_leaves_at_once_or_30_s_after_its_connection_breaks() {
     let mut sim = sparse(90);
     for name in ["ann", "bob", "cat"] {
         sim.join(name);
@@ -131,7 +134,7 @@ fn a_participant_who_does_not_return_is_gone_after_30_s_and_one_who_says_goodbye
     sim.leave("bob");
     sim.hang_up_properly("cat");
     sim.run(secs(40));
-    let after = |id: &str| sim.learnt_of_leaving("ann", id).expect("reported") - at;
+    let after = |id: &str| sim.learnt_of_leaving("ann", id).expect("ann was notified") - at;
     assert!(after(&bob) < secs(1), "{:?}", after(&bob));
     assert!((secs(30)..secs(31)).contains(&after(&cat)), "{:?}", after(&cat));
     sim.leave("ann");
@@ -139,9 +142,9 @@ fn a_participant_who_does_not_return_is_gone_after_30_s_and_one_who_says_goodbye
     assert_eq!(sim.server.sizes(), [0; 7]);
 }
 
-/// In a full room whoever has been away for longest makes way, and nobody else.
+/// In a full room the participant that has been absent for longest is evicted, and no other.
 #[test]
-fn a_full_room_keeps_no_place_for_the_absent() {
+fn a_full_room_evicts_the_longest_absent_participant() {
     let mut world = World { rate: Rate::SPARSE, ..World::new(92) };
     world.config.limits.max_room_size = 3;
     let mut sim = Sim::with(world);
@@ -167,9 +170,9 @@ fn a_full_room_keeps_no_place_for_the_absent() {
     sim.assert_complete("main");
 }
 
-/// No more participants of one network may be away than may be there.
+/// The number of absent participants per network is limited like that of present ones.
 #[test]
-fn ghosts_of_one_network_are_bounded() {
+fn absent_participants_of_one_network_are_limited() {
     let mut world = World { rate: Rate::SPARSE, ..World::new(91) };
     world.config.limits.max_conns_per_addr = 3;
     let mut sim = Sim::with(world);

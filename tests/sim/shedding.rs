@@ -1,4 +1,4 @@
-//! A server that has too much to do: what it gives up, in which order, and what it never does.
+//! A server under overload: which service it reduces, in which order, and what it never reduces.
 
 use std::time::{Duration, Instant};
 
@@ -8,18 +8,18 @@ use crate::story::{millis, secs};
 
 const PEOPLE: [&str; 3] = ["ann", "bob", "cat"];
 
-/// Everybody in the call, and each of the others.
+/// All ordered pairs of participants.
 fn pairs() -> impl Iterator<Item = (&'static str, &'static str)> {
     PEOPLE
         .into_iter()
         .flat_map(|one| PEOPLE.into_iter().filter(move |other| *other != one).map(move |other| (one, other)))
 }
 
-/// Sound went on since then without a gap, and chat comes.
+/// Asserts that audio continued without a gap since `since` and that chat works.
 fn assert_sound_and_chat(sim: &mut Sim, since: Instant) {
     for (one, other) in pairs() {
         let gap = sim.longest_gap(one, other, Microphone, since);
-        assert!(gap < millis(100), "{one} waited {gap:?} for {other}'s sound");
+        assert!(gap < millis(100), "{one} heard nothing of {other} for {gap:?}");
     }
     let lines = sim.browser("bob").page.chat.len();
     sim.chat("ann", "still there?");
@@ -27,30 +27,31 @@ fn assert_sound_and_chat(sim: &mut Sim, since: Instant) {
     assert_eq!(sim.browser("bob").page.chat.len(), lines + 1);
 }
 
-/// One speaks, in levels as microphones tell them, and the others don't.
+/// Sets audio levels so that only `speaker` speaks.
 fn speaks(sim: &mut Sim, speaker: &str) {
     for name in PEOPLE {
         sim.publication_mut(name, Microphone).level = Some(if name == speaker { 20 } else { 120 });
     }
 }
 
-/// Who sees whom.
+/// The pairs of viewer and publisher where the viewer sees the publisher.
 fn seen(sim: &Sim) -> Vec<(&'static str, &'static str)> {
     pairs().filter(|(one, other)| sim.sees(one, other)).collect()
 }
 
-/// What is sent of cameras: the layer, or nothing.
+/// For each pair, the layer of the publisher's camera that is sent, if any.
 fn layers(sim: &Sim) -> Vec<Option<u8>> {
     pairs().map(|(one, other)| sim.sees(one, other).then(|| sim.layer_seen(one, other)).flatten()).collect()
 }
 
 fn limits(sim: &Sim) -> Vec<String> {
-    let limit = |(one, other): (&str, &str)| sim.quality(one, other, Camera).expect("told")["limit"].as_str();
-    pairs().map(|pair| limit(pair).expect("a word").to_owned()).collect()
+    let limit =
+        |(one, other): (&str, &str)| sim.quality(one, other, Camera).expect("quality was reported")["limit"].as_str();
+    pairs().map(|pair| limit(pair).expect("the limit is a string").to_owned()).collect()
 }
 
 #[test]
-fn under_load_less_is_done_step_by_step_and_sound_and_chat_go_on() {
+fn overload_reduces_service_step_by_step_but_not_audio_and_chat() {
     let mut sim = Sim::new(900);
     for name in PEOPLE {
         sim.join_with_layers(name);
@@ -66,19 +67,23 @@ fn under_load_less_is_done_step_by_step_and_sound_and_chat_go_on() {
     assert_eq!(limits(&sim), ["none"; 6]);
     let since = sim.now;
 
-    // Layers first.
+    // First, higher layers are shed.
     sim.run_loaded(secs(1), 1.0);
     sim.run_loaded(secs(5), 0.75);
     assert_eq!(layers(&sim), [Some(0); 6]);
     assert_eq!(limits(&sim), ["server"; 6]);
-    let told = |sim: &Sim, name: &str| sim.browser(name).page.layers_told.last().expect("told").1.clone();
-    assert!(PEOPLE.iter().all(|name| told(&sim, name) == ["q"]), "what nobody gets is not sent to the server");
+    let requested_layers =
+        |sim: &Sim, name: &str| sim.browser(name).page.layers_told.last().expect("`layers` was sent").1.clone();
+    assert!(
+        PEOPLE.iter().all(|name| requested_layers(&sim, name) == ["q"]),
+        "publishers must not send layers that no subscriber receives"
+    );
     for (one, other) in pairs() {
-        assert!(sim.longest_gap(one, other, Camera, since) < millis(200), "nobody's picture stood");
+        assert!(sim.longest_gap(one, other, Camera, since) < millis(200), "{one}'s picture of {other} froze");
     }
     assert_sound_and_chat(&mut sim, since);
 
-    // Then silent people's video: cat is pinned by ann, and bob spoke last.
+    // Then the video of silent participants: Ann has pinned Cat, and Bob spoke last.
     sim.view("ann", "cat", Camera, 720, 2);
     sim.run_loaded(secs(1), 1.0);
     sim.run_loaded(secs(5), 0.75);
@@ -86,18 +91,18 @@ fn under_load_less_is_done_step_by_step_and_sound_and_chat_go_on() {
     assert_eq!(limits(&sim), ["server"; 6]);
     assert_sound_and_chat(&mut sim, since);
 
-    // Then new people, but not those who come back.
+    // Then joins are refused, but not returns.
     sim.run_loaded(secs(1), 1.0);
     sim.dismissed.insert("dot".to_owned());
     sim.join("dot");
     sim.resume("bob");
     sim.run_loaded(secs(3), 0.75);
-    let (status, body) = sim.browser("dot").closed.clone().expect("refused");
+    let (status, body) = sim.browser("dot").closed.clone().expect("the join is refused");
     assert_eq!((status, body.contains("\"full\"")), (503, true), "{body}");
     assert!(sim.browser("bob").is_live());
     assert!(sim.hears("ann", "bob") && sim.hears("bob", "ann"));
 
-    // And all of it comes back, the last first.
+    // Service returns in reverse order.
     let before = sim.server.stats().stages;
     sim.run_loaded(secs(12), 0.3);
     sim.join("eve");
@@ -108,12 +113,12 @@ fn under_load_less_is_done_step_by_step_and_sound_and_chat_go_on() {
         sim.show(one, other, 720);
     }
     sim.run_loaded(secs(4), 0.3);
-    // Who came back has a camera without layers.
+    // Bob returned with a camera without simulcast.
     assert_eq!(layers(&sim), [0, 2, 2, 2, 2, 0].map(Some));
 }
 
 #[test]
-fn whoever_speaks_is_seen_whatever_the_load() {
+fn a_speaker_is_seen_under_any_load() {
     let mut sim = Sim::with(World { rate: Rate::LEAN, ..World::new(903) });
     for name in PEOPLE {
         sim.join_with_layers(name);
@@ -131,13 +136,13 @@ fn whoever_speaks_is_seen_whatever_the_load() {
         assert_eq!(seen(&sim), expected);
         for (viewer, _) in expected {
             let first = sim.seen_since(viewer, speaker, Camera, since)[0].0 - since;
-            assert!(first < millis(1_500), "{viewer} sees {speaker} after {first:?}");
+            assert!(first < millis(1_500), "{viewer} saw {speaker} only after {first:?}");
         }
     }
 }
 
 #[test]
-fn a_screen_can_be_read_whatever_the_load() {
+fn a_screen_stays_readable_under_any_load() {
     let mut sim = Sim::with(World { rate: Rate::LEAN, ..World::new(901) });
     sim.join("ann");
     sim.join("bob");
@@ -148,12 +153,12 @@ fn a_screen_can_be_read_whatever_the_load() {
     sim.run_loaded(secs(10), 1.0);
     assert!(sim.longest_gap("bob", "ann", Screen, since) < secs(1));
     sim.run_loaded(secs(5), 1.0);
-    let limit = |sim: &Sim| sim.quality("bob", "ann", Screen).map(|told| told["height"].clone());
-    assert_eq!(limit(&sim), Some(1_080.into()));
+    let height = |sim: &Sim| sim.quality("bob", "ann", Screen).map(|quality| quality["height"].clone());
+    assert_eq!(height(&sim), Some(1_080.into()));
 }
 
 #[test]
-fn a_stage_is_brought_to_many_over_some_turns() {
+fn a_stage_is_applied_to_many_participants_over_several_turns() {
     let mut sim = Sim::with(World { rate: Rate::SPARSE, ..World::new(902) });
     let rooms: Vec<String> = (0..20).map(|room| format!("room{room}")).collect();
     for room in &rooms {
@@ -170,13 +175,15 @@ fn a_stage_is_brought_to_many_over_some_turns() {
         let viewer = format!("a{room}");
         let others = ["b", "c", "d"].map(|name| format!("{name}{room}"));
         let seen = others.iter().filter(|other| sim.sees(&viewer, other)).count();
-        assert!(seen <= 1, "{viewer} sees {seen}");
-        assert!(others.iter().all(|other| sim.hears(&viewer, other)), "{viewer} hears everybody");
+        assert!(seen <= 1, "{viewer} sees {seen} others");
+        assert!(others.iter().all(|other| sim.hears(&viewer, other)), "{viewer} must hear all others");
     }
     let gap: Duration = rooms
         .iter()
-        .map(|room| sim.watched(&format!("a{room}"), &format!("b{room}"), Microphone).expect("heard").longest_gap)
+        .map(|room| {
+            sim.watched(&format!("a{room}"), &format!("b{room}"), Microphone).expect("audio was received").longest_gap
+        })
         .max()
-        .expect("some");
+        .expect("there are rooms");
     assert!(gap < millis(300), "{gap:?}");
 }

@@ -1,4 +1,4 @@
-//! Who has a token comes in, and does what it allows.
+//! A token is required to join, and defines the rights of its holder.
 
 use aq_server::config::Secret;
 use serde_json::{Value, json};
@@ -8,37 +8,37 @@ use crate::sim::{Sim, World};
 use crate::story::secs;
 use crate::token::{SECRET, token};
 
-/// When simulations begin, in seconds since 1970.
+/// The start of the simulation, in seconds since 1970.
 const START: u64 = 1_000_000_000;
 
-/// A server that asks for tokens.
+/// A server that requires tokens.
 pub fn guarded(seed: u64) -> Sim {
     let mut world = World { rate: Rate::SPARSE, ..World::new(seed) };
     world.config.token_secret = Some(Secret::new(SECRET.as_bytes()).unwrap());
     Sim::with(world)
 }
 
-/// A token's claims: of an hour, for the room, beside those given.
+/// Claims of a token for room `main` that expires in an hour, with additional claims.
 pub fn claims(more: Value) -> Value {
     let mut claims = json!({"room": "main", "exp": START + 3_600});
     claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     claims
 }
 
-/// Comes with a token of these claims.
+/// Joins with a token with these additional claims.
 pub fn invite(sim: &mut Sim, name: &str, more: Value) {
     let query = format!("&token={}", token(&claims(more)));
     sim.join_as(name, |habits| habits.query = query);
 }
 
-/// Status and body of the refusal.
+/// Status and body of the HTTP response, if the join was refused.
 pub fn refused(sim: &Sim, name: &str) -> Option<(u16, Value)> {
     let (status, body) = sim.browser(name).closed.as_ref()?;
     Some((*status, serde_json::from_str(body).expect("a refusal is JSON")))
 }
 
 #[test]
-fn who_has_no_token_is_refused_and_nobody_learns_of_it() {
+fn a_client_without_a_token_is_refused_unnoticed_by_others() {
     let mut sim = guarded(900);
     invite(&mut sim, "ann", json!({}));
     sim.run(secs(1));
@@ -46,7 +46,7 @@ fn who_has_no_token_is_refused_and_nobody_learns_of_it() {
     sim.join_as("cat", |habits| habits.query = format!("&token={}", token(&claims(json!({"room": "other"})))));
     sim.run(secs(1));
     for name in ["bob", "cat"] {
-        let (status, body) = refused(&sim, name).expect("refused");
+        let (status, body) = refused(&sim, name).expect("the join is refused");
         assert_eq!((status, &body["code"], &body["retry"]), (401, &json!("unauthorized"), &json!(false)), "{name}");
         sim.dismissed.insert(name.to_owned());
     }
@@ -70,7 +70,7 @@ fn a_token_names_its_holder() {
 }
 
 #[test]
-fn rights_hold_at_the_server() {
+fn the_server_enforces_rights() {
     let mut sim = guarded(902);
     invite(&mut sim, "ann", json!({}));
     invite(&mut sim, "watcher", json!({"publish": false}));
@@ -94,7 +94,7 @@ fn rights_hold_at_the_server() {
         assert!(sim.sees(viewer, "camera") && sim.hears(viewer, "camera"), "{viewer}");
     }
     assert!(sim.sees("watcher", "ann"));
-    // They ask for more.
+    // They try to exceed their rights.
     for name in ["watcher", "ghost"] {
         sim.publish(name, Source::Screen);
         sim.publish(name, Camera);
@@ -113,14 +113,14 @@ fn rights_hold_at_the_server() {
     }
     assert_eq!(lines(&sim), [(3, 2), (0, 5), (2, 0), (0, 0)]);
     assert!(sim.browser("camera").watched.is_empty() && sim.browser("ghost").watched.is_empty());
-    // The chat is everybody's.
+    // Every participant may chat.
     sim.chat("ghost", "boo");
     sim.run(secs(1));
     assert_eq!(sim.browser("camera").page.chat[0].message, "boo");
 }
 
 #[test]
-fn who_sends_and_gets_nothing_stays_as_long_as_they_like() {
+fn a_participant_without_media_may_stay_indefinitely() {
     let mut sim = guarded(903);
     invite(&mut sim, "ghost", json!({"publish": false}));
     sim.run(secs(120));
@@ -131,13 +131,13 @@ fn who_sends_and_gets_nothing_stays_as_long_as_they_like() {
 }
 
 #[test]
-fn a_call_outlives_its_tokens_and_nobody_comes_back_with_them() {
+fn a_call_outlives_its_tokens_but_expired_tokens_admit_nobody() {
     let mut sim = guarded(904);
     let short = json!({"exp": START + 10, "sub": "ann"});
     invite(&mut sim, "ann", short.clone());
     invite(&mut sim, "bob", json!({}));
     sim.run(secs(30));
-    assert!(sim.sees("bob", "ann") && sim.hears("ann", "bob"), "the call goes on");
+    assert!(sim.sees("bob", "ann") && sim.hears("ann", "bob"), "the call must continue after the token expired");
     let (id, secret) = (sim.browser("ann").page.id.clone(), sim.browser("ann").page.resume.clone());
     let come_back = |sim: &mut Sim, name: &str, more: Value| {
         let query = format!("&resume={secret}&token={}", token(&claims(more)));
@@ -147,15 +147,15 @@ fn a_call_outlives_its_tokens_and_nobody_comes_back_with_them() {
     come_back(&mut sim, "late", short);
     assert_eq!(refused(&sim, "late").map(|(status, _)| status), Some(401));
     sim.dismissed.insert("late".to_owned());
-    assert!(sim.sees("bob", "ann"), "and takes nothing from who is there");
-    // The secret of one is of no use under the name of another.
+    assert!(sim.sees("bob", "ann"), "a refused return must not affect the participant");
+    // A resume secret is not valid with another identity's token.
     come_back(&mut sim, "eve", json!({"sub": "eve"}));
     assert_ne!(sim.browser("eve").page.id, id);
     assert!(sim.sees("bob", "ann"));
     sim.tell_changes(sim.tag("ann"), 1, secs(1));
     come_back(&mut sim, "ann", json!({"sub": "ann", "publish": false}));
     assert_eq!(sim.browser("ann").page.id, id);
-    assert!(!sim.sees("bob", "ann") && !sim.hears("bob", "ann"), "with what the new token allows");
+    assert!(!sim.sees("bob", "ann") && !sim.hears("bob", "ann"), "the rights of the new token must apply");
     assert!(sim.sees("ann", "bob") && sim.browser("ann").page.tracks.iter().all(|track| !track.own));
     assert!(sim.watched("bob", "eve", Microphone).is_some());
 }

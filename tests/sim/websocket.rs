@@ -1,7 +1,7 @@
-//! A WebSocket client on bytes in memory, by hand (RFC 6455), so that the server is not tested against the library
-//! it uses itself.
+//! A WebSocket client (RFC 6455) on in-memory bytes, written by hand so that the server is not tested against its own
+//! library.
 
-/// The example of RFC 6455 section 1.3, whose answer is known without computing it.
+/// The example of RFC 6455 section 1.3, whose accept value is known.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
@@ -25,7 +25,7 @@ enum State {
     Closed,
 }
 
-/// What came.
+/// Something the client received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The upgrade succeeded.
@@ -34,12 +34,12 @@ pub enum Event {
     Refused(u16, String),
     /// A text message.
     Text(String),
-    /// The server's close frame; 1005 where it has no code.
+    /// The server's close frame; code 1005 if it has none.
     Closed(u16, String),
 }
 
 impl WebSocket {
-    /// Asks for an upgrade at `target`, a path with its query, with more header lines.
+    /// Requests an upgrade at `target`, a path with its query, with additional header fields.
     pub fn connect(target: &str, fields: &str) -> Self {
         let request = format!(
             "GET {target} HTTP/1.1\r\nHost: sim.example:8080\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
@@ -58,7 +58,7 @@ impl WebSocket {
         }
     }
 
-    /// Takes bytes from the server.
+    /// Handles bytes from the server.
     pub fn handle_data(&mut self, bytes: &[u8]) -> Vec<Event> {
         self.inbox.extend_from_slice(bytes);
         let mut events = Vec::new();
@@ -68,7 +68,7 @@ impl WebSocket {
         events
     }
 
-    /// Bytes for the server, if there are any.
+    /// Takes the bytes to send to the server, if any.
     pub fn take_outbox(&mut self) -> Option<Vec<u8>> {
         (!self.outbox.is_empty()).then(|| std::mem::take(&mut self.outbox))
     }
@@ -77,7 +77,7 @@ impl WebSocket {
         self.state == State::Open && !self.sent_close
     }
 
-    /// One step; `None` when more bytes are needed, `Some(None)` for what only the client itself has to know.
+    /// Takes one step. `None`: more bytes are needed; `Some(None)`: handled without an event.
     fn take_event(&mut self) -> Option<Option<Event>> {
         match self.state {
             State::Upgrading => self.take_response().map(Some),
@@ -94,8 +94,8 @@ impl WebSocket {
 
     fn take_response(&mut self) -> Option<Event> {
         let end = self.inbox.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
-        let head = String::from_utf8(self.inbox[..end].to_vec()).expect("a head in ASCII");
-        let status: u16 = head[9..12].parse().expect("a status");
+        let head = String::from_utf8(self.inbox[..end].to_vec()).expect("the response head is ASCII");
+        let status: u16 = head[9..12].parse().expect("the response has a status");
         let header = |name: &str| {
             head.lines().find_map(|line| {
                 let (key, value) = line.split_once(':')?;
@@ -109,17 +109,18 @@ impl WebSocket {
             self.state = State::Open;
             return Some(Event::Open);
         }
-        let length: usize = header("content-length").map_or(0, |length| length.parse().expect("a length"));
+        let length: usize =
+            header("content-length").map_or(0, |length| length.parse().expect("Content-Length is a number"));
         let body = self.inbox.get(end..end + length)?.to_vec();
         self.inbox.clear();
         self.state = State::Closed;
-        Some(Event::Refused(status, String::from_utf8(body).expect("a body in UTF-8")))
+        Some(Event::Refused(status, String::from_utf8(body).expect("the body is UTF-8")))
     }
 
     fn take_frame(&mut self) -> Option<(u8, Vec<u8>)> {
         let (&first, &second) = (self.inbox.first()?, self.inbox.get(1)?);
-        assert_eq!(first & 0xf0, 0x80, "a whole message in one frame, no reserved bit: RFC 6455 section 5.2");
-        assert_eq!(second & 0x80, 0, "a server must not mask: RFC 6455 section 5.1");
+        assert_eq!(first & 0xf0, 0x80, "expected an unfragmented message without reserved bits (RFC 6455 section 5.2)");
+        assert_eq!(second & 0x80, 0, "a server must not mask (RFC 6455 section 5.1)");
         let (start, length) = match second {
             126 => (4, u16::from_be_bytes(self.inbox.get(2..4)?.try_into().expect("two bytes")) as usize),
             127 => (10, u64::from_be_bytes(self.inbox.get(2..10)?.try_into().expect("eight bytes")) as usize),
@@ -140,13 +141,13 @@ impl WebSocket {
             PONG => None,
             CLOSE => {
                 let code = payload.get(..2).map_or(1005, |code| u16::from_be_bytes([code[0], code[1]]));
-                let reason =
-                    String::from_utf8(payload.get(2..).unwrap_or_default().to_vec()).expect("a reason in UTF-8");
+                let reason = String::from_utf8(payload.get(2..).unwrap_or_default().to_vec())
+                    .expect("the close reason is UTF-8");
                 self.send_close(1000);
                 self.state = State::Closed;
                 Some(Event::Closed(code, reason))
             }
-            opcode => panic!("a frame with opcode {opcode}"),
+            opcode => panic!("unexpected opcode {opcode}"),
         }
     }
 
