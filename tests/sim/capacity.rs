@@ -1,4 +1,4 @@
-//! A path of limited capacity: that the simulated one behaves as it should, and what becomes of a call on it.
+//! Paths of limited capacity: the simulated bottleneck itself, and a call behind one.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::story::{millis, secs};
 /// A datagram of 1,000 bytes on the wire.
 const DATAGRAM: [u8; 972] = [0; 972];
 
-/// A link without latency that is offered so many bits a second for ten seconds, evenly.
+/// Offers evenly spaced datagrams to a link for ten seconds. Returns the sending and arrival time of each that passed.
 fn offer(link: &mut Link, start: Instant, bits_per_second: u64) -> Vec<(Duration, Duration)> {
     let spacing = Duration::from_nanos(8_000 * 1_000_000_000 / bits_per_second);
     let sent = (0..).map(|count| spacing * count).take_while(|at| *at < secs(10));
@@ -18,10 +18,10 @@ fn offer(link: &mut Link, start: Instant, bits_per_second: u64) -> Vec<(Duration
 }
 
 #[test]
-fn what_is_more_than_the_capacity_waits_until_the_queue_is_full_and_is_dropped_then() {
+fn excess_datagrams_wait_until_the_queue_is_full_and_are_then_dropped() {
     let narrow = Path { latency: Duration::ZERO, jitter: Duration::ZERO, ..Path::GOOD }.with_capacity(1_000_000);
     let cases = [
-        // Offered; waited at most; goodput; dropped.
+        // Offered bitrate; queueing delay in ms; goodput; dropped datagrams.
         (500_000, 0..1, 499_000..501_000, 0..1),
         (990_000, 0..1, 989_000..991_000, 0..1),
         (1_500_000, 195..209, 995_000..1_000_001, 590..610),
@@ -35,18 +35,19 @@ fn what_is_more_than_the_capacity_waits_until_the_queue_is_full_and_is_dropped_t
         let p95 = link.bottleneck.waited_p95(settled.clone()).as_millis();
         assert!(waited_ms.contains(&p95), "{offered}: waited {p95} ms");
         let through = link.bottleneck.goodput_bps(settled);
-        assert!(goodput.contains(&through), "{offered}: {through} came through");
+        assert!(goodput.contains(&through), "{offered}: {through} passed");
         assert!(dropped.contains(&link.bottleneck.dropped), "{offered}: {} dropped", link.bottleneck.dropped);
-        // It arrives in order, after its own 8 ms, no faster than one in 8 ms; and the delay grows, not jumps.
-        assert!(arrivals.iter().all(|(sent, came)| *came >= *sent + millis(8)));
+        // In order, each after its own transmission time of 8 ms and no closer than 8 ms; the delay grows without
+        // jumps.
+        assert!(arrivals.iter().all(|(sent, arrived)| *arrived >= *sent + millis(8)));
         assert!(arrivals.windows(2).all(|pair| pair[1].1 >= pair[0].1 + millis(8)));
-        let delay = |(sent, came): &(Duration, Duration)| *came - *sent;
+        let delay = |(sent, arrived): &(Duration, Duration)| *arrived - *sent;
         assert!(arrivals.windows(2).all(|pair| delay(&pair[1]) <= delay(&pair[0]) + millis(8)), "{offered}");
     }
 }
 
 #[test]
-fn a_change_of_capacity_counts_from_the_next_datagram() {
+fn a_change_of_capacity_applies_from_the_next_datagram() {
     let start = Instant::now();
     let path = Path { latency: Duration::ZERO, jitter: Duration::ZERO, ..Path::GOOD };
     let mut link = Link::new(path, 1);
@@ -60,17 +61,17 @@ fn a_change_of_capacity_counts_from_the_next_datagram() {
     assert_eq!(carry(0, None), Some(0));
     assert_eq!(carry(10, fast), Some(18));
     assert_eq!(carry(10, fast), Some(26));
-    assert_eq!(carry(11, slow), Some(106), "80 ms after what was there before");
+    assert_eq!(carry(11, slow), Some(106), "80 ms after the datagrams that already waited");
     assert_eq!(carry(12, slow), Some(186));
     assert_eq!(carry(13, slow), Some(266));
     assert_eq!(carry(14, slow), None);
     assert_eq!(carry(70, fast), Some(274));
-    assert_eq!(carry(70, None), Some(274), "no bound, and still in order");
+    assert_eq!(carry(70, None), Some(274), "without a limit, datagrams still arrive in order");
     assert_eq!(carry(300, fast), Some(308));
 }
 
 #[test]
-fn a_call_goes_on_when_its_path_was_too_narrow() {
+fn a_call_recovers_after_its_path_was_too_narrow() {
     let mut sim = Sim::new(500);
     for name in ["ann", "bob", "cat"] {
         sim.join(name);
@@ -83,7 +84,10 @@ fn a_call_goes_on_when_its_path_was_too_narrow() {
     let (waited, goodput) = (sim.queueing("bob", since), sim.goodput("bob", since));
     assert!((millis(170)..millis(240)).contains(&waited), "{waited:?}");
     assert!((290_000..=310_000).contains(&goodput), "{goodput} bit/s");
-    assert!(sim.watched("cat", "ann", Camera).expect("seen").longest_gap < millis(150), "nobody else notices");
+    assert!(
+        sim.watched("cat", "ann", Camera).expect("video was received").longest_gap < millis(150),
+        "other subscribers must not be affected"
+    );
     sim.widen("bob");
     sim.run(secs(6));
     sim.assert_complete("main");

@@ -1,5 +1,5 @@
-//! The certificate of every browser: always the same, so that the same seed gives the same SDP, and because to make one
-//! takes longer than much else.
+//! The certificate of every browser: a constant, so that the same seed gives the same SDP, and because generating one
+//! is slow.
 
 use data_encoding::BASE64;
 use str0m::crypto::dtls::DtlsCert;
@@ -14,6 +14,6 @@ const KEY: &str = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgfgM/hphHiYegR
      j5OEOCud8+rV3V/d9WiosKIcH3WxwXE2G69wI8/fJcdcobWTtSP23Pc1sru74A7xPk4IHTOTaWRo21ZoY3Od";
 
 pub fn certificate() -> DtlsCert {
-    let decode = |text: &str| BASE64.decode(text.as_bytes()).expect("it was encoded so");
+    let decode = |text: &str| BASE64.decode(text.as_bytes()).expect("the constants are valid Base64");
     DtlsCert { certificate: decode(CERTIFICATE), private_key: decode(KEY) }
 }

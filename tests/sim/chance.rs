@@ -1,5 +1,5 @@
-//! The operating system's random numbers, as the same in each new thread: what the order of std's hash maps and the
-//! numbers of the crate `rand` come from, which str0m and dimpl use. Only the cryptographic library draws its own.
+//! Replaces the operating system's random numbers by the same sequence in each new thread. They seed std's hash maps
+//! and the crate `rand`, which str0m and dimpl use. Only the cryptographic library has its own source.
 
 use std::cell::Cell;
 
@@ -7,7 +7,7 @@ thread_local! {
     static DRAWN: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Stands in for libc's function of that name.
+/// Overrides libc's `getrandom`.
 ///
 /// # Safety
 /// `buffer` has room for `length` bytes, as in getrandom(2).
@@ -16,7 +16,7 @@ unsafe extern "C" fn getrandom(buffer: *mut u8, length: usize, _flags: u32) -> i
     for at in 0..length {
         let drawn = DRAWN.get() + 1;
         DRAWN.set(drawn);
-        // SAFETY: the caller says that there is room.
+        // SAFETY: the caller guarantees the room.
         unsafe { buffer.add(at).write((drawn.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8) };
     }
     length as isize

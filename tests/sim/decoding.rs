@@ -1,4 +1,4 @@
-//! What a decoder as strict as a browser's says of all that one browser received.
+//! Checks everything that a browser received with a decoder as strict as a browser's.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use crate::media::Stamp;
 use crate::sim::Sim;
 
 impl Sim {
-    /// Feeds what came to somebody since `packets` were kept to a decoder for each SSRC, and panics if one refuses
-    /// something. Returns the decoders.
+    /// Feeds everything received since `packets` are recorded to one decoder per SSRC, and panics if a decoder rejects
+    /// a packet. Returns the decoders.
     pub fn assert_decodable(&self, name: &str) -> Vec<Decoder> {
-        let packets = self.browser(name).packets.as_ref().expect("a browser that keeps its packets");
+        let packets = self.browser(name).packets.as_ref().expect("packets are recorded");
         let videos = packets.iter().filter(|(stamp, _)| !stamp.source.is_audio());
         let with_bodies = videos.map(|(stamp, packet)| {
             let mut payload = packet.payload.to_vec();
@@ -25,16 +25,16 @@ impl Sim {
         decode(name, Codec::Vp8, with_bodies)
     }
 
-    /// The same of another codec than VP8, of what is in `encoded`.
+    /// The same for the packets of another codec than VP8 in `encoded`.
     pub fn assert_encoded_decodable(&self, name: &str, codec: Codec) -> Vec<Decoder> {
-        let packets = self.browser(name).encoded.as_ref().expect("a browser that expects it");
+        let packets = self.browser(name).encoded.as_ref().expect("encoded packets are recorded");
         decode(name, codec, packets.iter().map(|packet| (packet, packet.payload.to_vec())))
     }
 }
 
 fn decode<'a>(name: &str, codec: Codec, packets: impl Iterator<Item = (&'a RtpPacket, Vec<u8>)>) -> Vec<Decoder> {
     let mut streams = BTreeMap::<(u32, u64), _>::new();
-    streams.extend(packets.map(|kept| ((*kept.0.header.ssrc, *kept.0.seq_no), kept)));
+    streams.extend(packets.map(|packet| ((*packet.0.header.ssrc, *packet.0.seq_no), packet)));
     let mut decoders = BTreeMap::<u32, Decoder>::new();
     for ((ssrc, seq_no), (packet, payload)) in streams {
         let decoder = decoders.entry(ssrc).or_insert_with(|| Decoder::new(codec));
@@ -46,7 +46,7 @@ fn decode<'a>(name: &str, codec: Codec, packets: impl Iterator<Item = (&'a RtpPa
     decoders.into_values().collect()
 }
 
-/// What the first packet of a picture says of it.
+/// The body that the first packet of a picture carries.
 fn body(stamp: &Stamp) -> Option<Body> {
     let stream = stamp.publisher << 4 | (stamp.source as u32) << 2 | u32::from(stamp.layer);
     let references = (!stamp.keyframe).then(|| stamp.frame - u32::from(stamp.reference));

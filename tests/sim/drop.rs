@@ -1,4 +1,4 @@
-//! A path that becomes much narrower in the middle of a call, and wide again.
+//! A path that becomes much narrower during a call, and wide again.
 
 use crate::media::{Camera, Microphone, Rate};
 use crate::sim::{Sim, World};
@@ -6,11 +6,11 @@ use crate::story::{millis, secs};
 
 const CAMERAS: [&str; 5] = ["ann", "ben", "cal", "dot", "eva"];
 
-/// Two of them are heard.
+/// The participants with audio.
 const SOUNDS: [&str; 2] = ["ann", "ben"];
 
 #[test]
-fn a_path_that_drops_is_followed_down_and_up() {
+fn the_bitrate_follows_a_drop_and_a_rise_of_the_capacity() {
     let mut sim = Sim::with(World { rate: Rate::LEAN, ..World::new(710) });
     sim.join_looking_away(&CAMERAS);
     CAMERAS[SOUNDS.len()..].iter().for_each(|name| sim.unpublish(name, Microphone));
@@ -30,7 +30,7 @@ fn a_path_that_drops_is_followed_down_and_up() {
     let followed = sim.now;
     sim.run(secs(1));
     let sent = sim.offered("bob", followed);
-    assert!(sent < 500_000, "{sent} bit/s are sent 2 s after the drop");
+    assert!(sent < 500_000, "{sent} bit/s are still sent 2 s after the drop");
     sim.run(secs(3));
     let settled = sim.now;
     sim.run(secs(9));
@@ -38,14 +38,14 @@ fn a_path_that_drops_is_followed_down_and_up() {
     assert!((200_000..500_000).contains(&sent) && waited < millis(170), "{sent} bit/s, {waited:?}");
     for name in SOUNDS {
         let silence = sim.longest_gap("bob", name, Microphone, dropped);
-        assert!(silence < millis(400), "{name} is not heard for {silence:?}");
+        assert!(silence < millis(400), "{name} was not heard for {silence:?}");
     }
     let goodput = sim.goodput("bob", settled);
     assert!(goodput >= 350_000, "{goodput} of 500 kbit/s");
     for name in CAMERAS {
         let gaps = sim.gaps("bob", name, Camera, settled);
         let longest = gaps.into_iter().max();
-        assert!(longest.is_some_and(|gap| gap < secs(3)), "{name} stands for {longest:?} at 500 kbit/s");
+        assert!(longest.is_some_and(|gap| gap < secs(3)), "{name}'s video froze for {longest:?} at 500 kbit/s");
     }
     let widened = sim.now;
     sim.narrow("bob", 3_000_000);
@@ -54,16 +54,15 @@ fn a_path_that_drops_is_followed_down_and_up() {
         sim.run(secs(1));
         sim.received("bob", since) >= before * 4 / 5
     });
-    assert!(back.is_some(), "{} bit/s in 15 s", sim.received("bob", widened));
+    assert!(back.is_some(), "only {} bit/s in 15 s", sim.received("bob", widened));
     sim.run(secs(3));
     for name in CAMERAS {
-        assert!(sim.sees("bob", name), "{name} is not seen where there is room");
+        assert!(sim.sees("bob", name), "{name} must be seen on a wide path");
     }
     sim.assert_decodable("bob");
 }
 
-/// A camera begins in an outage, on a path that has nothing else to carry: what probes it is lost, and nothing is heard of
-/// it.
+/// A camera starts during an outage on a path without other media: the probes are lost and no feedback arrives.
 #[test]
 fn a_path_without_media_is_probed_again() {
     for seconds in [2, 5, 9] {

@@ -1,5 +1,5 @@
-//! Cameras in another codec than VP8. Their pictures are those of `decoder::encoder`; who gets them keeps them for a
-//! decoder.
+//! Cameras with another codec than VP8. Their pictures come from `decoder::encoder`, and receivers record the packets
+//! for a decoder.
 
 use str0m::format::Codec;
 use str0m::rtp::{Extension, ExtensionSerializer, ExtensionValues};
@@ -9,10 +9,10 @@ use crate::decoder::encoder::{Configured, Encoder, Mode};
 const DEPENDENCY_DESCRIPTOR: &str =
     "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
 
-/// Bytes of each packet of a spatial layer: about 150, 350 and 550 kbps at 30 pictures a second.
+/// Bytes of each packet of a spatial layer: about 150, 350 and 550 kbit/s at 30 pictures per second.
 const SPATIAL_FILLING: [usize; 3] = [230, 620, 1_040];
 
-/// A codec, and what its encoder makes of pictures.
+/// A codec and the structure of its encoder's output.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoding {
     pub codec: Codec,
@@ -21,12 +21,12 @@ pub struct Encoding {
 }
 
 impl Encoding {
-    /// With all that a decoder needs in each keyframe.
+    /// An encoding with the decoder configuration in each keyframe.
     pub const fn new(codec: Codec, mode: Mode) -> Self {
         Self { codec, mode, configured: Configured::Always }
     }
 
-    /// The encoder of one layer; `start` spreads its numbers.
+    /// The encoder of one layer; `start` spreads its counters.
     pub fn encoder(self, layer: usize, start: u32) -> Encoder {
         let mix = start.wrapping_add(layer as u32).wrapping_mul(2_654_435_761);
         let mut encoder = Encoder::new(self.mode, 1 + layer as u32, (mix >> 17) as u16);
@@ -38,11 +38,11 @@ impl Encoding {
     }
 }
 
-/// The value of a dependency descriptor's element.
+/// The value of a dependency descriptor header extension.
 #[derive(Clone, Debug)]
 pub struct Dependency(pub Vec<u8>);
 
-/// The element, which str0m does not know, as it is on the wire.
+/// The dependency descriptor as raw bytes, because str0m does not parse it.
 pub fn dependency() -> Extension {
     Extension::with_serializer(DEPENDENCY_DESCRIPTOR, Raw)
 }

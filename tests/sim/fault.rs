@@ -1,11 +1,11 @@
-//! A fault is one named way in which a plan lets something go wrong, counted each time that it does.
+//! A fault is one named kind of failure that a plan injects. Each occurrence is counted.
 
 use aq_server::media::fault::Site;
 
-/// Lists the faults once, for the type and for whoever walks all of them.
+/// Defines `Fault` and `Fault::ALL` from one list.
 macro_rules! faults {
     ($($(#[$doc:meta])* $name:ident,)+) => {
-        /// Where something can fail.
+        /// A kind of failure.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Fault {
             $($(#[$doc])* $name,)+
@@ -18,38 +18,38 @@ macro_rules! faults {
 }
 
 faults! {
-    // The network, datagram by datagram.
+    // The network, per datagram.
     Lost,
     Duplicated,
     Reordered,
     Delayed,
     Clogged,
-    /// One way only.
+    /// In one direction only.
     Partitioned,
-    /// No datagram passes for a while, in either direction.
+    /// Drops all datagrams for a while, in both directions.
     Outage,
-    /// The server's machine gets another address.
+    /// The server's machine changes its address.
     Moved,
     Rebound,
-    // A TCP connection.
+    // TCP connections.
     SplitUp,
     SplitDown,
     StalledUp,
-    /// The reader is too slow.
+    /// The client does not read.
     StalledDown,
     Reset,
     HalfClosed,
     // The server's own sockets.
     SendRefused,
     WriteFailed,
-    // People.
+    // Participants.
     Vanished,
     Rejoined,
     Resumed,
     AnsweredLate,
-    /// Streams go on with other SSRCs.
+    /// Streams continue with other SSRCs.
     SsrcsChanged,
-    // Attackers, by the rows of the table of threats. H1 to H6:
+    // Attackers, by row of the threat table. H1 to H6:
     HugeHead,
     SlowHead,
     TwoLengths,
@@ -79,7 +79,7 @@ faults! {
     // C1, C5:
     ChatFlood,
     NoToken,
-    // R6: a panic behind the fence of one peer.
+    // R6: a panic inside one peer's panic boundary.
     PanicDatagram,
     PanicTimeout,
     PanicDrain,
@@ -94,7 +94,7 @@ faults! {
 use Fault::*;
 
 impl Fault {
-    /// Where the server panics.
+    /// Where the server panics, if the fault is a panic.
     pub fn site(self) -> Option<Site> {
         Some(match self {
             PanicDatagram => Site::Datagram,
@@ -111,7 +111,7 @@ impl Fault {
     }
 }
 
-/// How often each fault happened.
+/// How often each fault occurred.
 #[derive(Clone, Debug)]
 pub struct Fired([u64; Fault::ALL.len()]);
 

@@ -1,4 +1,4 @@
-//! Datagrams that anybody on the path may send from a participant's address: none changes anything for the participant.
+//! Datagrams that an attacker on the path may send from a participant's address: none of them affects the participant.
 
 use crate::media::{Camera, Microphone, Rate, Screen};
 use crate::sim::{Sim, World};
@@ -8,7 +8,7 @@ fn sparse(seed: u64) -> Sim {
     Sim::with(World { rate: Rate::SPARSE, ..World::new(seed) })
 }
 
-/// Ann's media datagrams of the next second.
+/// Records Ann's media datagrams of the next second.
 fn record(sim: &mut Sim) -> Vec<Vec<u8>> {
     let tag = sim.tag("ann");
     let mut recorded: Vec<Vec<u8>> = Vec::new();
@@ -23,7 +23,7 @@ fn record(sim: &mut Sim) -> Vec<Vec<u8>> {
     recorded
 }
 
-/// Somebody sends these from ann's address.
+/// Sends these datagrams from Ann's address.
 fn send(sim: &mut Sim, datagrams: &[Vec<u8>]) {
     let (source, destination) = (sim.browser("ann").addr(), sim.candidates[0]);
     for datagram in datagrams {
@@ -32,9 +32,9 @@ fn send(sim: &mut Sim, datagrams: &[Vec<u8>]) {
     }
 }
 
-/// The packets name their mids, as those at the beginning of a stream do, whose SSRC is not in use any more.
+/// The packets carry their mids, as at the start of a stream, but their SSRC is no longer in use.
 #[test]
-fn packets_of_an_ssrc_that_was_used_before_take_no_stream_away() {
+fn packets_of_a_former_ssrc_do_not_take_over_a_stream() {
     for is_forged in [true, false] {
         let mut sim = sparse(830);
         sim.join_with_layers("ann");
@@ -44,7 +44,7 @@ fn packets_of_an_ssrc_that_was_used_before_take_no_stream_away() {
         });
         let mut recorded = record(&mut sim);
         sim.run(secs(2));
-        // str0m does not change back to the SSRC before.
+        // str0m does not change back to the previous SSRC.
         for source in [Camera, Microphone, Camera, Microphone] {
             sim.change_ssrcs("ann", source);
             sim.run(secs(2));
@@ -59,16 +59,16 @@ fn packets_of_an_ssrc_that_was_used_before_take_no_stream_away() {
         send(&mut sim, &recorded);
         sim.run(secs(2));
         for source in [Camera, Microphone] {
-            let gap = sim.gaps("bob", "ann", source, since).max().expect("it went on");
+            let gap = sim.gaps("bob", "ann", source, since).max().expect("media continued");
             assert!(gap < millis(700), "no {source:?} for {gap:?} after {count} packets, forged: {is_forged}");
         }
     }
 }
 
-/// A camera with layers is given up for a while in which ann's screen changes its SSRC more often than there is room for,
-/// and is published again: neither its packets nor the answer name its SSRCs, since that was told before.
+/// Ann stops her simulcast camera, her screen then changes SSRCs more often than the server remembers, and she
+/// publishes the camera again: neither its packets nor the answer name its SSRCs a second time.
 #[test]
-fn a_paused_line_goes_on_with_its_ssrcs_whatever_came_meanwhile() {
+fn a_paused_m_line_resumes_with_its_ssrcs_after_many_other_ssrcs() {
     let mut sim = sparse(831);
     sim.join_with_layers("ann");
     sim.join_as("bob", |habits| {
@@ -86,14 +86,14 @@ fn a_paused_line_goes_on_with_its_ssrcs_whatever_came_meanwhile() {
     let since = sim.now;
     sim.publish("ann", Camera);
     sim.run(secs(3));
-    let gap = sim.gaps("bob", "ann", Camera, since).max().expect("it goes on");
+    let gap = sim.gaps("bob", "ann", Camera, since).max().expect("media resumed");
     assert!(gap < millis(1_500), "no camera for {gap:?}");
     assert!(sim.browser("ann").page.errors.is_empty() && sim.browser("ann").renewals == 0);
 }
 
-/// More packets than ann may send in that time, of an SSRC that she sends and of others.
+/// More packets than Ann may send in that time, of an SSRC that she uses and of others.
 #[test]
-fn packets_that_are_not_authentic_use_up_nothing_that_a_publisher_may_send() {
+fn unauthenticated_packets_are_not_charged_to_the_publisher() {
     let mut sim = sparse(832);
     sim.join("ann");
     sim.watch("bob");
@@ -113,7 +113,7 @@ fn packets_that_are_not_authentic_use_up_nothing_that_a_publisher_may_send() {
         sim.run(millis(1));
     }
     for source in [Camera, Microphone] {
-        let gap = sim.gaps("bob", "ann", source, since).max().expect("it went on");
+        let gap = sim.gaps("bob", "ann", source, since).max().expect("media continued");
         assert!(gap < millis(700), "no {source:?} for {gap:?}");
     }
     assert_eq!(sim.server.stats().datagrams_excess, 0);

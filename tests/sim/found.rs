@@ -1,4 +1,4 @@
-//! Faults that plans have found, each as short as it could be made.
+//! Faults found by random plans, each as a minimal test.
 
 use crate::media::{Rate, Screen};
 use crate::sim::{Sim, World};
@@ -9,7 +9,7 @@ fn sparse(seed: u64) -> Sim {
 }
 
 #[test]
-fn a_screen_that_is_withdrawn_and_published_again_at_once_is_seen() {
+fn a_screen_unpublished_and_published_again_at_once_is_seen() {
     let mut sim = sparse(200);
     sim.join("ann");
     sim.join("bob");
@@ -24,7 +24,7 @@ fn a_screen_that_is_withdrawn_and_published_again_at_once_is_seen() {
 }
 
 #[test]
-fn a_screen_that_is_withdrawn_while_its_offer_is_out_leaves_its_publisher_alone() {
+fn a_screen_unpublished_before_its_offer_is_answered_does_not_affect_its_publisher() {
     let mut sim = sparse(201);
     sim.join("ann");
     sim.join("bob");
@@ -37,7 +37,7 @@ fn a_screen_that_is_withdrawn_while_its_offer_is_out_leaves_its_publisher_alone(
 }
 
 #[test]
-fn who_leaves_before_the_answer_to_the_upgrade_leaves_no_ghost() {
+fn a_leave_before_the_upgrade_response_leaves_no_participant() {
     for wait in [0, 5, 15, 25, 45, 65, 100, 200] {
         let mut sim = sparse(202);
         sim.join("ann");
@@ -46,12 +46,15 @@ fn who_leaves_before_the_answer_to_the_upgrade_leaves_no_ghost() {
         sim.run(millis(wait));
         sim.leave("bob");
         sim.run(secs(3));
-        assert!(sim.browser("ann").page.participants.is_empty(), "a ghost of who left after {wait} ms");
+        assert!(
+            sim.browser("ann").page.participants.is_empty(),
+            "a participant that left after {wait} ms is still listed"
+        );
     }
 }
 
 #[test]
-fn who_crashes_before_the_answer_to_the_upgrade_leaves_no_ghost() {
+fn a_crash_before_the_upgrade_response_leaves_no_participant() {
     for wait in [0, 5, 15, 25, 45, 65, 100, 200] {
         let mut sim = sparse(203);
         sim.join("ann");
@@ -60,13 +63,16 @@ fn who_crashes_before_the_answer_to_the_upgrade_leaves_no_ghost() {
         sim.run(millis(wait));
         sim.crash("bob");
         sim.run(secs(31));
-        assert!(sim.browser("ann").page.participants.is_empty(), "a ghost of who crashed after {wait} ms");
+        assert!(
+            sim.browser("ann").page.participants.is_empty(),
+            "a participant that crashed after {wait} ms is still listed"
+        );
     }
 }
 
-/// Whoever resumes alone in a room finds the chat as it was.
+/// A participant that resumes alone in a room gets its chat history.
 #[test]
-fn who_comes_back_to_an_empty_room_finds_its_chat() {
+fn a_participant_that_returns_to_an_empty_room_gets_its_chat() {
     let mut sim = sparse(204);
     sim.join("ann");
     sim.run(secs(1));
@@ -78,9 +84,10 @@ fn who_comes_back_to_an_empty_room_finds_its_chat() {
     assert_eq!(lines, ["a note to myself"]);
 }
 
-/// A member who sends a valid check from somebody else's address (a forged one, or the same NAT) takes nothing away.
+/// A participant that sends a valid check from another's address (forged, or behind the same NAT) does not take it
+/// over.
 #[test]
-fn nobody_takes_the_address_of_somebody_who_is_there() {
+fn the_address_of_a_present_participant_cannot_be_taken_over() {
     let mut sim = sparse(205);
     for name in ["ann", "bob", "cat"] {
         sim.join(name);
@@ -94,9 +101,9 @@ fn nobody_takes_the_address_of_somebody_who_is_there() {
     sim.assert_complete("main");
 }
 
-/// Packets larger than str0m can write are not forwarded, and harm nobody.
+/// Packets larger than str0m can write are not forwarded and do no harm.
 #[test]
-fn packets_that_fit_no_path_are_dropped() {
+fn packets_that_are_too_large_are_dropped() {
     let mut sim = sparse(206);
     sim.join("ann");
     sim.join("bob");

@@ -1,11 +1,11 @@
-//! People come and go.
+//! Joining and leaving.
 
 use crate::media::{Camera, Microphone, Rate};
 use crate::sim::{Sim, World, addr};
 use crate::story::{millis, secs};
 
 #[test]
-fn two_people_see_and_hear_each_other() {
+fn two_participants_see_and_hear_each_other() {
     let mut sim = Sim::new(1);
     sim.join("ann");
     sim.run(secs(1));
@@ -18,7 +18,7 @@ fn two_people_see_and_hear_each_other() {
 }
 
 #[test]
-fn who_leaves_is_gone_at_once_and_nobody_else_notices_more() {
+fn a_participant_that_leaves_is_removed_at_once_and_no_other_is_affected() {
     let mut sim = Sim::new(2);
     for name in ["ann", "bob", "cat"] {
         sim.join(name);
@@ -28,8 +28,8 @@ fn who_leaves_is_gone_at_once_and_nobody_else_notices_more() {
     sim.leave("bob");
     sim.run(secs(2));
     for name in ["ann", "cat"] {
-        let told = sim.learnt_of_leaving(name, &bob).expect("told");
-        assert!(told - at < millis(100), "{name} learnt it after {:?}", told - at);
+        let notified = sim.learnt_of_leaving(name, &bob).expect("notified");
+        assert!(notified - at < millis(100), "{name} was notified after {:?}", notified - at);
         assert!(!sim.sees(name, "bob"));
     }
     sim.assert_complete("main");
@@ -56,7 +56,7 @@ fn nothing_crosses_rooms() {
 }
 
 #[test]
-fn twenty_people_join_at_once() {
+fn twenty_participants_join_at_once() {
     let mut sim = Sim::with(World { rate: Rate::SPARSE, ..World::new(4) });
     let names: Vec<String> = (0..20).map(|number| format!("p{number}")).collect();
     for name in &names {
@@ -83,13 +83,14 @@ fn a_burst_of_joins_on_a_fast_network_costs_few_offers() {
     sim.run(secs(3));
     sim.assert_complete("main");
     for browser in &sim.browsers {
-        // The first says who is there, the second who came in the first 75 ms, the third who came later.
+        // The first offer covers the participants present, the second those that join within 75 ms, the third those
+        // that join later.
         assert!(browser.page.offers <= 3, "{} offers to {}", browser.page.offers, browser.name);
     }
 }
 
 #[test]
-fn somebody_who_only_watches_sees_and_is_not_seen() {
+fn a_participant_that_publishes_nothing_sees_others_and_is_not_seen() {
     let mut sim = Sim::new(5);
     sim.join("ann");
     sim.watch("bob");
@@ -107,7 +108,7 @@ fn somebody_who_only_watches_sees_and_is_not_seen() {
 }
 
 #[test]
-fn every_announced_address_works_and_answers_from_itself() {
+fn every_announced_address_works_and_responds_from_itself() {
     let (v4, private, v6) = ("192.0.2.1:8080", "10.0.0.7:8080", "[2001:db8::1]:8080");
     let mut sim = Sim::with(World { candidates: [v4, private, v6].map(addr).to_vec(), ..World::new(6) });
     sim.join_as("ann", |habits| habits.addrs = vec![addr("198.51.100.1:4000")]);
@@ -117,18 +118,18 @@ fn every_announced_address_works_and_answers_from_itself() {
     sim.assert_complete("main");
 }
 
-/// DHCP, dialling in, a boot before the network is up.
+/// Addresses change with DHCP, a dial-up connection or a network that comes up after the server.
 #[test]
 fn addresses_that_change_are_announced_to_all() {
     let [old, new, beside] = ["192.0.2.1:8080", "192.0.2.9:8080", "[2001:db8::1]:8080"].map(addr);
     let mut sim = Sim::with(World { candidates: vec![old], ..World::new(7) });
-    // Sound alone: what is at stake is the path, not what fits on it.
+    // Audio only, because the test is about the path and not its capacity.
     for name in ["ann", "bob"] {
         sim.join_as(name, |habits| habits.sources = vec![Microphone]);
     }
     sim.run(secs(3));
     sim.assert_complete("main");
-    // The same again is nothing new.
+    // The same addresses again are not announced.
     sim.move_server(&[old]);
     sim.run(secs(1));
     sim.move_server(&[new, beside]);
@@ -139,21 +140,21 @@ fn addresses_that_change_are_announced_to_all() {
             assert!(candidates.len() == 2 && candidates[0].contains("192.0.2.9 8080 typ host"), "{candidates:?}");
             assert!(sim.browser(name).is_live(), "{name} in round {round}");
         }
-        // None again is kept: there is nothing else to announce.
+        // An empty list keeps the addresses, because there are no others to announce.
         sim.move_server(&[]);
         sim.move_server(&[new, beside]);
     }
     sim.join_as("cat", |habits| habits.sources = vec![Microphone]);
-    // The call goes on as soon as the others give up the old address.
+    // Media resumes once the browsers have given up the old address.
     sim.run(secs(30));
     sim.assert_complete("main");
     assert!(sim.hears("ann", "cat") && sim.hears("cat", "bob"));
-    assert!(sim.browser("cat").page.candidates.is_empty(), "the first offer has them");
+    assert!(sim.browser("cat").page.candidates.is_empty(), "the first offer must contain the addresses");
 }
 
-/// Feedback that is not read looks like a path that carries nothing.
+/// Regression test: feedback that the server does not read makes a path look as if it carried nothing.
 #[test]
-fn three_on_a_good_path_keep_seeing_each_other() {
+fn three_participants_on_a_good_path_keep_seeing_each_other() {
     let mut sim = Sim::new(7);
     sim.join("ann");
     sim.join("bob");

@@ -1,14 +1,14 @@
-//! The whole server in simulation: bytes and datagrams in, bytes and datagrams out, str0m peers as browsers, a
-//! seeded network, a simulated clock.
+//! Simulation of the whole server: bytes and datagrams in and out, str0m peers as browsers, a seeded network and a
+//! simulated clock.
 //!
-//! What must hold whatever happens is asserted while it happens, in every test: that payloads are those which somebody
-//! of the same room sent on the line that `tracks` named (`sim`, `media`), that packets fit their neighbours
-//! (`reception`), that no number is sealed twice and answers leave from where they were asked (`tap`), that messages
-//! come in the order of the protocol (`page`), and that an offer is answered before the next (`answering`). The
-//! tests say what else must come of their story.
+//! Invariants are asserted throughout every test: payloads are those that a participant of the same room sent on the
+//! m-line named by `tracks` (`sim`, `media`), packets fit their neighbours (`reception`), no SRTP index is used twice
+//! and responses leave from the address that received the request (`tap`), messages follow the protocol's order
+//! (`page`), and an offer is answered before the next (`answering`). The tests themselves assert only what is specific
+//! to their story.
 //!
-//! A seed fixes everything but what the cryptographic library draws for itself: two runs of one plan give the same trace
-//! (`plans`, `trace`, `chance`).
+//! A seed determines everything except the random numbers of the cryptographic library: two runs of one plan give the
+//! same trace (`plans`, `trace`, `chance`).
 
 mod acknowledging;
 mod answering;

@@ -1,4 +1,4 @@
-//! The little that a page has to read in, and change of, the text of an SDP.
+//! Reads and edits the few parts of an SDP that a page uses.
 
 /// One m-line.
 #[derive(Clone, Debug)]
@@ -7,12 +7,12 @@ pub struct Line {
     /// `audio` or `video`.
     pub kind: String,
     pub direction: &'static str,
-    /// Port 0: an answer rejected it for good.
+    /// Port 0: an answer rejected the m-line permanently.
     pub is_rejected: bool,
-    /// In the order of their appearance: for video the stream, then its repair.
+    /// In order of appearance: for video the media SSRC, then its RTX SSRC.
     pub ssrcs: Vec<u32>,
     pub stream_id: Option<String>,
-    /// The simulcast layers that are asked for, in their order (RFC 8853 section 5.1).
+    /// The requested simulcast layers, in order (RFC 8853 section 5.1).
     pub rids: Vec<String>,
 }
 
@@ -23,7 +23,7 @@ pub fn lines(sdp: &str) -> Vec<Line> {
     sections(sdp).iter().skip(1).map(|section| parse_line(section)).collect()
 }
 
-/// Text of an SDP whose m-lines were looked at one by one; `None` leaves one out.
+/// Edits the m-lines of an SDP one by one; `None` omits an m-line.
 pub fn edit(sdp: &str, mut change: impl FnMut(&Line, &str) -> Option<String>) -> String {
     let sections = sections(sdp);
     let (session, media) = sections.split_first().expect("an SDP has a session part");
@@ -34,7 +34,7 @@ pub fn edit(sdp: &str, mut change: impl FnMut(&Line, &str) -> Option<String>) ->
     edited
 }
 
-/// One m-line with another direction.
+/// The m-line with another direction.
 pub fn with_direction(section: &str, direction: &str) -> String {
     let old = direction_of(section);
     section.replace(&format!("a={old}\r\n"), &format!("a={direction}\r\n"))
@@ -46,7 +46,7 @@ pub fn payload_types(section: &str) -> Vec<String> {
     line.split_whitespace().skip(3).map(str::to_owned).collect()
 }
 
-/// One m-line with one payload type only.
+/// The m-line with a single payload type.
 pub fn with_payload_type(section: &str, only: &str) -> String {
     let fields: Vec<&str> = section.split_whitespace().take(3).chain([only]).collect();
     let is_of_another = |line: &&str| {
@@ -57,7 +57,7 @@ pub fn with_payload_type(section: &str, only: &str) -> String {
     std::iter::once(&*fields.join(" ")).chain(rest).map(|line| format!("{line}\r\n")).collect()
 }
 
-/// Rejects m-lines: port 0 (RFC 8829 section 5.3.1), and outside of the BUNDLE group, where that would mean nothing.
+/// Rejects m-lines: sets port 0 (RFC 8829 section 5.3.1) and removes them from the BUNDLE group.
 pub fn with_rejected(sdp: &str, is_rejected: impl Fn(&Line) -> bool) -> String {
     let mut mids = Vec::new();
     let sdp = edit(sdp, |line, section| {
@@ -78,7 +78,7 @@ pub fn with_rejected(sdp: &str, is_rejected: impl Fn(&Line) -> bool) -> String {
     lines.map(|line| line + "\r\n").collect()
 }
 
-/// The values of an attribute, wherever it stands.
+/// The values of an attribute, at session and media level.
 pub fn values<'a>(sdp: &'a str, attribute: &str) -> Vec<&'a str> {
     let prefix = format!("a={attribute}:");
     sdp.lines().filter_map(|line| line.strip_prefix(prefix.as_str())).collect()
@@ -90,7 +90,7 @@ fn sections(sdp: &str) -> Vec<String> {
         if line.starts_with("m=") {
             sections.push(String::new());
         }
-        let section = sections.last_mut().expect("never empty");
+        let section = sections.last_mut().expect("there is a session section");
         section.push_str(line);
         section.push_str("\r\n");
     }
@@ -100,11 +100,11 @@ fn sections(sdp: &str) -> Vec<String> {
 fn parse_line(section: &str) -> Line {
     let group = values(section, "ssrc-group");
     let mut ssrcs: Vec<u32> = match group.first().and_then(|group| group.strip_prefix("FID ")) {
-        Some(pair) => pair.split(' ').map(|ssrc| ssrc.parse().expect("an SSRC")).collect(),
+        Some(pair) => pair.split(' ').map(|ssrc| ssrc.parse().expect("an SSRC is a number")).collect(),
         None => Vec::new(),
     };
     for value in values(section, "ssrc") {
-        let ssrc = value.split(' ').next().and_then(|ssrc| ssrc.parse().ok()).expect("an SSRC");
+        let ssrc = value.split(' ').next().and_then(|ssrc| ssrc.parse().ok()).expect("an SSRC is a number");
         if !ssrcs.contains(&ssrc) {
             ssrcs.push(ssrc);
         }
@@ -114,7 +114,7 @@ fn parse_line(section: &str) -> Line {
     let asked = simulcast.first().and_then(|value| value.strip_prefix("recv ")).unwrap_or_default();
     Line {
         mid: values(section, "mid").first().expect("every m-line has a mid").to_string(),
-        kind: section[2..].split(' ').next().expect("a kind").to_owned(),
+        kind: section[2..].split(' ').next().expect("an m-line has a kind").to_owned(),
         direction: direction_of(section),
         is_rejected: section.split(' ').nth(1) == Some("0"),
         ssrcs,

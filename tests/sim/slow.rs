@@ -1,4 +1,4 @@
-//! Slow links: how a subscriber starts behind one, and how it follows a change of it.
+//! Slow links: how a subscriber starts behind one, and how it adapts when the capacity changes.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,12 @@ use crate::story::{millis, secs};
 
 const CAMERAS: [&str; 2] = ["ann", "ben"];
 
-/// A link as `tc qdisc add ... tbf rate ... burst 5kb latency 200ms` makes it.
+/// A link as shaped by `tc qdisc add ... tbf rate ... burst 5kb latency 200ms`.
 fn shaped(capacity: u64) -> Path {
     Path { burst: 5_000, ..Path::GOOD.with_capacity(capacity) }
 }
 
-/// Two cameras with layers and sound, and bob, who joins behind the path and is connected now.
+/// Two simulcast cameras with audio, and Bob, who has just connected behind the path.
 fn join_behind(seed: u64, path: Path, height: u32) -> Sim {
     let mut sim = Sim::with(World { rate: Rate::LEAN, ..World::new(seed) });
     sim.join_looking_away(&CAMERAS);
@@ -23,18 +23,18 @@ fn join_behind(seed: u64, path: Path, height: u32) -> Sim {
     sim.watch("bob");
     let joined = sim.now;
     while sim.browser("bob").page.received().count() < 4 {
-        assert!(sim.now < joined + secs(2), "the tracks are announced");
+        assert!(sim.now < joined + secs(2), "the tracks were not announced within 2 s");
         sim.run(millis(5));
     }
     CAMERAS.iter().for_each(|name| sim.show("bob", name, height));
     while sim.browser("bob").connected_at.is_none() {
-        assert!(sim.now < joined + secs(2), "media is connected");
+        assert!(sim.now < joined + secs(2), "media did not connect within 2 s");
         sim.run(millis(5));
     }
     sim
 }
 
-/// The time in which a picture stood: the gaps that are longer than the usual one by 150 ms and by a factor of three.
+/// Total duration of freezes: gaps that exceed the average gap by 150 ms and by a factor of three.
 fn frozen(sim: &Sim, name: &str, since: Instant) -> Duration {
     let gaps: Vec<_> = sim.gaps("bob", name, Camera, since).collect();
     let usual = (sim.now - since) / gaps.len() as u32;
@@ -45,7 +45,7 @@ fn dropped(sim: &Sim) -> u64 {
     sim.links[sim.tag("bob")].down.bottleneck.dropped
 }
 
-/// The layers that were shown since then, each with when it began.
+/// The layers shown since `since`, each with the time when it started.
 fn layers(sim: &Sim, name: &str, since: Instant) -> Vec<(Duration, u8)> {
     let mut layers: Vec<_> =
         sim.seen_since("bob", name, Camera, since).iter().map(|(at, stamp)| (*at - since, stamp.layer)).collect();
@@ -54,20 +54,25 @@ fn layers(sim: &Sim, name: &str, since: Instant) -> Vec<(Duration, u8)> {
 }
 
 #[test]
-fn who_joins_behind_a_slow_link_sees_pictures_soon_and_they_do_not_stand() {
+fn a_subscriber_that_joins_behind_a_slow_link_soon_sees_video_without_freezes() {
     for (capacity, height) in [(400_000, 720), (400_000, 360), (700_000, 720)] {
         let mut sim = join_behind(8_100, shaped(capacity), height);
         let since = sim.now;
         sim.run(secs(10));
         let firsts = CAMERAS.map(|name| layers(&sim, name, since)[0].0);
-        let stood: Duration = CAMERAS.iter().zip(firsts).map(|(name, first)| frozen(&sim, name, since + first)).sum();
-        let is_good = firsts.iter().all(|first| *first < millis(700)) && stood < secs(1) && dropped(&sim) < 20;
-        assert!(is_good, "{capacity} bit/s: first after {firsts:?}, stood {stood:?}, {} dropped", dropped(&sim));
+        let frozen_for: Duration =
+            CAMERAS.iter().zip(firsts).map(|(name, first)| frozen(&sim, name, since + first)).sum();
+        let is_good = firsts.iter().all(|first| *first < millis(700)) && frozen_for < secs(1) && dropped(&sim) < 20;
+        assert!(
+            is_good,
+            "{capacity} bit/s: first pictures after {firsts:?}, frozen for {frozen_for:?}, {} dropped",
+            dropped(&sim)
+        );
     }
 }
 
 #[test]
-fn who_joins_behind_a_good_link_sees_the_best_within_a_second() {
+fn a_subscriber_that_joins_behind_a_good_link_gets_the_best_layer_within_a_second() {
     for (height, best) in [(720, 2), (360, 1)] {
         let mut sim = join_behind(8_110, Path::GOOD, height);
         let since = sim.now;
@@ -76,14 +81,14 @@ fn who_joins_behind_a_good_link_sees_the_best_within_a_second() {
             let layers = layers(&sim, name, since);
             let (last, layer) = layers[layers.len() - 1];
             let is_soon = layers[0].0 < millis(100) && last < secs(1) && layer == best;
-            assert!(is_soon, "{height} lines of {name}: {layers:?}");
+            assert!(is_soon, "height {height} of {name}: {layers:?}");
         }
     }
 }
 
-/// The link carries the upper layer of one camera and the middle one of the other, and for a while only the lowest.
+/// The link carries the high layer of one camera and the middle one of the other, but for a while only the lowest ones.
 #[test]
-fn layers_are_back_within_eight_seconds_after_a_narrow_time_and_stay() {
+fn layers_return_within_eight_seconds_after_the_link_recovers_and_stay() {
     let mut sim = join_behind(8_203, shaped(3_400_000), 720);
     sim.run(secs(4));
     sim.narrow("bob", 550_000);
@@ -106,10 +111,11 @@ fn layers_are_back_within_eight_seconds_after_a_narrow_time_and_stay() {
     assert!(waited < millis(60), "{waited:?}");
 }
 
-/// The part of a narrow link that is used, and what waits behind it once it is measured: sound and pictures.
+/// The share of a narrow link that is used, and the queueing delay once the server has measured it, with audio and
+/// video.
 #[test]
 fn a_narrow_link_is_used_and_its_queue_is_short() {
-    // Capacity, sound that waits in ms at most, least bitrate that is used, layers that begin in 15 s at most.
+    // Capacity, largest queueing delay of audio in ms, smallest goodput, largest number of layer starts in 15 s.
     for (seed, capacity, sound_ms, used, most) in
         [(8_300, 300_000, 120, 240_000, 2), (8_300, 500_000, 80, 400_000, 2), (8_301, 700_000, 80, 560_000, 4)]
     {
@@ -119,16 +125,16 @@ fn a_narrow_link_is_used_and_its_queue_is_short() {
         sim.run(secs(15));
         let (waited, goodput) = (sim.queueing_of("bob", Microphone, since), sim.goodput("bob", since));
         let begun: usize = CAMERAS.iter().map(|name| layers(&sim, name, since).len()).sum();
-        let stood: Duration = CAMERAS.iter().map(|name| frozen(&sim, name, since)).sum();
-        let is_good = waited < millis(sound_ms) && goodput >= used && begun <= most && stood < secs(1);
-        let what = format!("sound waits {waited:?}, {goodput} bit/s, {begun} layers, stood {stood:?}");
+        let frozen_for: Duration = CAMERAS.iter().map(|name| frozen(&sim, name, since)).sum();
+        let is_good = waited < millis(sound_ms) && goodput >= used && begun <= most && frozen_for < secs(1);
+        let what = format!("audio waits {waited:?}, {goodput} bit/s, {begun} layer starts, frozen for {frozen_for:?}");
         assert!(is_good && dropped(&sim) == before, "{capacity} bit/s: {what}");
     }
 }
 
-/// Half of the pictures of the middle layer fit, all of them do not.
+/// Half of the middle layer's pictures fit, but not all of them.
 #[test]
-fn a_layer_is_sent_with_fewer_pictures_where_it_does_not_fit_whole() {
+fn a_layer_that_does_not_fit_is_sent_with_fewer_pictures() {
     let mut sim = join_behind(8_301, shaped(700_000), 720);
     sim.browser_mut("bob").packets = Some(Vec::new());
     sim.run(secs(8));
@@ -141,7 +147,7 @@ fn a_layer_is_sent_with_fewer_pictures_where_it_does_not_fit_whole() {
     sim.widen("bob");
     sim.run(secs(6));
     for name in CAMERAS {
-        assert_eq!(sim.layer_seen("bob", name), Some(2), "{name} where there is room");
+        assert_eq!(sim.layer_seen("bob", name), Some(2), "{name} must be in the highest layer on a wide path");
     }
     sim.assert_decodable("bob");
 }

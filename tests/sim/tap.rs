@@ -1,4 +1,5 @@
-//! A tap on the server's datagrams, before any network: what was sealed, in which order, and from where.
+//! A tap on the server's datagrams before the network: which packets it encrypted, in which order, and from which
+//! address it sent them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -7,32 +8,33 @@ use std::time::{Duration, Instant};
 
 use crate::network::rtp_header;
 
-/// How long a check is consent to more than answers (RFC 7675 section 5.1).
+/// How long a connectivity check is valid as consent to anything but responses (RFC 7675 section 5.1).
 const CONSENT: Duration = Duration::from_secs(15);
 
-/// Everything that the server sent to one address.
+/// The datagrams that the server sent and received.
 #[derive(Default)]
 pub struct Tap {
-    /// By the receiving browser's number and SSRC.
+    /// By the tag of the receiving browser and the SSRC.
     pub sealed: BTreeMap<(u32, u32), Sealed>,
-    /// Pairs of remote and local address that were used towards the server.
+    /// Pairs of remote and local address on which the server has received something.
     asked: BTreeSet<(SocketAddr, SocketAddr)>,
-    /// The checks that browsers made, by hash, and whose.
+    /// The hash of each connectivity check that browsers made, with the browser's tag.
     checks: BTreeMap<u64, usize>,
     /// By remote address.
     remotes: BTreeMap<SocketAddr, Remote>,
 }
 
-/// What passed between the server and one address.
+/// The datagrams between the server and one remote address.
 #[derive(Default)]
 struct Remote {
     bytes_in: usize,
     bytes_out: usize,
-    /// The server has answered a check that came from there, which it does only where the check shows the password.
+    /// The server has answered a check from this address, which it does only if the check proves knowledge of the
+    /// password.
     is_validated: bool,
-    /// When the last check came from there.
+    /// When the last check arrived from this address.
     checked: Option<Instant>,
-    /// Who made checks that came from there.
+    /// The browsers that made the checks that arrived from this address.
     makers: BTreeSet<usize>,
 }
 
@@ -43,29 +45,29 @@ pub struct Sealed {
     pub first: u64,
     pub last: u64,
     pub bytes: usize,
-    /// By extended sequence number; a hash of the whole encrypted packet.
+    /// A hash of each encrypted packet, by extended sequence number.
     packets: BTreeMap<u64, u64>,
 }
 
 impl Sealed {
-    /// Numbers between first and last that were never sent.
+    /// Sequence numbers between the first and the last that were never sent.
     pub fn missing(&self) -> u64 {
         self.last - self.first + 1 - self.packets.len() as u64
     }
 }
 
 impl Tap {
-    /// The browser with this number sends a check, which has the right password.
+    /// Records a check with the right password that browser `tag` sends.
     pub fn handle_check(&mut self, tag: usize, contents: &[u8]) {
         self.checks.insert(hash(contents), tag);
     }
 
-    /// Addresses from which a check came that one of these browsers had made.
+    /// Number of addresses from which a check arrived that a browser accepted by `is_meant` had made.
     pub fn checked(&self, is_meant: impl Fn(usize) -> bool) -> usize {
         self.remotes.values().filter(|remote| remote.makers.iter().any(|tag| is_meant(*tag))).count()
     }
 
-    /// A datagram reached the server.
+    /// Records a datagram that reaches the server.
     pub fn handle_ingress(&mut self, now: Instant, source: SocketAddr, destination: SocketAddr, contents: &[u8]) {
         let remote = self.remotes.entry(source).or_default();
         remote.bytes_in += contents.len();
@@ -76,7 +78,7 @@ impl Tap {
         self.asked.insert((source, destination));
     }
 
-    /// The server sends a datagram to the browser with this number.
+    /// Checks a datagram that the server sends to browser `tag`.
     pub fn handle_egress(
         &mut self,
         now: Instant,
@@ -85,19 +87,22 @@ impl Tap {
         destination: SocketAddr,
         contents: &[u8],
     ) {
-        assert!(self.asked.contains(&(destination, source)), "{source} answers {destination}, which never wrote to it");
-        assert!(contents.len() <= 1_472, "a datagram of {} bytes is fragmented", contents.len());
+        assert!(self.asked.contains(&(destination, source)), "{source} sends to {destination}, which never sent to it");
+        assert!(contents.len() <= 1_472, "a datagram of {} bytes would be fragmented", contents.len());
         let remote = self.remotes.entry(destination).or_default();
         if !remote.is_validated {
-            // RFC 8489 section 5: a success response of the method Binding.
-            assert!(contents.starts_with(&[1, 1]), "no answer to a check for {destination}, which never passed one");
+            // A success response to a Binding request (RFC 8489 section 5).
+            assert!(contents.starts_with(&[1, 1]), "sent media to {destination}, which never sent a valid check");
             remote.bytes_out += contents.len();
             let (bytes_in, bytes_out) = (remote.bytes_in, remote.bytes_out);
-            assert!(bytes_out <= bytes_in, "{bytes_out} bytes for {bytes_in} of {destination}");
+            assert!(
+                bytes_out <= bytes_in,
+                "{bytes_out} bytes sent to unvalidated {destination} for {bytes_in} received"
+            );
             remote.is_validated = true;
         }
         let has_consent = remote.checked.is_some_and(|checked| now <= checked + CONSENT);
-        assert!(has_consent || is_stun(contents), "{destination} gets what it has shown no consent for lately");
+        assert!(has_consent || is_stun(contents), "sent media to {destination} without recent consent");
         let Some((ssrc, seq_no)) = rtp_header(contents) else {
             return;
         };
@@ -107,17 +112,21 @@ impl Tap {
             (sealed.first, sealed.last) = (u64::from(seq_no), u64::from(seq_no));
         }
         let ahead = seq_no.wrapping_sub(sealed.last as u16) as i16;
-        let extended = sealed.last.checked_add_signed(i64::from(ahead)).expect("before the beginning of the stream");
+        let extended =
+            sealed.last.checked_add_signed(i64::from(ahead)).expect("the sequence number does not precede the stream");
         assert!(extended >= sealed.first, "SSRC {ssrc} went back before its first packet");
         sealed.last = sealed.last.max(extended);
         sealed.bytes += contents.len();
         let before = sealed.packets.insert(extended, hash(contents));
-        // RFC 7714 section 8.2: an index that is used for two packets gives the key away.
-        assert!(before.is_none_or(|before| before == hash(contents)), "SSRC {ssrc}: {extended} was sealed twice");
+        // Two packets with one index would reveal the authentication key (RFC 7714 section 8.2).
+        assert!(
+            before.is_none_or(|before| before == hash(contents)),
+            "SSRC {ssrc}: {extended} was used for two packets"
+        );
     }
 }
 
-/// RFC 7983: the first byte of STUN is 0 to 3.
+/// Whether the datagram is STUN: its first byte is 0 to 3 (RFC 7983).
 fn is_stun(contents: &[u8]) -> bool {
     contents.first().is_some_and(|first| *first <= 3)
 }

@@ -1,4 +1,4 @@
-//! Sound and picture that belong together stay together.
+//! Audio and video of one participant stay in sync.
 
 use std::time::{Instant, SystemTime};
 
@@ -13,31 +13,37 @@ fn lip_sync_survives_a_difference_in_path_delay() {
     let mut sim = Sim::new(40);
     sim.join("ann");
     sim.begin_at("ann", Camera, 1_000);
-    let slow = sim.browser_mut("ann").sending_ssrc(Camera).expect("sending");
+    let slow = sim.browser_mut("ann").sending_ssrc(Camera).expect("the camera is sent");
     sim.links[0].up.detours.insert(slow, millis(150));
     sim.join("bob");
-    // Everything settles: the publisher reports every second, the server every few.
+    // Wait until it settles: the publisher reports every second, the server every few seconds.
     sim.run(secs(12));
     sim.browser_mut("bob").packets = Some(Vec::new());
     sim.browser_mut("bob").sender_reports.clear();
     sim.run(secs(10));
     let audio = skews(&sim, Microphone);
     let video = skews(&sim, Camera);
-    assert!(!audio.is_empty() && !video.is_empty(), "the subscriber got reports of both");
+    assert!(!audio.is_empty() && !video.is_empty(), "the subscriber must receive reports of both sources");
     for one in &audio {
         for two in &video {
             let skew = (one - two).abs();
-            assert!(skew < 0.040, "sound and picture are {skew} s apart");
+            assert!(skew < 0.040, "audio and video are {skew} s apart");
         }
     }
 }
 
-/// For each report on a source, by how much it says that a picture or sound was captured later than it was, in seconds.
+/// For each report on a source, the error of the capture time that it implies for a packet, in seconds.
 fn skews(sim: &Sim, source: Source) -> Vec<f64> {
     let bob = sim.browser("bob");
-    let came = |stamp: &crate::media::Stamp| stamp.source == source;
-    let (stamp, packet) =
-        bob.packets.as_ref().expect("recorded").iter().rev().find(|(stamp, _)| came(stamp)).expect("came");
+    let is_of_source = |stamp: &crate::media::Stamp| stamp.source == source;
+    let (stamp, packet) = bob
+        .packets
+        .as_ref()
+        .expect("packets are recorded")
+        .iter()
+        .rev()
+        .find(|(stamp, _)| is_of_source(stamp))
+        .expect("the source was received");
     let captured: Instant = sim.publication("ann", source).captured[stamp.frame as usize];
     let truth = sim.captured()(captured);
     let reports = bob.sender_reports.iter().filter(|report| report.sender_info.ssrc == packet.header.ssrc);
@@ -51,7 +57,7 @@ fn skews(sim: &Sim, source: Source) -> Vec<f64> {
         .collect()
 }
 
-/// When the packet was captured by the sender report's pair of RTP and wall time (RFC 3550 section 6.4.1).
+/// The capture time of the packet according to the sender report's RTP and NTP times (RFC 3550 section 6.4.1).
 fn reported(packet: &RtpPacket, rtp_time: u32, ntp_time: SystemTime, source: Source) -> SystemTime {
     let clock_rate = if source.is_audio() { 48_000.0 } else { 90_000.0 };
     let after = f64::from(packet.header.timestamp.wrapping_sub(rtp_time) as i32) / clock_rate;

@@ -1,7 +1,8 @@
-//! The trace of a simulation: a hash of all that went into the server and came out, with its time and order.
+//! The trace of a simulation: a hash of everything that entered and left the server, with time and order.
 //!
-//! Left out is what the cryptographic library draws for itself: contents and length of DTLS datagrams, contents of what
-//! is sealed with the keys that come of them (the RTP header is in the clear, and is in), and the fingerprint in the SDP.
+//! Left out is what depends on the random numbers of the cryptographic library: the contents and lengths of DTLS
+//! datagrams, encrypted contents (but not the RTP header, which is in the clear), and the certificate fingerprint in
+//! the SDP.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::net::SocketAddr;
@@ -13,14 +14,14 @@ use aq_server::server::Input;
 
 use crate::network::{is_dtls, rtp_header};
 
-/// How an SDP names a certificate: this, and 32 bytes in hexadecimal with colons.
+/// The prefix of a certificate fingerprint in SDP; 32 bytes in colon-separated hexadecimal follow.
 const FINGERPRINT: &[u8] = b"fingerprint:sha-256 ";
 const FINGERPRINT_CHARS: usize = 95;
 
 #[derive(Default)]
 pub struct Trace {
     hasher: DefaultHasher,
-    /// The hash after each event, where they are to be compared.
+    /// The hash after each event, if recorded.
     pub steps: Option<Vec<(u64, String)>>,
 }
 
@@ -72,13 +73,13 @@ impl Trace {
         self.note(at, what, 0, &noted);
     }
 
-    fn note(&mut self, at: Duration, what: &str, who: u64, bytes: &[u8]) {
+    fn note(&mut self, at: Duration, what: &str, id: u64, bytes: &[u8]) {
         self.hasher.write_u128(at.as_nanos());
         self.hasher.write(what.as_bytes());
-        self.hasher.write_u64(who);
+        self.hasher.write_u64(id);
         self.hasher.write(bytes);
         if let Some(steps) = &mut self.steps {
-            steps.push((self.hasher.finish(), format!("{at:?} {what} {who} {}", String::from_utf8_lossy(bytes))));
+            steps.push((self.hasher.finish(), format!("{at:?} {what} {id} {}", String::from_utf8_lossy(bytes))));
         }
     }
 }

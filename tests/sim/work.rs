@@ -1,4 +1,4 @@
-//! The work that one event costs: in proportion to what happened, not to how many wait.
+//! The work that one event causes: proportional to what happened, not to the number of participants that wait.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use crate::media::{Camera, Microphone, Rate};
 use crate::sim::{Sim, World};
 use crate::story::{millis, secs};
 
-/// The time in which all that an event causes is done. What peers do by themselves in as much time does not count.
+/// Time after which everything caused by an event is done. Periodic work of peers during that time is subtracted.
 const DONE: Duration = Duration::from_millis(300);
 
-/// What the server counted.
+/// The server's counters.
 #[derive(Clone, Copy, Debug)]
 struct Work {
     turns: u64,
@@ -35,15 +35,15 @@ impl Work {
     }
 }
 
-fn room(seed: u64, people: usize) -> Sim {
+fn room(seed: u64, participants: usize) -> Sim {
     let rate = Rate { audio: secs(1), video: secs(1), ..Rate::LEAN };
     let mut world = World { rate, ..World::new(seed) };
-    world.config.limits.max_room_size = people + 1;
+    world.config.limits.max_room_size = participants + 1;
     let mut sim = Sim::with(world);
-    // Somebody to hear, so that everybody's media is connected.
+    // A publisher, so that the media of every participant connects.
     sim.join_as("host", |habits| habits.sources = vec![Microphone]);
     sim.run(secs(1));
-    for number in 1..people {
+    for number in 1..participants {
         sim.watch(&format!("p{number}"));
         sim.run(millis(5));
     }
@@ -51,7 +51,7 @@ fn room(seed: u64, people: usize) -> Sim {
     sim
 }
 
-/// What an event costs; of timeouts those beyond what happens anyway.
+/// The work caused by `event`, without the timeouts that occur anyway.
 fn cost(sim: &mut Sim, event: impl FnOnce(&mut Sim)) -> Work {
     let before = Work::of(sim);
     sim.run(DONE);
@@ -64,25 +64,25 @@ fn cost(sim: &mut Sim, event: impl FnOnce(&mut Sim)) -> Work {
     Work { peer_timeouts, ..work }
 }
 
-fn assert_proportional(sim: &mut Sim, name: &str, people: usize, event: impl FnOnce(&mut Sim)) {
+fn assert_proportional(sim: &mut Sim, name: &str, participants: usize, event: impl FnOnce(&mut Sim)) {
     let work = cost(sim, event);
-    println!("{name} in a room of {people}: {work:?}");
-    // Whose track it is gets one too.
-    assert_eq!(work.offers, people as u64, "{name} in a room of {people}: {work:?}");
-    assert_eq!(work.answers, work.offers, "{name} in a room of {people}: {work:?}");
+    println!("{name} in a room of {participants}: {work:?}");
+    // The publisher gets an offer too.
+    assert_eq!(work.offers, participants as u64, "{name} in a room of {participants}: {work:?}");
+    assert_eq!(work.answers, work.offers, "{name} in a room of {participants}: {work:?}");
     // One for each offer and one for each answer.
-    assert!(work.peer_timeouts <= 3 * people as u64 + 20, "{name} in a room of {people}: {work:?}");
-    // One turn for each of them, so that media passes between two.
+    assert!(work.peer_timeouts <= 3 * participants as u64 + 20, "{name} in a room of {participants}: {work:?}");
+    // At least one turn for each, so that media is forwarded in between.
     let operations = work.offers + work.answers;
-    assert!(work.turns >= operations, "{name} in a room of {people}: {work:?}");
+    assert!(work.turns >= operations, "{name} in a room of {participants}: {work:?}");
 }
 
 #[test]
-fn an_event_costs_each_participant_one_offer_and_one_answer_in_turns_of_their_own() {
-    for (seed, people) in [(810, 10), (811, 50), (812, 200)] {
-        let mut sim = room(seed, people);
-        assert_proportional(&mut sim, "one who publishes", people, |sim| sim.publish("p1", Camera));
-        assert!((2..people).all(|other| sim.browser(&format!("p{other}")).page.received().count() == 2));
-        assert_proportional(&mut sim, "one who stops", people, |sim| sim.unpublish("p1", Camera));
+fn an_event_costs_each_participant_one_offer_and_one_answer_in_separate_turns() {
+    for (seed, participants) in [(810, 10), (811, 50), (812, 200)] {
+        let mut sim = room(seed, participants);
+        assert_proportional(&mut sim, "publishing", participants, |sim| sim.publish("p1", Camera));
+        assert!((2..participants).all(|other| sim.browser(&format!("p{other}")).page.received().count() == 2));
+        assert_proportional(&mut sim, "unpublishing", participants, |sim| sim.unpublish("p1", Camera));
     }
 }
