@@ -490,11 +490,11 @@ impl Browser {
 
     /// Checks that the relevant header extensions arrived unchanged.
     fn check_header(&self, packet: &RtpPacket, stamp: &Stamp) {
-        let came = &packet.header.ext_vals;
+        let received = &packet.header.ext_vals;
         let sent = stamp.extensions(SystemTime::UNIX_EPOCH);
-        assert_eq!(came.audio_level, sent.audio_level, "audio level of {stamp:?}");
-        assert_eq!(came.voice_activity, sent.voice_activity, "voice activity of {stamp:?}");
-        assert_eq!(came.video_orientation, sent.video_orientation, "orientation of {stamp:?}");
+        assert_eq!(received.audio_level, sent.audio_level, "audio level of {stamp:?}");
+        assert_eq!(received.voice_activity, sent.voice_activity, "voice activity of {stamp:?}");
+        assert_eq!(received.video_orientation, sent.video_orientation, "orientation of {stamp:?}");
     }
 }
 

@@ -30,8 +30,8 @@ fn a_participant_that_vanishes_is_removed_within_the_bound() {
     sim.vanish("bob");
     sim.run(GONE_WITHIN + secs(1));
     for name in ["ann", "cat"] {
-        let told = sim.learnt_of_leaving(name, &bob).expect("notified");
-        assert!(told - at < GONE_WITHIN, "{name} was notified after {:?}", told - at);
+        let notified = sim.learnt_of_leaving(name, &bob).expect("notified");
+        assert!(notified - at < GONE_WITHIN, "{name} was notified after {:?}", notified - at);
     }
     sim.assert_complete("main");
     sim.leave("ann");
@@ -349,8 +349,8 @@ fn a_publisher_above_its_packet_limit_loses_only_its_own_excess() {
     }
     sim.watch("cat");
     sim.run(secs(6));
-    let (sent, came) = sim.counts("cat", "ann", Microphone);
-    assert!(sent > 250 && came < 200, "{came} of {sent} packets arrived");
+    let (sent, received) = sim.counts("cat", "ann", Microphone);
+    assert!(sent > 250 && received < 200, "{received} of {sent} packets arrived");
     let (in_, excess) = (sim.server.stats().packets_in, sim.server.stats().datagrams_excess);
     assert!(in_ < 2 * 40 * 7, "{in_} packets accepted from two publishers limited to 40 per second");
     assert!(excess > 500, "{excess}");

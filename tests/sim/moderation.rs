@@ -89,9 +89,9 @@ fn a_muted_participant_is_not_heard_until_it_unmutes_itself() {
     let ids = ["ann", "bob"].map(|name| sim.browser(name).page.id.clone());
     moderate(&mut sim, "ann", "mute", Some("bob"));
     sim.run(millis(300));
-    let told = json!({"event": "mute", "id": ids[1], "source": "microphone", "muted": true, "by": ids[0]});
+    let muted = json!({"event": "mute", "id": ids[1], "source": "microphone", "muted": true, "by": ids[0]});
     for name in ["ann", "bob", "cat"] {
-        assert_eq!(sim.browser(name).page.mutes, std::slice::from_ref(&told), "{name}");
+        assert_eq!(sim.browser(name).page.mutes, std::slice::from_ref(&muted), "{name}");
     }
     // Bob's page ignores the message and continues to send.
     let counts = |sim: &Sim| ["ann", "cat"].map(|name| sim.counts(name, "bob", Microphone).1);
@@ -107,7 +107,7 @@ fn a_muted_participant_is_not_heard_until_it_unmutes_itself() {
             .page
             .speaking
             .last()
-            .is_some_and(|(_, ids)| ids.contains(&told["id"].as_str().unwrap().to_owned()))
+            .is_some_and(|(_, ids)| ids.contains(&muted["id"].as_str().unwrap().to_owned()))
     };
     assert!(!spoke(&sim), "a muted participant must not be reported as speaking");
     // Neither rejoining nor muting again makes the microphone heard.

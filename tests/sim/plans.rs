@@ -222,7 +222,7 @@ impl Plan {
             plan.sim.drift.most = DELAY_DRIFT;
         }
         plan.sim.drift.anywhere = plan.faults.contains(&SsrcsChanged);
-        plan.tell(format!("faults {:?}, last n {last_n:?}", plan.faults));
+        plan.tell(format!("faults {:?}, last-N {last_n:?}", plan.faults));
         plan
     }
 
@@ -235,7 +235,7 @@ impl Plan {
         }
         self.settle();
         self.check();
-        self.tell("they leave".to_owned());
+        self.tell("all participants leave".to_owned());
         for name in PEOPLE {
             if self.is_live(name) {
                 self.sim.leave(name);
@@ -275,7 +275,7 @@ impl Plan {
             }
             12..50 => self.toggle(name, source),
             _ => {
-                self.tell(format!("{name} says line {}", self.lines.len()));
+                self.tell(format!("{name} sends chat message {}", self.lines.len()));
                 self.lines.push((self.sim.now, self.sim.tag(name)));
                 self.sim.chat(name, &format!("{} from {name}", self.lines.len() - 1));
             }
@@ -289,7 +289,9 @@ impl Plan {
         let late = self.faults.contains(&AnsweredLate) && self.rng.random_bool(0.3);
         let delay = if late { self.rng.random_range(2_000..18_000) } else { self.rng.random_range(1..300) };
         let resumes = self.sim.has(name) && self.rng.random_bool(0.5);
-        self.tell(format!("{name} comes to {room} with {sources:?}, resume {resumes}, old {old}, {delay} ms"));
+        self.tell(format!(
+            "{name} joins {room} with {sources:?}, resume {resumes}, old page {old}, answers after {delay} ms"
+        ));
         if resumes {
             self.sim.fired.count(Resumed);
             self.sim.resume(name);
@@ -310,7 +312,7 @@ impl Plan {
         habits.answer_delay = millis(delay);
         habits.query = self.sim.invitation(room);
         let (levels, common, rejects) = (habits.has_levels, habits.has_common_ssrcs, habits.rejects);
-        self.tell(format!("its levels {levels}, common SSRCs {common}, rejects {rejects:?}"));
+        self.tell(format!("audio levels {levels}, common SSRCs {common}, rejects {rejects:?}"));
         // A page has no m-line for a screen from the start; it requests one.
         habits.sources = sources;
         self.sim.arrive(name, room, habits);
@@ -323,7 +325,7 @@ impl Plan {
             return;
         }
         let is_published = browser.publications.get(&source).is_some_and(|publication| publication.wanted);
-        self.tell(format!("{name} has {source:?}: {}", !is_published));
+        self.tell(format!("{name} publishes {source:?}: {}", !is_published));
         match is_published {
             true => self.sim.unpublish(name, source),
             false => self.sim.publish(name, source),
@@ -434,7 +436,7 @@ impl Plan {
 
     /// Repairs every path and waits. Browsers that the server closed rejoin meanwhile, as the page does.
     fn settle(&mut self) {
-        self.tell("all is mended".to_owned());
+        self.tell("all faults end".to_owned());
         for tag in 0..self.sim.browsers.len() {
             let links = &mut self.sim.links[tag];
             links.refuses = false;
@@ -474,7 +476,7 @@ impl Plan {
                         self.sim.browser(name).closed
                     );
                     self.check_end(name);
-                    self.tell(format!("{name} comes back"));
+                    self.tell(format!("{name} rejoins"));
                     self.sim.resume(name);
                 }
             }
@@ -596,21 +598,24 @@ impl Plan {
         }
         // A message that no participant received also counts as missing, unless a fault kept it from the server.
         let panics = self.faults.iter().any(|fault| fault.site().is_some());
-        for (number, (said, tag)) in self.lines.iter().enumerate() {
+        for (number, (sent_at, tag)) in self.lines.iter().enumerate() {
             let sender = &self.sim.browsers[*tag];
-            let was_in_room = sender.page.welcomed_at.is_some_and(|came| came < *said) && sender.room == room;
+            let was_in_room =
+                sender.page.welcomed_at.is_some_and(|welcomed_at| welcomed_at < *sent_at) && sender.room == room;
             if panics || !was_in_room || self.broken.contains(tag) {
                 continue;
             }
             let others = browsers().filter(|browser| browser.is_live() && browser.page.id != sender.page.id);
-            for browser in others.filter(|browser| browser.page.welcomed_at.is_some_and(|came| came < *said)) {
+            for browser in
+                others.filter(|browser| browser.page.welcomed_at.is_some_and(|welcomed_at| welcomed_at < *sent_at))
+            {
                 let text = format!("{number} from {}", sender.name);
-                let came = browser.page.chat.iter().any(|line| line.message == text);
-                assert!(came, "{} did not receive {text:?}", browser.name);
+                let received = browser.page.chat.iter().any(|line| line.message == text);
+                assert!(received, "{} did not receive {text:?}", browser.name);
             }
         }
         for browser in browsers().filter(|browser| browser.is_live()) {
-            let came = browser.page.welcomed_at.expect("a live browser was welcomed");
+            let welcomed_at = browser.page.welcomed_at.expect("a live browser was welcomed");
             for line in lines.values().filter(|line| line.from != browser.page.id) {
                 let number: usize = line
                     .message
@@ -618,7 +623,7 @@ impl Plan {
                     .next()
                     .and_then(|number| number.parse().ok())
                     .expect("a chat message starts with its number");
-                let missed = self.lines[number].0 > came && !browser.page.chat.contains(line);
+                let missed = self.lines[number].0 > welcomed_at && !browser.page.chat.contains(line);
                 assert!(!missed, "{} did not receive {line:?}", browser.name);
             }
         }

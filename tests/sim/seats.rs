@@ -86,7 +86,7 @@ fn in_a_room_of_thirty_a_speaker_gets_a_seat_at_once_without_an_offer() {
     assert_seated(&sim, &names);
     let before = offers(&sim, &names);
     for name in &names {
-        assert!(sim.browser(name).lines.len() <= 2 + 2 * SEATS, "{} lines", sim.browser(name).lines.len());
+        assert!(sim.browser(name).lines.len() <= 2 + 2 * SEATS, "{} m-lines", sim.browser(name).lines.len());
     }
     for speaker in [7, 29, 12, 13, 14, 0, 21, 7] {
         let (speaker, since) = (&names[speaker], sim.now);
@@ -261,7 +261,7 @@ fn a_participant_without_camera_or_with_a_screen_gets_the_m_lines_it_needs() {
     for name in &names {
         assert!(sim.browser(name).page.errors.is_empty(), "{:?}", sim.browser(name).page.errors);
         let lines = sim.browser(name).lines.len();
-        assert!(lines <= 2 + 2 * SEATS + 1, "{name} has {lines} lines");
+        assert!(lines <= 2 + 2 * SEATS + 1, "{name} has {lines} m-lines");
     }
 }
 

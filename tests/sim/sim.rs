@@ -694,7 +694,7 @@ impl Sim {
     fn is_named(&self, tag: usize, arrival: &Arrival) -> bool {
         let (receiver, stamp) = (&self.browsers[tag], &arrival.stamp);
         let publisher = &self.browsers[stamp.publisher as usize];
-        assert_ne!(receiver.tag, publisher.tag, "media came back to its publisher");
+        assert_ne!(receiver.tag, publisher.tag, "media was sent back to its publisher");
         assert_eq!(receiver.room, publisher.room, "media crossed rooms");
         let publication = publisher.publications.get(&stamp.source).expect("the publisher has this source");
         assert!(stamp.frame < publication.frame, "received a frame before it was sent");
