@@ -85,7 +85,7 @@ impl Rate {
         filler: 1_000,
     };
 
-    /// The same with smaller video packets, for narrow paths.
+    /// The same with audio packets of realistic size, for narrow paths.
     pub const LEAN: Rate = Rate { filler: 60, ..Rate::BROWSER };
 
     /// A low rate, for many participants or many plans.

@@ -421,7 +421,7 @@ impl Plan {
                 self.sim.resume(name);
                 self.sim.fired.count(fault);
             }
-            // `come` produces these.
+            // `come` produces these, except new SSRCs, which this browser cannot have.
             Resumed | Rejoined | AnsweredLate | SsrcsChanged => {}
             attack => {
                 // The replies to an attack may distort the estimate of a participant's path.

@@ -60,7 +60,6 @@ fn repeated_returns_work() {
             1 => sim.crash("bob"),
             _ => {}
         }
-        // After a crash the participant is out of the room, and its secret is no longer valid.
         sim.resume("bob");
         sim.run(secs(2));
         sim.assert_complete("main");

@@ -1,4 +1,4 @@
-//! Temporal layers that are dropped where a path does not even carry the smallest spatial layers.
+//! Temporal layers that are dropped where a path does not even carry the smallest simulcast layers.
 
 use crate::media::{Camera, Microphone, Rate};
 use crate::sim::{Sim, World};
