@@ -1,4 +1,4 @@
-//! Checks everything that a browser received with a decoder as strict as a browser's.
+//! Checks that a decoder as strict as a browser's accepts everything that a browser received.
 
 use std::collections::BTreeMap;
 

@@ -152,7 +152,7 @@ fn addresses_that_change_are_announced_to_all() {
     assert!(sim.browser("cat").page.candidates.is_empty(), "the first offer must contain the addresses");
 }
 
-/// Regression test: feedback that the server does not read makes a path look as if it carried nothing.
+/// Feedback that the server fails to read would make a path look as if it carried nothing.
 #[test]
 fn three_participants_on_a_good_path_keep_seeing_each_other() {
     let mut sim = Sim::new(7);
