@@ -202,7 +202,7 @@ fn a_client_that_cannot_decode_is_notified_and_no_other_is_affected() {
     assert!(
         errors_received
             .iter()
-            .all(|error| error["message"].as_str().is_some_and(|message| message.contains("a video format")))
+            .all(|error| error["message"].as_str().is_some_and(|message| message.contains("video in a format")))
     );
     errors_received.sort_by_key(|error| error["id"].to_string());
     let mut ids = ["ann", "cat"].map(|name| sim.browser(name).page.id.clone());
