@@ -21,7 +21,7 @@ use world::{AT_WORK, FRAME_PACKETS, IDLE, World};
 const WARM_UP: usize = 40;
 
 /// The same where paths are estimated: until they are known to carry one video, and many.
-const WARM_UP_ESTIMATED: [usize; 2] = [60, 150];
+const WARM_UP_ESTIMATED: [usize; 2] = [60, 240];
 
 /// Time between two frames of a publisher.
 const FRAME_INTERVAL: Duration = Duration::from_millis(33);
