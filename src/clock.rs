@@ -1,5 +1,5 @@
-//! Wall time as an offset: the core is driven by monotonic instants and is told once in a while what they are
-//! called on the wall.
+//! Conversion of monotonic instants to wall-clock time. The core runs on monotonic instants; `io` passes it a reading
+//! of the wall clock from time to time.
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,8 @@
-//! The configuration: what flags and environment ask for, checked and complete.
+//! The configuration: flags and environment variables, validated and with defaults filled in.
 //!
-//! A flag wins over its variable, a variable over the default; an empty variable counts as unset. Long flags
-//! work with one dash too (`-addr :9000`), as Go's do. Nothing here opens a file or a socket, so what only
-//! the machine can refuse (a port in use, a missing file) is refused later, by whoever opens it.
+//! A flag takes precedence over its variable, a variable over the default; an empty variable counts as unset. Long flags
+//! also work with one dash (`-addr :9000`), as in Go. This module opens no file and no socket: errors such as a port in
+//! use or a missing file appear later, where it is opened.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -22,16 +22,15 @@ const TLS: &str = "HTTPS";
 const PAGE: &str = "Page, access and logs";
 const END: &str = "Restart";
 
-/// The most that a limit may be set to: higher is a typing error, and sums of limits stay far from overflow.
+/// Largest value of a limit. A higher one is probably a typo; the bound also keeps sums of limits far from overflow.
 const MAX_LIMIT: usize = 1_000_000;
-/// The most chat lines that a room keeps: each late joiner is sent them all at once, so higher costs a burst
-/// for every join.
+/// Largest chat history of a room, in messages. Each participant that joins receives all of them in one burst.
 const MAX_CHAT_HISTORY: usize = 1_000;
-/// The longest drain, in seconds: a day. Higher is a typing error.
+/// Longest drain in seconds: a day. A higher value is probably a typo.
 const MAX_DRAIN: usize = 86_400;
-/// Bytes of a secret for tokens: HS256 needs as many as its hash has (RFC 7518 section 3.2).
+/// Minimum length of a token secret in bytes: the hash length of HS256 (RFC 7518 section 3.2).
 const SECRET_BYTES: usize = 32;
-/// Where state goes when neither systemd nor a home folder says so.
+/// State folder if neither systemd, XDG_STATE_HOME nor HOME names one.
 const FALLBACK_STATE_DIR: &str = "/var/lib/aq-server";
 
 const EXAMPLES: &str = "\
@@ -43,41 +42,41 @@ Examples:
   aq-server --addr 127.0.0.1:8080 --media-addr :8080 --public-ip 203.0.113.7
                                        behind nginx on a server with a public address";
 
-/// Everything the server is told at its start.
+/// The server's settings, fixed at start-up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Where HTTP and WebSocket listen. `[::]` means every interface, IPv4 included.
+    /// TCP address for HTTP and WebSocket. `[::]` means every interface, IPv4 included.
     pub addr: SocketAddr,
     /// Path before every route: empty for the root, or a leading slash and no trailing one.
     pub prefix: String,
-    /// Where media is sent from and received, UDP. `[::]` as in `addr`.
+    /// UDP address for media. `[::]` as in `addr`.
     pub media_addr: SocketAddr,
-    /// Addresses to announce to browsers, in the order given; none twice.
+    /// Addresses to announce to browsers, in the order given, without duplicates.
     pub public_ips: Vec<PublicIp>,
-    /// What is offered, most wanted first; never empty, none twice.
+    /// Video codecs to offer, in order of preference; never empty, without duplicates.
     pub codecs: Vec<VideoCodec>,
-    /// Where the certificate comes from, if there is one.
+    /// Source of the HTTPS certificate, if any.
     pub tls: Tls,
-    /// The folder for what outlives a run. It need not exist.
+    /// Folder for state that outlives a run. It need not exist.
     pub state_dir: PathBuf,
-    /// Origins whose pages may connect, beside the server's own: `*` for any, else lower case as browsers
-    /// write it (`https://example.org`, no default port, no trailing slash).
+    /// Origins whose pages may connect; if empty, only the server's own. `*` means any; others are in lower case as
+    /// browsers send them (`https://example.org`, no default port, no trailing slash).
     pub allowed_origins: Vec<String>,
-    /// Proxies that are believed where their clients are.
+    /// Proxies whose X-Forwarded-For is trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// What tokens are signed with; without it no tokens are asked for.
+    /// Secret that signs tokens. Without it and `token_secret_file`, participants need no token.
     pub token_secret: Option<Secret>,
-    /// The file that holds it instead.
+    /// File that holds the secret instead.
     pub token_secret_file: Option<PathBuf>,
-    /// The folder whose files replace the embedded page.
+    /// Folder whose files replace the embedded page.
     pub www: Option<PathBuf>,
-    /// The least severe lines that are logged.
+    /// Least severe level that is logged.
     pub log_level: LevelFilter,
-    /// How long calls go on after SIGTERM.
+    /// How long calls continue after SIGTERM.
     pub drain: Duration,
-    /// Where pages go then: the URL of another server's page, which ends in a slash.
+    /// URL of another server's page, ending in a slash, to which pages move during the drain.
     pub drain_url: Option<String>,
-    /// How far clients can make the server grow.
+    /// Limits on what clients can make the server allocate.
     pub limits: Limits,
 }
 
@@ -86,11 +85,11 @@ pub struct Config {
 pub struct PublicIp {
     /// The address.
     pub addr: IpAddr,
-    /// Announced beside the interface addresses of its family, not instead of them.
+    /// Whether it is announced in addition to the interface addresses of its family, not instead of them.
     pub beside: bool,
 }
 
-/// What tokens are signed with: at least 32 bytes. It shows itself to nobody, in no log and no error.
+/// The secret that signs tokens, at least 32 bytes. `Debug` does not print it, so it never appears in logs and errors.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
 
@@ -107,7 +106,7 @@ pub enum VideoCodec {
     Av1,
 }
 
-/// Where the HTTPS certificate comes from.
+/// Source of the HTTPS certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tls {
     /// Plain HTTP.
@@ -123,8 +122,8 @@ pub enum Tls {
     Auto,
 }
 
-/// How far clients can make the server grow. Each is a count; higher costs memory under attack, lower turns
-/// people away.
+/// Limits on what clients can make the server allocate. A higher limit costs memory under attack, a lower one refuses
+/// participants. The field comments are the help text.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 #[command(next_help_heading = "Limits")]
 pub struct Limits {
@@ -167,33 +166,33 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// How many others are sent to one participant at most.
+    /// Returns the maximum number of other participants that one participant receives.
     pub fn seats(&self) -> usize {
         if self.last_n == 0 { usize::MAX } else { self.last_n }
     }
 
-    /// How many microphones are heard in a room of so many participants, if not all. Never more than are sent to
-    /// everybody: who is heard takes the seat of somebody who is not.
+    /// Returns the number of microphones to forward in a room with this many participants, or `None` for all. It is at
+    /// most `seats`: a speaker takes the seat of a participant that does not speak.
     pub fn places(&self, participants: usize) -> Option<usize> {
         let is_large = participants > self.loudest_above.min(self.seats().saturating_add(1));
         is_large.then_some(self.loudest.min(self.seats()))
     }
 }
 
-/// Why there is no [`Config`].
+/// Why [`Config::parse`] returned no configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParseError {
-    /// The text that `--help` or `--version` asked for: goes to standard output, exit code 0.
+    /// Text of `--help` or `--version`, for standard output; exit code 0.
     Asked(String),
-    /// One line that names the setting: goes to standard error, exit code 1.
+    /// An error in one line that names the setting, for standard error; exit code 1.
     Invalid(String),
 }
 
 impl Config {
-    /// Reads the command line, program name first; `variable` looks up one variable of the environment.
+    /// Parses the command line, program name first. `variable` looks up an environment variable.
     ///
     /// # Errors
-    /// The text to print before exit, see [`ParseError`].
+    /// A setting is invalid, or help or the version was requested. The error is the text to print before exit.
     pub fn parse(
         args: impl Iterator<Item = OsString>,
         variable: impl Fn(&str) -> Option<OsString>,
@@ -213,7 +212,7 @@ impl Config {
                 args.insert(args.len().min(1), arg);
             }
         }
-        // The variables are looked up above, where an empty one is unset; clap knows them for its help only.
+        // Variables are looked up above, where an empty one counts as unset; clap lists them only in its help.
         let matches = command.mut_args(|arg| arg.env(None::<&'static str>)).try_get_matches_from(args);
         let flags = matches.and_then(|matches| Flags::from_arg_matches(&matches)).map_err(ParseError::from)?;
         flags.into_config(variable).map_err(ParseError::Invalid)
@@ -221,17 +220,17 @@ impl Config {
 }
 
 impl Default for Config {
-    /// What no flags and an empty environment give.
+    /// Returns the configuration for no flags and an empty environment.
     fn default() -> Self {
-        Config::parse(std::iter::empty(), |_| None).expect("a test holds that the defaults are valid")
+        Config::parse(std::iter::empty(), |_| None).expect("the defaults are valid, as a test checks")
     }
 }
 
 impl Secret {
-    /// Takes the bytes as they are.
+    /// Creates a secret from bytes.
     ///
     /// # Errors
-    /// They are too few. The text says how to make better ones, and nothing of these.
+    /// There are fewer than 32 bytes. The text says how to create a secret and contains none of the bytes.
     pub fn new(bytes: &[u8]) -> Result<Self, String> {
         match bytes.len() {
             SECRET_BYTES.. => Ok(Self(bytes.to_vec())),
@@ -242,7 +241,7 @@ impl Secret {
         }
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -255,7 +254,7 @@ impl fmt::Debug for Secret {
 }
 
 impl VideoCodec {
-    /// Every codec, in the order that is offered by default.
+    /// All codecs, in the default order of preference.
     pub const ALL: [VideoCodec; 4] = [VideoCodec::Vp8, VideoCodec::H264, VideoCodec::Vp9, VideoCodec::Av1];
 }
 
@@ -279,7 +278,7 @@ impl From<clap::Error> for ParseError {
                 ParseError::Asked(command.render_help().to_string())
             }
             ErrorKind::DisplayVersion => ParseError::Asked(error.render().to_string()),
-            // "--addr <ADDR>" and what its parser said.
+            // `InvalidArg` is "--addr <ADDR>", the source is the error of its value parser.
             ErrorKind::ValueValidation => {
                 let (arg, value) = (text(ContextKind::InvalidArg), text(ContextKind::InvalidValue));
                 let why = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
@@ -308,7 +307,7 @@ impl fmt::Display for ParseError {
 
 impl std::error::Error for ParseError {}
 
-/// The command line as clap reads it. The comments are the help.
+/// The command line as clap parses it. The field comments are the help text.
 #[derive(Parser)]
 #[command(name = "aq-server", version, about, after_help = EXAMPLES, args_override_self = true)]
 struct Flags {
@@ -438,7 +437,7 @@ impl Flags {
     }
 }
 
-/// `-addr` as `--addr`: what Go's flag package reads. `-h` and `-V` stay.
+/// Turns `-addr` into `--addr`, because Go's flag package accepts both. `-h` and `-V` stay.
 fn two_dashes(arg: OsString) -> OsString {
     match arg.as_encoded_bytes() {
         [b'-', first, _, ..] if first.is_ascii_alphabetic() => {
@@ -450,13 +449,13 @@ fn two_dashes(arg: OsString) -> OsString {
     }
 }
 
-/// Each flag, with its dashes, and its variable.
+/// Returns the pairs of flag, with its dashes, and environment variable.
 fn settings(command: &clap::Command) -> Vec<(String, String)> {
     let pair = |arg: &clap::Arg| Some((format!("--{}", arg.get_long()?), arg.get_env()?.to_str()?.to_owned()));
     command.get_arguments().filter_map(pair).collect()
 }
 
-/// The one line for a value that can't be taken.
+/// Returns the error line for an invalid value.
 fn refuse(flag: &str, value: &str, why: &str) -> String {
     let settings = settings(&Flags::command());
     let variable = settings.iter().find(|(long, _)| long == flag).map_or("", |(_, variable)| variable);
@@ -496,8 +495,8 @@ fn parse_addr(text: &str) -> Result<SocketAddr, String> {
 
 fn parse_prefix(text: &str) -> Result<String, String> {
     let path = text.trim_matches('/');
-    // Unreserved characters (RFC 3986 section 2.3): the prefix is compared with request paths and written
-    // into the page as it is, without any escape.
+    // Unreserved characters only (RFC 3986 section 2.3): the prefix is compared with request paths and written into the
+    // page without escaping.
     let fits = |segment: &str| {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
         !matches!(segment, "" | "." | "..") && segment.bytes().all(plain)
@@ -544,7 +543,7 @@ fn parse_tls(text: &str) -> Result<Tls, String> {
     }
 }
 
-/// Brought to the form in which browsers send it (RFC 6454 section 6.2).
+/// Parses an origin and normalizes it to the form that browsers send (RFC 6454 section 6.2).
 fn parse_origin(text: &str) -> Result<String, String> {
     let origin = text.trim().trim_end_matches('/').to_ascii_lowercase();
     if origin == "*" {
@@ -562,7 +561,7 @@ fn parse_origin(text: &str) -> Result<String, String> {
     Ok(default_port.unwrap_or(&origin).to_owned())
 }
 
-/// Pages find the WebSocket beside it, as beside their own.
+/// Parses the URL of another server's page. It gets a trailing slash, because the WebSocket URL is relative to it.
 fn parse_drain_url(text: &str) -> Result<String, String> {
     let url = text.trim();
     let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#\"\\<>".contains(&byte);
@@ -580,10 +579,9 @@ fn parse_log_level(text: &str) -> Result<LevelFilter, String> {
 }
 
 fn default_state_dir(variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {
-    // systemd separates several folders by colons (systemd.exec(5)); ours is the first. A relative
-    // XDG_STATE_HOME is to be ignored (XDG Base Directory Specification).
+    // systemd separates several folders with colons (systemd.exec(5)); the first one is used. A relative
+    // XDG_STATE_HOME has to be ignored (XDG Base Directory Specification).
     let systemd = variable("STATE_DIRECTORY").and_then(|dirs| {
-        // systemd separates several by colons.
         let first = dirs.to_str()?.split(':').next()?;
         Some(PathBuf::from(first))
     });
@@ -598,7 +596,7 @@ fn default_state_dir(variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {
 mod tests {
     use super::*;
 
-    /// `line` and `variables` are split at spaces; a variable is `NAME=value`.
+    /// Parses a command line and variables, both split at spaces; a variable is `NAME=value`.
     fn read(variables: &str, line: &str) -> Result<Config, ParseError> {
         let args = std::iter::once("aq-server").chain(line.split_whitespace()).map(OsString::from);
         let lookup = |name: &str| {
@@ -710,7 +708,7 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_by_flag_by_one_dash_and_by_variable() {
+    fn every_setting_works_as_flag_with_one_dash_and_as_variable() {
         type Row = (&'static str, &'static str, &'static str, fn(&mut Config));
         let changes: &[Row] = &[
             ("addr", "SERVER_ADDR", "10.0.0.1:9000", |c| {
@@ -766,7 +764,7 @@ mod tests {
             assert_eq!(config(&format!("{variable}={value}"), ""), expected, "{variable}");
             assert_eq!(config(&format!("{variable}="), ""), Config::default(), "empty {variable} is unset");
         }
-        // Only the pair of certificate and key needs two; nothing else is missing above.
+        // Every setting is listed above except the certificate and its key, which need each other.
         let tested: Vec<_> =
             changes.iter().map(|(flag, variable, ..)| (format!("--{flag}"), variable.to_string())).collect();
         for setting in settings(&Flags::command()) {
@@ -775,7 +773,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_large_room_not_everybody_is_heard() {
+    fn only_the_loudest_microphones_are_forwarded_in_a_large_room() {
         for (line, participants, places) in [
             ("", 6, None),
             ("", 7, Some(3)),
@@ -819,7 +817,7 @@ mod tests {
     fn lists_repeat_and_single_values_override() {
         let repeated = config("PUBLIC_IP=9.9.9.9", "--public-ip 1.1.1.1 --public-ip=+::ffff:2.2.2.2");
         assert_eq!(repeated.public_ips, [public("1.1.1.1", false), public("2.2.2.2", true)]);
-        assert_eq!(config("", "--prefix /a --prefix /b").prefix, "/b", "the last wins, as in Go");
+        assert_eq!(config("", "--prefix /a --prefix /b").prefix, "/b", "the last value wins, as in Go");
         let origins = config("", "--allow-origin HTTPS://A.org:443/ --allow-origin http://b:80,https://[::1]:8443,*");
         assert_eq!(origins.allowed_origins, ["https://a.org", "http://b", "https://[::1]:8443", "*"]);
         assert_eq!(config("", "--codecs vp9 --codecs h264").codecs, [VideoCodec::Vp9, VideoCodec::H264]);
@@ -853,7 +851,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_values_are_refused_in_one_line_that_names_the_setting() {
+    fn invalid_values_give_one_error_line_that_names_the_setting() {
         let addr = "write :8080, 192.0.2.1:8080 or [2001:db8::1]:8080";
         let prefix = "a path of letters, digits and -._~ between slashes, as /conference";
         let there = "write the address of a page, as https://b.example.org/aq_server/";
@@ -913,7 +911,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_shown_to_nobody() {
+    fn a_secret_does_not_appear_in_debug_output_or_help() {
         let secret = "correct horse battery staple, and more";
         let shown = format!("{:?}", Secret::new(secret.as_bytes()).unwrap());
         assert_eq!(shown, "Secret");
@@ -924,7 +922,7 @@ mod tests {
     }
 
     #[test]
-    fn help_and_version_are_no_errors() {
+    fn help_and_version_are_printed_and_are_no_errors() {
         for line in ["-h", "-help", "--help", "--addr :1 --help"] {
             let Err(ParseError::Asked(text)) = read("SERVER_ADDR=:7777", line) else { panic!("{line}") };
             for (flag, variable) in settings(&Flags::command()) {

@@ -1,32 +1,32 @@
-//! Log lines of one kind that clients cause: a burst as they come, then one a second, which says how many were left out.
+//! A rate limit for log lines that clients cause: a burst, then one line per second that counts the omitted ones.
 
 use std::fmt;
 use std::time::Instant;
 
 use crate::bucket::Bucket;
 
-/// Lines a second, and at once. More let clients fill the log, fewer leave out who joins when a large call begins.
+/// Log lines per second, and in a burst. More lets clients fill the log; fewer omits joins when a large call begins.
 const LINES: f64 = 1.0;
 const LINES_AT_ONCE: f64 = 60.0;
 
-/// Lines of one kind.
+/// The limit for log lines of one kind.
 #[derive(Debug)]
 pub struct Notices {
     lines: Bucket,
     left_out: u64,
 }
 
-/// How many lines were left out since the last one. As text it follows the line, and is empty if there were none.
+/// Number of lines omitted since the last one logged. Displays as a suffix for the log line, empty if there were none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeftOut(u64);
 
 impl Notices {
-    /// None was told yet.
+    /// Creates a limit with its full burst.
     pub fn new(now: Instant) -> Self {
         Self { lines: Bucket::new(now, LINES, LINES_AT_ONCE), left_out: 0 }
     }
 
-    /// Something is to be told; `None` if it is left out.
+    /// Takes one line from the limit. Returns `None` if the line has to be omitted.
     pub fn take(&mut self, now: Instant) -> Option<LeftOut> {
         if !self.lines.take(now) {
             self.left_out += 1;
@@ -52,17 +52,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_is_told_and_then_one_a_second_with_what_was_left_out() {
+    fn a_burst_is_logged_then_one_line_per_second_with_the_number_omitted() {
         let start = Instant::now();
         let mut notices = Notices::new(start);
-        let mut told = |seconds, count| -> Vec<String> {
+        let mut logged = |seconds, count| -> Vec<String> {
             let now = start + Duration::from_secs(seconds);
             (0..count).filter_map(|_| notices.take(now)).map(|left_out| left_out.to_string()).collect()
         };
-        assert_eq!(told(0, 100), [""; 60]);
-        assert_eq!(told(1, 100), [" (and 40 more since the last such line)"]);
-        assert_eq!(told(2, 1), [" (and 99 more since the last such line)"]);
-        assert_eq!(told(3, 1), [""]);
-        assert_eq!(told(100, 100), [""; 60]);
+        assert_eq!(logged(0, 100), [""; 60]);
+        assert_eq!(logged(1, 100), [" (and 40 more since the last such line)"]);
+        assert_eq!(logged(2, 1), [" (and 99 more since the last such line)"]);
+        assert_eq!(logged(3, 1), [""]);
+        assert_eq!(logged(100, 100), [""; 60]);
     }
 }

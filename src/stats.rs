@@ -1,56 +1,56 @@
-//! What the server counts: one number for each thing that happens and for each thing that was refused.
+//! The server's counters, which `/metrics` reports.
 
 /// Counters since the start; they only grow.
 #[derive(Debug, Default, Clone)]
 pub struct Stats {
-    /// Datagrams given to the server.
+    /// Datagrams received.
     pub datagrams_in: u64,
-    /// Datagrams that no peer wanted.
+    /// Datagrams that belong to no peer.
     pub datagrams_unknown: u64,
-    /// Datagrams that were more than their sender may send.
+    /// Datagrams dropped because their peer exceeded its allowance.
     pub datagrams_excess: u64,
-    /// Datagrams handed out for sending.
+    /// Datagrams queued for sending.
     pub datagrams_out: u64,
-    /// RTP packets taken from publishers.
+    /// RTP packets received from publishers.
     pub packets_in: u64,
     /// RTP packets written to subscribers.
     pub packets_forwarded: u64,
-    /// RTP packets that a subscriber did not get: before its first keyframe, older than its start, unknown codec.
+    /// RTP packets not forwarded to a subscriber: before its first keyframe, older than its start, or unknown codec.
     pub packets_skipped: u64,
-    /// RTP packets of microphones that were not among the loudest, or muted by a moderator.
+    /// RTP packets of microphones that are not among the loudest or that a moderator has muted.
     pub packets_quiet: u64,
-    /// RTP packets of publishers that are too large for the path to a subscriber.
+    /// RTP packets from publishers that are too large to forward.
     pub packets_oversized: u64,
-    /// Parts of publishers' codec configurations that late subscribers may need and that were not kept.
+    /// Parts of codec configurations that were not kept although late subscribers may need them.
     pub configurations_dropped: u64,
-    /// RTP packets sent again to subscribers that had lost them.
+    /// RTP packets retransmitted to subscribers after a NACK.
     pub packets_resent: u64,
-    /// The same refused: the subscriber takes no repair, or has used up its share.
+    /// Retransmissions refused because the subscriber does not accept RTX or has used up its share.
     pub packets_not_resent: u64,
-    /// RTP packets sent again to probe a path.
+    /// RTP packets retransmitted as padding to probe a path.
     pub packets_padding: u64,
     /// Keyframe requests sent to publishers, by `media::keyframe::Reason`.
     pub keyframe_requests: [u64; 4],
-    /// Turns of the loop: inputs, and what they caused.
+    /// Turns of the event loop.
     pub turns: u64,
-    /// Times that a peer was woken, by its deadline or by what happened to it.
+    /// Calls of a peer's `handle_timeout`, at its deadline or after an event.
     pub peer_timeouts: u64,
     /// Offers sent.
     pub offers: u64,
-    /// Answers taken, or found wrong.
+    /// Answers accepted or rejected.
     pub answers: u64,
-    /// Times that it was decided again who of a room is sent to whom.
+    /// Recalculations of a room's seats.
     pub seatings: u64,
-    /// Lines that changed hands without an offer.
+    /// m-lines that were given another track without an offer.
     pub exchanges: u64,
-    /// Chat lines accepted.
+    /// Chat messages accepted.
     pub chat_lines: u64,
-    /// Peers that were closed for a fault of theirs.
+    /// Peers closed because of an error of their own.
     pub peers_failed: u64,
     /// Messages refused with an `error`.
     pub messages_refused: u64,
-    /// Times that something was given up for the load, or came back.
+    /// Changes of the shedding level under load, in either direction.
     pub stages: u64,
-    /// Connections refused, and people who wanted to come in.
+    /// Connections and joins refused.
     pub conns_refused: u64,
 }

@@ -1,30 +1,30 @@
-//! What a published stream is, in the words of the signaling protocol.
+//! Media kind and source of a track, as named in the signaling protocol.
 
 use serde::{Deserialize, Serialize};
 
-/// Sound or picture.
+/// Media kind of a track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// Sound.
+    /// Audio.
     Audio,
-    /// Picture.
+    /// Video.
     Video,
 }
 
-/// Where a published stream comes from.
+/// Source of a track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
-    /// A person's microphone.
+    /// A microphone.
     Microphone,
-    /// A person's camera.
+    /// A camera.
     Camera,
-    /// A shared screen or window, picture or sound.
+    /// A shared screen or window: its picture or its audio.
     Screen,
 }
 
 impl Source {
-    /// How many there are.
+    /// Number of sources.
     pub const COUNT: usize = Self::Screen as usize + 1;
 }

@@ -1,10 +1,11 @@
-//! The architecture as a test: levels, who may do I/O, who may name `Rtc`. See `src/lib.rs`.
+//! Tests of the architecture: the levels of modules, which modules may do I/O, and which may name `Rtc`. See
+//! `src/lib.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The level of each module; the longest matching prefix counts.
+/// The level of each module, by its longest matching prefix.
 const LEVELS: &[(&str, u32)] = &[
     ("config", 0),
     ("bucket", 0),
@@ -32,7 +33,7 @@ const LEVELS: &[(&str, u32)] = &[
     ("lib", 8),
 ];
 
-/// What reads a clock or touches the system.
+/// Code that reads a clock or uses the operating system.
 const IO: &[&str] = &[
     "Instant::now",
     "SystemTime::now",
@@ -50,13 +51,13 @@ const IO: &[&str] = &[
     "process::exit",
 ];
 
-/// What would hide who owns what, or call back.
+/// Types of shared ownership and callbacks.
 const SHARING: &[&str] = &["Rc<", "RefCell", "Mutex", "RwLock", "dyn FnMut", "Box<dyn Fn", "thread_local"];
 
 struct Module {
     name: String,
     path: PathBuf,
-    /// The code without tests, comments and strings of documentation.
+    /// Numbers and text of the lines of code, without tests and comments.
     lines: Vec<(usize, String)>,
 }
 
@@ -75,7 +76,7 @@ fn modules() -> Vec<Module> {
         }
     }
     found.sort();
-    assert!(found.len() > 20, "the sources were found");
+    assert!(found.len() > 20, "the source files are found");
     found.iter().map(|path| module(&root, path)).collect()
 }
 
@@ -104,13 +105,13 @@ fn level(name: &str) -> u32 {
         .1
 }
 
-/// The `crate::a::b` paths that a module names, as far as they are modules.
+/// The modules that a module names in `crate::a::b` paths, with line numbers.
 fn imports(module: &Module, known: &BTreeMap<String, u32>) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (number, line) in &module.lines {
         for start in ["crate::", "aq_server::"] {
             for rest in line.split(start).skip(1) {
-                // `crate::io::{a, b}` names several.
+                // `crate::io::{a, b}` names several modules.
                 let (head, group) = rest.split_once("::{").map_or((rest, ""), |(head, group)| (head, group));
                 let candidates: Vec<String> = if group.is_empty() || head.contains([' ', ';']) {
                     vec![rest.to_owned()]
@@ -134,7 +135,7 @@ fn imports(module: &Module, known: &BTreeMap<String, u32>) -> Vec<(usize, String
 }
 
 #[test]
-fn imports_go_down_and_the_planes_stay_apart() {
+fn imports_go_down_and_web_and_media_do_not_import_each_other() {
     let modules = modules();
     let known: BTreeMap<String, u32> = modules.iter().map(|m| (m.name.clone(), level(&m.name))).collect();
     let mut seen = 0;
@@ -145,14 +146,14 @@ fn imports_go_down_and_the_planes_stay_apart() {
             let place = format!("{}:{number} imports {import}", module.path.display());
             let plane = |name: &str| name.split("::").next().map(str::to_owned);
             let same_plane = plane(&module.name) == plane(&import);
-            assert!(known[&import] < own || same_plane, "{place}: imports go down");
+            assert!(known[&import] < own || same_plane, "{place}: a module imports only lower levels");
             for (a, b) in [("web", "media"), ("media", "web")] {
                 let crosses = plane(&module.name).as_deref() == Some(a) && plane(&import).as_deref() == Some(b);
-                assert!(!crosses, "{place}: the planes do not know each other");
+                assert!(!crosses, "{place}: web and media do not import each other");
             }
         }
     }
-    assert!(seen > 50, "imports were found: {seen}");
+    assert!(seen > 50, "imports are found: {seen}");
 }
 
 #[test]
@@ -189,10 +190,10 @@ fn nothing_is_shared_or_called_back() {
     for module in modules() {
         for (number, line) in &module.lines {
             for forbidden in SHARING {
-                // `Arc<` ends in the same letters; it shares bytes that nobody changes.
+                // `Arc<` ends with `rc<`; it is allowed because it only shares immutable bytes.
                 let line = line.replace("Arc<", "");
-                // str0m hands the keys of a handshake to nobody else: see the head of that module. A test of the fence
-                // has no other way behind it.
+                // str0m has no other way to pass on the keys of a handshake: see the docs of these modules. In
+                // `media::fault` only a test uses it.
                 let is_handover = ["media::dtls", "media::fault", "media::opening"].contains(&&*module.name)
                     && *forbidden == "thread_local";
                 assert!(is_handover || !line.contains(forbidden), "{}:{number}: {forbidden}", module.path.display());
@@ -201,9 +202,9 @@ fn nothing_is_shared_or_called_back() {
     }
 }
 
-/// Maps whose order is random may be looked into, not walked.
+/// The iteration order of hash maps is random, so they are only used for lookups.
 #[test]
-fn no_hash_map_is_walked() {
+fn no_hash_map_is_iterated() {
     let walks =
         [".iter()", ".iter_mut()", ".values()", ".values_mut()", ".keys()", ".drain(", ".into_iter()", ".retain("];
     let modules = modules();
@@ -218,7 +219,7 @@ fn no_hash_map_is_walked() {
             }
         }
     }
-    assert!(maps.len() >= 4, "the maps were found: {maps:?}");
+    assert!(maps.len() >= 4, "the maps are found: {maps:?}");
     for module in &modules {
         for (number, line) in &module.lines {
             for (owner, map) in &maps {
@@ -226,7 +227,7 @@ fn no_hash_map_is_walked() {
                 let walked = walks.iter().any(|walk| line.contains(&format!("self.{map}{walk}")))
                     || line.contains(&format!("in &self.{map} "))
                     || line.contains(&format!("in &mut self.{map} "));
-                assert!(!(own && walked), "{}:{number} walks the hash map {map}", module.path.display());
+                assert!(!(own && walked), "{}:{number} iterates the hash map {map}", module.path.display());
             }
         }
     }
@@ -244,14 +245,14 @@ fn unsafe_code_is_in_one_module() {
 }
 
 #[test]
-fn every_module_says_what_it_is() {
+fn every_module_starts_with_documentation() {
     for module in modules().iter().filter(|module| module.name != "main") {
         let text = fs::read_to_string(&module.path).unwrap();
-        assert!(text.starts_with("//! "), "{} starts with a sentence", module.path.display());
+        assert!(text.starts_with("//! "), "{} starts with a `//!` comment", module.path.display());
     }
 }
 
-/// The documents quote the files that run in the tests.
+/// The documents quote files that other tests run.
 #[test]
 fn the_documents_quote_what_is_tested() {
     let read = |path: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
@@ -259,13 +260,13 @@ fn the_documents_quote_what_is_tested() {
     let location = read("tests/process/nginx-location.conf");
     assert!(readme.contains(location.trim()), "README.md has the tested location block");
     assert!(hosting.contains(location.trim()), "docs/hosting.md has the tested location block");
-    assert!(hosting.contains(&read("tests/process/invite.py")), "docs/hosting.md has the tested program for tokens");
-    assert!(readme.lines().count() <= 160, "README.md is short");
+    assert!(hosting.contains(&read("tests/process/invite.py")), "docs/hosting.md has the tested token program");
+    assert!(readme.lines().count() <= 160, "README.md has at most 160 lines");
 }
 
-/// Each relative link of the documents leads to a file, and each anchor to a heading.
+/// Each relative link in the documents leads to a file, and each anchor to a heading.
 #[test]
-fn links_of_the_documents_lead_somewhere() {
+fn links_in_the_documents_are_valid() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let documents = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let documents: Vec<_> = documents.chain([root.join("README.md")]).collect();
@@ -288,20 +289,20 @@ fn links_of_the_documents_lead_somewhere() {
             }
         }
     }
-    assert!(links > 15, "{links} links were found");
+    assert!(links > 15, "only {links} links were found");
 }
 
-/// The error codes in the table of the protocol.
+/// The error codes in the protocol documentation.
 fn documented_codes() -> BTreeSet<String> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/web/signal.rs")).unwrap();
-    let section = text.split("//! # Error codes").nth(1).expect("the section is there");
+    let section = text.split("//! # Error codes").nth(1).expect("the section exists");
     let rows = section.lines().skip(1).take_while(|line| line.starts_with("//!"));
     let rows = rows.filter(|line| line.starts_with("//! | `"));
     let codes = rows.flat_map(|row| row.split(" | ").nth(1).expect("a first column").split('`').skip(1).step_by(2));
     codes.map(str::to_owned).collect()
 }
 
-/// The first text in quotes before the end of a call whose arguments these are.
+/// Returns the first string literal in the arguments of a call. `arguments` starts after the opening parenthesis.
 fn first_text(arguments: &str) -> Option<&str> {
     let mut depth = 1;
     for (at, letter) in arguments.char_indices() {
@@ -318,7 +319,7 @@ fn first_text(arguments: &str) -> Option<&str> {
     None
 }
 
-/// The error codes that the code names where it sends one, each with its place.
+/// The error codes that the code sends, each with a file that sends it.
 fn sent_codes() -> BTreeMap<String, PathBuf> {
     let calls = ["refuse(", "strike(", "dismiss(", "renew(", "ServerMessage::error(", "Refusal::new("];
     let mut sent = BTreeMap::new();
@@ -340,22 +341,22 @@ fn sent_codes() -> BTreeMap<String, PathBuf> {
 }
 
 #[test]
-fn every_error_code_is_documented_and_every_documented_one_is_sent() {
+fn documented_error_codes_are_those_that_are_sent() {
     let (documented, sent) = (documented_codes(), sent_codes());
-    assert!(documented.len() > 30 && sent.len() > 30, "codes were found: {documented:?}, {sent:?}");
+    assert!(documented.len() > 30 && sent.len() > 30, "codes are found: {documented:?}, {sent:?}");
     for (code, path) in &sent {
         let is_code = !code.is_empty() && code.chars().all(|c| c.is_ascii_lowercase() || c == '-');
-        assert!(is_code, "{}: {code:?} stands where a code is expected", path.display());
+        assert!(is_code, "{}: {code:?} is not an error code", path.display());
         assert!(documented.contains(code), "{}: `{code}` is not in the table of src/web/signal.rs", path.display());
     }
     for code in &documented {
-        assert!(sent.contains_key(code), "`{code}` is documented and never sent");
+        assert!(sent.contains_key(code), "`{code}` is documented but never sent");
     }
     let page = ["app", "signaling"].map(|name| format!("www/{name}.js"));
     for path in page {
         let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&path)).unwrap();
         for code in text.split("code === '").skip(1).filter_map(|rest| rest.split('\'').next()) {
-            assert!(documented.contains(code), "{path} waits for `{code}`");
+            assert!(documented.contains(code), "{path} expects `{code}`, which is not documented");
         }
     }
 }

@@ -1,9 +1,10 @@
-//! DTLS with one set-up for all peers: building dimpl's configuration costs more than a millisecond, a peer with
-//! a shared one 15 microseconds. Servers ask for certificates with RSA keys too ([`client_certificate`]).
+//! DTLS endpoints with one configuration for all peers: building dimpl's configuration takes more than a millisecond,
+//! an endpoint with a shared one 15 microseconds. Servers also request certificates with RSA keys
+//! ([`client_certificate`]).
 //!
-//! What a handshake exports for SRTP goes to str0m and, beside it, to the peer that drives it. str0m gives no way
-//! to it and makes its DTLS through a `&'static` provider, so it is left in a place of this thread, and taken out
-//! again before the peer's call returns.
+//! The keying material that a handshake exports for SRTP goes to str0m and to the peer that drives the handshake. str0m
+//! has no accessor for it and creates DTLS endpoints through a `&'static` provider, so the material is passed in a
+//! thread-local cell, which is emptied before the peer's call returns.
 
 use std::cell::Cell;
 use std::fmt;
@@ -20,38 +21,40 @@ use crate::media::client_certificate;
 use crate::media::opening::Noting;
 use crate::media::srtp::Exported;
 
-/// Bytes of a peer's certificate: str0m's buffer, for which dimpl does not ask. An RSA key of 4,096 bits takes 1,300.
+/// Maximum size of a peer's certificate in bytes: that of str0m's buffer, which dimpl does not have enlarged. A
+/// certificate with an RSA key of 4,096 bits takes 1,300.
 const CERTIFICATE_MAX: usize = 2_000;
 
-/// The alert of a DTLS server whose key goes with no cipher suite of ours (RFC 5246 section 7.2.2).
+/// Alert from a DTLS server whose key fits none of our cipher suites (RFC 5246 section 7.2.2).
 const HANDSHAKE_FAILURE: u8 = 40;
 
-/// How long a handshake may go on after a datagram that would end it. Nothing in a handshake is authentic before its end,
-/// so that anybody on the path may have sent that datagram. Shorter lets a forged one end handshakes on slow paths, longer
-/// lets clients wait for the reason.
+/// How long a handshake may continue after a datagram that is a fatal error. Nothing in a handshake is authentic before
+/// its end, so the datagram may be forged. A shorter time lets a forged one end handshakes on slow paths, a longer one
+/// delays the error report to the client.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Content types of records (RFC 5246 section 6.2.1), and the header that they have in DTLS (RFC 6347 section 4.1).
+/// Content types of records (RFC 5246 section 6.2.1), and the size of their header in DTLS (RFC 6347 section 4.1).
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const RECORD_HEADER: usize = 13;
 
-/// Type, length, number, and offset and length of the fragment (RFC 6347 section 4.2.2).
+/// Size of a handshake message header: type, length, message_seq, fragment offset and length (RFC 6347 section 4.2.2).
 const MESSAGE_HEADER: usize = 12;
 
-/// What a client sends in the clear, by the number of the message: ClientHello, Certificate, ClientKeyExchange and
-/// CertificateVerify. It is asked for a certificate, and for no cookie.
+/// Types of a client's unencrypted messages, by message_seq: ClientHello, Certificate, ClientKeyExchange and
+/// CertificateVerify. The server requests a certificate, and no cookie.
 const OF_CLIENT: [u8; 4] = [1, 11, 16, 15];
 
-/// What a server sends in the clear: hellos, a ticket, certificate and status, key exchange, request, and the end.
+/// Types of a server's unencrypted messages: ServerHello, HelloVerifyRequest, NewSessionTicket, Certificate,
+/// ServerKeyExchange, CertificateRequest, ServerHelloDone and CertificateStatus.
 const OF_SERVER: [u8; 8] = [2, 3, 4, 11, 12, 13, 14, 22];
 
-/// The last messages in the clear, of a client and of a server.
+/// Types of the last unencrypted messages: CertificateVerify of a client, ServerHelloDone of a server.
 const LAST: [u8; 2] = [15, 14];
 
-/// Parts that one message comes in: more than a path of 256 bytes needs for the largest certificate. More let a client take
-/// that much more memory.
+/// Maximum number of fragments of one message: more than the largest certificate needs on a path with an MTU of 256
+/// bytes. More lets a client use more memory.
 const MAX_PARTS: usize = 16;
 
 static SHARED: SharedDtls = SharedDtls { servers: OnceLock::new(), clients: OnceLock::new() };
@@ -60,37 +63,38 @@ thread_local! {
     static EXPORTED: Cell<Option<Exported>> = const { Cell::new(None) };
 }
 
-/// What the handshake exported that has finished since this was last called.
+/// Takes the keying material of a handshake that has finished since the last call.
 pub fn take_exported() -> Option<Exported> {
     EXPORTED.take()
 }
 
-/// str0m's cryptography, with its DTLS replaced by ours, and ciphers that tell what they open.
+/// Returns str0m's cryptography with the DTLS of this module and the SRTP ciphers of `media::opening`.
 pub fn crypto_provider() -> CryptoProvider {
     CryptoProvider { dtls_provider: &SHARED, srtp_provider: &Noting, ..from_feature_flags() }
 }
 
-/// What has come of the messages that belong to a handshake, by number. dimpl keeps what is in the clear, and takes
-/// nothing again that it has: with one part that is not from the peer the handshake can't finish.
+/// The fragments received of each handshake message, by message_seq. dimpl keeps unencrypted fragments and ignores
+/// repeated ones, so a single forged fragment would keep the handshake from finishing.
 ///
-/// So dimpl gets no part that does not begin where one before it ends, and no ChangeCipherSpec before all messages. What an
-/// honest peer sends in another order it sends again. A forged part that begins just there, or a forged message that is
-/// whole, still takes the place of the peer's if it comes before that; which it was only the end of a handshake shows.
+/// Therefore dimpl gets only fragments that begin where an earlier one ends, and a ChangeCipherSpec only after all
+/// messages. A peer retransmits what was dropped because it arrived out of order. A forged fragment that begins at such
+/// an offset, or a forged complete message, still replaces the peer's if it arrives first: only the end of a handshake
+/// authenticates its messages.
 #[derive(Clone, Debug, Default)]
 struct Heard([Message; OF_SERVER.len()]);
 
 #[derive(Clone, Debug, Default)]
 struct Message {
-    /// Where parts may begin, beside the start.
+    /// Offsets at which fragments may begin, besides 0.
     ends: Vec<u32>,
     is_whole: bool,
-    /// Whether only a ChangeCipherSpec comes after it in the clear.
+    /// Whether the only unencrypted record after it is a ChangeCipherSpec.
     is_last: bool,
 }
 
 impl Heard {
-    /// What has come with a datagram too; `None` if that can't be one of an honest peer. dimpl takes application data in the
-    /// clear for authentic.
+    /// Returns the state after `datagram`, or `None` if dimpl must not get the datagram because a peer that follows the
+    /// protocol would not send it. That includes unencrypted application data, which dimpl takes for authentic.
     fn with(&self, datagram: &[u8], from_client: bool) -> Option<Self> {
         let mut heard = self.clone();
         let mut rest = datagram;
@@ -109,11 +113,11 @@ impl Heard {
                 return None;
             }
         }
-        // dimpl discards what ends within a record.
+        // dimpl discards a datagram that ends within a record.
         rest.is_empty().then_some(heard)
     }
 
-    /// Takes a record in the clear; false if it has anything but parts of the messages that may come.
+    /// Records the fragments of an unencrypted record. Returns false if it has anything but expected fragments.
     fn insert(&mut self, mut record: &[u8], from_client: bool) -> bool {
         loop {
             let Some((header, after)) = record.split_at_checked(MESSAGE_HEADER) else {
@@ -139,7 +143,7 @@ impl Heard {
         }
     }
 
-    /// Whether all messages have come that a peer sends in the clear.
+    /// Returns true if all unencrypted messages of the peer have arrived.
     fn has_all(&self) -> bool {
         self.0.iter().take_while(|message| message.is_whole).any(|message| message.is_last)
     }
@@ -162,12 +166,12 @@ impl Message {
     }
 }
 
-/// Whether a record is in no epoch without keys.
+/// Returns true if a record is encrypted: only epoch 0 has no keys.
 fn is_sealed(header: &[u8]) -> bool {
     header[3..5] != [0, 0]
 }
 
-/// Bytes of the records in the clear that a datagram of whole records begins with.
+/// Returns the length in bytes of the unencrypted records at the start of a datagram of complete records.
 fn clear_length(datagram: &[u8]) -> usize {
     let mut clear = 0;
     while let Some(header) = datagram[clear..].first_chunk::<RECORD_HEADER>().filter(|header| !is_sealed(&header[..])) {
@@ -176,7 +180,7 @@ fn clear_length(datagram: &[u8]) -> usize {
     clear
 }
 
-/// Makes DTLS endpoints that share one configuration for each role.
+/// A provider of DTLS endpoints that share one configuration per role.
 struct SharedDtls {
     servers: OnceLock<Arc<dimpl::Config>>,
     clients: OnceLock<Arc<dimpl::Config>>,
@@ -201,7 +205,7 @@ fn shared(
     if let Some(config) = config.get() {
         return Ok(Arc::clone(config));
     }
-    // ICE has verified that the peer can receive at its address, so cookies would cost a round trip for nothing.
+    // ICE has verified that the peer can receive at its address, so a cookie would only add a round trip.
     let mut builder = builder().use_server_cookie(false);
     if let Some(mtu) = mtu {
         builder = builder.mtu(mtu);
@@ -221,8 +225,8 @@ impl DtlsProvider for SharedDtls {
         dimpl::certificate::generate_self_signed_certificate().ok()
     }
 
-    // DTLS 1.2 whatever is asked: there the server chooses the cipher, which is AES-GCM; in 1.3 str0m takes the
-    // browser's first choice, AES-CM, which costs 60 % more for each packet.
+    // Always DTLS 1.2, where the server chooses the cipher: AES-GCM. With 1.3, str0m takes the browser's first choice,
+    // AES-CM, which costs 60 % more CPU time per packet.
     fn new_dtls(
         &self,
         cert: &DtlsCert,
@@ -243,14 +247,14 @@ impl DtlsProvider for SharedDtls {
     }
 }
 
-/// One DTLS endpoint: a server, unless the peer chooses to be that.
+/// One DTLS endpoint. It is the server unless the peer chooses that role.
 struct Endpoint {
     dtls: dimpl::Dtls,
-    /// What it can be made from again, until it has sent anything.
+    /// Recreates the endpoint; `None` once it has sent a datagram.
     origin: Option<Origin>,
     heard: Heard,
     now: Instant,
-    /// Why the handshake fails if it does not finish, and when; the time is noted when it is known.
+    /// Error of a handshake that does not finish, and when to report it; the time is `None` until the next timeout.
     failure: Option<(DtlsImplError, Option<Instant>)>,
     is_connected: bool,
 }
@@ -270,7 +274,7 @@ impl Endpoint {
             _ => {}
         }
         let handled = self.dtls.handle_packet(packet);
-        // It has taken a ClientHello that it refuses, of anybody, and would take no other.
+        // dimpl has rejected a ClientHello, which may be forged, and would accept no other: start again.
         if let (Some(origin), Err(error)) = (self.origin.as_ref().filter(|_| !is_client), &handled)
             && !matches!(error, DtlsImplError::SecurityError(SecurityError::FatalAlert { .. }))
         {
@@ -286,14 +290,15 @@ impl Endpoint {
         })
     }
 
-    /// When the handshake fails; at once where the time is still to be noted.
+    /// Returns when the handshake fails. It is the current time if the time of the failure is not yet set, so that
+    /// `handle_timeout` sets it.
     fn fails_at(&self) -> Option<Instant> {
         let (_, at) = self.failure.as_ref().filter(|_| !self.is_connected)?;
         Some(at.unwrap_or(self.now))
     }
 }
 
-/// What makes an endpoint.
+/// The parameters from which an endpoint is created.
 struct Origin {
     server: Arc<dimpl::Config>,
     client: Arc<dimpl::Config>,
@@ -330,7 +335,8 @@ impl DtlsInstance for Endpoint {
         if self.is_connected {
             return self.dtls.handle_packet(packet);
         }
-        // Where what is sealed comes with the ChangeCipherSpec and is not authentic, dimpl takes neither, and no other.
+        // Given a ChangeCipherSpec and an encrypted record that is not authentic in one datagram, dimpl rejects both and
+        // accepts no later ones. So it gets the unencrypted and the encrypted records one after the other.
         let (clear, sealed) = packet.split_at(clear_length(packet));
         self.heard = heard;
         for part in [clear, sealed] {
@@ -338,7 +344,7 @@ impl DtlsInstance for Endpoint {
                 continue;
             }
             match self.handle_handshake(part) {
-                // Many datagrams fill it, and what is in it stays: the handshake can't finish any more.
+                // A full queue is never emptied, so the handshake can no longer finish.
                 Err(DtlsImplError::ReceiveQueueFull) if self.origin.is_none() => {
                     return Err(DtlsImplError::ReceiveQueueFull);
                 }
@@ -350,7 +356,8 @@ impl DtlsInstance for Endpoint {
     }
 
     fn poll_output<'a>(&mut self, buf: &'a mut [u8]) -> DtlsOutput<'a> {
-        // dimpl's output begins where the buffer does, and is borrowed anew: the flight of a server grows there.
+        // dimpl's output begins at the start of the buffer. It is borrowed again below, because `widen_datagram` makes a
+        // server's flight longer than what dimpl returned.
         let (output, len): (fn(&'a [u8]) -> DtlsOutput<'a>, _) = match self.dtls.poll_output(buf) {
             DtlsOutput::Packet(packet) => {
                 self.origin = None;
@@ -430,13 +437,13 @@ mod tests {
 
     fn endpoint(is_client: bool, now: Instant) -> Box<dyn DtlsInstance> {
         let certificate = SHARED.generate_certificate().expect("the crypto library makes P-256 keys");
-        let mut endpoint = SHARED.new_dtls(&certificate, now, DtlsVersion::Dtls12, Some(1_150)).expect("it is made");
+        let mut endpoint = SHARED.new_dtls(&certificate, now, DtlsVersion::Dtls12, Some(1_150)).expect("an endpoint");
         endpoint.set_active(is_client);
         endpoint.handle_timeout(now).expect("nothing is late");
         endpoint
     }
 
-    /// Takes all out of an endpoint: its datagrams, and what it exported.
+    /// Polls an endpoint until it has no more output. Returns its datagrams and the keying material it exported.
     fn drain(endpoint: &mut dyn DtlsInstance) -> (Vec<Vec<u8>>, Option<Exported>) {
         let (mut datagrams, mut buf) = (Vec::new(), [0; 2000]);
         loop {
@@ -448,19 +455,18 @@ mod tests {
         }
     }
 
-    /// The server asks for RSA too. Neither role stands in the other's way, and all that the server asks and says
-    /// first is in one datagram.
+    /// The server requests RSA certificates too, and its first flight fits one datagram.
     #[test]
-    fn a_client_and_a_server_of_ours_agree_on_keys() {
+    fn our_client_and_our_server_agree_on_keys() {
         let now = Instant::now();
         let (mut client, mut server) = (endpoint(true, now), endpoint(false, now));
-        client.handle_packet(&[]).expect("it begins");
+        client.handle_packet(&[]).expect("the handshake starts");
         let mut exported = (None, None);
         for round in 0..3 {
             let (datagrams, keys) = drain(&mut *client);
             exported.0 = exported.0.or(keys);
             for datagram in datagrams {
-                server.handle_packet(&datagram).expect("the server takes it");
+                server.handle_packet(&datagram).expect("the server accepts the datagram");
             }
             let (datagrams, keys) = drain(&mut *server);
             exported.1 = exported.1.or(keys);
@@ -470,7 +476,7 @@ mod tests {
                 assert!(datagrams[0].len() < 800 && asks_for_two, "{:02x?}", datagrams[0]);
             }
             for datagram in datagrams {
-                client.handle_packet(&datagram).expect("the client takes it");
+                client.handle_packet(&datagram).expect("the client accepts the datagram");
             }
         }
         let (client, server) = (exported.0.expect("the client has keys"), exported.1.expect("the server has keys"));
@@ -482,11 +488,12 @@ mod tests {
         [&[kind, 0xfe, 0xfd, 0, epoch, 0, 0, 0, 0, 0, 99, 0, fragment.len() as u8], fragment].concat()
     }
 
-    /// The first part of a certificate of 2,001 bytes, and a certificate that is none.
+    /// The first fragment of a Certificate message with a certificate of 2,001 bytes.
     fn long_certificate() -> Vec<u8> {
         record(HANDSHAKE, 0, &[11, 0, 7, 215, 0, 1, 0, 0, 0, 0, 0, 6, 0, 7, 212, 0, 7, 209])
     }
 
+    /// A Certificate message without a certificate.
     fn no_certificate() -> Vec<u8> {
         record(HANDSHAKE, 0, &[11, 0, 0, 3, 0, 1, 0, 0, 0, 0, 0, 3, 0, 0, 0])
     }
@@ -495,35 +502,35 @@ mod tests {
         record(ALERT, 0, &[2, HANDSHAKE_FAILURE])
     }
 
-    /// Bytes of the parts of honest messages.
+    /// Fragment size of the peer's messages in bytes.
     const PART: u8 = 40;
 
-    /// A part of one byte of a message of 300 bytes.
+    /// A fragment of one byte of a message of 300 bytes.
     fn part(kind: u8, number: u8, offset: u8) -> Vec<u8> {
         record(HANDSHAKE, 0, &[kind, 0, 1, 44, 0, number, 0, 0, offset, 0, 0, 1, 7])
     }
 
-    /// A ClientHello that is changed.
+    /// A ClientHello, modified by `change`.
     fn hello(change: impl FnOnce(&mut [u8])) -> Vec<u8> {
         let mut client = endpoint(true, Instant::now());
-        client.handle_packet(&[]).expect("it begins");
+        client.handle_packet(&[]).expect("the handshake starts");
         let (mut datagrams, _) = drain(&mut *client);
         change(&mut datagrams[0][RECORD_HEADER + MESSAGE_HEADER..]);
         datagrams.remove(0)
     }
 
-    /// Where an extension begins.
+    /// Offset of an extension in a ClientHello.
     fn position(hello: &[u8], extension: [u8; 3]) -> usize {
-        hello.windows(3).rposition(|bytes| bytes == extension).expect("it has that")
+        hello.windows(3).rposition(|bytes| bytes == extension).expect("the extension exists")
     }
 
-    /// Each of these with other numbers of the first record.
+    /// Copies of a datagram with different sequence numbers in its first record.
     fn numbered(datagram: &[u8]) -> Vec<Vec<u8>> {
         let number = |number| [&datagram[..10], &[number], &datagram[11..]].concat();
         (0..40).map(number).collect()
     }
 
-    /// Datagrams that anybody may have sent.
+    /// Datagrams that an attacker without keys can send, by case.
     fn forged() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         let change = |body: &[u8]| record(CHANGE_CIPHER_SPEC, 0, body);
         let parts = (1..100).filter(|offset| offset % PART != 0).map(|offset| part(11, 1, offset)).collect();
@@ -551,7 +558,7 @@ mod tests {
                 }),
             ),
             ("a hello of another version", hello(|hello| hello[1] = 0xff)),
-            // Behind version, random, session and cookie come their length and the ciphers.
+            // Version, random, session ID and cookie are followed by the cipher suites and their length.
             (
                 "a hello of no cipher",
                 hello(|hello| {
@@ -585,19 +592,19 @@ mod tests {
         ]
     }
 
-    /// A client's first datagrams to a server, and all that follows, in which something forged comes before one of the
-    /// datagrams to the server. Says whether both are connected, and how many datagrams the server got.
+    /// Runs a handshake in which `forged` datagrams arrive before datagram number `before` to the server. Returns whether
+    /// both sides are connected, and the number of datagrams that the client sent to the server.
     fn shake_hands(forged: &[Vec<u8>], before: usize, cut: impl Fn(&[u8]) -> Vec<Vec<u8>>) -> (bool, usize) {
         let now = Instant::now();
         let (mut client, mut server) = (endpoint(true, now), endpoint(false, now));
-        client.handle_packet(&[]).expect("it begins");
+        client.handle_packet(&[]).expect("the handshake starts");
         let (mut exported, mut passed) = ((None, None), 0);
         for _ in 0..3 {
             let (datagrams, keys) = drain(&mut *client);
             exported.0 = exported.0.or(keys);
             let mut replies = Vec::new();
             let mut give = |datagram: &[u8]| {
-                server.handle_packet(datagram).expect("anybody may have sent it");
+                server.handle_packet(datagram).expect("a datagram that may be forged is no error");
                 let (datagrams, keys) = drain(&mut *server);
                 exported.1 = exported.1.take().or(keys);
                 replies.extend(datagrams);
@@ -611,19 +618,19 @@ mod tests {
                 give(&datagram);
             }
             for datagram in replies {
-                client.handle_packet(&datagram).expect("the client takes it");
+                client.handle_packet(&datagram).expect("the client accepts the datagram");
             }
         }
         for _ in 0..100 {
             for forged in forged {
-                server.handle_packet(forged).expect("anybody may have sent it");
+                server.handle_packet(forged).expect("a datagram that may be forged is no error");
             }
         }
         let late = server.handle_timeout(now + 2 * GRACE);
         (late.is_ok() && exported.0.is_some() && exported.1.is_some(), passed)
     }
 
-    /// Each record of a datagram in one of its own.
+    /// Splits a datagram into its records.
     fn records(mut datagram: &[u8]) -> Vec<&[u8]> {
         let mut records = Vec::new();
         while !datagram.is_empty() {
@@ -634,7 +641,7 @@ mod tests {
         records
     }
 
-    /// The message of a record in parts of so many bytes.
+    /// Splits the message of a record into fragments of `size` bytes, each in a record of its own.
     fn parts(record: &[u8], size: usize) -> Vec<Vec<u8>> {
         if record[0] != HANDSHAKE || record[3..5] != [0, 0] {
             return vec![record.to_vec()];
@@ -650,22 +657,25 @@ mod tests {
     }
 
     #[test]
-    fn a_forged_datagram_ends_no_handshake_wherever_it_comes() {
+    fn a_forged_datagram_ends_no_handshake_wherever_it_arrives() {
         for size in [usize::MAX, PART.into()] {
             let cut = |record: &[u8]| parts(record, size);
             let (is_connected, most) = shake_hands(&[], 0, cut);
             assert!(is_connected && most >= 5, "{most}");
             for (case, forged) in forged() {
                 for before in 0..most {
-                    assert!(shake_hands(&forged, before, cut).0, "{case} before {before}, in parts of {size}");
+                    assert!(
+                        shake_hands(&forged, before, cut).0,
+                        "{case} before datagram {before}, in fragments of {size} bytes"
+                    );
                 }
             }
         }
     }
 
-    /// Parts that come in another order are dropped, and come again.
+    /// Fragments that arrive out of order are dropped and retransmitted.
     #[test]
-    fn parts_may_come_in_any_order_and_again() {
+    fn fragments_may_arrive_in_any_order_and_repeatedly() {
         let cut = |record: &[u8]| {
             let parts = parts(record, 100);
             parts.iter().rev().chain(&parts).chain(&parts[..1]).chain(&parts).cloned().collect()
@@ -674,25 +684,25 @@ mod tests {
         assert!(is_connected && most > 20, "{most}");
     }
 
-    /// A certificate that is too long, none, and a server whose key is none for ECDSA suites.
+    /// The cases: a certificate that is too long, no certificate, and a server whose key fits no ECDSA cipher suite.
     #[test]
-    fn a_certificate_that_can_not_be_used_is_an_error_when_the_handshake_does_not_finish() {
+    fn an_unusable_certificate_is_an_error_if_the_handshake_does_not_finish() {
         let now = Instant::now();
         for (is_client, datagram) in [(false, long_certificate()), (false, no_certificate()), (true, alert())] {
             let mut endpoint = endpoint(is_client, now);
-            endpoint.handle_packet(&datagram).expect("anybody may have sent it");
+            endpoint.handle_packet(&datagram).expect("a datagram that may be forged is no error");
             drain(&mut *endpoint);
-            endpoint.handle_timeout(now).expect("it may be forged");
-            let DtlsOutput::Timeout(at) = endpoint.poll_output(&mut [0; 2_000]) else { panic!("all is sent") };
+            endpoint.handle_timeout(now).expect("a datagram that may be forged is no error yet");
+            let DtlsOutput::Timeout(at) = endpoint.poll_output(&mut [0; 2_000]) else { panic!("no more output") };
             assert!(at <= now + GRACE);
-            let error = endpoint.handle_timeout(now + GRACE).expect_err("it can't be used");
+            let error = endpoint.handle_timeout(now + GRACE).expect_err("the certificate is unusable");
             let error = PeerError::of_engine(RtcError::Dtls(CryptoError::Other(error.to_string()).into()));
             assert_eq!(error.code(), "unsupported-certificate");
         }
     }
 
     #[test]
-    fn a_peer_that_ends_leaves_its_keys_to_nobody() {
+    fn keys_of_a_peer_that_ends_do_not_reach_the_next_peer() {
         let export = || {
             let exported = Exported { profile: SrtpProfile::AEAD_AES_128_GCM, material: vec![1; 56], is_client: false };
             EXPORTED.set(Some(exported));
@@ -704,10 +714,10 @@ mod tests {
             });
             assert!(ended.is_err() && take_exported().is_none(), "{site:?}");
         }
-        let going_on = guarded(Site::Drain, || {
+        let continuing = guarded(Site::Drain, || {
             export();
             Ok(())
         });
-        assert!(going_on.is_ok() && take_exported().is_some());
+        assert!(continuing.is_ok() && take_exported().is_some());
     }
 }

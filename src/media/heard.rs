@@ -1,37 +1,36 @@
-//! The SSRCs that one peer sends, and which of them str0m may see a packet of that nobody has opened yet.
+//! The SSRCs that one peer sends. It decides for which of them str0m may be given a packet that is not authenticated.
 //!
-//! str0m reads the mid and the rid of a packet before it opens it, and where it has no stream for the packet's SSRC it
-//! gives that the stream of the line. So a packet of any other SSRC than those that have a stream is opened here first:
-//! neither a forged one nor a recorded one may take the stream from the SSRC that is in use.
+//! str0m reads a packet's mid and rid before it authenticates the packet. If it has no stream for the packet's SSRC, it
+//! moves the m-line's stream to that SSRC. A forged or replayed packet could so take the stream from the SSRC in use.
+//! Packets of SSRCs without a stream are therefore authenticated before str0m gets them.
 
 use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
 
-/// SSRCs that one transport may send in its life, repair streams included. str0m forgets none of them, so that it takes
-/// no packet twice. More let a client take that much more memory; fewer end the transports of clients that change theirs
-/// now and then too often.
+/// Maximum number of SSRCs in the life of one transport, RTX streams included. str0m forgets none of them, for its replay
+/// protection. More lets a client use more memory; fewer ends the transports of clients that change SSRCs occasionally.
 const MAX_SSRCS: usize = 2_048;
 
-/// What str0m keeps for each of these, in a map that doubles.
+/// Bytes that str0m keeps per SSRC, in a map that doubles its capacity.
 const ENGINE_BYTES: usize = 64;
 
 /// The SSRCs of all authentic packets.
 #[derive(Debug, Default)]
 pub struct Heard {
-    /// Those that have a stream, with the extended sequence number after the highest of their authentic packets.
+    /// SSRCs with a stream, each with its next extended sequence number: one above its highest authentic packet.
     mapped: BTreeMap<u32, u64>,
-    /// The last of them: packets come in runs.
+    /// The mapped SSRC of the last lookup, as a cache: packets of one SSRC arrive in runs.
     last: Option<u32>,
-    /// Those that have none, with the first extended sequence number that may give them one.
+    /// SSRCs without a stream, each with the lowest extended sequence number that may get it one.
     others: FxHashMap<u32, u64>,
 }
 
 impl Heard {
-    /// The most that one takes, with what str0m keeps.
+    /// Maximum memory of one `Heard` in bytes, including what str0m keeps for its SSRCs.
     pub const MAX_BYTES: usize = MAX_SSRCS * 2 * (ENGINE_BYTES + size_of::<(u32, u64)>());
 
-    /// Whether an SSRC has a stream: str0m can be left to find out whether its packets are authentic.
+    /// Returns true if an SSRC has a stream, so that str0m itself can authenticate its packets.
     pub fn is_mapped(&mut self, ssrc: u32) -> bool {
         if self.last != Some(ssrc) {
             if !self.mapped.contains_key(&ssrc) {
@@ -42,33 +41,33 @@ impl Heard {
         true
     }
 
-    /// The SSRCs that had a stream when it was last looked.
+    /// Returns the SSRCs that had a stream at the last call of `follow` or `remove`.
     pub fn mapped(&self) -> impl Iterator<Item = u32> {
         self.mapped.keys().copied()
     }
 
-    /// The rollover counter (RFC 3711 section 3.3.1) that a packet of an SSRC without a stream has to be authentic with;
-    /// `None` if it is too old whatever it is.
+    /// Returns the rollover counter (RFC 3711 section 3.3.1) with which to authenticate a packet of an SSRC without a
+    /// stream, or `None` if the packet is too old.
     pub fn rollover(&self, ssrc: u32, seq_no: u16) -> Option<u32> {
         let first = self.others.get(&ssrc).copied().unwrap_or_default();
         let extended = extend(first, seq_no);
         u32::try_from(extended >> 16).ok().filter(|_| extended >= first)
     }
 
-    /// An authentic packet came.
+    /// Records an authentic packet of an SSRC with a stream; does nothing for other SSRCs.
     pub fn handle_packet(&mut self, ssrc: u32, seq_no: u16) {
         if let Some(next) = self.mapped.get_mut(&ssrc) {
             *next = (extend(*next, seq_no) + 1).max(*next);
         }
     }
 
-    /// An authentic packet of an SSRC without a stream came. Returns false if the peer has sent too many SSRCs.
+    /// Records an authentic packet of an SSRC without a stream. Returns false if the peer has sent too many SSRCs.
     pub fn insert(&mut self, ssrc: u32) -> bool {
         self.others.entry(ssrc).or_default();
         self.mapped.len() + self.others.len() <= MAX_SSRCS
     }
 
-    /// Notes which SSRCs have streams now that `ssrc` has been seen.
+    /// Updates the set of mapped SSRCs after str0m has handled a packet of `ssrc`. `mapped` lists those with a stream.
     pub fn follow(&mut self, ssrc: u32, mapped: &[u32]) {
         if !mapped.contains(&ssrc) {
             return;
@@ -86,14 +85,14 @@ impl Heard {
         self.mapped.insert(ssrc, next);
     }
 
-    /// An SSRC has no stream any more.
+    /// Records that an SSRC no longer has a stream.
     pub fn remove(&mut self, ssrc: u32) {
         self.last = None;
         self.others.extend(self.mapped.remove_entry(&ssrc));
     }
 }
 
-/// The extended sequence number that is nearest to `next`.
+/// Returns the extended sequence number of `seq_no` that is nearest to `next`.
 fn extend(next: u64, seq_no: u16) -> u64 {
     match next & !0xffff | u64::from(seq_no) {
         behind if behind < next.saturating_sub(0x8000) => behind.saturating_add(0x1_0000),
@@ -107,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ssrc_that_was_replaced_comes_back_with_newer_packets_only() {
+    fn a_replaced_ssrc_is_accepted_again_only_with_newer_packets() {
         let mut heard = Heard::default();
         assert!(!heard.is_mapped(7));
         for (first, seq_no, rollover) in [
@@ -128,9 +127,9 @@ mod tests {
         }
     }
 
-    /// An SSRC and that of its repair stream are replaced by others, and come back.
+    /// An SSRC and its RTX SSRC are replaced by others and return later.
     #[test]
-    fn an_ssrc_whose_stream_another_one_has_is_not_mapped() {
+    fn an_ssrc_whose_stream_moved_to_another_ssrc_is_not_mapped() {
         let mut heard = Heard::default();
         for (ssrc, mapped, seq_nos) in [
             (1, &[1][..], &[50, 49][..]),
@@ -150,9 +149,9 @@ mod tests {
             heard.follow(ssrc, &[1, 2]);
             assert!(heard.is_mapped(ssrc));
         }
-        assert_eq!(heard.rollover(9, 5), Some(0), "it never had a stream");
+        assert_eq!(heard.rollover(9, 5), Some(0), "SSRC 9 never had a stream");
         heard.remove(2);
         assert_eq!((heard.is_mapped(2), heard.rollover(2, 7), heard.rollover(2, 8)), (false, None, Some(1)));
-        assert!((0..MAX_SSRCS as u32).any(|more| !heard.insert(100 + more)), "there is a bound");
+        assert!((0..MAX_SSRCS as u32).any(|more| !heard.insert(100 + more)), "the number of SSRCs is limited");
     }
 }

@@ -1,11 +1,10 @@
-//! A peer is one participant's WebRTC endpoint: one `Rtc`, its negotiation, and what is forwarded to it.
+//! A peer is one participant's WebRTC endpoint: one `Rtc`, its negotiation, and the media forwarded to it.
 //!
-//! Nothing else names `Rtc`. Every method that changes it leaves it to be drained: the caller calls `drain` before
-//! it sleeps.
+//! No other module names `Rtc`. Every method that changes it requires a call of `drain` before the loop sleeps.
 //!
-//! str0m does ICE, DTLS, SDP and all that a publisher sends. What goes to a subscriber does not pass through it:
-//! `Sending` seals it with the same keys. So str0m must not send under the SSRCs of those lines, not even
-//! reports: its streams exist only while an offer is written, which takes the SSRCs from them.
+//! str0m handles ICE, DTLS, SDP and the media that a publisher sends. Media for a subscriber bypasses it: `Sending`
+//! seals it with the same keys. So str0m must not send anything under the SSRCs of these m-lines, not even reports: its
+//! outgoing streams exist only while an offer is written, which takes the SSRCs from them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -52,20 +51,21 @@ use crate::track::Source;
 /// so a finished stream always exists.
 const MAX_SSRCS: usize = 32;
 
-/// Extended sequence numbers: an SRTP packet's index has 48 bits (RFC 3711 section 3.3.1). What falls behind number 0 is
-/// almost 2^64 to str0m, and would be forwarded under numbers that were used before.
+/// Limit of extended sequence numbers: an SRTP packet index has 48 bits (RFC 3711 section 3.3.1). For a packet before
+/// number 0, str0m computes an index of almost 2^64; it would be forwarded under a number that was used before.
 const SEQ_NO_LIMIT: u64 = 1 << 48;
 
-/// m-lines of both kinds and roles that one peer may reject for good, beside those that one offer has for its tracks.
+/// Maximum number of m-lines, audio and video in both directions, that one peer may reject permanently, in addition to
+/// the m-lines that one offer has for its tracks.
 const MAX_DEAD_LINES: usize = 4 * MAX_REJECTED_LINES;
 
-/// Checks that are kept until the first answer tells the password for the reply: one for each pair of addresses of a
-/// common client. str0m takes them up one with each turn of the loop. More make more turns for nothing, fewer let
-/// somebody with many addresses wait for the next check.
+/// Connectivity checks that str0m keeps until the first answer brings the password for the replies: one for each
+/// candidate pair of a common client. str0m handles one in each turn of the loop. More adds turns without use, fewer
+/// delays a client with many addresses until its next check.
 const EARLY_CHECKS: u32 = 8;
 
-/// Addresses of the server that one peer takes in its life. str0m forgets none, so more let a call that outlives that many
-/// changes grow; fewer leave a machine with many interfaces without some.
+/// Maximum number of local candidates in the life of one peer. str0m forgets none, so more lets the memory of a long
+/// call grow with each address change; fewer omits addresses of a machine with many interfaces.
 const MAX_CANDIDATES: usize = 256;
 
 /// How long ICE may take after an answer that lets media flow.
@@ -74,77 +74,78 @@ const ICE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long ICE and DTLS may take together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(35);
 
-/// How long a peer whose consent checks have stopped (15 s ago, RFC 7675 section 5.1) may take to come back.
+/// How long a peer may take to recover after its consent has expired, which is 15 s after its last check (RFC 7675
+/// section 5.1).
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What str0m takes for one peer and for each of its m-lines, as measured (`tests/allocations.rs`) and rounded up; with
-/// DTLS that is not finished.
+/// Memory that str0m uses for one peer and for each of its m-lines, measured (`tests/allocations.rs`) and rounded up.
+/// The first includes an unfinished DTLS handshake.
 const ENGINE_BYTES: usize = 128 * 1024;
 const ENGINE_LINE_BYTES: usize = 16 * 1024;
 
 /// One participant's WebRTC endpoint.
 pub struct Peer {
     rtc: Box<Rtc>,
-    /// The server's addresses that this peer has, or had.
+    /// Present and former addresses of the server that were given to str0m.
     candidates: Vec<SocketAddr>,
-    /// What its m-lines carry.
+    /// The state of its m-lines.
     pub negotiation: Negotiation,
     pending: Option<SdpPendingOffer>,
-    /// The answer to it, which waits for its turn.
+    /// The answer to `pending`, queued until `handle_answer` may run.
     answer: Option<String>,
     /// The m-lines of the latest offer.
     offered: Vec<Offered>,
     ufrag: String,
     password: String,
-    /// The msid of each set of lines.
+    /// The msid of each set of m-lines.
     stream_ids: Vec<String>,
-    /// What goes out.
+    /// The media forwarded to this peer.
     pub sending: Sending,
-    /// What comes in, by SSRC.
+    /// The streams that this peer sends.
     incoming: Vec<Stream>,
-    /// H.264 parameter sets that the latest answer has for each m-line.
+    /// H.264 parameter sets in the latest answer, by m-line.
     parameter_sets: Vec<(Mid, Vec<Vec<u8>>)>,
     heard: Heard,
-    /// It can send simulcast layers.
+    /// Whether it can send simulcast layers.
     simulcast: bool,
-    /// Camera lines that it sends without layers; that stays so, since simulcast can't be added to them later.
+    /// Camera m-lines that it sends without simulcast. They stay that way: simulcast can't be added to them later.
     single: Vec<Mid>,
     clock: SenderClock,
-    /// By their transport-wide numbers.
+    /// Arrival times of media packets, by transport-wide sequence number.
     arrivals: Arrivals,
     allowance: Allowance,
     /// See `take_oversized`.
     oversized: (u64, Option<Mid>),
     /// See `take_unconfigured`.
     unconfigured: u64,
-    /// Where str0m sent its last DTLS packet.
+    /// Route of str0m's last datagram that was not STUN.
     transport: Option<Route>,
-    /// What DTLS exported, until media is connected.
+    /// The keying material from DTLS, until media is connected.
     exported: Option<Exported>,
-    /// The SSRC of reports on what is sent.
+    /// SSRC of sender reports.
     reporter: u32,
-    /// Where the datagram that is being handled came from, and what its header says of the media.
+    /// The route of the datagram being handled, and the header extension elements that describe its media.
     arrived: (Option<Route>, Elements),
     phase: Phase,
-    /// Checks that came before the first answer; `None` after it.
+    /// Number of connectivity checks before the first answer; `None` after it.
     early_checks: Option<u32>,
     has_ice: bool,
-    /// str0m was given a datagram and has not been asked since what it makes of it.
+    /// Whether str0m got a datagram and was not polled since.
     is_fed: bool,
-    /// When the `Rtc` wants to be woken.
+    /// When the `Rtc`'s timeout is due.
     next_timeout: Option<Instant>,
 }
 
-/// How far the transport is.
+/// Progress of the transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// No answer yet that lets media flow.
     Signaling,
-    /// Since when ICE, then DTLS, are awaited.
+    /// Waiting for ICE, then for DTLS. `ice` is true once ICE is connected.
     Connecting { since: Instant, ice: bool },
     /// Media flows.
     Connected,
-    /// Since when ICE consent is lost.
+    /// ICE consent is lost.
     Lost { since: Instant },
 }
 
@@ -154,9 +155,9 @@ struct Stream {
     mid: Mid,
     /// Index of its simulcast layer.
     layer: u8,
-    /// It is one of several.
+    /// Whether it is one of several simulcast layers.
     has_rid: bool,
-    /// When the last packet came.
+    /// Time of the last packet.
     last_at: Instant,
     report: Option<Report>,
     highest_seq_no: Option<u64>,
@@ -164,34 +165,34 @@ struct Stream {
     configuration: Configuration,
 }
 
-/// What a drain found.
-#[allow(clippy::large_enum_variant, reason = "packets are what it is for; boxing them would allocate for each")]
+/// An event from `Peer::drain`.
+#[allow(clippy::large_enum_variant, reason = "most events are packets; boxing them would allocate for each")]
 pub enum PeerEvent {
     /// A packet to forward.
     Packet(Packet),
-    /// This peer, as a subscriber, needs a keyframe on a line.
+    /// This peer, as a subscriber, needs a keyframe on an m-line.
     KeyframeRequest {
-        /// Index of the line.
+        /// Index of the m-line.
         line: usize,
     },
-    /// This peer, as a subscriber, has not got a packet.
+    /// This peer, as a subscriber, has lost a packet.
     Lost {
-        /// Index of the line.
+        /// Index of the m-line.
         line: usize,
-        /// The packet.
+        /// The lost packet.
         sent: Sent,
     },
-    /// ICE and DTLS are up.
+    /// ICE and DTLS are connected.
     Connected,
-    /// ICE consent was lost after that (RFC 7675), or came back.
+    /// ICE consent was lost after that (RFC 7675), or restored.
     Consent {
-        /// Whether it is there now.
+        /// Whether consent is held now.
         is_held: bool,
     },
 }
 
 impl Peer {
-    /// The most that one takes that is sent so many tracks.
+    /// Maximum memory in bytes of a peer that subscribes to `tracks` tracks.
     pub const fn max_bytes(tracks: usize) -> usize {
         let lines = tracks + MAX_SENDING_LINES + MAX_DEAD_LINES;
         let engine = ENGINE_BYTES + lines * (ENGINE_LINE_BYTES + size_of::<Offered>());
@@ -200,7 +201,7 @@ impl Peer {
         engine + Arrivals::MAX_BYTES + sent + incoming + Heard::MAX_BYTES + Sending::max_bytes(tracks + MAX_DEAD_LINES)
     }
 
-    /// A peer that has not offered anything yet.
+    /// Creates a peer that has sent no offer yet.
     pub fn new(now: Instant, profile: &Profile, allowance: Allowance, simulcast: bool, names: &mut Names) -> Self {
         let creds = IceCreds { ufrag: names.token(12), pass: names.token(26) };
         let (ufrag, password) = (creds.ufrag.clone(), creds.pass.clone());
@@ -236,19 +237,19 @@ impl Peer {
             is_fed: false,
             next_timeout: None,
         };
-        // More than it may have are left out.
+        // Candidates above the limit are omitted.
         let _ = peer.add_candidates(profile);
         peer
     }
 
-    /// Takes the addresses that the server has now. Gives those that the client does not know yet, in the form of RFC 8839
-    /// section 5.1, with the m-line they are for; none before the first offer, which announces them.
+    /// Adds the server's present addresses as candidates. Returns those that the client does not know yet, in the form
+    /// of RFC 8839 section 5.1, with the mid they belong to; none before the first offer, which contains them.
     ///
-    /// Addresses that are gone stay: a cable that is plugged in again brings them back, and taking one out of ICE would
-    /// break a call that only waits for that. The client finds out by itself which pairs work.
+    /// Former addresses stay: a cable that is plugged in again restores them, and removing one from ICE would end a call
+    /// that only waits for that. The client's connectivity checks find out which pairs work.
     ///
     /// # Errors
-    /// It has had too many addresses to learn another one: the peer has to end, and a fresh one knows the present ones.
+    /// The peer has had too many addresses to add another one and has to end. A new peer starts with the present ones.
     pub fn add_candidates(&mut self, profile: &Profile) -> Result<Vec<(String, Mid)>, PeerError> {
         let mid = self.negotiation.lines().iter().filter(|line| !line.is_dead()).find_map(|line| line.mid);
         let mut added = Vec::new();
@@ -257,7 +258,7 @@ impl Peer {
                 continue;
             }
             if self.candidates.len() >= MAX_CANDIDATES {
-                // All at once are as many for a fresh one.
+                // If the present addresses alone reach the limit, a new peer could have no more of them.
                 return if profile.candidates().len() < MAX_CANDIDATES { Err(PeerError::UsedUp) } else { Ok(added) };
             }
             self.candidates.push(candidate.addr());
@@ -268,7 +269,7 @@ impl Peer {
         Ok(added)
     }
 
-    /// Builds the offer that carries what has changed, as SDP; `None` if nothing has.
+    /// Returns an SDP offer with the changes since the last one, or `None` if there are none.
     ///
     /// # Errors
     /// The peer has to end.
@@ -292,7 +293,7 @@ impl Peer {
                     self.negotiation.set_mid(line, mid);
                 }
                 Change::Direct { mid, direction, .. } => {
-                    // The same direction again is no change to str0m, but has to be offered again.
+                    // str0m ignores a direction that does not change, but this m-line has to be offered again.
                     if direction != Direction::Inactive {
                         sdp.set_direction(mid, Direction::Inactive);
                     }
@@ -305,7 +306,7 @@ impl Peer {
             self.rtc.direct_api().remove_stream_tx(outgoing.ssrc.into());
         }
         let Some((offer, pending)) = applied else {
-            // str0m has it like that already: agreed without asking.
+            // str0m already has this state, so it is agreed without an offer.
             let answers = self.answered();
             self.negotiation.handle_answer(now, answers.into_iter());
             self.negotiation.note_exchange();
@@ -320,10 +321,10 @@ impl Peer {
         Ok(Some(if self.simulcast { with_simulcast(&offer, &self.layered_lines()) } else { offer }))
     }
 
-    /// Keeps the answer to the outstanding offer until it is taken.
+    /// Queues the answer to the outstanding offer until `take_answer`.
     ///
     /// # Errors
-    /// No offer is out, or it has an answer: the peer has to end.
+    /// There is no outstanding offer, or it already has an answer: the peer has to end.
     pub fn queue_answer(&mut self, sdp: String) -> Result<(), PeerError> {
         if self.pending.is_none() || self.answer.is_some() {
             return Err(PeerError::UnexpectedAnswer);
@@ -332,22 +333,23 @@ impl Peer {
         Ok(())
     }
 
-    /// The answer that waits, for `handle_answer`.
+    /// Takes the queued answer, for `handle_answer`.
     pub fn take_answer(&mut self) -> Option<String> {
         self.answer.take()
     }
 
-    /// Whether an answer names none of this transport's m-lines, as one to an offer of the transport before.
+    /// Returns true if an answer names none of this transport's m-lines, because it answers an offer of the participant's
+    /// previous transport.
     pub fn is_foreign(&self, answer: &str) -> bool {
         let lines = self.negotiation.lines();
         let mut mids = answer.lines().filter_map(|line| line.strip_prefix("a=mid:"));
         !mids.any(|mid| lines.iter().any(|line| line.mid.is_some_and(|own| *own == *mid.trim())))
     }
 
-    /// Takes the answer to the outstanding offer.
+    /// Applies the answer to the outstanding offer.
     ///
     /// # Errors
-    /// The peer can't go on: an answer is not something that can be half taken.
+    /// The answer is invalid: the peer has to end, because an answer can't be applied in part.
     pub fn handle_answer(
         &mut self,
         now: Instant,
@@ -378,7 +380,8 @@ impl Peer {
         Ok(agreed)
     }
 
-    /// Lets live lines that nobody needs carry tracks that wait: which, and what. See `Negotiation::exchange`.
+    /// Gives waiting tracks to live m-lines that carry no needed track, without an offer. Returns each m-line's index and
+    /// its new track. See `Negotiation::exchange`.
     pub fn exchange(&mut self, profile: &Profile) -> Vec<(usize, TrackId)> {
         let exchanged = self.negotiation.exchange();
         for (line, track) in &exchanged {
@@ -387,9 +390,9 @@ impl Peer {
         exchanged
     }
 
-    /// Takes one datagram that the demultiplexer found to be this peer's. `route` is the way back to its source,
-    /// `announced` the candidate that stands for its destination. Says whether an authenticated check has just
-    /// validated its source address.
+    /// Handles one datagram that the demultiplexer has assigned to this peer. `route` leads back to its source,
+    /// `announced` is the candidate for its destination. Returns `Some` if the datagram is an authenticated connectivity
+    /// check that has validated its source address.
     ///
     /// # Errors
     /// The peer has to end.
@@ -406,7 +409,7 @@ impl Peer {
         let input = Input::Receive(now, receive);
         let (mut validated, mut number, mut unmapped, mut packet) = (None, None, None, None);
         if is_stun(contents) {
-            // The address that media goes to has its own allowance: nobody can use it up but who is there.
+            // Checks from the address that receives media are not charged: other addresses cannot use up its allowance.
             let is_way = self.sending.egress.as_ref().is_some_and(|egress| egress.route.remote == route.remote);
             if !self.is_check(contents) || !is_way && !self.allowance.take_check(now) {
                 return Ok(None);
@@ -422,7 +425,7 @@ impl Peer {
                 return Ok(None);
             }
         } else if rtcp::is_rtcp(contents) {
-            // Opening it twice costs more than anything else that a mere watcher makes the server do.
+            // Only `Sending` handles the RTCP of a pure subscriber: decrypting it twice would be the largest cost of one.
             let is_of_sender = self.sending.handle_rtcp(now, route, contents, &mut self.allowance);
             let is_for_receiver = is_of_sender && !self.incoming.is_empty();
             if self.sending.egress.is_some() && !is_for_receiver {
@@ -477,10 +480,10 @@ impl Peer {
         Ok(validated)
     }
 
-    /// Notes what str0m has made of an authentic packet of an SSRC that had no stream.
+    /// Updates `heard` after str0m has handled an authentic packet of an SSRC that had no stream.
     fn follow_streams(&mut self, ssrc: u32) {
         let mut direct = self.rtc.direct_api();
-        // str0m always has one for probes of the path.
+        // str0m always has a stream with SSRC 0, for probes.
         let mut mapped = vec![0];
         for main in self.heard.mapped().chain([ssrc]) {
             if let Some(stream) = direct.stream_rx(&main.into()) {
@@ -491,30 +494,30 @@ impl Peer {
         self.heard.follow(ssrc, &mapped);
     }
 
-    /// Whether a drain may bring something after a datagram. What was only feedback to the server, or was dropped,
-    /// brings nothing, and polling str0m touches all that it keeps.
+    /// Returns true if a drain may yield output after a datagram. Feedback and dropped datagrams yield none, and polling
+    /// str0m is expensive: it touches all its state.
     pub fn needs_drain(&self) -> bool {
         self.is_fed || self.sending.has_requests()
     }
 
-    /// Datagrams that were more than the peer may send, since the last call.
+    /// Returns the number of datagrams over the peer's allowance since the last call.
     pub fn take_excess(&mut self) -> u64 {
         self.allowance.take_excess()
     }
 
-    /// Packets since the last call that were dropped because they are larger than `MAX_PAYLOAD`, and the m-line of the
-    /// last one.
+    /// Returns the number of packets dropped since the last call because they are larger than `MAX_PAYLOAD`, and the mid
+    /// of the last one.
     pub fn take_oversized(&mut self) -> (u64, Option<Mid>) {
         std::mem::take(&mut self.oversized)
     }
 
-    /// Parts of codec configurations that were dropped since the last call: more came than is kept, or a keyframe had no room
-    /// for them. Who subscribes later may not be able to decode the track.
+    /// Returns the number of parts of codec configurations dropped since the last call, because there were too many or a
+    /// keyframe had no room for them. Participants that subscribe later may be unable to decode the track.
     pub fn take_unconfigured(&mut self) -> u64 {
         std::mem::take(&mut self.unconfigured)
     }
 
-    /// Time has passed.
+    /// Handles the timeout from `next_timeout`.
     ///
     /// # Errors
     /// The peer has to end.
@@ -539,14 +542,14 @@ impl Peer {
         Ok(())
     }
 
-    /// The line of an m-line that carries video.
+    /// Returns the index of the video m-line with this mid.
     pub fn video_line(&self, mid: Mid) -> Option<usize> {
         self.negotiation.lines().iter().position(|line| line.mid == Some(mid) && line.kind == MediaKind::Video)
     }
 
-    /// Asks this peer, as a publisher, for a keyframe of a layer. It goes out with the next drain.
+    /// Requests a keyframe of a layer from this peer, a publisher. The next drain sends the request.
     pub fn request_keyframe(&mut self, mid: Mid, layer: u8) {
-        // The one that came last: a publisher may begin a layer anew, and come back to an earlier SSRC.
+        // The stream with the latest packet: a publisher may restart a layer and return to an earlier SSRC.
         let streams = self.incoming.iter().filter(|stream| (stream.mid, stream.layer) == (mid, layer));
         let Some(stream) = streams.max_by_key(|stream| stream.last_at) else {
             return;
@@ -556,7 +559,7 @@ impl Peer {
         }
     }
 
-    /// Takes all output out of the `Rtc`: datagrams and events. Afterwards `next_timeout` is up to date.
+    /// Takes all datagrams and events out of the `Rtc`. Afterwards `next_timeout` is up to date.
     ///
     /// # Errors
     /// The peer has to end.
@@ -587,9 +590,9 @@ impl Peer {
                         continue;
                     };
                     if !is_stun(&transmit.contents) {
-                        // str0m stays with the pair that was nominated until it is lost.
+                        // str0m keeps the nominated pair until it is lost; the egress follows the peer's packets.
                         route = self.sending.egress.as_ref().map_or(route, |egress| egress.route);
-                        // Without consent nothing goes there, reports neither (RFC 7675 section 5.1).
+                        // Without consent nothing is sent there, not even reports (RFC 7675 section 5.1).
                         if !self.sending.addresses.holds(now, route.remote) {
                             continue;
                         }
@@ -616,7 +619,7 @@ impl Peer {
         }
     }
 
-    /// When `handle_timeout` is due. An offer that is due is not told: see `Negotiation::offer_due`.
+    /// Returns when `handle_timeout` is due. Offers are not included: see `Negotiation::offer_due`.
     pub fn next_timeout(&self) -> Option<Instant> {
         let own = match self.phase {
             Phase::Connecting { since, ice: false } => Some(since + ICE_TIMEOUT),
@@ -628,43 +631,43 @@ impl Peer {
         [self.next_timeout, own, arrivals, self.answer_due()].into_iter().flatten().min()
     }
 
-    /// When the answer that is awaited is too late; one that waits for its turn is not.
+    /// Returns when the outstanding offer times out, or `None` if its answer is queued.
     fn answer_due(&self) -> Option<Instant> {
         self.negotiation.answer_due().filter(|_| self.answer.is_none())
     }
 
-    /// What names this peer in STUN requests.
+    /// Returns the ICE username fragment that identifies this peer in STUN requests.
     pub fn ufrag(&self) -> &str {
         &self.ufrag
     }
 
-    /// Whether media flows.
+    /// Returns true if media flows.
     pub fn is_connected(&self) -> bool {
         self.phase == Phase::Connected
     }
 
-    /// Whether no answer has come yet that lets media flow.
+    /// Returns true until an answer arrives that lets media flow.
     pub fn is_new(&self) -> bool {
         self.phase == Phase::Signaling && self.answer.is_none()
     }
 
-    /// Whether it can send a camera in simulcast layers.
+    /// Returns true if the peer can send a camera in simulcast layers.
     pub fn has_simulcast(&self) -> bool {
         self.simulcast
     }
 
-    /// The m-lines of the latest offer, as an answer has to repeat them.
+    /// Returns the m-lines of the latest offer, as an answer has to repeat them.
     #[cfg(test)]
     pub fn offered(&self) -> &[Offered] {
         &self.offered
     }
 
-    /// m-lines in the latest offer.
+    /// Returns the number of m-lines in the latest offer.
     pub fn offered_lines(&self) -> usize {
         self.negotiation.lines().iter().filter(|line| line.mid.is_some()).count()
     }
 
-    /// The direction of every line, as it is agreed.
+    /// Returns the negotiated direction of every m-line.
     fn answered(&self) -> Vec<Answered> {
         let answers = self.negotiation.lines().iter().enumerate().filter_map(|(line, state)| {
             let media = self.rtc.media(state.mid?)?;
@@ -673,14 +676,14 @@ impl Peer {
         answers.collect()
     }
 
-    /// The lines on which a camera is asked for in layers.
+    /// Returns the m-lines that request a camera in simulcast layers.
     fn layered_lines(&self) -> Vec<Mid> {
         let lines = self.negotiation.lines().iter();
         let cameras = lines.filter(|line| line.kind == MediaKind::Video && line.asks_for() == Some(Source::Camera));
         cameras.filter_map(|line| line.mid).filter(|mid| !self.single.contains(mid)).collect()
     }
 
-    /// Notes which lines it sends without layers though it was asked for them.
+    /// Records the m-lines on which the peer sends no simulcast layers although it was offered them.
     fn note_single(&mut self, agreed: &[Agreed]) {
         for agreed in agreed {
             if let Agreed::Publishing { mid, source: Source::Camera, kind: MediaKind::Video } = *agreed
@@ -692,8 +695,8 @@ impl Peer {
         }
     }
 
-    /// Gives str0m the SSRCs of all lines on which the server sends, for the offer that is about to be written; new
-    /// ones to lines that are used again. Not `reset_stream_tx`: it leaves the stream filed under its old SSRC.
+    /// Declares to str0m the SSRCs of all m-lines on which the server sends, for the next offer. Reused m-lines get new
+    /// SSRCs. It does not use `reset_stream_tx`, which leaves the stream filed under its old SSRC.
     fn declare_streams(&mut self, changes: &[Change], names: &mut Names) -> Result<(), PeerError> {
         for change in changes {
             if let Change::Direct { mid, fresh_ssrc: true, .. } = change {
@@ -707,8 +710,8 @@ impl Peer {
         Ok(())
     }
 
-    /// Takes the streams out of str0m that it made for the lines of an answer, and keeps the SSRCs of those on which
-    /// the server sends.
+    /// Removes the streams that str0m has created for the m-lines of an answer, and keeps the SSRCs of those on which the
+    /// server sends.
     fn take_streams(&mut self, names: &mut Names) -> Result<(), PeerError> {
         let mut direct = self.rtc.direct_api();
         for (line, state) in self.negotiation.lines().iter().enumerate() {
@@ -743,8 +746,8 @@ impl Peer {
         self.sending.is_acknowledged |= accepted.contains(TRANSPORT_CC_ID);
     }
 
-    /// Whether STUN is a check that shows this peer's password (RFC 8445 section 7.3). str0m would make a candidate pair
-    /// for anybody, and asks for nothing where the address is the nominated one.
+    /// Returns true if `contents` is a connectivity check authenticated with this peer's password (RFC 8445 section 7.3).
+    /// str0m would create a candidate pair without that, and checks nothing if the address is the nominated one.
     fn is_check(&self, contents: &[u8]) -> bool {
         let Ok(message) = StunMessage::parse(contents) else {
             return false;
@@ -787,7 +790,7 @@ impl Peer {
         self.phase = match (self.phase, state.is_connected()) {
             (Phase::Connecting { since, .. }, true) => Phase::Connecting { since, ice: true },
             (Phase::Lost { .. }, true) => {
-                // What was not sent meanwhile is a gap, of any length; a fresh start has none.
+                // The packets not sent in the meantime would be a gap of any length; a restart avoids it.
                 self.sending.restart();
                 Phase::Connected
             }
@@ -798,12 +801,12 @@ impl Peer {
     }
 
     fn on_packet(&mut self, now: Instant, packet: RtpPacket) -> Option<Packet> {
-        // It was authentic: the peer is where it came from.
+        // The packet is authentic, so the peer is reachable at its source address.
         let (route, elements) = std::mem::take(&mut self.arrived);
         if let (Some(egress), Some(route)) = (&mut self.sending.egress, route) {
             egress.take_route(now, route);
         }
-        // One that is nothing but padding goes through as well: dropped, it would be a loss to everybody.
+        // Packets of nothing but padding are forwarded as well: a dropped one would look like a loss to all subscribers.
         let seq_no = *packet.seq_no;
         if packet.payload.len() + elements.len() > MAX_PAYLOAD {
             let mid = self.stream(now, packet.header.ssrc).map(|stream| stream.mid);
@@ -812,7 +815,7 @@ impl Peer {
         }
         let ssrc = packet.header.ssrc;
         if seq_no >= SEQ_NO_LIMIT {
-            // str0m has made a stream for it, which counts.
+            // str0m has created a stream for it, which counts towards `MAX_SSRCS`.
             self.stream(now, ssrc);
             return None;
         }
@@ -877,9 +880,9 @@ impl Peer {
         })
     }
 
-    /// The stream that goes where one more begins at `new`: one that another SSRC has followed, else one whose m-line is
-    /// gone, else one whose m-line is paused, which may go on with its SSRC and without a word of its mid. The one that has
-    /// been silent for longest of these.
+    /// Returns the index of the stream to remove when a new one begins at `new` (mid and layer): one that another SSRC has
+    /// replaced, else one whose m-line no longer exists, else one whose m-line is paused. The last may resume with the
+    /// same SSRC and no mid extension. Of several, the longest-silent is chosen.
     fn oldest_over(&self, new: (Mid, u8)) -> Option<usize> {
         let streams = &self.incoming;
         let rank = |stream: &Stream| {
@@ -937,7 +940,7 @@ impl Peer {
 fn hmac_sha1(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key));
     parts.iter().for_each(|part| context.update(part));
-    context.sign().as_ref().try_into().expect("SHA-1 has 20 bytes")
+    context.sign().as_ref().try_into().expect("SHA-1 digests have 20 bytes")
 }
 
 /// RFC 7983: the first byte of STUN is 0 to 3.
