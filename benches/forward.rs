@@ -1,8 +1,8 @@
-//! What a forwarded packet costs without system calls: the server in memory, with real SRTP.
+//! Measures the cost of a forwarded packet without system calls: the server runs without I/O, with real SRTP.
 //!
-//! `cargo bench --bench forward` prints nanoseconds and allocations for each forwarded packet, and instructions where
-//! valgrind is installed. Options after `--`: `--quick` (fewer frames), `--json FILE`, and `--check`, which fails if
-//! instructions have grown by more than 3 % against `benches/instructions.json`.
+//! `cargo bench --bench forward` prints nanoseconds and allocations per forwarded packet, and instructions if valgrind
+//! is installed. Options after `--`: `--quick` (fewer frames), `--json FILE`, and `--check`, which fails if the number of
+//! instructions exceeds that in `benches/instructions.json` by more than 3 %.
 
 mod wire;
 mod world;
@@ -17,26 +17,27 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use world::{AT_WORK, FRAME_PACKETS, IDLE, World};
 
-/// Frames before counting begins: the first starts every subscription with a keyframe, then buffers reach their size.
+/// Frames before counting begins: the first starts every subscription with a keyframe, the others let buffers grow to
+/// their final size.
 const WARM_UP: usize = 40;
 
-/// The same where paths are estimated: until they are known to carry one video, and many.
+/// The same with bandwidth estimation: until the estimate is high enough for one video, and for several.
 const WARM_UP_ESTIMATED: [usize; 2] = [60, 240];
 
 /// Time between two frames of a publisher.
 const FRAME_INTERVAL: Duration = Duration::from_millis(33);
 
-/// Frames whose instructions are counted: a second, in which most people report once.
+/// Frames whose instructions are counted: one second, in which most clients send one report.
 const COUNTED: usize = 30;
 
-/// What instructions may grow by before CI says no.
+/// Largest increase of instructions that CI accepts.
 const TOLERANCE: f64 = 0.03;
 
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
-// SAFETY: passes everything on to the system's allocator.
+// SAFETY: all calls are passed on to the system allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if AT_WORK.load(Ordering::Relaxed) != IDLE {
@@ -53,13 +54,13 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Rooms of some size.
+/// A shape of load.
 struct Shape {
     name: &'static str,
     rooms: usize,
     publishers: usize,
     watchers: usize,
-    /// The receivers tell when each packet came, so that their paths are estimated.
+    /// Whether receivers send transport-wide feedback, so that the server estimates their bandwidth.
     estimated: bool,
 }
 
@@ -82,7 +83,7 @@ fn main() {
     let value = |name: &str| args.iter().skip_while(|arg| *arg != name).nth(1);
     let frames = if has("--quick") { 60 } else { 300 };
     if let Some(name) = value("--only") {
-        // Under valgrind: the counts are its own.
+        // This is the run under valgrind, which does the counting.
         let shape = SHAPES.iter().find(|shape| shape.name == name).expect("a shape of this bench");
         run(shape, COUNTED);
         return;
@@ -108,7 +109,7 @@ fn main() {
     }
 }
 
-/// Packets forwarded, nanoseconds and allocations for each.
+/// Returns the number of forwarded packets, and nanoseconds and allocations per packet.
 fn run(shape: &Shape, frames: usize) -> (u64, f64, f64) {
     let mut world = World::new();
     let mut sending = Vec::new();
@@ -135,7 +136,7 @@ fn run(shape: &Shape, frames: usize) -> (u64, f64, f64) {
             ALLOCATIONS.store(0, Ordering::Relaxed);
         }
         for publisher in &sending {
-            // With the timers of everybody: reports, feedback, pace, probes.
+            // This includes all timers: reports, feedback, pacing, probes.
             world.run(spacing);
             let batch = world.frame(*publisher, turn == 0);
             world.serve(&batch);
@@ -148,22 +149,22 @@ fn run(shape: &Shape, frames: usize) -> (u64, f64, f64) {
     let allocations = ALLOCATIONS.load(Ordering::Relaxed) as f64 / expected as f64;
     world.is_measured = false;
     if shape.estimated {
-        // The last may still wait for their pace.
+        // The pacer may still hold the last packets.
         world.run(Duration::from_millis(200));
     }
     let arrived: u64 = world.clients.iter().map(|client| client.arrived).sum();
     let decrypted: u64 = world.clients.iter().map(|client| client.decrypted).sum();
-    // Where paths are estimated, some packets are sent again, and some of the warm-up waited for their pace.
+    // With bandwidth estimation, some packets are retransmitted, and the pacer held some packets of the warm-up.
     let is_complete = if shape.estimated { decrypted >= expected } else { arrived == expected };
     assert!(is_complete, "everything arrived: {arrived} and {decrypted} of {expected}");
     for client in world.clients.iter().filter(|_| !shape.estimated) {
-        assert_eq!(client.decrypted, client.arrived, "and can be decrypted");
+        assert_eq!(client.decrypted, client.arrived, "every packet can be decrypted");
     }
     (expected, nanos, allocations)
 }
 
-/// Instructions for each forwarded packet of all shapes, as many at once as there are cores: counts don't disturb each
-/// other, as times would.
+/// Counts instructions per forwarded packet for all shapes, on all cores at once: unlike times, counts are not disturbed
+/// by other work.
 fn count() -> Vec<Option<f64>> {
     let counts = Mutex::new(vec![None; SHAPES.len()]);
     let next = AtomicUsize::new(0);
@@ -172,7 +173,7 @@ fn count() -> Vec<Option<f64>> {
             && let Some(shape) = SHAPES.get(index)
         {
             let count = instructions(shape);
-            counts.lock().expect("nobody panicked")[index] = count;
+            counts.lock().expect("no thread panicked")[index] = count;
         }
     };
     std::thread::scope(|scope| {
@@ -180,12 +181,12 @@ fn count() -> Vec<Option<f64>> {
             scope.spawn(worker);
         }
     });
-    counts.into_inner().expect("nobody panicked")
+    counts.into_inner().expect("no thread panicked")
 }
 
-/// Instructions for each forwarded packet, by running this program again under valgrind.
+/// Counts instructions per forwarded packet by running this program again under valgrind.
 fn instructions(shape: &Shape) -> Option<f64> {
-    let program = std::env::current_exe().expect("this program");
+    let program = std::env::current_exe().expect("the path of this program");
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--collect-atstart=no", "--toggle-collect=*_counted*"])
         .arg("--callgrind-out-file=/dev/null")
@@ -201,7 +202,7 @@ fn instructions(shape: &Shape) -> Option<f64> {
     Some(total / (COUNTED * FRAME_PACKETS * shape.rooms * shape.publishers * receivers) as f64)
 }
 
-/// Compares with the committed figures.
+/// Compares instructions with the committed figures.
 fn check(rows: &[Value]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/instructions.json");
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

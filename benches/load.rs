@@ -1,12 +1,12 @@
-//! What one core carries: the real process pinned to one core, real sockets, live receivers.
+//! Measures the capacity of one core: the server process pinned to it, real sockets, live receivers.
 //!
-//! `cargo bench --bench load` measures the shapes of docs/performance.md; `-- --rooms 40 --size 8 --video-kbps 800`
-//! any other, to plan capacity; `-- --ramp rooms --size 4` finds the highest load that is held; `-- --soak 600` lets
-//! people come and go, and tells what has grown. `-- --help` lists the rest.
+//! `cargo bench --bench load` measures the shapes of docs/performance.md. Options after `--`: `--rooms 40 --size 8
+//! --video-kbps 800` measures any other shape, to plan capacity; `--ramp rooms --size 4` finds the highest load that the
+//! server holds; `--soak 600` lets participants join and leave, and reports growth. `--help` lists the rest.
 //!
-//! Beside each cost stand floors of the same machine in the same run, for packets of the same sizes to the same live
-//! receivers: a bare `sendmsg` for each packet without any sealing or logic, and sealing and sending in segmented
-//! runs of 4 and 8.
+//! Each cost is printed with floors measured on the same machine in the same run, with packets of the same sizes to the
+//! same live receivers: a bare `sendmsg` per packet without sealing and logic, and sealing plus segmented sends of 4 and
+//! 8 packets.
 
 #[path = "load/client.rs"]
 mod client;
@@ -50,10 +50,10 @@ use process::Server;
 use report::Row;
 use shape::Shape;
 
-/// Media flows that long before it is measured.
+/// How long media flows before the measurement.
 const WARM_UP: Duration = Duration::from_secs(2);
 
-/// What a packet may cost, in bare sends of it.
+/// Maximum cost of a packet, as a multiple of a bare send.
 const MOST_BARE_SENDS: f64 = 1.0;
 
 fn main() -> ExitCode {
@@ -110,7 +110,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The goals that do not depend on the machine's speed.
+/// Checks the goals that do not depend on the machine's speed.
 fn check(rows: &[Row]) -> ExitCode {
     let dear = rows.iter().filter(|row| row.times_bare().is_some_and(|times| times > MOST_BARE_SENDS));
     let dear: Vec<_> = dear.map(|row| row.shape.name.as_ref()).collect();

@@ -1,8 +1,8 @@
-//! What signaling costs the server in memory: joins into a room, an offer and its answer, a chat line.
+//! Measures the server's CPU time for signaling: joins, an offer and its answer, a chat message.
 //!
-//! `cargo bench --bench signal`, with `-- --quick` in a few seconds, with `-- --json FILE` as JSON. Only the server's
-//! own work is timed. A join is the upgrade, the greeting, the first offer, its answer and the news to everybody;
-//! DTLS comes after it. Each figure is the median of many.
+//! Run it with `cargo bench --bench signal`; options after `--`: `--quick` for a few seconds, `--json FILE` for JSON.
+//! The server runs without I/O, and only its own work is timed. A join is the upgrade, the welcome, the first offer, its
+//! answer and the `joined` event to the room, without DTLS. Each figure is the median of many.
 
 mod wire;
 #[allow(dead_code, reason = "media is for another bench")]
@@ -23,7 +23,7 @@ use str0m::{Candidate, Rtc};
 use wire::{frame, take_frame};
 use world::World;
 
-/// The first connection of those who come to be measured; the world's own have lower numbers.
+/// First connection number of measured participants; the world's own clients have lower numbers.
 const VISITORS: u64 = 1_000_000;
 
 /// What signaling costs.
@@ -41,14 +41,14 @@ struct Flags {
     bench: bool,
 }
 
-/// Somebody who comes, answers and goes, and what the server took for it.
+/// One participant that joins, answers and leaves, with the server's times.
 struct Visit {
     /// From the connection to the first offer.
     offer: Duration,
     answer: Duration,
     /// m-lines of that offer.
     lines: usize,
-    /// Who was told of it.
+    /// Number of participants that received the `joined` event.
     told: usize,
 }
 
@@ -73,25 +73,25 @@ fn main() {
     }
 }
 
-/// The first offer of so many m-lines, to somebody who comes into a room of publishers.
+/// Measures the first offer, with `lines` m-lines, to a participant that joins a room of publishers.
 fn offers(lines: usize, visits: u64) -> Value {
-    // Everybody has a line for a microphone and one for a camera, one's own included.
+    // Each participant, the new one included, has an m-line for a microphone and one for a camera.
     let mut world = filled(lines / 2 - 1, true);
     let visits: Vec<Visit> = (0..visits).map(|visit| visit_of(&mut world, visit)).collect();
     for visit in &visits {
-        assert_eq!(visit.lines, lines, "the offer has the lines that are measured");
+        assert_eq!(visit.lines, lines, "the offer has the measured number of m-lines");
     }
     let (offer, answer) = (median(visits.iter().map(|visit| visit.offer)), median(visits.iter().map(|v| v.answer)));
     println!("{lines:<12} {:>16.0} {:>16.0}", micros(offer), micros(answer));
     json!({ "m_lines": lines, "offer_us": micros(offer), "answer_us": micros(answer) })
 }
 
-/// Joins into, and chat in, a room in which so many watch.
+/// Measures joins and chat in a room with `size` subscribers.
 fn room(size: usize, visits: u64) -> Value {
     let mut world = filled(size, false);
     let visits: Vec<Visit> = (0..visits).map(|visit| visit_of(&mut world, visit)).collect();
     for visit in &visits {
-        assert_eq!(visit.told, size, "everybody is told who came");
+        assert_eq!(visit.told, size, "every participant receives `joined`");
     }
     let join = median(visits.iter().map(|visit| visit.offer + visit.answer));
     let line = median((0..visits.len()).map(|line| chat(&mut world, line)));
@@ -103,18 +103,18 @@ fn room(size: usize, visits: u64) -> Value {
     })
 }
 
-/// A room of people who have joined and answered.
+/// Creates a room of participants that have joined and answered.
 fn filled(size: usize, publishing: bool) -> World {
     let mut world = World::new();
     for _ in 0..size {
         world.join("r", publishing, false, false);
         settle(&mut world);
     }
-    assert_eq!(world.server.stats().offers, size as u64, "everybody got an offer");
+    assert_eq!(world.server.stats().offers, size as u64, "every participant received an offer");
     world
 }
 
-/// Somebody comes, answers, and goes.
+/// Lets one participant join, answer and leave.
 fn visit_of(world: &mut World, visit: u64) -> Visit {
     let conn = ConnId(VISITORS + visit);
     let remote = SocketAddr::from(([127, 0, 0, 1], 1_024));
@@ -126,30 +126,30 @@ fn visit_of(world: &mut World, visit: u64) -> Visit {
     let answer = answer(world.now, &sdp);
     let (answered, refused) = serve(world, [Input::Data { conn, bytes: &answer }]);
     assert!(!refused.contains_key(&conn), "the answer is accepted");
-    assert_eq!(world.server.stats().peers_failed, 0, "and nobody fails");
+    assert_eq!(world.server.stats().peers_failed, 0, "no peer fails");
     let news = |bytes: &Vec<u8>| texts(bytes.clone()).iter().any(|text| text["event"] == "joined");
     let told = told.values().filter(|bytes| news(bytes)).count();
     serve(world, [Input::Gone { conn }]);
     Visit { offer: accepted + offered, answer: answered, lines: sdp.matches("\r\nm=").count(), told }
 }
 
-/// One chat line; who writes changes, since nobody may write many.
+/// Measures one chat message. The author changes each time because of the rate limit.
 fn chat(world: &mut World, line: usize) -> Duration {
     let writer = world.clients[line % world.clients.len()].conn;
     let text = format!("line {line}");
     let bytes = frame(json!({ "event": "chat", "data": text }).to_string().as_bytes());
     let (spent, told) = serve(world, [Input::Data { conn: writer, bytes: &bytes }]);
-    assert!(!told.contains_key(&writer), "who writes a line does not get it");
-    assert_eq!(told.len(), world.clients.len() - 1, "everybody else does");
+    assert!(!told.contains_key(&writer), "the author does not receive the message");
+    assert_eq!(told.len(), world.clients.len() - 1, "every other participant receives it");
     for bytes in told.into_values() {
         assert_eq!(texts(bytes).iter().filter(|said| said["message"] == text.as_str()).count(), 1, "once");
     }
-    // A writer may write 20 lines at once, and 10 a second then.
+    // A participant may write 20 chat messages in a burst, and 10 per second on average.
     world.now += Duration::from_millis(100) / world.clients.len() as u32;
     spent
 }
 
-/// Gives inputs to the server as its loop does and takes out, per connection, what it writes.
+/// Passes inputs to the server as its event loop does. Returns the time it took and the bytes written per connection.
 fn serve<const N: usize>(world: &mut World, inputs: [Input<'_>; N]) -> (Duration, BTreeMap<ConnId, Vec<u8>>) {
     let (now, server) = (world.now, &mut world.server);
     let mut written = Vec::new();
@@ -171,13 +171,13 @@ fn serve<const N: usize>(world: &mut World, inputs: [Input<'_>; N]) -> (Duration
     (spent, told)
 }
 
-/// Lets the world's own clients hear and answer.
+/// Lets the world's own clients receive and answer.
 fn settle(world: &mut World) {
     world.server.handle_input(world.now, Input::Timeout);
     world.settle();
 }
 
-/// The SDP of the offer in what a visitor was told.
+/// The SDP of the offer in the bytes sent to a participant.
 fn offer(mut bytes: Vec<u8>) -> String {
     assert!(bytes.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&bytes));
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
@@ -188,7 +188,7 @@ fn offer(mut bytes: Vec<u8>) -> String {
     description["sdp"].as_str().expect("SDP").to_owned()
 }
 
-/// The answer of somebody who takes everything and sends nothing, as a WebSocket frame.
+/// The answer of a participant that accepts all m-lines as inactive, as a WebSocket frame.
 fn answer(now: Instant, sdp: &str) -> Vec<u8> {
     let mut rtc = Rtc::builder().clear_codecs().enable_opus(true, false).enable_vp8(true).build(now);
     let addr = SocketAddr::from(([198, 51, 100, 1], 40_000));
@@ -199,7 +199,7 @@ fn answer(now: Instant, sdp: &str) -> Vec<u8> {
     frame(json!({ "event": "answer", "data": data }).to_string().as_bytes())
 }
 
-/// The messages in what was written to somebody.
+/// The messages in the bytes sent to a participant.
 fn texts(mut bytes: Vec<u8>) -> Vec<Value> {
     let frames = std::iter::from_fn(|| take_frame(&mut bytes));
     let texts = frames.filter(|(opcode, _)| *opcode == 1);

@@ -190,7 +190,7 @@ fn nothing_is_shared_or_called_back() {
     for module in modules() {
         for (number, line) in &module.lines {
             for forbidden in SHARING {
-                // `Arc<` ends with `rc<`; it is allowed because it only shares immutable bytes.
+                // `Arc<` is allowed: it only shares immutable bytes.
                 let line = line.replace("Arc<", "");
                 // str0m has no other way to pass on the keys of a handshake: see the docs of these modules. In
                 // `media::fault` only a test uses it.

@@ -1,4 +1,4 @@
-//! One participant: its WebSocket, its `Rtc`, and what it counts.
+//! One participant of the load: its WebSocket, its `Rtc` and its packet counts.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -16,27 +16,27 @@ use str0m::{Candidate, Event, Input, Output, Rtc};
 use super::shape::AUDIO_BYTES;
 use super::wire::{frame, sections, take_frame};
 
-/// What the server offers for the codecs that are sent here.
+/// Payload types that the server offers for VP8 and Opus.
 pub const VIDEO_PT: u8 = 96;
 pub const AUDIO_PT: u8 = 111;
 
-/// The opcode of a ping, and the first byte of its answer.
+/// Opcode of a ping, and first byte of a pong frame.
 const PING: u8 = 9;
 const PONG: u8 = 0x8a;
 
 /// How long a server may leave a full TCP connection unread.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What somebody does in a room.
+/// What a participant does in a room.
 #[derive(Clone, Copy)]
 pub struct Role {
     pub room: usize,
     pub publishes: bool,
-    /// All that it gets is decrypted and looked at; of the others' packets only the headers are read.
+    /// Whether all its packets are decrypted and checked. For other participants only the headers are read.
     pub sampled: bool,
-    /// Tracks that it is to get.
+    /// Expected number of tracks of others.
     pub tracks: usize,
-    /// Payload of the video packets that everybody sends.
+    /// Payload size of all video packets.
     pub video_bytes: usize,
 }
 
@@ -46,7 +46,7 @@ pub struct Client {
     pub addr: SocketAddr,
     pub role: Role,
     pub rtc: Rtc,
-    /// When its `Rtc` wants to be driven, and what the generator knows of that.
+    /// When the `Rtc`'s timeout is due, and the value in the generator's timers.
     pub timeout: Instant,
     pub scheduled: Instant,
     inbox: Vec<u8>,
@@ -58,16 +58,16 @@ pub struct Client {
     video: Option<Mid>,
     next_audio: u64,
     next_video: u64,
-    /// Packets: what it sent, what came, what of that it decrypted.
+    /// Numbers of RTP packets sent, arrived and decrypted.
     pub sent: u64,
-    /// Packets of the current frame that have left, where they leave one by one.
+    /// Packets of the current frame that were sent, if they are paced.
     pub of_frame: usize,
     pub arrived: u64,
     pub decrypted: u64,
 }
 
 impl Client {
-    /// Asks for the WebSocket.
+    /// Creates a participant and sends its WebSocket upgrade.
     pub fn new(now: Instant, tcp: std::net::TcpStream, addr: SocketAddr, role: Role, name: usize) -> Self {
         let head = format!(
             "GET /aq_server/websocket?room=r{}&name=c{name} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\
@@ -102,7 +102,7 @@ impl Client {
         }
     }
 
-    /// Reads what came on TCP; `on_chat` gets each chat line.
+    /// Reads from TCP. `on_chat` is called with each chat message.
     pub fn read(&mut self, mut on_chat: impl FnMut(&str)) {
         let mut buffer = [0; 16 * 1024];
         loop {
@@ -125,7 +125,7 @@ impl Client {
                 answer[0] = PONG;
                 self.send(&answer);
             }
-            // Who comes into a big room is told to everybody in it: no JSON for that.
+            // A large room causes very many `joined` events, so they are not parsed.
             if opcode == 1 && !payload.starts_with(br#"{"event":"joined""#) {
                 self.on_message(&payload, &mut on_chat);
             }
@@ -162,7 +162,7 @@ impl Client {
         } else {
             answer = answer.replace("a=sendonly", "a=inactive");
         }
-        // It counts packets and does not tell when each came: what that costs is told by the bench in memory.
+        // No transport-wide feedback: `benches/forward.rs` measures its cost.
         let kept = answer.split_inclusive('\n').filter(|line| !line.contains("transport-wide-cc-extensions"));
         let answer: String = kept.collect();
         let data = json!({ "type": "answer", "sdp": answer }).to_string();
@@ -181,19 +181,19 @@ impl Client {
             match self.tcp.write(&bytes[written..]) {
                 Ok(more) => written += more,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    assert!(begin.elapsed() < WRITE_PATIENCE, "the server reads what {} says", self.addr);
+                    assert!(begin.elapsed() < WRITE_PATIENCE, "the server does not read from {}", self.addr);
                 }
                 Err(error) => panic!("{}: {error}", self.addr),
             }
         }
     }
 
-    /// Everything that comes before media.
+    /// Returns true if the participant has answered, is connected and has all its tracks.
     pub fn is_ready(&self) -> bool {
         self.answered && self.connected && self.tracks == self.role.tracks
     }
 
-    /// Writes these packets of a frame of so many.
+    /// Writes the packets `these` of a frame of `packets` packets.
     pub fn write_video(
         &mut self,
         now: Instant,
@@ -232,13 +232,13 @@ impl Client {
         self.sent += 1;
     }
 
-    /// Takes out what was written.
+    /// Takes the written packets out of the `Rtc`.
     fn flush(&mut self, now: Instant, transmits: &mut Vec<Transmit>) {
         self.rtc.handle_input(Input::Timeout(now)).expect("time passes");
         self.drain(transmits);
     }
 
-    /// Takes out what its `Rtc` has to say.
+    /// Takes all output out of the `Rtc`.
     pub fn drain(&mut self, transmits: &mut Vec<Transmit>) {
         loop {
             match self.rtc.poll_output().expect("a client works") {
@@ -250,7 +250,7 @@ impl Client {
                 Output::Event(Event::RtpPacket(packet)) => {
                     assert!(
                         is_intact(&packet, self.role.video_bytes),
-                        "{} got what nobody sent: {:?}",
+                        "{} received a packet that was not sent: {:?}",
                         self.addr,
                         packet.header
                     );
@@ -268,7 +268,7 @@ fn next(seq_no: &mut u64) -> SeqNo {
     (*seq_no).into()
 }
 
-/// Whether a decrypted payload is what `write` made for that timestamp.
+/// Returns true if a decrypted payload is what was written for its timestamp.
 fn is_intact(packet: &RtpPacket, video_bytes: usize) -> bool {
     let fill = packet.header.timestamp as u8;
     let (payload, start) = (&packet.payload, if packet.header.payload_type == AUDIO_PT.into() { 0 } else { 10 });

@@ -1,4 +1,4 @@
-//! What is counted while a load runs, and what it says in the end.
+//! Counters of a running load, and the results computed from them.
 
 use std::time::{Duration, Instant};
 
@@ -6,57 +6,57 @@ use super::client::{AUDIO_PT, Client, VIDEO_PT};
 use super::process::Used;
 use super::socket::{Datagram, Socket, wall_nanos};
 
-/// The first RTP timestamp of a bench.
+/// First RTP timestamp of the first run.
 const FIRST_TIMESTAMP: u32 = 1_000;
 
-/// A load is held if that share arrives, and 99 of 100 within that time.
+/// A load is held if at least this share arrives and the 99th percentile of the delays is below this limit.
 pub const HELD_DELIVERY: f64 = 0.999;
 const HELD_P99_MS: f64 = 5.0;
 
-/// What is counted.
+/// The counters of a run.
 #[derive(Default)]
 pub struct Counts {
-    /// Timestamps that belong to earlier runs.
+    /// Number of timestamps used by earlier runs.
     earlier: u32,
-    /// When the packets of each timestamp since then left, in nanoseconds of the wall clock.
+    /// Send time of each later timestamp's packets, in nanoseconds of the wall clock.
     sends: Vec<u64>,
     delays_us: Vec<u32>,
     lines: Vec<Instant>,
     lines_expected: u64,
     line_delays_us: Vec<u32>,
     overflowed: u64,
-    /// Longest time after which something due was sent.
+    /// Maximum delay between a task's due time and its start.
     pub late: Duration,
-    /// Time of turns in which there was something to do.
+    /// Total duration of turns with work.
     pub worked: Duration,
 }
 
-/// Time that a run took.
+/// Time and CPU time of a run.
 pub struct Spent {
-    /// On the wall.
+    /// Elapsed wall-clock time.
     pub elapsed: Duration,
-    /// Of the server on its processor and in wait for it, where that can be seen.
+    /// CPU usage of the server, if it runs on this machine.
     pub server: Option<Used>,
-    /// The share of its core that the generator worked, and that others had while it could have.
+    /// Shares of the time in which the generator worked, and in which it waited for its core.
     pub busy: f64,
     pub waited: f64,
 }
 
-/// What was found.
+/// The results of a run.
 pub struct Measured {
-    /// Packets that subscribers were to get, and those that they got.
+    /// Numbers of packets expected by and arrived at all subscribers.
     pub expected: u64,
     pub arrived: u64,
-    /// The share of what it was to get that the worst served subscriber got.
+    /// Smallest share of its expected packets that a subscriber received.
     pub worst: f64,
-    /// From the publisher's send to the arrival at the subscriber's socket.
+    /// Delays from the publisher's send to the arrival at the subscriber's socket.
     pub delays: Delays,
-    /// The same of chat lines.
+    /// Expected number and delays of chat messages.
     pub lines_expected: u64,
     pub lines: Delays,
-    /// Datagrams that the generator's own sockets lost: not the server's fault.
+    /// Datagrams dropped at full receive buffers of the generator, which is not the server's fault.
     pub overflowed: u64,
-    /// Longest time after which something due was sent.
+    /// Maximum delay between a task's due time and its start.
     pub late: Duration,
     pub spent: Spent,
 }
@@ -66,38 +66,38 @@ pub struct Measured {
 pub struct Delays(Vec<u32>);
 
 impl Counts {
-    /// Forgets what earlier runs counted.
+    /// Resets the counters for a new run.
     pub fn begin(&mut self, sockets: &[Socket]) {
         let earlier = self.earlier + self.sends.len() as u32;
         *self = Self { earlier, overflowed: overflowed(sockets), ..Self::default() };
     }
 
-    /// The timestamp of what is sent next.
+    /// Returns the next RTP timestamp.
     pub fn next_timestamp(&mut self) -> u32 {
         self.sends.push(0);
         FIRST_TIMESTAMP + self.earlier + self.sends.len() as u32 - 1
     }
 
-    /// Its packets leave now.
+    /// Records the current time as send time of the latest timestamp.
     pub fn stamp(&mut self) {
-        *self.sends.last_mut().expect("a timestamp was taken") = wall_nanos();
+        *self.sends.last_mut().expect("next_timestamp was called") = wall_nanos();
     }
 
-    /// The text of a chat line that so many are to get.
+    /// Returns the number to send as the next chat message, to `receivers` participants.
     pub fn next_line(&mut self, receivers: u64) -> usize {
         self.lines.push(Instant::now());
         self.lines_expected += receivers;
         self.lines.len() - 1
     }
 
-    /// Counts a chat line.
+    /// Counts a received chat message.
     pub fn on_chat(&mut self, line: &str) {
         if let Some(sent) = line.parse().ok().and_then(|line: usize| self.lines.get(line)) {
             self.line_delays_us.push(sent.elapsed().as_micros() as u32);
         }
     }
 
-    /// Whether it is an RTP packet of audio or video; counts it.
+    /// Returns true if a datagram is an RTP packet of audio or video, and counts it.
     pub fn is_media(&mut self, datagram: &Datagram<'_>, client: &mut Client) -> bool {
         let &[first, second, _, _, a, b, c, d, ..] = datagram.contents else { return false };
         let is_media = first >> 6 == 2 && matches!(second & 0x7f, VIDEO_PT | AUDIO_PT);
@@ -109,10 +109,10 @@ impl Counts {
         is_media
     }
 
-    /// What was found.
+    /// Computes the results.
     ///
     /// # Panics
-    /// If a sampled subscriber could not decrypt all that it got.
+    /// If a sampled subscriber received nothing or could not decrypt all its packets.
     pub fn finish(&mut self, clients: &[Client], rooms: &[Vec<usize>], sockets: &[Socket], spent: Spent) -> Measured {
         let (mut expected, mut arrived, mut worst) = (0, 0, 1.0_f64);
         for room in rooms {
@@ -125,7 +125,7 @@ impl Counts {
                     worst = worst.min(client.arrived as f64 / due as f64);
                 }
                 let sampled = client.role.sampled;
-                assert!(!sampled || due == 0 || client.arrived > 0, "a sampled subscriber got something");
+                assert!(!sampled || due == 0 || client.arrived > 0, "a sampled subscriber received packets");
                 assert!(
                     !sampled || client.decrypted >= client.arrived,
                     "a sampled subscriber could decrypt {} of {} packets",
@@ -149,37 +149,37 @@ impl Counts {
 }
 
 impl Measured {
-    /// The share of everything, packets and chat lines, that arrived.
+    /// Returns the share of packets and chat messages that arrived.
     pub fn delivery(&self) -> f64 {
         (self.arrived + self.lines.count()) as f64 / (self.expected + self.lines_expected) as f64
     }
 
-    /// Whether everything but one in a thousand arrived, and 99 of 100 within 5 ms.
+    /// Returns true if at least 99.9 % arrived and the 99th percentile of the delays is below 5 ms.
     pub fn is_held(&self) -> bool {
         self.delivery() >= HELD_DELIVERY && self.shown_delays().at(0.99) < HELD_P99_MS
     }
 
-    /// Packets that arrived in a second.
+    /// Returns the number of packets that arrived per second.
     pub fn rate(&self) -> f64 {
         self.arrived as f64 / self.spent.elapsed.as_secs_f64()
     }
 
-    /// The share of its core that the server used.
+    /// Returns the share of its core that the server used.
     pub fn core(&self) -> Option<f64> {
         Some(self.spent.server?.cpu.as_secs_f64() / self.spent.elapsed.as_secs_f64())
     }
 
-    /// The share of the time in which something else ran on the server's core while the server had work.
+    /// Returns the share of the time in which other programs ran on the server's core while the server had work.
     pub fn disturbed(&self) -> f64 {
         self.spent.server.map_or(0.0, |used| used.waited.as_secs_f64()) / self.spent.elapsed.as_secs_f64()
     }
 
-    /// Microseconds of the server for each forwarded packet.
+    /// Returns the server's CPU microseconds per forwarded packet.
     pub fn us_per_packet(&self) -> Option<f64> {
         (self.arrived > 0).then_some(self.spent.server?.cpu.as_secs_f64() * 1e6 / self.arrived as f64)
     }
 
-    /// The delays of packets, or of chat lines where there are no packets.
+    /// Returns the delays of packets, or of chat messages if no packets were expected.
     pub fn shown_delays(&self) -> &Delays {
         if self.expected > 0 { &self.delays } else { &self.lines }
     }
@@ -191,12 +191,12 @@ impl Delays {
         Self(std::mem::take(delays_us))
     }
 
-    /// How many.
+    /// Returns the number of delays.
     pub fn count(&self) -> u64 {
         self.0.len() as u64
     }
 
-    /// The delay that so large a share is not above, in milliseconds.
+    /// Returns the quantile `share` (0 to 1) in milliseconds.
     pub fn at(&self, share: f64) -> f64 {
         let index = (self.0.len().saturating_sub(1) as f64 * share) as usize;
         self.0.get(index).map_or(f64::NAN, |us| f64::from(*us) / 1_000.0)

@@ -77,7 +77,7 @@ pub enum Ramp {
 }
 
 impl Flags {
-    /// What to measure.
+    /// Returns the shapes to measure.
     pub fn shapes(&self) -> Vec<Shape> {
         let shapes = if self.is_custom() {
             vec![self.custom(self.rooms.unwrap_or(1) as usize)]
@@ -90,7 +90,7 @@ impl Flags {
         shapes.into_iter().filter(|shape| shape.name.contains(only)).collect()
     }
 
-    /// The shape that the flags describe, with so many rooms.
+    /// Returns the shape that the flags describe, with `rooms` rooms.
     pub fn custom(&self, rooms: usize) -> Shape {
         let size = self.size.unwrap_or(4) as usize;
         Shape {
@@ -105,17 +105,17 @@ impl Flags {
         }
     }
 
-    /// Whether 200 people are to join at once.
+    /// Returns true if the join storm is to be measured.
     pub fn storms(&self) -> bool {
         !self.is_custom() && self.only.as_deref().is_none_or(|only| "join storm".contains(only))
     }
 
-    /// For how long.
+    /// Returns how long each shape is measured.
     pub fn time(&self) -> Duration {
         Duration::from_secs(self.seconds.unwrap_or(if self.quick { 2 } else { 10 }))
     }
 
-    /// For how long each floor is measured.
+    /// Returns how long each floor is measured.
     pub fn floor_time(&self) -> Duration {
         Duration::from_millis(if self.quick { 700 } else { 2_000 })
     }

@@ -1,5 +1,5 @@
-//! The machine's floor for the same packets: what nobody who seals and sends can beat, and the plain loop of sends
-//! that a server has to be worth.
+//! Reference costs on the same machine for the same packets: the minimum for sealing and sending them, and a plain loop
+//! of `sendmsg` calls.
 
 use std::io::IoSlice;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,11 +11,11 @@ use super::process::{Used, share_the_servers_core};
 use super::shape::{AUDIO_BYTES, Shape};
 use super::socket::Socket;
 
-/// RTP header with the extensions that the server writes, and the tag of AES-GCM.
+/// Bytes of the RTP header with the server's header extensions, and of the AES-GCM tag.
 const HEADER_BYTES: usize = 20;
 const TAG_BYTES: usize = 16;
 
-/// Microseconds of processor time for each packet.
+/// Microseconds of CPU time per packet.
 #[derive(Clone, Copy)]
 pub struct Floors {
     /// AES-256-GCM, then segmented sends of 4.
@@ -26,15 +26,15 @@ pub struct Floors {
     pub bare: f64,
 }
 
-/// Packets of one size to everybody who gets a stream.
+/// Packets of one size, sent to each receiver of a stream.
 struct Stream {
     bytes: usize,
     per_second: f64,
-    /// Packets that come at once from a publisher.
+    /// Packets that a publisher sends at once.
     burst: usize,
 }
 
-/// Who gets what and when.
+/// The receivers and what is sent to them.
 struct Load {
     receivers: Vec<SocketAddr>,
     /// Receivers of each packet.
@@ -43,8 +43,8 @@ struct Load {
     time: Duration,
 }
 
-/// Measures on the server's core, to receivers that are awake, at the pace of the shape: each burst of a publisher
-/// goes to its whole audience. Between two bursts the core sleeps as the server's does, so that caches are as cold.
+/// Measures on the server's core, with live receivers and at the pace of the shape: each burst of a publisher is sent to
+/// all its subscribers. Between two bursts the thread sleeps as the server does, so that caches are equally cold.
 pub fn measure(receivers: Vec<SocketAddr>, shape: &Shape, time: Duration) -> Floors {
     let (video, audio) = shape.forwarded_per_second();
     let (packets, bytes) = shape.frame();
@@ -100,7 +100,7 @@ impl Load {
         )
     }
 
-    /// Sends bursts of `run` packets to an audience for some time; returns microseconds for each packet.
+    /// Sends bursts of `run` packets to each subscriber for `self.time`. Returns CPU microseconds per packet.
     fn pace(&self, run: impl Fn(&Stream) -> usize, mut send: impl FnMut(SocketAddr, usize, usize)) -> f64 {
         let begin = Instant::now();
         let mut next = vec![begin; self.streams.len()];

@@ -1,6 +1,6 @@
-//! The load: participants through the real signaling and real sockets, in one thread.
+//! The load generator: participants with real signaling and real sockets, in one thread.
 //!
-//! Its work is proportional to what happens, not to how many take part.
+//! Its work is proportional to the number of events, not of participants.
 
 mod turn;
 
@@ -19,23 +19,24 @@ use super::process::{Server, Used};
 use super::shape::Shape;
 use super::socket::Socket;
 
-/// Participants that are on their way in at once. More make each wait longer, fewer leave the server idle.
+/// Maximum number of participants that are joining at once. More makes each wait longer, fewer leaves the server idle.
 const JOINING: usize = 48;
 
-/// Time in which one more participant is to be ready, whoever else is joining.
+/// Time limit for the next joining participant to become ready.
 const JOIN_PATIENCE: Duration = Duration::from_secs(20);
 
-/// Receive buffer for each participant behind a socket, in bytes of the kernel's counting: a burst of a dozen full
-/// packets, which take 2,304 each.
+/// Receive buffer per participant of a socket, in bytes as the kernel counts them: a burst of a dozen full packets of
+/// 2,304 bytes each.
 const BUFFER_PER_PERSON: usize = 28 << 10;
 
-/// Participants behind one socket at most. More share a buffer, fewer make more sockets to ask in each turn.
+/// Maximum number of participants per socket. More makes more of them share a buffer, fewer adds sockets to read in each
+/// turn.
 const PEOPLE_PER_SOCKET: usize = 32;
 
-/// Rooms in which somebody decrypts what comes. More cost the generator's core.
+/// Number of rooms in which one participant decrypts its packets. More costs CPU time of the generator.
 const SAMPLED_ROOMS: usize = 4;
 
-/// What comes after the last packet was sent is waited for that long.
+/// How long to receive after the last packet was sent.
 const ON_ITS_WAY: Duration = Duration::from_millis(300);
 
 /// All participants.
@@ -46,7 +47,7 @@ pub struct Generator {
     sockets: Vec<Socket>,
     people_per_socket: usize,
     clients: Vec<Client>,
-    /// Those who are not ready yet.
+    /// Participants that are not ready yet.
     joining: BTreeSet<usize>,
     by_addr: FxHashMap<SocketAddr, usize>,
     rooms: Vec<Vec<usize>>,
@@ -59,7 +60,7 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Lets everybody join, and waits until media can flow to all.
+    /// Lets all participants of a shape join, and waits until all are ready for media.
     pub fn connect(server: &Server, shape: &Shape) -> Self {
         str0m::crypto::from_feature_flags().install_process_default();
         let mut generator = Self {
@@ -94,7 +95,7 @@ impl Generator {
         generator
     }
 
-    /// One more participant, who is not waited for.
+    /// Starts the join of one more participant, without waiting for it.
     pub fn join(&mut self, role: Role) {
         let index = self.clients.len();
         let addr = self.place(index);
@@ -186,11 +187,11 @@ impl Generator {
         }
         let [high, low] = (index as u16).to_be_bytes();
         let ip = if self.local.is_loopback() { Ipv4Addr::new(127, 1, high, low) } else { self.local };
-        (ip, self.sockets.last().expect("made above").port()).into()
+        (ip, self.sockets.last().expect("bound above").port()).into()
     }
 }
 
-/// The address of this machine that a server sees.
+/// Returns this machine's address as seen by the server.
 fn local_ip(server: SocketAddr) -> Ipv4Addr {
     if server.ip().is_loopback() {
         return Ipv4Addr::LOCALHOST;

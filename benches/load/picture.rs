@@ -1,17 +1,17 @@
-//! The picture of what a packet costs against how many get it.
+//! An SVG chart of the cost per packet by number of subscribers.
 
 use std::fmt::Write;
 
 use super::report::Row;
 
-/// Of the whole, and of the plot in it.
+/// Size of the chart, and edges of the plot in it.
 const SIZE: (f64, f64) = (720.0, 400.0);
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = 704.0;
 const TOP: f64 = 84.0;
 const BOTTOM: f64 = 340.0;
 
-/// One line of the picture.
+/// One curve of the chart.
 struct Line {
     name: &'static str,
     colour: &'static str,
@@ -19,7 +19,7 @@ struct Line {
     points: Vec<(f64, f64)>,
 }
 
-/// An SVG, or nothing if no row has one publisher and a cost.
+/// Draws the chart, or returns `None` if no row has one publisher and a cost.
 pub fn draw(rows: &[Row]) -> Option<String> {
     let is_fan_out = |row: &&Row| row.shape.rooms == 1 && row.shape.publishers == 1 && !row.shape.paced;
     let rows: Vec<_> = rows.iter().filter(is_fan_out).collect();

@@ -1,4 +1,4 @@
-//! The real server as a process on one core, and what the system says of it.
+//! The server as a process pinned to one core, with its CPU time and memory.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek};
@@ -6,24 +6,24 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// The core that the server has for itself; everything else runs on the others.
+/// The core reserved for the server; everything else runs on the others.
 pub const SERVER_CORE: usize = 0;
 
-/// Files that a process may open: two for each participant, on either side.
+/// Limit of open files. Server and generator each need two per participant.
 const FILES: usize = 65_536;
 
 /// A running server.
 pub struct Server {
-    /// Where it listens on TCP.
+    /// Its TCP address.
     pub addr: SocketAddr,
-    /// Whose time and memory are read, if it runs here.
+    /// Process ID, to read its CPU time and memory, if it runs on this machine.
     pid: Option<u32>,
     child: Option<Child>,
     log: Option<File>,
 }
 
 impl Server {
-    /// Starts the binary of this bench's profile, pinned.
+    /// Starts the server binary of this profile, pinned to `SERVER_CORE`.
     pub fn start() -> Self {
         let log = unnamed_file();
         let mut child = Command::new("taskset")
@@ -42,17 +42,17 @@ impl Server {
         Self { addr: ([127, 0, 0, 1], port).into(), pid: Some(child.id()), child: Some(child), log: Some(log) }
     }
 
-    /// One that runs already.
+    /// Uses a server that is already running.
     pub fn at(addr: SocketAddr, pid: Option<u32>) -> Self {
         Self { addr, pid, child: None, log: None }
     }
 
-    /// Time on the processor so far, and in wait for it.
+    /// Returns its CPU time so far, and its time waiting for the CPU.
     pub fn used(&self) -> Option<Used> {
         Some(Used::of(&self.pid?.to_string()))
     }
 
-    /// Resident memory.
+    /// Returns its resident memory.
     pub fn rss_kb(&self) -> Option<u64> {
         let path = format!("/proc/{}/status", self.pid?);
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -60,20 +60,20 @@ impl Server {
         line.trim().trim_end_matches(" kB").parse().ok()
     }
 
-    /// Files that it has open.
+    /// Returns its number of open files.
     pub fn files(&self) -> usize {
         let path = format!("/proc/{}/fd", self.pid.expect("it runs here"));
         fs::read_dir(&path).unwrap_or_else(|error| panic!("{path}: {error}")).count()
     }
 
-    /// Ends it, if it was started here; returns the mean length of the runs that it sent, if it says so.
+    /// Stops the server if it was started here. Returns the mean length of its segmented sends if its log has it.
     pub fn stop(mut self) -> Option<f64> {
         let (mut child, mut log) = (self.child.take()?, self.log.take()?);
         Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill runs");
         let status = child.wait().expect("it ends");
         let mut text = String::new();
         log.rewind().and_then(|()| log.read_to_string(&mut text)).expect("text");
-        assert!(status.success(), "the server ended badly: {status}\n{text}");
+        assert!(status.success(), "the server failed: {status}\n{text}");
         let field = |name: &str| {
             let rest = text.split(&format!("{name}=")).nth(1)?;
             rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<f64>().ok()
@@ -91,17 +91,17 @@ impl Drop for Server {
     }
 }
 
-/// What a thread used of its core.
+/// CPU usage of a thread.
 #[derive(Clone, Copy)]
 pub struct Used {
-    /// Time on it.
+    /// CPU time.
     pub cpu: Duration,
-    /// Time in which it could have run, but others did.
+    /// Time in which it was runnable but other threads ran.
     pub waited: Duration,
 }
 
 impl Used {
-    /// Reads it (proc_pid_schedstat: time on the processor, then in its queue, in nanoseconds).
+    /// Reads the usage of a thread from `/proc/{thread}/schedstat`: CPU time and run-queue time in nanoseconds.
     pub fn of(thread: &str) -> Self {
         let path = format!("/proc/{thread}/schedstat");
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -110,13 +110,13 @@ impl Used {
         Self { cpu: next(), waited: next() }
     }
 
-    /// Since then.
+    /// Returns the difference from an earlier reading.
     pub fn since(self, before: Self) -> Self {
         Self { cpu: self.cpu - before.cpu, waited: self.waited - before.waited }
     }
 }
 
-/// Moves this process off the server's core, where there is another, and lets it open many files.
+/// Moves this process off the server's core if there is another core, and raises its limit of open files.
 pub fn prepare() {
     let id = std::process::id().to_string();
     let cores = fs::read_to_string("/proc/self/status").expect("Linux");
@@ -132,16 +132,16 @@ pub fn prepare() {
     open_many_files();
 }
 
-/// Lets this process open many files.
+/// Raises the limit of open files of this process.
 pub fn open_many_files() {
     let id = std::process::id().to_string();
     if !run("prlimit", &["--pid", &id, &format!("--nofile={FILES}:{FILES}")]) {
-        // Without the right to raise the hard limit, up to it.
+        // Without the privilege to raise the hard limit, raise the soft limit to it.
         run("prlimit", &["--pid", &id, &format!("--nofile={}:", hard_limit_of_files())]);
     }
 }
 
-/// Waits until no other run of this bench measures on this machine: they would measure each other.
+/// Waits until no other run of this bench measures on this machine, because they would disturb each other.
 pub fn take_turn() -> Option<File> {
     let path = std::env::temp_dir().join("aq-server-load.lock");
     let turn = File::options().create(true).append(true).open(path).ok()?;
@@ -167,7 +167,7 @@ fn run(program: &str, args: &[&str]) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-/// A file for the log: a pipe that nobody reads would stop the server.
+/// Creates an unlinked file for the server's log. A full pipe would block the server.
 fn unnamed_file() -> File {
     let path = std::env::temp_dir().join(format!("aq-server-load-{}.log", std::process::id()));
     let file = File::options().read(true).append(true).create(true).open(&path);

@@ -1,4 +1,4 @@
-//! The highest load of a kind that is held.
+//! Searches for the highest load of a kind that the server holds.
 
 use serde_json::{Value, json};
 
@@ -6,14 +6,14 @@ use super::flags::{Flags, Ramp};
 use super::report::{Row, print_load_heading};
 use super::shape::Shape;
 
-/// How often a step is measured, if others use the machine.
+/// Maximum number of measurements of a step if other programs disturb it.
 const TRIES: u32 = 3;
 
-/// The first step of each kind, and where it ends for lack of addresses.
+/// The first step, and the last one: the generator has no addresses for more.
 const FIRST: usize = 16;
 const MOST: usize = 16_000;
 
-/// Steps up until a load is not held, then halves the interval until it is narrow.
+/// Doubles the load until it is not held, then bisects.
 pub fn climb(flags: &Flags, ramp: Ramp, measure: impl Fn(&Shape) -> Row) -> Value {
     let (what, shape): (_, &dyn Fn(usize) -> Shape) = match ramp {
         Ramp::Watchers => ("watchers", &Shape::watchers),
@@ -27,7 +27,7 @@ pub fn climb(flags: &Flags, ramp: Ramp, measure: impl Fn(&Shape) -> Row) -> Valu
             None => (low * 2).max(FIRST),
             Some(high) => low.midpoint(high),
         };
-        // Narrow enough: a twelfth.
+        // Stop when the interval is at most a twelfth of the load.
         if high.is_some_and(|high| high - low <= (high / 12).max(1)) || next > MOST {
             break;
         }
@@ -36,7 +36,7 @@ pub fn climb(flags: &Flags, ramp: Ramp, measure: impl Fn(&Shape) -> Row) -> Valu
             let row = measure(&shape(next));
             row.print_load();
             tries += 1;
-            // One that was not held because the machine was not quiet says nothing.
+            // Repeat a step that was not held while other programs disturbed it.
             if row.is_held() || tries == TRIES || !row.is_disturbed() {
                 break row;
             }

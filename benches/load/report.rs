@@ -1,4 +1,4 @@
-//! The figures of one shape, as rows of tables and as JSON.
+//! The results of one shape, as table rows and as JSON.
 
 use serde_json::{Value, json};
 
@@ -6,28 +6,28 @@ use super::counts::{HELD_DELIVERY, Measured};
 use super::floor::Floors;
 use super::shape::Shape;
 
-/// Shares of the generator's core above which its own speed may be the limit.
+/// Share of the generator's core above which the generator may be the limit.
 const BUSY: f64 = 0.9;
 
-/// The share of a shape's packets that the generator has to send for a figure of that shape.
+/// Share of a shape's packets that the generator has to send for a valid result.
 const OFFERED: f64 = 0.98;
 
-/// A share of the time in which the server waited for its core above which the machine was not quiet.
+/// Share of time waiting for a core above which other programs disturbed the measurement.
 const DISTURBED: f64 = 0.02;
 
-/// All that was found for a shape.
+/// The results of a shape.
 pub struct Row {
     pub shape: Shape,
     pub measured: Measured,
-    /// How long it took until everybody was in.
+    /// Seconds until all participants had joined.
     pub joined_s: f64,
-    /// Of the server, where it can be seen.
+    /// Server memory per participant, and mean length of its segmented sends, if known.
     pub kb_each: Option<f64>,
     pub run_length: Option<f64>,
     pub floors: Option<Floors>,
 }
 
-/// Names the columns of the first table.
+/// Prints the heading of the load table.
 pub fn print_load_heading() {
     println!(
         "{:<17} {:>9} {:>9} {:>8} {:>8} {:>8} {:>7} {:>8} {:>9} {:>7}",
@@ -36,7 +36,7 @@ pub fn print_load_heading() {
 }
 
 impl Row {
-    /// What was carried; chat lines where there are no packets.
+    /// Prints the row of the load table. It counts chat messages if the shape has no media.
     pub fn print_load(&self) {
         let measured = &self.measured;
         let delays = measured.shown_delays();
@@ -84,7 +84,7 @@ impl Row {
         }
     }
 
-    /// What a packet cost, if they arrived.
+    /// Prints the row of the cost table, unless packets were lost.
     pub fn print_cost(&self) {
         let (Some(us), Some(floors)) = (self.us_per_packet(), self.floors) else { return };
         println!(
@@ -101,7 +101,7 @@ impl Row {
         );
     }
 
-    /// The share of the shape's packets that the generator sent.
+    /// Returns the share of the shape's packets that the generator sent.
     fn offered(&self) -> f64 {
         let (video, audio) = self.shape.forwarded_per_second();
         if self.shape.publishers == 0 {
@@ -110,34 +110,34 @@ impl Row {
         self.measured.expected as f64 / (video + audio) / self.measured.spent.elapsed.as_secs_f64()
     }
 
-    /// Whether the generator could make no more.
+    /// Returns true if the generator was at its limit.
     pub fn is_generator_full(&self) -> bool {
         self.measured.spent.busy > BUSY || self.offered() < OFFERED
     }
 
-    /// Whether it was carried, all of it.
+    /// Returns true if the server held the whole load.
     pub fn is_held(&self) -> bool {
         self.measured.is_held() && self.offered() >= OFFERED
     }
 
-    /// Whether others used the server's core or the generator's.
+    /// Returns true if other programs used the server's or the generator's core.
     pub fn is_disturbed(&self) -> bool {
         self.measured.disturbed().max(self.measured.spent.waited) > DISTURBED
     }
 
-    /// Microseconds of the server for each forwarded packet; none where packets were lost, since an overloaded server
-    /// forwards others, and cheaper.
+    /// Returns the server's CPU microseconds per forwarded packet, or `None` if packets were lost: an overloaded server
+    /// forwards the remaining ones at a lower cost.
     pub fn us_per_packet(&self) -> Option<f64> {
         let us = self.measured.us_per_packet()?;
         (self.measured.delivery() >= HELD_DELIVERY).then_some(us)
     }
 
-    /// How many times a bare send a packet costs.
+    /// Returns the cost of a packet as a multiple of a bare send.
     pub fn times_bare(&self) -> Option<f64> {
         Some(self.us_per_packet()? / self.floors?.bare)
     }
 
-    /// Everything.
+    /// Returns all results.
     pub fn to_json(&self) -> Value {
         let (shape, measured) = (&self.shape, &self.measured);
         json!({
@@ -157,7 +157,7 @@ impl Row {
     }
 }
 
-/// Names the columns of the second table.
+/// Prints the heading of the cost table.
 pub fn print_cost_heading() {
     println!(
         "\n{:<17} {:>9} {:>9} {:>6} {:>12} {:>6} {:>12} {:>6} {:>10}",
@@ -165,7 +165,7 @@ pub fn print_cost_heading() {
     );
 }
 
-/// A figure that there may be.
+/// Formats an optional figure.
 fn shown(figure: Option<f64>, digits: usize) -> String {
     figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.digits$}"))
 }

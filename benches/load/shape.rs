@@ -1,42 +1,42 @@
-//! What is measured: who is in how many rooms and what they send.
+//! The shapes of load: rooms, participants and the media they send.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// Payload of a video packet at most.
+/// Maximum payload of a video packet in bytes.
 const VIDEO_BYTES: usize = 1_150;
 
-/// Audio payload: Opus at 40 kbit/s.
+/// Payload of an audio packet in bytes: Opus at 40 kbit/s.
 pub const AUDIO_BYTES: usize = 100;
 
-/// Time between two video frames, two audio packets, two chat lines of a room.
+/// Interval of a publisher's video frames and audio packets, and of a room's chat messages.
 pub const FRAME: Duration = Duration::from_micros(33_333);
 pub const AUDIO: Duration = Duration::from_millis(20);
 pub const CHAT: Duration = Duration::from_secs(1);
 
-/// A load.
+/// The shape of a load.
 #[derive(Clone)]
 pub struct Shape {
-    /// For the table.
+    /// Name in the tables.
     pub name: Cow<'static, str>,
-    /// Rooms.
+    /// Number of rooms.
     pub rooms: usize,
-    /// Participants in each.
+    /// Participants per room.
     pub size: usize,
-    /// How many of them publish; the others watch.
+    /// Publishers per room; the other participants only subscribe.
     pub publishers: usize,
     /// Video bitrate of each publisher.
     pub video_kbps: usize,
-    /// The packets of a frame leave one after the other, as a browser's pacer sends them, and not at once.
+    /// Whether the packets of a frame are spaced as by a browser's pacer, instead of sent at once.
     pub paced: bool,
-    /// Publishers send audio too, 50 packets a second.
+    /// Whether publishers also send audio, 50 packets per second.
     pub audio: bool,
-    /// Somebody in each room writes a line a second.
+    /// Whether one chat message per second is written in each room.
     pub chat: bool,
 }
 
 impl Shape {
-    /// One publisher of 1 Mbit/s and those who watch.
+    /// One publisher of 1 Mbit/s and its subscribers.
     pub fn watchers(watchers: usize) -> Self {
         let name = format!("1 x {watchers}").into();
         Self {
@@ -51,7 +51,7 @@ impl Shape {
         }
     }
 
-    /// Rooms in which everybody sends 1 Mbit/s and audio.
+    /// Rooms in which all participants send 1 Mbit/s of video, and audio.
     pub fn conferences(name: &'static str, rooms: usize, size: usize) -> Self {
         Self {
             name: name.into(),
@@ -65,7 +65,7 @@ impl Shape {
         }
     }
 
-    /// Rooms of 20 in which nobody sends media and somebody chats.
+    /// Rooms of 20 with chat and without media.
     pub fn idle(name: &'static str, rooms: usize) -> Self {
         Self {
             name: name.into(),
@@ -79,24 +79,24 @@ impl Shape {
         }
     }
 
-    /// The packets of a video frame, and the payload of each.
+    /// Returns the number of packets of a video frame, and the payload size of each.
     pub fn frame(&self) -> (usize, usize) {
         let bytes = self.video_kbps * 1_000 / 8 / 30;
         let packets = bytes.div_ceil(VIDEO_BYTES).max(1);
         (packets, (bytes / packets).max(16))
     }
 
-    /// Time between two packets of a frame: libwebrtc's pacer sends at 2.5 times the bitrate.
+    /// Returns the interval between two packets of a frame: libwebrtc's pacer sends at 2.5 times the bitrate.
     pub fn pause(&self) -> Duration {
         if self.paced { FRAME * 2 / 5 / self.frame().0 as u32 } else { Duration::ZERO }
     }
 
-    /// Participants in all.
+    /// Returns the total number of participants.
     pub fn people(&self) -> usize {
         self.rooms * self.size
     }
 
-    /// Video packets and audio packets that are to reach subscribers in a second.
+    /// Returns the numbers of video and audio packets to forward per second.
     pub fn forwarded_per_second(&self) -> (f64, f64) {
         let streams = (self.rooms * self.publishers * (self.size - 1)) as f64;
         let video = streams * self.frame().0 as f64 / FRAME.as_secs_f64();
@@ -121,7 +121,7 @@ pub fn all() -> Vec<Shape> {
     ]
 }
 
-/// What CI runs.
+/// The shapes for CI.
 pub fn quick() -> Vec<Shape> {
     vec![
         Shape::watchers(100),

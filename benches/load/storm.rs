@@ -1,4 +1,4 @@
-//! Two hundred joins in a second while others talk: what the others notice.
+//! A join storm: the effect of 200 joins within a second on a call in progress.
 
 use std::time::{Duration, Instant};
 
@@ -9,15 +9,15 @@ use super::generator::Generator;
 use super::process::{Server, take_turn};
 use super::shape::Shape;
 
-/// How many come, into rooms of how many, in which time.
+/// Number of joins, participants per room, and the time in which all joins start.
 const JOINS: usize = 200;
 const ROOM: usize = 4;
 const TIME: Duration = Duration::from_secs(1);
 
-/// How long the call goes on before.
+/// How long the call runs before the storm.
 const CALM: Duration = Duration::from_secs(3);
 
-/// Time in which all have to be in.
+/// Time limit for all joins.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Measures and prints.

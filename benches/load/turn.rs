@@ -1,6 +1,6 @@
-//! One turn of the generator: it does what is due and takes what came.
+//! One turn of the generator: it runs due tasks and receives.
 //!
-//! Deadlines are in ordered sets, TCP is polled, and the few UDP sockets are asked one after the other.
+//! Deadlines are in ordered sets, TCP is polled, and the few UDP sockets are read in turn.
 
 use std::cmp::Reverse;
 use std::io::IoSlice;
@@ -16,27 +16,27 @@ use super::super::shape::{AUDIO, CHAT, FRAME};
 use super::super::socket::Datagram;
 use super::Generator;
 
-/// Tasks between two looks at a socket. More let its buffer fill.
+/// Maximum number of tasks between two reads of a socket. More lets its buffer fill up.
 const TASKS_AT_ONCE: usize = 8;
 
-/// What is late by more is not caught up with.
+/// Tasks that are late by more than this are skipped.
 const TOO_LATE: Duration = Duration::from_millis(200);
 
-/// What is sent again and again.
+/// A repeated sending task.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Task {
-    /// Of a client.
+    /// Sends a video frame, or an audio packet, of the client with this index.
     Video(usize),
     Audio(usize),
-    /// Of a room.
+    /// Sends a chat message in the room with this index.
     Chat(usize),
 }
 
 impl Generator {
-    /// When who sends first.
+    /// Schedules the first task of each sender.
     pub(super) fn plan(&mut self, start: Instant) {
         self.tasks.clear();
-        // Spread: publishers are not in step with each other.
+        // Spread the start times so that publishers do not send at the same moments.
         let spread = |interval: Duration, index: usize| start + interval * (index as u32 * 7 % 32) / 32;
         for (index, _) in self.clients.iter().enumerate().filter(|(_, client)| client.role.publishes) {
             self.tasks.push(Reverse((spread(FRAME, index), Task::Video(index))));
@@ -51,7 +51,7 @@ impl Generator {
         }
     }
 
-    /// One round: what came, what is due, what is to be sent.
+    /// Runs one turn: receives, handles timeouts and sends.
     pub(super) fn turn(&mut self, sending: bool) {
         let begin = Instant::now();
         let mut worked = false;
@@ -78,7 +78,7 @@ impl Generator {
             }
             let Datagram { source, destination, contents, .. } = datagram;
             let receive = Receive::new(Protocol::Udp, source, destination, contents).expect("WebRTC");
-            client.rtc.handle_input(Input::Receive(now, receive)).expect("a client works");
+            client.rtc.handle_input(Input::Receive(now, receive)).expect("the client's Rtc works");
             client.drain(&mut transmits);
             touched.push(index);
         });
@@ -89,10 +89,10 @@ impl Generator {
         worked
     }
 
-    /// What came on TCP.
+    /// Reads from TCP.
     fn read(&mut self, sending: bool) -> bool {
-        let mut events = self.events.take().expect("put back below");
-        self.poll.poll(&mut events, Some(Duration::ZERO)).expect("a poll works");
+        let mut events = self.events.take().expect("it is put back below");
+        self.poll.poll(&mut events, Some(Duration::ZERO)).expect("polling works");
         for event in &events {
             let Token(index) = event.token();
             self.clients[index].read(|line| self.counts.on_chat(line));
@@ -123,7 +123,7 @@ impl Generator {
         self.note(index);
     }
 
-    /// Takes over what a client's state says: its deadline, and that it is ready.
+    /// Updates the timers and the set of joining clients from a client's state.
     fn note(&mut self, index: usize) {
         let client = &mut self.clients[index];
         if client.timeout != client.scheduled {

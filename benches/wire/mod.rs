@@ -1,11 +1,11 @@
-//! What a bench's client needs of WebSocket and SDP.
+//! WebSocket framing and SDP parsing for the clients of benches.
 
-/// The m-lines of an SDP: kind and text.
+/// Returns the kind and text of each m-line of an SDP.
 pub fn sections(sdp: &str) -> impl Iterator<Item = (&str, &str)> {
     sdp.split("\r\nm=").skip(1).map(|section| (section.split(' ').next().unwrap_or_default(), section))
 }
 
-/// A masked text frame (RFC 6455 section 5.2), with a mask of zeroes.
+/// Returns a masked text frame (RFC 6455 section 5.2), with a mask of zeroes.
 pub fn frame(payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x81];
     match payload.len() {
@@ -24,7 +24,7 @@ pub fn frame(payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Takes one server frame out of a buffer.
+/// Takes one server frame out of a buffer: opcode and payload.
 pub fn take_frame(inbox: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
     let (&first, &second) = (inbox.first()?, inbox.get(1)?);
     let (head, length) = match second {

@@ -1,6 +1,6 @@
-//! The bench's world: the server without I/O, clients with real ICE, DTLS and SRTP, and nothing between them.
+//! The bench's world: the server without I/O, and clients with real ICE, DTLS and SRTP, connected directly.
 //!
-//! Only the server's own work is measured, all of it: what goes in, its timers, and what comes out.
+//! All of the server's own work is measured, and nothing else: its inputs, timers and outputs.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,23 +22,23 @@ use str0m::{Candidate, Event, Rtc};
 
 use crate::wire::{frame, sections, take_frame};
 
-/// Payload of a full video packet, in bytes.
+/// Payload of a video packet in bytes.
 pub const VIDEO_BYTES: usize = 1_150;
 
 /// Packets of a video frame: 1 Mbit/s at 30 frames a second.
 pub const FRAME_PACKETS: usize = 4;
 
-/// Datagrams that a socket gives at once.
+/// Datagrams in one receive batch.
 const BATCH: usize = 64;
 
-/// What the server is at while it is measured, for whoever counts allocations.
+/// The server's current phase, for allocators that count its allocations.
 pub static AT_WORK: AtomicUsize = AtomicUsize::new(IDLE);
 
-/// Nothing that counts.
+/// The server is not running or not measured.
 pub const IDLE: usize = 0;
-/// It takes datagrams in.
+/// The server handles datagrams.
 pub const TAKING: usize = 1;
-/// It forwards and hands out.
+/// The server runs timers, forwards and yields outputs.
 pub const GIVING: usize = 2;
 
 /// One client.
@@ -51,23 +51,23 @@ pub struct Client {
     inbox: Vec<u8>,
     greeted: bool,
     publishes: bool,
-    /// The line on which it sends video.
+    /// The m-line on which it sends video.
     pub video: Option<Mid>,
     next_seq_no: u64,
-    /// RTP packets that reached its address, by SSRC; RTCP not counted.
+    /// RTP packets that reached its address, without RTCP.
     pub arrived: u64,
     /// RTP packets that it decrypted.
     pub decrypted: u64,
-    /// Keyframes it was asked for.
+    /// Keyframe requests that it received.
     pub keyframe_requests: u64,
     wants_keyframe: bool,
-    /// Its datagrams are decrypted; a sample is, for speed.
+    /// Whether it decrypts its packets; for speed, not all clients do.
     pub sampled: bool,
-    /// It tells when each packet came (transport-wide congestion control).
+    /// Whether it sends transport-wide congestion control feedback.
     pub reports: bool,
 }
 
-/// Server, clients, time.
+/// The server, its clients and the simulated time.
 pub struct World {
     /// The server.
     pub server: Server,
@@ -75,18 +75,18 @@ pub struct World {
     pub clients: Vec<Client>,
     /// Simulated time.
     pub now: Instant,
-    /// Real time that the server took.
+    /// Real time used by the server.
     pub spent: Duration,
-    /// What the server does is counted.
+    /// Whether the server's work is counted.
     pub is_measured: bool,
     by_addr: BTreeMap<SocketAddr, usize>,
     server_addr: SocketAddr,
     said: Said,
-    /// What the clients said and the server has not heard yet.
+    /// Datagrams from clients that the server has not handled yet.
     outbox: Datagrams,
 }
 
-/// What the server said and nobody has heard yet.
+/// Output of the server that the clients have not handled yet.
 #[derive(Default)]
 struct Said {
     datagrams: Datagrams,
@@ -94,7 +94,7 @@ struct Said {
 }
 
 impl World {
-    /// An empty server.
+    /// Creates a server without participants.
     pub fn new() -> Self {
         str0m::crypto::from_feature_flags().install_process_default();
         let now = Instant::now();
@@ -123,7 +123,7 @@ impl World {
         }
     }
 
-    /// Somebody joins.
+    /// Adds a participant and returns its index.
     pub fn join(&mut self, room: &str, publishes: bool, sampled: bool, reports: bool) -> usize {
         let index = self.clients.len();
         let addr = SocketAddr::from(([198, 51, (index / 250) as u8, (index % 250) as u8 + 1], 40_000));
@@ -160,7 +160,7 @@ impl World {
         index
     }
 
-    /// Lets simulated time pass, with all that clients and server have to do.
+    /// Advances simulated time and runs the timers of clients and server.
     pub fn run(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
@@ -182,7 +182,7 @@ impl World {
         }
     }
 
-    /// The sealed datagrams of one video frame of a client, of a keyframe also where one was asked for.
+    /// Returns the sealed datagrams of a client's next video frame; a keyframe if `keyframe` or if one was requested.
     pub fn frame(&mut self, index: usize, keyframe: bool) -> Datagrams {
         let client = &mut self.clients[index];
         let keyframe = std::mem::take(&mut client.wants_keyframe) || keyframe;
@@ -221,13 +221,13 @@ impl World {
         datagrams
     }
 
-    /// Gives a receive batch to the server and takes out everything it says.
+    /// Passes a receive batch to the server and collects its output.
     pub fn serve(&mut self, batch: &Datagrams) {
         self.give(batch);
         self.take();
     }
 
-    /// Delivers what the server said.
+    /// Delivers the server's output to the clients.
     pub fn deliver(&mut self) {
         let said = std::mem::take(&mut self.said);
         let mut touched = Vec::new();
@@ -240,7 +240,7 @@ impl World {
                 continue;
             }
             let receive = Receive::new(Protocol::Udp, route.local, route.remote, contents)
-                .expect("the server sends what WebRTC knows");
+                .expect("the server sends STUN, DTLS, RTP or RTCP");
             client.rtc.handle_input(str0m::Input::Receive(self.now, receive)).expect("a client works");
             self.drain(index);
         }
@@ -258,7 +258,7 @@ impl World {
         }
     }
 
-    /// Until nobody has anything to say.
+    /// Exchanges output until neither the server nor the clients have any.
     pub fn settle(&mut self) {
         loop {
             self.hear();
@@ -270,7 +270,7 @@ impl World {
         }
     }
 
-    /// Gives the server what the clients have said, in batches as a socket does.
+    /// Passes the clients' datagrams to the server, in batches like those of a socket.
     fn hear(&mut self) {
         let said = std::mem::take(&mut self.outbox);
         let mut batch = Datagrams::default();
@@ -292,7 +292,7 @@ impl World {
         self.spent += start.elapsed();
     }
 
-    /// Lets the server do what is due.
+    /// Runs the server's timers if they are due.
     fn tick(&mut self) {
         if self.server.next_timeout().is_none_or(|due| due > self.now) {
             return;
@@ -306,7 +306,7 @@ impl World {
         self.spent += start.elapsed();
     }
 
-    /// Copies what the server says, as a kernel would.
+    /// Copies the server's output, as the kernel would.
     fn take(&mut self) {
         loop {
             let start = Instant::now();
@@ -408,7 +408,7 @@ fn input(server: &mut Server, now: Instant, batch: &Datagrams) {
     }
 }
 
-/// What is measured: callgrind counts what happens in these three.
+/// The measured functions: callgrind counts instructions in this one and the next two.
 #[inline(never)]
 fn input_counted(server: &mut Server, now: Instant, batch: &Datagrams) {
     AT_WORK.store(TAKING, Ordering::Relaxed);
