@@ -120,7 +120,7 @@ impl Generator {
         self.run_while(server, |_, elapsed| elapsed < time)
     }
 
-    /// Sends and receives as long as `go_on`, which is asked after each turn, says so.
+    /// Sends and receives until `go_on`, called before each turn, returns false.
     pub fn run_while(&mut self, server: &Server, mut go_on: impl FnMut(&mut Self, Duration) -> bool) -> Measured {
         let (start, before, own_before) = (Instant::now(), server.used(), Used::of("thread-self"));
         self.counts.begin(&self.sockets);
@@ -143,17 +143,17 @@ impl Generator {
         self.counts.finish(&self.clients, &self.rooms, &self.sockets, Spent { elapsed, server, busy, waited })
     }
 
-    /// Where packets go.
+    /// Returns the addresses of all participants.
     pub fn receivers(&self) -> Vec<SocketAddr> {
         self.clients.iter().map(|client| client.addr).collect()
     }
 
-    /// How many are not ready yet.
+    /// Returns the number of participants that are not ready yet.
     pub fn joining(&self) -> usize {
         self.joining.len()
     }
 
-    /// Receives and drops while something is done on another thread.
+    /// Receives and discards datagrams while `act` runs on another thread.
     pub fn while_receiving<T: Send>(&mut self, act: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
             let thread = scope.spawn(act);
@@ -162,7 +162,7 @@ impl Generator {
                     socket.receive(|_| {});
                 }
             }
-            thread.join().expect("it ends well")
+            thread.join().expect("the thread does not panic")
         })
     }
 
@@ -174,7 +174,7 @@ impl Generator {
         }
     }
 
-    /// A socket and an address for a new participant.
+    /// Returns an address for a new participant, and binds a socket if necessary.
     fn place(&mut self, index: usize) -> SocketAddr {
         if index.is_multiple_of(self.people_per_socket) {
             let any = if self.local.is_loopback() { Ipv4Addr::UNSPECIFIED } else { self.local };

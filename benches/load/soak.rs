@@ -1,4 +1,4 @@
-//! Hours of joins, calls and leaves: what of it stays in the server.
+//! A soak test: repeated joins, calls and leaves, and the growth they cause in the server.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,32 +10,32 @@ use super::generator::Generator;
 use super::process::Server;
 use super::shape::Shape;
 
-/// Who comes in one round: rooms in which everybody sends, and rooms in which nobody does.
+/// Rooms in one round: with media, and without.
 const ROOMS: usize = 6;
 const IDLE_ROOMS: usize = 2;
 
 /// How long a round's calls last.
 const CALL: Duration = Duration::from_secs(2);
 
-/// How long the server may need to see that all have left.
+/// Time limit for the server to notice that all participants have left.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Nothing may grow from the second such time to the last: the median of each, since an allocator gives back when it
-/// likes.
+/// Growth is measured from the second window of this length to the last. Medians are compared, because allocators return
+/// memory at irregular times.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Time between two lines.
+/// Interval of printed lines.
 const LINE: Duration = Duration::from_secs(10);
 
-/// What the empty server holds after a round.
+/// Resources of the server after a round, when it is empty.
 struct Held {
     rss_kb: u64,
     files: u64,
-    /// The sum of all sizes that health tells.
+    /// Sum of all `sizes` in `/health`.
     entries: u64,
 }
 
-/// Lets people come and go for so long, and tells what has grown.
+/// Lets participants join and leave for `time`, and reports growth.
 pub fn measure(server: Server, time: Duration) -> Value {
     let (begin, mut joins, mut next_line) = (Instant::now(), 0, LINE);
     let mut rounds: Vec<(Duration, usize, Held)> = Vec::new();
@@ -44,7 +44,7 @@ pub fn measure(server: Server, time: Duration) -> Value {
         for shape in [Shape::conferences("soak", ROOMS, 4), Shape::idle("soak", IDLE_ROOMS)] {
             let mut generator = Generator::connect(&server, &shape);
             let measured = generator.run(CALL, &server);
-            // Other things may run beside for so long: how much arrives is what the other shapes are for.
+            // Other programs may run meanwhile, so the bound is lenient: the other shapes measure delivery.
             assert!(measured.delivery() > 0.9, "delivery was {}", measured.delivery());
             joins += shape.people();
         }
@@ -57,11 +57,11 @@ pub fn measure(server: Server, time: Duration) -> Value {
         rounds.push((elapsed, joins, held));
     }
     server.stop();
-    // The minute after the first against the last one, or less of a short run.
+    // Compare the second minute with the last one; in a short run, a quarter of the time.
     let window = WINDOW.min(time / 4);
     let between = |from: Duration, to: Duration| {
         let within = rounds.iter().filter(|(elapsed, ..)| (from..=to).contains(elapsed)).collect::<Vec<_>>();
-        assert!(!within.is_empty(), "a round takes less than the time of a window");
+        assert!(!within.is_empty(), "a round is shorter than a window");
         let median = |of: fn(&Held) -> u64| {
             let mut all: Vec<u64> = within.iter().map(|(.., held)| of(held)).collect();
             all.sort_unstable();
@@ -70,7 +70,7 @@ pub fn measure(server: Server, time: Duration) -> Value {
         let joins = within[0].1;
         (joins, median(|held| held.rss_kb), median(|held| held.files), median(|held| held.entries))
     };
-    let last = rounds.last().expect("there was time for one").0;
+    let last = rounds.last().expect("at least one round").0;
     let (joins_before, memory, files, entries) = between(window, window * 2);
     let (joins_after, memory_after, files_after, entries_after) = between(last - window, last);
     let grown = memory_after - memory;
@@ -87,7 +87,7 @@ pub fn measure(server: Server, time: Duration) -> Value {
     })
 }
 
-/// Waits until nobody is there any more, and looks.
+/// Waits until all participants have left, and reads the server's resources.
 fn empty(server: &Server) -> Held {
     let begin = Instant::now();
     loop {
@@ -100,7 +100,7 @@ fn empty(server: &Server) -> Held {
                 entries: sizes.map(|size| size.as_u64().expect("a number")).sum(),
             };
         }
-        assert!(begin.elapsed() < PATIENCE, "all have left, and {health}");
+        assert!(begin.elapsed() < PATIENCE, "all participants have left, but health reports {health}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

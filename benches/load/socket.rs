@@ -1,7 +1,7 @@
-//! UDP for many participants: several local addresses behind one socket, and the kernel's time of each arrival.
+//! A UDP socket for many participants: it has several local addresses, and the kernel's timestamp of each arrival.
 //!
-//! The time is taken when the sender's system call hands the datagram over. So a delay does not grow with how
-//! late the generator comes to read it.
+//! On loopback the timestamp is taken within the sender's system call, so that a late read by the generator does not add
+//! to the delay.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem::{size_of, size_of_val, zeroed};
@@ -12,16 +12,16 @@ use std::time::SystemTime;
 
 use socket2::{MsgHdr, SockAddr, SockRef};
 
-/// Datagrams taken in one call.
+/// Datagrams received in one call.
 const BATCH: usize = 64;
 
-/// Largest datagram that is taken whole.
+/// Maximum size of a received datagram in bytes.
 const DATAGRAM_BYTES: usize = 2_048;
 
-/// Control data of one message: the local address, the time, and what was lost.
+/// Bytes of control data per message: local address, timestamp and number of drops.
 const CONTROL_BYTES: usize = 128;
 
-/// Receive buffer that is asked for; the system may give less.
+/// Requested size of the receive and send buffers in bytes; the system may grant less.
 const BUFFER_BYTES: usize = 8 << 20;
 
 /// One bound socket.
@@ -29,23 +29,23 @@ pub struct Socket {
     socket: UdpSocket,
     port: u16,
     memory: Box<Memory>,
-    /// Datagrams that found its receive buffer full, since it was made.
+    /// Datagrams dropped at its full receive buffer since it was created.
     pub overflowed: u32,
 }
 
 /// One received datagram.
 pub struct Datagram<'a> {
-    /// Where from.
+    /// Source address.
     pub source: SocketAddr,
-    /// The local address it came to.
+    /// Local destination address.
     pub destination: SocketAddr,
-    /// When, see [`wall_nanos`].
+    /// Arrival time in nanoseconds, as in [`wall_nanos`].
     pub at: u64,
     /// Payload.
     pub contents: &'a [u8],
 }
 
-/// What the kernel writes a batch into.
+/// The buffers for one receive batch.
 struct Memory {
     payloads: [[u8; DATAGRAM_BYTES]; BATCH],
     controls: [[u64; CONTROL_BYTES / 8]; BATCH],
@@ -58,7 +58,7 @@ impl Socket {
     /// Binds to any port of an address.
     ///
     /// # Errors
-    /// The system's, mostly that too many files are open.
+    /// The system refuses, mostly because too many files are open.
     pub fn bind(ip: Ipv4Addr) -> io::Result<Self> {
         let socket = UdpSocket::bind((ip, 0))?;
         let port = socket.local_addr()?.port();
@@ -71,7 +71,7 @@ impl Socket {
         Ok(Self { socket, port, memory: Memory::new(), overflowed: 0 })
     }
 
-    /// Takes at most one batch and hands each datagram out. Says whether there was any.
+    /// Receives at most one batch and calls `handle` with each datagram. Returns true if there was one.
     pub fn receive(&mut self, mut handle: impl FnMut(Datagram<'_>)) -> bool {
         let memory = &mut *self.memory;
         // SAFETY: every pointer in `headers` points into `memory`, which is boxed and lives as long as the socket.
@@ -84,7 +84,7 @@ impl Socket {
                 ptr::null_mut(),
             )
         };
-        // What an earlier send left behind is no reason to stop.
+        // An error here may stem from an earlier send, and is ignored.
         let Ok(received) = usize::try_from(received) else { return false };
         for index in 0..received {
             let header = &mut memory.headers[index];
@@ -119,25 +119,25 @@ impl Socket {
         while let Err(error) = socket.sendmsg(&message, 0) {
             match error.kind() {
                 ErrorKind::WouldBlock | ErrorKind::Interrupted => {}
-                // An earlier datagram found nobody: the server has ended.
+                // The server has ended, so that an earlier datagram was refused.
                 ErrorKind::ConnectionRefused => return,
                 _ => panic!("{source} can't send to {destination}: {error}"),
             }
         }
     }
 
-    /// The bound port.
+    /// Returns the bound port.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The receive buffer that the system gave, in bytes of its own counting.
+    /// Returns the size of the receive buffer in bytes, as the kernel counts them.
     pub fn buffer_bytes(&self) -> usize {
         SockRef::from(&self.socket).recv_buffer_size().unwrap_or_default()
     }
 }
 
-/// Nanoseconds since 1970, as the kernel stamps arrivals.
+/// Returns nanoseconds since 1970, on the clock of the kernel's arrival timestamps.
 pub fn wall_nanos() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("the clock is set").as_nanos() as u64
 }
@@ -171,10 +171,10 @@ struct Received {
 }
 
 /// # Safety
-/// The header's control buffer must be what the kernel wrote.
+/// The kernel must have written the header's control buffer.
 unsafe fn read_control(header: &libc::msghdr) -> Received {
     let mut received = Received { local: Ipv4Addr::UNSPECIFIED, at: 0, overflowed: None };
-    // SAFETY: the macros stay within the control buffer, and the kernel writes what each type says.
+    // SAFETY: the macros stay within the control buffer, and the kernel writes data of the type's size.
     unsafe {
         let mut next = libc::CMSG_FIRSTHDR(header);
         while let Some(message) = next.as_ref() {

@@ -184,7 +184,7 @@ impl Generator {
         CHAT
     }
 
-    /// Equal datagrams of one sender leave in one call, as the frame that they are.
+    /// Sends datagrams. Consecutive ones of one size, source and destination are sent in one call, as one frame.
     fn send_all(&self, transmits: &[Transmit]) {
         let same = |a: &Transmit, b: &Transmit| {
             (a.source, a.destination, a.contents.len()) == (b.source, b.destination, b.contents.len())

@@ -1,4 +1,4 @@
-//! The call that goes on while the server is attacked: three people who send sound and a megabit of video each.
+//! The call that runs during attacks: three participants that each send audio and 1 Mbit/s of video.
 
 use std::time::Duration;
 
@@ -28,13 +28,13 @@ use shape::Shape;
 
 use crate::process::Process;
 
-/// How many people talk.
+/// Participants of the call.
 pub const PEOPLE: usize = 3;
 
-/// The generator leaves its core to the attackers for so long after each turn. Longer makes it send late.
+/// How long the generator sleeps after each turn, to leave CPU time to the attackers. Longer makes it send late.
 const PAUSE: Duration = Duration::from_micros(500);
 
-/// How long what an attack leaves behind is watched.
+/// How long the call is measured after an attack.
 const AFTERMATH: Duration = Duration::from_millis(300);
 
 /// The call.
@@ -43,23 +43,23 @@ pub struct Call {
     server: Server,
 }
 
-/// What it noticed of one attack.
+/// Effects of one attack on the call.
 pub struct Noticed {
-    /// Packets that did not come.
+    /// Packets lost.
     pub lost: u64,
-    /// Of these at most: what found the call's own sockets full.
+    /// Datagrams dropped at the call's own full sockets, which may be among the lost ones.
     pub overflowed: u64,
-    /// From a publisher's send to the arrival at a subscriber's socket.
+    /// Delays from a publisher's send to the arrival at a subscriber's socket.
     pub p99_ms: f64,
     pub longest_ms: f64,
-    /// The share of a core that the server used.
+    /// Share of a core that the server used.
     pub core: f64,
-    /// The share of the time in which server or call had work, and others the processor.
+    /// Share of time in which the server or the call had work but other programs had the CPU.
     pub waited: f64,
 }
 
 impl Call {
-    /// Everybody joins.
+    /// Lets all participants join.
     pub fn begin(process: &Process) -> Self {
         process::open_many_files();
         let server = Server::at(process.addr(), Some(process.id()));
@@ -67,7 +67,7 @@ impl Call {
         Self { generator, server }
     }
 
-    /// Talks until `attack`, on a thread of its own, is over, and at least for so long.
+    /// Runs the call until `attack`, on another thread, has ended, and at least for `least`.
     pub fn during<T: Send>(&mut self, least: Duration, attack: impl FnOnce() -> T + Send) -> (T, Noticed) {
         std::thread::scope(|scope| {
             let attack = scope.spawn(attack);
@@ -94,6 +94,6 @@ impl Call {
 
     /// Resident memory of the server.
     pub fn rss_kb(&self) -> u64 {
-        self.server.rss_kb().expect("it runs here")
+        self.server.rss_kb().expect("the server runs on this machine")
     }
 }

@@ -1,4 +1,4 @@
-//! Datagrams of nobody, and of somebody who has only a password: floods of STUN and of DTLS.
+//! Floods of STUN and DTLS datagrams, from strangers and from participants without media.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -11,13 +11,13 @@ use crate::guest::Guest;
 use crate::signaling::{answer, description};
 use crate::{Tally, Target};
 
-/// Sockets that a stranger sends from.
+/// Number of source sockets of a stranger.
 const SOURCES: usize = 64;
 
-/// How soon somebody who joins meanwhile has media. Longer only where the machine is slow.
+/// Time limit for a participant that joins during a flood to connect; not checked on slow machines.
 const CONNECTED: Duration = Duration::from_secs(3);
 
-/// The sockets of a stranger, on addresses of its own.
+/// Sockets on different loopback addresses.
 fn sources(count: usize) -> Vec<UdpSocket> {
     let bind = |index: usize| {
         let ip = Ipv4Addr::new(127, 2, (index / 250) as u8, (index % 250) as u8 + 1);
@@ -28,7 +28,7 @@ fn sources(count: usize) -> Vec<UdpSocket> {
     (0..count).map(bind).collect()
 }
 
-/// Sends at the target's rate, from one source after the other, and counts what comes back.
+/// Sends at the target's rate, from the sources in turn, and counts the responses.
 fn flood(target: &Target, sources: &[UdpSocket], mut datagram: impl FnMut(u64) -> Vec<u8>) -> Tally {
     let (begin, mut tally) = (Instant::now(), Tally::default());
     while begin.elapsed() < target.time {
@@ -64,7 +64,7 @@ fn check(ufrag: &str, own: &str, password: &str) -> Vec<u8> {
     bytes
 }
 
-/// A ClientHello that never ends (RFC 6347 section 4.2.2): one piece of 16 MiB.
+/// A fragment of a ClientHello of 16 MiB, which is never completed (RFC 6347 section 4.2.2).
 fn hello_piece(number: u64) -> Vec<u8> {
     let mut bytes = vec![22, 0xfe, 0xfd, 0, 0];
     bytes.extend(&number.to_be_bytes()[2..]);
@@ -80,33 +80,33 @@ fn attribute(offer: &str, name: &str) -> String {
     line.unwrap_or_else(|| panic!("no {name} in an offer")).to_owned()
 }
 
-/// A member without media, and the check that its server takes.
+/// A participant without media, and a connectivity check that the server accepts from it.
 fn member(target: &Target) -> (Guest, Vec<u8>) {
     let mut guest = Guest::join(target.process, "datagrams");
     let offer = guest.offer();
-    // It answers with the server's own name, which is as good as any.
+    // The answer repeats the server's own ufrag, which is valid.
     guest.say_data("answer", &description("answer", &answer(&offer)));
     guest.say("{}");
-    assert_eq!(guest.wait_for("error")["code"], "bad-message", "the answer was taken before");
+    assert_eq!(guest.wait_for("error")["code"], "bad-message", "the answer was handled before");
     let ufrag = attribute(&offer, "ice-ufrag");
     let check = check(&ufrag, &ufrag, &attribute(&offer, "ice-pwd"));
     (guest, check)
 }
 
-/// I1: a name that nobody has.
+/// I1: an unknown ufrag.
 pub fn unknown_ufrag(target: &Target) -> Tally {
     let bytes = check("nobody", "mine", "a password of nobody");
     unanswered(flood(target, &sources(SOURCES), |_| bytes.clone()))
 }
 
-/// I1, I2: a name that was seen, and not the password.
+/// I1, I2: a known ufrag with a wrong password.
 pub fn wrong_password(target: &Target) -> Tally {
     let mut guest = Guest::join(target.process, "datagrams");
     let bytes = check(&attribute(&guest.offer(), "ice-ufrag"), "mine", "a password of nobody");
     unanswered(flood(target, &sources(SOURCES), |_| bytes.clone()))
 }
 
-/// I1, M1: random bytes, and what looks like STUN, DTLS, RTP and RTCP.
+/// I1, M1: random bytes, some with the first byte of STUN, DTLS, RTP or RTCP.
 pub fn random_bytes(target: &Target) -> Tally {
     let mut random = fastrand::Rng::with_seed(7);
     let tally = flood(target, &sources(SOURCES), |number| {
@@ -121,21 +121,21 @@ pub fn random_bytes(target: &Target) -> Tally {
 }
 
 fn unanswered(tally: Tally) -> Tally {
-    assert_eq!(tally.answered, 0, "of {} datagrams", tally.sent);
+    assert_eq!(tally.answered, 0, "responses to {} datagrams", tally.sent);
     tally
 }
 
-/// I2, I3: a member's own checks, from a thousand addresses.
+/// I2, I3: a participant's own connectivity checks, from a thousand addresses.
 pub fn endless_addresses(target: &Target) -> Tally {
     let (_guest, bytes) = member(target);
     let tally = flood(target, &sources(1_000), |_| bytes.clone());
-    // 100 at once and 50 a second.
+    // The server answers a burst of 100, and 50 per second.
     let most = 100.0 + 50.0 * (target.time.as_secs_f64() + 1.0);
     assert!(tally.answered > 0 && (tally.answered as f64) < most, "{} answers", tally.answered);
     tally
 }
 
-/// D1: hellos of strangers, while somebody joins.
+/// D1: ClientHello fragments from strangers, while a participant joins.
 pub fn hello_flood(target: &Target) -> Tally {
     let mut ann = Client::join_on_loopback(target.process, "Ann&room=hello");
     let sources = sources(SOURCES);
@@ -152,7 +152,7 @@ pub fn hello_flood(target: &Target) -> Tally {
     })
 }
 
-/// D2: pieces of a hello from an address that was validated.
+/// D2: fragments of a ClientHello from a validated address.
 pub fn endless_hello(target: &Target) -> Tally {
     let (_guest, bytes) = member(target);
     let source = UdpSocket::bind((IpAddr::from([127, 0, 0, 1]), 0)).expect("a socket");

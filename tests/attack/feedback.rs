@@ -1,4 +1,4 @@
-//! Members whose feedback no browser would give. It is sealed with the keys of their own handshake.
+//! Participants that send feedback which no browser would send, sealed with the keys of their handshake.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,31 +17,31 @@ use crate::{Tally, Target};
 const VIDEO: u8 = 96;
 const RTX: u8 = 97;
 
-/// The element with a transport-wide number, as it is offered.
+/// Extension ID of the transport-wide sequence number, as offered by the server.
 const NUMBER: u8 = 3;
 
-/// Headers of IP and UDP.
+/// Bytes of the IP and UDP headers.
 const PATH_BYTES: usize = 28;
 
-/// What is sent again at most: what is saved up, and one part in so many of what is sent.
+/// Limit of retransmissions: a burst in bytes, and one `PART`-th of the sent bytes.
 const SAVED: usize = 64 * 1024;
 const PART: usize = 4;
 
-/// Numbers that one entry of a NACK asks for, and entries in one that reach as far back as packets are kept.
+/// Sequence numbers in one entry of a NACK, and entries in one NACK, which reach back as far as packets are kept.
 const ENTRY: u16 = 17;
 const ENTRIES: u16 = 14;
 
-/// Datagrams of feedback between two looks at what came: about as many as the server takes of one peer.
+/// Feedback datagrams per turn: about as many as the server accepts from one peer.
 const EACH_TURN: usize = 8;
 
-/// SSRCs that nonsense comes from: fewer than are told apart, and not that of the reports which make sense.
+/// Sender SSRCs of random feedback: fewer than the server distinguishes, and none of a valid report.
 const SENDERS: u32 = 4;
 
-/// Both, with media; the first with its keys.
+/// Joins the attacker and another participant, with media. Returns the attacker's keys as well.
 fn pair(target: &Target, room: &str, amend: fn(String) -> String) -> (Client, Client, Srtp) {
     let mut mallory = Client::join_on_loopback(target.process, &format!("Mallory&room={room}"));
     mallory.amend = amend;
-    // The server's own DTLS hands out what it exported.
+    // Use the server's DTLS, which makes the keying material available.
     let builder = Rtc::builder().set_crypto_provider(Arc::new(dtls::crypto_provider()));
     let builder = builder.set_rtp_mode(true).clear_codecs().enable_opus(true, false).enable_vp8(true);
     let mut rtc = builder.build(Instant::now());
@@ -60,7 +60,7 @@ fn send(target: &Target, client: &Client, keys: &mut Srtp, mut compound: Vec<u8>
     client.udp.send_to(&compound, target.process.addr()).expect("a way to the server");
 }
 
-/// SSRC and sequence number of what came last on a payload type.
+/// SSRC and sequence number of the last packet received with a payload type.
 fn latest(client: &Client, payload_type: u8) -> Option<(u32, u16)> {
     let found = client.datagrams.iter().rev().find(|(_, bytes)| is_of(bytes, payload_type));
     found.map(|(_, bytes)| (word(bytes, 8), u16::from_be_bytes([bytes[2], bytes[3]])))
@@ -74,15 +74,15 @@ fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(bytes[at..at + 4].try_into().expect("4 bytes"))
 }
 
-/// Number and bytes of those that came.
+/// Number and total bytes of the received datagrams for which `counts` is true.
 fn came(client: &Client, counts: impl Fn(&[u8]) -> bool) -> (usize, usize) {
     let of = client.datagrams.iter().filter(|(_, bytes)| counts(bytes));
     of.fold((0, 0), |(count, sum), (_, bytes)| (count + 1, sum + bytes.len() + PATH_BYTES))
 }
 
-/// M3: everything that came is said to be lost, over and over.
+/// M3: NACKs all received packets repeatedly.
 pub fn nack_storm(target: &Target) -> Tally {
-    // Who says nothing of its path has no estimate that would hold it back.
+    // Without transport-wide feedback no bandwidth estimate limits the retransmissions.
     let amend = |answer: String| {
         let kept = answer.split_inclusive('\n').filter(|line| !line.contains("transport-wide-cc-extensions"));
         kept.collect()
@@ -109,14 +109,14 @@ pub fn nack_storm(target: &Target) -> Tally {
     let of = |payload_type| came(&mallory, |bytes| is_of(bytes, payload_type));
     let ((_, video), (count, again)) = (of(VIDEO), of(RTX));
     tally.answered = count as u64;
-    // The server counts headers as so many bytes, about.
+    // The server counts header bytes only approximately.
     let most = (SAVED + video / PART) * 21 / 20;
-    assert!(again > SAVED / 2, "{again} bytes: it is not repaired at all");
-    assert!(again < most, "{again} bytes were sent again of {video}, for {} packets", tally.sent);
+    assert!(again > SAVED / 2, "only {again} bytes were retransmitted");
+    assert!(again < most, "{again} bytes were retransmitted of {video}, for {} NACKed packets", tally.sent);
     tally
 }
 
-/// M4: reports, feedback and blocks of everything that there is, with anything in them.
+/// M4: reports, feedback and extended report blocks of all types, with random contents.
 pub fn nonsense(target: &Target) -> Tally {
     let (mut mallory, mut trent, mut keys) = pair(target, "nonsense", |answer| answer);
     let mut random = fastrand::Rng::with_seed(9);
@@ -139,23 +139,23 @@ pub fn nonsense(target: &Target) -> Tally {
     for client in [&mallory, &trent] {
         assert_eq!(client.closed, None, "{:?}", client.events("error"));
     }
-    // It may have said that its path carries no pictures; sound goes on, and no more comes than was sent.
-    let (said, heard) = (trent.sent(Kind::Audio).len(), mallory.received(Kind::Audio).len());
-    assert!(heard * 10 > said * 9 - 50, "{heard} of {said} packets of sound");
+    // The feedback may have ended video by a low bandwidth; audio has to continue, and no excess may be sent.
+    let (sent, received) = (trent.sent(Kind::Audio).len(), mallory.received(Kind::Audio).len());
+    assert!(received * 10 > sent * 9 - 50, "{received} of {sent} audio packets arrived");
     let (sent, bytes) = (sent_bytes(&trent), came(&mallory, |_| true).1);
-    assert!(bytes < 2 * sent + SAVED, "{bytes} bytes came of {sent}");
+    assert!(bytes < 2 * sent + SAVED, "{bytes} bytes received of {sent} sent");
     flows(&mut mallory, &mut trent);
     tally.answered = mallory.keyframe_requests as u64;
     tally
 }
 
-/// M4: packets whose transport-wide numbers are behind the first one of all, or far ahead of the last. Each second one is
-/// not authentic.
+/// M4: packets whose transport-wide sequence numbers are before the first one, or far ahead of the last. Every second
+/// packet is not authentic.
 pub fn numbers(target: &Target) -> Tally {
     let (mut mallory, mut trent, mut keys) = pair(target, "numbers", |answer| answer);
-    let mid = mallory.own_line(Kind::Video).expect("she sends");
+    let mid = mallory.own_line(Kind::Video).expect("Mallory sends video");
     let mut direct = mallory.rtc.direct_api();
-    let ssrc = direct.stream_tx_by_mid(mid, None).and_then(|stream| stream.rtx()).expect("and repairs");
+    let ssrc = direct.stream_tx_by_mid(mid, None).and_then(|stream| stream.rtx()).expect("an RTX stream");
     let (begin, mut tally) = (Instant::now(), Tally::default());
     let steps = [1, 40_000, 4_000, 32_767, 32_769, 65_535];
     let (mut number, mut numbers, mut datagram) = (0_u16, [const { BTreeSet::new() }; 2], [0; 2_048]);
@@ -175,19 +175,19 @@ pub fn numbers(target: &Target) -> Tally {
             mallory.udp.send_to(&packet, target.process.addr()).expect("a way to the server");
             tally.sent += 1;
         }
-        // What she is told of them str0m can't count, so she reads it herself.
+        // str0m did not send these packets and rejects feedback on them, so the test reads it directly.
         while let Ok(length) = mallory.udp.recv(&mut datagram) {
             tally.answered += of_arrivals(&mut keys, &datagram[..length], &numbers);
         }
         trent.turn();
     }
-    assert!(tally.answered > 0, "she is told what came");
+    assert!(tally.answered > 0, "arrival feedback is received");
     assert!(tally.answered < tally.sent, "{} messages about {} packets", tally.answered, tally.sent);
     assert_eq!(trent.closed, None, "{:?}", trent.events("error"));
     tally
 }
 
-/// Messages on arrivals in a datagram: none tells of a packet that was forged.
+/// Counts transport-wide feedback in a datagram, and checks that it reports no forged packet.
 fn of_arrivals(keys: &mut Srtp, datagram: &[u8], [sealed, forged]: &[BTreeSet<u16>; 2]) -> u64 {
     let mut plain = Vec::new();
     if !(192..224).contains(&datagram[1]) || keys.open_rtcp(datagram, &mut plain).is_none() {
@@ -202,13 +202,13 @@ fn of_arrivals(keys: &mut Srtp, datagram: &[u8], [sealed, forged]: &[BTreeSet<u1
     1
 }
 
-/// Bytes that somebody has sent, about.
+/// Approximate bytes of media that a client has sent.
 fn sent_bytes(client: &Client) -> usize {
     let payloads = [Kind::Audio, Kind::Video].into_iter().flat_map(|kind| client.sent(kind));
     payloads.map(|payload| payload.len() + PATH_BYTES).sum()
 }
 
-/// One packet of RTCP: all types and formats there are, mostly with the length that it says.
+/// Appends a random RTCP packet of any type and format, mostly with the correct length.
 fn report(random: &mut fastrand::Rng, known: &[u32], compound: &mut Vec<u8>) {
     let start = compound.len();
     let packet_type = random.u8(199..210);
@@ -222,7 +222,7 @@ fn report(random: &mut fastrand::Rng, known: &[u32], compound: &mut Vec<u8>) {
             1 => compound.extend(b"REMB"),
             2 => compound.extend([0xff; 4]),
             3 => compound.extend([0; 4]),
-            // Blocks of extended reports, with a length.
+            // Header of an extended report block, with a length.
             4 => compound.extend([random.u8(..9), 0, 0, random.u8(..9)]),
             _ => compound.extend(random.u32(..).to_be_bytes()),
         }

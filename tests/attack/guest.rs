@@ -1,4 +1,4 @@
-//! A bare WebSocket: somebody who joins and then sends what no page would.
+//! A participant with a raw WebSocket, which can send what no browser would.
 
 use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ impl Guest {
         guest
     }
 
-    /// Asks for the upgrade with more header lines, and returns the head of the answer.
+    /// Requests the upgrade with additional header lines, and returns the head of the response.
     pub fn ask(process: &Process, query: &str, fields: &str) -> String {
         Self { wire: Wire::plain(process.addr()), inbox: Vec::new() }.upgrade(query, fields)
     }
@@ -47,7 +47,7 @@ impl Guest {
         }
     }
 
-    /// Sends bytes. A server that has closed does not read them, which is no fault.
+    /// Sends bytes. Returns false if the server has closed the connection.
     pub fn send(&mut self, bytes: &[u8]) -> bool {
         self.wire.write_all(bytes).is_ok()
     }
@@ -94,7 +94,7 @@ impl Guest {
         data["sdp"].as_str().expect("text").to_owned()
     }
 
-    /// Reads on until the server closes: the code and the reason in its close frame, and the codes of the errors before.
+    /// Reads until the server closes. Returns code and reason of its close frame, and the codes of `error` events before.
     pub fn end(&mut self) -> End {
         let mut errors = Vec::new();
         while let Some((opcode, payload)) = self.next() {
@@ -110,7 +110,7 @@ impl Guest {
         panic!("the connection ended without a close frame after {errors:?}")
     }
 
-    /// What came within a time, in text messages.
+    /// Returns the text messages received within `time`.
     pub fn messages(&mut self, time: Duration) -> Vec<Value> {
         let (end, mut messages) = (Instant::now() + time, Vec::new());
         self.wire.set_patience(Duration::from_millis(5));

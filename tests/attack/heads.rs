@@ -1,4 +1,4 @@
-//! What comes instead of a request: too much, too odd, too many.
+//! Invalid HTTP requests: oversized, malformed or too many.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -7,23 +7,23 @@ use std::time::{Duration, Instant};
 use crate::wire::Wire;
 use crate::{MAX_CONNS, Tally, Target};
 
-/// How soon a connection too many is closed.
+/// Time limit for connections above the limit to be closed.
 const SOON: Duration = Duration::from_secs(4);
 
 const HOST: &str = "Host: localhost\r\n";
 
-/// Connections of one kind at once: a refusal is followed by half a second in which it can be read.
+/// Connections with the same request at a time, because the server waits half a second for a refusal to be read.
 const AT_ONCE: usize = 10;
 
-/// Sends each again and again, on connections of their own, and demands one answer with one of these statuses, then the
-/// end.
+/// Sends each request repeatedly, each time on its own connection, and checks that there is one response with one of the
+/// expected statuses, then the end.
 fn refused(target: &Target, table: &[(Vec<u8>, &[&str])]) -> Tally {
     let (begin, mut tally) = (Instant::now(), Tally::default());
     while begin.elapsed() < target.time {
         let all = || table.iter().cycle().take(AT_ONCE * table.len());
         let send = |(bytes, _): &(Vec<u8>, _)| {
             let mut wire = Wire::plain(target.process.addr());
-            // The server may have refused by the first part.
+            // The server may already have refused the first part.
             let _ = wire.write_all(bytes);
             wire
         };
@@ -121,7 +121,7 @@ pub fn many_conns(target: &Target) -> Tally {
         conn.set_nonblocking(true).expect("a socket");
     }
     let (begin, mut refused) = (Instant::now(), 0);
-    // The others are closed for their silence later on.
+    // The other connections are closed later because they send nothing.
     while refused < more as u64 && begin.elapsed() < SOON {
         refused = conns.iter_mut().map(|conn| u64::from(matches!(conn.read(&mut [0]), Ok(0)))).sum();
         std::thread::sleep(Duration::from_millis(50));

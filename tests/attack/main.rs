@@ -1,12 +1,12 @@
-//! The server under attack, as a process on loopback, while a well-behaved call goes on beside it.
+//! Attacks on the server as a process on loopback, while a well-behaved call runs.
 //!
-//! One attack after the other, each for a moment: nothing of the call may be lost or late, and what was attacked says no
-//! in the way that it promises. In the end memory, descriptors and participants are back to where they were. It prints a
-//! line for each attack.
+//! The attacks run one after the other for a short time each. None of the call's packets may be lost or late, and the
+//! server has to refuse each attack as documented. Afterwards memory, descriptors and the number of participants have to
+//! return to their former values. The test prints a line for each attack.
 //!
-//! `cargo test` runs it in short, with bounds for machines that have other things to do. With `AQ_ATTACK_SECS=N` each
-//! attack takes so long and as fast as is promised, and 99 of 100 packets have to come within 20 ms: that wants a quiet
-//! machine and `--release`. `AQ_ATTACK_ONLY=S2` runs the attacks of that row only.
+//! `cargo test` runs it briefly, with bounds for busy machines. With `AQ_ATTACK_SECS=N` each attack runs N seconds at
+//! full rate, and the 99th percentile of the delays has to be below 20 ms: use a quiet machine and `--release`.
+//! `AQ_ATTACK_ONLY=S2` runs only attacks whose row contains `S2`.
 
 mod call;
 #[allow(dead_code, reason = "other tests have more uses for it")]
@@ -37,44 +37,44 @@ use std::time::{Duration, Instant};
 use call::{Call, Noticed, PEOPLE};
 use process::Process;
 
-/// Connections at once that the attacked server takes.
+/// Connection limit of the attacked server.
 const MAX_CONNS: usize = 900;
 
-/// What 99 of 100 packets of the call stay below, in milliseconds: as promised, and where other things run.
+/// Limit of the 99th percentile of the call's delays in milliseconds: as promised, and for busy machines.
 const P99_MS: f64 = 20.0;
 const LENIENT_P99_MS: f64 = 100.0;
 
-/// A share of the time in which others had the processor while server or call had work, above which times and losses say
-/// nothing.
+/// Share of time in which other programs had the CPU while the server or the call had work, above which delays and
+/// losses are not checked.
 const DISTURBED: f64 = 0.05;
 
-/// By how much memory may grow while attacks go on, and how much of that may stay.
+/// Maximum growth of memory during the attacks, and after them.
 const GROWTH_KB: u64 = 128 << 10;
 const KEPT_KB: u64 = 32 << 10;
 
-/// How long those who were attacking may be remembered: pings find who vanished.
+/// Time limit for attackers' connections to be removed: pings detect those that vanished.
 const FORGOTTEN: Duration = Duration::from_secs(40);
 
-/// Log lines of one kind that clients cause which come at once; then there is one a second.
+/// Burst of log lines of one kind that clients cause; afterwards there is one per second.
 const NOTICES_AT_ONCE: usize = 60;
 
-/// Datagrams a second of a flood, as promised, and where other things run.
+/// Datagrams per second of a flood: as promised, and for busy machines.
 const RATE: u32 = 20_000;
 const LENIENT_RATE: u32 = 2_000;
 
-/// Of a core that a flood of datagrams may take beside the call.
+/// Share of a core that the server may use during a flood of datagrams, the call included.
 const FLOOD_CORE: f64 = 0.30;
 
-/// Whom, for how long, how fast.
+/// The attacked server, and the duration and rate of attacks.
 struct Target<'a> {
     process: &'a Process,
     time: Duration,
     rate: u32,
-    /// Figures count.
+    /// Whether the promised figures are checked.
     is_strict: bool,
 }
 
-/// What was sent, and what of it was answered, refused or let through.
+/// Number of messages sent, and how many of them were answered, refused or forwarded.
 #[derive(Default)]
 struct Tally {
     sent: u64,
@@ -174,7 +174,7 @@ fn a_call_goes_on_under_attack() {
             call.rss_kb() as i64 - rss as i64,
             system::files(&process) as i64 - files as i64,
         );
-        // A process that stands still loses what comes meanwhile.
+        // A stopped process loses the datagrams that arrive meanwhile.
         if attack.row != "R4" {
             check(attack, &target, &noticed, self::drops(&process) - drops);
         }
@@ -185,7 +185,7 @@ fn a_call_goes_on_under_attack() {
     let begin = Instant::now();
     let participants = || http::get(process.addr(), "/aq_server/health").json()["participants"].clone();
     let is_back = || {
-        // The connection that asks is one more for a moment.
+        // The health request itself takes one more file.
         participants() == PEOPLE && system::files(&process) <= files + 1 && call_rss(&process) < rss + KEPT_KB
     };
     call.during(Duration::ZERO, || {
@@ -205,13 +205,13 @@ fn a_call_goes_on_under_attack() {
         call_rss(&process),
         system::files(&process),
     );
-    // They hang up: people who don't read how it ends would be waited for.
+    // End the call: the server would wait for participants that do not read their close frames.
     drop(call);
     end(process, begun);
 }
 
-/// R5, and what was logged since it was begun: at most a warning a second, no more of what clients cause, and nothing
-/// raw (C3).
+/// R5: ends the server and checks its log: at most one warning per second, limited lines of kinds that clients cause, and
+/// no control characters (C3).
 fn end(process: Process, begun: Instant) {
     process.signal("TERM");
     let at = Instant::now();
@@ -226,8 +226,8 @@ fn end(process: Process, begun: Instant) {
     let seconds = begun.elapsed().as_secs() as usize + 1;
     assert!(faults <= seconds);
     for kind in [" joined room ", " left room ", " publishes "] {
-        let told = ended.stderr.iter().filter(|line| line.contains(kind)).count();
-        assert!(told <= seconds + NOTICES_AT_ONCE, "{told} lines of{kind}in {seconds} s");
+        let lines = ended.stderr.iter().filter(|line| line.contains(kind)).count();
+        assert!(lines <= seconds + NOTICES_AT_ONCE, "{lines} lines of{kind}in {seconds} s");
     }
 }
 
@@ -245,7 +245,7 @@ fn check(attack: &Attack, target: &Target, noticed: &Noticed, drops: u64) {
     assert!(!is_flood || noticed.core < FLOOD_CORE, "{what}: {:.0} % of a core", noticed.core * 100.0);
 }
 
-/// Datagrams that found the server's socket full because it did not get to run: the machine's fault.
+/// Datagrams dropped at the server's full socket because the process was not scheduled.
 fn drops(process: &Process) -> u64 {
     let port = format!(":{:04X} ", process.port());
     let table = fs::read_to_string("/proc/net/udp").expect("Linux");

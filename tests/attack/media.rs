@@ -1,4 +1,4 @@
-//! Members whose media is not what they agreed on.
+//! Participants that send invalid or excessive media.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use str0m::rtp::{RtpWrite, Ssrc};
 use crate::client::{Client, Kind, run_until};
 use crate::{Tally, Target};
 
-/// Somebody who attacks, and somebody who is sent what comes through, both with media.
+/// Joins an attacker and a participant that receives its media; both are connected.
 pub fn pair(target: &Target, room: &str) -> (Client, Client) {
     let mut mallory = Client::join_on_loopback(target.process, &format!("Mallory&room={room}"));
     let mut trent = Client::join_on_loopback(target.process, &format!("Trent&room={room}"));
@@ -16,7 +16,7 @@ pub fn pair(target: &Target, room: &str) -> (Client, Client) {
     (mallory, trent)
 }
 
-/// Waits until more of both kinds has come on either side.
+/// Waits until both clients have received more audio and video.
 pub fn flows(mallory: &mut Client, trent: &mut Client) {
     let count = |client: &Client| [Kind::Audio, Kind::Video].map(|kind| client.received(kind).len());
     let before = [count(mallory), count(trent)];
@@ -28,7 +28,7 @@ pub fn flows(mallory: &mut Client, trent: &mut Client) {
     });
 }
 
-/// Acts in each turn of both, until the time is over; then both are still in their call.
+/// Calls `act` in each turn of both clients for the duration of an attack, and checks that both are still connected.
 fn during(target: &Target, room: &str, mut act: impl FnMut(&mut Client, &mut Client) -> Tally) -> Tally {
     let (mut mallory, mut trent) = pair(target, room);
     let (begin, mut tally) = (Instant::now(), Tally::default());
@@ -46,7 +46,7 @@ fn during(target: &Target, room: &str, mut act: impl FnMut(&mut Client, &mut Cli
     tally
 }
 
-/// M1: malformed, wrongly sealed and replayed packets from a member's own address.
+/// M1: malformed, forged and replayed packets from a participant's own address.
 pub fn bad_packets(target: &Target) -> Tally {
     let (server, mut random) = (target.process.addr(), fastrand::Rng::with_seed(8));
     let mut first: Option<Vec<u8>> = None;
@@ -61,7 +61,7 @@ pub fn bad_packets(target: &Target) -> Tally {
         let mut report = noise.clone();
         report.resize(report.len().max(2), 0);
         report[1] = random.u8(200..208);
-        // RTP that is all header: 15 sources, and an extension of 256 KiB.
+        // RTP without a complete header: 15 CSRCs, and an extension of 256 KiB.
         let header = vec![0x9f; 20];
         let packets =
             [sealed.clone(), old, forged, noise, report, header, sealed[..12].to_vec(), vec![0x80], Vec::new()];
@@ -72,7 +72,7 @@ pub fn bad_packets(target: &Target) -> Tally {
     })
 }
 
-/// M2: as many requests for keyframes as str0m can make.
+/// M2: as many keyframe requests as str0m can send.
 pub fn keyframe_storm(target: &Target) -> Tally {
     let begin = Instant::now();
     let mut asked = 0;
@@ -86,20 +86,20 @@ pub fn keyframe_storm(target: &Target) -> Tally {
         Tally { sent: 1, answered: 0 }
     });
     tally.answered = asked as u64;
-    assert!(tally.sent > 20, "{} were asked for", tally.sent);
+    assert!(tally.sent > 20, "only {} requests were sent", tally.sent);
     let most = 3 + begin.elapsed().as_millis() as u64 / 500;
     assert!(tally.answered <= most, "{} of {} reached the publisher", tally.answered, tally.sent);
     tally
 }
 
-/// The m-line on which the other's video comes.
+/// The m-line of the other participant's video.
 fn line(client: &Client) -> Option<str0m::media::Mid> {
     let tracks = client.events("tracks").into_iter().next_back()?["tracks"].as_array()?;
     let video = tracks.iter().find(|track| track["own"] != true && track["kind"] == "video")?;
     Some(video["mid"].as_str()?.into())
 }
 
-/// M5: twice as many packets as anybody may send.
+/// M5: twice as many packets as the limit allows.
 pub fn above_rate(target: &Target) -> Tally {
     let (begin, rate) = (Instant::now(), 4_000.0);
     let mut got = 0;
@@ -136,23 +136,23 @@ pub fn endless_streams(target: &Target) -> Tally {
         mallory.turn();
         trent.turn();
     }
-    // Whatever has become of its pictures, its sound has its SSRC.
+    // Video may have stopped, but audio has its own SSRC.
     let before = trent.received(Kind::Audio).len();
     run_until(&mut [&mut mallory, &mut trent], "sound", |clients| clients[1].received(Kind::Audio).len() > before + 10);
     assert_eq!((&mallory.closed, &trent.closed), (&None, &None));
     let (mut mallory, mut trent) = pair(target, "tracks");
     for _ in 0..12 {
         mallory.send_json(&json!({"event": "publish", "kind": "video", "source": "screen"}));
-        // Each is agreed on before the next: what is asked for twice meanwhile is one.
+        // Wait for the negotiation: requests before its end would be merged.
         let end = Instant::now() + Duration::from_millis(150);
         while Instant::now() < end {
             mallory.turn();
             trent.turn();
         }
     }
-    let tracks = mallory.events("tracks").into_iter().next_back().expect("told")["tracks"].clone();
+    let tracks = mallory.events("tracks").into_iter().next_back().expect("a `tracks` event")["tracks"].clone();
     let own = tracks.as_array().expect("a list").iter().filter(|track| track["own"] == true).count();
-    assert!(own <= 8, "{own} tracks of one member");
+    assert!(own <= 8, "{own} tracks of one participant");
     tally.sent += 12;
     tally.answered += mallory.events("error").len() as u64;
     tally

@@ -1,4 +1,4 @@
-//! Signaling from who lies, floods, drops out or says nothing, and chat that is no chat.
+//! Signaling attacks: invalid, excessive or missing messages, reconnects, and chat floods.
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
@@ -8,20 +8,20 @@ use serde_json::{Value, json};
 use crate::guest::{End, Guest};
 use crate::{Tally, Target};
 
-/// How soon who breaks a rule is told or closed. Longer only where the machine is slow.
+/// Time limit for the server to refuse a message or close: normally, and on slow machines.
 const REPLY: Duration = Duration::from_millis(250);
 const SLOW_REPLY: Duration = Duration::from_secs(2);
 
-/// How soon all who came back are offered media.
+/// Time limit for all rejoined participants to receive an offer.
 const OFFERED: Duration = Duration::from_secs(5);
 
 impl Target<'_> {
-    /// How soon an end has to come.
+    /// Time limit for the server to close.
     pub fn reply(&self) -> Duration {
         if self.is_strict { REPLY } else { SLOW_REPLY }
     }
 
-    /// Somebody who sends messages until it is closed.
+    /// Joins, sends messages and returns how the server closes.
     fn closed_after(&self, tally: &mut Tally, messages: &[String]) -> End {
         let mut guest = Guest::join(self.process, "words");
         for message in messages {
@@ -66,12 +66,12 @@ pub fn bad_json(target: &Target) -> Tally {
         messages.rotate_left((tally.sent / 12 % 12) as usize);
         let end = target.closed_after(tally, &messages);
         assert_eq!((end.code, end.reason.as_str()), (1008, "bad-message"), "{end:?}");
-        // Ten are forgiven.
+        // The server tolerates ten.
         assert_eq!(end.errors, ["bad-message"; 11]);
     })
 }
 
-/// What accepts an offer, as far as texts go.
+/// Builds an answer to an offer by text replacement.
 pub fn answer(offer: &str) -> String {
     let answer = offer.replace("a=setup:actpass", "a=setup:active").replace("a=sendonly", "a=inactive");
     let answer = answer.replace("a=recvonly", "a=sendonly");
@@ -87,7 +87,7 @@ pub fn description(kind: &str, sdp: &str) -> String {
 
 /// S2
 pub fn wrong_answers(target: &Target) -> Tally {
-    /// The answer but its m-lines in another order, or other ones.
+    /// Returns the answer with its m-lines changed.
     fn lines(answer: &str, change: impl FnOnce(Vec<String>) -> Vec<String>) -> String {
         let mut sections = answer.split("\r\nm=").map(str::to_owned).collect::<Vec<_>>();
         let rest = sections.split_off(1);
@@ -120,7 +120,7 @@ pub fn wrong_answers(target: &Target) -> Tally {
         twice.say_data("answer", &good);
         let end = twice.end();
         assert_eq!((end.code, end.reason.as_str()), (1008, "unexpected-answer"), "{end:?}");
-        // Not final, which the protocol does not know: a fault, and the offer stays.
+        // The protocol has no provisional answers: an error, and the offer remains outstanding.
         let mut early = Guest::join(target.process, "words");
         let offer = early.offer();
         early.say_data("answer", &description("pranswer", &offer));
@@ -170,9 +170,9 @@ pub fn candidates(target: &Target) -> Tally {
         sent += 1;
     }
     guest.say_data("answer", &description("answer", &(answer(&offer) + &format!("a={}\r\n", lines[0]))));
-    assert!(third.recv(&mut [0; 2_000]).is_err(), "a third party was sent something");
+    assert!(third.recv(&mut [0; 2_000]).is_err(), "the server sent a datagram to a third party");
     guest.say("{}");
-    assert_eq!(guest.wait_for("error")["code"], "bad-message", "and the guest is still there");
+    assert_eq!(guest.wait_for("error")["code"], "bad-message", "the participant is still connected");
     Tally { sent, answered: 0 }
 }
 
@@ -187,7 +187,7 @@ pub fn message_floods(target: &Target) -> Tally {
     let unknown = r#"{"event":"rename","name":"x"}"#;
     let empty = r#"{"event":"chat","data":" "}"#;
     let (long, large) = (chat(5_000), chat(60_000));
-    // So few chat messages that the limit of frames does not come first.
+    // Few enough chat messages that the limit of frames is not reached first.
     let floods = [
         (view, 1_000, "too-fast"),
         (candidate, 1_000, "too-fast"),
@@ -230,8 +230,8 @@ pub fn drop_and_rejoin(target: &Target) -> Tally {
         guest.offer();
     }
     let offered = begin.elapsed();
-    assert!(offered < OFFERED, "{people} came back in {came:?}, and were offered media after {offered:?}");
-    // Nobody of before is left beside those who came back.
+    assert!(offered < OFFERED, "{people} participants rejoined in {came:?} and received offers after {offered:?}");
+    // No former connections remain besides the rejoined participants.
     for room in 0..people / 20 {
         let mut last = Guest::join(target.process, &format!("many{room}"));
         let there = last.wait_for("welcome")["participants"].as_array().expect("a list").len();
@@ -258,13 +258,13 @@ pub fn chat_flood(target: &Target) -> Tally {
         let end = mallory.end();
         assert_eq!((end.code, end.reason.as_str()), (1008, "chat-too-fast"), "{end:?}");
         refused += end.errors.len() as u64;
-        // An honest line a moment later comes as if nobody else wrote.
+        // A message from another participant is delivered as if there were no flood.
         loop {
             let chat = reader.wait_for("chat");
             if chat["message"] == format!("line {}", lines - 1) {
                 break;
             }
-            assert_eq!(chat["message"], SCRIPT, "data stays data");
+            assert_eq!(chat["message"], SCRIPT, "the message is not changed");
         }
         std::thread::sleep(Duration::from_millis(100));
     });

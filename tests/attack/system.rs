@@ -1,4 +1,4 @@
-//! What the system does to the process: no descriptors, no time. And those whom only patience ends.
+//! Lack of descriptors and CPU time, and attacks that only a timeout of the server ends.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -14,11 +14,11 @@ use crate::process::Process;
 use crate::wire::Wire;
 use crate::{Tally, Target, transport};
 
-/// How soon the server accepts again after descriptors came free, and serves after it stood still.
+/// Time limits for the server to accept again once descriptors are free, and to respond after it was stopped.
 const RESUMED: Duration = Duration::from_secs(3);
 const SERVED: Duration = Duration::from_secs(1);
 
-/// Files that a process has open.
+/// Number of files that a process has open.
 pub fn files(process: &Process) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", process.id())).expect("it runs").count()
 }
@@ -34,7 +34,7 @@ fn soft_limit(process: &Process) -> String {
     line.split_whitespace().next().expect("a number").to_owned()
 }
 
-/// R1: descriptors for five more connections, and fifty that come.
+/// R1: fifty connections while there are descriptors for five.
 pub fn no_descriptors(target: &Target) -> Tally {
     let process = target.process;
     let before = soft_limit(process);
@@ -43,17 +43,21 @@ pub fn no_descriptors(target: &Target) -> Tally {
     let mut late = TcpStream::connect(process.addr()).expect("the system queues it");
     late.write_all(b"GET /aq_server/health HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("the system queues it");
     late.set_read_timeout(Some(target.time)).expect("above zero");
-    assert!(late.read(&mut [0]).is_err(), "there was no descriptor for it");
+    assert!(late.read(&mut [0]).is_err(), "it was served without a descriptor");
     let sent = conns.len() as u64;
     drop(conns);
     let at = Instant::now();
     late.set_read_timeout(Some(RESUMED)).expect("above zero");
-    assert!(late.read(&mut [0]).is_ok_and(|bytes| bytes > 0), "not served {:?} after there was one", at.elapsed());
+    assert!(
+        late.read(&mut [0]).is_ok_and(|bytes| bytes > 0),
+        "not served {:?} after a descriptor was free",
+        at.elapsed()
+    );
     limit_files(process, &before);
     Tally { sent, answered: 1 }
 }
 
-/// R4: frozen for six seconds.
+/// R4: the process is stopped for six seconds.
 pub fn frozen(target: &Target) -> Tally {
     target.process.signal("STOP");
     std::thread::sleep(Duration::from_secs(6));
@@ -64,7 +68,8 @@ pub fn frozen(target: &Target) -> Tally {
     Tally { sent: 1, answered: 1 }
 }
 
-/// H2, I4, W4, W7, S6: slow heads, silence, unread answers, slow readers, no consent, no pongs, no answers; all at once.
+/// H2, I4, W4, W7, S6: slow heads, silence, unread responses, slow readers, lost consent, no pongs and no answers, all at
+/// the same time.
 pub fn patience(target: &Target) -> Tally {
     type Waiting = (&'static str, fn(&Target), bool);
     let all: [Waiting; 8] = [
@@ -87,7 +92,7 @@ pub fn patience(target: &Target) -> Tally {
     Tally { sent: chosen.len() as u64, answered: chosen.len() as u64 }
 }
 
-/// Waits for the end of a connection: what came before, and after how long.
+/// Waits for the end of a connection. Returns the text received before, and the time it took.
 fn end(wire: &mut Wire) -> (String, Duration) {
     let (begin, mut bytes) = (Instant::now(), Vec::new());
     wire.set_patience(Duration::from_secs(40));
@@ -104,7 +109,7 @@ fn slow_head(target: &Target) {
     let mut wire = Wire::plain(target.process.addr());
     let begin = Instant::now();
     wire.write_all(b"GET / HTTP/1.1\r\n").expect("a new connection");
-    // One byte a second is progress, and no head.
+    // One byte per second is progress but never completes the head.
     while begin.elapsed() < Duration::from_secs(20) && wire.write_all(b"X").is_ok() {
         std::thread::sleep(Duration::from_secs(1));
     }
@@ -129,7 +134,7 @@ fn unread_answer(target: &Target) {
     let begin = Instant::now();
     tcp.set_write_timeout(Some(Duration::from_secs(1))).expect("above zero");
     let request = b"GET /aq_server/app.js HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(20);
-    // It takes requests only as answers leave; the end is a reset, since some are never read.
+    // The server reads requests only as responses are written. It ends with a reset, because some are never read.
     while begin.elapsed() < Duration::from_secs(30) {
         match (&tcp).write(&request) {
             Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => break,
@@ -164,7 +169,7 @@ fn stopped_reader(target: &Target) {
 
 fn no_pong(target: &Target) {
     let mut silent = Guest::join(target.process, "silent");
-    // It answers nothing, and so the offer neither: that ends it sooner.
+    // It does not answer the offer either, which may end it earlier.
     let (_, waited) = end(&mut silent.wire);
     within(waited, 20, 30);
 }

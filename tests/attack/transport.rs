@@ -1,4 +1,4 @@
-//! Members whose transport is not what it was, or not what they said.
+//! Participants whose transport fails or does not match their signaling.
 
 use std::fs;
 use std::net::{IpAddr, UdpSocket};
@@ -8,17 +8,18 @@ use crate::client::{Client, Kind, run_until};
 use crate::media::{flows, pair};
 use crate::{Tally, Target};
 
-/// How long what was sent before is on its way, and the clocks of a busy machine differ.
+/// Tolerance for datagrams in flight and for delays on a busy machine.
 const SLACK: Duration = Duration::from_secs(1);
 
-/// After the last check the server sends for so long (RFC 7675 section 5.1), and gives the peer up.
+/// After the last connectivity check: how long the server keeps sending (RFC 7675 section 5.1), and the time limit for it
+/// to remove the peer.
 const CONSENT: Duration = Duration::from_secs(15);
 const GONE: Duration = Duration::from_secs(30);
 
-/// Members whose sockets go away at once.
+/// Number of participants whose sockets are closed.
 const GONE_SOCKETS: usize = 4;
 
-/// D3: an answer with the fingerprint of another certificate than that of the handshake.
+/// D3: an answer with a fingerprint that does not match the certificate of the handshake.
 pub fn wrong_fingerprint(target: &Target) -> Tally {
     let room = "fingerprint";
     let mut trent = Client::join_on_loopback(target.process, &format!("Trent&room={room}"));
@@ -32,20 +33,20 @@ pub fn wrong_fingerprint(target: &Target) -> Tally {
         tally.sent += 1;
         let end = Instant::now() + Duration::from_millis(100);
         while Instant::now() < end {
-            // It may believe that it is connected, and sends.
+            // The attacker may consider itself connected and send.
             mallory.turn();
             trent.turn();
         }
         let media = mallory.datagrams.iter().filter(|(_, bytes)| bytes[0] >> 6 == 2).count();
-        assert_eq!(media, 0, "sealed packets went to a member that is not who it said");
+        assert_eq!(media, 0, "media was sent to a participant with a wrong fingerprint");
         let got = [Kind::Audio, Kind::Video].map(|kind| trent.received(kind).len());
-        assert_eq!(got, [0, 0], "media came from a member that is not who it said");
+        assert_eq!(got, [0, 0], "media was forwarded from a participant with a wrong fingerprint");
     }
     assert_eq!(trent.closed, None);
     tally
 }
 
-/// An answer with another fingerprint.
+/// Changes the fingerprint in an answer.
 fn forged(answer: String) -> String {
     let other = |line: &str| match line.strip_prefix("a=fingerprint:sha-256 ") {
         Some(digits) => {
@@ -59,12 +60,12 @@ fn forged(answer: String) -> String {
     forged
 }
 
-/// I4: no checks any more, nor anything else.
+/// I4: connectivity checks and all other datagrams stop.
 pub fn lost_consent(target: &Target) {
     let (mut mallory, mut trent) = pair(target, "consent");
     mallory.is_silent = true;
     let begin = Instant::now();
-    // Where figures don't count, others of the patient have long come to their end.
+    // If figures are not checked, do not wait longer than the other attacks of `patience` take.
     let patience = if target.is_strict { GONE } else { CONSENT + 3 * SLACK };
     while mallory.closed.is_none() && begin.elapsed() < patience {
         mallory.turn();
@@ -72,9 +73,9 @@ pub fn lost_consent(target: &Target) {
     }
     let (last, _) = mallory.datagrams.last().expect("media flowed");
     let sent_for = last.duration_since(begin);
-    // The last check was some seconds ago.
-    assert!(sent_for > CONSENT / 2, "the server went on for {sent_for:?} only");
-    assert!(sent_for < CONSENT + SLACK, "the server went on for {sent_for:?}");
+    // The last check was some seconds before `begin`.
+    assert!(sent_for > CONSENT / 2, "the server stopped sending after {sent_for:?}");
+    assert!(sent_for < CONSENT + SLACK, "the server kept sending for {sent_for:?}");
     if target.is_strict {
         assert_eq!(mallory.closed, Some((1008, "media-timeout".to_owned())), "after {:?}", begin.elapsed());
         run_until(&mut [&mut trent], "a goodbye", |clients| clients[0].events("left").len() == 1);
@@ -82,7 +83,7 @@ pub fn lost_consent(target: &Target) {
     assert_eq!(trent.closed, None);
 }
 
-/// R2: sockets that are gone from one moment to the next, while media is sent to them: the system refuses each datagram.
+/// R2: sockets are closed while media is sent to them, so that the system refuses each datagram.
 pub fn gone_sockets(target: &Target) -> Tally {
     let room = "gone";
     let (mut mallory, mut trent) = pair(target, room);
@@ -107,7 +108,7 @@ pub fn gone_sockets(target: &Target) -> Tally {
     tally
 }
 
-/// Datagrams that this machine refused since there was no socket for them.
+/// Number of datagrams that this machine refused because no socket was bound to the port.
 fn refused() -> u64 {
     let table = fs::read_to_string("/proc/net/snmp").expect("Linux");
     let mut lines = table.lines().filter_map(|line| line.strip_prefix("Udp: "));

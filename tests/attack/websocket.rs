@@ -1,11 +1,11 @@
-//! What breaks the rules of WebSocket, or only uses them up.
+//! WebSocket protocol errors and floods.
 
 use std::time::Instant;
 
 use crate::guest::Guest;
 use crate::{Tally, Target};
 
-/// A frame with a mask of zeroes that claims a length.
+/// A frame with a mask of zeroes and a stated length.
 fn frame(first: u8, claimed: u64, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     match claimed {
@@ -24,7 +24,7 @@ fn frame(first: u8, claimed: u64, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Sends each on connections of their own, and demands one of these codes.
+/// Sends each case on its own connection, and checks that the server closes with one of the expected codes.
 fn closed(target: &Target, table: &[(&str, &[u16], Vec<u8>)]) -> Tally {
     let (begin, mut tally) = (Instant::now(), Tally::default());
     while begin.elapsed() < target.time {
@@ -70,7 +70,7 @@ pub fn huge_messages(target: &Target) -> Tally {
             ("2^63", &[1009], frame(0x81, 1 << 63, b"")),
             ("2^64", &[1009], frame(0x81, u64::MAX, b"")),
             ("two halves", &[1009], [half, frame(0x80, 60_000, &[b'a'; 60_000])].concat()),
-            // What comes first ends it: their number or their rate.
+            // Either the number or the rate of fragments ends the connection.
             ("endless fragments", &[1008, 1009], fragments),
         ],
     )
