@@ -1,6 +1,6 @@
-//! A client with real sockets: a WebSocket, one UDP socket, and str0m as its browser.
+//! A client with real sockets: a WebSocket, one UDP socket, and str0m in the role of a browser.
 //!
-//! It answers offers, sends numbered packets like those of Opus and VP8, and keeps what it gets.
+//! It answers offers, sends numbered packets like those of Opus and VP8, and keeps what it receives.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -21,51 +21,51 @@ use tungstenite::{Error, Message, WebSocket};
 use crate::process::{DEADLINE, Process};
 use crate::wire::Wire;
 
-/// How long one look at the WebSocket waits. Longer starves the media of the same thread.
+/// How long a read of the WebSocket waits. A longer time would delay the media in the same thread.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// Time between two packets of a kind.
 const PACKET_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A picture that can be decoded by itself, once in so many.
+/// Video packets per keyframe.
 const KEYFRAME_INTERVAL: u32 = 10;
 
 /// One participant.
 pub struct Client {
-    /// Everything the server said, in order.
+    /// All messages from the server, in order.
     pub messages: Vec<Value>,
     /// Close code and reason, once the server closed.
     pub closed: Option<(u16, String)>,
     /// The addresses in the last offer.
     pub candidates: BTreeSet<SocketAddr>,
-    /// Where the datagrams that came were from.
+    /// Source addresses of received datagrams.
     pub sources: BTreeSet<SocketAddr>,
     /// Payloads that were sent, by kind.
     pub sent: BTreeMap<Kind, Vec<Vec<u8>>>,
-    /// Payloads that came, by kind of the m-line they came on.
+    /// Payloads that were received, by kind of their m-line.
     pub received: BTreeMap<Kind, Vec<Vec<u8>>>,
-    /// Keyframes that were asked for.
+    /// Number of keyframe requests received.
     pub keyframe_requests: usize,
-    /// The last media packet that left, sealed.
+    /// The last media packet sent, as sealed.
     pub sealed: Vec<u8>,
-    /// Every datagram that came, and when.
+    /// Every datagram received, with its time.
     pub datagrams: Vec<(Instant, Vec<u8>)>,
-    /// Sends media while it is connected.
+    /// Whether it sends media while it is connected.
     pub sends: bool,
-    /// Nothing leaves its UDP socket.
+    /// Whether it sends nothing on its UDP socket.
     pub is_silent: bool,
-    /// What it makes of its answers before they leave.
+    /// Changes its answers before they are sent.
     pub amend: fn(String) -> String,
-    /// Its socket, for what no browser sends.
+    /// Its UDP socket, public to send datagrams that no browser sends.
     pub udp: UdpSocket,
-    /// The same for what only its keys can seal.
+    /// Its `Rtc`, public to send packets sealed with its keys.
     pub rtc: Rtc,
-    /// Media can flow.
+    /// Whether media can flow.
     pub connected: bool,
     name: String,
     socket: WebSocket<Wire>,
     local: SocketAddr,
-    /// The only address of the server that is used.
+    /// The only address of the server that it uses.
     server: IpAddr,
     next_packet: Instant,
 }
@@ -96,7 +96,7 @@ impl Client {
         Self::join(process, name, loopback, loopback)
     }
 
-    /// Goes on from an upgraded WebSocket.
+    /// Creates a client from an upgraded WebSocket.
     pub fn new(socket: WebSocket<Wire>, name: &str, local: IpAddr, server: IpAddr) -> Self {
         let udp = UdpSocket::bind((local, 0)).unwrap_or_else(|error| panic!("{local}: {error}"));
         udp.set_nonblocking(true).expect("a UDP socket");
@@ -147,7 +147,7 @@ impl Client {
         self.sent.get(&kind).map_or(&[], Vec::as_slice)
     }
 
-    /// Does what there is to do.
+    /// Reads its sockets, sends due media and runs its timers.
     pub fn turn(&mut self) {
         if self.closed.is_none() {
             self.read_socket();
@@ -173,7 +173,7 @@ impl Client {
                 Ok(Message::Close(frame)) => {
                     let frame = frame.expect("the server gives a reason");
                     self.closed = Some((frame.code.into(), frame.reason.to_string()));
-                    // The answer, which tungstenite has queued.
+                    // Sends the reply that tungstenite has queued.
                     let _ = self.socket.flush();
                     return;
                 }
@@ -201,7 +201,7 @@ impl Client {
         self.candidates = offer.lines().filter_map(address).collect();
         let usable = |line: &&str| address(line).is_none_or(|address| address.ip() == self.server);
         let offer: String = offer.lines().filter(usable).map(|line| format!("{line}\r\n")).collect();
-        // A browser takes the active role of DTLS (RFC 8842 section 5.3); str0m would take the passive one.
+        // A browser takes the active DTLS role (RFC 8842 section 5.3); str0m would take the passive one.
         let offer = offer.replace("a=setup:actpass", "a=setup:passive");
         let offer = SdpOffer::from_sdp_string(&offer).expect("an offer that str0m can read");
         let answer = self.rtc.sdp_api().accept_offer(offer).expect("an offer that a browser accepts");
@@ -215,15 +215,15 @@ impl Client {
             self.sources.insert(source);
             self.datagrams.push((Instant::now(), buffer[..bytes].to_vec()));
             let receive = Receive::new(Protocol::Udp, source, self.local, &buffer[..bytes]);
-            let receive = receive.expect("the server sends what WebRTC knows");
-            self.rtc.handle_input(Input::Receive(Instant::now(), receive)).expect("what a browser takes");
+            let receive = receive.expect("the server sends STUN, DTLS, RTP or RTCP");
+            self.rtc.handle_input(Input::Receive(Instant::now(), receive)).expect("a browser would accept it");
             self.drain();
         }
     }
 
     fn drain(&mut self) {
         loop {
-            match self.rtc.poll_output().expect("what a browser takes") {
+            match self.rtc.poll_output().expect("a browser would accept it") {
                 Output::Timeout(_) => return,
                 Output::Transmit(transmit) => {
                     // RFC 5761 section 4: RTP, not RTCP.
@@ -250,7 +250,7 @@ impl Client {
         }
     }
 
-    /// Writes the next packet of a kind; it leaves with the next turn.
+    /// Writes the next packet of a kind; the next turn sends it.
     pub fn send_packet(&mut self, now: Instant, kind: Kind) {
         let Some(mid) = self.own_line(kind) else {
             return;
@@ -286,7 +286,7 @@ impl Client {
     }
 }
 
-/// A payload whose every byte tells whose it is and which one: 20 ms of Opus, or a picture of VP8 in one packet.
+/// A payload that identifies its sender and number: 20 ms of Opus, or a VP8 picture in one packet.
 fn payload(name: &str, kind: Kind, number: u32) -> Vec<u8> {
     let mut payload = match kind {
         // RFC 6716 section 3.1: CELT, fullband, mono, one frame.
@@ -308,7 +308,7 @@ fn payload(name: &str, kind: Kind, number: u32) -> Vec<u8> {
     payload
 }
 
-/// An upgrade request, with an `Origin` or as a program sends it.
+/// An upgrade request, with an `Origin` as from a browser or without one as from a program.
 pub fn request(url: &str, origin: Option<&str>) -> Request {
     let uri: tungstenite::http::Uri = url.parse().expect("a URL");
     let authority = uri.authority().expect("a URL with a host").to_string();
@@ -326,7 +326,7 @@ pub fn request(url: &str, origin: Option<&str>) -> Request {
     request.body(()).expect("a request")
 }
 
-/// Upgrades, or says with which status it was refused.
+/// Upgrades a connection. The error is the status of the refusal.
 pub fn upgrade(wire: Wire, request: Request) -> Result<WebSocket<Wire>, u16> {
     match tungstenite::client::client(request, wire) {
         Ok((socket, _)) => Ok(socket),
@@ -335,7 +335,7 @@ pub fn upgrade(wire: Wire, request: Request) -> Result<WebSocket<Wire>, u16> {
     }
 }
 
-/// Gives turns to clients until something is true.
+/// Runs turns of the clients until `done` returns true.
 pub fn run_until(clients: &mut [&mut Client], what: &str, done: impl Fn(&[&mut Client]) -> bool) {
     let until = Instant::now() + DEADLINE;
     while !done(clients) {
@@ -353,8 +353,8 @@ pub fn run_until(clients: &mut [&mut Client], what: &str, done: impl Fn(&[&mut C
     }
 }
 
-/// Two clients who see and hear each other: everything that came is what the other one sent, byte for byte, in
-/// one piece from the first packet that came to the last that was sent.
+/// Checks that two clients receive each other's media: all packets from the first one received to the last one sent
+/// arrive once, in order and unchanged.
 pub fn exchange(ann: &mut Client, bob: &mut Client) {
     const ENOUGH: usize = 50;
     let enough = |client: &Client| Kind::ALL.iter().all(|kind| client.received(*kind).len() >= ENOUGH);

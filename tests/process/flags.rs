@@ -6,7 +6,7 @@ use crate::http::get;
 use crate::process::{Process, run, run_unheard};
 
 #[test]
-fn help_and_version_end_well() {
+fn help_and_version_exit_with_code_0() {
     for (flag, expected) in [
         ("--help", "--public-ip"),
         ("-h", "--addr"),
@@ -20,7 +20,7 @@ fn help_and_version_end_well() {
 }
 
 #[test]
-fn what_cannot_work_is_one_line_that_names_the_setting() {
+fn a_setting_that_cannot_work_gives_one_error_line_that_names_it() {
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     let udp_addr = udp.local_addr().unwrap().to_string();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -37,7 +37,7 @@ fn what_cannot_work_is_one_line_that_names_the_setting() {
         (&[], &[("SERVER_ADDR", &taken_addr)], "--addr (SERVER_ADDR)"),
         (&["--addr", free, "--media-addr", &udp_addr], &[], "--media-addr (MEDIA_ADDR)"),
         (&["--addr", free], &[("MEDIA_ADDR", &udp_addr)], "--media-addr (MEDIA_ADDR)"),
-        // TEST-NET-3 (RFC 5737) is nobody's.
+        // No interface has an address of TEST-NET-3 (RFC 5737).
         (&["--addr", "203.0.113.1:0"], &[], "--addr (SERVER_ADDR)"),
         (&["--addr", free, "--media-addr", "203.0.113.1:0"], &[], "--media-addr (MEDIA_ADDR)"),
         (&["--addr", free, "--www", "/nowhere"], &[], "--www (WWW_DIR)"),
@@ -57,13 +57,13 @@ fn what_cannot_work_is_one_line_that_names_the_setting() {
 }
 
 #[test]
-fn codes_do_not_depend_on_a_listener() {
+fn exit_codes_do_not_depend_on_whether_the_output_is_read() {
     assert_eq!(run_unheard(&["--help"]), Some(0));
     assert_eq!(run_unheard(&["--addr", "nowhere"]), Some(1));
 }
 
 #[test]
-fn flags_win_over_the_environment() {
+fn flags_take_precedence_over_the_environment() {
     let env = [("SERVER_ADDR", "nowhere"), ("PATH_PREFIX", "/env"), ("MAX_ROOMS", "7")];
     let process = Process::start_with(&["--addr", "127.0.0.1:0", "--prefix", "/flag"], &env);
     assert_eq!(get(process.addr(), "/flag/health").status, 200);
@@ -79,7 +79,7 @@ fn go_style_flags_work() {
     let process = Process::start(&["-addr", ":0", "-prefix=/x", "-log-level", "off"]);
     assert_eq!(get(process.addr(), "/x/health").status, 200);
     assert_eq!(get(process.addr(), "/").header("location"), Some("/x/"));
-    // The Go form of an address means both families, where there are both.
+    // An address without a host, as in Go, means IPv4 and IPv6, if the machine has IPv6.
     if UdpSocket::bind("[::1]:0").is_ok() {
         assert_eq!(get(([0, 0, 0, 0, 0, 0, 0, 1], process.port()).into(), "/x/health").status, 200);
     }

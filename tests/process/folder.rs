@@ -1,4 +1,4 @@
-//! A temporary folder that goes with the test.
+//! A temporary folder that is removed at the end of the test.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,7 +26,7 @@ impl Folder {
         path
     }
 
-    /// As an argument.
+    /// Its path as a command-line argument.
     pub fn arg(&self) -> &str {
         self.0.to_str().expect("a path in UTF-8")
     }

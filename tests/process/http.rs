@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 client, which sends what no browser would.
+//! A small HTTP/1.1 client that can send invalid requests.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use crate::wire::Wire;
 /// One connection.
 pub struct Http {
     pub wire: Wire,
-    /// Bytes that came after the last response.
+    /// Bytes received after the last response.
     input: Vec<u8>,
 }
 
@@ -53,7 +53,7 @@ impl Http {
         self.wire.write_all(bytes.as_ref()).expect("the server reads");
     }
 
-    /// Reads one response, `with_body` where it is not the answer to HEAD.
+    /// Reads one response; `with_body` is false for a response to HEAD.
     pub fn response(&mut self, with_body: bool) -> Response {
         let head_end = loop {
             if let Some(at) = self.input.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -79,7 +79,7 @@ impl Http {
         response
     }
 
-    /// Waits until the other end closes, and says what came before.
+    /// Waits until the server closes. Returns the bytes received before.
     pub fn rest(&mut self) -> Vec<u8> {
         while self.fill() {}
         std::mem::take(&mut self.input)
@@ -95,7 +95,7 @@ impl Http {
 }
 
 impl Response {
-    /// The value of a header that is there at most once.
+    /// The value of a header that occurs at most once.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut found = self.headers.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let value = found.next();

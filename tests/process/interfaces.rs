@@ -1,4 +1,4 @@
-//! Addresses and time zone of the machine that change while the server runs, in namespaces of its own.
+//! Changes of the machine's addresses and time zone while the server runs, in separate namespaces.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::folder::Folder;
 use crate::process::DEADLINE;
 
-/// Without a user namespace there is no place to change addresses in.
+/// Options of `unshare`. Addresses can be changed only in a namespace.
 const NAMESPACE: [&str; 2] = ["--map-root-user", "--net"];
 
 #[test]
@@ -17,7 +17,7 @@ fn offers_follow_the_addresses_of_the_interfaces() {
         println!("skipped: no network namespace here, or no ip");
         return;
     }
-    // Each line is the address from now on; at the end of the input all is over.
+    // Each line of input is the next address; the end of the input ends the server.
     let state = Folder::new();
     let script = "ip link set lo up; ip addr add 192.0.2.1/32 dev lo; \"$0\" --addr 0.0.0.0:8080 --tls auto --state-dir \"$1\" 2>&1 & \
                   while read addr; do ip addr flush dev lo scope global; ip addr add $addr/32 dev lo; done; kill $!";
@@ -28,10 +28,10 @@ fn offers_follow_the_addresses_of_the_interfaces() {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .expect("it was there just now");
+        .expect("timeout and unshare run");
     let mut input = shell.stdin.take();
     let mut seen = Vec::new();
-    // The first look at the interfaces is at the start, so one change does not show that there is another.
+    // The server reads the interfaces first at its start, so a single change would not prove that it does so again.
     let mut changes =
         [("192.0.2.1", "192.0.2.9"), ("192.0.2.9", "192.0.2.5"), ("192.0.2.5", "")].into_iter().peekable();
     for line in BufReader::new(shell.stdout.take().expect("piped")).lines() {
@@ -41,7 +41,7 @@ fn offers_follow_the_addresses_of_the_interfaces() {
         {
             match next {
                 "" => input = None,
-                next => writeln!(input.as_mut().expect("not over yet"), "{next}").expect("the shell reads"),
+                next => writeln!(input.as_mut().expect("the input is still open"), "{next}").expect("the shell reads"),
             }
         }
         seen.push(line);
@@ -49,7 +49,7 @@ fn offers_follow_the_addresses_of_the_interfaces() {
     let _ = shell.wait();
     assert!(input.is_none(), "a change is not in the log: {seen:#?}");
     let certificates = seen.iter().filter(|line| line.contains("a second certificate is served")).count();
-    assert!(certificates > 0, "the certificate does not follow: {seen:#?}");
+    assert!(certificates > 0, "the certificate does not follow the addresses: {seen:#?}");
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn local_time_follows_the_time_zone_of_the_system() {
         return;
     }
     let folder = Folder::new();
-    // Each line is the time zone from now on; at the end of the input all is over.
+    // Each line of input is the next time zone; the end of the input ends the server.
     let script = "ln -s \"$2\" \"$1/localtime\"; mount --bind \"$1\" /etc; \"$0\" --addr 127.0.0.1:0 2>&1 & \
                   while read zone; do ln -sf \"$zone\" \"$1/localtime\"; done; kill $!";
     let mut shell = Command::new("timeout")
@@ -72,13 +72,13 @@ fn local_time_follows_the_time_zone_of_the_system() {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .expect("it was there just now");
+        .expect("timeout and unshare run");
     let mut input = shell.stdin.take();
     let mut seen = Vec::new();
     for line in BufReader::new(shell.stdout.take().expect("piped")).lines() {
         let line = line.expect("text");
         if line.contains("is 540 minutes ahead of UTC") {
-            writeln!(input.as_mut().expect("not over yet"), "{}", zones[1]).expect("the shell reads");
+            writeln!(input.as_mut().expect("the input is still open"), "{}", zones[1]).expect("the shell reads");
         } else if line.contains("is 345 minutes ahead of UTC") {
             input = None;
         }

@@ -1,4 +1,4 @@
-//! The log, and a server without one.
+//! The contents of the log, and a server whose log can't be written.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,24 +13,24 @@ use crate::client::{Client, exchange, run_until};
 use crate::http::get;
 use crate::process::{DEADLINE, Process};
 
-/// Bytes that a pipe takes, on Linux (pipe(7)).
+/// Capacity of a pipe on Linux in bytes (pipe(7)).
 const PIPE_BYTES: usize = 65_536;
 
-/// A pipe that nobody reads any more.
+/// A pipe whose reading end is closed.
 fn closed() -> Stdio {
     io::pipe().expect("a pipe").1.into()
 }
 
-/// A disk without room.
+/// A device without free space.
 fn full() -> Stdio {
     File::options().write(true).open("/dev/full").expect("Linux").into()
 }
 
-/// A pipe that is full, and that somebody holds who does not read it.
+/// A full pipe whose reading end is open but not read.
 fn unread() -> Stdio {
     let (reader, mut writer) = io::pipe().expect("a pipe");
-    writer.write_all(&[b'\n'; PIPE_BYTES]).expect("room for all of it");
-    // Open until the test's process ends.
+    writer.write_all(&[b'\n'; PIPE_BYTES]).expect("the pipe has room");
+    // Keeps the pipe open until the test's process ends.
     std::mem::forget(reader);
     writer.into()
 }
@@ -44,7 +44,7 @@ fn a_server_whose_log_is_closed_or_full_or_unread_still_serves() {
         exchange(&mut ann, &mut bob);
         ann.send_json(&json!({"event": "chat", "data": "hello"}));
         run_until(&mut [&mut ann, &mut bob], "a line", |clients| clients[1].events("chat").len() == 1);
-        // What it refuses it would tell at this level.
+        // At this level the server logs that it refuses the message.
         bob.send_json(&json!({"event": "nonsense"}));
         bob.send_json(&json!({"event": "leave"}));
         bob.turn();
@@ -58,8 +58,8 @@ fn a_server_whose_log_is_closed_or_full_or_unread_still_serves() {
 }
 
 #[test]
-fn a_server_whose_standard_output_is_not_read_serves_too() {
-    // Somebody else may take the port in between.
+fn a_server_whose_standard_output_is_not_read_still_serves() {
+    // Another program may take the port before the server binds it.
     for _ in 0..3 {
         let addr = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
         let process = Process::start_telling(unread(), addr.port());
@@ -73,11 +73,11 @@ fn a_server_whose_standard_output_is_not_read_serves_too() {
             return;
         }
     }
-    panic!("no server served");
+    panic!("no attempt succeeded");
 }
 
 #[test]
-fn who_comes_and_goes_is_logged() {
+fn joins_and_leaves_are_logged() {
     let process = Process::start(&["--addr", "127.0.0.1:0"]);
     let mut ann = Client::join_on_loopback(&process, "Ann%0A%1B%5B31m");
     run_until(&mut [&mut ann], "a welcome", |clients| clients[0].events("welcome").len() == 1);
@@ -92,7 +92,7 @@ fn who_comes_and_goes_is_logged() {
 }
 
 #[test]
-fn the_worst_case_is_told_at_the_start() {
+fn worst_case_memory_and_descriptors_are_logged_at_the_start() {
     let process = Process::start(&["--addr", "127.0.0.1:0", "--max-conns", "20", "--max-participants", "10"]);
     let memory = process.wait_for_log("memory in the worst case");
     let numbers: Vec<u64> = memory.split([' ', ',']).filter_map(|word| word.parse().ok()).collect();

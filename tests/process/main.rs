@@ -1,7 +1,7 @@
-//! The real binary as a process on loopback, with real sockets: what no simulation shows.
+//! Tests of the binary as a process on loopback, with real sockets, for what the simulation cannot show.
 //!
-//! A few tests on top of the others: flags and exit codes, HTTP, the WebSocket upgrade, media over UDP in both
-//! families, signals, and nginx in front. Nothing waits longer than `process::DEADLINE`.
+//! They cover flags and exit codes, HTTP, the WebSocket upgrade, media over UDP with IPv4 and IPv6, signals, and reverse
+//! proxies. Nothing waits longer than `process::DEADLINE`.
 
 mod client;
 mod folder;

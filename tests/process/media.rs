@@ -1,4 +1,4 @@
-//! Media over real UDP: both families, several local addresses, announced addresses.
+//! Media over real UDP: IPv4 and IPv6, several local addresses, announced addresses.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -21,7 +21,7 @@ fn has_ipv6() -> bool {
     has
 }
 
-/// Ann and Bob talk to `server` from `local`, and hear nobody else.
+/// Ann and Bob exchange media through `server` from `local`, and receive datagrams from no other address.
 fn talk(process: &Process, local: IpAddr, server: IpAddr) {
     let mut ann = Client::join(process, "Ann", local, server);
     let mut bob = Client::join(process, "Bob", local, server);
@@ -54,9 +54,9 @@ fn one_port_of_a_wildcard_serves_both_families() {
     }
 }
 
-/// Left to itself the system would answer from 127.0.0.1, which the client does not know.
+/// By default the system would reply from 127.0.0.1, which the client does not know.
 #[test]
-fn answers_come_from_the_address_that_was_asked() {
+fn replies_come_from_the_address_that_received_the_request() {
     for addr in [":0", "0.0.0.0:0"] {
         let process = Process::start(&["--addr", addr, "--public-ip", "127.0.0.3"]);
         talk(&process, ip("127.0.0.2"), ip("127.0.0.3"));
@@ -64,7 +64,7 @@ fn answers_come_from_the_address_that_was_asked() {
 }
 
 #[test]
-fn media_has_a_port_of_its_own_where_it_is_told() {
+fn media_uses_the_port_of_media_addr() {
     let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let process = Process::start(&["--addr", "127.0.0.1:0", "--media-addr", &free.to_string()]);
     let mut ann = Client::join_on_loopback(&process, "Ann");
@@ -93,11 +93,11 @@ fn public_addresses_are_announced() {
 
     let instead = announced(&["--addr", ":0", "--public-ip", "203.0.113.7"], &[]);
     assert_eq!(v4(&instead), BTreeSet::from([public]));
-    assert_eq!(v6(&instead), v6(&own), "the other family stays as it is");
+    assert_eq!(v6(&instead), v6(&own), "the other family does not change");
 
     let beside = announced(&["--addr", ":0"], &[("PUBLIC_IP", "+203.0.113.7")]);
     assert_eq!(beside, own.iter().copied().chain([public]).collect());
 
     let bound = announced(&["--addr", "127.0.0.1:0"], &[]);
-    assert_eq!(bound, BTreeSet::from([HERE]), "what is not bound is not announced");
+    assert_eq!(bound, BTreeSet::from([HERE]), "only bound addresses are announced");
 }

@@ -1,4 +1,4 @@
-//! Behind nginx, with the configuration that docs/hosting.md gives.
+//! The server behind nginx, with the configuration of docs/hosting.md.
 
 use std::env;
 use std::io::ErrorKind;
@@ -21,10 +21,10 @@ use crate::wire::Wire;
 /// The location block that README.md and docs/hosting.md quote.
 const LOCATION: &str = include_str!("nginx-location.conf");
 
-/// What `LOCATION` proxies to.
+/// The upstream address in `LOCATION`.
 const UPSTREAM: &str = "127.0.0.1:8080";
 
-/// Starts whose port was taken between choosing and binding it.
+/// Maximum number of starts, because another program may take the chosen port before nginx binds it.
 const STARTS: usize = 5;
 
 /// nginx with TLS in front of a server.
@@ -36,7 +36,7 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// `None` where it is not installed and may be missing.
+    /// Starts nginx. Returns `None` if it is not installed and not required.
     fn start(upstream: SocketAddr) -> Option<Self> {
         if let Err(error) = Command::new("nginx").arg("-v").stderr(Stdio::null()).status() {
             assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
@@ -82,12 +82,12 @@ impl Nginx {
     /// Connects from another address of this machine.
     fn connect_from(&self, source: [u8; 4]) -> Wire {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a TCP socket");
-        socket.bind(&SocketAddr::from((source, 0)).into()).expect("all of 127.0.0.0/8 is here");
+        socket.bind(&SocketAddr::from((source, 0)).into()).expect("all of 127.0.0.0/8 is local");
         socket.connect(&self.addr.into()).expect("nginx listens");
         Wire::tls_over(socket.into(), "localhost", &self.certificate)
     }
 
-    /// As browsers name it.
+    /// The host as in a browser's URL.
     fn host(&self) -> String {
         format!("localhost:{}", self.addr.port())
     }
@@ -123,8 +123,8 @@ impl Drop for Nginx {
     }
 }
 
-/// The documented block in the least configuration around it: one process, which can be killed as one, and all files
-/// in its folder, so that it needs no rights.
+/// A minimal configuration with the documented location block: one process, so that it can be killed, and all files in
+/// its folder, so that it needs no privileges.
 fn configuration(addr: SocketAddr, upstream: SocketAddr) -> String {
     assert!(LOCATION.contains(UPSTREAM));
     let location = LOCATION.replace(UPSTREAM, &upstream.to_string());
@@ -182,7 +182,7 @@ fn a_call_works_behind_nginx() {
 }
 
 #[test]
-fn clients_behind_nginx_count_each_for_itself() {
+fn limits_apply_to_each_client_behind_nginx() {
     let process =
         Process::start(&["--addr", "127.0.0.1:0", "--trusted-proxies", "127.0.0.1", "--max-conns-per-addr", "1"]);
     let Some(nginx) = Nginx::start(process.addr()) else {
@@ -190,10 +190,10 @@ fn clients_behind_nginx_count_each_for_itself() {
     };
     let origin = format!("https://{}", nginx.host());
     let join = |source| upgrade(nginx.connect_from(source), nginx.upgrade_request("Ann", &origin));
-    let ann = join([127, 0, 0, 2]).expect("the first");
+    let ann = join([127, 0, 0, 2]).expect("the first connection is accepted");
     assert_eq!(join([127, 0, 0, 2]).err(), Some(429));
     process.wait_for_log("join from 127.0.0.2 refused: too-many-conns");
-    assert!(join([127, 0, 0, 3]).is_ok(), "somebody else");
+    assert!(join([127, 0, 0, 3]).is_ok(), "another client is accepted");
     drop(ann);
     let until = Instant::now() + DEADLINE;
     while let Err(status) = join([127, 0, 0, 2]) {
@@ -202,7 +202,7 @@ fn clients_behind_nginx_count_each_for_itself() {
 }
 
 #[test]
-fn a_proxy_that_is_not_trusted_is_told_of_once() {
+fn an_untrusted_proxy_is_logged_once() {
     let process = Process::start(&["--addr", "127.0.0.1:0", "--trusted-proxies", "192.0.2.1", "--log-level", "debug"]);
     let Some(nginx) = Nginx::start(process.addr()) else {
         return;
@@ -211,6 +211,6 @@ fn a_proxy_that_is_not_trusted_is_told_of_once() {
         assert_eq!(nginx.get("/aq_server/").status, 200);
     }
     process.signal("TERM");
-    let told = |line: &&String| line.contains("X-Forwarded-For of 127.0.0.1 ignored: not in --trusted-proxies");
-    assert_eq!(process.wait().stderr.iter().filter(told).count(), 1);
+    let is_warning = |line: &&String| line.contains("X-Forwarded-For of 127.0.0.1 ignored: not in --trusted-proxies");
+    assert_eq!(process.wait().stderr.iter().filter(is_warning).count(), 1);
 }

@@ -1,4 +1,4 @@
-//! Which pages may join.
+//! Which origins may join.
 
 use crate::client::{request, upgrade};
 use crate::process::Process;
@@ -12,7 +12,7 @@ fn status(process: &Process, origin: Option<&str>) -> u16 {
 }
 
 #[test]
-fn only_the_own_page_may_join() {
+fn by_default_only_the_servers_own_origin_may_join() {
     let process = Process::start(&["--addr", "127.0.0.1:0"]);
     let own = format!("http://{}", process.addr());
     let other_port = format!("http://127.0.0.1:{}", process.port() ^ 1);
@@ -29,7 +29,7 @@ fn only_the_own_page_may_join() {
 }
 
 #[test]
-fn a_list_of_origins_replaces_the_own() {
+fn a_list_of_origins_replaces_the_servers_own() {
     let list = "https://good.example,http://also.example:3000";
     let process = Process::start(&["--addr", "127.0.0.1:0", "--allow-origin", list]);
     let own = format!("http://{}", process.addr());

@@ -1,4 +1,4 @@
-//! HTTP: the page and its files, and everything that is not one.
+//! HTTP: the page and its files, other routes, and invalid requests.
 
 use std::io::Write;
 use std::path::Path;
@@ -15,7 +15,7 @@ fn start() -> Process {
     Process::start(&["--addr", "127.0.0.1:0"])
 }
 
-/// The headers that every answer has.
+/// Checks the security headers that every response has.
 fn check_security(response: &Response) {
     let policy = response.header("content-security-policy").expect("a policy");
     for part in ["default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'"] {
@@ -27,7 +27,7 @@ fn check_security(response: &Response) {
 }
 
 #[test]
-fn the_root_leads_to_the_page() {
+fn the_root_redirects_to_the_page() {
     let process = start();
     for path in ["/", "/aq_server"] {
         let response = get(process.addr(), path);
@@ -50,13 +50,13 @@ fn every_file_of_the_page_is_served() {
         let file = fs::read(www.join(if name.is_empty() { "index.html" } else { &name })).unwrap();
         let response = http.get(&path);
         assert_eq!(response.status, 200, "{path}");
-        assert!(response.body == file, "{path} is not the file");
+        assert!(response.body == file, "{path} differs from the file");
         let expected = match name.rsplit_once('.').map_or("html", |(_, extension)| extension) {
             "html" => "text/html; charset=utf-8",
             "js" => "text/javascript; charset=utf-8",
             "css" => "text/css; charset=utf-8",
             "svg" => "image/svg+xml",
-            other => panic!("which type has {other}?"),
+            other => panic!("no content type for {other}"),
         };
         assert_eq!(response.header("content-type"), Some(expected), "{path}");
         check_security(&response);
@@ -108,7 +108,7 @@ fn nothing_else_is_served() {
 }
 
 #[test]
-fn what_is_no_request_gets_words_and_is_closed() {
+fn an_invalid_request_gets_an_error_text_and_is_closed() {
     let process = start();
     let host = "Host: localhost\r\n";
     for (head, expected) in [
@@ -148,7 +148,7 @@ fn health_and_check_answer_json() {
     assert_eq!((&health["rooms"], &health["participants"]), (&json!(0), &json!(0)));
     assert!(health["uptime_s"].is_u64() && health["load_percent"].is_u64());
     assert_eq!(health["given_up"], "nothing");
-    // The one that asks, which may have a timer.
+    // The connection of this request may have a timer.
     assert!(health["sizes"]["timers"].is_u64());
     for (name, expected) in [("conns", 1), ("resumes", 0), ("addresses", 0), ("ufrags", 0)] {
         assert_eq!(health["sizes"][name], expected, "{name}");
@@ -171,7 +171,7 @@ fn a_connection_serves_many_requests() {
         assert_eq!(response.status, if number % 2 == 0 { 200 } else { 404 });
         assert_eq!(response.header("connection"), Some("keep-alive"));
     }
-    // Two at once, which are answered in their order.
+    // Two pipelined requests are answered in order.
     let head = |path: &str| format!("GET /aq_server/{path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     http.send(head("health") + &head("nothing"));
     assert_eq!((http.response(true).status, http.response(true).status), (200, 404));
@@ -181,8 +181,8 @@ fn a_connection_serves_many_requests() {
 }
 
 #[test]
-fn idle_connections_make_room_before_there_is_none() {
-    // Nobody is a proxy here, so that loopback counts.
+fn keep_alive_ends_before_the_connection_limit_is_reached() {
+    // Loopback is no trusted proxy here, so that the limit applies to it.
     let per_addr = ["--trusted-proxies", "192.0.2.1", "--max-conns-per-addr", "4"];
     for limit in [&per_addr[..], &["--max-conns", "4"]] {
         let process = Process::start(&[&["--addr", "127.0.0.1:0"], limit].concat());
@@ -202,7 +202,7 @@ fn idle_connections_make_room_before_there_is_none() {
 }
 
 #[test]
-fn a_folder_is_served_as_it_is_now_and_nothing_outside() {
+fn a_folder_is_served_with_later_changes_and_nothing_outside_it() {
     let outside = Folder::new();
     let secret = outside.write("secret.txt", "secret");
     let www = Folder::new();
@@ -218,7 +218,7 @@ fn a_folder_is_served_as_it_is_now_and_nothing_outside() {
     let first = http.get("/aq_server/");
     assert_eq!(first.text(), "first");
     assert_eq!(http.get("/aq_server/sub/deep.css").text(), "deep");
-    assert_eq!(http.get("/aq_server/app.js").status, 404, "the page in the binary is not mixed in");
+    assert_eq!(http.get("/aq_server/app.js").status, 404, "the embedded page is not served");
     for path in ["link.txt", "folder/secret.txt", "sub/../../secret.txt"] {
         assert_eq!(http.get(&format!("/aq_server/{path}")).status, 404, "{path}");
     }
@@ -232,8 +232,8 @@ fn a_folder_is_served_as_it_is_now_and_nothing_outside() {
         if response.text() != "first" {
             break response;
         }
-        assert!(changed.elapsed() < DEADLINE, "the change is not seen");
-        // Between two looks, so as not to take the processor from the server.
+        assert!(changed.elapsed() < DEADLINE, "the change is not served");
+        // Leaves the CPU to the server between two requests.
         thread::sleep(Duration::from_millis(10));
     };
     assert!(changed.elapsed() < Duration::from_secs(2), "{:?}", changed.elapsed());
@@ -251,7 +251,7 @@ fn a_slow_head_is_cut_off() {
     let begun = Instant::now();
     slow.send("GET /aq_server/ HTTP/1.1\r\n");
     slow.wire.set_patience(Duration::from_secs(1));
-    // A byte now and then buys no time.
+    // Sending single bytes does not extend the time limit.
     let mut sent = 0;
     let answer = loop {
         let mut byte = [0; 1];
@@ -263,9 +263,9 @@ fn a_slow_head_is_cut_off() {
     };
     let took = begun.elapsed();
     assert!(sent >= 3 && took > Duration::from_secs(4) && took < Duration::from_secs(7), "{sent} bytes, {took:?}");
-    assert_eq!(answer, (1, *b"H"), "it is told why");
+    assert_eq!(answer, (1, *b"H"), "the response says why");
     slow.wire.set_patience(DEADLINE);
     assert!(slow.rest().starts_with(b"TTP/1.1 408 "));
-    assert!(silent.rest().is_empty(), "who says nothing is told nothing");
+    assert!(silent.rest().is_empty(), "a connection without a request gets no response");
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
 }

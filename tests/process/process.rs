@@ -1,4 +1,4 @@
-//! One server process: started on free ports, watched, and killed with the test.
+//! A server process on free ports, killed at the end of the test.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -8,10 +8,10 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-/// How long anything may take that is expected to happen. Reached only where a test fails; machines are slow.
+/// Time limit for every expected event. It is long because machines may be slow; only failing tests reach it.
 pub const DEADLINE: Duration = Duration::from_secs(15);
 
-/// Starts whose UDP port was somebody else's, although the same TCP port was free.
+/// Maximum number of starts, because the UDP port with the number of the free TCP port may be in use.
 const STARTS: usize = 5;
 
 /// A server that listens.
@@ -19,7 +19,7 @@ pub struct Process {
     child: Child,
     port: u16,
     stdout: Lines,
-    /// `None` where nobody reads it.
+    /// `None` if standard error is not read.
     stderr: Option<Lines>,
 }
 
@@ -43,12 +43,12 @@ impl Process {
         process
     }
 
-    /// The same with its log going elsewhere.
+    /// The same with a log that goes to `log`.
     pub fn start_logging_to(log: impl Fn() -> Stdio, args: &[&str]) -> Self {
         Self::open(args, &[], log).0
     }
 
-    /// Starts one that listens on this port, sooner or later, and says so there.
+    /// Starts a server on `port` with this standard output, without waiting until it listens.
     pub fn start_telling(stdout: Stdio, port: u16) -> Self {
         let addr = format!("127.0.0.1:{port}");
         let mut command = command(&["--addr", &addr], &[]);
@@ -73,7 +73,7 @@ impl Process {
         panic!("no free port was found in {STARTS} attempts");
     }
 
-    /// Where it listens on 127.0.0.1.
+    /// Its TCP address on 127.0.0.1.
     pub fn addr(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
@@ -82,7 +82,7 @@ impl Process {
         self.port
     }
 
-    /// What the system calls it.
+    /// Its process ID.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -112,12 +112,12 @@ impl Process {
         assert!(status.success(), "{kill}");
     }
 
-    /// Waits until it ended by itself.
+    /// Waits until it has ended.
     pub fn wait(mut self) -> Ended {
         let stderr = self.stderr.take();
         let stdout = std::iter::from_fn(|| self.stdout.next()).collect();
         let stderr = stderr.into_iter().flat_map(|lines| lines.rest()).collect();
-        // It closed its pipes, which only its end does.
+        // Its pipes are closed, so the process has ended.
         let status = self.child.wait().expect("it is our child");
         Ended { code: status.code(), stdout, stderr }
     }
@@ -145,7 +145,7 @@ pub fn run(args: &[&str], env: &[(&str, &str)]) -> Ended {
     Process { child, port: 0, stdout, stderr: Some(stderr) }.wait()
 }
 
-/// Runs a server to whose output nobody listens, and says with which code it ended.
+/// Runs a server whose output is not read, and returns its exit code.
 pub fn run_unheard(args: &[&str]) -> Option<i32> {
     let (_, stdout) = io::pipe().expect("a pipe");
     let (_, stderr) = io::pipe().expect("a pipe");
@@ -167,7 +167,7 @@ fn port(opened: &str) -> u16 {
     port.parse().unwrap_or_else(|_| panic!("no port in {opened:?}"))
 }
 
-/// Lines of a pipe, read by a thread so that waiting for one can end.
+/// Lines of a pipe, read by a thread so that waiting for a line can time out.
 struct Lines(Mutex<Receiver<String>>);
 
 impl Lines {
@@ -176,7 +176,7 @@ impl Lines {
         thread::spawn(move || {
             for line in BufReader::new(pipe).lines() {
                 let Ok(line) = line else { return };
-                // Without a receiver nobody reads: the pipe closes.
+                // Without a receiver, stop reading and close the pipe.
                 if sender.send(line).is_err() {
                     return;
                 }
@@ -185,17 +185,17 @@ impl Lines {
         Self(Mutex::new(receiver))
     }
 
-    /// The next line; `None` where the pipe is closed.
+    /// Returns the next line, or `None` if the pipe is closed.
     fn next(&self) -> Option<String> {
         match self.receive() {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => panic!("the server says nothing, and does not end"),
+            Err(RecvTimeoutError::Timeout) => panic!("the server prints nothing and does not end"),
         }
     }
 
     fn receive(&self) -> Result<String, RecvTimeoutError> {
-        self.0.lock().expect("nobody panics while waiting").recv_timeout(DEADLINE)
+        self.0.lock().expect("no thread panics while it holds the lock").recv_timeout(DEADLINE)
     }
 
     fn rest(&self) -> Vec<String> {

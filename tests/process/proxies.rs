@@ -1,5 +1,5 @@
-//! Behind real proxies, as docs/hosting.md sets them up and as they are usually set up wrong: what the page learns from
-//! `check`, and the host from the log.
+//! The server behind real proxies, configured as in docs/hosting.md and with common mistakes: the diagnosis in the
+//! response of `check` and in the log.
 
 use std::env;
 use std::io::ErrorKind;
@@ -16,16 +16,16 @@ use crate::wire::Wire;
 
 const HOSTING: &str = include_str!("../../docs/hosting.md");
 
-/// What the blocks proxy to.
+/// The upstream address in the configuration blocks.
 const UPSTREAM: &str = "127.0.0.1:8080";
 
-/// Starts whose port was taken between choosing and binding it.
+/// Maximum number of starts, because another program may take the chosen port before the proxy binds it.
 const STARTS: usize = 5;
 
-/// Where Debian has Apache's modules.
+/// Folder of Apache's modules on Debian.
 const MODULES: &str = "/usr/lib/apache2/modules";
 
-/// The blocks of docs/hosting.md in this language, in order.
+/// The code blocks of docs/hosting.md in this language, in order.
 fn blocks(language: &str) -> Vec<&'static str> {
     let blocks = HOSTING.split("```").skip(1).step_by(2);
     blocks.filter_map(|block| block.strip_prefix(language)?.strip_prefix('\n')).collect()
@@ -73,7 +73,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    /// `None` where the program is not installed and may be missing.
+    /// Starts a proxy. Returns `None` if the program is not installed and not required.
     fn start(program: &str, configure: impl Fn(SocketAddr) -> String) -> Option<Self> {
         (0..STARTS)
             .find_map(|_| Self::try_start(program, &configure))
@@ -90,7 +90,7 @@ impl Proxy {
             "apache2" => &["-d", dir, "-f", "conf", "-X"],
             "haproxy" => &["-f", "conf", "-db"],
             "caddy" => &["run", "--config", "conf", "--adapter", "caddyfile"],
-            _ => panic!("{program} is none of them"),
+            _ => panic!("unknown proxy {program}"),
         };
         let output = std::fs::File::create(folder.path().join("output")).unwrap();
         let mut command = Command::new(program);
@@ -120,7 +120,7 @@ impl Proxy {
         Some(Some(proxy))
     }
 
-    /// The page's attempt to join, and what `check` answers after that: status, status and code.
+    /// Joins as the page does, then calls `check`. Returns both statuses, and the code from `check`.
     fn join(&self, attempt: &str) -> (u16, u16, String) {
         let host = format!("localhost:{}", self.addr.port());
         let (origin, query) = (format!("http://{host}"), format!("room=a&attempt={attempt}"));
@@ -153,13 +153,13 @@ fn hold(program: &str, configure: Configure, table: &[(&str, String, u16, &str)]
             return;
         };
         let check = if code.is_empty() { 200 } else { *status };
-        // Twice: what one attempt showed is about that one.
+        // Two attempts, because a diagnosis belongs to one attempt.
         for attempt in ["x", "y"] {
             let seen = proxy.join(&format!("{attempt}{index}"));
             assert_eq!(seen, (*status, check, (*code).to_owned()), "{program} {what}");
         }
     }
-    // Each cause is named once.
+    // Each cause is logged once.
     process.signal("TERM");
     let log = process.wait().stderr;
     for (code, part) in [("no-upgrade", "does not forward upgrades"), ("origin", "a proxy in front must pass on Host")]
@@ -202,7 +202,7 @@ fn apache_is_diagnosed() {
 }
 
 #[test]
-fn haproxy_finds_the_server_there() {
+fn haproxy_is_diagnosed_and_its_health_check_works() {
     let good = blocks("haproxy")[0];
     let process = Process::start(&["--addr", "127.0.0.1:0"]);
     let mut options = Http::connect(process.addr());

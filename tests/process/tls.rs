@@ -1,4 +1,4 @@
-//! TLS of the server itself: a certificate of its own making, and one that it is given.
+//! TLS in the server, with a self-signed certificate and with certificate files.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -17,7 +17,7 @@ use crate::http::Http;
 use crate::process::{DEADLINE, Process, run};
 use crate::wire::Wire;
 
-/// The page over HTTPS and a call over WSS, as a client that trusts `certificate` and nothing else sees them.
+/// Loads the page over HTTPS and makes a call over WSS, with a client that trusts only `certificate`.
 fn call(process: &Process, name: &str, certificate: &CertificateDer<'static>) {
     let here = IpAddr::from([127, 0, 0, 1]);
     let addr = SocketAddr::new(here, process.port());
@@ -41,7 +41,7 @@ fn call(process: &Process, name: &str, certificate: &CertificateDer<'static>) {
     }
 }
 
-/// The one certificate and the one key among the files of a folder.
+/// The certificate in a state folder, and the file mode of its key.
 fn found(state: &Folder) -> (CertificateDer<'static>, u32) {
     let (mut certificate, mut mode) = (None, None);
     let mut folders = vec![state.path().to_owned()];
@@ -65,7 +65,7 @@ fn found(state: &Folder) -> (CertificateDer<'static>, u32) {
 }
 
 #[test]
-fn auto_makes_a_certificate_and_keeps_it() {
+fn auto_creates_a_certificate_and_keeps_it() {
     let state = Folder::new();
     let args = ["--addr", "127.0.0.1:0", "--tls", "auto", "--state-dir", state.arg()];
     let start = || {
@@ -88,7 +88,7 @@ fn auto_makes_a_certificate_and_keeps_it() {
     assert_eq!(found(&state).0, certificate);
     call(&process, "localhost", &certificate);
 
-    // Another folder, another certificate.
+    // Another state folder has another certificate.
     let other = Folder::new();
     let process = Process::start(&["--addr", "127.0.0.1:0", "--tls", "auto", "--state-dir", other.arg()]);
     assert_ne!(process.next_line(), Some(fingerprint));
@@ -103,7 +103,7 @@ fn a_given_certificate_is_used() {
     let (cert_file, key_file) = (cert_file.to_str().unwrap(), key_file.to_str().unwrap());
     let process = Process::start(&["--addr", "127.0.0.1:0", "--tls-cert", cert_file, "--tls-key", key_file]);
     call(&process, "conf.example", cert.der());
-    // Plain HTTP gets no page, and does no harm.
+    // Plain HTTP gets no page, and later TLS connections work.
     let mut plain = Http::connect(process.addr());
     plain.send("GET /aq_server/ HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let answer = plain.rest();
@@ -112,7 +112,7 @@ fn a_given_certificate_is_used() {
 }
 
 #[test]
-fn a_certificate_that_cannot_be_used_is_one_line() {
+fn an_unusable_certificate_gives_one_error_line() {
     let CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
     let other = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
     let folder = Folder::new();
@@ -138,16 +138,16 @@ fn a_certificate_that_cannot_be_used_is_one_line() {
         assert!(ended.stderr[0].contains(names), "{:?}", ended.stderr);
         assert!(ended.stdout.is_empty());
     }
-    // A folder that can't be made.
+    // A state folder that can't be created.
     let ended = run(&["--addr", "127.0.0.1:0", "--tls", "auto", "--state-dir", "/dev/null/state"], &[]);
     assert_eq!((ended.code, ended.stderr.len()), (Some(1), 1), "{:?}", ended.stderr);
     assert!(ended.stderr[0].contains("--state-dir (STATE_DIR)"), "{:?}", ended.stderr);
 }
 
-/// Downloads by readers that pause until the server's socket is full. Sizes differ by less than a TLS record, so that for
-/// some of them it is the last record that waits.
+/// Clients download files and pause until the server's socket is full. Sizes differ by less than a TLS record, so that in
+/// some cases the last record has to wait.
 #[test]
-fn a_slow_reader_gets_all_of_a_file() {
+fn a_slow_reader_receives_the_whole_file() {
     const SIZES: usize = 50;
     let (state, www) = (Folder::new(), Folder::new());
     let size = |index: usize| 100_000 + index * 12_000;
@@ -164,9 +164,9 @@ fn a_slow_reader_gets_all_of_a_file() {
             scope.spawn(move || {
                 let mut http = Http::new(Wire::tls_over(small(addr), "localhost", certificate));
                 http.send(format!("GET /aq_server/{index}.bin HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
-                // Until then the server has filled the socket.
+                // Meanwhile the server fills the socket.
                 thread::sleep(Duration::from_millis(100));
-                // Without close_notify the last read is an error.
+                // Without close_notify the last read would fail.
                 let answer = http.rest();
                 let head = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
                 assert_eq!(answer.len() - head, size(index), "{index}");

@@ -1,4 +1,4 @@
-//! Who is asked for a token, and what is told to who has none.
+//! Tokens: which requests need one, how bad ones are refused, and what is logged.
 
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -32,7 +32,7 @@ fn with(claim: &str, value: Value) -> Value {
     claims
 }
 
-/// All bytes of the answer to a GET on a connection of its own.
+/// The complete response to a GET on a new connection.
 fn answer(process: &Process, route: &str, query: &str, fields: &[&str]) -> Vec<u8> {
     let mut http = Http::connect(process.addr());
     let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
@@ -79,8 +79,8 @@ fn every_bad_token_gets_the_same_answer_before_the_upgrade_and_by_check() {
     for (cause, query) in &bad {
         let routes = [("websocket", &UPGRADE[..]), ("ws", &UPGRADE), ("check", &[])];
         for (route, fields) in routes {
-            let told = answer(&process, route, query, fields);
-            assert_eq!(String::from_utf8_lossy(&told), String::from_utf8_lossy(&expected), "{cause} at {route}");
+            let response = answer(&process, route, query, fields);
+            assert_eq!(String::from_utf8_lossy(&response), String::from_utf8_lossy(&expected), "{cause} at {route}");
         }
     }
     let refusal = get(process.addr(), "/aq_server/check");
@@ -97,7 +97,7 @@ fn every_bad_token_gets_the_same_answer_before_the_upgrade_and_by_check() {
 }
 
 #[test]
-fn the_host_is_told_why_and_nobody_of_secret_and_token() {
+fn the_log_says_why_a_token_is_refused_and_contains_no_token_or_secret() {
     let folder = Folder::new();
     let file = folder.write("secret", format!("{SECRET}\n"));
     let file = file.to_str().expect("a path in UTF-8");
@@ -124,7 +124,7 @@ fn the_host_is_told_why_and_nobody_of_secret_and_token() {
 }
 
 #[test]
-fn a_server_without_a_secret_says_that_it_is_open() {
+fn a_server_without_a_secret_logs_that_it_is_open() {
     let process = Process::start(&["--addr", "127.0.0.1:0"]);
     let line = process.wait_for_log("open to everyone");
     assert!(line.contains("--token-secret-file (TOKEN_SECRET_FILE)"), "{line}");
@@ -134,9 +134,8 @@ fn a_server_without_a_secret_says_that_it_is_open() {
     assert_eq!(*rights, json!({"publish": true, "subscribe": true, "moderate": false}));
 }
 
-/// The program in docs/hosting.md makes valid tokens.
 #[test]
-fn the_token_of_the_hosting_guide_is_good() {
+fn the_token_program_of_the_hosting_guide_makes_valid_tokens() {
     let script = include_str!("invite.py");
     let output = Command::new("python3").args(["-c", script]).env("TOKEN_SECRET", SECRET).output();
     let Ok(output) = output else {
@@ -150,14 +149,14 @@ fn the_token_of_the_hosting_guide_is_good() {
     assert_eq!((check("weekly").status, check("daily").status), (200, 401));
 }
 
-/// Composed in one, decomposed in the other, with a soft hyphen somewhere: one room, for the token, the call and the log.
+/// Composed and decomposed characters and soft hyphens: tokens, calls and the log treat the names as one room.
 #[test]
-fn rooms_that_look_alike_are_one() {
+fn room_names_that_look_alike_are_one_room() {
     let process = Process::start_with(&["--addr", "127.0.0.1:0"], &[("TOKEN_SECRET", SECRET)]);
     let join = |name: &str, query: &str, claim: &str| {
         let token = token(&with("room", json!(claim)));
         let url = format!("ws://{}/aq_server/websocket?name={name}&room={query}&token={token}", process.addr());
-        let socket = upgrade(Wire::plain(process.addr()), request(&url, None)).expect("let in");
+        let socket = upgrade(Wire::plain(process.addr()), request(&url, None)).expect("the upgrade succeeds");
         let here = process.addr().ip();
         Client::new(socket, name, here, here)
     };

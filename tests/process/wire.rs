@@ -1,4 +1,4 @@
-//! A TCP connection of a test, plain or in TLS.
+//! A test's TCP connection, with or without TLS.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -21,12 +21,12 @@ impl Wire {
         Self::Plain(connect(addr))
     }
 
-    /// TLS with a server whose certificate is valid for `name` and issued by `trusted`, and by nobody else.
+    /// Connects with TLS. The server's certificate has to be valid for `name` and issued by `trusted`.
     pub fn tls(addr: SocketAddr, name: &str, trusted: &CertificateDer<'static>) -> Self {
         Self::tls_over(connect(addr), name, trusted)
     }
 
-    /// The same over a connection that is there.
+    /// The same over an existing connection.
     pub fn tls_over(tcp: TcpStream, name: &str, trusted: &CertificateDer<'static>) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(trusted.clone()).expect("a certificate");
@@ -38,7 +38,7 @@ impl Wire {
         Self::Tls(Box::new(StreamOwned::new(connection, tcp)))
     }
 
-    /// How long a read waits.
+    /// Sets how long a read waits.
     pub fn set_patience(&self, patience: Duration) {
         let tcp = match self {
             Self::Plain(tcp) => tcp,

@@ -1,4 +1,4 @@
-//! Tokens made by hand, as a host's own program makes them: nothing of what the server opens them with has a part in it.
+//! Tokens made without the server's code, as an operator's own program makes them.
 
 use aws_lc_rs::hmac;
 use data_encoding::BASE64URL_NOPAD;
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 pub const SECRET: &str = "a secret for tests, of 32 and more bytes";
 
-/// A good one.
+/// A valid token.
 pub fn token(claims: &Value) -> String {
     sign(hmac::HMAC_SHA256, SECRET, r#"{"alg":"HS256","typ":"JWT"}"#, &claims.to_string())
 }
