@@ -1,5 +1,5 @@
-//! Nothing of ours is allocated for a packet once buffers have their size (invariant 6). What str0m allocates for a
-//! packet that it takes from a publisher does not depend on who gets it.
+//! Checks that the server's own code allocates nothing per packet once buffers have their final size (invariant 6), and
+//! that str0m's allocations per published packet do not depend on the number of subscribers. Also checks memory bounds.
 
 #![allow(unsafe_code, reason = "an allocator that counts")]
 #![allow(dead_code, reason = "the bench uses the rest of it")]
@@ -19,19 +19,19 @@ use aq_server::datagrams::Datagrams;
 use aq_server::server::bounds::Bounds;
 use world::{AT_WORK, FRAME_PACKETS, GIVING, IDLE, TAKING, World};
 
-/// Four seconds: before anybody's WebSocket is pinged.
+/// Measured frames: four seconds, so that no WebSocket is pinged.
 const FRAMES: usize = 120;
 
 struct Counting;
 
-/// Tests of one process share the counters.
+/// Serializes the tests, because they share the counters.
 static ALONE: Mutex<()> = Mutex::new(());
 
 static LIVE_BYTES: AtomicI64 = AtomicI64::new(0);
 
 static ALLOCATIONS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 
-// SAFETY: passes everything on to the system's allocator.
+// SAFETY: all calls are passed on to the system allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS[AT_WORK.load(Ordering::Relaxed)].fetch_add(1, Ordering::Relaxed);
@@ -54,7 +54,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Allocations while packets are taken, and while they are forwarded, to watchers whose paths are estimated or not.
+/// Counts allocations while packets are received, and while they are forwarded, with or without bandwidth estimation.
 fn allocations(watchers: usize, estimated: bool) -> [u64; 2] {
     let mut world = World::new();
     let publisher = world.join("r", true, false, false);
@@ -64,7 +64,7 @@ fn allocations(watchers: usize, estimated: bool) -> [u64; 2] {
     world.run(Duration::from_secs(2));
     let frame = |world: &mut World, key| {
         if estimated {
-            // Somebody has to tell what came.
+            // Subscribers need time to send feedback.
             world.run(Duration::from_millis(33));
         } else {
             world.now += Duration::from_millis(33);
@@ -73,7 +73,7 @@ fn allocations(watchers: usize, estimated: bool) -> [u64; 2] {
         world.serve(&batch);
         world.deliver();
     };
-    // A history of a second and a half, and every ring, reach their size.
+    // The history of 1.5 s and all ring buffers reach their final size.
     for number in 0..if estimated { 200 } else { 60 } {
         frame(&mut world, number == 0);
     }
@@ -87,16 +87,16 @@ fn allocations(watchers: usize, estimated: bool) -> [u64; 2] {
     world.is_measured = false;
     let came = arrived(&world) - before;
     let expected = (FRAMES * FRAME_PACKETS * watchers) as u64;
-    // Probes come as well where ways are estimated.
-    assert!(came == expected || estimated && came > expected, "everything arrived");
-    let sampled = world.clients.iter().find(|client| client.sampled).expect("one is");
-    assert!(sampled.decrypted == sampled.arrived || estimated, "and can be decrypted");
+    // With bandwidth estimation, probes arrive as well.
+    assert!(came == expected || estimated && came > expected, "every packet arrives");
+    let sampled = world.clients.iter().find(|client| client.sampled).expect("a sampled client");
+    assert!(sampled.decrypted == sampled.arrived || estimated, "every packet can be decrypted");
     assert!(ALLOCATIONS[IDLE].load(Ordering::Relaxed) > 0, "allocations are counted");
     [TAKING, GIVING].map(|stage| ALLOCATIONS[stage].load(Ordering::Relaxed))
 }
 
-/// What a server takes for each of so many participants, all in one room, who have sent so many frames each: what is
-/// free when it is gone, less what an empty one takes.
+/// Returns the server's memory per participant, with `participants` in one room that have sent `frames` frames each. It
+/// is the memory freed when the server is dropped, minus that of an empty server.
 fn bytes_each(participants: usize, frames: usize) -> u64 {
     let taken = |participants: usize| {
         let mut world = World::new();
@@ -127,13 +127,13 @@ fn a_participant_takes_no_more_than_the_bounds_say() {
     let bounds = Bounds::new(&limits, 0);
     let (idle, sending) = (bytes_each(9, 0), bytes_each(9, 90));
     println!("{idle} bytes idle, {sending} sending; bound {}", bounds.participant);
-    assert!(idle * 2 < sending, "{idle} bytes for one who does nothing, {sending} for one who sends");
-    // Who sends one picture of 1 Mbit/s to eight others is far from the worst that one can do, but not out of sight.
+    assert!(idle * 2 < sending, "{idle} bytes for an idle participant, {sending} for one that sends");
+    // One 1 Mbit/s video sent to eight participants is far below the worst case, but within a factor of 40.
     assert!(sending < bounds.participant, "{sending} bytes, and {bounds:?}");
     assert!(bounds.participant < 40 * sending, "{sending} bytes, and {bounds:?}");
 }
 
-/// Anybody who knows where a participant is can send in its name; what is not authentic is not kept.
+/// An attacker that knows a participant's address can send packets from it; packets that are not authentic are not kept.
 #[test]
 fn forged_packets_take_no_memory() {
     const FORGED: u32 = 5_000;
@@ -158,7 +158,7 @@ fn forged_packets_take_no_memory() {
         forged[8..12].copy_from_slice(&ssrc.to_be_bytes());
         let mut datagrams = Datagrams::default();
         datagrams.push(route, &forged);
-        // No more than one may send.
+        // Stay within the packet rate limit.
         world.now += Duration::from_micros(600);
         world.serve(&datagrams);
     }
@@ -168,7 +168,11 @@ fn forged_packets_take_no_memory() {
     let arrived = world.clients[watcher].arrived;
     frame(&mut world, true);
     frame(&mut world, false);
-    assert_eq!(world.clients[watcher].arrived - arrived, 2 * FRAME_PACKETS as u64, "the publisher's go on");
+    assert_eq!(
+        world.clients[watcher].arrived - arrived,
+        2 * FRAME_PACKETS as u64,
+        "the publisher's packets are still forwarded"
+    );
 }
 
 #[test]
@@ -176,18 +180,18 @@ fn a_forwarded_packet_allocates_nothing() {
     let _alone = ALONE.lock();
     let [taking_for_3, giving_to_3] = allocations(3, false);
     let [taking_for_60, giving_to_60] = allocations(60, false);
-    // A buffer may still grow once in thousands of packets.
+    // A buffer may still grow occasionally.
     for (giving, watchers) in [(giving_to_3, 3), (giving_to_60, 60)] {
         let packets = (FRAMES * FRAME_PACKETS * watchers) as u64;
         assert!(giving * 1_000 <= packets, "{giving} allocations for {packets} forwarded packets");
     }
     let difference = taking_for_60.abs_diff(taking_for_3);
-    assert!(taking_for_3 >= (FRAMES * FRAME_PACKETS) as u64, "each packet that is taken has a payload");
+    assert!(taking_for_3 >= (FRAMES * FRAME_PACKETS) as u64, "each received packet has an allocated payload");
     assert!(difference * 50 <= taking_for_3, "{taking_for_3} for 3 subscribers, {taking_for_60} for 60");
     let per_packet = taking_for_3 as f64 / (FRAMES * FRAME_PACKETS) as f64;
-    assert!(per_packet < 4.0, "{per_packet} allocations for a packet that is taken");
+    assert!(per_packet < 4.0, "{per_packet} allocations per received packet");
     let [_, giving_to_estimated] = allocations(20, true);
     let packets = (FRAMES * FRAME_PACKETS * 20) as u64;
-    // Time passes there, and the timers of ICE and reports allocate some times a second.
-    assert!(giving_to_estimated * 20 <= packets, "{giving_to_estimated} allocations where ways are estimated");
+    // Time advances there, and the timers of ICE and reports allocate several times per second.
+    assert!(giving_to_estimated * 20 <= packets, "{giving_to_estimated} allocations with bandwidth estimation");
 }

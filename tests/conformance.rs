@@ -1,8 +1,8 @@
-//! The server's WebSocket against the Autobahn TestSuite: an echo on the server's own sockets and conns.
+//! Runs the Autobahn TestSuite against the server's WebSocket: an echo service on the server's own sockets and conns.
 //!
-//! The suite is a Python 2 program: `.ci/wstest` fetches both from Debian 11 and PyPI, and says where it put them, which
-//! goes into `AQ_WSTEST`. Without one it is looked for on PATH, and the test is skipped where it is not found. What the
-//! product refuses and the suite demands is a limit of its own here: size and number of messages, and binary ones.
+//! The suite is a Python 2 program. `.ci/wstest` fetches both from Debian 11 and PyPI and prints the path for
+//! `AQ_WSTEST`. Without that variable, the suite is searched on PATH; the test is skipped if it is not found. The limits
+//! that the suite would exceed are different here: size and number of messages, and binary messages.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ mod folder;
 
 use folder::Folder;
 
-/// The suite's cases but those of compression (12 and 13), which the server never negotiates.
+/// Number of the suite's cases, without compression (12 and 13), which the server never negotiates.
 const CASES: usize = 301;
 
 /// Case 9 sends messages of 16 MiB, also in fragments of 64 bytes, and thousands of small ones.
@@ -38,10 +38,10 @@ const LIMITS: Limits = Limits {
 
 const LISTENER: Token = Token(0);
 
-/// How long the loop sleeps at most before it looks whether it is to end.
+/// Maximum sleep of the loop before it checks whether to end.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// A loop like the reactor's, with an echo in the place of the server.
+/// An event loop like the reactor's, with an echo service instead of the server.
 struct Echo {
     poll: Poll,
     listener: TcpListener,
@@ -85,7 +85,7 @@ impl Echo {
         }
     }
 
-    /// One connection's turn: an error where it ends.
+    /// Serves one connection. An error means that it has ended.
     fn serve(&mut self, now: Instant, id: usize) -> io::Result<()> {
         let (tcp, conn) = self.conns.get_mut(&id).unwrap();
         loop {
@@ -159,7 +159,7 @@ fn the_autobahn_testsuite_passes() {
     for (case, result) in cases {
         let behaviors = ["behavior", "behaviorClose"].map(|key| result[key].as_str().unwrap());
         *counts.entry(behaviors[0]).or_default() += 1;
-        // Not strict is where the suite prefers one of two ways that RFC 6455 allows.
+        // "Non-strict" means that RFC 6455 allows the behavior, but the suite prefers another.
         if !behaviors.iter().all(|behavior| ["OK", "NON-STRICT", "INFORMATIONAL"].contains(behavior)) {
             failed.push((case, behaviors));
         }

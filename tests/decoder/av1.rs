@@ -1,11 +1,11 @@
-//! AV1 with a dependency descriptor, as libwebrtc's `ParseGenericDependenciesExtension` and
-//! `RtpGenericFrameRefFinder` take it.
+//! AV1 with a dependency descriptor, as handled by libwebrtc's `ParseGenericDependenciesExtension` and
+//! `RtpGenericFrameRefFinder`.
 
 use std::collections::HashSet;
 
 use super::{Found, Packet, Start, byte};
 
-/// Frames that may be left out between two that are sent, if none was lost: more is a jump.
+/// Maximum number of frames dropped between two forwarded ones without loss; more counts as a jump.
 const MAX_LEFT_OUT: u16 = 24;
 
 #[derive(Debug, Default)]
@@ -97,7 +97,7 @@ impl Structure {
     }
 }
 
-/// Whether the first unit is one, in a packet whose first unit is whole.
+/// Returns true if a packet's first OBU is a complete sequence header.
 fn has_sequence_header(payload: &[u8]) -> Result<bool, String> {
     let has_length = payload[0] >> 4 & 3 != 1;
     Ok(byte(payload, 1 + usize::from(has_length))? >> 3 & 15 == 1)

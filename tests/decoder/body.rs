@@ -1,11 +1,11 @@
-//! What a synthetic frame says of itself behind its codec's headers: its source, its number, and the numbers of
-//! the frames that it refers to.
+//! The body of a synthetic frame, after its codec's headers: its source, its number, and the numbers of the frames that
+//! it refers to.
 
 const MAGIC: [u8; 4] = [0xa9, 0x5e, 0x4d, 0x17];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Body {
-    /// Its source; another one is a switch.
+    /// Its source. A different one indicates a switch.
     pub stream: u32,
     pub frame: u32,
     pub references: Vec<u32>,
@@ -20,7 +20,7 @@ impl Body {
         self.references.iter().for_each(|frame| out.extend(frame.to_be_bytes()));
     }
 
-    /// Finds it in the first packet of a frame; real frames have none.
+    /// Finds the body in the first packet of a frame. Real frames have none.
     pub fn find(payload: &[u8]) -> Option<Self> {
         let at = payload.windows(4).position(|window| window == MAGIC)? + 4;
         let word = |at: usize| payload.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes);

@@ -1,17 +1,17 @@
-//! Sources of synthetic video: headers as browsers write them, bodies that say what they refer to.
+//! Encoders of synthetic video: headers as browsers write them, and bodies that name the references.
 
 use super::Packet;
 use super::body::Body;
 
-/// Bytes behind the headers of each packet of a frame, by spatial layer; every frame has two packets, so that layers
-/// end and begin within a picture.
+/// Payload bytes after the headers of each packet, by spatial layer. Every frame has two packets, so that layers end and
+/// begin within a picture.
 const FILLING: [usize; 3] = [20; 3];
 
-/// Ticks from picture to picture.
+/// Timestamp difference between two pictures.
 const INTERVAL: u32 = 3_000;
 
-/// Temporal layer, whether it is a sync frame, and how far back the frames are that it refers to: eight pictures of
-/// libvpx's three layers. The second half goes on without sync.
+/// Eight pictures of libvpx's three temporal layers: layer, whether it is a sync frame, and the distances to its
+/// references. The second half has no sync frames.
 const VP8_L1T3: [(u8, bool, &[u32]); 8] = [
     (0, false, &[4]),
     (2, true, &[1]),
@@ -23,13 +23,13 @@ const VP8_L1T3: [(u8, bool, &[u32]); 8] = [
     (2, false, &[1, 2]),
 ];
 
-/// Temporal layer and reference: four pictures of VP9's and AV1's three layers.
+/// Four pictures of VP9's and AV1's three temporal layers: layer, and the distance to the reference.
 const L1T3: [(u8, u32); 4] = [(0, 4), (2, 1), (1, 2), (2, 1)];
 
-/// The same as a scalability structure announces it: one spatial layer of 640x360.
+/// The VP9 scalability structure for `L1T3`, with one spatial layer of 640x360.
 const VP9_STRUCTURE: [u8; 14] = [0x18, 0x02, 0x80, 0x01, 0x68, 4, 0x14, 4, 0x54, 1, 0x34, 2, 0x54, 1];
 
-/// Three spatial layers, without a group.
+/// A VP9 scalability structure with three spatial layers and no picture group.
 const VP9_SPATIAL_STRUCTURE: [u8; 13] = [0x50, 0x01, 0x40, 0x00, 0xb4, 0x02, 0x80, 0x01, 0x68, 0x05, 0x00, 0x02, 0xd0];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub enum Mode {
     H264,
 }
 
-/// Where a source sends what a decoder needs beside keyframes: H.264's parameter sets, AV1's sequence header, VP9's
+/// Where a source sends the configuration that a decoder needs: H.264 parameter sets, AV1 sequence header or VP9
 /// scalability structure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Configured {
@@ -58,7 +58,7 @@ pub enum Configured {
     Always,
     /// In the first keyframe.
     Once,
-    /// In front of each keyframe, in packets of its own, the last first: with earlier timestamps, or in the same picture.
+    /// Before each keyframe in separate packets, in reverse order, with earlier timestamps or in the same picture.
     Apart,
     /// Not in RTP.
     Never,
@@ -68,7 +68,7 @@ pub enum Configured {
 pub const H264_SPS: [u8; 10] = [0x67, 0x42, 0xe0, 0x1f, 0xda, 0x02, 0x80, 0xbf, 0xe5, 0xc0];
 pub const H264_PPS: [u8; 4] = [0x68, 0xce, 0x3c, 0x80];
 
-/// AV1's sequence header, an OBU without a size.
+/// AV1's sequence header, an OBU without a size field.
 const AV1_SEQUENCE_HEADER: [u8; 11] = [0x08, 0x00, 0x00, 0x00, 0x04, 0x47, 0x7e, 0x6a, 0x3f, 0x2c, 0xc8];
 
 /// A source: one SSRC of a publisher.
@@ -78,7 +78,7 @@ pub struct Encoder {
     stream: u32,
     seq_no: u64,
     timestamp: u32,
-    /// Frames, of which the bodies speak.
+    /// Number of the next frame, as written in bodies.
     frame: u32,
     /// Pictures since the last keyframe.
     since_key: u32,
@@ -87,9 +87,9 @@ pub struct Encoder {
     pub configured: Configured,
     /// Bits of the picture id: 15, 7, or none.
     pub picture_bits: u8,
-    /// Bytes behind the headers of each packet, by spatial layer.
+    /// Payload bytes after the headers of each packet, by spatial layer.
     pub filling: [usize; 3],
-    /// How many of its spatial layers it sends.
+    /// Number of spatial layers that it sends.
     pub spatial_layers: u32,
     picture: u16,
     frame_number: u16,
@@ -101,12 +101,12 @@ pub struct Encoder {
 pub struct Sent {
     pub seq_no: u64,
     pub timestamp: u32,
-    /// Ticks by which it is before its picture.
+    /// How far its timestamp is before that of its picture.
     pub early: u32,
     pub marker: bool,
     pub payload: Vec<u8>,
     pub dependency: Option<Vec<u8>>,
-    /// What the source knows of it.
+    /// Its layers, as known to the source.
     pub spatial: u8,
     pub temporal: u8,
 }
@@ -119,7 +119,7 @@ impl Mode {
         }
     }
 
-    /// Upper spatial layers refer to lower ones in every picture.
+    /// Returns true if upper spatial layers refer to lower ones in every picture.
     fn is_full(self) -> bool {
         matches!(self, Self::Vp9L3T3 | Self::Av1L3T3)
     }
@@ -143,15 +143,15 @@ struct Frame {
     spatial: u8,
     temporal: u8,
     is_sync: bool,
-    /// How many pictures back.
+    /// Distances to its references in pictures.
     references: Vec<u32>,
-    /// It refers to the spatial layer below.
+    /// Whether it refers to the spatial layer below.
     is_inter_layer: bool,
     body: Body,
 }
 
 impl Encoder {
-    /// `stream` tells it from others; all its numbers begin somewhere near `first`.
+    /// Creates a source with the number `stream`. Its sequence numbers, ids and timestamp begin near `first`.
     pub fn new(mode: Mode, stream: u32, first: u16) -> Self {
         Self {
             mode,
@@ -176,7 +176,7 @@ impl Encoder {
         self.wants_keyframe = true;
     }
 
-    /// Another picture, in two packets for each spatial layer.
+    /// Encodes the next picture, in two packets per spatial layer.
     pub fn encode(&mut self) -> Vec<Sent> {
         let is_key = std::mem::take(&mut self.wants_keyframe);
         self.since_key = if is_key { 0 } else { self.since_key + 1 };
@@ -202,7 +202,7 @@ impl Encoder {
         }
         for spatial in 0..self.spatial_layers {
             let references = if is_key { Vec::new() } else { differences.to_vec() };
-            // The frame before is the spatial layer below.
+            // The previous frame is the spatial layer below.
             let is_inter_layer = spatial > 0 && (is_key || self.mode.is_full());
             let mut referred: Vec<u32> =
                 references.iter().map(|pictures| self.frame - spatial_layers * pictures).collect();
@@ -223,14 +223,14 @@ impl Encoder {
             self.frame += 1;
             self.frame_number = self.frame_number.wrapping_add(1);
         }
-        // Those that are not sent have numbers, too.
+        // Frames that are not sent have numbers, too.
         let missing = spatial_layers - self.spatial_layers;
         self.frame += missing;
         self.frame_number = self.frame_number.wrapping_add(missing as u16);
         packets
     }
 
-    /// A packet of a parameter set alone.
+    /// A packet with only a parameter set.
     fn parameter_set(&mut self, early: u32, unit: &[u8]) -> Sent {
         self.seq_no += 1;
         Sent {
@@ -245,7 +245,7 @@ impl Encoder {
         }
     }
 
-    /// Whether the keyframe that is being written brings what a decoder needs beside it.
+    /// Returns true if the current keyframe contains the codec configuration.
     fn is_configured(&self) -> bool {
         match self.configured {
             Configured::Always => true,
@@ -262,7 +262,7 @@ impl Encoder {
             Mode::Av1L1T3 | Mode::Av1L3T3Key | Mode::Av1L3T3 => self.write_av1(frame, is_first, &mut payload),
             Mode::H264 => self.write_h264(frame, is_first, &mut payload),
         }
-        // Parameter sets have a packet for themselves.
+        // Parameter sets have a separate packet.
         let is_of_sets = self.mode == Mode::H264 && frame.is_key && self.is_configured();
         if is_first != is_of_sets {
             frame.body.write(&mut payload);
@@ -313,7 +313,7 @@ impl Encoder {
         let flags = bits.map(|(is_set, yes, no)| if is_set { yes } else { no }).iter().sum::<u8>();
         out.push(0xa0 | boundary | flags);
         self.write_picture_id(out);
-        // All pictures refer to lower temporal layers only: after any of them others may begin.
+        // All pictures refer to lower temporal layers only, so that each is a switching point.
         out.push(frame.temporal << 5 | 0x10 | frame.spatial << 1 | u8::from(frame.is_inter_layer));
         if !is_flexible {
             out.push(self.tl0_pic_idx);
@@ -327,7 +327,7 @@ impl Encoder {
             (true, mode) => {
                 out.extend(VP9_SPATIAL_STRUCTURE);
                 if mode == Mode::Vp9L3T3 {
-                    // The group follows.
+                    // Add the picture group.
                     let head = out.len() - VP9_SPATIAL_STRUCTURE.len();
                     out[head] |= 0x08;
                     out.extend(&VP9_STRUCTURE[5..]);
@@ -337,8 +337,8 @@ impl Encoder {
         }
     }
 
-    /// The templates of the AV1 RTP payload specification, appendix A.6.2.1, of each spatial layer, with ids that
-    /// differ from source to source.
+    /// Writes the dependency descriptor. The templates are those of appendix A.6.2.1 of the AV1 RTP payload specification
+    /// for each spatial layer, with ids that differ between sources.
     fn dependency(&self, frame: &Frame, is_first: bool) -> Vec<u8> {
         let first_template = (self.stream * 7 % 64) as u8;
         let template = match (frame.is_key, self.since_key % 4) {
@@ -356,7 +356,7 @@ impl Encoder {
         }
         let mut bits = Vec::new();
         let mut put = |count: u32, value: u32| bits.extend((0..count).rev().map(|bit| value >> bit & 1 == 1));
-        // A structure and nothing else; three decode targets of each spatial layer; temporal layers 0, 0, 1, 2, 2.
+        // Only a template structure: three decode targets per spatial layer; temporal layers 0, 0, 1, 2, 2.
         let count = self.mode.spatial_layers();
         put(5, 0b10000);
         put(6, first_template.into());
@@ -366,7 +366,7 @@ impl Encoder {
             put(2, if spatial == count { 3 } else { 2 });
         }
         for spatial in 0..count {
-            // SSS, SSS, -DS, --D, --D, for its own targets; for those of lower ones nothing.
+            // SSS, SSS, -DS, --D, --D for its own targets; not present in those of lower spatial layers.
             for own in [0b101010, 0b101010, 0b000110, 0b000001, 0b000001] {
                 (0..count).for_each(|target| put(6, if target < spatial { 0 } else { own }));
             }
@@ -383,7 +383,7 @@ impl Encoder {
             }
         }
         if count == 1 {
-            // One chain that protects all; how far back it goes.
+            // One chain that protects all decode targets, and the distances in it.
             put(2, 1);
             [0, 4, 2, 1, 3].into_iter().for_each(|difference| put(4, difference));
         } else {
@@ -402,8 +402,8 @@ impl Encoder {
     }
 
     fn write_av1(&self, frame: &Frame, is_first: bool, out: &mut Vec<u8>) {
-        // One unit, whose end is in the second packet, behind the sequence header. What follows its header are the first
-        // bits of a frame's: a shown keyframe, or another.
+        // One OBU, after the sequence header, which ends in the second packet. Its header is followed by the first bits of
+        // a frame header: a shown keyframe, or another frame.
         let is_key = frame.is_key && frame.spatial == 0;
         match (is_first, is_key) {
             (true, true) if self.is_configured() => {
@@ -426,7 +426,7 @@ impl Encoder {
                 };
                 unit(&H264_SPS, 0);
                 unit(&H264_PPS, 0);
-                // An aggregate has room for whole units only: one of supplemental information takes the filling.
+                // An aggregation packet has only complete NAL units, so an SEI unit contains the filling.
                 unit(&[0x06, 0x05], self.filling[0]);
                 out.insert(0, 0x78);
             }

@@ -1,5 +1,5 @@
-//! H.264 as libwebrtc's `PacketBuffer` and `H264SpsPpsTracker` take it: a frame is what has one timestamp, and a
-//! keyframe has an IDR slice or parameter sets before it.
+//! H.264 as handled by libwebrtc's `PacketBuffer` and `H264SpsPpsTracker`: packets with one timestamp are a frame, and a
+//! keyframe has an IDR slice or begins with parameter sets.
 
 use super::{Found, Packet, byte};
 
@@ -11,10 +11,10 @@ pub struct State {
 }
 
 impl State {
-    /// `picture` is the timestamp of the last, and whether it has ended.
+    /// `picture` is the timestamp of the last picture, and whether it has ended.
     pub fn find(&mut self, packet: &Packet, picture: Option<(u32, bool)>, is_in_frame: bool) -> Result<Found, String> {
         let starts_frame = picture.is_none_or(|(timestamp, has_ended)| has_ended || timestamp != packet.timestamp);
-        // Where packets are missing, so may the rest of a unit.
+        // If packets are missing, the rest of a NAL unit may be among them.
         self.is_in_fragments &= is_in_frame;
         let mut is_key = false;
         let mut types = Vec::new();
@@ -39,7 +39,7 @@ impl State {
             }
             single => types.push(single),
         }
-        // What has no end is forgotten at a keyframe.
+        // A keyframe discards an incomplete NAL unit.
         self.is_in_fragments &= first == 28 || !starts_frame || !types.contains(&7);
         if first != 28 && self.is_in_fragments {
             return Err("a fragment without its last".into());

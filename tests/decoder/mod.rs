@@ -1,12 +1,12 @@
-//! A receiver as strict as a browser's about what it can decode, and sources to feed it with.
+//! A model of a receiver that is as strict as a browser's decoder, and encoders of synthetic video.
 //!
-//! `Decoder` takes the packets of one SSRC in the order of their numbers and refuses what would stop or spoil a
-//! picture: it does its own parsing, and follows libwebrtc's `PacketBuffer`, `RtpVp8RefFinder`, `RtpVp9RefFinder` and
-//! `ParseGenericDependenciesExtension`. Where a number is missing it is as lenient as they are: it may be loss.
-//! `Encoder` makes frames that say in their body which they are and which they refer to, so that a reference to a
-//! frame that was left out is seen whatever the headers say.
+//! `Decoder` takes the packets of one SSRC in the order of their sequence numbers, and returns an error for packets that
+//! would stop or damage the picture. It has its own parsers, modeled on libwebrtc's `PacketBuffer`, `RtpVp8RefFinder`,
+//! `RtpVp9RefFinder` and `ParseGenericDependenciesExtension`. A gap in the numbers counts as loss, about which it is as
+//! lenient as they are. `Encoder` creates frames whose bodies contain their number and those of their references, so that
+//! a reference to a dropped frame is detected whatever the headers say.
 //!
-//! It is included by path, in unit tests and in the simulation.
+//! Unit tests and the simulation include this module by path.
 #![allow(dead_code, reason = "each who includes it uses a part of it")]
 
 mod av1;
@@ -22,7 +22,7 @@ use str0m::format::Codec;
 
 use body::Body;
 
-/// A packet as it was received.
+/// A received packet.
 #[derive(Clone, Debug)]
 pub struct Packet<'a> {
     /// Extended sequence number.
@@ -30,29 +30,29 @@ pub struct Packet<'a> {
     pub timestamp: u32,
     pub marker: bool,
     pub payload: &'a [u8],
-    /// The value of the dependency descriptor's element.
+    /// Value of the dependency descriptor extension.
     pub dependency: Option<&'a [u8]>,
 }
 
-/// What a codec finds in a packet.
+/// What a codec's parser finds in a packet.
 #[derive(Clone, Copy, Debug, Default)]
 struct Found {
     starts_frame: bool,
     ends_frame: bool,
-    /// Decoding can start here.
+    /// Whether decoding can start here.
     is_key: bool,
     spatial: u8,
     temporal: u8,
 }
 
-/// What a codec has to know of the frame that a packet starts.
+/// The context of the frame that a packet starts.
 #[derive(Clone, Copy, Debug)]
 struct Start {
-    /// Packets are missing since the frame before: numbers need only go forward.
+    /// Packets are missing since the last frame, so that its numbers only have to increase.
     after_loss: bool,
-    /// Packets are missing since the keyframe: what it refers to may be among them.
+    /// Packets are missing since the keyframe, so that its references may be missing.
     misses_references: bool,
-    /// It is of another source than the frame before: numbers go on by one.
+    /// It comes from another source than the last frame. Its numbers have to continue by one.
     is_switch: bool,
 }
 
@@ -61,15 +61,15 @@ struct Start {
 pub struct Decoder {
     codec: Codec,
     last_seq_no: Option<u64>,
-    /// Of the picture that is being received or was received last, and whether its marker came.
+    /// Timestamp of the current or last picture, and whether its marker was received.
     picture: Option<(u32, bool)>,
-    /// The spatial layers of it that ended, as bits.
+    /// Completed spatial layers of this picture, as bits.
     layers: u8,
-    /// A frame has begun and not ended.
+    /// Whether a frame has begun and not ended.
     is_in_frame: bool,
     is_after_loss: bool,
     misses_references: bool,
-    /// The frame that is being received, if all of it came.
+    /// Body of the current frame, if no packet of it is missing.
     body: Option<Body>,
     stream: Option<u32>,
     decoded: HashSet<(u32, u32)>,
@@ -77,13 +77,13 @@ pub struct Decoder {
     vp9: vp9::State,
     av1: av1::State,
     h264: h264::State,
-    /// Frames that ended, by temporal layer.
+    /// Number of completed frames, by temporal layer.
     pub frames: [usize; 8],
-    /// The same by spatial layer.
+    /// Number of completed frames, by spatial layer.
     pub spatial_frames: [usize; 8],
-    /// Of each picture that ended, its spatial layers as bits.
+    /// Spatial layers of each completed picture, as bits.
     pub pictures: Vec<u8>,
-    /// Frames that are the first of another source than the one before.
+    /// Number of changes to another source.
     pub switches: usize,
 }
 
@@ -111,7 +111,7 @@ impl Decoder {
         }
     }
 
-    /// Takes the next packet. The error says why a receiver could not go on with it.
+    /// Handles the next packet. The error says why a decoder could not continue with it.
     pub fn handle(&mut self, packet: &Packet) -> Result<(), String> {
         self.try_handle(packet).map_err(|reason| format!("{reason}: {packet:x?}"))
     }
@@ -138,7 +138,7 @@ impl Decoder {
             codec => Err(format!("no model of {codec:?}")),
         };
         let found = match found {
-            // Of templates or parameter sets that were lost: it is dropped, and a keyframe asked for.
+            // The packet needs lost templates or parameter sets: a receiver drops it and requests a keyframe.
             Err(_) if self.misses_references => {
                 (self.is_after_loss, self.is_in_frame, self.body) = (true, false, None);
                 return Ok(());
@@ -148,12 +148,12 @@ impl Decoder {
         if found.starts_frame {
             self.start_frame(packet, found)?;
         } else if !self.is_in_frame {
-            // The rest of a frame whose first packet is missing.
+            // This is the rest of a frame whose first packet is missing.
             return if self.is_after_loss { Ok(()) } else { Err("it is of no frame".into()) };
         } else if self.picture.is_none_or(|(timestamp, _)| timestamp != packet.timestamp) {
             return Err("its frame has another timestamp".into());
         } else if self.codec == Codec::H264 && self.body.is_none() && Body::find(packet.payload).is_some() {
-            // Parameter sets come before it.
+            // The frame began with parameter sets, and its body is in this later packet.
             self.take_body(packet, self.misses_references, found.is_key)?;
         }
         if found.ends_frame || packet.marker {
@@ -167,7 +167,7 @@ impl Decoder {
     }
 
     fn start_frame(&mut self, packet: &Packet, found: Found) -> Result<(), String> {
-        // What has no end is forgotten at a keyframe, and is waited for at any other frame.
+        // A keyframe discards an incomplete frame; any other frame waits for its end.
         if self.is_in_frame && !found.is_key {
             return Err("the frame before has no end".into());
         }
@@ -203,7 +203,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Takes what a frame says of itself. Says whether its source is another than that of the frame before.
+    /// Reads a frame's body and checks its references. Returns true if its source differs from that of the last frame.
     fn take_body(&mut self, packet: &Packet, misses_references: bool, is_key: bool) -> Result<bool, String> {
         self.body = Body::find(packet.payload);
         let Some(body) = &self.body else {
@@ -215,7 +215,7 @@ impl Decoder {
         }
         self.stream = Some(body.stream);
         let missing = body.references.iter().find(|frame| !self.decoded.contains(&(body.stream, **frame)));
-        // What was lost cannot be told from what was left out.
+        // After loss, a lost reference can't be distinguished from a dropped one.
         if let (Some(missing), false) = (missing, misses_references) {
             return Err(format!("{body:?} refers to {missing}, which was not received"));
         }
@@ -232,7 +232,7 @@ impl Decoder {
     }
 }
 
-/// Whether a number is the one that has to follow another, both of as many bits as `mask` has.
+/// Returns true if `number` follows `last`, both with the bits of `mask`. After loss, it only has to be higher.
 fn follows(number: u16, last: u16, mask: u16, start: Start) -> bool {
     let ahead = number.wrapping_sub(last) & mask;
     if start.after_loss { (1..=mask / 2).contains(&ahead) } else { ahead == 1 }

@@ -1,15 +1,15 @@
-//! VP8 as libwebrtc's `RtpVp8RefFinder` takes it.
+//! VP8 as handled by libwebrtc's `RtpVp8RefFinder`.
 
 use super::{Found, Packet, Start, byte, follows};
 
 #[derive(Debug, Default)]
 pub struct State {
-    /// Picture id, and the mask of its width.
+    /// Last picture id, and the mask of its width.
     picture: Option<(u16, u16)>,
-    /// Whether the last frame had one.
+    /// Whether the last frame had a picture id.
     has_picture: Option<bool>,
     tl0_pic_idx: Option<u8>,
-    /// The temporal layers of which a frame came since the keyframe.
+    /// Temporal layers received since the keyframe.
     layers: [bool; 4],
 }
 
@@ -78,7 +78,7 @@ impl State {
             self.layers = [true, false, false, false];
         }
         match (self.picture, descriptor.picture) {
-            // Where the width changes, the bits that both have count.
+            // If the width of the id changes, compare the bits that both have.
             (Some((last, last_mask)), Some((id, mask))) if !follows(id, last, mask & last_mask, start) => {
                 return Err(format!("picture id {id} does not follow {last}"));
             }

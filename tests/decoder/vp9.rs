@@ -1,10 +1,10 @@
-//! VP9 as libwebrtc's `RtpVp9RefFinder` takes it.
+//! VP9 as handled by libwebrtc's `RtpVp9RefFinder`.
 
 use std::collections::HashSet;
 
 use super::{Found, Packet, Start, byte, follows};
 
-/// Pictures that may be left out between two that are sent, if none was lost: more is a jump.
+/// Maximum number of pictures dropped between two forwarded ones without loss; more counts as a jump.
 const MAX_LEFT_OUT: u16 = 8;
 
 /// Temporal layer and references of each picture of a group.
@@ -14,7 +14,7 @@ type Group = Vec<(u8, Vec<u8>)>;
 pub struct State {
     picture: Option<u16>,
     tl0_pic_idx: Option<u8>,
-    /// Picture id and spatial layer of what came since the key picture.
+    /// Picture id and spatial layer of the frames received since the key picture.
     received: HashSet<(u16, u8)>,
     /// Id of the key picture, and the group of frames that it announced.
     group: Option<(u16, Group)>,

@@ -1,4 +1,4 @@
-//! An input as a program: bytes that are taken one after the other. Where there are no more, they are zero.
+//! Reads an input byte by byte. After its end, all bytes are zero.
 
 pub struct Cursor<'a>(pub &'a [u8]);
 
@@ -23,12 +23,12 @@ impl<'a> Cursor<'a> {
         u32::from(self.word()) << 16 | u32::from(self.word())
     }
 
-    /// One of so many.
+    /// A number below `limit`.
     pub fn below(&mut self, limit: usize) -> usize {
         usize::from(self.byte()) % limit
     }
 
-    /// As many as the first of them says.
+    /// Bytes with a length prefix of one byte.
     pub fn bytes(&mut self) -> &'a [u8] {
         let length = usize::from(self.byte());
         self.take(length)

@@ -1,4 +1,4 @@
-//! Datagrams of a member who has the keys.
+//! Datagrams from a participant that has the SRTP keys.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,19 +8,19 @@ use str0m::media::Mid;
 use crate::cursor::Cursor;
 use crate::world::{Answers, EVE, World};
 
-/// Somebody who sends a camera in layers, or not.
+/// A participant with simulcast, and one without.
 pub const NAMES: [&str; 2] = ["eve&simulcast=1", "eve"];
 
-/// Those of the offer: sound, sound with redundancy, then each video and its repair.
+/// Payload types of the offer: Opus, RED, then each video codec and its RTX.
 const PAYLOAD_TYPES: [u8; 10] = [111, 63, 96, 97, 98, 99, 100, 101, 102, 103];
 
-/// Format and type of what is reported: NACK, arrivals, PLI, FIR, REMB, receiver's and sender's reports, extended
-/// reports, BYE.
+/// Format and packet type of RTCP packets: NACK, transport-wide feedback, PLI, FIR, REMB, receiver report, sender report,
+/// extended report, BYE.
 const REPORTS: [(u8, u8); 9] =
     [(1, 205), (15, 205), (1, 206), (4, 206), (15, 206), (1, 201), (1, 200), (0, 207), (1, 203)];
 
-/// Datagrams in any state of the connection, sealed and not. The first byte chooses the state: she has just come, or
-/// is connected, and then she stays for the next input.
+/// Sends datagrams, sealed or not, in any state of the connection. The first byte chooses the state of Eve: just joined,
+/// or connected. A connected Eve is kept for the next input.
 pub fn datagrams(data: &[u8]) {
     let mut program = Cursor(data);
     let mut world = World::take(true);
@@ -38,7 +38,7 @@ pub fn datagrams(data: &[u8]) {
     world.finish_with_eve();
 }
 
-/// One datagram, or a moment of time.
+/// Sends one datagram, or advances time.
 pub fn step(world: &mut World, from: usize, program: &mut Cursor) {
     let source = world.clients[from].addr;
     match program.below(10) {
@@ -48,7 +48,7 @@ pub fn step(world: &mut World, from: usize, program: &mut Cursor) {
             world.datagram(stranger, program.bytes());
         }
         2 => {
-            // One of its own again, changed, or from elsewhere.
+            // A datagram that its `Rtc` has sent, repeated, modified or from another address.
             let sent = &world.clients[from].sent;
             let Some(mut datagram) = sent.get(program.below(sent.len().max(1))).cloned() else { return };
             for _ in 0..program.below(4) {
@@ -86,13 +86,13 @@ pub fn step(world: &mut World, from: usize, program: &mut Cursor) {
     }
 }
 
-/// A packet on one of the lines on which the server takes something, with any header and payload.
+/// A packet with any header and payload, mostly with an SSRC that the client sends.
 fn media_packet(world: &mut World, from: usize, program: &mut Cursor) -> Vec<u8> {
     let ssrcs = sending_ssrcs(world, from);
     let choice = program.below(8);
     let ssrc = ssrcs.get(choice).copied().unwrap_or(choice as u32);
     let flags = program.byte();
-    // Mostly one that is offered.
+    // Mostly an offered payload type.
     let pt = program.byte();
     let pt = if pt < 0xe0 { pt & 0x80 | PAYLOAD_TYPES[usize::from(pt & 0x7f) % PAYLOAD_TYPES.len()] } else { pt };
     let mut packet = vec![0x80 | flags & 0x30, pt];
@@ -113,7 +113,7 @@ fn media_packet(world: &mut World, from: usize, program: &mut Cursor) -> Vec<u8>
     packet
 }
 
-/// What a receiver says of what it is sent: of the SSRCs that came, or of any.
+/// Appends an RTCP packet about a received SSRC, or any other SSRC.
 fn report(world: &World, from: usize, program: &mut Cursor, compound: &mut Vec<u8>) {
     let any = (u32::from(program.byte()), 0);
     let mut arrived: Vec<(u32, u16)> =
@@ -153,7 +153,7 @@ fn sending_ssrcs(world: &mut World, from: usize) -> Vec<u32> {
     ssrcs
 }
 
-/// Seals whatever can be read as a packet.
+/// Seals and sends `packet` as RTP, if it is long enough for a header.
 fn sealed_rtp(world: &mut World, from: usize, mut packet: Vec<u8>) {
     let client = &world.clients[from];
     let Some(keys) = &client.keys else { return };

@@ -1,4 +1,4 @@
-//! libFuzzer with the target that the environment names.
+//! libFuzzer for the target named in `AQ_FUZZ_TARGET`.
 #![no_main]
 
 mod cursor;
@@ -19,7 +19,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 static TARGET: OnceLock<targets::Target> = OnceLock::new();
 
-/// The inputs that the world has taken, which the next may need to fail.
+/// Earlier inputs of the current world, which may be necessary to reproduce a failure.
 static SERIES: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
 libfuzzer_sys::fuzz_target!(
@@ -35,8 +35,8 @@ libfuzzer_sys::fuzz_target!(
     }
 );
 
-/// Writes down the inputs of a world before the last of them is played, from the second on: a process that runs out of
-/// memory or time does not come to it any more.
+/// Writes the inputs of a world to files, from the second input on. This happens before an input runs, because a process
+/// that exceeds its memory or time can't do it afterwards.
 fn remember(name: &str, data: &[u8]) {
     let mut series = SERIES.lock().unwrap_or_else(PoisonError::into_inner);
     if world::AGE.get() == 0 {

@@ -1,20 +1,21 @@
-//! Bytes of an HTTP client.
+//! Bytes from an HTTP client.
 
 use aq_server::web::http::{MAX_HEAD, Request};
 
 use crate::world::World;
 
-/// The head of a request, or of several, in pieces of the size that the first byte says.
+/// Sends request heads in pieces, whose size the first byte chooses.
 pub fn http_head(data: &[u8]) {
     let Some((size, bytes)) = data.split_first() else { return };
     match Request::parse(bytes) {
         Ok(Some((request, length))) => {
             assert!(length <= bytes.len() && length <= MAX_HEAD);
             assert!(request.path.starts_with('/') && ["GET", "HEAD"].contains(&request.method.as_str()));
-            // What was complete needs nothing that comes after it.
-            let (again, same) = Request::parse(&bytes[..length]).expect("it was one").expect("it was complete");
+            // A complete head does not depend on the bytes after it.
+            let (again, same) =
+                Request::parse(&bytes[..length]).expect("the head is valid").expect("the head is complete");
             assert_eq!((again, same), (request, length));
-            assert_eq!(Request::parse(&bytes[..length - 1]), Ok(None), "nothing is complete before its last byte");
+            assert_eq!(Request::parse(&bytes[..length - 1]), Ok(None), "a head is not complete before its last byte");
         }
         Ok(None) => assert!(bytes.len() < MAX_HEAD),
         Err(refusal) => assert!((400..506).contains(&refusal.status())),
@@ -27,9 +28,9 @@ pub fn http_head(data: &[u8]) {
     world.end(client, true);
     let inbox = &world.clients[client].inbox;
     if !inbox.is_empty() && !world.clients[client].is_upgraded() {
-        assert!(inbox.starts_with(b"HTTP/1.1 "), "an answer is HTTP");
+        assert!(inbox.starts_with(b"HTTP/1.1 "), "the response is HTTP");
         let status = str::from_utf8(&inbox[9..12]).ok().and_then(|status| status.parse().ok()).unwrap_or(0);
-        assert!((200..500).contains(&status) || status == 505, "the answer {status} to a client's fault");
+        assert!((200..500).contains(&status) || status == 505, "status {status} for an error of the client");
     }
     world.finish();
 }

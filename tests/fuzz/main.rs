@@ -1,18 +1,18 @@
-//! Fuzzing: each target takes any bytes, and panics where something that must hold does not.
+//! Fuzzing: each target takes any bytes, and panics if an invariant does not hold.
 //!
-//! `cargo test` gives each target the inputs of `corpus`, which once reached something new, and some changes of them.
-//! To look for more inputs, with a C++ compiler and `TARGET` one of `targets.rs`:
+//! `cargo test` runs each target with the inputs in `corpus`, which reached new code once, and with some mutations.
+//! To search for more inputs, with a C++ compiler and `TARGET` from `targets.rs`:
 //!
 //! ```sh
 //! tests/fuzz/run TARGET SECONDS
 //! ```
 //!
-//! It is libFuzzer on stable Rust. What it finds is written to `target/fuzz/TARGET`, and shown again by
-//! `tests/fuzz/run TARGET 0 FILE`; where it needs what came before it in the same world, by
-//! `tests/fuzz/run TARGET 0 target/fuzz/TARGET/series/*`. DTLS draws random numbers of its own, so that not every
-//! input does the same again. A finding becomes a test of the module that was at fault.
+//! This runs libFuzzer on stable Rust. Failing inputs are written to `target/fuzz/TARGET` and reproduced by
+//! `tests/fuzz/run TARGET 0 FILE`, or, if earlier inputs of the same world are necessary, by
+//! `tests/fuzz/run TARGET 0 target/fuzz/TARGET/series/*`. DTLS uses its own random numbers, so not every failure is
+//! reproducible. For each finding, add a test to the faulty module.
 //!
-//! A panic counts even where the server would catch it and end that peer alone.
+//! A panic is a failure even if the server would catch it and end only that peer.
 
 mod cursor;
 mod datagrams;
@@ -33,13 +33,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::targets::TARGETS;
 
-/// Changes of each input.
+/// Mutations per input.
 const CHANGES: usize = 2;
 
 static PANICS: AtomicU32 = AtomicU32::new(0);
 
 #[test]
-fn nothing_that_was_ever_found_is_found_again() {
+fn no_target_fails_with_the_corpus() {
     let hook = take_hook();
     std::panic::set_hook(Box::new(move |info| {
         PANICS.fetch_add(1, Ordering::Relaxed);
@@ -69,7 +69,7 @@ fn nothing_that_was_ever_found_is_found_again() {
     }
 }
 
-/// Some bytes are others, and some are gone.
+/// Mutates an input: changes or removes some bytes.
 fn change(dice: &mut fastrand::Rng, input: &[u8]) -> Vec<u8> {
     let mut changed = input.to_vec();
     for _ in 0..dice.usize(1..4) {

@@ -1,4 +1,4 @@
-//! What is read of bytes without a server around it, and how it is rewritten.
+//! Parsers and rewriters without a server.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -32,7 +32,7 @@ use crate::cursor::Cursor;
 
 const CODECS: [Codec; 6] = [Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1, Codec::Opus, Codec::Unknown];
 
-/// Every reader of the media plane, and that of the messages.
+/// Runs all parsers of the media plane, and that of signaling messages.
 pub fn readers(data: &[u8]) {
     let peer = PeerId { slot: 1, generation: 0 };
     let addr = SocketAddr::from(([192, 0, 2, 1], 9));
@@ -43,7 +43,7 @@ pub fn readers(data: &[u8]) {
     demux.find(addr, data);
     let mut feedback = Vec::new();
     rtcp::read(data, |each| feedback.push(each));
-    assert!(feedback.len() <= data.len() / 4, "each takes at least a word");
+    assert!(feedback.len() <= data.len() / 4, "each item takes at least a word");
     let now = Instant::now();
     let mut estimator = Estimator::new(now, 1_000_000);
     for number in 0..64 {
@@ -55,8 +55,8 @@ pub fn readers(data: &[u8]) {
     });
     for body in bodies.chain([data]) {
         let Some(mut arrivals) = Arrivals::new(body) else { continue };
-        assert!(arrivals.by_ref().count() <= 2_048, "bounded work");
-        assert_eq!(arrivals.next(), None, "it stays at its end");
+        assert!(arrivals.by_ref().count() <= 2_048, "the number of items is limited");
+        assert_eq!(arrivals.next(), None, "the iterator stays at its end");
         estimator.handle_feedback(now + Duration::from_millis(200), body);
     }
     for each in feedback.iter() {
@@ -70,7 +70,7 @@ pub fn readers(data: &[u8]) {
     assert!(elements.len() <= 160);
     let mut block = Vec::new();
     if elements.write(MEDIA_IDS, &[], &mut block) {
-        // A packet that is nothing but the block reads the same.
+        // A packet with only this extension block yields the same elements.
         let packet = [&[0x90; 12][..], &block].concat();
         assert_eq!(Elements::read(&packet, MEDIA_IDS), elements);
     }
@@ -81,15 +81,19 @@ pub fn readers(data: &[u8]) {
             let _ = check_answer(text, offered);
         }
         let asking = with_simulcast(text, &[Mid::from("0")]);
-        assert_eq!(with_simulcast(&asking, &[Mid::from("0")]), asking, "nothing is asked for twice");
+        assert_eq!(with_simulcast(&asking, &[Mid::from("0")]), asking, "simulcast is not added twice");
         let offered = answer::offered(text);
         if let Ok(reduced) = answer::reduce(text, &offered) {
-            assert_eq!(answer::reduce(&reduced, &offered).as_ref(), Ok(&reduced), "nothing is left to reduce");
+            assert_eq!(
+                answer::reduce(&reduced, &offered).as_ref(),
+                Ok(&reduced),
+                "a reduced answer does not change again"
+            );
         }
     }
 }
 
-/// Packets of one track in any codec, from several sources, to one subscriber whose selection changes.
+/// Forwards packets of one track in any codec, from several SSRCs, to one subscriber whose layer selection changes.
 pub fn rewriting(data: &[u8]) {
     let mut program = Cursor(data);
     let codec = CODECS[program.below(CODECS.len())];
@@ -163,7 +167,7 @@ pub fn rewriting(data: &[u8]) {
                 let starts = description.starts_keyframe || codec == Codec::Opus;
                 let (can_start, preface) = configuration.start(time, codec, timestamp, payload, place, starts);
                 *highest = seq_no.max(*highest);
-                // str0m gives each number once.
+                // str0m yields each sequence number once.
                 if !came.insert((layer, seq_no)) {
                     continue;
                 }
@@ -201,16 +205,16 @@ pub fn rewriting(data: &[u8]) {
             sent.push((ssrc, seq_no));
         }
     }
-    // Inputs are far shorter than a cycle of the numbers.
+    // Inputs are far shorter than a cycle of sequence numbers.
     let distinct: BTreeSet<_> = sent.iter().collect();
-    assert_eq!(distinct.len(), sent.len(), "no number is sealed with two packets");
+    assert_eq!(distinct.len(), sent.len(), "no sequence number is used twice");
 }
 
-/// What is patched is read as it was patched, and nothing else has changed.
+/// Checks that patched IDs are parsed as written, and that nothing else has changed.
 fn check_patch(codec: Codec, payload: &[u8], description: &codec::Description) {
     let mut patched = payload.to_vec();
     codec::patch(codec, &mut patched, description.ids);
-    assert_eq!(patched, payload, "the same ids change nothing");
+    assert_eq!(patched, payload, "patching the same ids changes nothing");
     let ids = Ids {
         picture: description.ids.picture.map(|id| id.with(0x2a55)),
         tl0_pic_idx: description.ids.tl0_pic_idx.map(|_| 0x99),

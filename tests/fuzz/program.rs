@@ -1,4 +1,4 @@
-//! A program of bytes that drives the whole server: people who come, go, and say anything in any order.
+//! Drives the whole server from an input: participants join, leave and send anything in any order.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ const ROOMS: [&str; 3] = ["main", "other", "%C3%A4%00"];
 const KINDS: [&str; 2] = ["audio", "video"];
 const SOURCES: [&str; 3] = ["microphone", "camera", "screen"];
 
-/// How long after a signal the server goes on at most, by default.
+/// Default drain time of the server.
 const DRAIN: Duration = Duration::from_secs(3);
 
-/// People at most; each may have a connection for media.
+/// Maximum number of participants; each may connect media.
 const CLIENTS: usize = 6;
 
 pub fn program(data: &[u8]) {
@@ -30,7 +30,7 @@ pub fn program(data: &[u8]) {
     if program.byte() == 0xff {
         world.server.handle_input(world.now, Input::Shutdown);
         world.run(DRAIN);
-        assert!(world.has_exited, "it waits no longer");
+        assert!(world.has_exited, "the server exits after the drain");
     } else {
         world.finish();
     }
@@ -45,7 +45,7 @@ fn step(world: &mut World, program: &mut Cursor) {
         }
         return;
     }
-    // Not ann, not bob.
+    // All clients except Ann and Bob.
     let others = world.clients.len() - 2;
     if others == 0 {
         return;
@@ -86,7 +86,7 @@ fn step(world: &mut World, program: &mut Cursor) {
         9 => world.run(Duration::from_millis(u64::from(program.byte()) * 20)),
         10 => world.end(who, program.byte().is_multiple_of(2)),
         11 if world.clients.len() < CLIENTS => {
-            // Somebody comes with a secret of somebody else's.
+            // Another client joins with this participant's resume secret.
             let secret = world.clients[who].messages.first().map(|message| message["resume"].clone());
             let name = format!("eve&resume={}", secret.as_ref().and_then(|secret| secret.as_str()).unwrap_or_default());
             world.join(ROOMS[program.below(ROOMS.len())], &name, Answers::All);

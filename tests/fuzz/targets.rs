@@ -1,4 +1,4 @@
-//! What is fuzzed: each target takes any bytes, and panics where something that must hold does not.
+//! The fuzz targets. Each takes any bytes, and panics if an invariant does not hold.
 
 use crate::{datagrams, http, parsing, program, websocket};
 

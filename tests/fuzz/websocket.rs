@@ -1,11 +1,11 @@
-//! Bytes and messages of a member's WebSocket.
+//! Bytes and messages from a participant's WebSocket.
 
 use std::time::Duration;
 
 use crate::cursor::Cursor;
 use crate::world::{Answers, World};
 
-/// Bytes after the upgrade, in pieces of the size that the first byte says.
+/// Sends bytes after the upgrade, in pieces whose size the first byte chooses.
 pub fn websocket(data: &[u8]) {
     let Some((size, bytes)) = data.split_first() else { return };
     let mut world = World::take(false);
@@ -16,7 +16,7 @@ pub fn websocket(data: &[u8]) {
     world.finish();
 }
 
-/// Text messages, one a line, from a member who answers offers. An empty line is a moment of time.
+/// Sends each line as a text message of a participant that answers offers. An empty line advances time.
 pub fn events(data: &[u8]) {
     let mut world = World::take(false);
     let client = world.join("main", "eve", Answers::Nothing);
@@ -30,8 +30,7 @@ pub fn events(data: &[u8]) {
     world.finish();
 }
 
-/// Answers to the first offer and to those that follow, each with what it says of its first lines left as it is:
-/// `%0`, `%1` and so on stand for the mids that were offered. A byte 0 ends an answer.
+/// Sends answers to successive offers. A zero byte ends an answer; `%0`, `%1` and so on are replaced by the offered mids.
 pub fn answer(data: &[u8]) {
     let mut world = World::take(false);
     let client = world.join("main", "eve", Answers::Never);
@@ -49,7 +48,7 @@ pub fn answer(data: &[u8]) {
     world.finish();
 }
 
-/// An honest answer with lines that are cut, doubled, swapped or changed.
+/// Sends valid answers with lines removed, repeated, swapped or modified.
 pub fn edited_answer(data: &[u8]) {
     let mut world = World::take(false);
     let client = world.join("main", "eve", Answers::Never);
@@ -75,7 +74,7 @@ pub fn edited_answer(data: &[u8]) {
                     lines[at].splice(from..to, new);
                 }
                 _ => {
-                    // The value of one line under the name of another.
+                    // The value of another line with the name of this one.
                     let other = lines[usize::from(program.word()) % lines.len()].clone();
                     let name = lines[at].iter().position(|byte| *byte == b':').unwrap_or(0);
                     let value = other.iter().position(|byte| *byte == b':').unwrap_or(0);

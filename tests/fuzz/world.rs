@@ -1,8 +1,8 @@
-//! A server without I/O, its clients, and a clock that jumps: what the targets are played against.
+//! The world that targets run in: a server without I/O, its clients, and a simulated clock.
 //!
-//! Two of the clients behave, ann and bob. Whatever the others do, ann and bob stay, and hear each other. When the
-//! others have left nothing is kept of them, so the next input gets the same world: to make one takes longer than to
-//! play most inputs.
+//! Ann and Bob are well-behaved clients. Whatever the others do, Ann and Bob stay connected and receive each other's
+//! audio. When the others have left, no state of them may remain. The next input then uses the same world, because
+//! creating one takes longer than running most inputs.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,31 +26,31 @@ use str0m::{Candidate, Event, Rtc, RtcConfig};
 
 use crate::wire::{frame, take_frame};
 
-/// Outputs of the server for one input, and turns at one instant, after which it is said to spin.
+/// Number of outputs for one input, or of turns at one instant, that counts as an endless loop.
 const MANY: usize = 20_000;
 
-/// Inputs that one world takes. More are faster, fewer are shorter to play again.
+/// Number of inputs per world. More is faster, fewer makes failures shorter to reproduce.
 const LIFETIME: u32 = 50;
 
 /// Payload types in every offer.
 const OPUS: u8 = 111;
 const VP8: u8 = 96;
 
-/// Clients that behave.
+/// Indices of the well-behaved clients.
 pub const ANN: usize = 0;
 pub const BOB: usize = 1;
 
-/// The first that need not.
+/// Index of the first other client.
 pub const EVE: usize = 2;
 
 thread_local! {
-    /// The world without media and that with it, between two inputs.
+    /// The worlds without and with media, between two inputs.
     static KEPT: RefCell<[Option<World>; 2]> = const { RefCell::new([None, None]) };
 
-    /// Inputs that the world which the next one gets has taken.
+    /// Number of inputs that the world of the next input has run.
     pub static AGE: Cell<u32> = const { Cell::new(0) };
 
-    /// Making one takes longer than most inputs.
+    /// A shared certificate, because creating one takes longer than most inputs.
     static CERTIFICATE: DtlsCert =
         dtls::crypto_provider().dtls_provider.generate_certificate().expect("a certificate");
 }
@@ -62,50 +62,50 @@ pub struct World {
     age: u32,
     media: bool,
     server_addr: SocketAddr,
-    /// The number of the first connection that is neither ann's nor bob's.
+    /// Number of the first connection after Ann's and Bob's.
     first_conn: u64,
-    /// Addresses that anything came from.
+    /// Addresses that have sent a datagram.
     heard: BTreeSet<SocketAddr>,
     chat_lines: u64,
     pub has_exited: bool,
-    /// Packets of ann's.
+    /// Number of packets that Ann has sent.
     sent: u32,
 }
 
-/// Whether a client answers offers by itself, and how.
+/// How a client answers offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answers {
     Never,
-    /// It takes and sends nothing, so it needs no connection for media.
+    /// With all m-lines inactive, so that it needs no media connection.
     Nothing,
-    /// It takes and sends everything.
+    /// With all m-lines accepted.
     All,
 }
 
 pub struct Client {
     pub addr: SocketAddr,
     pub answers: Answers,
-    /// The server has not closed its connection.
+    /// Whether the server has not closed its connection.
     pub is_open: bool,
-    /// What came and was not read.
+    /// Bytes received and not yet parsed.
     pub inbox: Vec<u8>,
     pub messages: Vec<Value>,
-    /// The SDP that waits for an answer.
+    /// The SDP of the outstanding offer.
     pub offer: Option<String>,
     pub rtc: Option<Box<Rtc>>,
-    /// It has agreed to take or send something.
+    /// Whether it has accepted media, so that its `Rtc` runs.
     is_driven: bool,
     pub is_connected: bool,
-    /// Seals as its `Rtc` does.
+    /// The keys of its `Rtc`.
     pub keys: Option<Srtp>,
     /// The m-lines of the last offer.
     pub mids: Vec<String>,
-    /// RTP packets that it was sent, and the last number of each SSRC.
+    /// Number of RTP packets received, and the last sequence number by SSRC.
     packets: u64,
     pub arrived: BTreeMap<u32, u16>,
-    /// The next number of each SSRC that a target sends for it.
+    /// Next sequence number by SSRC that a target sends.
     pub numbers: BTreeMap<u32, u16>,
-    /// The datagrams that its `Rtc` made.
+    /// Datagrams that its `Rtc` has sent.
     pub sent: Vec<Vec<u8>>,
     is_upgraded: bool,
     timeout: Instant,
@@ -118,9 +118,9 @@ impl Client {
 }
 
 impl World {
-    /// A server with ann and bob in the room `main`. Only with `media` do they connect theirs.
+    /// Returns a world with Ann and Bob in the room `main`, with their media connected if `media` is true.
     pub fn take(media: bool) -> Self {
-        // Unless it is kept again.
+        // `keep` sets it again if the world is kept.
         AGE.set(0);
         let kept = KEPT.with_borrow_mut(|kept| kept[usize::from(media)].take());
         kept.unwrap_or_else(|| Self::new(media))
@@ -161,7 +161,7 @@ impl World {
         world
     }
 
-    /// A TCP connection.
+    /// Opens a TCP connection.
     pub fn connect(&mut self) -> usize {
         let index = self.clients.len();
         let conn = self.conn(index);
@@ -190,7 +190,7 @@ impl World {
         index
     }
 
-    /// A WebSocket. `name` may bring more of the query with it.
+    /// Opens a WebSocket. `name` may contain further query parameters.
     pub fn join(&mut self, room: &str, name: &str, answers: Answers) -> usize {
         let index = self.connect();
         self.clients[index].answers = answers;
@@ -202,7 +202,7 @@ impl World {
         index
     }
 
-    /// Bytes of a client's TCP connection.
+    /// Sends bytes on a client's TCP connection.
     pub fn data(&mut self, index: usize, bytes: &[u8]) {
         if self.clients[index].is_open && !bytes.is_empty() {
             self.server.handle_input(self.now, Input::Data { conn: self.conn(index), bytes });
@@ -210,19 +210,19 @@ impl World {
         }
     }
 
-    /// A text message.
+    /// Sends a text message.
     pub fn text(&mut self, index: usize, text: &str) {
         self.data(index, &frame(text.as_bytes()));
     }
 
-    /// An answer.
+    /// Sends an answer.
     pub fn answer(&mut self, index: usize, sdp: &str) {
         self.clients[index].offer = None;
         let data = json!({ "type": "answer", "sdp": sdp }).to_string();
         self.text(index, &json!({ "event": "answer", "data": data }).to_string());
     }
 
-    /// A TCP connection ends, properly or not.
+    /// Ends a TCP connection, properly or by an error.
     pub fn end(&mut self, index: usize, properly: bool) {
         let conn = self.conn(index);
         let client = &mut self.clients[index];
@@ -234,7 +234,7 @@ impl World {
         }
     }
 
-    /// A datagram from any address.
+    /// Sends a datagram from any address.
     pub fn datagram(&mut self, source: SocketAddr, contents: &[u8]) {
         self.heard.insert(source);
         let destination = self.server_addr;
@@ -242,7 +242,7 @@ impl World {
         self.settle();
     }
 
-    /// Lets time pass.
+    /// Advances time.
     pub fn run(&mut self, time: Duration) {
         let end = self.now + time;
         let mut turns = (self.now, 0);
@@ -259,7 +259,7 @@ impl World {
             };
             self.now = self.now.max(due);
             turns = if turns.0 == self.now { (self.now, turns.1 + 1) } else { (self.now, 0) };
-            assert!(turns.1 < MANY, "the server wants to be woken again and again at one instant");
+            assert!(turns.1 < MANY, "the server's timeout stays due at one instant");
             for index in 0..self.clients.len() {
                 if self.clients[index].timeout <= self.now && self.clients[index].is_driven {
                     self.drive(index);
@@ -269,9 +269,9 @@ impl World {
         }
     }
 
-    /// What must hold after any input.
+    /// Checks the invariants that hold after any input.
     pub fn check(&mut self) {
-        // As many lines as bob may say.
+        // As many chat messages as Bob may write.
         self.run(Duration::from_millis(100));
         self.chat_lines += 1;
         let line = format!("line {}", self.chat_lines);
@@ -279,34 +279,34 @@ impl World {
         for name in [ANN, BOB] {
             let client = &self.clients[name];
             assert!(client.is_open, "client {name} was closed: {:?}", client.messages.last());
-            // That a track can't be decoded is about somebody else.
+            // An error about an undecodable track concerns another participant.
             let is_refusal = |message: &Value| message["event"] == "error" && message["id"].is_null();
             let refusal = client.messages.iter().find(|message| is_refusal(message));
             assert!(refusal.is_none(), "client {name} was refused: {refusal:?}");
         }
         let is_line = |message: &&Value| message["event"] == "chat" && message["message"] == line;
-        assert_eq!(self.clients[ANN].messages.iter().filter(is_line).count(), 1, "{line:?} came");
+        assert_eq!(self.clients[ANN].messages.iter().filter(is_line).count(), 1, "{line:?} is received once");
         if self.media {
             self.speak();
         }
         let open = self.clients.iter().filter(|client| client.is_open).count();
         let [conns, members, rooms, resumes, _, ufrags, _] = self.server.sizes();
-        // A participant whose connection has ended may return for a while.
+        // A participant whose connection has ended may resume for some time.
         assert!(
             conns <= open && members <= self.clients.len() && rooms <= members,
             "{conns} conns, {members} members, {rooms} rooms"
         );
-        assert_eq!((resumes, ufrags), (members, members), "a secret and a ufrag for each");
+        assert_eq!((resumes, ufrags), (members, members), "each participant has a resume secret and a ufrag");
     }
 
-    /// All others leave, and the world is kept for the next input.
+    /// Lets all other clients leave, checks the invariants, and keeps the world for the next input.
     pub fn finish(mut self) {
         self.check();
         for index in BOB + 1..self.clients.len() {
             self.end(index, index.is_multiple_of(2));
         }
         self.run(Duration::from_secs(1));
-        // Some may return for half a minute.
+        // Some may resume within half a minute.
         for _ in 0..31 {
             if self.server.sizes()[1] > 2 {
                 self.run(Duration::from_secs(1));
@@ -314,13 +314,13 @@ impl World {
         }
         self.check();
         let [conns, members, rooms, ..] = self.server.sizes();
-        assert_eq!([conns, members, rooms], [2, 2, 1], "nothing is kept of those who left");
+        assert_eq!([conns, members, rooms], [2, 2, 1], "no state remains of clients that left");
         self.first_conn += self.clients.len() as u64 - 2;
         self.clients.truncate(2);
         self.keep();
     }
 
-    /// The world is kept for the next input, and so is a third client that is connected.
+    /// Checks the invariants and keeps the world for the next input, including a connected third client.
     pub fn finish_with_eve(mut self) {
         if !self.clients[EVE].is_open || self.clients[EVE].keys.is_none() {
             return self.finish();
@@ -329,12 +329,12 @@ impl World {
         self.keep();
     }
 
-    /// Ann sends a packet of sound, and bob gets it.
+    /// Ann sends an audio packet; checks that Bob receives it.
     fn speak(&mut self) {
         let before = self.clients[BOB].packets;
-        // The line of the microphone is the first.
+        // The first m-line is the microphone's.
         self.send(0, OPUS, vec![1; 20]);
-        assert_eq!(self.clients[BOB].packets, before + 1, "bob hears ann");
+        assert_eq!(self.clients[BOB].packets, before + 1, "Bob receives Ann's audio");
     }
 
     /// Ann sends a keyframe of one packet (RFC 7741 section 4).
@@ -351,8 +351,8 @@ impl World {
         self.sent += 1;
         let ann = &mut self.clients[ANN];
         let mid = ann.mids[line].as_str().into();
-        let mut direct = ann.rtc.as_mut().expect("ann is connected").direct_api();
-        let stream = direct.stream_tx_by_mid(mid, None).expect("ann sends it");
+        let mut direct = ann.rtc.as_mut().expect("Ann is connected").direct_api();
+        let stream = direct.stream_tx_by_mid(mid, None).expect("Ann sends on this m-line");
         let number = ann.numbers.entry(*stream.ssrc()).or_default();
         *number += 1;
         stream.write_rtp(RtpWrite::new(pt.into(), u64::from(*number).into(), 960 * self.sent, now, payload));
@@ -373,7 +373,7 @@ impl World {
         }
     }
 
-    /// Takes out everything that the server says, and delivers it.
+    /// Delivers all output of the server.
     pub fn settle(&mut self) {
         for _ in 0..MANY {
             let mut written = None;
@@ -387,9 +387,9 @@ impl World {
                     client.rtc = None;
                 }
                 Some(Output::Data { conn, bytes }) => {
-                    assert!(!bytes.is_empty(), "nothing to write");
+                    assert!(!bytes.is_empty(), "the server writes at least one byte");
                     let client = &mut self.clients[index_of(self.first_conn, conn)];
-                    assert!(client.is_open, "bytes for a connection that is closed");
+                    assert!(client.is_open, "bytes for a closed connection");
                     client.inbox.extend_from_slice(&bytes);
                     written = Some((conn, bytes.len()));
                 }
@@ -409,10 +409,10 @@ impl World {
                 }
             }
         }
-        panic!("the server has more and more to say");
+        panic!("the server's output does not end");
     }
 
-    /// The answer of an honest client to the offer that it got.
+    /// Returns a valid answer to a client's outstanding offer.
     pub fn honest_answer(&mut self, index: usize, answers: Answers) -> Option<String> {
         let now = self.now;
         let client = &mut self.clients[index];
@@ -425,7 +425,7 @@ impl World {
             rtc.add_local_candidate(Candidate::host(addr, "udp").expect("a usable address"));
             Box::new(rtc)
         });
-        // A browser takes the active role of DTLS (RFC 8842 section 5.3).
+        // A browser takes the active DTLS role (RFC 8842 section 5.3).
         let offer = SdpOffer::from_sdp_string(&offer.replace("a=setup:actpass", "a=setup:passive")).expect("an offer");
         let answer = rtc.sdp_api().accept_offer(offer).expect("an acceptable offer").to_sdp_string();
         client.timeout = now;
@@ -440,7 +440,7 @@ impl World {
         ConnId(if index <= BOB { index as u64 } else { self.first_conn + index as u64 - 2 })
     }
 
-    /// Reads what came on a WebSocket.
+    /// Parses the bytes received on a WebSocket.
     fn read(&mut self, index: usize) {
         let client = &mut self.clients[index];
         if !client.is_upgraded {
@@ -468,7 +468,7 @@ impl World {
         if message["event"] == "offer" {
             let description: Value =
                 serde_json::from_str(message["data"].as_str().expect("a description")).expect("JSON");
-            assert!(index > BOB || client.offer.is_none(), "an offer while another is out");
+            assert!(index > BOB || client.offer.is_none(), "an offer while another is outstanding");
             let sdp = description["sdp"].as_str().expect("SDP");
             let mids = sdp.lines().filter_map(|line| line.strip_prefix("a=mid:"));
             client.mids = mids.map(str::to_owned).collect();
@@ -486,7 +486,7 @@ impl World {
         self.clients[index].messages.push(message);
     }
 
-    /// A datagram of the server reaches a client.
+    /// Delivers a datagram to a client.
     fn deliver(&mut self, index: usize, contents: &[u8]) {
         let (now, source) = (self.now, self.server_addr);
         let client = &mut self.clients[index];
@@ -497,9 +497,9 @@ impl World {
             client.arrived.insert(u32::from_be_bytes([c, d, e, f]), u16::from_be_bytes([a, b]));
         }
         let Some(rtc) = &mut client.rtc else { return };
-        let receive = Receive::new(Protocol::Udp, source, client.addr, contents).expect("what WebRTC knows");
+        let receive = Receive::new(Protocol::Udp, source, client.addr, contents).expect("STUN, DTLS, RTP or RTCP");
         if rtc.handle_input(str0m::Input::Receive(now, receive)).is_err() {
-            assert!(index > BOB, "the server sends what an honest client takes");
+            assert!(index > BOB, "a well-behaved client accepts what the server sends");
             client.rtc = None;
         }
         self.drain(index);
@@ -513,7 +513,7 @@ impl World {
         }
     }
 
-    /// Takes out what a client's `Rtc` says, and gives it to the server.
+    /// Passes the output of a client's `Rtc` to the server.
     fn drain(&mut self, index: usize) {
         let client = &mut self.clients[index];
         while let Some(rtc) = &mut client.rtc {
@@ -542,7 +542,7 @@ impl World {
                 Ok(str0m::Output::Event(Event::RtpPacket(_))) => client.packets += 1,
                 Ok(str0m::Output::Event(_)) => {}
                 Err(error) => {
-                    assert!(index > BOB, "an honest client: {error}");
+                    assert!(index > BOB, "a well-behaved client failed: {error}");
                     client.rtc = None;
                 }
             }
