@@ -1,4 +1,4 @@
-//! What the chat makes of messages.
+//! Links in chat messages, and which messages are shown as one's own.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::page::KEEP_SOCKET;
 use crate::program::Program;
 use crate::stories::turn;
 
-/// A message, and the addresses that are links in it.
+/// A chat message, and the addresses that become links in it.
 const LINKS: [(&str, &[&str]); 16] = [
     ("https://example.org/a_(b)", &["https://example.org/a_(b)"]),
     ("see https://example.org/a_(b).", &["https://example.org/a_(b)"]),
@@ -28,7 +28,7 @@ const LINKS: [(&str, &[&str]); 16] = [
 ];
 
 #[test]
-fn addresses_are_links_and_own_messages_stay_own() {
+fn addresses_become_links_and_own_messages_stay_own() {
     let _turn = turn();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
@@ -58,7 +58,7 @@ fn addresses_are_links_and_own_messages_stay_own() {
     bob.finds_line("Ann", "before");
     bob.says("between");
     ann.finds_line("Bob", "between");
-    // The same participant comes back on another connection, and what was said before is shown already.
+    // The participant resumes on another connection; earlier messages are already shown.
     ann.eval::<()>("void (window.lost = socket, socket.close())");
     ann.until("it is back", "window.socket !== window.lost && document.body.dataset.state === 'joined'");
     bob.says("after");
@@ -75,7 +75,7 @@ fn addresses_are_links_and_own_messages_stay_own() {
             "probe.chat().some(({ who, text, own }) => !own && who === 'Bob' && text === 'between')",
         );
     }
-    // The same without a reload.
+    // Leave and join without a reload.
     ann.leaves();
     ann.press("#btn-join");
     ann.is_joined();

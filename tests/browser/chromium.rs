@@ -1,4 +1,4 @@
-//! One headless Chromium with an empty profile; each page that it opens is a window and a storage of its own.
+//! A headless Chromium with an empty profile. Each page has a separate window and storage.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -11,26 +11,25 @@ use crate::scratch::Scratch;
 use crate::tab::Tab;
 use crate::{find_browser, poll, wait_for_exit};
 
-/// Why each flag is there:
+/// Flags and their reasons.
 const FLAGS: [&str; 17] = [
     "--headless=new", // the real browser without a window
-    "--no-sandbox",   // a container's root may not make the sandbox
+    "--no-sandbox",   // root in a container may not create the sandbox
     "--disable-gpu",
     "--no-first-run",
-    "--disable-background-networking", // nothing of its own goes to the network
+    "--disable-background-networking", // Chromium itself sends nothing to the network
     "--disable-component-update",
     "--disable-sync",
     "--disable-default-apps",
     "--use-fake-device-for-media-stream", // a moving picture, and a beep each second
     "--use-fake-ui-for-media-stream",     // camera, microphone and screen are granted without a question
     "--autoplay-policy=no-user-gesture-required", // ?autojoin=1 plays sound without a click
-    // Loopback ICE. Chromium gathers no candidate on the loopback interface, and where a machine has no other (a
-    // container without network) it would gather none at all and never connect. With another interface it connects
-    // without this flag too: its socket on that interface reaches 127.0.0.1, and the server takes it as peer-reflexive.
-    // Chromium's mDNS names (`.local`) stand only for addresses that the server learns from the checks themselves, so
-    // nothing need be switched off for them.
+    // Loopback ICE. By default Chromium gathers no candidate on the loopback interface, and on a machine without another
+    // one (a container without network) it would never connect. With another interface it would connect without this
+    // flag: its socket there reaches 127.0.0.1, and the server treats it as peer-reflexive. Chromium's mDNS names
+    // (`.local`) need no flag, because the server learns the addresses from connectivity checks.
     "--allow-loopback-in-peer-connection",
-    // Of several windows one is in front; without these the others run their timers and decoders at a crawl.
+    // Only one window is in front; without these flags timers and decoders of the others are throttled.
     "--disable-background-timer-throttling",
     "--disable-backgrounding-occluded-windows",
     "--disable-renderer-backgrounding",
@@ -48,7 +47,7 @@ pub struct Chromium {
 }
 
 impl Chromium {
-    /// Gives nothing, and says so, where this machine has no Chromium.
+    /// Starts Chromium. Prints why and returns `None` if it is not installed.
     pub fn start() -> Option<Self> {
         let program = find_browser("CHROMIUM", &NAMES)?;
         let profile = Scratch::new("chromium");
@@ -100,13 +99,13 @@ impl Chromium {
     }
 
     fn call(&mut self, method: &str, params: Value) -> Value {
-        self.remote.call(method, params).expect("the browser does as told")
+        self.remote.call(method, params).expect("the browser accepts the command")
     }
 }
 
 impl Drop for Chromium {
     fn drop(&mut self) {
-        // Its helpers go with it when it ends by itself; a kill would leave them to find out.
+        // A regular close ends its helper processes as well; after a kill they would linger.
         let asked = self.remote.call("Browser.close", json!({}));
         if asked.is_err() || wait_for_exit(&mut self.process).is_err() {
             let _ = self.process.kill();

@@ -1,4 +1,4 @@
-//! One headless Firefox with an empty profile and one page.
+//! A headless Firefox with an empty profile and one page.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -13,12 +13,12 @@ use crate::{find_browser, poll, skip, wait_for_exit};
 
 const NAMES: [&str; 2] = ["firefox-esr", "firefox"];
 
-/// Why each preference is there:
+/// Preferences and their reasons.
 const PREFERENCES: [(&str, &str); 12] = [
     ("media.navigator.streams.fake", "true"),        // a moving picture, and a tone
     ("media.navigator.permission.disabled", "true"), // camera and microphone are granted without a question
     ("media.autoplay.default", "0"),                 // ?autojoin=1 plays sound without a click
-    // Nothing of its own goes to the network.
+    // Firefox itself sends nothing to the network.
     ("app.normandy.enabled", "false"),
     ("app.update.disabledForTesting", "true"),
     ("browser.safebrowsing.update.enabled", "false"),
@@ -36,13 +36,13 @@ pub struct Firefox {
 }
 
 impl Firefox {
-    /// Media on every address of this machine: with 127.0.0.1 alone Firefox makes no pair that it could check.
+    /// Server arguments for media on every address of this machine: with 127.0.0.1 alone Firefox forms no candidate pair.
     pub const REACHABLE: [&str; 2] = ["--media-addr", ":0"];
 
-    /// Gives nothing, and says so, where this machine has no Firefox, or no address where it could reach the server.
+    /// Starts Firefox. Prints why and returns `None` if Firefox is not installed or the machine has only loopback.
     pub fn start() -> Option<Self> {
         let program = find_browser("FIREFOX", &NAMES)?;
-        let addresses = if_addrs::get_if_addrs().expect("the machine knows its addresses");
+        let addresses = if_addrs::get_if_addrs().expect("the addresses of this machine");
         if addresses.iter().all(|address| address.is_loopback() || address.is_link_local()) {
             skip("FIREFOX", "no address but loopback, over which Firefox makes no connection");
             return None;
@@ -72,7 +72,7 @@ impl Firefox {
             Remote::connect(port, "/session")
         });
         let mut remote = opened.expect("Firefox opens WebDriver BiDi");
-        let mut call = |method, params| remote.call(method, params).expect("the browser does as told");
+        let mut call = |method, params| remote.call(method, params).expect("the browser accepts the command");
         call("session.new", json!({ "capabilities": {} }));
         let tree = call("browsingContext.getTree", json!({}));
         let context = tree["contexts"][0]["context"].as_str().expect("a window has a context").to_owned();
@@ -82,7 +82,7 @@ impl Firefox {
 
 impl Drop for Firefox {
     fn drop(&mut self) {
-        // It was told to close, unless it never came so far.
+        // `Tab` closes Firefox, unless it failed before.
         if wait_for_exit(&mut self.process).is_err() {
             let _ = self.process.kill();
             let _ = self.process.wait();

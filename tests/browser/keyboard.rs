@@ -1,16 +1,16 @@
-//! A call without a mouse.
+//! A call with the keyboard only.
 
 use crate::chromium::Chromium;
 use crate::page::Page;
 use crate::program::Program;
 use crate::stories::turn;
 
-/// More than a page has to reach.
+/// Maximum number of Tab presses, more than a page has focusable elements.
 const TABS: usize = 40;
 
 fn focus(page: &mut Page, selector: &str) {
     page.until(&format!("{selector} is there"), &format!("document.querySelector({selector:?})?.checkVisibility()"));
-    // Not as long as something lies over it.
+    // The element cannot be focused while something covers it.
     let look = format!("(document.querySelector({selector:?}).focus(), document.activeElement.matches({selector:?}))");
     page.until(&format!("{selector} takes the focus"), &look);
 }
@@ -22,7 +22,7 @@ fn has_focus(page: &mut Page, selector: &str) {
 }
 
 #[test]
-fn focus_stays_where_the_page_changes_and_out_of_what_is_covered() {
+fn focus_survives_page_changes_and_stays_out_of_covered_elements() {
     let _turn = turn();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
@@ -36,7 +36,7 @@ fn focus_stays_where_the_page_changes_and_out_of_what_is_covered() {
     let mut dan = chromium.open(&server.link("garden", "Dan"));
     ann.has_tiles_of(&["Bob", "Cleo", "Dan"]);
 
-    // The first on an empty stage, the second in place of the first, and back.
+    // Pin the first on an empty stage, replace it by the second, and unpin.
     for (name, other) in [("Bob", None), ("Cleo", Some("Bob"))] {
         focus(&mut ann, &format!("#grid .tile[data-name={name}] .corner"));
         ann.keys("Enter");
@@ -48,7 +48,7 @@ fn focus_stays_where_the_page_changes_and_out_of_what_is_covered() {
     ann.keys("Enter");
     has_focus(&mut ann, "#grid .tile[data-name=Cleo] .corner");
 
-    // Those that have it leave, one from the middle, one from the stage, and the last.
+    // Participants whose tile has the focus leave: one from the middle, one from the stage, and the last one.
     cleo.leaves();
     ann.has_tiles_of(&["Bob", "Dan"]);
     has_focus(&mut ann, ".tile[data-name=Bob] .corner, .tile[data-name=Dan] .corner");
@@ -61,18 +61,18 @@ fn focus_stays_where_the_page_changes_and_out_of_what_is_covered() {
     bob.leaves();
     ann.has_tiles_of(&[]);
     has_focus(&mut ann, "#room-name");
-    // Whatever is hidden while it has it.
+    // An element is hidden while it has the focus.
     ann.eval::<()>("void (document.querySelector('#notice').hidden = false)");
     focus(&mut ann, "#btn-notice");
     ann.keys("Enter");
     has_focus(&mut ann, "#room-name");
-    // A user who takes it away does not get it back.
+    // If the user removes the focus, the page does not restore it.
     focus(&mut ann, "#btn-mic");
     ann.eval::<()>("void document.activeElement.blur()");
     ann.eval::<()>("new Promise((done) => setTimeout(() => { document.querySelector('#btn-mic').hidden = true; setTimeout(done, 50); }, 50))");
     has_focus(&mut ann, "body");
 
-    // On a phone the chat lies over the call.
+    // On a phone the chat covers the call.
     ann.resizes(360, 640);
     focus(&mut ann, "#btn-chat");
     ann.keys("Enter");
@@ -88,8 +88,8 @@ fn focus_stays_where_the_page_changes_and_out_of_what_is_covered() {
         );
         reached += usize::from(ann.eval::<bool>("document.activeElement !== document.body"));
     }
-    assert!(reached > 4, "keys reach the chat: {reached}");
-    // The same where the window becomes narrow under an open chat.
+    assert!(reached > 4, "Tab reaches the chat: {reached}");
+    // The same if the window becomes narrow while the chat is open.
     ann.resizes(1280, 800);
     focus(&mut ann, "#btn-camera");
     ann.resizes(360, 640);

@@ -1,5 +1,5 @@
-//! Simulcast between real browsers: each viewer gets the layer that its tile can use, and never a picture that stands
-//! still while it changes.
+//! Simulcast between real browsers: each viewer receives the layer that fits its tile, and the picture does not freeze
+//! when the layer changes.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use crate::page::{Page, tile};
 use crate::program::Program;
 use crate::stories::turn;
 
-/// Sizes of a viewer's window, and the lines of the layer that its other tile can use; each change between two of
-/// them comes once.
+/// Sizes of a viewer's window, and the picture height of the layer that fits its other tile. Each change between two
+/// heights occurs once.
 pub const WINDOWS: [((u32, u32), u32); 6] = [
     ((400, 300), 180),
     ((1280, 800), 360),
@@ -20,7 +20,7 @@ pub const WINDOWS: [((u32, u32), u32); 6] = [
     ((1280, 800), 360),
 ];
 
-/// A browser that knows nothing of layers, and skips what an offer says of them.
+/// Makes a browser ignore simulcast in offers, as one without simulcast does.
 const UNLAYERED: &str = "{
     const real = RTCPeerConnection.prototype.setRemoteDescription;
     RTCPeerConnection.prototype.setRemoteDescription = function ({ type, sdp }) {
@@ -29,7 +29,7 @@ const UNLAYERED: &str = "{
     };
 }";
 
-/// Rounds of which one has to be without a freeze.
+/// Number of rounds, of which one has to be without a freeze.
 const ROUNDS: usize = 3;
 
 #[test]
@@ -47,7 +47,7 @@ fn the_picture_follows_the_tile_and_never_freezes() {
 }
 
 #[test]
-fn layers_that_nobody_watches_are_not_sent() {
+fn layers_without_a_viewer_are_not_sent() {
     let _turn = turn();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
@@ -57,14 +57,17 @@ fn layers_that_nobody_watches_are_not_sent() {
     sends_what_is_watched(&mut bob, "Bob", &mut ann);
     for page in [&mut ann, &mut bob] {
         let modes: BTreeMap<String, String> = page.eval("probe.modes()");
-        assert!(!modes.is_empty() && modes.values().all(|mode| mode == "L1T3"), "pictures can be left out: {modes:?}");
+        assert!(
+            !modes.is_empty() && modes.values().all(|mode| mode == "L1T3"),
+            "every layer has temporal layers: {modes:?}"
+        );
     }
     ann.is_sound();
     bob.is_sound();
 }
 
 #[test]
-fn a_browser_without_layers_sends_one_picture_to_all() {
+fn a_browser_without_simulcast_sends_one_stream_to_all() {
     let _turn = turn();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
@@ -72,23 +75,23 @@ fn a_browser_without_layers_sends_one_picture_to_all() {
     let mut bob = chromium.open_with(&server.link("garden", "Bob"), UNLAYERED);
     ann.sees_and_hears("Bob");
     bob.sees_and_hears("Ann");
-    assert_eq!(bob.eval::<usize>("skipped[0]"), 4, "three layers are asked for, and to have them at once");
+    assert_eq!(bob.eval::<usize>("skipped[0]"), 4, "the offer requests three layers");
     bob.sends_layers(&[""]);
     for ((width, height), _) in WINDOWS {
         ann.resizes(width, height);
         ann.sees_and_hears("Bob");
     }
-    // A later offer asks for none any more.
+    // Later offers do not request layers.
     bob.press("#btn-screen");
     ann.sees_screen_of("Bob");
-    assert_eq!(bob.eval::<usize>("skipped.at(-1)"), 0, "it is asked again");
+    assert_eq!(bob.eval::<usize>("skipped.at(-1)"), 0, "layers are requested again");
     ann.sees_and_hears("Bob");
     ann.is_sound();
     bob.is_sound();
 }
 
 #[test]
-fn firefox_gets_what_its_tile_can_use() {
+fn firefox_receives_the_layer_that_fits_its_tile() {
     let _turn = turn();
     let Some((firefox, mut chromium)) = Firefox::start().zip(Chromium::start()) else { return };
     let server = Program::start(&Firefox::REACHABLE);
@@ -102,7 +105,7 @@ fn firefox_gets_what_its_tile_can_use() {
 }
 
 #[test]
-fn firefox_sends_layers() {
+fn firefox_sends_simulcast_layers() {
     let _turn = turn();
     let Some((firefox, mut chromium)) = Firefox::start().zip(Chromium::start()) else { return };
     let server = Program::start(&Firefox::REACHABLE);
@@ -110,11 +113,11 @@ fn firefox_sends_layers() {
     let mut bob = firefox.open(&server.link("garden", "Bob"));
     ann.sees_and_hears("Bob");
     bob.sees_and_hears("Ann");
-    // With less than a core to itself it skips pictures now and then, in any layer.
+    // With less than a core for itself, Firefox occasionally skips pictures in any layer.
     let freezes = follows(&mut ann, "Bob", 20);
     assert!(freezes <= 2, "{freezes}");
     sends_what_is_watched(&mut bob, "Bob", &mut ann);
-    // The camera goes and comes without an offer.
+    // The camera is switched off and on without an offer.
     bob.press("#btn-camera");
     ann.until("Bob is not seen", &format!("!{}.classList.contains('has-video')", tile("Bob")));
     bob.press("#btn-camera");
@@ -124,7 +127,8 @@ fn firefox_sends_layers() {
     bob.is_sound();
 }
 
-/// Changes the viewer's window so many times, each time until the picture follows. Gives the freezes.
+/// Changes the size of the viewer's window `changes` times, and each time waits until the picture height follows. Returns
+/// the number of freezes.
 fn follows(viewer: &mut Page, name: &str, changes: usize) -> u64 {
     let before = viewer.video(&tile(name));
     for ((width, height), lines) in WINDOWS.into_iter().cycle().take(changes) {
@@ -133,15 +137,15 @@ fn follows(viewer: &mut Page, name: &str, changes: usize) -> u64 {
     }
     let after = viewer.video(&tile(name));
     viewer.sees_and_hears(name);
-    // Each layer begins with a keyframe; the viewer itself had to ask for none.
+    // Each layer begins with a keyframe, and the viewer never requests one.
     assert!(after.keyframes - before.keyframes >= changes as u64, "{before:?} {after:?}");
     assert_eq!(after.plis, before.plis, "{before:?} {after:?}");
-    // Nothing that comes is of no use, as far as a busy machine has the time to show it.
+    // Decoded pictures are shown, except for some that a busy machine drops.
     assert!((after.dropped - before.dropped) * 10 < after.frames - before.frames, "{before:?} {after:?}");
     after.freezes - before.freezes
 }
 
-/// The same without any freeze. Whatever else runs here may cause one now and then, but not in each round.
+/// The same without any freeze. Other programs may cause one occasionally, but not in each round.
 fn follows_smoothly(viewer: &mut Page, name: &str, changes: usize) {
     let mut freezes = Vec::new();
     while !freezes.contains(&0) {

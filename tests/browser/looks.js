@@ -1,4 +1,4 @@
-// What the tests look at in the page's style; evaluated in a page, whose elements it makes visible.
+// Functions with which the tests inspect the page's style. Evaluated in a page, whose elements it makes visible.
 {
   const parts = (color) => {
     const [r, g, b, a = 1] = color.match(/[\d.]+/g).map(Number);
@@ -14,7 +14,7 @@
   const isVisible = (element) => element.checkVisibility({ visibilityProperty: true });
   const isInactive = (element) => Boolean(element.closest(':disabled, label:has(:disabled), fieldset:has(:disabled)'));
 
-  // The colors behind an element: those of its translucent ancestors over what they lie on, which may be any picture.
+  // Possible background colors of an element: its translucent ancestors over what is behind them, maybe any picture.
   const backs = (element) => {
     const layers = [];
     for (let at = element; at; at = at.parentElement) {
@@ -33,7 +33,7 @@
     .map((found) => `${words} of ${name(element)}: ${found.toFixed(2)}:1`);
 
   window.looks = {
-    // Pairs of a color and its background with less than WCAG 1.4.3 and 1.4.11 ask for, among what is visible now.
+    // Visible pairs of a color and its background with less contrast than WCAG 1.4.3 and 1.4.11 require.
     pale() {
       const bad = [];
       let pairs = 0;
@@ -51,7 +51,7 @@
       return { pairs, bad };
     },
 
-    // From here on `hovered` looks like `:hover`.
+    // From now on the class `hovered` looks like `:hover`.
     hover() {
       for (const sheet of document.styleSheets) {
         for (const [at, rule] of [...sheet.cssRules].entries().toArray().reverse()) {
@@ -61,7 +61,7 @@
       for (const element of document.querySelectorAll('button, .switch, .tile, input')) element.classList.add('hovered');
     },
 
-    // What is visible and reaches beyond the window's sides.
+    // Visible elements that extend beyond the window's sides.
     wide: () => [...document.querySelectorAll('body :is(button, input:not([type=checkbox]), label, p, h1, form, textarea)')]
       .filter((element) => isVisible(element) && !element.closest('.unseen'))
       .filter((element) => {
@@ -70,13 +70,13 @@
       })
       .map(name),
 
-    // Whether the whole element is within the window.
+    // Returns true if the whole element is within the window.
     within(selector) {
       const { top, bottom } = document.querySelector(selector).getBoundingClientRect();
       return top >= 0 && bottom <= innerHeight;
     },
 
-    // What tells two states of an element apart, where colors are the user's.
+    // Style differences between two states of an element with forced colors.
     mark: (selector, pseudo) => {
       const style = getComputedStyle(document.querySelector(selector), pseudo);
       const width = parseFloat(style.borderTopWidth);

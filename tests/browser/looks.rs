@@ -1,4 +1,4 @@
-//! What the page looks like: colors, sizes of windows, and the user's own colors.
+//! The page's appearance: contrast, small windows, and forced colors.
 
 use crate::chromium::Chromium;
 use crate::page::{KEEP_SOCKET, Page, tile};
@@ -7,10 +7,10 @@ use crate::stories::turn;
 
 const LOOKS: &str = include_str!("looks.js");
 
-/// Windows of small phones, upright and sideways, and of a page at 400 %.
+/// Window sizes of small phones, portrait and landscape, and of a page at 400 % zoom.
 const SMALL: [(u32, u32); 6] = [(320, 568), (320, 256), (360, 640), (740, 360), (667, 375), (568, 320)];
 
-/// Every state of the call's parts at once.
+/// Shows all states of the call's elements at once.
 const EVERYTHING: &str = "(() => {
     document.querySelectorAll('[hidden]').forEach((element) => { element.hidden = false; });
     for (const selector of ['#notice .words', '#banner', '#restricted', '.note']) document.querySelector(selector).textContent = 'Words';
@@ -23,9 +23,9 @@ const EVERYTHING: &str = "(() => {
     document.querySelectorAll('.tile').forEach((tile) => tile.classList.add('has-video', 'speaking', 'pinned', 'frozen'));
 })()";
 
-/// What is said of a picture that does not come, or not as it could; Bob's, who comes to Ann.
+/// Checks the texts on Bob's tile in Ann's page when his picture is missing or reduced.
 fn quality_is_told_in_words(ann: &mut Page) {
-    // From here on the server's own messages say nothing of it.
+    // Ignore the server's own messages about it from now on.
     ann.eval::<()>(
         "void (() => {
             const own = socket.onmessage;
@@ -54,19 +54,19 @@ fn quality_is_told_in_words(ann: &mut Page) {
         for (sent, expected_words) in [(true, ""), (false, expected_words)] {
             ann.eval::<()>(&format!("void quality({sent}, {limit:?})"));
             if limit == "keyframe" {
-                // It is usual for a moment.
+                // This state is normal for a short time, so there is no text at first.
                 assert_eq!(ann.eval::<[String; 2]>(&both), ["", ""], "{limit}, sent: {sent}");
                 if sent {
                     continue;
                 }
             }
-            let is_told = format!("{title} === {expected_title:?} && {words} === {expected_words:?}");
-            ann.until(&format!("{limit} is told, sent: {sent}"), &is_told);
+            let is_shown = format!("{title} === {expected_title:?} && {words} === {expected_words:?}");
+            ann.until(&format!("the text for {limit} is shown, sent: {sent}"), &is_shown);
         }
         ann.eval::<()>("void quality(true, 'none')");
         assert_eq!(ann.eval::<[String; 2]>(&both), ["", ""], "after {limit}");
     }
-    // What is wrong with a codec comes in words of the server.
+    // For an unsupported codec the page shows the server's text.
     ann.eval::<()>("void tell({ event: 'error', code: 'cannot-decode', message: 'It comes in AV1.', id: bob.id, source: 'camera' })");
     ann.eval::<()>("void quality(false, 'codec')");
     assert_eq!(ann.eval::<[String; 2]>(&both), ["", "It comes in AV1."]);
@@ -76,11 +76,11 @@ fn quality_is_told_in_words(ann: &mut Page) {
 
 fn is_legible(page: &mut Page, state: &str) {
     let found: (usize, Vec<String>) = page.eval("(({ pairs, bad }) => [pairs, [...new Set(bad)]])(looks.pale())");
-    assert!(found.0 > 5, "{state}: only {} pairs were looked at", found.0);
+    assert!(found.0 > 5, "{state}: only {} color pairs were checked", found.0);
     assert!(found.1.is_empty(), "{state}: {:#?}", found.1);
 }
 
-/// Waits until nothing reaches beyond the window's sides: the tiles follow a new size with the next picture.
+/// Waits until nothing extends beyond the window's sides. Tiles follow a new size with the next animation frame.
 fn fits_its_window(page: &mut Page, size: &str) {
     page.until(&format!("{size} holds everything"), "looks.wide().length === 0");
 }
@@ -120,7 +120,7 @@ fn the_page_is_legible_in_each_state_and_in_small_windows() {
         }
     }
     ann.eval::<()>("void (document.querySelector('#notice').hidden = true)");
-    // Held sideways, a phone shows the whole form.
+    // In landscape, a phone shows the whole form.
     for (width, height) in [(740, 360), (667, 375)] {
         ann.resizes(width, height);
         let is_whole =
@@ -150,7 +150,7 @@ fn the_page_is_legible_in_each_state_and_in_small_windows() {
     is_legible(&mut ann, "the pointer is over it");
     ann.eval::<()>("void document.body.setAttribute('data-state', 'form')");
     is_legible(&mut ann, "the pointer is over the form");
-    // The initials of any name.
+    // Initials of various names.
     ann.eval::<()>("void (document.body.setAttribute('data-state', 'joined'), document.querySelectorAll('.tile').forEach((tile) => tile.classList.remove('has-video')))");
     for hue in (0..360).step_by(15) {
         ann.eval::<()>(&format!(
@@ -159,7 +159,7 @@ fn the_page_is_legible_in_each_state_and_in_small_windows() {
         is_legible(&mut ann, &format!("initials of hue {hue}"));
     }
 
-    // The same call in small windows, as it is.
+    // The same call in small windows.
     for (width, height) in SMALL {
         bob.resizes(width, height);
         bob.eval::<()>(&format!("void (() => {{ {LOOKS} document.body.classList.add('moderates'); document.querySelector('#btn-lock').hidden = false; }})()"));
@@ -171,7 +171,7 @@ fn the_page_is_legible_in_each_state_and_in_small_windows() {
 }
 
 #[test]
-fn states_are_told_apart_in_the_users_own_colors() {
+fn states_are_distinguishable_with_forced_colors() {
     let _turn = turn();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);

@@ -1,10 +1,9 @@
-//! Real browsers: headless Chromium and Firefox pages with fake devices, through the product's own page and the real
-//! server.
+//! Tests with real browsers: headless Chromium and Firefox with fake devices, the server's own page and the real server.
 //!
-//! Chromium is looked for as `chromium`, `chromium-browser` and `google-chrome` on `PATH`, or where `AQ_CHROMIUM`
-//! says, Firefox as `firefox-esr` and `firefox`, or where `AQ_FIREFOX` says. Without them these tests say so and pass;
-//! with `AQ_REQUIRE_CHROMIUM=1` and `AQ_REQUIRE_FIREFOX=1` they fail. `AQ_SCREENSHOT=FILE` keeps a picture of a call.
-//! Nothing here waits a fixed time: each step waits for what must come, up to a deadline.
+//! Chromium is searched as `chromium`, `chromium-browser` and `google-chrome` on `PATH`, Firefox as `firefox-esr` and
+//! `firefox`; `AQ_CHROMIUM` and `AQ_FIREFOX` override their paths. Without a browser its tests are skipped; with
+//! `AQ_REQUIRE_CHROMIUM=1` and `AQ_REQUIRE_FIREFOX=1` they fail. `AQ_SCREENSHOT=FILE` saves a picture of a call. No test
+//! sleeps for a fixed time: each step waits for a condition, up to a deadline.
 
 mod chatting;
 mod chromium;
@@ -34,13 +33,13 @@ use std::process::{Child, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Within this anything that a story waits for must come. Lower fails on a loaded machine; higher lets a failure wait.
+/// Time limit for a condition to become true. A lower one fails on a busy machine; a higher one delays failures.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Between two looks.
+/// Interval between two checks of a condition.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Looks until it is there; gives what was wrong at the last look when the deadline is over.
+/// Calls `look` until it succeeds. Returns its last error after the deadline.
 fn poll<T>(look: impl FnMut() -> Result<T, String>) -> Result<T, String> {
     poll_for(DEADLINE, look)
 }
@@ -64,7 +63,7 @@ fn wait_for_exit(process: &mut Child) -> Result<ExitStatus, String> {
     })
 }
 
-/// A browser's program: where `AQ_` and its name say, or the first of `names` on `PATH`.
+/// Finds a browser's program: the value of `AQ_` and its name, or the first of `names` on `PATH`.
 fn find_browser(name: &str, names: &[&str]) -> Option<PathBuf> {
     if let Some(program) = env::var_os(format!("AQ_{name}")) {
         return Some(program.into());
@@ -79,9 +78,9 @@ fn find_browser(name: &str, names: &[&str]) -> Option<PathBuf> {
     found
 }
 
-/// Says why a test with this browser is skipped, or fails where it must not be.
+/// Prints why a test with this browser is skipped, or fails if the browser is required.
 fn skip(name: &str, words: &str) {
     assert!(env::var_os(format!("AQ_REQUIRE_{name}")).is_none_or(|value| value != "1"), "{words}");
-    // Not by a macro: the harness would keep the line of a test that passes to itself.
+    // Not `eprintln!`: the harness captures its output for a test that passes.
     let _ = writeln!(std::io::stderr(), "skipped: {words}");
 }

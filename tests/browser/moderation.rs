@@ -1,4 +1,4 @@
-//! Invited people, and what a moderator does with them.
+//! Invitations, and the actions of a moderator.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ use crate::program::Program;
 use crate::stories::turn;
 use crate::token::{SECRET, token};
 
-/// What a link has behind the name, for somebody with these claims.
+/// The fragment of an invitation link with these additional claims.
 fn invitation(more: Value) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     let mut claims = json!({"room": "garden", "exp": now + 600});
@@ -33,10 +33,10 @@ fn a_moderator_mutes_locks_and_removes() {
     let mut bob = chromium.open(&format!("{}{}", server.url, invitation(json!({"sub": "bob", "name": "Bob"}))));
     let given = |field: &str, value: &str| format!("document.querySelector('#{field}[readonly]')?.value === '{value}'");
     bob.until("the form knows the room", &given("room", "garden"));
-    bob.until("and who it is", &given("name", "Bob"));
+    bob.until("the form knows the name", &given("name", "Bob"));
     bob.press("#btn-join");
     bob.is_joined();
-    assert!(bob.eval::<bool>("!/token/.test(location.href)"), "the address that is passed on has no token");
+    assert!(bob.eval::<bool>("!/token/.test(location.href)"), "the address in the location bar has no token");
     ann.sees_and_hears("Bob");
 
     let counts = "window.asked = 0;
@@ -48,8 +48,11 @@ fn a_moderator_mutes_locks_and_removes() {
         "it has nothing to send",
         "['mic', 'camera', 'screen'].every((which) => document.querySelector(`#btn-${which}`).hidden)",
     );
-    assert!(eve.eval::<bool>("window.asked === 0 && Object.keys(aq.local).length === 0"), "it is asked for no device");
-    assert!(eve.eval::<bool>("!document.querySelector('.tile.self.silent')"), "nor is it silent");
+    assert!(
+        eve.eval::<bool>("window.asked === 0 && Object.keys(aq.local).length === 0"),
+        "the page requests no device"
+    );
+    assert!(eve.eval::<bool>("!document.querySelector('.tile.self.silent')"), "the own tile is not marked as silent");
     ann.shows_neither_picture_nor_sound_of("Eve");
     for page in [&mut bob, &mut eve] {
         page.until("it may not moderate", "document.querySelector('#btn-lock').hidden && getComputedStyle(document.querySelector('.tile .moderate')).display === 'none'");
@@ -63,8 +66,8 @@ fn a_moderator_mutes_locks_and_removes() {
     fay.until("nobody is shown as silent", "!document.querySelector('.tile.silent')");
     let pins =
         "[...document.querySelectorAll('.tile[data-id] .corner')].filter((button) => button.checkVisibility()).length";
-    assert_eq!(fay.eval::<usize>(pins), 0, "nobody can be pinned");
-    assert_eq!(bob.eval::<usize>(pins), 3, "who sees can");
+    assert_eq!(fay.eval::<usize>(pins), 0, "without subscribing, no participant can be pinned");
+    assert_eq!(bob.eval::<usize>(pins), 3, "a subscriber can pin participants");
     fay.press("#btn-leave");
     ann.has_tiles_of(&["Bob", "Eve"]);
 

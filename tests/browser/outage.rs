@@ -1,5 +1,5 @@
-//! An outage of the network between real browsers and the server: pictures are back at once when it is over. Without the
-//! right to change the firewall it is skipped, unless `AQ_REQUIRE_IPTABLES=1` is set.
+//! A network outage between real browsers and the server: pictures return at once afterwards. The test is skipped without
+//! the privilege to change the firewall, unless `AQ_REQUIRE_IPTABLES=1` is set.
 
 use std::process::Command;
 use std::thread;
@@ -11,14 +11,14 @@ use crate::program::Program;
 use crate::skip;
 use crate::stories::turn;
 
-/// From the end of an outage to the next picture, scheduling of a loaded machine included.
+/// Maximum time from the end of an outage to the next picture, with tolerance for a busy machine.
 const BACK: Duration = Duration::from_millis(1_500);
 
-/// A firewall that drops what goes to and comes from a UDP port, until it is dropped itself.
+/// Firewall rules that drop datagrams to and from a UDP port, removed on drop.
 struct Firewall(Vec<[String; 2]>);
 
 impl Firewall {
-    /// `None` where the firewall can't be changed.
+    /// Adds the rules. Returns `None` if the firewall can't be changed.
     fn close(port: &str) -> Option<Self> {
         let rules = ["--dport", "--sport"].map(|side| [side.to_owned(), port.to_owned()]);
         let firewall = Self(rules.into());
@@ -38,7 +38,7 @@ fn iptables(verb: &str, [side, port]: &[String; 2]) -> bool {
 }
 
 #[test]
-fn pictures_are_back_at_once_after_an_outage() {
+fn pictures_return_at_once_after_an_outage() {
     let _turn = turn();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
@@ -51,10 +51,10 @@ fn pictures_are_back_at_once_after_an_outage() {
     let frames = |name| format!("{}.getVideoPlaybackQuality().totalVideoFrames", video(name));
     let frames = [frames("Bob"), frames("Ann")];
     for secs in [1, 5] {
-        // A machine with other work may delay a picture: one of three rounds has to be as quick as it should be.
+        // A busy machine may delay a picture: one of three rounds has to meet the limit.
         let mut rounds = Vec::new();
         while rounds.last().is_none_or(|slowest| *slowest >= BACK) {
-            assert!(rounds.len() < 3, "after {secs} s pictures were back within {rounds:?}");
+            assert!(rounds.len() < 3, "pictures returned {rounds:?} after outages of {secs} s");
             let Some(firewall) = Firewall::close(&port) else {
                 return skip("IPTABLES", "iptables can't be changed: outages are not tested");
             };
@@ -72,7 +72,7 @@ fn pictures_are_back_at_once_after_an_outage() {
                     }
                 }
             }
-            rounds.push(came.into_iter().flatten().max().expect("both came"));
+            rounds.push(came.into_iter().flatten().max().expect("both pages have pictures"));
         }
     }
 }

@@ -1,19 +1,19 @@
-//! What stops a call from outside of the page: the network, the system, the browser, and a question of it.
+//! Interruptions from outside the page: network loss, the system, the browser and its permission prompt.
 
 use crate::chromium::Chromium;
 use crate::page::tile;
 use crate::program::Program;
 use crate::stories::turn;
 
-/// Within so many milliseconds, by the page's own clock, a loss of the network is named; and within so many a picture is
-/// marked, which may move for a moment longer than packets come.
+/// Time limits in milliseconds by the page's clock: until the page reports a network loss, and until it marks pictures as
+/// frozen. Pictures may move slightly longer than packets arrive.
 const NAMED_MS: f64 = 2_000.0;
 const MARKED_MS: f64 = 2_500.0;
 
-/// A machine with other work may delay a page: one of so many rounds has to be as quick as it should be.
+/// Number of rounds, of which one has to meet the limits: a busy machine may delay the page.
 const ROUNDS: usize = 3;
 
-/// A browser whose question for devices waits for an answer.
+/// Makes the browser's permission prompt wait for `allow` or `refuse`.
 const ASKS: &str = "{
     window.asked = 0;
     const given = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
@@ -29,7 +29,7 @@ const ASKS: &str = "{
 const SAYS: &str = "document.querySelector('#notice').hidden ? '' : document.querySelector('#notice').textContent";
 
 #[test]
-fn a_question_for_devices_keeps_nobody_out_and_is_asked_once() {
+fn a_permission_prompt_does_not_delay_joining_and_appears_once() {
     let _turn = turn();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
@@ -51,10 +51,10 @@ fn a_question_for_devices_keeps_nobody_out_and_is_asked_once() {
     for page in [&mut bob, &mut eve] {
         assert_eq!(page.eval::<u32>("window.asked"), 1);
     }
-    // What the browser pauses plays again.
+    // A video that the browser pauses plays again.
     bob.eval::<()>(&format!("void {}.querySelector('video').pause()", tile("Ann")));
     bob.sees_and_hears("Ann");
-    // So does what it paused while the page was aside, and could not be told.
+    // So does one that it paused in the background, where the page gets no event.
     let picture = format!("{}.querySelector('video')", tile("Ann"));
     for event in [
         "document.dispatchEvent(new Event('visibilitychange'))",
@@ -76,20 +76,20 @@ fn a_question_for_devices_keeps_nobody_out_and_is_asked_once() {
         bob.eval::<()>(&format!("void {event}"));
         bob.until(&format!("it plays after {event}"), &format!("!{picture}.paused"));
     }
-    // What pauses it again and again is not argued with.
+    // If it is paused repeatedly, the page shows a button instead.
     bob.eval::<()>(&format!("void (window.pauses = setInterval(() => {picture}.pause(), 50))"));
     bob.until("there is a button", "document.querySelector('#btn-hear').checkVisibility()");
     bob.eval::<()>("void clearInterval(pauses)");
     bob.press("#btn-hear");
     bob.sees_and_hears("Ann");
     assert!(bob.eval::<bool>("document.querySelector('#btn-hear').hidden"));
-    // The system takes the microphone for itself for a while.
+    // The system mutes the microphone temporarily.
     bob.eval::<()>("void (Object.defineProperty(aq.local['microphone audio'], 'muted', { value: true, configurable: true }), aq.local['microphone audio'].dispatchEvent(new Event('mute')))");
     bob.until("it is told in words", &format!("({SAYS}).includes('The system has paused the microphone')"));
     ann.until("Bob is shown as silent", &format!("{}.classList.contains('silent')", tile("Bob")));
     bob.eval::<()>("void (Object.defineProperty(aq.local['microphone audio'], 'muted', { value: false }), aq.local['microphone audio'].dispatchEvent(new Event('unmute')))");
     ann.until("Bob is no more silent", &format!("!{}.classList.contains('silent')", tile("Bob")));
-    // A device is unplugged, and plugged in again.
+    // A camera is unplugged and plugged in again.
     bob.eval::<()>("void (navigator.permissions.query = async () => ({ state: 'granted' }), aq.local['camera video'].dispatchEvent(new Event('ended')))");
     ann.until("the picture is gone", &format!("!{}.classList.contains('has-video')", tile("Bob")));
     bob.eval::<()>("void navigator.mediaDevices.dispatchEvent(new Event('devicechange'))");
@@ -100,7 +100,7 @@ fn a_question_for_devices_keeps_nobody_out_and_is_asked_once() {
 }
 
 #[test]
-fn a_lost_network_is_named_by_each_sign_alone_and_pictures_are_marked_as_frozen() {
+fn each_sign_of_network_loss_is_reported_and_pictures_are_marked_as_frozen() {
     let _turn = turn();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
@@ -112,7 +112,7 @@ fn a_lost_network_is_named_by_each_sign_alone_and_pictures_are_marked_as_frozen(
     let mark = format!("{}.querySelector('.stall')?.textContent === 'Picture frozen'", tile("Bob"));
     assert!(ann.eval::<bool>(&format!("!({says}) && !({mark})")), "nothing is wrong yet");
 
-    // Nothing comes any more, on no line and by no message: no other sign of it is there.
+    // No packets and no messages arrive; there is no other sign of the loss.
     let mut rounds = Vec::new();
     let is_quick = |round: &(f64, f64)| round.0 < NAMED_MS && round.1 < MARKED_MS;
     while !rounds.last().is_some_and(is_quick) {
@@ -139,7 +139,7 @@ fn a_lost_network_is_named_by_each_sign_alone_and_pictures_are_marked_as_frozen(
         ann.until("nothing is wrong", &format!("!({says}) && !({mark})"));
     }
 
-    // The system knows it, while packets flow. These say that it is wrong, but not those that came before.
+    // The system reports offline while packets flow. Later packets disprove it, but earlier ones do not.
     let heard: Vec<(String, f64)> = ann.eval(&format!(
         "new Promise((done) => {{
             Object.defineProperty(navigator, 'onLine', {{ value: false, configurable: true }});
@@ -159,7 +159,7 @@ fn a_lost_network_is_named_by_each_sign_alone_and_pictures_are_marked_as_frozen(
     assert!(first.starts_with("This device is offline") && *over > 400.0, "{heard:?}");
     ann.eval::<()>("void delete navigator.onLine");
 
-    // The browser knows it.
+    // The browser reports the loss.
     ann.eval::<()>(
         "void (() => {
             const { prototype } = RTCPeerConnection;
@@ -172,7 +172,7 @@ fn a_lost_network_is_named_by_each_sign_alone_and_pictures_are_marked_as_frozen(
     ann.eval::<()>("void reconnect()");
     ann.until("nothing is wrong", &format!("!({says})"));
 
-    // The system and the silence say it: the cause is named.
+    // Packets stop and the system reports offline: the page names that cause.
     let pause = server.pause();
     ann.until("the loss is named", &format!("({says}).startsWith('The network is interrupted')"));
     ann.eval::<()>("void (Object.defineProperty(navigator, 'onLine', { value: false, configurable: true }), dispatchEvent(new Event('offline')))");
@@ -182,7 +182,7 @@ fn a_lost_network_is_named_by_each_sign_alone_and_pictures_are_marked_as_frozen(
     ann.sees_and_hears("Bob");
     ann.eval::<()>("void delete navigator.onLine");
 
-    // The system says that the network is back, and nothing comes. Each word of the page is kept.
+    // The system reports online, but nothing arrives. All banner texts are recorded.
     let pause = server.pause();
     ann.eval::<()>(&format!(
         "void (() => {{
@@ -197,7 +197,7 @@ fn a_lost_network_is_named_by_each_sign_alone_and_pictures_are_marked_as_frozen(
         }})()"
     ));
     ann.until("the picture is marked", &mark);
-    // Longer than a loss would take to be named without that event.
+    // Wait longer than the page would take to report a loss without that event.
     ann.eval::<()>("new Promise((done) => setTimeout(done, 2000))");
     assert!(ann.eval::<bool>(&mark), "the mark stays");
     let heard: Vec<String> = ann.eval("(watch.disconnect(), heard)");
@@ -206,7 +206,7 @@ fn a_lost_network_is_named_by_each_sign_alone_and_pictures_are_marked_as_frozen(
     drop(pause);
     ann.until("nothing is wrong", &format!("!({says}) && !({mark})"));
 
-    // Silence of the others is none of the network.
+    // Muted participants are not a network loss.
     bob.press("#btn-mic");
     bob.press("#btn-camera");
     ann.shows_neither_picture_nor_sound_of("Bob");
@@ -214,7 +214,7 @@ fn a_lost_network_is_named_by_each_sign_alone_and_pictures_are_marked_as_frozen(
     ann.press("#btn-camera");
     bob.leaves();
     ann.has_tiles_of(&[]);
-    // Longer than a loss would take to be named.
+    // Wait longer than the page would take to report a loss.
     ann.eval::<()>("new Promise((done) => setTimeout(done, 3000))");
     assert_eq!(ann.eval::<String>(says), "");
     ann.is_sound();

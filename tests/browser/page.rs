@@ -1,4 +1,4 @@
-//! One page of a browser: what its user does, and what its user sees and hears.
+//! A page in a browser: the user's actions, and checks of what the user sees and hears.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::tab::Tab;
 use crate::{DEADLINE, poll, poll_for};
 
-/// `window.probe`: what the tests look at.
+/// Script that defines `window.probe`, with which the tests inspect a page.
 const PROBE: &str = include_str!("probe.js");
 
 /// Keeps the page's WebSocket as `window.socket`.
@@ -25,46 +25,47 @@ pub const KEEP_SOCKET: &str = "window.WebSocket = class extends window.WebSocket
 /// The window's size in CSS pixels.
 const SIZE: (u32, u32) = (1280, 800);
 
-/// A growth of `totalAudioEnergy` (full scale for one second is 1) that only a beep makes: it gives some hundredths.
+/// Minimum increase of `totalAudioEnergy` (1 is full scale for one second) that counts as a beep, which adds some
+/// hundredths.
 const AUDIBLE: f64 = 1e-3;
 
-/// A growth that no beep stays below: a microphone that is off still sends samples of plus or minus one, a billionth
-/// a second.
+/// Maximum increase that counts as silence: a microphone that is off still sends samples of plus or minus one, which add
+/// a billionth per second.
 const SILENT: f64 = 1e-6;
 
-/// Seconds of decoded sound without a beep that are silence: the fake microphone beeps once a second.
+/// Seconds of decoded audio without a beep that count as silence: the fake microphone beeps once per second.
 const SILENCE_S: f64 = 2.5;
 
 pub struct Page {
     tab: Tab,
 }
 
-/// What an element plays.
+/// Playback state of an element.
 #[derive(Clone, Copy, Debug, Deserialize)]
 struct Media {
     /// `currentTime` in seconds.
     time: f64,
     width: u32,
-    /// Decoded from the network.
+    /// Frames decoded from the network.
     frames: u64,
     /// `totalAudioEnergy`.
     energy: f64,
-    /// Decoded sound, silent or not, in seconds.
+    /// Seconds of decoded audio, silence included.
     sound_s: f64,
-    /// Neither paused nor muted.
+    /// Whether it is neither paused nor muted.
     plays: bool,
 }
 
-/// What has come of an element's picture.
+/// Video statistics of an element.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Video {
-    /// Decoded pictures; of those such as can be decoded without another; and what came but was not shown.
+    /// Decoded frames, decoded keyframes, and decoded frames that were not shown.
     pub frames: u64,
     pub keyframes: u64,
     pub dropped: u64,
-    /// Pauses three times as long as usual, and 150 ms longer.
+    /// Freezes: pauses at least three times as long as the average and 150 ms longer.
     pub freezes: u64,
-    /// Requests for a keyframe (RFC 4585 section 6.3.1).
+    /// Keyframe requests sent (RFC 4585 section 6.3.1).
     pub plis: u64,
 }
 
@@ -85,15 +86,15 @@ impl Page {
         page
     }
 
-    /// What its browser calls it.
+    /// Its ID in the browser.
     pub fn id(&self) -> &str {
         &self.tab.id
     }
 
-    // What its user does
+    // Actions of the user.
 
     pub fn press(&mut self, selector: &str) {
-        // The point in the middle must be the element's: nothing lies over it.
+        // The point in the middle has to belong to the element, so that nothing covers it.
         let place = format!(
             "(() => {{
                 const element = document.querySelector({selector:?});
@@ -113,12 +114,12 @@ impl Page {
         self.tab.insert(text);
     }
 
-    /// Gives its window another size, in CSS pixels.
+    /// Resizes its window, in CSS pixels.
     pub fn resizes(&mut self, width: u32, height: u32) {
         self.tab.resize(width, height);
     }
 
-    /// Has colors of its user's own.
+    /// Enables forced colors, as a high contrast mode does.
     pub fn forces_colors(&mut self) {
         self.tab.force_colors();
     }
@@ -150,18 +151,18 @@ impl Page {
         self.finds_line("You", text);
     }
 
-    /// Its renderer dies: no script of the page runs any more.
+    /// Crashes its renderer, so that no script of the page runs any more.
     pub fn crashes(mut self) {
         self.tab.crash();
     }
 
-    /// Writes what is seen to a PNG file.
+    /// Saves a screenshot as a PNG file.
     pub fn takes_picture(&mut self, file: &std::path::Path) {
         let picture = BASE64.decode(self.tab.picture().as_bytes()).expect("the picture is base64");
         std::fs::write(file, picture).expect("the picture's place is writable");
     }
 
-    // What its user sees and hears
+    // What the user sees and hears.
 
     pub fn is_joined(&mut self) {
         self.until("it is in the call", "document.body.dataset.state === 'joined'");
@@ -182,7 +183,7 @@ impl Page {
         self.plays(&screen(name), true, false);
     }
 
-    /// Waits until the element's picture and sound, as far as asked for, have gone on.
+    /// Waits until the element plays new video and audio, as far as `picture` and `sound` request.
     pub fn plays(&mut self, element: &str, picture: bool, sound: bool) {
         let mut first: Option<Media> = None;
         self.watch(&format!("{element} plays"), element, |now| {
@@ -200,19 +201,19 @@ impl Page {
         });
     }
 
-    /// Waits until pictures of so many lines come.
+    /// Waits until the picture height is `lines`.
     pub fn gets_lines_of(&mut self, name: &str, lines: u32) {
         let look = format!("probe.video({}).then(({{ lines }}) => lines === {lines})", tile(name));
         self.until(&format!("{name} comes in {lines} lines"), &look);
     }
 
-    /// What has come of the element's picture until now.
+    /// Returns the element's video statistics.
     pub fn video(&mut self, element: &str) -> Video {
         self.eval(&format!("probe.video({element})"))
     }
 
-    /// Waits until it sends its pictures in exactly these layers, in the order of their names; without layers the name
-    /// is empty.
+    /// Waits until it sends exactly these simulcast layers, in the order of their names. Without simulcast the name is
+    /// empty.
     pub fn sends_layers(&mut self, names: &[&str]) {
         let mut first: Option<BTreeMap<String, u64>> = None;
         let start = Instant::now();
@@ -234,7 +235,7 @@ impl Page {
         found.unwrap_or_else(|last| self.fail(&format!("it sends {names:?}"), &last, start));
     }
 
-    /// Waits until no picture of the tile came for a second, while sound goes on.
+    /// Waits until the tile receives no picture for a second while audio continues.
     pub fn gets_no_picture_of(&mut self, name: &str) {
         let mut first: Option<Media> = None;
         self.watch(&format!("{name} is not sent"), &tile(name), |now| {
@@ -247,13 +248,13 @@ impl Page {
         });
     }
 
-    /// Waits until the tile has the mark of one who speaks, or has lost it.
+    /// Waits until the tile is marked as speaking, or no longer is.
     pub fn marks_as_speaking(&mut self, name: &str, speaks: bool) {
         let look = format!("{}.classList.contains('speaking') === {speaks}", tile(name));
         self.until(&format!("{name} {} marked as speaking", if speaks { "is" } else { "is not" }), &look);
     }
 
-    /// Waits until the sound of the tile, still coming, has nothing in it.
+    /// Waits until the tile still receives audio but only silence.
     pub fn hears_silence_of(&mut self, name: &str) {
         let mut first: Option<Media> = None;
         self.watch(&format!("{name} is silent"), &tile(name), |now| {
@@ -266,7 +267,7 @@ impl Page {
         });
     }
 
-    /// Waits until the other people's tiles are those, in whatever order.
+    /// Waits until the tiles of other participants are exactly these, in any order.
     pub fn has_tiles_of(&mut self, names: &[&str]) {
         let mut names = names.to_vec();
         names.sort_unstable();
@@ -291,12 +292,12 @@ impl Page {
         self.eval("probe.transceivers()")
     }
 
-    /// Waits until the expression is true in the page's eyes; gives its value.
+    /// Waits until the JavaScript expression `look` is truthy, and returns its value.
     pub fn until(&mut self, what: &str, look: &str) -> Value {
         self.until_within(DEADLINE, what, look)
     }
 
-    /// The same for what takes longer than others.
+    /// The same with a time limit of its own.
     pub fn until_within(&mut self, time: Duration, what: &str, look: &str) -> Value {
         let start = Instant::now();
         let found = poll_for(time, || match self.tab.evaluate(look)? {
@@ -306,7 +307,7 @@ impl Page {
         found.unwrap_or_else(|last| self.fail(what, &last, start))
     }
 
-    /// The value of an expression, or of what it promises.
+    /// Returns the value of a JavaScript expression; a promise is awaited.
     pub fn eval<T: DeserializeOwned>(&mut self, expression: &str) -> T {
         let start = Instant::now();
         let value = self
@@ -316,9 +317,9 @@ impl Page {
         value.unwrap_or_else(|last| self.fail(expression, &last, start))
     }
 
-    /// The page ran into nothing that its author did not foresee, and nothing written in it was run.
+    /// Checks that the page logged no error and that no injected markup was executed.
     pub fn is_sound(&mut self) {
-        assert!(!self.eval::<bool>("'hacked' in window"), "markup was run");
+        assert!(!self.eval::<bool>("'hacked' in window"), "injected markup was executed");
         let errors: Vec<_> = self.tab.said().into_iter().filter(|said| said.is_error).collect();
         assert!(errors.is_empty(), "errors in the page: {errors:#?}");
     }
@@ -341,12 +342,12 @@ impl Page {
     }
 }
 
-/// The tile of another participant, as an expression in the page.
+/// A JavaScript expression for the tile of another participant.
 pub fn tile(name: &str) -> String {
     format!("probe.tile({})", json!(name))
 }
 
-/// The tile of another participant's screen.
+/// A JavaScript expression for the tile of another participant's screen.
 pub fn screen(name: &str) -> String {
     format!("probe.screen({})", json!(name))
 }

@@ -1,8 +1,8 @@
-// A page that knows the six messages that never change and nothing more: the way many examples are written. It adds
-// its tracks before the first offer, shows each video track that comes with the stream it came in, and takes it away
-// when its stream loses it. It ignores every other event.
+// A page that handles only the six messages of the stable core protocol, as many examples do. It adds its tracks before
+// the first offer, shows each received video track with its stream, and removes it when the stream loses it. It ignores
+// all other events.
 
-var pc; // seen from outside
+var pc; // global, for the tests
 
 navigator.mediaDevices.getUserMedia({ audio: true, video: true }).then((stream) => {
   pc = new RTCPeerConnection();

@@ -1,4 +1,4 @@
-// What the tests look at in a page; put in before the page's own scripts, changes nothing.
+// Functions with which the tests inspect a page. They are injected before the page's own scripts and change nothing.
 {
   const $ = (selector) => document.querySelector(selector);
   const pc = () => window.aq?.pc ?? window.pc ?? null;
@@ -11,7 +11,7 @@
     plain: (index) => document.querySelectorAll('#remoteVideos video')[index] ?? null,
     transceivers: () => pc()?.getTransceivers().length ?? 0,
 
-    // What an element plays, or that within it: time and size as shown, frames and sound as decoded from the network.
+    // Playback state of an element or the media element in it: time and size as shown, frames and audio as decoded.
     async media(element) {
       const video = element?.matches('video') ? element : element?.querySelector('video');
       if (!video) return null;
@@ -28,7 +28,7 @@
       };
     },
 
-    // What came of the picture that an element shows.
+    // Video statistics of an element.
     async video(element) {
       const [track] = element?.querySelector('video').srcObject?.getVideoTracks() ?? [];
       const entry = (await received()).find(({ trackIdentifier }) => trackIdentifier === track?.id) ?? {};
@@ -42,15 +42,15 @@
       };
     },
 
-    // Pictures that were encoded, by the name of their layer.
+    // Number of encoded frames, by simulcast layer.
     sent: async () => Object.fromEntries((await stats('outbound-rtp')).filter(({ kind }) => kind === 'video')
       .map(({ rid, framesEncoded }) => [rid ?? '', framesEncoded ?? 0])),
 
-    // How its pictures build on each other, by the name of the layer; of those that are encoded.
+    // Scalability modes of active encodings, by simulcast layer.
     modes: async () => Object.fromEntries((await stats('outbound-rtp')).filter(({ kind, active }) => kind === 'video' && active)
       .map(({ rid, scalabilityMode }) => [rid ?? '', scalabilityMode ?? ''])),
 
-    // The codecs of its pictures.
+    // Codecs of the video that it sends.
     codecs: async () => {
       const names = new Map((await stats('codec')).map(({ id, mimeType }) => [id, mimeType]));
       return (await stats('outbound-rtp')).filter(({ kind }) => kind === 'video').map(({ codecId }) => names.get(codecId));
@@ -62,7 +62,7 @@
       own: line.classList.contains('own'),
     })),
 
-    // For the words of a failed test.
+    // State of the page, for the message of a failed test.
     state: async () => ({
       state: document.body?.dataset.state,
       words: ['#notice .words', '#banner', '#join-status', '#toasts'].map((selector) => $(selector)?.textContent).filter(Boolean),

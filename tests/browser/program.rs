@@ -1,4 +1,4 @@
-//! The real server as a process on a free loopback port.
+//! The server as a process on a free loopback port.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -10,24 +10,24 @@ use std::time::Duration;
 
 use crate::wait_for_exit;
 
-/// Connections of a flood at once.
+/// Number of simultaneous connections of a flood.
 const FLOODING: usize = 8;
 
-/// Requests without end.
+/// Endless requests until it is dropped.
 pub struct Flood {
     threads: Vec<JoinHandle<()>>,
     ends: Arc<AtomicBool>,
 }
 
 pub struct Program {
-    /// The page's address as the server printed it, with the slash at its end.
+    /// The page's URL as printed by the server, with a trailing slash.
     pub url: String,
     args: Vec<String>,
     process: Child,
     log: Option<JoinHandle<String>>,
 }
 
-/// A program that does nothing for now.
+/// A stopped server, which continues when this is dropped.
 pub struct Pause(i32);
 
 impl Program {
@@ -35,41 +35,41 @@ impl Program {
         Self::spawn("127.0.0.1:0", args.iter().map(ToString::to_string).collect())
     }
 
-    /// Asks it to end, and waits for that.
+    /// Sends SIGTERM and waits for the end.
     pub fn stop(&mut self) {
         self.terminate();
         let status = wait_for_exit(&mut self.process).expect("SIGTERM ends the server");
         assert!(status.success(), "after SIGTERM: {status}\n{}", self.log());
     }
 
-    /// Asks it to end, and does not wait for the calls.
+    /// Ends it with a second SIGTERM, without waiting for calls.
     pub fn stop_at_once(&mut self) {
         self.terminate();
         thread::sleep(Duration::from_millis(500));
         self.stop();
     }
 
-    /// Stops it where it is, until what is given back is dropped: nothing comes from it, and nothing is refused.
+    /// Stops the process until the returned value is dropped. It sends nothing meanwhile, and refuses nothing.
     pub fn pause(&self) -> Pause {
         let pid = i32::try_from(self.process.id()).expect("a pid fits");
-        // SAFETY: the child is not waited for as long as the program lives.
+        // SAFETY: the child has not been waited for, so the PID is its own.
         unsafe { libc::kill(pid, libc::SIGSTOP) };
         Pause(pid)
     }
 
-    /// Starts it again at the address that it had.
+    /// Starts it again at its former address.
     pub fn start_again(&mut self) {
         let authority = self.url.split('/').nth(2).expect("a URL has an authority").to_owned();
         let args = std::mem::take(&mut self.args);
         *self = Self::spawn(&authority, args);
     }
 
-    /// The page's address for somebody who joins without a form.
+    /// The page's URL for joining without the form.
     pub fn link(&self, room: &str, name: &str) -> String {
         format!("{}?room={room}&name={}&autojoin=1", self.url, percent_encoded(name))
     }
 
-    /// Asks for more than the server has time for, until what is given back is dropped.
+    /// Overloads the server with requests until the returned value is dropped.
     pub fn flood(&self) -> Flood {
         let authority = self.url.split('/').nth(2).expect("a URL has an authority").to_owned();
         let ends = Arc::new(AtomicBool::new(false));
@@ -85,7 +85,7 @@ impl Program {
     }
 
     fn spawn(addr: &str, args: Vec<String>) -> Self {
-        // Port 0 for media is the port that was got for TCP.
+        // Port 0 for media means the port that was bound for TCP.
         let mut process = Command::new(env!("CARGO_BIN_EXE_aq-server"))
             .args(["--addr", addr, "--media-addr", "127.0.0.1:0", "--log-level", "debug"])
             .args(&args)
@@ -117,18 +117,18 @@ impl Program {
     fn terminate(&mut self) {
         let pid = i32::try_from(self.process.id()).expect("a pid fits");
         if matches!(self.process.try_wait(), Ok(None)) {
-            // SAFETY: the child is not waited for yet, so that the pid is still its own.
+            // SAFETY: the child has not been waited for, so the PID is its own.
             unsafe { libc::kill(pid, libc::SIGTERM) };
         }
     }
 
-    /// What it logged; it has ended or is about to.
+    /// Returns its log. Call it only when the process has ended or is about to.
     fn log(&mut self) -> String {
         self.log.take().and_then(|log| log.join().ok()).unwrap_or_default()
     }
 }
 
-/// Asks once.
+/// Sends one request and reads the response.
 fn ask(authority: &str) -> std::io::Result<()> {
     let mut stream = TcpStream::connect(authority)?;
     write!(stream, "GET /aq_server/app.js HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n")?;

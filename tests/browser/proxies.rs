@@ -1,5 +1,5 @@
-//! The words that a page shows behind nginx, as docs/hosting.md sets it up and as it is usually set up wrong. Without nginx
-//! it is skipped, unless `AQ_REQUIRE_NGINX=1` is set.
+//! The page's diagnosis behind nginx, configured as in docs/hosting.md and with common mistakes. The test is skipped
+//! without nginx, unless `AQ_REQUIRE_NGINX=1` is set.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -13,17 +13,17 @@ use crate::{poll, skip};
 
 const HOSTING: &str = include_str!("../../docs/hosting.md");
 
-/// What the blocks proxy to.
+/// The upstream address in the configuration blocks.
 const UPSTREAM: &str = "127.0.0.1:8080";
 
-/// Starts whose ports were taken between choosing and binding them.
+/// Maximum number of starts, because another program may take the chosen ports before nginx binds them.
 const STARTS: usize = 5;
 
 const NO_UPGRADE: &str = "The proxy in front of this server does not forward WebSocket upgrades; see docs/hosting.";
 const WRONG_HOST: &str =
     "The server does not know this page's address. A proxy in front has to pass on Host with its port";
 
-/// nginx, with a port for each of several locations.
+/// nginx with one port per location.
 struct Nginx {
     process: Child,
     ports: Vec<u16>,
@@ -31,7 +31,7 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// `None` where it is not installed.
+    /// Starts nginx. Returns `None` if it is not installed.
     fn start(map: &str, locations: &[String]) -> Option<Self> {
         if Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_err() {
             skip("NGINX", "nginx is not on PATH: what pages say behind it is not tested");
@@ -81,7 +81,7 @@ fn replaced(text: &str, from: &str, to: &str) -> String {
 }
 
 #[test]
-fn a_page_behind_a_proxy_that_is_set_up_wrong_says_what_is_wrong() {
+fn a_page_behind_a_misconfigured_proxy_names_the_mistake() {
     let _turn = turn();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
@@ -90,7 +90,7 @@ fn a_page_behind_a_proxy_that_is_set_up_wrong_says_what_is_wrong() {
     let authority = server.url.split('/').nth(2).expect("a URL has an authority");
     let good = replaced(location, UPSTREAM, authority);
     let without = |line: &str| replaced(&good, line, "");
-    // What is wrong, and what the page says.
+    // The mistake, and the page's text.
     let cases = [
         (good.clone(), None),
         (without("proxy_set_header Upgrade $http_upgrade;"), Some(NO_UPGRADE)),
@@ -107,7 +107,7 @@ fn a_page_behind_a_proxy_that_is_set_up_wrong_says_what_is_wrong() {
                 let says = "document.querySelector('#notice').hidden ? '' : document.querySelector('#notice .words').textContent";
                 page.until("it says what is wrong", &format!("({says}).startsWith({words:?})"));
                 let is_over = page.eval::<bool>("document.body.dataset.state === 'form'");
-                assert!(is_over, "it tries no more: {location}");
+                assert!(is_over, "the page stops trying: {location}");
             }
         }
         chromium.close(page);

@@ -1,9 +1,9 @@
-//! One connection to a browser's remote control: a command goes out, its answer comes back.
+//! A connection to a browser's remote control: commands and their responses.
 //!
 //! Chromium's DevTools (<https://chromedevtools.github.io/devtools-protocol/>) and Firefox's WebDriver BiDi
-//! (<https://w3c.github.io/webdriver-bidi/>) put the same JSON around different commands. The crates that drive them
-//! generate types for all of it, thousands of them, and refuse an event that a newer browser added; these tests need a
-//! dozen commands.
+//! (<https://w3c.github.io/webdriver-bidi/>) use the same JSON envelope for different commands. Existing crates generate
+//! thousands of types for the whole protocols and reject events that a newer browser adds; these tests need a dozen
+//! commands.
 
 use std::net::TcpStream;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
-/// A browser that answers no command for so long hangs; it is far above what a loaded machine needs.
+/// Time limit for a response, far above what a busy machine needs.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct Remote {
     socket: WebSocket<TcpStream>,
     last_id: u64,
-    /// What came unasked since the start, such as console lines.
+    /// Events received since the start, such as console messages.
     pub events: Vec<Value>,
 }
 
@@ -31,11 +31,11 @@ impl Remote {
         Ok(Self { socket, last_id: 0, events: Vec::new() })
     }
 
-    /// Gives the `result` of the answer.
+    /// Sends a command and returns the `result` of its response.
     ///
     /// # Errors
     ///
-    /// The browser's own words when it refuses the command, or what is wrong with the connection.
+    /// The browser refuses the command, or the connection fails.
     pub fn call(&mut self, method: &str, params: Value) -> Result<Value, String> {
         let id = self.send(method, params)?;
         loop {
@@ -51,7 +51,7 @@ impl Remote {
         }
     }
 
-    /// Sends a command that the receiver does not live to answer.
+    /// Sends a command without waiting for a response.
     pub fn send(&mut self, method: &str, params: Value) -> Result<u64, String> {
         self.last_id += 1;
         let text = json!({ "id": self.last_id, "method": method, "params": params }).to_string();

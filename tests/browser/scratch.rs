@@ -1,4 +1,4 @@
-//! A folder of one test's own, empty at first and removed afterwards.
+//! A temporary folder, empty at first and removed on drop.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ impl Scratch {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{what}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        // A killed run with the same process id may have left one.
+        // A killed run with the same process ID may have left this folder.
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("the build folder is writable");
         Self(folder)
@@ -26,7 +26,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // A helper of a browser that has ended may still write its last file.
+        // A helper process of an ended browser may still write a file.
         let _ = poll(|| fs::remove_dir_all(&self.0).map_err(|error| error.to_string()));
     }
 }

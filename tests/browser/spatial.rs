@@ -1,4 +1,4 @@
-//! Spatial layers in one stream between real browsers: each viewer gets those that its tile can use.
+//! Spatial layers in one stream (SVC) between real browsers: each viewer receives the layers that fit its tile.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use crate::page::{Page, tile};
 use crate::program::Program;
 use crate::stories::turn;
 
-/// A browser that sends one stream, in a codec and mode of its choice.
+/// Makes a browser send one stream in this codec and scalability mode.
 fn sends_spatial(codec: &str, mode: &str) -> String {
     format!(
         "{{
             const remote = RTCPeerConnection.prototype.setRemoteDescription;
             RTCPeerConnection.prototype.setRemoteDescription = function ({{ type, sdp }}) {{
-                // What an offer names first is sent.
+                // A browser sends the codec that an offer lists first.
                 const first = [...sdp.matchAll(/^a=rtpmap:(\\d+) {codec}\\/90000/gm)].map(([, pt]) => pt);
                 const prefer = (line, head, pts) => {{
                     const all = pts.trim().split(' ');
@@ -54,7 +54,7 @@ fn the_picture_follows_the_tile_within_one_stream() {
     }
 }
 
-/// Changes the viewer's window so many times, each time until the picture follows.
+/// Changes the size of the viewer's window `changes` times, and each time waits until the picture height follows.
 fn follows(viewer: &mut Page, name: &str, changes: usize) {
     let ((width, height), lines) = WINDOWS[2];
     viewer.resizes(width, height);
@@ -66,9 +66,9 @@ fn follows(viewer: &mut Page, name: &str, changes: usize) {
     }
     let after = viewer.video(&tile(name));
     viewer.sees_and_hears(name);
-    // Only more layers begin with a keyframe; the viewer itself had to ask for none.
+    // Only switches to more layers need a keyframe, and the viewer never requests one.
     assert!(after.keyframes - before.keyframes < changes as u64, "{before:?} {after:?}");
     assert_eq!(after.plis, before.plis, "{before:?} {after:?}");
-    // Two cores encode three sizes in VP9 or AV1 and decode them: now and then a picture is late.
+    // Two cores encode and decode three layers of VP9 or AV1, so a picture may occasionally be late.
     assert!(after.freezes - before.freezes <= 2, "{before:?} {after:?}");
 }

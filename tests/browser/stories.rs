@@ -1,4 +1,5 @@
-//! The stories, one test each, one after the other: two cores carry one call of four browsers, not several.
+//! User stories, one per test. The tests run one after the other, because two cores suffice for only one call of four
+//! browsers.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,20 +11,20 @@ use crate::page::{screen, tile};
 use crate::program::Program;
 use crate::scratch::Scratch;
 
-/// Who hangs up is gone within this on a loaded machine; a timeout of the server would take longer.
+/// Time limit for a participant that leaves to disappear, on a busy machine. Timeouts of the server are longer.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-/// How long the server keeps the place of a participant whose connection ended without a goodbye.
+/// How long the server keeps a participant whose connection ended without `leave`.
 const RETURN: Duration = Duration::from_secs(30);
 
 const MARKUP: &str = r#"<img src=x onerror="window.hacked=1">"#;
 
-/// A browser that may not use the devices; `NotAllowedError` is what a refused prompt gives.
+/// Makes a browser deny the devices with `NotAllowedError`, as after a refused prompt.
 const REFUSED: &str = "navigator.mediaDevices.getUserMedia = async () => {
     throw new DOMException('Permission denied', 'NotAllowedError');
 };";
 
-/// A browser whose microphone says something every other second.
+/// Makes a browser's microphone send a tone every other second.
 const TALKER: &str = "{
     const given = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
     navigator.mediaDevices.getUserMedia = async (wanted) => {
@@ -60,9 +61,12 @@ fn two_pages_meet_talk_part_and_meet_again() {
     ann.sees_and_hears("Bob");
     bob.sees_and_hears("Ann");
     for page in [&mut ann, &mut bob] {
-        page.until("one sees oneself", "document.querySelector('.tile.self.has-video video').currentTime > 0");
-        assert!(page.eval::<bool>("document.querySelector('.tile.self video').muted"), "one's own sound is an echo");
-        // Chromium sends sound with redundancy only where that comes first.
+        page.until("the own tile plays", "document.querySelector('.tile.self.has-video video').currentTime > 0");
+        assert!(
+            page.eval::<bool>("document.querySelector('.tile.self video').muted"),
+            "the own audio is muted, to avoid an echo"
+        );
+        // Chromium sends RED audio only if the answer lists it first.
         for (end, direction, expected) in
             [("sender", "sendonly", "audio/red,audio/opus"), ("receiver", "recvonly", "audio/opus,audio/red")]
         {
@@ -91,7 +95,7 @@ fn two_pages_meet_talk_part_and_meet_again() {
     bob.is_joined();
     ann.sees_and_hears("Bob");
     bob.sees_and_hears("Ann");
-    assert_eq!(ann.transceivers(), lines, "the lines of who left are used again");
+    assert_eq!(ann.transceivers(), lines, "m-lines of a participant that left are reused");
     ann.is_sound();
     bob.is_sound();
 
@@ -111,7 +115,7 @@ fn two_pages_meet_talk_part_and_meet_again() {
 }
 
 #[test]
-fn a_third_vanishes_and_a_fourth_takes_its_place() {
+fn a_third_participant_crashes_and_a_fourth_reuses_its_m_lines() {
     let _turn = turn();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
@@ -136,7 +140,7 @@ fn a_third_vanishes_and_a_fourth_takes_its_place() {
     let lines = ann.transceivers();
     let start = Instant::now();
     cleo.crashes();
-    // A crash is no goodbye: she might return.
+    // A crash sends no `leave`, so the participant may still return.
     let gone = "!document.querySelector('.tile[data-name=\"Cleo\"]')";
     for page in [&mut ann, &mut markup] {
         page.until_within(RETURN + AT_ONCE, "the tile of the crashed page goes", gone);
@@ -149,7 +153,7 @@ fn a_third_vanishes_and_a_fourth_takes_its_place() {
     dan.sees_and_hears(MARKUP);
     ann.sees_and_hears(MARKUP);
     markup.sees_and_hears("Ann");
-    assert_eq!(ann.transceivers(), lines, "the lines of who vanished are used again");
+    assert_eq!(ann.transceivers(), lines, "m-lines of a participant that vanished are reused");
 
     dan.is_sound();
     let start = Instant::now();
@@ -161,7 +165,7 @@ fn a_third_vanishes_and_a_fourth_takes_its_place() {
 }
 
 #[test]
-fn who_may_not_use_the_camera_still_watches_listens_and_chats() {
+fn without_devices_a_participant_can_watch_listen_and_chat() {
     let _turn = turn();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
@@ -200,19 +204,19 @@ fn a_picture_out_of_sight_is_not_sent() {
 }
 
 #[test]
-fn who_speaks_is_marked() {
+fn a_speaking_participant_is_marked() {
     let _turn = turn();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
-    // A tone for a second, then a second of nothing, instead of the device's beep, which is no longer than a cough.
+    // A tone and silence, for a second each, instead of the fake device's beep, which is too short to count as speech.
     let mut bob = chromium.open_with(&server.link("garden", "Bob"), TALKER);
     bob.is_joined();
     for _ in 0..2 {
         ann.marks_as_speaking("Bob", true);
         ann.marks_as_speaking("Bob", false);
     }
-    bob.until("one sees it oneself", "document.querySelector('.tile.self').classList.contains('speaking')");
+    bob.until("the own tile is marked", "document.querySelector('.tile.self').classList.contains('speaking')");
     ann.is_sound();
     bob.is_sound();
 }
@@ -234,9 +238,9 @@ fn a_call_comes_back_after_the_server_was_away() {
     for page in [&mut ann, &mut bob] {
         page.until("it is told in words", told);
     }
-    // Later than this it would be ICE that noticed.
-    assert!(start.elapsed() < AT_ONCE, "told after {:?}", start.elapsed());
-    // Away for longer than the server announced.
+    // Any later, the page might have noticed only by ICE.
+    assert!(start.elapsed() < AT_ONCE, "reported after {:?}", start.elapsed());
+    // The server stays away longer than announced.
     for page in [&mut ann, &mut bob] {
         page.until("it tries again", "/can’t be reached/.test(document.querySelector('#banner').textContent)");
     }
@@ -264,7 +268,7 @@ fn a_call_moves_to_another_server_before_its_own_ends() {
     ann.sees_and_hears("Bob");
     bob.sees_and_hears("Ann");
     let start = Instant::now();
-    // It ends as soon as everybody has gone.
+    // The server ends as soon as all participants have moved.
     here.stop();
     assert!(start.elapsed() < Duration::from_secs(19), "after {:?}", start.elapsed());
     ann.sees_and_hears("Bob");
@@ -277,7 +281,7 @@ fn a_call_moves_to_another_server_before_its_own_ends() {
 }
 
 #[test]
-fn a_call_comes_back_from_a_server_that_ended_before_it_said() {
+fn a_call_comes_back_from_a_server_that_ended_earlier_than_announced() {
     let _turn = turn();
     let Some(mut chromium) = Chromium::start() else { return };
     let mut server = Program::start(&["--drain", "60"]);
@@ -295,7 +299,7 @@ fn a_call_comes_back_from_a_server_that_ended_before_it_said() {
 }
 
 #[test]
-fn who_sees_less_since_the_server_is_busy_is_told_so() {
+fn the_page_says_that_pictures_are_reduced_because_the_server_is_busy() {
     let _turn = turn();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
@@ -308,7 +312,7 @@ fn who_sees_less_since_the_server_is_busy_is_told_so() {
     ann.until("a picture is marked", &mark);
     ann.plays(&tile("Bob"), false, true);
     drop(flood);
-    // One stage after the other, up to three, each after ten seconds.
+    // Up to three shedding stages end one after the other, each after ten seconds.
     ann.until_within(Duration::from_secs(60), "the mark is gone", &format!("!{mark}"));
     ann.sees_and_hears("Bob");
 }
@@ -333,9 +337,9 @@ fn a_page_that_knows_only_six_messages_takes_part() {
     first.plays("probe.plain(0)", true, true);
     second.plays("probe.plain(0)", true, true);
     first.eval::<()>("say('hello')");
-    second.until("the chat line comes", "window.lastLine === 'hello'");
+    second.until("the chat message arrives", "window.lastLine === 'hello'");
     chromium.close(second);
-    // It knows no goodbye: its place is kept.
+    // This page sends no `leave`, so the server keeps its participant for some time.
     first.until_within(RETURN + AT_ONCE, "the video is taken away", "!probe.plain(0)");
 
     let mut ann = chromium.open(&server.link("default", "Ann"));
@@ -344,13 +348,13 @@ fn a_page_that_knows_only_six_messages_takes_part() {
     ann.has_tiles_of(&["Guest"]);
     ann.sees_and_hears("Guest");
     ann.says("Welcome");
-    first.until("the chat line comes", "window.lastLine === 'Welcome'");
+    first.until("the chat message arrives", "window.lastLine === 'Welcome'");
     first.is_sound();
     ann.is_sound();
 }
 
 #[test]
-fn the_others_see_what_is_switched_off_and_on() {
+fn others_see_when_devices_are_switched_off_and_on() {
     let _turn = turn();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
@@ -368,7 +372,7 @@ fn the_others_see_what_is_switched_off_and_on() {
     bob.until("one's own screen is shown", "document.querySelector('.tile.screen.own video')?.currentTime > 0");
     ann.shows_neither_picture_nor_sound_of("Bob");
 
-    // Who comes later is told the same.
+    // A participant that joins later sees the same.
     let mut cleo = chromium.open(&server.link("garden", "Cleo"));
     cleo.sees_screen_of("Bob");
     cleo.shows_neither_picture_nor_sound_of("Bob");
@@ -394,10 +398,10 @@ fn the_others_see_what_is_switched_off_and_on() {
 }
 
 #[test]
-fn who_is_pinned_is_large_and_is_sent_where_not_everybody_is() {
+fn a_pinned_participant_is_large_and_keeps_a_seat_under_last_n() {
     let _turn = turn();
     let Some(mut chromium) = Chromium::start() else { return };
-    // The devices beep in turn, so one of the two is always somebody else.
+    // The fake devices beep in turn, so that without a pin the participants in the two seats would change.
     let server = Program::start(&["--last-n", "2", "--loudest", "1"]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
     let names = ["Bob", "Cleo", "Dan"];
@@ -417,7 +421,7 @@ fn who_is_pinned_is_large_and_is_sent_where_not_everybody_is() {
     assert!(lines <= 2 + 2 * 2, "{lines} lines");
     ann.has_tiles_of(&names);
     ann.press("#stage .pinned .corner");
-    ann.until("nobody is large", "document.querySelector('#stage').hidden");
+    ann.until("no participant is large", "document.querySelector('#stage').hidden");
     ann.has_tiles_of(&names);
     for mut page in others.into_iter().chain([ann]) {
         page.is_sound();

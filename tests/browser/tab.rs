@@ -1,4 +1,4 @@
-//! One tab of a browser, told what to do in the words of whichever browser it is.
+//! A browser tab, controlled with the commands of Chromium or Firefox.
 
 use serde_json::{Value, json};
 
@@ -6,14 +6,14 @@ use crate::firefox::Firefox;
 use crate::remote::Remote;
 
 pub struct Tab {
-    /// Target of Chromium, browsing context of Firefox.
+    /// ID of Chromium's target or Firefox's browsing context.
     pub id: String,
     remote: Remote,
-    /// Of a tab of Firefox, which ends with it.
+    /// The Firefox of this tab, which ends with it.
     firefox: Option<Firefox>,
 }
 
-/// A line of the console, or an exception that nobody caught.
+/// A console message, or an uncaught exception.
 #[derive(Debug)]
 pub struct Said {
     pub is_error: bool,
@@ -30,7 +30,7 @@ impl Tab {
         Self { id, remote, firefox: Some(firefox) }
     }
 
-    /// From here on `script` runs in each page before the page's own.
+    /// Runs `script` in each later page before the page's own scripts.
     pub fn prepare(&mut self, script: &str) {
         if self.firefox.is_some() {
             self.call("session.subscribe", json!({ "events": ["log.entryAdded"] }));
@@ -40,7 +40,7 @@ impl Tab {
         self.call("Page.enable", json!({}));
         self.call("Runtime.enable", json!({}));
         self.call("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script }));
-        // Each window believes that it is the one in front.
+        // Each window behaves as if it were in front.
         self.call("Emulation.setFocusEmulationEnabled", json!({ "enabled": true }));
     }
 
@@ -53,7 +53,7 @@ impl Tab {
         assert!(opened["errorText"].is_null(), "{url}: {opened}");
     }
 
-    /// Gives the window a size in CSS pixels.
+    /// Resizes the window, in CSS pixels.
     pub fn resize(&mut self, width: u32, height: u32) {
         if self.firefox.is_some() {
             let viewport = json!({ "width": width, "height": height });
@@ -64,7 +64,7 @@ impl Tab {
         self.call("Emulation.setDeviceMetricsOverride", metrics);
     }
 
-    /// Presses the mouse there, and lets it go.
+    /// Clicks at a position.
     pub fn press(&mut self, x: f64, y: f64) {
         if self.firefox.is_some() {
             let actions = json!([
@@ -82,7 +82,7 @@ impl Tab {
         }
     }
 
-    /// Draws in the user's own colors, as a high contrast mode does; Chromium only.
+    /// Enables forced colors, as a high contrast mode does; Chromium only.
     pub fn force_colors(&mut self) {
         let feature = json!({ "name": "forced-colors", "value": "active" });
         self.call("Emulation.setEmulatedMedia", json!({ "features": [feature] }));
@@ -110,21 +110,21 @@ impl Tab {
         self.call("Input.insertText", json!({ "text": text }));
     }
 
-    /// Ends its renderer; Chromium only.
+    /// Crashes its renderer; Chromium only.
     pub fn crash(&mut self) {
         self.remote.send("Page.crash", json!({})).expect("the browser listens");
     }
 
-    /// What is seen, as a PNG in base64; Chromium only.
+    /// Returns a screenshot as a PNG in base64; Chromium only.
     pub fn picture(&mut self) -> String {
         let picture = self.call("Page.captureScreenshot", json!({ "format": "png" }));
         picture["data"].as_str().expect("a picture has data").to_owned()
     }
 
-    /// The value of an expression, or of what it promises.
+    /// Returns the value of a JavaScript expression; a promise is awaited.
     pub fn evaluate(&mut self, expression: &str) -> Result<Value, String> {
         if self.firefox.is_some() {
-            // As text: its own form for a value names the type of each part.
+            // The value is transferred as JSON text, because BiDi's own format contains the type of each part.
             let expression = format!("(async () => JSON.stringify(await ({expression})))()");
             let target = json!({ "context": self.id });
             let params = json!({ "expression": expression, "awaitPromise": true, "target": target });
@@ -143,13 +143,13 @@ impl Tab {
         }
     }
 
-    /// What the page has said since it was opened.
+    /// Returns the page's console messages and exceptions since it was opened.
     pub fn said(&self) -> Vec<Said> {
         self.remote.events.iter().filter_map(Said::of).collect()
     }
 
     fn call(&mut self, method: &str, params: Value) -> Value {
-        self.remote.call(method, params).expect("the page does as told")
+        self.remote.call(method, params).expect("the browser accepts the command")
     }
 }
 

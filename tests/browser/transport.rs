@@ -1,4 +1,4 @@
-//! Media does not get through, while signaling does.
+//! Problems of the media transport while signaling works: blocked UDP, and RSA certificates.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use crate::chromium::Chromium;
 use crate::program::Program;
 use crate::stories::turn;
 
-/// A browser whose network lets no UDP through, until `blocked` is false: without a relay there is no candidate.
+/// Makes a browser behave as without UDP until `blocked` is false: without a relay it has no candidates.
 const NO_UDP: &str = "
     window.blocked = true;
     const Given = window.RTCPeerConnection;
@@ -20,7 +20,7 @@ const EXPLAINED: &str = "!document.querySelector('#banner').hidden
     && document.querySelector('#banner').textContent.includes('may block UDP')";
 
 #[test]
-fn a_page_whose_udp_is_blocked_explains_it_chats_and_connects_when_it_can() {
+fn with_blocked_udp_the_page_explains_it_can_chat_and_connects_later() {
     let _turn = turn();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
@@ -50,7 +50,7 @@ fn a_page_whose_udp_is_blocked_explains_it_chats_and_connects_when_it_can() {
     ann.until("the mark is gone", gone);
 }
 
-/// A browser that authenticates itself with an RSA key of so many bits, once `window.certificate` is there.
+/// Makes a browser use a DTLS certificate with an RSA key of `bits` bits, once `window.certificate` exists.
 fn with_rsa(bits: u32) -> String {
     format!(
         "
@@ -70,7 +70,7 @@ fn with_rsa(bits: u32) -> String {
 }
 
 #[test]
-fn a_browser_with_an_rsa_certificate_takes_part() {
+fn a_browser_with_an_rsa_certificate_can_join_a_call() {
     let _turn = turn();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
@@ -80,7 +80,7 @@ fn a_browser_with_an_rsa_certificate_takes_part() {
     bob.joins("garden", "Bob");
     ann.sees_and_hears("Bob");
     bob.sees_and_hears("Ann");
-    // The object identifier of an RSA key (RFC 8017 appendix A.1) is in the certificate that it sent.
+    // The certificate that it sent contains the object identifier of an RSA key (RFC 8017 appendix A.1).
     let rsa = "(async () => [...(await aq.pc.getStats()).values()].filter(({ type }) => type === 'certificate')
         .some(({ base64Certificate }) => atob(base64Certificate).includes('\\x2a\\x86\\x48\\x86\\xf7\\x0d\\x01\\x01\\x01')))()";
     bob.until("its certificate has an RSA key", rsa);
