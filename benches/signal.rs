@@ -121,16 +121,16 @@ fn visit_of(world: &mut World, visit: u64) -> Visit {
     let head = "GET /aq_server/websocket?room=r&name=visitor HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\
                 Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     let (accepted, _) = serve(world, [Input::Accepted { conn, remote, secure: false }]);
-    let (offered, mut told) = serve(world, [Input::Data { conn, bytes: head.as_bytes() }, Input::Timeout]);
-    let sdp = offer(told.remove(&conn).expect("an answer to the request"));
+    let (offered, mut written_to) = serve(world, [Input::Data { conn, bytes: head.as_bytes() }, Input::Timeout]);
+    let sdp = offer(written_to.remove(&conn).expect("an answer to the request"));
     let answer = answer(world.now, &sdp);
     let (answered, refused) = serve(world, [Input::Data { conn, bytes: &answer }]);
     assert!(!refused.contains_key(&conn), "the answer is accepted");
     assert_eq!(world.server.stats().peers_failed, 0, "no peer fails");
     let news = |bytes: &Vec<u8>| texts(bytes.clone()).iter().any(|text| text["event"] == "joined");
-    let told = told.values().filter(|bytes| news(bytes)).count();
+    let written_to = written_to.values().filter(|bytes| news(bytes)).count();
     serve(world, [Input::Gone { conn }]);
-    Visit { offer: accepted + offered, answer: answered, lines: sdp.matches("\r\nm=").count(), told }
+    Visit { offer: accepted + offered, answer: answered, lines: sdp.matches("\r\nm=").count(), told: written_to }
 }
 
 /// Measures one chat message. The author changes each time because of the rate limit.
@@ -138,10 +138,10 @@ fn chat(world: &mut World, line: usize) -> Duration {
     let writer = world.clients[line % world.clients.len()].conn;
     let text = format!("line {line}");
     let bytes = frame(json!({ "event": "chat", "data": text }).to_string().as_bytes());
-    let (spent, told) = serve(world, [Input::Data { conn: writer, bytes: &bytes }]);
-    assert!(!told.contains_key(&writer), "the author does not receive the message");
-    assert_eq!(told.len(), world.clients.len() - 1, "every other participant receives it");
-    for bytes in told.into_values() {
+    let (spent, written_to) = serve(world, [Input::Data { conn: writer, bytes: &bytes }]);
+    assert!(!written_to.contains_key(&writer), "the author does not receive the message");
+    assert_eq!(written_to.len(), world.clients.len() - 1, "every other participant receives it");
+    for bytes in written_to.into_values() {
         assert_eq!(texts(bytes).iter().filter(|said| said["message"] == text.as_str()).count(), 1, "once");
     }
     // A participant may write 20 chat messages in a burst, and 10 per second on average.
@@ -164,11 +164,11 @@ fn serve<const N: usize>(world: &mut World, inputs: [Input<'_>; N]) -> (Duration
         }
     }
     let spent = start.elapsed();
-    let mut told: BTreeMap<ConnId, Vec<u8>> = BTreeMap::new();
+    let mut written_to: BTreeMap<ConnId, Vec<u8>> = BTreeMap::new();
     for (conn, bytes) in written {
-        told.entry(conn).or_default().extend_from_slice(&bytes);
+        written_to.entry(conn).or_default().extend_from_slice(&bytes);
     }
-    (spent, told)
+    (spent, written_to)
 }
 
 /// Lets the world's own clients receive and answer.

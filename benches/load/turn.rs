@@ -150,7 +150,7 @@ impl Generator {
                 Task::Audio(index) => self.send_media(now, index, false),
                 Task::Chat(room) => self.send_chat(room),
             };
-            // Who can't keep up sends less, which `late` tells, and not everything later.
+            // A generator that can't keep up skips tasks instead of sending all of them later; `late` shows it.
             let next = if now - at > TOO_LATE { now } else { at };
             self.tasks.push(Reverse((next + interval, task)));
         }

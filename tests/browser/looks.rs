@@ -71,7 +71,10 @@ fn quality_is_told_in_words(ann: &mut Page) {
     ann.eval::<()>("void quality(false, 'codec')");
     assert_eq!(ann.eval::<[String; 2]>(&both), ["", "It comes in AV1."]);
     ann.eval::<()>("void tell({ event: 'error', code: 'packet-too-large', message: 'Your packets are too large.', id: aq.me.id, source: 'camera' })");
-    ann.until("it is told", "document.querySelector('#toasts').textContent.includes('Your packets are too large.')");
+    ann.until(
+        "the warning is shown",
+        "document.querySelector('#toasts').textContent.includes('Your packets are too large.')",
+    );
 }
 
 fn is_legible(page: &mut Page, state: &str) {

@@ -20,7 +20,7 @@ fn invitation(more: Value) -> String {
 
 fn is_told(page: &mut Page, words: &str) {
     let look = "document.body.dataset.state === 'form' && document.querySelector('#notice').textContent";
-    page.until(&format!("it is told {words:?}"), &format!("({look} || '').includes({words:?})"));
+    page.until(&format!("the form shows {words:?}"), &format!("({look} || '').includes({words:?})"));
 }
 
 #[test]
@@ -58,12 +58,15 @@ fn a_moderator_mutes_locks_and_removes() {
         page.until("it may not moderate", "document.querySelector('#btn-lock').hidden && getComputedStyle(document.querySelector('.tile .moderate')).display === 'none'");
     }
 
-    eve.until("it is told", "document.querySelector('#restricted').textContent === 'You can watch and chat here'");
+    eve.until(
+        "the restriction is shown",
+        "document.querySelector('#restricted').textContent === 'You can watch and chat here'",
+    );
     let mut fay = chromium.open(&link("Fay", json!({"subscribe": false})));
     ann.sees_and_hears("Fay");
-    let told = "document.querySelector('#restricted').textContent.includes('see or hear the others')";
-    fay.until("it is told why it sees nobody", told);
-    fay.until("nobody is shown as silent", "!document.querySelector('.tile.silent')");
+    let explanation = "document.querySelector('#restricted').textContent.includes('see or hear the others')";
+    fay.until("the page explains why it shows no media", explanation);
+    fay.until("no participant is marked as silent", "!document.querySelector('.tile.silent')");
     let pins =
         "[...document.querySelectorAll('.tile[data-id] .corner')].filter((button) => button.checkVisibility()).length";
     assert_eq!(fay.eval::<usize>(pins), 0, "without subscribing, no participant can be pinned");
@@ -77,7 +80,7 @@ fn a_moderator_mutes_locks_and_removes() {
     }
     bob.until("the microphone is off", "document.querySelector('#btn-mic').classList.contains('off')");
     bob.until(
-        "it is told who did it",
+        "the page names the moderator",
         "document.querySelector('#toasts').textContent.includes('Ann turned your microphone off')",
     );
     bob.press("#btn-mic");

@@ -47,7 +47,7 @@ fn a_permission_prompt_does_not_delay_joining_and_appears_once() {
     ann.sees_and_hears("Bob");
     bob.until("the explanation is gone", &format!("!({SAYS})"));
     eve.eval::<()>("window.refuse()");
-    eve.until("it is told in words", &format!("({SAYS}).includes('You can watch, listen and chat.')"));
+    eve.until("the denied permission is explained", &format!("({SAYS}).includes('You can watch, listen and chat.')"));
     for page in [&mut bob, &mut eve] {
         assert_eq!(page.eval::<u32>("window.asked"), 1);
     }
@@ -85,7 +85,10 @@ fn a_permission_prompt_does_not_delay_joining_and_appears_once() {
     assert!(bob.eval::<bool>("document.querySelector('#btn-hear').hidden"));
     // The system mutes the microphone temporarily.
     bob.eval::<()>("void (Object.defineProperty(aq.local['microphone audio'], 'muted', { value: true, configurable: true }), aq.local['microphone audio'].dispatchEvent(new Event('mute')))");
-    bob.until("it is told in words", &format!("({SAYS}).includes('The system has paused the microphone')"));
+    bob.until(
+        "the muted microphone is explained",
+        &format!("({SAYS}).includes('The system has paused the microphone')"),
+    );
     ann.until("Bob is shown as silent", &format!("{}.classList.contains('silent')", tile("Bob")));
     bob.eval::<()>("void (Object.defineProperty(aq.local['microphone audio'], 'muted', { value: false }), aq.local['microphone audio'].dispatchEvent(new Event('unmute')))");
     ann.until("Bob is no more silent", &format!("!{}.classList.contains('silent')", tile("Bob")));

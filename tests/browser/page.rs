@@ -183,7 +183,7 @@ impl Page {
         self.plays(&screen(name), true, false);
     }
 
-    /// Waits until the element plays new video and audio, as far as `picture` and `sound` request.
+    /// Waits until the element plays new video if `picture` is true, and new audio if `sound` is true.
     pub fn plays(&mut self, element: &str, picture: bool, sound: bool) {
         let mut first: Option<Media> = None;
         self.watch(&format!("{element} plays"), element, |now| {

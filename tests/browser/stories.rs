@@ -172,7 +172,7 @@ fn without_devices_a_participant_can_watch_listen_and_chat() {
     let mut ann = chromium.open(&server.link("garden", "Ann"));
     let mut eve = chromium.open_with(&server.link("garden", "Eve"), REFUSED);
     eve.is_joined();
-    eve.until("it is told in words", "!document.querySelector('#notice').hidden && document.querySelector('#notice').textContent.includes('You can watch, listen and chat.')");
+    eve.until("the denied permission is explained", "!document.querySelector('#notice').hidden && document.querySelector('#notice').textContent.includes('You can watch, listen and chat.')");
     eve.sees_and_hears("Ann");
     ann.has_tiles_of(&["Eve"]);
     ann.shows_neither_picture_nor_sound_of("Eve");
@@ -233,10 +233,10 @@ fn a_call_comes_back_after_the_server_was_away() {
 
     let start = Instant::now();
     server.stop();
-    let told = "document.body.dataset.state === 'reconnecting' && !document.querySelector('#banner').hidden
+    let explained = "document.body.dataset.state === 'reconnecting' && !document.querySelector('#banner').hidden
         && /Reconnecting|Trying again/.test(document.querySelector('#banner').textContent)";
     for page in [&mut ann, &mut bob] {
-        page.until("it is told in words", told);
+        page.until("the lost connection is explained", explained);
     }
     // Any later, the page might have noticed only by ICE.
     assert!(start.elapsed() < AT_ONCE, "reported after {:?}", start.elapsed());
