@@ -250,7 +250,7 @@ impl DtlsProvider for SharedDtls {
 /// One DTLS endpoint. It is the server unless the peer chooses that role.
 struct Endpoint {
     dtls: dimpl::Dtls,
-    /// Recreates the endpoint; `None` once it has sent a datagram.
+    /// Parameters to recreate the endpoint; `None` once it has sent a datagram.
     origin: Option<Origin>,
     heard: Heard,
     now: Instant,

@@ -68,14 +68,14 @@ const EARLY_CHECKS: u32 = 8;
 /// call grow with each address change; fewer omits addresses of a machine with many interfaces.
 const MAX_CANDIDATES: usize = 256;
 
-/// How long ICE may take after an answer that lets media flow.
+/// Time limit for ICE after an answer that lets media flow.
 const ICE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long ICE and DTLS may take together.
+/// Time limit for ICE and DTLS together, after such an answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(35);
 
-/// How long a peer may take to recover after its consent has expired, which is 15 s after its last check (RFC 7675
-/// section 5.1).
+/// Time limit for a peer to recover after its consent has expired, which is 15 s after its last check (RFC 7675 section
+/// 5.1).
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Memory that str0m uses for one peer and for each of its m-lines, measured (`tests/allocations.rs`) and rounded up.
@@ -943,12 +943,12 @@ fn hmac_sha1(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {
     context.sign().as_ref().try_into().expect("SHA-1 digests have 20 bytes")
 }
 
-/// RFC 7983: the first byte of STUN is 0 to 3.
+/// Returns true for STUN, whose first byte is 0 to 3 (RFC 7983).
 fn is_stun(contents: &[u8]) -> bool {
     contents.first().is_some_and(|first| *first <= 3)
 }
 
-/// RFC 7983: RTP and RTCP begin with 128 to 191.
+/// Returns true for RTP and RTCP, whose first byte is 128 to 191 (RFC 7983).
 fn is_media(contents: &[u8]) -> bool {
     contents.first().is_some_and(|first| first >> 6 == 2)
 }
