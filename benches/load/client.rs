@@ -74,7 +74,7 @@ impl Client {
              Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
             role.room
         );
-        (&tcp).write_all(head.as_bytes()).expect("a new connection takes a request");
+        (&tcp).write_all(head.as_bytes()).expect("a new connection accepts a request");
         tcp.set_nodelay(true).and_then(|()| tcp.set_nonblocking(true)).expect("a socket");
         let mut rtc =
             Rtc::builder().set_rtp_mode(true).clear_codecs().enable_opus(true, false).enable_vp8(true).build(now);
@@ -206,7 +206,7 @@ impl Client {
         let Some(mid) = self.video else { return };
         for index in these {
             let mut payload = vec![timestamp as u8; self.role.video_bytes];
-            // VP8: extended descriptor with a 15-bit picture id; the frame header says key frame or not.
+            // VP8: extended descriptor with a 15-bit picture id; the frame header distinguishes keyframes.
             payload[..4].copy_from_slice(&[if index == 0 { 0x90 } else { 0x80 }, 0x80, 0x80, 0]);
             payload[4] = u8::from(!(keyframe && index == 0));
             payload[7..10].copy_from_slice(&[0x9d, 0x01, 0x2a]);

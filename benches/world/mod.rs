@@ -194,7 +194,7 @@ impl World {
         let timestamp = (first as u32 / FRAME_PACKETS as u32).wrapping_mul(3_000);
         for packet in 0..FRAME_PACKETS {
             let mut payload = vec![packet as u8; VIDEO_BYTES];
-            // VP8: extended descriptor with a 15-bit picture id; the frame header says key frame or not.
+            // VP8: extended descriptor with a 15-bit picture id; the frame header distinguishes keyframes.
             let start = if packet == 0 { 0x90 } else { 0x80 };
             let picture = (first / FRAME_PACKETS as u64) as u16 | 0x8000;
             payload[..4].copy_from_slice(&[start, 0x80, (picture >> 8) as u8, picture as u8]);

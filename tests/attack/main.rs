@@ -81,6 +81,8 @@ struct Tally {
     answered: u64,
 }
 
+/// One attack. `row` has the IDs of the threats, by area: H HTTP, W WebSocket, S signaling, I ICE, D DTLS, M media, C chat,
+/// R resources; "-" is no attack.
 struct Attack {
     row: &'static str,
     what: &'static str,

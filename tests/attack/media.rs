@@ -116,7 +116,7 @@ pub fn above_rate(target: &Target) -> Tally {
     });
     tally.answered = got as u64;
     let most = 2_000.0 * (begin.elapsed().as_secs_f64() + 1.0);
-    assert!((got as f64) < most, "{got} of {} came through", tally.sent);
+    assert!((got as f64) < most, "{got} of {} packets were forwarded", tally.sent);
     tally
 }
 

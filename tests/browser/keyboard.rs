@@ -12,7 +12,7 @@ fn focus(page: &mut Page, selector: &str) {
     page.until(&format!("{selector} is there"), &format!("document.querySelector({selector:?})?.checkVisibility()"));
     // The element cannot be focused while something covers it.
     let look = format!("(document.querySelector({selector:?}).focus(), document.activeElement.matches({selector:?}))");
-    page.until(&format!("{selector} takes the focus"), &look);
+    page.until(&format!("{selector} has the focus"), &look);
 }
 
 fn has_focus(page: &mut Page, selector: &str) {

@@ -204,7 +204,7 @@ impl Page {
     /// Waits until the picture height is `lines`.
     pub fn gets_lines_of(&mut self, name: &str, lines: u32) {
         let look = format!("probe.video({}).then(({{ lines }}) => lines === {lines})", tile(name));
-        self.until(&format!("{name} comes in {lines} lines"), &look);
+        self.until(&format!("the picture height of {name} is {lines}"), &look);
     }
 
     /// Returns the element's video statistics.

@@ -376,7 +376,7 @@ pub fn exchange(ann: &mut Client, bob: &mut Client) {
         for kind in Kind::ALL {
             let (sent, received) = (from.sent(kind), to.received(kind));
             let first = sent.iter().position(|payload| *payload == received[0]).expect("looked at above");
-            assert!(received == &sent[first..], "{kind:?} of {} came changed, twice, or with gaps", from.name);
+            assert!(received == &sent[first..], "{kind:?} of {} arrived changed, twice, or with gaps", from.name);
         }
     }
 }
