@@ -1,4 +1,4 @@
-//! The server's counters, which `/metrics` reports.
+//! The server's counters: what it handled and what it refused.
 
 /// Counters since the start; they only grow.
 #[derive(Debug, Default, Clone)]
