@@ -49,7 +49,7 @@ pub struct Stats {
     pub peers_failed: u64,
     /// Messages refused with an `error`.
     pub messages_refused: u64,
-    /// Changes of the shedding level under load, in either direction.
+    /// Changes of the shedding stage, in either direction.
     pub stages: u64,
     /// Connections and joins refused.
     pub conns_refused: u64,
