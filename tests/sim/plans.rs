@@ -557,8 +557,8 @@ impl Plan {
             }
             for line in &browser.lines {
                 if let [ssrc, repair] = line.ssrcs[..] {
-                    // With layers, probes use the retransmission SSRC too.
-                    if self.layered {
+                    // Probes use the retransmission SSRC too: with layers, and where the estimate has been low.
+                    if self.layered || [Clogged, Outage].iter().any(|fault| self.faults.contains(fault)) {
                         continue;
                     }
                     let bytes = |ssrc| sealed(ssrc).map_or(0, |sealed| sealed.bytes);
