@@ -245,6 +245,7 @@ impl Browser {
     /// Makes a new peer connection on another port, for the fresh transport that the next offer starts.
     fn renew(&mut self, now: Instant) {
         self.lines.clear();
+        self.pending_offer = None;
         // The page is closed, but the server does not know it yet.
         if self.rtc.is_none() {
             return;
@@ -256,7 +257,6 @@ impl Browser {
         self.rtc = Some(engine(now, &self.habits, &[next]));
         self.rtc_timeout = now;
         self.connected_at = None;
-        self.pending_offer = None;
         self.renewals += 1;
         self.changes += 1;
         self.changes_made += 1;
@@ -316,6 +316,11 @@ impl Browser {
         let mut direct = rtc.direct_api();
         let first = *direct.new_ssrc() >> 1;
         publication.change_ssrcs(first, &mut direct);
+    }
+
+    /// Whether it has asked to replace an earlier connection and is not welcomed yet.
+    pub fn is_resuming(&self) -> bool {
+        self.page.expected_id.is_some() && self.page.welcomed_at.is_none()
     }
 
     /// Publications that have an m-line on a connected transport.

@@ -404,6 +404,8 @@ impl Plan {
             StalledDown => links.is_stalled = true,
             SendRefused => links.refuses = true,
             WriteFailed => links.fails_writing = true,
+            // The server still has the connection that this one is to replace.
+            Reset | HalfClosed if self.sim.browser(name).is_resuming() => {}
             Reset | HalfClosed => {
                 self.sim.browser_mut(name).end();
                 self.sim.hang_up(tag, fault == Reset);
@@ -507,7 +509,9 @@ impl Plan {
         let codes = browser.page.error_codes();
         self.broken.insert(tag);
         let hit = codes.contains(&"internal") && self.faults.iter().any(|fault| fault.site().is_some());
-        let network = self.sim.links[tag].is_troubled || browser.habits.answer_delay > secs(1);
+        // An old page takes no fresh transport when the server has moved.
+        let is_left = browser.habits.is_old && self.fired().of(Moved) > 0;
+        let network = self.sim.links[tag].is_troubled || browser.habits.answer_delay > secs(1) || is_left;
         assert!(hit || network, "{name} was closed: {closed:?}, with error codes {codes:?}");
         let known = |code: &&&str| OF_THE_NETWORK.contains(*code) || hit && **code == "internal";
         assert!(codes.iter().all(|code| known(&code)), "{name} received unexpected error codes: {codes:?}");
@@ -529,8 +533,8 @@ impl Plan {
         }
         let lost: u64 = self.sim.links.iter().map(|links| links.up.lost_rtp).sum();
         // The server ignores media from a new address until a connectivity check has arrived from it, and anything sent
-        // to its former addresses.
-        let counts = in_order && self.fired().of(Rebound) + self.fired().of(Moved) == 0;
+        // to its former addresses. It sends nothing without consent.
+        let counts = in_order && [Rebound, Moved, Outage].iter().all(|fault| self.fired().of(*fault) == 0);
         for sealed in self.sim.tap.sealed.values().filter(|_| counts) {
             assert!(sealed.missing() <= lost, "{} numbers skipped, {lost} packets lost", sealed.missing());
         }
