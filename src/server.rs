@@ -358,6 +358,7 @@ struct Transport {
 struct Held {
     since: Instant,
     position: u32,
+    layer: u8,
     line: u32,
     track: TrackId,
 }

@@ -228,7 +228,9 @@ impl Server {
                     }
                 }
                 let held = run[run.len() - held..].iter().map(packet);
-                member.held.extend(held.map(|packet| Held { since: now, position: packet.position, line, track }));
+                let held =
+                    held.map(|packet| Held { since: now, position: packet.position, layer: packet.layer, line, track });
+                member.held.extend(held);
             }
             member.peer.sending.report(now, &self.profile, &mut self.datagrams);
             Ok(())

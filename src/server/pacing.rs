@@ -29,7 +29,8 @@ impl Server {
     /// Sends the held packets that may be sent now, and padding for the probe.
     pub(super) fn release(&mut self, id: PeerId) {
         let now = self.now;
-        while let Some(&Held { since, position, line, track }) = self.member(id).and_then(|member| member.held.front())
+        while let Some(&Held { since, position, line, track, .. }) =
+            self.member(id).and_then(|member| member.held.front())
         {
             let published = self.member(track.publisher).and_then(|member| member.participant.track(track.mid));
             let packet = published.and_then(|track| track.history.find(position)).cloned();

@@ -199,6 +199,8 @@ impl Server {
             return;
         };
         let (layers, awaited, view) = (outgoing.layers(), outgoing.awaited(), outgoing.view);
+        // A held packet must not start a layer whose later packets are not queued.
+        member.held.retain(|held| held.line as usize != line || layers & 1 << held.layer != 0);
         let means = self.means(track, view.priority);
         let Some(published) = self.published(track) else {
             return;
