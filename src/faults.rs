@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 const MAX_NETWORKS: usize = 4_096;
 const MAX_CAUSES: usize = 64;
 
-/// Leading characters by which causes are told apart.
+/// Number of leading characters that distinguish two causes.
 const CAUSE_CHARS: usize = 100;
 
 /// Recent faults by network and by cause.

@@ -34,7 +34,7 @@ pub struct Room {
     /// In the order of joining.
     members: Vec<PeerId>,
     is_locked: bool,
-    /// Identities of the participants whom a moderator removed.
+    /// Identities of the participants removed by a moderator.
     removed: VecDeque<String>,
     /// Resume secrets of the participants who left since the room was locked and were not removed: a lock must not keep
     /// out a participant who lost the connection.

@@ -246,7 +246,7 @@ pub struct Server {
     changed: Vec<TrackId>,
     /// Participants whose allocation has to be computed again.
     allocations: VecDeque<PeerId>,
-    /// Participants to whom a change of quality may have to be sent.
+    /// Participants with a possible change of quality to send.
     qualities: VecDeque<PeerId>,
     /// Rooms whose speakers have changed.
     speaking: Vec<String>,

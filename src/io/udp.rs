@@ -19,7 +19,7 @@ const QUEUE: usize = 2_048;
 /// Datagrams kept when a full queue is trimmed. Dropping them one at a time would scan the queue for each.
 const QUEUE_LEFT: usize = QUEUE * 3 / 4;
 
-/// Consecutive refused runs after which segmentation offload is given up.
+/// Consecutive refused runs after which segmentation offload is disabled.
 const REFUSED_RUNS: u32 = 64;
 
 /// A bound UDP socket, for one address family or both, with its send queue.
@@ -416,7 +416,7 @@ mod tests {
             let received: Vec<_> = receive(&mut ann, 4).into_iter().map(|(.., contents)| contents[0]).collect();
             assert_eq!(received, [0, 1, 2, 3]);
         }
-        assert!(!sender.segmentation, "segmentation is given up");
+        assert!(!sender.segmentation, "segmentation is disabled");
         assert_eq!((sender.counters.dropped, sender.counters.sent), (0, 4 * u64::from(REFUSED_RUNS)));
     }
 

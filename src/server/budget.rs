@@ -136,7 +136,7 @@ impl KeptBudgets {
         self.0.push_back(KeptBudget { network, participant, until: now + KEEP_TIME, budget, chat });
     }
 
-    /// Drops the budget of a participant who has returned.
+    /// Drops the budget of a returned participant.
     pub(super) fn forget(&mut self, participant: &str) {
         self.0.retain(|kept| kept.participant != participant);
     }

@@ -165,7 +165,7 @@ impl Server {
             self.speaking.push(member.participant.room.clone());
         }
         packet.incoming.epoch = epoch.unwrap_or_default();
-        // Seats are assigned at once, so that this packet reaches subscribers who had no seat for the publisher.
+        // Seats are assigned at once, so that this packet also reaches subscribers that had no seat for the publisher.
         if room.speakers.poll_turn(self.now) {
             let name = member.participant.room.clone();
             self.seat_room(&name);

@@ -33,7 +33,7 @@ pub(super) struct Admission {
     pub(super) place: Option<Place>,
     /// The participant whose place the new connection takes.
     pub(super) replaces: Option<PeerId>,
-    /// The `resume` secret of a participant who has left the locked room and was not removed.
+    /// The `resume` secret of a participant that has left the locked room without being removed.
     pub(super) returns: Option<String>,
 }
 

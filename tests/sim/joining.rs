@@ -145,7 +145,7 @@ fn addresses_that_change_are_announced_to_all() {
         sim.move_server(&[new, beside]);
     }
     sim.join_as("cat", |habits| habits.sources = vec![Microphone]);
-    // Media resumes once the browsers have given up the old address.
+    // Media resumes once the browsers no longer use the old address.
     sim.run(secs(30));
     sim.assert_complete("main");
     assert!(sim.hears("ann", "cat") && sim.hears("cat", "bob"));

@@ -14,7 +14,7 @@ fn shaped(capacity: u64) -> Path {
     Path { burst: 5_000, ..Path::GOOD.with_capacity(capacity) }
 }
 
-/// Two simulcast cameras with audio, and Bob, who has just connected behind the path.
+/// Joins two publishers with simulcast cameras and audio, then Bob as a subscriber behind the path.
 fn join_behind(seed: u64, path: Path, height: u32) -> Sim {
     let mut sim = Sim::with(World { rate: Rate::LEAN, ..World::new(seed) });
     sim.join_looking_away(&CAMERAS);

@@ -166,7 +166,7 @@ fn a_participant_with_an_rsa_certificate_takes_part() {
     assert_eq!(sim.browser("bob").renewals, 0);
 }
 
-/// A client without the key of its certificate is refused, and one with an unsupported certificate is told why.
+/// A client without the key of its certificate is refused, and one with an unsupported certificate receives the reason.
 #[test]
 fn an_rsa_certificate_is_refused_for_its_signature_or_its_size() {
     for (identity, code) in [(Identity::ForgedRsa, "dtls-failed"), (Identity::ShortRsa, "unsupported-certificate")] {
