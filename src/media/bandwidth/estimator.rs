@@ -8,7 +8,7 @@ use crate::media::bandwidth::history::History;
 use crate::media::bandwidth::loss::Loss;
 use crate::media::bandwidth::meter::Meter;
 use crate::media::bandwidth::outage::{Outage, Outages};
-use crate::media::bandwidth::probe::{MIN_RAISE, Probe, ProbeResult, Prober};
+use crate::media::bandwidth::probe::{Probe, ProbeResult, Prober};
 use crate::media::bandwidth::queue::Queue;
 use crate::media::bandwidth::trend::{Trend, Usage};
 
@@ -415,7 +415,7 @@ impl Estimator {
 
     /// Applies the result of a probe.
     fn on_probe_result(&mut self, found: ProbeResult) {
-        let ProbeResult { bps, is_limit, is_first } = found;
+        let ProbeResult { bps, is_more, is_limit, is_first } = found;
         let usage = self.trend.usage();
         if is_limit {
             // The packets after the probe wait in the queue that the probe built.
@@ -426,7 +426,7 @@ impl Estimator {
             let carried = self.before_train;
             self.limit = Some(bps.max(carried));
             self.set(if is_first { bps } else { bps.max(carried).min(self.estimate) });
-        } else if bps > MIN_RAISE * self.estimate && usage != Usage::Over && !self.loss.is_high() {
+        } else if is_more && usage != Usage::Over && !self.loss.is_high() {
             // A probe that was carried above the limit has invalidated it.
             self.limit = if is_limit { Some(bps) } else { self.limit.filter(|limit| bps < REFUTES * limit) };
             self.probed = Some(bps);
@@ -585,6 +585,24 @@ mod tests {
             call.demand_bps = 2.5e6;
             let reached = call.reaches(2e6, 5_000);
             assert!(reached.is_some(), "{} with jitter {jitter_ms}, {seed}", call.estimator.estimate_bps());
+        }
+    }
+
+    #[test]
+    fn a_wide_path_reaches_a_demand_slightly_above_the_estimate_however_little_is_sent() {
+        for demand_bps in [1e6, 2e6, 4e6, 8e6] {
+            for (share, seed) in [(0.3, 11), (0.5, 12), (0.7, 13)] {
+                let mut call = call(Link { capacity_bps: 100e6, ..LINK }, seed);
+                call.demand_bps = demand_bps;
+                call.media_bps = share * demand_bps;
+                call.run(5_000);
+                for step in 0..8 {
+                    call.demand_bps = 1.004 * call.estimator.estimate_bps() as f64;
+                    call.media_bps = share * call.demand_bps;
+                    let reached = call.reaches(call.demand_bps, 5_000);
+                    assert!(reached.is_some(), "{} bit/s, {share} of it sent, step {step}", call.demand_bps);
+                }
+            }
         }
     }
 

@@ -38,7 +38,10 @@ pub struct Path {
 pub struct Call {
     pub estimator: Estimator,
     pub path: Path,
+    /// Bitrate that the estimator is told to look for.
     pub demand_bps: f64,
+    /// Upper bound of the bitrate of the media, apart from the estimate and the demand.
+    pub media_bps: f64,
     start: Instant,
     now_ms: u32,
     pacer: Pacer,
@@ -95,6 +98,7 @@ impl Call {
             estimator: Estimator::new(start, start_bps),
             path: Path { link, loss: link.loss, free: 0.0, seed },
             demand_bps: 20e6,
+            media_bps: f64::INFINITY,
             start,
             now_ms: 0,
             pacer: Pacer::new(start, start_bps),
@@ -188,7 +192,7 @@ impl Call {
         self.estimates.push(estimate as f64);
         self.pacer.set_estimate(now, estimate);
         if self.now_ms.is_multiple_of(FRAME_MS) {
-            let rate = (estimate as f64).min(self.demand_bps);
+            let rate = (estimate as f64).min(self.demand_bps).min(self.media_bps);
             // Frames differ in size, and one in 300 is a keyframe.
             let size = 0.7 + 0.6 * self.path.random();
             let times = if self.now_ms.is_multiple_of(300 * FRAME_MS) { 4.0 } else { size };

@@ -99,8 +99,9 @@ const CHANCE_LOSS: f64 = 0.2;
 /// Fraction of a capacity measured by a train that becomes the estimate.
 const CAPACITY_SHARE: f64 = 0.95;
 
-/// A result must exceed the estimate by this factor to raise it.
-pub const MIN_RAISE: f64 = 1.05;
+/// A result must exceed the estimate by this factor to raise it, unless it reaches the wanted bitrate: another train
+/// follows each raise, and small ones would make them many.
+const MIN_RAISE: f64 = 1.05;
 
 /// A train to send now: the next packets, padding and media alike, paced at `bitrate_bps`, each pushed with `cluster`,
 /// until both `bytes` and `packets` are reached.
@@ -119,8 +120,10 @@ pub struct Probe {
 /// Result of a train.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ProbeResult {
-    /// The measured bitrate, which is the new estimate.
+    /// The measured bitrate.
     pub bps: f64,
+    /// The bitrate exceeds the estimate by enough to raise it.
+    pub is_more: bool,
     /// The train met a queue: the path carries no more.
     pub is_limit: bool,
     /// The result is the first one: the estimate before it was a guess.
@@ -154,6 +157,7 @@ struct Train {
     /// When the train is evaluated at the latest, not counting the round trip.
     ends: Instant,
     probe: Probe,
+    wanted_bps: f64,
     /// The rate may exceed the last known limit.
     is_beyond: bool,
     /// Arrived bytes that are skipped before the measurement.
@@ -250,6 +254,7 @@ impl Prober {
         self.train = Some(Train {
             ends: now + lasts + FEEDBACK_WAIT,
             probe,
+            wanted_bps,
             is_beyond,
             skipped: skipped as u32,
             burst: burst as u32,
@@ -344,7 +349,7 @@ impl Prober {
         if is_limit {
             self.on_refuted(now);
         }
-        let is_more = found > MIN_RAISE * estimate_bps;
+        let is_more = found > MIN_RAISE * estimate_bps || found >= train.wanted_bps && found > estimate_bps;
         match (is_more || is_first, is_limit) {
             (true, false) => {
                 (self.due, self.interval, self.repeated) = (now, INTERVALS.0, 0);
@@ -354,7 +359,7 @@ impl Prober {
             (false, false) => self.repeat(now),
             _ => self.postpone(now, (2 * self.interval).min(INTERVALS.1)),
         }
-        Some(ProbeResult { bps: found, is_limit, is_first })
+        Some(ProbeResult { bps: found, is_more, is_limit, is_first })
     }
 
     /// Handles a reduction of the rate: a train would measure the draining queue.
@@ -438,16 +443,17 @@ impl Train {
     /// little arrived.
     fn measure(&self) -> Option<(f64, bool)> {
         let share = f64::from(self.bytes_arrived) / self.probe.bytes as f64;
-        let (sent, received) = (self.sent.rate_bps()?, self.received.rate_bps()?);
-        // Media in the train may leave faster for a moment.
-        let sent = sent.min(self.probe.bitrate_bps as f64);
-        if self.arrived + 1 < PACKETS || share < ARRIVED || received > STEP * sent {
+        let (left, received) = (self.sent.rate_bps()?, self.received.rate_bps()?);
+        if self.arrived + 1 < PACKETS || share < ARRIVED || received > STEP * left {
             return None;
         }
+        let sent = left.min(self.probe.bitrate_bps as f64);
         let lost = f64::from(self.bytes_lost) / f64::from(self.bytes_lost + self.bytes_arrived);
         let is_limit = received < SATURATED * sent || self.queue_ms() > QUEUED_MS;
-        // If media left first, the measured part was slow; use the whole train, since neither left a queue.
-        let carried = received.min(sent).max(self.whole_bps());
+        // Media in the train leaves at its own rate. If it left first, the measured part was slow; if it left last, the
+        // measured part was a burst. Then use the whole train.
+        let is_burst = received > STEP * sent;
+        let carried = if is_burst { self.whole_bps() } else { received.min(sent).max(self.whole_bps()) };
         let found = match () {
             () if is_limit => CAPACITY_SHARE * received,
             () if lost <= CHANCE_LOSS => carried / (1.0 - lost),
@@ -488,18 +494,54 @@ mod tests {
     /// Returns the result, in units of 10 kbit/s, of a train of 2 Mbit/s with an estimate of 1 Mbit/s: ten packets of
     /// 750 bytes, sent every 3 ms, that arrive `spacing` microseconds apart, except the lost ones.
     fn result(spacing: u32, lost: &[u32]) -> Option<u32> {
+        train(1e9, 3_000, spacing, lost).map(|found| (found.bps / 1e4).round() as u32)
+    }
+
+    /// Returns the result of the same train for a wanted bitrate, with packets sent and received at these intervals in
+    /// microseconds.
+    fn train(wanted_bps: f64, sent: u32, received: u32, lost: &[u32]) -> Option<ProbeResult> {
         let start = Instant::now();
         let mut prober = Prober { has_result: true, ..Prober::new(start) };
-        let probe = prober.poll(start, 1e6, 1e9, Some(1e9)).unwrap();
-        assert_eq!(probe, Probe { cluster: 1, bitrate_bps: 2_000_000, bytes: 7_500, packets: 5 });
+        let probe = prober.poll(start, 1e6, wanted_bps, Some(1e9)).unwrap();
+        assert!((probe.cluster, probe.packets) == (1, 5) && probe.bytes <= 7_500, "{probe:?}");
         for number in 0..10 {
-            assert_eq!(prober.poll_result(start, RTT, 1e6), None, "not yet");
-            let received = (!lost.contains(&number)).then_some(7 + number * spacing);
-            let packet = Acknowledged { sent: 3_000 * number, received, was_lost: false, bytes: 750, cluster: 1 };
+            assert!(number >= probe.bytes as u32 / 750 || prober.poll_result(start, RTT, 1e6).is_none(), "not yet");
+            let received = (!lost.contains(&number)).then_some(7 + number * received);
+            let packet = Acknowledged { sent: sent * number, received, was_lost: false, bytes: 750, cluster: 1 };
             prober.push(&packet);
             prober.push(&Acknowledged { cluster: 2, ..packet });
         }
-        prober.poll_result(start, RTT, 1e6).map(|found| (found.bps / 1e4).round() as u32)
+        prober.poll_result(start, RTT, 1e6)
+    }
+
+    #[test]
+    fn media_that_leaves_in_a_burst_does_not_spoil_the_result() {
+        let start = Instant::now();
+        // 22 packets of 750 bytes at 2 Mbit/s, whose second half leaves, or arrives, within a millisecond.
+        let steady: Vec<u32> = (0..22).map(|number| 3_000 * number).collect();
+        let burst: Vec<u32> = (0..22).map(|number| 3_000 * number.min(11) + 100 * number + 25_000).collect();
+        for (name, sent, is_found) in [("sent in a burst", &burst, true), ("compressed on the way", &steady, false)] {
+            let mut prober = Prober { has_result: true, ..Prober::new(start) };
+            let probe = prober.poll(start, 1e6, 1e9, None).unwrap();
+            assert_eq!(probe, Probe { cluster: 1, bitrate_bps: 2_000_000, bytes: 16_250, packets: 5 });
+            for (&sent, &received) in sent.iter().zip(&burst) {
+                let packet = Acknowledged { sent, received: Some(received), was_lost: false, bytes: 750, cluster: 1 };
+                prober.push(&packet);
+            }
+            let found = prober.poll_result(start, RTT, 1e6);
+            assert_eq!(found.map(|found| (found.bps, found.is_more)), is_found.then_some((2e6, true)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_result_that_reaches_the_wanted_bitrate_is_enough_however_small_the_raise() {
+        for (wanted_bps, micros, expected) in
+            [(1.01e6, 5_800, true), (1.02e6, 5_800, true), (1.03e6, 5_700, true), (1.2e6, 5_800, false)]
+        {
+            // 750 bytes in 5.8 ms: 1.034 Mbit/s.
+            let found = train(wanted_bps, micros, micros, &[]).unwrap();
+            assert_eq!(found.is_more, expected, "{wanted_bps}: {found:?}");
+        }
     }
 
     #[test]
