@@ -22,7 +22,7 @@ use world::{AT_WORK, FRAME_PACKETS, IDLE, World};
 const WARM_UP: usize = 40;
 
 /// The same with bandwidth estimation: until the estimate is high enough for one video, and for several.
-const WARM_UP_ESTIMATED: [usize; 2] = [60, 240];
+const WARM_UP_ESTIMATED: [usize; 2] = [60, 150];
 
 /// Time between two frames of a publisher.
 const FRAME_INTERVAL: Duration = Duration::from_millis(33);

@@ -50,8 +50,12 @@ impl Bucket {
 
     /// Adds the tokens for the time since the last call.
     fn fill(&mut self, now: Instant) {
-        let elapsed: Duration = now.saturating_duration_since(self.filled);
-        self.filled = self.filled.max(now);
+        // Most packets of a batch share one time.
+        if now <= self.filled {
+            return;
+        }
+        let elapsed: Duration = now - self.filled;
+        self.filled = now;
         self.tokens = (self.tokens + elapsed.as_secs_f64() * self.rate).min(self.burst);
     }
 }

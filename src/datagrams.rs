@@ -32,6 +32,8 @@ struct Run {
     start: usize,
     end: usize,
     segment: usize,
+    /// How many more datagrams fit.
+    left: usize,
 }
 
 /// A view of consecutive datagrams with one route and one size; the last one may be shorter.
@@ -84,15 +86,18 @@ impl Datagrams {
         }
         self.begin = end;
         self.len += 1;
-        if let Some(run) = self.runs.last_mut() {
-            let length = run.end - run.start;
-            let is_open = length.is_multiple_of(run.segment) && length / run.segment < RUN_SEGMENTS;
-            if is_open && size <= run.segment && length + size <= RUN_BYTES && run.route == route {
-                run.end = end;
-                return;
-            }
+        if let Some(run) = self.runs.last_mut()
+            && size <= run.segment
+            && run.left > 0
+            && end - run.start <= RUN_BYTES
+            && run.route == route
+        {
+            run.end = end;
+            // A shorter datagram is the last one.
+            run.left = if size < run.segment { 0 } else { run.left - 1 };
+            return;
         }
-        self.runs.push(Run { route, start, end, segment: size });
+        self.runs.push(Run { route, start, end, segment: size, left: RUN_SEGMENTS - 1 });
     }
 
     /// Removes what was appended to the buffer since the last `finish`.

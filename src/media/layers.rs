@@ -69,7 +69,7 @@ pub struct Layers {
     is_spatial: bool,
     /// The active layers, or what is known of them, have changed since the last `take_changed`.
     changed: bool,
-    looked_at: Option<Instant>,
+    look_due: Option<Instant>,
     /// The publisher sends nothing although the track is wanted.
     is_silent: bool,
     /// When a packet was last dropped because it was too large.
@@ -165,11 +165,12 @@ impl Layers {
     /// Measures the bitrates of the layers and detects inactive ones. Returns false if the last measurement is too
     /// recent.
     pub fn look(&mut self, now: Instant) -> bool {
-        let elapsed = now.saturating_duration_since(*self.looked_at.get_or_insert(now));
-        if elapsed < LOOK_INTERVAL {
+        let due = *self.look_due.get_or_insert_with(|| now + LOOK_INTERVAL);
+        if now < due {
             return false;
         }
-        self.looked_at = Some(now);
+        let elapsed = LOOK_INTERVAL + (now - due);
+        self.look_due = Some(now + LOOK_INTERVAL);
         for layer in &mut self.layers {
             // The assumed bitrate may have been far off.
             self.changed |= layer.measure(elapsed);

@@ -221,9 +221,9 @@ impl Sending {
         let mut rest = packets.len();
         for packet in packets {
             let waits = is_paced && packet.codec != Codec::Opus;
-            let bytes = packet.wire_bytes() + packet.preface_bytes();
-            if waits && !egress.pacer.may_leave(now, bytes) {
-                self.held_bytes = self.held_bytes.max(bytes);
+            let (bytes, preface_bytes) = (packet.wire_bytes(), packet.preface_bytes());
+            if waits && !egress.pacer.may_leave(now, bytes + preface_bytes) {
+                self.held_bytes = self.held_bytes.max(bytes + preface_bytes);
                 forwarded.held = rest;
                 forwarded.skipped -= rest as u64;
                 break;
@@ -233,9 +233,8 @@ impl Sending {
             let outcome = outgoing.forward(now, packet, egress, datagrams);
             // Dropped packets take no pacer budget.
             if waits && matches!(outcome, Outcome::Sent | Outcome::Switched) {
-                let has_preface = outgoing.sent_packets().wrapping_sub(before) > 1;
-                let preface_bytes = if has_preface { packet.preface_bytes() } else { 0 };
-                egress.pacer.take(now, packet.wire_bytes() + preface_bytes);
+                let has_preface = preface_bytes > 0 && outgoing.sent_packets().wrapping_sub(before) > 1;
+                egress.pacer.charge(bytes + if has_preface { preface_bytes } else { 0 });
             }
             match outcome {
                 Outcome::Sent => forwarded.sent += 1,

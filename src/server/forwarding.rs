@@ -200,7 +200,9 @@ impl Server {
     /// Forwards the queued packets of one participant.
     pub(super) fn on_receiver(&mut self, id: PeerId) {
         // Most participants have no held packets.
-        if self.member(id).is_some_and(|member| !member.held.is_empty() || member.peer.sending.is_probing()) {
+        let is_paced =
+            self.member(id).is_some_and(|member| !member.held.is_empty() || member.peer.sending.is_probing());
+        if is_paced {
             self.release(id);
         }
         let slot = &mut self.slots[id.slot as usize];
@@ -244,7 +246,7 @@ impl Server {
         for (line, track, forwarded) in reports {
             self.on_forwarded(id, line, track, forwarded);
         }
-        if is_held {
+        if is_held || is_paced {
             self.schedule_pace(id);
         }
         if is_ignored {

@@ -26,7 +26,7 @@ pub(super) const fn held_max_bytes(publishers: usize, packets_per_second: usize)
 }
 
 impl Server {
-    /// Sends the held packets that may be sent now, and padding for the probe.
+    /// Sends the held packets that may be sent now, and padding for the probe. The caller schedules the next time.
     pub(super) fn release(&mut self, id: PeerId) {
         let now = self.now;
         while let Some(&Held { since, position, line, track, .. }) =
@@ -68,6 +68,7 @@ impl Server {
             member.peer.sending.start_probe(now);
         }
         self.fill_probe(id);
+        self.schedule_pace(id);
     }
 
     /// Sets the timer for the next held packet, padding packet or probe.
@@ -112,7 +113,6 @@ impl Server {
                 break;
             }
         }
-        self.schedule_pace(id);
     }
 
     fn needs_padding(&mut self, id: PeerId) -> bool {

@@ -50,6 +50,8 @@ const REFERENCE_DELTAS: i64 = (REFERENCE_MICROS / DELTA_MICROS) as i64;
 #[derive(Debug)]
 pub struct Arrivals {
     start: Instant,
+    /// The last arrival time, as an instant and in delta units since `start`.
+    last: (Instant, i64),
     /// Extended sequence number and arrival time in delta units since `start`, ordered by sequence number.
     arrived: VecDeque<(i64, i64)>,
     /// Number of packets at the front of `arrived` that have been reported.
@@ -73,13 +75,19 @@ impl Arrivals {
     /// Creates an empty record.
     pub fn new(now: Instant) -> Self {
         let arrived = VecDeque::new();
-        Self { start: now, arrived, reported: 0, unwritten: 0, media_ssrc: 0, written: now, due: None, count: 0 }
+        let last = (now, 0);
+        Self { start: now, last, arrived, reported: 0, unwritten: 0, media_ssrc: 0, written: now, due: None, count: 0 }
     }
 
     /// Records the arrival of a packet with this transport-wide sequence number.
     pub fn handle_packet(&mut self, now: Instant, media_ssrc: u32, seq_no: u16) {
         self.media_ssrc = media_ssrc;
-        let ticks = (now.saturating_duration_since(self.start).as_micros() / u128::from(DELTA_MICROS)) as i64;
+        // Most packets of a batch share one time.
+        if now != self.last.0 {
+            let micros = now.saturating_duration_since(self.start).as_micros() as i64;
+            self.last = (now, micros / i64::from(DELTA_MICROS));
+        }
+        let ticks = self.last.1;
         let (at, seq_no) = match self.arrived.back() {
             None => (0, i64::from(seq_no)),
             Some((highest, _)) => {

@@ -12,6 +12,10 @@ const FACTOR: f64 = 2.5;
 const BURST: Duration = Duration::from_millis(5);
 const BURST_BYTES: f64 = 12_000.0;
 
+/// Shortest time until held packets leave. With a shorter one the event loop wakes up for each packet of a keyframe on a
+/// wide path; a longer one sends larger bursts.
+const MIN_WAIT: Duration = Duration::from_millis(1);
+
 /// Burst on a narrow path: what the estimate carries in this time, but at least two packets. A longer time delays audio
 /// behind video, a shorter one makes the event loop wake up for audio.
 const NARROW_BURST: Duration = Duration::from_millis(30);
@@ -55,20 +59,30 @@ impl Pacer {
     }
 
     /// Takes tokens for a packet of `bytes` bytes. Returns false, and takes none, if the packet may not leave now.
+    #[cfg(test)]
     pub fn take(&mut self, now: Instant, bytes: usize) -> bool {
         let may_leave = self.may_leave(now, bytes);
         if may_leave {
-            self.tokens -= bytes as f64;
+            self.charge(bytes);
         }
         may_leave
     }
 
-    /// Returns when a packet of `bytes` bytes may leave, if none leaves before it; `now` if at once.
+    /// Takes tokens for a packet of `bytes` bytes, which is sent although there may be too few.
+    pub fn charge(&mut self, bytes: usize) {
+        self.tokens -= bytes as f64;
+    }
+
+    /// Returns when a packet of `bytes` bytes may leave, if none leaves before it; `now` if at once. Packets that have to
+    /// wait are released together, at most once per millisecond.
     pub fn next_release(&mut self, now: Instant, bytes: usize) -> Instant {
         self.fill(now);
-        let missing = (self.needed(bytes) - self.tokens).max(0.0);
+        let missing = self.needed(bytes) - self.tokens;
+        if missing <= 0.0 {
+            return now;
+        }
         // Rounded up, or the caller would wake up a nanosecond too early.
-        now + Duration::from_nanos((missing / self.rate * 1e9).ceil() as u64)
+        now + Duration::from_nanos((missing / self.rate * 1e9).ceil() as u64).max(MIN_WAIT)
     }
 
     /// Returns the tokens required for a packet. One larger than the bucket leaves when the bucket is full, and its
@@ -100,15 +114,17 @@ mod tests {
                 taken += 1;
             }
             assert_eq!(taken, at_once, "{estimate_bps}");
-            let mut now = start;
+            let (mut now, mut sent) = (start, 0);
             for _ in 0..100 {
                 let release = pacer.next_release(now, 1_200);
-                assert!(release > now && !pacer.take(release - Duration::from_micros(1), 1_200), "{estimate_bps}");
-                assert!(pacer.take(release, 1_200), "{estimate_bps}");
-                now = release;
+                let is_early = release > now + MIN_WAIT && pacer.take(release - Duration::from_micros(1), 1_200);
+                assert!(release >= now + MIN_WAIT && !is_early, "{estimate_bps}");
+                let released = (0..).take_while(|_| pacer.take(release, 1_200)).count();
+                assert!(released > 0, "{estimate_bps}");
+                (now, sent) = (release, sent + released);
             }
             // The tokens that the burst left count as well.
-            let bps = 8.0 * 1_200.0 * 100.0 / (now - start).as_secs_f64();
+            let bps = 8.0 * 1_200.0 * sent as f64 / (now - start).as_secs_f64();
             assert!((bps / estimate_bps as f64 / 2.5 - 1.0).abs() < 0.01, "{estimate_bps}: {bps}");
             let later = now + Duration::from_secs(9);
             assert_eq!(pacer.next_release(later, 1_200), later);

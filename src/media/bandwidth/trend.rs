@@ -45,13 +45,14 @@ pub struct Trend {
     /// The group being filled, and the one before.
     group: Option<Group>,
     previous: Option<Group>,
-    /// Milliseconds since the first group, by arrival; the delay gained since then in milliseconds, and its smoothed
+    /// Microseconds since the first group, by arrival; the delay gained since then in milliseconds, and its smoothed
     /// value.
-    time: f64,
+    time: i64,
     delay: f64,
     smoothed: f64,
-    /// Time and smoothed delay of the last groups, as a ring.
-    points: [(f64, f64); POINTS],
+    /// Time and smoothed delay of the last groups in microseconds, as a ring.
+    points: [(i64, i64); POINTS],
+    sums: Sums,
     count: usize,
     threshold: f64,
     slope: f64,
@@ -67,15 +68,26 @@ struct Group {
     last_received: u32,
 }
 
+/// Sums over the points, modulo 2^64. Times grow without bound, but the line depends only on their differences, which
+/// are exact.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    times: i64,
+    delays: i64,
+    squares: i64,
+    products: i64,
+}
+
 impl Default for Trend {
     fn default() -> Self {
         Self {
             group: None,
             previous: None,
-            time: 0.0,
+            time: 0,
             delay: 0.0,
             smoothed: 0.0,
-            points: [(0.0, 0.0); POINTS],
+            points: [(0, 0); POINTS],
+            sums: Sums::default(),
             count: 0,
             threshold: THRESHOLD,
             slope: 0.0,
@@ -121,16 +133,17 @@ impl Trend {
             *self = Self { group: self.group, ..Self::default() };
             return;
         }
-        let (sent, received) = (f64::from(sent) / 1e3, f64::from(received) / 1e3);
-        self.time += received;
-        self.delay += received - sent;
+        self.time += i64::from(received);
+        self.delay += f64::from(received.wrapping_sub(sent)) / 1e3;
         self.smoothed += SMOOTHING * (self.delay - self.smoothed);
-        self.points[self.count % POINTS] = (self.time, self.smoothed);
+        let point = (self.time, (self.smoothed * 1e3) as i64);
+        let oldest = std::mem::replace(&mut self.points[self.count % POINTS], point);
+        self.sums.replace(oldest, point);
         self.count += 1;
         if self.count < POINTS {
             return;
         }
-        let slope = slope(&self.points).unwrap_or(self.slope);
+        let slope = self.sums.slope().unwrap_or(self.slope);
         let grows = slope >= self.slope;
         self.slope = slope;
         self.over = if slope > self.threshold { self.over + 1 } else { 0 };
@@ -144,20 +157,30 @@ impl Trend {
         if beyond < OUTLIER {
             let speed = if beyond > 0.0 { RISE } else { FALL };
             let (least, most) = THRESHOLDS;
-            self.threshold = (self.threshold + speed * beyond * sent.min(100.0) / 4.0).clamp(least, most);
+            self.threshold =
+                (self.threshold + speed * beyond * (f64::from(sent) / 1e3).min(100.0) / 4.0).clamp(least, most);
         }
     }
 }
 
-/// Returns the slope of the least-squares line in milliseconds per second; `None` if all points have the same time.
-fn slope(points: &[(f64, f64); POINTS]) -> Option<f64> {
-    let (times, delays) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0, y + point.1));
-    let (time, delay) = (times / POINTS as f64, delays / POINTS as f64);
-    let (over, under) = points.iter().fold((0.0, 0.0), |(over, under), point| {
-        let x = point.0 - time;
-        (over + x * (point.1 - delay), under + x * x)
-    });
-    (under > 0.0).then(|| 1e3 * over / under)
+impl Sums {
+    /// Removes the oldest point and adds a new one.
+    fn replace(&mut self, oldest: (i64, i64), (time, delay): (i64, i64)) {
+        let change = |sum: i64, removed: i64, added: i64| sum.wrapping_sub(removed).wrapping_add(added);
+        self.times = change(self.times, oldest.0, time);
+        self.delays = change(self.delays, oldest.1, delay);
+        self.squares = change(self.squares, oldest.0.wrapping_mul(oldest.0), time.wrapping_mul(time));
+        self.products = change(self.products, oldest.0.wrapping_mul(oldest.1), time.wrapping_mul(delay));
+    }
+
+    /// Returns the slope of the least-squares line in milliseconds per second; `None` if all points have the same time.
+    fn slope(&self) -> Option<f64> {
+        const COUNT: i64 = POINTS as i64;
+        // Groups are less than `GAP_MICROS` apart, so both are far below 2^63.
+        let over = COUNT.wrapping_mul(self.products).wrapping_sub(self.times.wrapping_mul(self.delays));
+        let under = COUNT.wrapping_mul(self.squares).wrapping_sub(self.times.wrapping_mul(self.times));
+        (under > 0).then(|| 1e3 * over as f64 / under as f64)
+    }
 }
 
 /// Returns the later of two times modulo 2^32.
