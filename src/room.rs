@@ -11,8 +11,8 @@ use str0m::media::Mid;
 
 use crate::bucket::Bucket;
 use crate::id::{IDENTITY_BYTES, PeerId};
-use crate::media::history::History;
-use crate::media::layers::Layers;
+use crate::media::publish::history::History;
+use crate::media::publish::layers::Layers;
 use crate::room::speakers::Speakers;
 use crate::text::{NAME_CHARS, ROOM_CHARS};
 use crate::track::{Kind, Source};

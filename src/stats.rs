@@ -29,7 +29,7 @@ pub struct Stats {
     pub packets_not_resent: u64,
     /// RTP packets retransmitted as padding to probe a path.
     pub packets_padding: u64,
-    /// Keyframe requests sent to publishers, by `media::keyframe::Reason`.
+    /// Keyframe requests sent to publishers, by `media::publish::keyframe::Reason`.
     pub keyframe_requests: [u64; 4],
     /// Turns of the event loop.
     pub turns: u64,

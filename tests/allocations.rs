@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use aq_server::config::{Config, Limits};
-use aq_server::datagrams::Datagrams;
+use aq_server::media::transport::datagrams::Datagrams;
 use aq_server::server::bounds::Bounds;
 use world::{AT_WORK, FRAME_PACKETS, GIVING, IDLE, TAKING, World};
 

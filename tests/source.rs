@@ -10,7 +10,6 @@ const LEVELS: &[(&str, u32)] = &[
     ("config", 0),
     ("bucket", 0),
     ("clock", 0),
-    ("datagrams", 0),
     ("id", 0),
     ("load", 0),
     ("place", 0),
@@ -194,7 +193,8 @@ fn nothing_is_shared_or_called_back() {
                 let line = line.replace("Arc<", "");
                 // str0m has no other way to pass on the keys of a handshake: see the docs of these modules. In
                 // `media::fault` only a test uses it.
-                let is_handover = ["media::dtls", "media::fault", "media::opening"].contains(&&*module.name)
+                let is_handover = ["media::transport::dtls", "media::fault", "media::transport::opening"]
+                    .contains(&&*module.name)
                     && *forbidden == "thread_local";
                 assert!(is_handover || !line.contains(forbidden), "{}:{number}: {forbidden}", module.path.display());
             }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use aq_server::clock::Wall;
 use aq_server::config::Config;
-use aq_server::datagrams::{Datagrams, Route};
 use aq_server::id::ConnId;
+use aq_server::media::transport::datagrams::{Datagrams, Route};
 use aq_server::server::{Input, Output, Server, Setup};
 use aq_server::web::assets::Assets;
 use serde_json::{Value, json};

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 
 use mio::net::UdpSocket;
 
-use crate::datagrams::{Datagrams, Segments};
-use crate::media::profile::VIDEO_PAYLOAD_TYPES;
+use crate::media::negotiation::profile::VIDEO_PAYLOAD_TYPES;
+use crate::media::transport::datagrams::{Datagrams, Segments};
 pub use socket::Datagram;
 use socket::{SEND_BATCH, Socket};
 
@@ -220,7 +220,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::datagrams::Route;
+    use crate::media::transport::datagrams::Route;
 
     /// Receives until there are `count` datagrams: source, destination and contents.
     fn receive(udp: &mut Udp, count: usize) -> Vec<(SocketAddr, SocketAddr, Vec<u8>)> {

@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use str0m::RtcError;
 
-use crate::media::answer::AnswerRefusal;
-use crate::media::{dtls, opening};
+use crate::media::negotiation::answer::AnswerRefusal;
+use crate::media::transport::{dtls, opening};
 
 /// An error that ends a peer. `Display` is for the log, `code` and `message` are for the client.
 #[derive(Debug)]

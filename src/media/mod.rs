@@ -1,35 +1,14 @@
-//! The media plane: ICE demultiplexing, WebRTC peers, RTP. It has no knowledge of HTTP, WebSockets or rooms.
+//! The media plane: one WebRTC peer per participant, from datagrams to forwarded RTP. It knows nothing of HTTP,
+//! WebSockets or rooms.
 
-pub mod addresses;
-pub mod allocation;
-pub mod allowance;
-pub mod answer;
 pub mod bandwidth;
-pub mod client_certificate;
-pub mod codec;
-pub mod demux;
-pub mod dtls;
-pub mod egress;
-pub mod elements;
 pub mod fault;
-pub mod forward;
-pub mod heard;
-pub mod history;
-pub mod keyframe;
-pub mod layers;
 pub mod negotiation;
-pub mod numbering;
-pub mod opening;
-pub mod outgoing;
-pub mod packet;
 pub mod peer;
-pub mod profile;
-pub mod repair;
-pub mod rtcp;
-pub mod sdp;
-pub mod sending;
-pub mod srtp;
-pub mod wallclock;
+pub mod publish;
+pub mod rtp;
+pub mod subscribe;
+pub mod transport;
 
 #[cfg(test)]
 #[path = "../../tests/decoder/mod.rs"]

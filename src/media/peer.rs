@@ -19,31 +19,34 @@ use str0m::net::{Protocol, Receive};
 use str0m::rtp::{RtpPacket, Ssrc};
 use str0m::{Event, IceConnectionState, IceCreds, Input, Output, Rtc};
 
-use crate::datagrams::{Datagrams, Route};
 use crate::id::Names;
-use crate::media::addresses::Validated;
-use crate::media::allowance::Allowance;
-use crate::media::answer::Offered;
-use crate::media::bandwidth::arrivals::Arrivals;
-use crate::media::codec::configuration::{Configuration, Order, Place};
-use crate::media::codec::dependency::Structure;
-use crate::media::egress::Egress;
-use crate::media::elements::Elements;
 use crate::media::fault::PeerError;
-use crate::media::forward::Incoming;
-use crate::media::heard::Heard;
-use crate::media::negotiation::{
+use crate::media::negotiation::answer;
+use crate::media::negotiation::answer::Offered;
+use crate::media::negotiation::profile::{DEPENDENCY_ID, MEDIA_IDS, PayloadTypes, Profile, TRANSPORT_CC_ID};
+use crate::media::negotiation::sdp::{self, RIDS, named, unnamed, with_simulcast};
+use crate::media::negotiation::state::{
     Agreed, Answered, Change, MAX_REJECTED_LINES, MAX_SENDING_LINES, Negotiation, TrackId,
 };
-use crate::media::packet::{MAX_PAYLOAD, Packet};
-use crate::media::profile::{DEPENDENCY_ID, MEDIA_IDS, PayloadTypes, Profile, TRANSPORT_CC_ID};
-use crate::media::repair::Sent;
-use crate::media::rtcp;
-use crate::media::sdp::{self, RIDS, named, unnamed, with_simulcast};
-use crate::media::sending::Sending;
-use crate::media::srtp::{Exported, Srtp};
-use crate::media::wallclock::{Report, SenderClock};
-use crate::media::{answer, codec, dtls, history, opening};
+use crate::media::publish::arrivals::Arrivals;
+use crate::media::publish::heard::Heard;
+use crate::media::publish::history;
+use crate::media::publish::sender_clock::{Report, SenderClock};
+use crate::media::rtp::codec;
+use crate::media::rtp::codec::configuration::{Configuration, Order, Place};
+use crate::media::rtp::codec::dependency::Structure;
+use crate::media::rtp::elements::Elements;
+use crate::media::rtp::packet::{MAX_PAYLOAD, Packet};
+use crate::media::rtp::rtcp;
+use crate::media::subscribe::egress::Egress;
+use crate::media::subscribe::renumbering::Incoming;
+use crate::media::subscribe::rtx::Sent;
+use crate::media::subscribe::sending::Sending;
+use crate::media::transport::addresses::Validated;
+use crate::media::transport::allowance::Allowance;
+use crate::media::transport::datagrams::{Datagrams, Route};
+use crate::media::transport::srtp::{Exported, Srtp};
+use crate::media::transport::{dtls, opening};
 use crate::track::Source;
 
 /// Incoming SSRCs of one peer at a time, without repair streams. At the limit the longest-silent finished stream is

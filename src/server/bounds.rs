@@ -4,10 +4,10 @@
 
 use crate::config::Limits;
 use crate::faults::Faults;
-use crate::media::history::History;
-use crate::media::negotiation::MAX_SENDING_LINES;
+use crate::media::negotiation::sdp;
+use crate::media::negotiation::state::MAX_SENDING_LINES;
 use crate::media::peer::Peer;
-use crate::media::sdp;
+use crate::media::publish::history::History;
 use crate::room::seats::Seats;
 use crate::room::{Participant, Room};
 use crate::server::budget::KeptBudgets;

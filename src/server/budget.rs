@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::bucket::Bucket;
-use crate::media::sdp;
+use crate::media::negotiation::sdp;
 use crate::place::Place;
 use crate::room::{CHAT_BYTES, CHAT_RATE};
 use crate::server::members::ID_CHARS;

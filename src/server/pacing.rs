@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::{Held, Server};
 use crate::id::PeerId;
 use crate::media::fault::{Site, guarded};
-use crate::media::negotiation::TrackId;
-use crate::media::sending::Forwarded;
+use crate::media::negotiation::state::TrackId;
+use crate::media::subscribe::sending::Forwarded;
 use crate::timers::Waiter;
 
 /// How long the pacer holds a packet at most. A longer time would delay the picture more than a queue on the path does.

@@ -6,11 +6,11 @@ use str0m::media::Mid;
 
 use super::Server;
 use crate::id::PeerId;
-use crate::media::allocation::{self, Grade, Grant, Limit, Means, Quality, Wish};
-use crate::media::layers::MAX_GRADES;
-use crate::media::negotiation::TrackId;
-use crate::media::outgoing::{Selection, View};
-use crate::media::sdp::RIDS;
+use crate::media::negotiation::sdp::RIDS;
+use crate::media::negotiation::state::TrackId;
+use crate::media::publish::layers::MAX_GRADES;
+use crate::media::subscribe::allocation::{self, Grade, Grant, Limit, Means, Quality, Wish};
+use crate::media::subscribe::outgoing::{Selection, View};
 use crate::room::Subscriber;
 use crate::track::{Kind, Source};
 use crate::web::signal::{self, ServerMessage};

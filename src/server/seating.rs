@@ -8,8 +8,8 @@ use str0m::media::{MediaKind, Mid};
 
 use super::Server;
 use crate::id::PeerId;
-use crate::media::negotiation::TrackId;
-use crate::media::outgoing::View;
+use crate::media::negotiation::state::TrackId;
+use crate::media::subscribe::outgoing::View;
 use crate::room::seats::{Moves, Person};
 use crate::timers::Waiter;
 use crate::track::{Kind, Source};

@@ -5,8 +5,8 @@ use log::{info, warn};
 use super::Server;
 use crate::id::PeerId;
 use crate::load::Stage;
-use crate::media::allocation::Means;
-use crate::media::negotiation::TrackId;
+use crate::media::negotiation::state::TrackId;
+use crate::media::subscribe::allocation::Means;
 use crate::room::seats::PINNED;
 use crate::track::Source;
 

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use aq_server::media::bandwidth::feedback::Feedback;
-use aq_server::media::dtls;
-use aq_server::media::srtp::Srtp;
+use aq_server::media::rtp::transport_feedback::Feedback;
+use aq_server::media::transport::dtls;
+use aq_server::media::transport::srtp::Srtp;
 use str0m::{Candidate, Rtc};
 
 use crate::client::{Client, Kind};

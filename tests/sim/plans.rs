@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use aq_server::config::Secret;
 use aq_server::media::fault;
-use aq_server::media::keyframe::{Reason, SPACING};
+use aq_server::media::publish::keyframe::{Reason, SPACING};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};

@@ -8,8 +8,8 @@ use std::hash::{DefaultHasher, Hasher};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use aq_server::datagrams::Route;
 use aq_server::id::ConnId;
+use aq_server::media::transport::datagrams::Route;
 use aq_server::server::Input;
 
 use crate::network::{is_dtls, rtp_header};

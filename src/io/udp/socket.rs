@@ -15,7 +15,7 @@ use std::ptr;
 use mio::net::UdpSocket;
 use socket2::{Domain, Protocol, Socket as Options, Type};
 
-use crate::datagrams::Segments;
+use crate::media::transport::datagrams::Segments;
 
 /// Maximum datagrams received in one call. More delay the first of the batch, fewer cost more calls.
 const RECEIVE_BATCH: usize = 64;

@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::media::bandwidth::feedback::Feedback;
 use crate::media::bandwidth::history::History;
 use crate::media::bandwidth::loss::Loss;
 use crate::media::bandwidth::meter::Meter;
@@ -11,6 +10,7 @@ use crate::media::bandwidth::outage::{Outage, Outages};
 use crate::media::bandwidth::probe::{Probe, ProbeResult, Prober};
 use crate::media::bandwidth::queue::Queue;
 use crate::media::bandwidth::trend::{Trend, Usage};
+use crate::media::rtp::transport_feedback::Feedback;
 
 /// Bounds of the estimate in bits per second. A call does not work below the lower one; the upper one exceeds any path
 /// that matters.

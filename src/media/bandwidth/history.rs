@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::media::bandwidth::feedback::Feedback;
+use crate::media::rtp::transport_feedback::Feedback;
 
 /// Packets kept: two seconds at 10 Mbit/s, in 16 KB. Fewer would expire before a slow receiver reports them, more cost
 /// memory for each subscriber with video. A power of two.

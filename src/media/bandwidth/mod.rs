@@ -1,10 +1,11 @@
-//! Congestion control: the bandwidth estimate for the path to one subscriber, computed at the sender from
-//! transport-wide feedback (draft-ietf-rmcat-gcc-02), and the feedback sent to publishers, which estimate the opposite
-//! direction.
+//! Congestion control for the path to one subscriber, at the sender (draft-ietf-rmcat-gcc-02).
+//!
+//! In: the size and time of each packet sent, and the subscriber's transport-wide feedback. Out: the estimated bitrate,
+//! the time at which a packet may leave, and probes that are due.
+//!
+//! Never here: packets, tracks or layers. What the estimate is spent on is decided in [`crate::media::subscribe`].
 
-pub mod arrivals;
 pub mod estimator;
-pub mod feedback;
 pub mod history;
 pub mod loss;
 pub mod meter;

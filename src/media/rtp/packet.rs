@@ -5,10 +5,10 @@ use std::sync::Arc;
 use str0m::format::Codec;
 use str0m::media::Mid;
 
-use crate::media::codec::Description;
-use crate::media::codec::parameter_sets::Preface;
-use crate::media::elements::Elements;
-use crate::media::forward::Incoming;
+use crate::media::rtp::codec::Description;
+use crate::media::rtp::codec::parameter_sets::Preface;
+use crate::media::rtp::elements::Elements;
+use crate::media::subscribe::renumbering::Incoming;
 
 /// Approximate bytes that a packet has on the wire beside its payload and elements: IP, UDP and RTP headers and the
 /// SRTP tag. Without them, retransmissions of small packets would cost nothing and exceed the bitrate of the path.

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use crate::media::allocation::{self, Grade};
-use crate::media::keyframe::{KeyframeBudget, Reason};
-use crate::media::packet::Packet;
-use crate::media::sdp::RIDS;
+use crate::media::negotiation::sdp::RIDS;
+use crate::media::publish::keyframe::{KeyframeBudget, Reason};
+use crate::media::rtp::packet::Packet;
+use crate::media::subscribe::allocation::{self, Grade};
 
 /// Maximum number of layers; higher spatial layers count as the highest.
 pub const LAYERS: usize = RIDS.len();
@@ -368,10 +368,10 @@ mod tests {
     use str0m::media::{Frequency, Mid};
 
     use super::*;
-    use crate::media::codec::Description;
-    use crate::media::codec::parameter_sets::Preface;
-    use crate::media::elements::Elements;
-    use crate::media::forward::Incoming;
+    use crate::media::rtp::codec::Description;
+    use crate::media::rtp::codec::parameter_sets::Preface;
+    use crate::media::rtp::elements::Elements;
+    use crate::media::subscribe::renumbering::Incoming;
 
     /// A packet of 1,250 bytes on the wire.
     fn packet(now: Instant, layer: u8, temporal: u8, height: u16) -> Packet {

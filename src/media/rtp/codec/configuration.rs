@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use str0m::format::Codec;
 
-use crate::media::codec::parameter_sets::{ParameterSets, Preface, Start};
-use crate::media::codec::{av1, vp9};
+use crate::media::rtp::codec::parameter_sets::{ParameterSets, Preface, Start};
+use crate::media::rtp::codec::{av1, vp9};
 
 /// Maximum size in bytes of a sequence header or scalability structure that is kept. Sequence headers have 11 to 20
 /// bytes, the structure of three spatial and three temporal layers has 22. A lower value drops required data; a higher

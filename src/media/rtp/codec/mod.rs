@@ -15,7 +15,7 @@ pub mod vp9;
 
 use str0m::format::Codec;
 
-use crate::media::codec::dependency::Structure;
+use crate::media::rtp::codec::dependency::Structure;
 
 /// A temporal layer that is not below any other: layer ids have three bits.
 pub const ALL_LAYERS: u8 = 7;

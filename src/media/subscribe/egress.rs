@@ -3,16 +3,16 @@
 use std::time::{Duration, Instant};
 
 use crate::bucket::Bucket;
-use crate::datagrams::{Datagrams, Route};
-use crate::media::bandwidth::arrivals::Arrivals;
 use crate::media::bandwidth::estimator::Estimator;
 use crate::media::bandwidth::history::History;
 use crate::media::bandwidth::pacer::Pacer;
 use crate::media::bandwidth::probe::Probe;
-use crate::media::rtcp::{
+use crate::media::publish::arrivals::Arrivals;
+use crate::media::rtp::rtcp::{
     ANSWER_BYTES, HEAD_BYTES, Reference, SENDER_REPORT_BYTES, SenderReport, write_answer, write_head,
 };
-use crate::media::srtp::Srtp;
+use crate::media::transport::datagrams::{Datagrams, Route};
+use crate::media::transport::srtp::Srtp;
 
 /// Interval between sender reports. A shorter one synchronizes sound and picture sooner, a longer one costs less for
 /// each subscriber.

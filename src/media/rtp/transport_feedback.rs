@@ -10,15 +10,15 @@ const MAX_STATUSES: u16 = 2_048;
 
 /// Unit of the reference time in microseconds. The reference time has 24 bits, and 2^24 units are a multiple of 2^32
 /// microseconds: it wraps where a `u32` does, and differences stay valid across the wrap.
-pub(super) const REFERENCE_MICROS: u32 = 64_000;
+pub(crate) const REFERENCE_MICROS: u32 = 64_000;
 
 /// Unit of a delta in microseconds.
-pub(super) const DELTA_MICROS: u32 = 250;
+pub(crate) const DELTA_MICROS: u32 = 250;
 
 /// Packet status symbols.
-pub(super) const NOT_RECEIVED: u16 = 0;
-pub(super) const SMALL_DELTA: u16 = 1;
-pub(super) const LARGE_DELTA: u16 = 2;
+pub(crate) const NOT_RECEIVED: u16 = 0;
+pub(crate) const SMALL_DELTA: u16 = 1;
+pub(crate) const LARGE_DELTA: u16 = 2;
 
 /// Iterator over the statuses of one message: each packet's sequence number, and its arrival time in microseconds of
 /// the receiver's clock, modulo 2^32. It ends at the first inconsistency; the statuses before it are valid.

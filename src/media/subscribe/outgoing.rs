@@ -7,22 +7,22 @@ use smallvec::SmallVec;
 use str0m::format::Codec;
 use str0m::media::{Frequency, Mid};
 
-use crate::datagrams::Datagrams;
-use crate::media::allocation::{Limit, Quality};
-use crate::media::codec;
-use crate::media::codec::parameter_sets::Preface;
-use crate::media::egress::Egress;
-use crate::media::elements::{Elements, Ids};
-use crate::media::forward::{Bound, Forward, Rewritten};
-use crate::media::keyframe::{self, Reason};
-use crate::media::layers::{LAYERS, Layers, TEMPORAL_LAYERS};
-use crate::media::negotiation::TrackId;
-use crate::media::numbering::Numbering;
-use crate::media::packet::{Packet, WIRE_OVERHEAD};
-use crate::media::profile::{DEPENDENCY_ID, MID_ID, PayloadTypes, TRANSPORT_CC_ID};
-use crate::media::repair::{Repair, Role, Sent};
-use crate::media::rtcp::SenderReport;
-use crate::media::srtp::SRTP_OVERHEAD;
+use crate::media::negotiation::profile::{DEPENDENCY_ID, MID_ID, PayloadTypes, TRANSPORT_CC_ID};
+use crate::media::negotiation::state::TrackId;
+use crate::media::publish::keyframe::{self, Reason};
+use crate::media::publish::layers::{LAYERS, Layers, TEMPORAL_LAYERS};
+use crate::media::rtp::codec;
+use crate::media::rtp::codec::parameter_sets::Preface;
+use crate::media::rtp::elements::{Elements, Ids};
+use crate::media::rtp::packet::{Packet, WIRE_OVERHEAD};
+use crate::media::rtp::rtcp::SenderReport;
+use crate::media::subscribe::allocation::{Limit, Quality};
+use crate::media::subscribe::egress::Egress;
+use crate::media::subscribe::picture_ids::Numbering;
+use crate::media::subscribe::renumbering::{Bound, Forward, Rewritten};
+use crate::media::subscribe::rtx::{Repair, Role, Sent};
+use crate::media::transport::datagrams::Datagrams;
+use crate::media::transport::srtp::SRTP_OVERHEAD;
 
 /// Upper bound of header, extension block and original sequence number, in bytes. Reserved once for each packet.
 const HEADROOM: usize = 256;
@@ -618,14 +618,14 @@ mod tests {
     use str0m::crypto::dtls::SrtpProfile;
 
     use super::*;
-    use crate::datagrams::Route;
     use crate::id::PeerId;
-    use crate::media::codec::Description;
-    use crate::media::elements::Elements;
     use crate::media::fault::{PeerError, Site, guarded};
-    use crate::media::forward::Incoming;
-    use crate::media::repair;
-    use crate::media::srtp::{Exported, Srtp};
+    use crate::media::rtp::codec::Description;
+    use crate::media::rtp::elements::Elements;
+    use crate::media::subscribe::renumbering::Incoming;
+    use crate::media::subscribe::rtx;
+    use crate::media::transport::datagrams::Route;
+    use crate::media::transport::srtp::{Exported, Srtp};
 
     const LENGTH: usize = 1_000;
 
@@ -758,7 +758,7 @@ mod tests {
         assert_eq!(fixture.last(), (0x90, 97, 200, 3_000, 8));
         assert!(fixture.resend(103));
         assert_eq!(fixture.last(), (0x90, 0x80 | 97, 201, 9_000, 8));
-        for never_sent in [99, 104, 101 + repair::REMEMBERED as u16] {
+        for never_sent in [99, 104, 101 + rtx::REMEMBERED as u16] {
             assert!(!fixture.resend(never_sent), "{never_sent}");
         }
     }
@@ -853,7 +853,7 @@ mod tests {
             |_: &u32| fixture.outgoing.resend(fixture.now, sent, &packet, &mut fixture.egress, &mut fixture.datagrams);
         let bytes = 40 + packet.elements.len() + WIRE_OVERHEAD;
         let count = (0..2_000).take_while(resend).count();
-        assert!(count.abs_diff(repair::SAVED / bytes) < 20, "{count} retransmissions of {bytes} bytes");
+        assert!(count.abs_diff(rtx::SAVED / bytes) < 20, "{count} retransmissions of {bytes} bytes");
     }
 
     #[test]
@@ -930,7 +930,7 @@ mod tests {
             }
         }
         let bytes = packet(fixture.now, 0).wire_bytes();
-        let share = (1_000 * bytes / repair::PART + repair::SAVED) / bytes;
+        let share = (1_000 * bytes / rtx::PART + rtx::SAVED) / bytes;
         assert!((share - 2..=share).contains(&resent), "{resent} of {share}");
     }
 
@@ -1117,7 +1117,7 @@ mod tests {
                 &mut fixture.datagrams,
             ));
         }
-        assert!(resent <= repair::SAVED / WIRE_OVERHEAD, "{resent}");
+        assert!(resent <= rtx::SAVED / WIRE_OVERHEAD, "{resent}");
     }
 
     #[test]

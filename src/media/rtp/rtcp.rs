@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use crate::media::bandwidth::feedback::TRANSPORT_WIDE;
+use crate::media::rtp::transport_feedback::TRANSPORT_WIDE;
 
 /// Packet types (RFC 3550 section 12.1, RFC 4585 section 6.1).
 const SENDER_REPORT: u8 = 200;
 const RECEIVER_REPORT: u8 = 201;
 const BYE: u8 = 203;
-pub(super) const TRANSPORT_FEEDBACK: u8 = 205;
+pub(crate) const TRANSPORT_FEEDBACK: u8 = 205;
 const PAYLOAD_FEEDBACK: u8 = 206;
 const EXTENDED_REPORT: u8 = 207;
 

@@ -17,9 +17,9 @@ use str0m::crypto::dtls::{
 };
 use str0m::crypto::{CryptoError, CryptoProvider, from_feature_flags};
 
-use crate::media::client_certificate;
-use crate::media::opening::Noting;
-use crate::media::srtp::Exported;
+use crate::media::transport::client_certificate;
+use crate::media::transport::opening::Noting;
+use crate::media::transport::srtp::Exported;
 
 /// Maximum size of a peer's certificate in bytes: that of str0m's buffer, which dimpl does not have enlarged. A
 /// certificate with an RSA key of 4,096 bits takes 1,300.
@@ -68,7 +68,7 @@ pub fn take_exported() -> Option<Exported> {
     EXPORTED.take()
 }
 
-/// Returns str0m's cryptography with the DTLS of this module and the SRTP ciphers of `media::opening`.
+/// Returns str0m's cryptography with the DTLS of this module and the SRTP ciphers of `media::transport::opening`.
 pub fn crypto_provider() -> CryptoProvider {
     CryptoProvider { dtls_provider: &SHARED, srtp_provider: &Noting, ..from_feature_flags() }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use str0m::media::Frequency;
 
-use crate::media::codec::Description;
+use crate::media::rtp::codec::Description;
 
 /// Exclusive upper bound of the random first sequence number. The rollover counter is not signaled, so a receiver has
 /// to see the number roll over to 0 before it loses half a cycle of packets (RFC 3711 section 3.3.1).

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use crate::media::bandwidth::feedback::{
+use crate::media::rtp::rtcp::TRANSPORT_FEEDBACK;
+use crate::media::rtp::transport_feedback::{
     DELTA_MICROS, LARGE_DELTA, NOT_RECEIVED, REFERENCE_MICROS, SMALL_DELTA, TRANSPORT_WIDE,
 };
-use crate::media::rtcp::TRANSPORT_FEEDBACK;
 
 /// Time between two messages. A shorter interval lets a publisher react sooner, a longer one costs fewer packets and
 /// wake-ups.
@@ -231,8 +231,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::media::bandwidth::feedback::Feedback;
     use crate::media::inputs;
+    use crate::media::rtp::transport_feedback::Feedback;
 
     /// Reads all messages due at `now`: each packet's sequence number, and its arrival time in delta units.
     fn reported(arrivals: &mut Arrivals, now: Instant) -> Vec<(u16, Option<u32>)> {

@@ -3,13 +3,13 @@
 
 use str0m::format::Codec;
 
-use crate::media::codec::configuration::{Configuration, Place};
-use crate::media::codec::dependency::Structure;
-use crate::media::codec::tests::now;
-use crate::media::codec::{Ids, PictureId, describe, patch, patch_dependency};
 use crate::media::decoder::Decoder;
 use crate::media::decoder::encoder::{Encoder, Mode, Sent};
-use crate::media::numbering::Numbering;
+use crate::media::rtp::codec::configuration::{Configuration, Place};
+use crate::media::rtp::codec::dependency::Structure;
+use crate::media::rtp::codec::tests::now;
+use crate::media::rtp::codec::{Ids, PictureId, describe, patch, patch_dependency};
+use crate::media::subscribe::picture_ids::Numbering;
 
 const MODES: [(Mode, Codec); 9] = [
     (Mode::Vp8, Codec::Vp8),

@@ -14,9 +14,9 @@ use str0m::{Candidate, RtcConfig};
 
 use crate::clock::Wall;
 use crate::config::VideoCodec;
-use crate::media::dtls;
-use crate::media::elements::{Elements, Ids};
-use crate::media::sdp::UNREAD_TRANSPORT_CC;
+use crate::media::negotiation::sdp::UNREAD_TRANSPORT_CC;
+use crate::media::rtp::elements::{Elements, Ids};
+use crate::media::transport::dtls;
 
 /// Payload types of video codecs and their RTX, in the dynamic range (RFC 3551 section 6).
 pub const VIDEO_PAYLOAD_TYPES: Range<u8> = 96..104;

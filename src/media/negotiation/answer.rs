@@ -12,9 +12,9 @@ use std::fmt::Write;
 use data_encoding::BASE64;
 use str0m::media::{Direction, Mid};
 
-use crate::media::codec::parameter_sets::{MAX_BYTES, SETS};
-use crate::media::negotiation::MAX_SENDING_LINES;
-use crate::media::sdp::{LINE_ENDS, RIDS, SdpRefusal, check_answer, sections};
+use crate::media::negotiation::sdp::{LINE_ENDS, RIDS, SdpRefusal, check_answer, sections};
+use crate::media::negotiation::state::MAX_SENDING_LINES;
+use crate::media::rtp::codec::parameter_sets::{MAX_BYTES, SETS};
 
 /// Size limit of a reduced answer in bytes: a fixed part and a part for each m-line. str0m's parser can take 300 ms for
 /// a megabyte.
@@ -487,12 +487,12 @@ mod tests {
     use crate::clock::Wall;
     use crate::config::VideoCodec;
     use crate::id::{Names, PeerId};
-    use crate::media::allowance::Allowance;
     use crate::media::fault::PeerError;
     use crate::media::inputs;
-    use crate::media::negotiation::{Agreed, TrackId};
+    use crate::media::negotiation::profile::Profile;
+    use crate::media::negotiation::state::{Agreed, TrackId};
     use crate::media::peer::Peer;
-    use crate::media::profile::Profile;
+    use crate::media::transport::allowance::Allowance;
     use crate::track::Source;
 
     const FINGERPRINT: &str =

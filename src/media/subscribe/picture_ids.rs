@@ -8,7 +8,7 @@
 //! `RtpVp8RefFinder`, `not_yet_received_frames_`). So the picture ids of VP8, and of no other codec, are renumbered
 //! without the dropped pictures.
 
-use crate::media::codec::Ids;
+use crate::media::rtp::codec::Ids;
 
 /// The numbers of one outgoing SSRC.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,8 +70,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::media::codec::PictureId;
     use crate::media::inputs;
+    use crate::media::rtp::codec::PictureId;
 
     const fn ids(picture: PictureId, tl0_pic_idx: u8, frame_number: u16) -> Ids {
         Ids { picture: Some(picture), tl0_pic_idx: Some(tl0_pic_idx), frame_number: Some(frame_number) }

@@ -1,7 +1,7 @@
 //! The retransmission state of one outgoing stream: which packets were sent, the bandwidth share of retransmissions,
 //! and the sequence numbers of the RTX SSRC (RFC 4588).
 
-use crate::media::codec::{self, PictureId};
+use crate::media::rtp::codec::{self, PictureId};
 
 /// Number of sent packets remembered to answer NACKs: more than a second at 2.5 Mbit/s, and 8 KB for each video
 /// subscription.

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::media::codec::configuration::MAX_ADDED_BYTES;
-use crate::media::packet::Packet;
+use crate::media::rtp::codec::configuration::MAX_ADDED_BYTES;
+use crate::media::rtp::packet::Packet;
 
 /// Maximum number of packets per track: two seconds at 5 Mbit/s. Fewer turn a burst of loss into a freeze, more cost
 /// memory, once per track.
@@ -86,9 +86,9 @@ mod tests {
     use str0m::media::{Frequency, Mid};
 
     use super::*;
-    use crate::media::codec::Description;
-    use crate::media::elements::Elements;
-    use crate::media::forward::Incoming;
+    use crate::media::rtp::codec::Description;
+    use crate::media::rtp::elements::Elements;
+    use crate::media::subscribe::renumbering::Incoming;
 
     fn packet(seq_no: u64, position: u32) -> Packet {
         let (clock_rate, captured) = (Frequency::NINETY_KHZ, Instant::now());

@@ -7,22 +7,22 @@ use std::time::{Duration, Instant};
 use str0m::format::Codec;
 use str0m::media::Mid;
 
-use crate::datagrams::{Datagrams, Route};
 use crate::id::Names;
-use crate::media::addresses::Addresses;
-use crate::media::allowance::Allowance;
-use crate::media::bandwidth::arrivals::Arrivals;
-use crate::media::egress::{self, Egress};
 use crate::media::fault::PeerError;
-use crate::media::forward::FIRST_SEQ_NO_LIMIT;
-use crate::media::keyframe::Reason;
-use crate::media::negotiation::TrackId;
-use crate::media::outgoing::{Outcome, Outgoing, View};
-use crate::media::packet::{MAX_PAYLOAD, Packet, WIRE_OVERHEAD};
-use crate::media::profile::Profile;
-use crate::media::repair::Sent;
-use crate::media::rtcp::{self, Feedback};
-use crate::media::srtp;
+use crate::media::negotiation::profile::Profile;
+use crate::media::negotiation::state::TrackId;
+use crate::media::publish::arrivals::Arrivals;
+use crate::media::publish::keyframe::Reason;
+use crate::media::rtp::packet::{MAX_PAYLOAD, Packet, WIRE_OVERHEAD};
+use crate::media::rtp::rtcp::{self, Feedback};
+use crate::media::subscribe::egress::{self, Egress};
+use crate::media::subscribe::outgoing::{Outcome, Outgoing, View};
+use crate::media::subscribe::renumbering::FIRST_SEQ_NO_LIMIT;
+use crate::media::subscribe::rtx::Sent;
+use crate::media::transport::addresses::Addresses;
+use crate::media::transport::allowance::Allowance;
+use crate::media::transport::datagrams::{Datagrams, Route};
+use crate::media::transport::srtp;
 
 /// Maximum number of SSRCs sent to one peer in its life: enough for 5,000 joins or screen shares of others. None is
 /// reused, so all have to be remembered.
@@ -555,12 +555,12 @@ mod tests {
     use super::*;
     use crate::id::PeerId;
     use crate::media::bandwidth::pacer::Pacer;
-    use crate::media::codec::Description;
-    use crate::media::codec::parameter_sets::Preface;
-    use crate::media::elements::{Elements, Ids};
-    use crate::media::forward::Incoming;
-    use crate::media::profile::PayloadTypes;
-    use crate::media::srtp::{Exported, Srtp};
+    use crate::media::negotiation::profile::PayloadTypes;
+    use crate::media::rtp::codec::Description;
+    use crate::media::rtp::codec::parameter_sets::Preface;
+    use crate::media::rtp::elements::{Elements, Ids};
+    use crate::media::subscribe::renumbering::Incoming;
+    use crate::media::transport::srtp::{Exported, Srtp};
 
     fn route(port: u16) -> Route {
         Route { remote: SocketAddr::from(([192, 0, 2, 1], port)), local: SocketAddr::from(([192, 0, 2, 2], 9)) }

@@ -1,9 +1,9 @@
 //! Parser of the AV1 aggregation header (AV1 RTP payload specification, section 4.4). If a packet has a dependency
 //! descriptor, that takes precedence, as section 6 asks of forwarders.
 
-use crate::media::codec::configuration::Found;
-use crate::media::codec::dependency::Dependency;
-use crate::media::codec::{ALL_LAYERS, Description};
+use crate::media::rtp::codec::configuration::Found;
+use crate::media::rtp::codec::dependency::Dependency;
+use crate::media::rtp::codec::{ALL_LAYERS, Description};
 
 /// Aggregation header. The count is the number of OBU elements; with 0 each element has a length, otherwise all but the
 /// last.
@@ -158,7 +158,7 @@ fn write_leb128(mut value: usize, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::codec::dependency::Layer;
+    use crate::media::rtp::codec::dependency::Layer;
 
     #[test]
     fn without_a_descriptor_the_aggregation_header_decides() {

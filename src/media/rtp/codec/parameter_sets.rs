@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::media::codec::configuration::{Order, Place};
-use crate::media::codec::h264::{self, IDR_SLICE, PPS, SEI, SLICE, SPS, STAP_A};
+use crate::media::rtp::codec::configuration::{Order, Place};
+use crate::media::rtp::codec::h264::{self, IDR_SLICE, PPS, SEI, SLICE, SPS, STAP_A};
 
 /// Maximum total size in bytes of the kept sets with their lengths. Browsers' sets take 30 bytes, sets with scaling
 /// matrices 300. A higher value lets each keyframe in the history take more memory; a lower one drops required sets.

@@ -1,0 +1,13 @@
+//! What one peer publishes: the streams that arrive from it, and what is known of them.
+//!
+//! In: its packets and sender reports, and the wishes of the subscribers. Out: packets to forward, the layers that are
+//! active, keyframe requests, arrival feedback, and past packets to answer NACKs.
+//!
+//! Never here: a loop over subscribers, or a copy of a packet for each of them.
+
+pub mod arrivals;
+pub mod heard;
+pub mod history;
+pub mod keyframe;
+pub mod layers;
+pub mod sender_clock;

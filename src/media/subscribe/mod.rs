@@ -1,0 +1,15 @@
+//! What one peer receives: the SSRCs that the server sends to it.
+//!
+//! In: packets of the tracks that it subscribes to, its feedback on them, and the layers that the allocation grants.
+//! Out: sealed datagrams, and the peer's requests for keyframes and lost packets.
+//!
+//! Never here: an outgoing sequence number that is used for two packets, a copy of a payload except the one into the
+//! send buffer, or a scan over other peers.
+
+pub mod allocation;
+pub mod egress;
+pub mod outgoing;
+pub mod picture_ids;
+pub mod renumbering;
+pub mod rtx;
+pub mod sending;
