@@ -4,6 +4,7 @@ use std::fmt;
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
+use str0m::media::Mid;
 
 /// Maximum bytes of the identity in a token. Rooms keep the identities of removed participants.
 pub const IDENTITY_BYTES: usize = 256;
@@ -26,6 +27,15 @@ impl fmt::Display for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.slot, self.generation)
     }
+}
+
+/// One published stream: its publisher and the publisher's mid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TrackId {
+    /// The publishing peer.
+    pub publisher: PeerId,
+    /// The mid of the publisher's m-line.
+    pub mid: Mid,
 }
 
 /// The generator of all random names and secrets, from one seed: system entropy in production, a committed constant in

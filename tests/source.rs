@@ -74,6 +74,8 @@ fn modules() -> Vec<Module> {
             }
         }
     }
+    // A file of tests may read the clock.
+    found.retain(|path| !path.ends_with("tests.rs"));
     found.sort();
     assert!(found.len() > 20, "the source files are found");
     found.iter().map(|path| module(&root, path)).collect()

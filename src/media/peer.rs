@@ -19,15 +19,14 @@ use str0m::net::{Protocol, Receive};
 use str0m::rtp::{RtpPacket, Ssrc};
 use str0m::{Event, IceConnectionState, IceCreds, Input, Output, Rtc};
 
-use crate::id::Names;
+use crate::id::{Names, TrackId};
 use crate::media::fault::PeerError;
 use crate::media::negotiation::answer;
 use crate::media::negotiation::answer::Offered;
+use crate::media::negotiation::assignment::{MAX_REJECTED_M_LINES, MAX_SENDING_M_LINES};
 use crate::media::negotiation::profile::{DEPENDENCY_ID, MEDIA_IDS, PayloadTypes, Profile, TRANSPORT_CC_ID};
 use crate::media::negotiation::sdp::{self, RIDS, named, unnamed, with_simulcast};
-use crate::media::negotiation::state::{
-    Agreed, Answered, Change, MAX_REJECTED_LINES, MAX_SENDING_LINES, Negotiation, TrackId,
-};
+use crate::media::negotiation::{Agreed, Answered, Change, Negotiation};
 use crate::media::publish::arrivals::Arrivals;
 use crate::media::publish::heard::Heard;
 use crate::media::publish::history;
@@ -60,7 +59,7 @@ const SEQ_NO_LIMIT: u64 = 1 << 48;
 
 /// Maximum number of m-lines, audio and video in both directions, that one peer may reject permanently, in addition to
 /// the m-lines that one offer has for its tracks.
-const MAX_DEAD_LINES: usize = 4 * MAX_REJECTED_LINES;
+const MAX_DEAD_M_LINES: usize = 4 * MAX_REJECTED_M_LINES;
 
 /// Connectivity checks that str0m keeps until the first answer brings the password for the replies: one for each
 /// candidate pair of a common client. str0m handles one in each turn of the loop. More adds turns without use, fewer
@@ -84,7 +83,7 @@ const RECOVERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Memory that str0m uses for one peer and for each of its m-lines, measured (`tests/allocations.rs`) and rounded up.
 /// The first includes an unfinished DTLS handshake.
 const ENGINE_BYTES: usize = 128 * 1024;
-const ENGINE_LINE_BYTES: usize = 16 * 1024;
+const ENGINE_M_LINE_BYTES: usize = 16 * 1024;
 
 /// One participant's WebRTC endpoint.
 pub struct Peer {
@@ -176,12 +175,12 @@ pub enum PeerEvent {
     /// This peer, as a subscriber, needs a keyframe on an m-line.
     KeyframeRequest {
         /// Index of the m-line.
-        line: usize,
+        m_line: usize,
     },
     /// This peer, as a subscriber, has lost a packet.
     Lost {
         /// Index of the m-line.
-        line: usize,
+        m_line: usize,
         /// The lost packet.
         sent: Sent,
     },
@@ -197,11 +196,16 @@ pub enum PeerEvent {
 impl Peer {
     /// Maximum memory in bytes of a peer that subscribes to `tracks` tracks.
     pub const fn max_bytes(tracks: usize) -> usize {
-        let lines = tracks + MAX_SENDING_LINES + MAX_DEAD_LINES;
-        let engine = ENGINE_BYTES + lines * (ENGINE_LINE_BYTES + size_of::<Offered>());
-        let sent = MAX_SENDING_LINES * answer::PARAMETER_SETS_BYTES;
+        let m_lines = tracks + MAX_SENDING_M_LINES + MAX_DEAD_M_LINES;
+        let engine = ENGINE_BYTES + m_lines * (ENGINE_M_LINE_BYTES + size_of::<Offered>());
+        let sent = MAX_SENDING_M_LINES * answer::PARAMETER_SETS_BYTES;
         let incoming = MAX_SSRCS * (2 * size_of::<Stream>() + Configuration::max_bytes(history::AGE));
-        engine + Arrivals::MAX_BYTES + sent + incoming + Heard::MAX_BYTES + Sending::max_bytes(tracks + MAX_DEAD_LINES)
+        engine
+            + Arrivals::MAX_BYTES
+            + sent
+            + incoming
+            + Heard::MAX_BYTES
+            + Sending::max_bytes(tracks + MAX_DEAD_M_LINES)
     }
 
     /// Creates a peer that has sent no offer yet.
@@ -254,7 +258,7 @@ impl Peer {
     /// # Errors
     /// The peer has had too many addresses to add another one and has to end. A new peer starts with the present ones.
     pub fn add_candidates(&mut self, profile: &Profile) -> Result<Vec<(String, Mid)>, PeerError> {
-        let mid = self.negotiation.lines().iter().filter(|line| !line.is_dead()).find_map(|line| line.mid);
+        let mid = self.negotiation.m_lines().iter().filter(|m_line| !m_line.is_dead()).find_map(|m_line| m_line.mid);
         let mut added = Vec::new();
         for candidate in profile.candidates() {
             if self.candidates.contains(&candidate.addr()) {
@@ -285,7 +289,7 @@ impl Peer {
         let mut sdp = self.rtc.sdp_api();
         for change in changes {
             match change {
-                Change::Add { line, kind, direction, set } => {
+                Change::Add { m_line, kind, direction, set } => {
                     let stream_id = set.map(|set| {
                         while self.stream_ids.len() <= set {
                             self.stream_ids.push(names.token(12));
@@ -293,7 +297,7 @@ impl Peer {
                         self.stream_ids[set].clone()
                     });
                     let mid = sdp.add_media(kind, direction, stream_id, Some(names.token(12)), None);
-                    self.negotiation.set_mid(line, mid);
+                    self.negotiation.set_mid(m_line, mid);
                 }
                 Change::Direct { mid, direction, .. } => {
                     // str0m ignores a direction that does not change, but this m-line has to be offered again.
@@ -305,7 +309,7 @@ impl Peer {
             }
         }
         let applied = sdp.apply();
-        for outgoing in self.sending.lines() {
+        for outgoing in self.sending.m_lines() {
             self.rtc.direct_api().remove_stream_tx(outgoing.ssrc.into());
         }
         let Some((offer, pending)) = applied else {
@@ -321,7 +325,7 @@ impl Peer {
         if self.early_checks.is_some() {
             offer = sdp::with_repeated_candidates(&offer);
         }
-        Ok(Some(if self.simulcast { with_simulcast(&offer, &self.layered_lines()) } else { offer }))
+        Ok(Some(if self.simulcast { with_simulcast(&offer, &self.layered_m_lines()) } else { offer }))
     }
 
     /// Queues the answer to the outstanding offer until `take_answer`.
@@ -344,9 +348,9 @@ impl Peer {
     /// Returns true if an answer names none of this transport's m-lines, because it answers an offer of the participant's
     /// previous transport.
     pub fn is_foreign(&self, answer: &str) -> bool {
-        let lines = self.negotiation.lines();
+        let m_lines = self.negotiation.m_lines();
         let mut mids = answer.lines().filter_map(|line| line.strip_prefix("a=mid:"));
-        !mids.any(|mid| lines.iter().any(|line| line.mid.is_some_and(|own| *own == *mid.trim())))
+        !mids.any(|mid| m_lines.iter().any(|m_line| m_line.mid.is_some_and(|own| *own == *mid.trim())))
     }
 
     /// Applies the answer to the outstanding offer.
@@ -372,8 +376,8 @@ impl Peer {
         let answers = self.answered();
         let agreed = self.negotiation.handle_answer(now, answers.into_iter());
         for agreed in &agreed {
-            if let Agreed::Subscribed { line, track } = *agreed {
-                self.start_forwarding(line, track, profile);
+            if let Agreed::Subscribed { m_line, track } = *agreed {
+                self.start_forwarding(m_line, track, profile);
             }
         }
         self.note_single(&agreed);
@@ -387,8 +391,8 @@ impl Peer {
     /// its new track. See `Negotiation::exchange`.
     pub fn exchange(&mut self, profile: &Profile) -> Vec<(usize, TrackId)> {
         let exchanged = self.negotiation.exchange();
-        for (line, track) in &exchanged {
-            self.start_forwarding(*line, *track, profile);
+        for (m_line, track) in &exchanged {
+            self.start_forwarding(*m_line, *track, profile);
         }
         exchanged
     }
@@ -546,8 +550,8 @@ impl Peer {
     }
 
     /// Returns the index of the video m-line with this mid.
-    pub fn video_line(&self, mid: Mid) -> Option<usize> {
-        self.negotiation.lines().iter().position(|line| line.mid == Some(mid) && line.kind == MediaKind::Video)
+    pub fn video_m_line(&self, mid: Mid) -> Option<usize> {
+        self.negotiation.m_lines().iter().position(|m_line| m_line.mid == Some(mid) && m_line.kind == MediaKind::Video)
     }
 
     /// Requests a keyframe of a layer from this peer, a publisher. The next drain sends the request.
@@ -573,9 +577,9 @@ impl Peer {
         events: &mut Vec<PeerEvent>,
     ) -> Result<(), PeerError> {
         self.is_fed = false;
-        events.extend(self.sending.take_requests().map(|(line, sent)| match sent {
-            Some(sent) => PeerEvent::Lost { line, sent },
-            None => PeerEvent::KeyframeRequest { line },
+        events.extend(self.sending.take_requests().map(|(m_line, sent)| match sent {
+            Some(sent) => PeerEvent::Lost { m_line, sent },
+            None => PeerEvent::KeyframeRequest { m_line },
         }));
         if self.arrivals.due().is_some_and(|due| due <= now) {
             self.sending.acknowledge(now, &mut self.arrivals, datagrams);
@@ -666,24 +670,25 @@ impl Peer {
     }
 
     /// Returns the number of m-lines in the latest offer.
-    pub fn offered_lines(&self) -> usize {
-        self.negotiation.lines().iter().filter(|line| line.mid.is_some()).count()
+    pub fn offered_m_lines(&self) -> usize {
+        self.negotiation.m_lines().iter().filter(|m_line| m_line.mid.is_some()).count()
     }
 
     /// Returns the negotiated direction of every m-line.
     fn answered(&self) -> Vec<Answered> {
-        let answers = self.negotiation.lines().iter().enumerate().filter_map(|(line, state)| {
+        let answers = self.negotiation.m_lines().iter().enumerate().filter_map(|(m_line, state)| {
             let media = self.rtc.media(state.mid?)?;
-            Some(Answered { line, direction: media.direction(), rejected: media.stopped() })
+            Some(Answered { m_line, direction: media.direction(), rejected: media.stopped() })
         });
         answers.collect()
     }
 
     /// Returns the m-lines that request a camera in simulcast layers.
-    fn layered_lines(&self) -> Vec<Mid> {
-        let lines = self.negotiation.lines().iter();
-        let cameras = lines.filter(|line| line.kind == MediaKind::Video && line.asks_for() == Some(Source::Camera));
-        cameras.filter_map(|line| line.mid).filter(|mid| !self.single.contains(mid)).collect()
+    fn layered_m_lines(&self) -> Vec<Mid> {
+        let m_lines = self.negotiation.m_lines().iter();
+        let cameras =
+            m_lines.filter(|m_line| m_line.kind == MediaKind::Video && m_line.asks_for() == Some(Source::Camera));
+        cameras.filter_map(|m_line| m_line.mid).filter(|mid| !self.single.contains(mid)).collect()
     }
 
     /// Records the m-lines on which the peer sends no simulcast layers although it was offered them.
@@ -703,11 +708,11 @@ impl Peer {
     fn declare_streams(&mut self, changes: &[Change], names: &mut Names) -> Result<(), PeerError> {
         for change in changes {
             if let Change::Direct { mid, fresh_ssrc: true, .. } = change {
-                self.sending.renew_line(*mid, names)?;
+                self.sending.renew_m_line(*mid, names)?;
             }
         }
         let mut direct = self.rtc.direct_api();
-        for outgoing in self.sending.lines() {
+        for outgoing in self.sending.m_lines() {
             direct.declare_stream_tx(outgoing.ssrc.into(), outgoing.repair.ssrc.map(Into::into), outgoing.mid, None);
         }
         Ok(())
@@ -717,21 +722,21 @@ impl Peer {
     /// server sends.
     fn take_streams(&mut self, names: &mut Names) -> Result<(), PeerError> {
         let mut direct = self.rtc.direct_api();
-        for (line, state) in self.negotiation.lines().iter().enumerate() {
+        for (m_line, state) in self.negotiation.m_lines().iter().enumerate() {
             let Some(mid) = state.mid else { continue };
             while let Some(stream) = direct.stream_tx_by_mid(mid, None) {
                 let (ssrc, rtx_ssrc) = (stream.ssrc(), stream.rtx());
                 direct.remove_stream_tx(ssrc);
-                if state.publishes().is_none() && self.sending.line_mut(line).is_none() {
-                    self.sending.add_line(line, mid, *ssrc, rtx_ssrc.map(|ssrc| *ssrc), names)?;
+                if state.publishes().is_none() && self.sending.m_line_mut(m_line).is_none() {
+                    self.sending.add_m_line(m_line, mid, *ssrc, rtx_ssrc.map(|ssrc| *ssrc), names)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn start_forwarding(&mut self, line: usize, track: TrackId, profile: &Profile) {
-        let Some(outgoing) = self.sending.line_mut(line) else {
+    fn start_forwarding(&mut self, m_line: usize, track: TrackId, profile: &Profile) {
+        let Some(outgoing) = self.sending.m_line_mut(m_line) else {
             return;
         };
         let Some(media) = self.rtc.media(outgoing.mid) else {
@@ -894,10 +899,10 @@ impl Peer {
             if place == new || streams.iter().any(follows) {
                 return Some(0);
             }
-            let line = self.negotiation.lines().iter().find(|line| line.mid == Some(stream.mid));
-            match line {
-                Some(line) if line.is_sending() => None,
-                Some(line) if !line.is_dead() => Some(2),
+            let m_line = self.negotiation.m_lines().iter().find(|m_line| m_line.mid == Some(stream.mid));
+            match m_line {
+                Some(m_line) if m_line.is_sending() => None,
+                Some(m_line) if !m_line.is_dead() => Some(2),
                 _ => Some(1),
             }
         };

@@ -4,8 +4,8 @@
 
 use crate::config::Limits;
 use crate::faults::Faults;
+use crate::media::negotiation::assignment::MAX_SENDING_M_LINES;
 use crate::media::negotiation::sdp;
-use crate::media::negotiation::state::MAX_SENDING_LINES;
 use crate::media::peer::Peer;
 use crate::media::publish::history::History;
 use crate::room::seats::Seats;
@@ -36,14 +36,14 @@ impl Bounds {
     pub fn new(limits: &Limits, conn_bytes: usize) -> Self {
         let others = limits.max_room_size.min(limits.max_participants) - 1;
         let publishers = others.min(limits.seats());
-        let tracks = publishers * MAX_SENDING_LINES;
-        let message_bytes = sdp::message_limit(tracks + MAX_SENDING_LINES);
+        let tracks = publishers * MAX_SENDING_M_LINES;
+        let message_bytes = sdp::message_limit(tracks + MAX_SENDING_M_LINES);
         let conn = Conn::max_bytes(websocket::Limits { message_bytes, ..websocket::Limits::default() }) + conn_bytes;
-        let media = History::max_bytes(MAX_SENDING_LINES, limits.max_publish_kbps * 125, limits.max_publish_packets)
+        let media = History::max_bytes(MAX_SENDING_M_LINES, limits.max_publish_kbps * 125, limits.max_publish_packets)
             + pacing::held_max_bytes(publishers, limits.max_publish_packets)
             + Peer::max_bytes(tracks);
         let state = size_of::<Member>()
-            + Participant::max_bytes(MAX_SENDING_LINES, others)
+            + Participant::max_bytes(MAX_SENDING_M_LINES, others)
             + Seats::max_bytes(others)
             + Member::QUEUES_BYTES
             // A received answer that waits to be processed.

@@ -7,10 +7,9 @@ use str0m::format::Codec;
 use str0m::media::Mid;
 
 use super::{Held, Queued, Server};
-use crate::id::PeerId;
+use crate::id::{PeerId, TrackId};
 use crate::media::fault::{PeerError, Site, guarded};
 use crate::media::negotiation::profile;
-use crate::media::negotiation::state::TrackId;
 use crate::media::peer::PeerEvent;
 use crate::media::publish::keyframe::Reason;
 use crate::media::rtp::packet::MAX_PAYLOAD;
@@ -355,13 +354,13 @@ impl Server {
             match event {
                 PeerEvent::Packet(packet) if self.is_silenced(id, packet.mid) => self.stats.packets_quiet += 1,
                 PeerEvent::Packet(packet) => self.packets.push((id, packet)),
-                PeerEvent::KeyframeRequest { line } => {
+                PeerEvent::KeyframeRequest { m_line: line } => {
                     if let Some((track, layer)) = self.member(id).and_then(|member| member.peer.sending.forwarded(line))
                     {
                         self.request_keyframe(track, layer, Reason::Pli);
                     }
                 }
-                PeerEvent::Lost { line, sent } => self.resend(id, line, sent),
+                PeerEvent::Lost { m_line: line, sent } => self.resend(id, line, sent),
                 PeerEvent::Connected => self.on_connected(id),
                 PeerEvent::Consent { is_held } => self.on_consent(id, is_held),
             }
@@ -427,7 +426,7 @@ impl Server {
         let Some(member) = self.member(id) else {
             return;
         };
-        let lines = 0..member.peer.negotiation.lines().len();
+        let lines = 0..member.peer.negotiation.m_lines().len();
         let tracks: Vec<_> = lines.filter_map(|line| member.peer.sending.forwarded(line)).collect();
         for (track, layer) in tracks {
             self.request_keyframe(track, layer, reason);

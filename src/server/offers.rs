@@ -5,10 +5,11 @@ use str0m::media::{MediaKind, Mid};
 
 use super::Server;
 use super::members::media_kind;
-use crate::id::PeerId;
+use crate::id::{PeerId, TrackId};
 use crate::media::fault::{Site, guarded};
+use crate::media::negotiation::Agreed;
+use crate::media::negotiation::assignment::NotPublishing;
 use crate::media::negotiation::sdp;
-use crate::media::negotiation::state::{Agreed, TrackId};
 use crate::media::publish::layers::LAYERS;
 use crate::room::Track;
 use crate::timers::Waiter;
@@ -48,7 +49,7 @@ impl Server {
         let Some(member) = slot.member.as_deref_mut() else {
             return;
         };
-        let is_first = member.peer.offered_lines() == 0;
+        let is_first = member.peer.offered_m_lines() == 0;
         let offer = guarded(Site::Offer, || member.peer.build_offer(now, names));
         if let Some(kind) = member.peer.negotiation.take_declined() {
             let message = match kind {
@@ -66,7 +67,7 @@ impl Server {
         let Some(member) = self.member_mut(id) else {
             return;
         };
-        let (conn, lines) = (member.conn, member.peer.offered_lines());
+        let (conn, lines) = (member.conn, member.peer.offered_m_lines());
         member.budget.expect_answer(lines);
         let is_fresh = is_first && member.transport.attempts > 0;
         let fresh = is_fresh.then(|| {
@@ -148,13 +149,13 @@ impl Server {
         };
         let mid = mid.map(|mid| Mid::from(mid.as_str()));
         match member.peer.negotiation.unpublish(now, media_kind(kind), source, mid) {
-            Some(mid) => {
+            Ok(mid) => {
                 if let Some(mid) = mid {
                     self.end_track(TrackId { publisher: id, mid });
                 }
                 self.schedule(id);
             }
-            None => self.refuse(id, "not-publishing", "There is no such track to unpublish.", false),
+            Err(NotPublishing) => self.refuse(id, "not-publishing", "There is no such track to unpublish.", false),
         }
     }
 
@@ -195,7 +196,7 @@ impl Server {
         match agreed {
             Agreed::Publishing { mid, kind, source } => self.start_track(id, mid, kind, source),
             Agreed::NotPublishing { mid } => self.end_track(TrackId { publisher: id, mid }),
-            Agreed::Subscribed { line, track } => self.start_line(id, line, track),
+            Agreed::Subscribed { m_line, track } => self.start_line(id, m_line, track),
             Agreed::Refused { track } => {
                 debug!("{id}: track {:?} of {} rejected", track.mid, track.publisher);
                 self.stop_track(id, track);
@@ -239,7 +240,7 @@ impl Server {
     /// The track on each m-line, by the latest offer and the exchanges since.
     pub(super) fn described_tracks(&self, id: PeerId) -> ServerMessage<'_> {
         let member = self.member(id);
-        let lines = member.into_iter().flat_map(|member| member.peer.negotiation.lines());
+        let lines = member.into_iter().flat_map(|member| member.peer.negotiation.m_lines());
         let tracks = lines.filter_map(|line| {
             let mid: &Mid = line.mid.as_ref()?;
             let own = line.asks_for();

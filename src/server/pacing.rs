@@ -3,9 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{Held, Server};
-use crate::id::PeerId;
+use crate::id::{PeerId, TrackId};
 use crate::media::fault::{Site, guarded};
-use crate::media::negotiation::state::TrackId;
 use crate::media::subscribe::sending::Forwarded;
 use crate::timers::Waiter;
 

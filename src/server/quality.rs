@@ -5,9 +5,8 @@ use smallvec::SmallVec;
 use str0m::media::Mid;
 
 use super::Server;
-use crate::id::PeerId;
+use crate::id::{PeerId, TrackId};
 use crate::media::negotiation::sdp::RIDS;
-use crate::media::negotiation::state::TrackId;
 use crate::media::publish::layers::MAX_GRADES;
 use crate::media::subscribe::allocation::{self, Grade, Grant, Limit, Means, Quality, Wish};
 use crate::media::subscribe::outgoing::{Selection, View};
@@ -85,7 +84,7 @@ impl Server {
             }
         }
         for (candidate, grant) in candidates.iter().zip(&grants) {
-            let Some(outgoing) = self.member_mut(id).and_then(|member| member.peer.sending.line_mut(candidate.line))
+            let Some(outgoing) = self.member_mut(id).and_then(|member| member.peer.sending.m_line_mut(candidate.line))
             else {
                 continue;
             };
@@ -135,7 +134,7 @@ impl Server {
         };
         member.quality_queued = false;
         for (line, _, quality) in &changed {
-            if let Some(outgoing) = member.peer.sending.line_mut(*line) {
+            if let Some(outgoing) = member.peer.sending.m_line_mut(*line) {
                 outgoing.told = Some(*quality);
             }
         }
@@ -195,7 +194,8 @@ impl Server {
             return;
         };
         let is_connected = member.peer.is_connected();
-        let Some(outgoing) = member.peer.sending.line_mut(line).filter(|outgoing| outgoing.track == Some(track)) else {
+        let Some(outgoing) = member.peer.sending.m_line_mut(line).filter(|outgoing| outgoing.track == Some(track))
+        else {
             return;
         };
         let (layers, awaited, view) = (outgoing.layers(), outgoing.awaited(), outgoing.view);

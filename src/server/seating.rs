@@ -7,8 +7,7 @@ use smallvec::SmallVec;
 use str0m::media::{MediaKind, Mid};
 
 use super::Server;
-use crate::id::PeerId;
-use crate::media::negotiation::state::TrackId;
+use crate::id::{PeerId, TrackId};
 use crate::media::subscribe::outgoing::View;
 use crate::room::seats::{Moves, Person};
 use crate::timers::Waiter;
@@ -132,7 +131,7 @@ impl Server {
         let source = self.published(track).map(|published| published.source);
         if let (Some(member), Some(source)) = (self.member_mut(id), source)
             && let Some(view) = member.seats.view(track.publisher, source)
-            && let Some(outgoing) = member.peer.sending.line_mut(line)
+            && let Some(outgoing) = member.peer.sending.m_line_mut(line)
         {
             outgoing.view = view;
         }
@@ -173,8 +172,8 @@ impl Server {
     /// The publisher and source of the track on a participant's m-line.
     fn shown_on(&self, id: PeerId, mid: Mid) -> Option<(PeerId, Source)> {
         let peer = &self.member(id)?.peer;
-        let line = peer.video_line(mid)?;
-        let track = peer.negotiation.lines()[line].carries()?;
+        let line = peer.video_m_line(mid)?;
+        let track = peer.negotiation.m_lines()[line].carries()?;
         let source = self.member(track.publisher)?.participant.track(track.mid)?.source;
         Some((track.publisher, source))
     }

@@ -3,9 +3,8 @@
 use log::{info, warn};
 
 use super::Server;
-use crate::id::PeerId;
+use crate::id::{PeerId, TrackId};
 use crate::load::Stage;
-use crate::media::negotiation::state::TrackId;
 use crate::media::subscribe::allocation::Means;
 use crate::room::seats::PINNED;
 use crate::track::Source;

@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use aq_server::id::PeerId;
+use aq_server::id::{PeerId, TrackId};
 use aq_server::media::bandwidth::estimator::Estimator;
 use aq_server::media::negotiation::answer;
 use aq_server::media::negotiation::profile::{DEPENDENCY_ID, MEDIA_IDS, PayloadTypes};
 use aq_server::media::negotiation::sdp::{check_answer, with_simulcast};
-use aq_server::media::negotiation::state::TrackId;
 use aq_server::media::rtp::codec::configuration::{Configuration, MAX_ADDED_BYTES, Place};
 use aq_server::media::rtp::codec::dependency::Structure;
 use aq_server::media::rtp::codec::{self, Ids, red};

@@ -12,8 +12,8 @@ use std::fmt::Write;
 use data_encoding::BASE64;
 use str0m::media::{Direction, Mid};
 
+use crate::media::negotiation::assignment::MAX_SENDING_M_LINES;
 use crate::media::negotiation::sdp::{LINE_ENDS, RIDS, SdpRefusal, check_answer, sections};
-use crate::media::negotiation::state::MAX_SENDING_LINES;
 use crate::media::rtp::codec::parameter_sets::{MAX_BYTES, SETS};
 
 /// Size limit of a reduced answer in bytes: a fixed part and a part for each m-line. str0m's parser can take 300 ms for
@@ -162,7 +162,7 @@ pub fn parameter_sets(answer: &str, offered: &[Offered]) -> Vec<(Mid, Vec<Vec<u8
         let sets: Vec<Vec<u8>> = sets.filter(fits).take(SETS).collect();
         (!sets.is_empty()).then_some((offered.mid, sets))
     });
-    sets.take(MAX_SENDING_LINES).collect()
+    sets.take(MAX_SENDING_M_LINES).collect()
 }
 
 /// Returns the m-lines on which the client accepts redundant sound (RFC 2198). str0m has this for all m-lines together
@@ -486,11 +486,11 @@ mod tests {
     use super::*;
     use crate::clock::Wall;
     use crate::config::VideoCodec;
-    use crate::id::{Names, PeerId};
+    use crate::id::{Names, PeerId, TrackId};
     use crate::media::fault::PeerError;
     use crate::media::inputs;
+    use crate::media::negotiation::Agreed;
     use crate::media::negotiation::profile::Profile;
-    use crate::media::negotiation::state::{Agreed, TrackId};
     use crate::media::peer::Peer;
     use crate::media::transport::allowance::Allowance;
     use crate::track::Source;

@@ -7,8 +7,8 @@ use smallvec::SmallVec;
 use str0m::format::Codec;
 use str0m::media::{Frequency, Mid};
 
+use crate::id::TrackId;
 use crate::media::negotiation::profile::{DEPENDENCY_ID, MID_ID, PayloadTypes, TRANSPORT_CC_ID};
-use crate::media::negotiation::state::TrackId;
 use crate::media::publish::keyframe::{self, Reason};
 use crate::media::publish::layers::{LAYERS, Layers, TEMPORAL_LAYERS};
 use crate::media::rtp::codec;

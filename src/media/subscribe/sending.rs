@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use str0m::format::Codec;
 use str0m::media::Mid;
 
-use crate::id::Names;
+use crate::id::{Names, TrackId};
 use crate::media::fault::PeerError;
 use crate::media::negotiation::profile::Profile;
-use crate::media::negotiation::state::TrackId;
 use crate::media::publish::arrivals::Arrivals;
 use crate::media::publish::keyframe::Reason;
 use crate::media::rtp::packet::{MAX_PAYLOAD, Packet, WIRE_OVERHEAD};
@@ -59,7 +58,7 @@ const LARGEST_PACKET: usize = MAX_PAYLOAD + WIRE_OVERHEAD;
 #[derive(Default)]
 pub struct Sending {
     /// By index of the m-line.
-    lines: Vec<Option<Outgoing>>,
+    m_lines: Vec<Option<Outgoing>>,
     /// Every SSRC ever sealed with this peer's keys.
     used_ssrcs: Vec<u32>,
     /// The peer's validated addresses.
@@ -121,18 +120,18 @@ impl Forwarded {
 
 impl Sending {
     /// Upper bound of the memory with `lines` m-lines.
-    pub const fn max_bytes(lines: usize) -> usize {
+    pub const fn max_bytes(m_lines: usize) -> usize {
         let asked = 2 * (MAX_REQUESTS + MAX_LOOKUPS) * size_of::<(usize, Option<Sent>)>();
-        lines * Outgoing::MAX_BYTES + 2 * MAX_USED_SSRCS * size_of::<u32>() + asked + Egress::MAX_BYTES
+        m_lines * Outgoing::MAX_BYTES + 2 * MAX_USED_SSRCS * size_of::<u32>() + asked + Egress::MAX_BYTES
     }
 
     /// Adds an m-line with unused SSRCs.
     ///
     /// # Errors
     /// An SSRC was used before: its packets were sealed with the same key.
-    pub fn add_line(
+    pub fn add_m_line(
         &mut self,
-        line: usize,
+        m_line: usize,
         mid: Mid,
         ssrc: u32,
         rtx_ssrc: Option<u32>,
@@ -142,11 +141,11 @@ impl Sending {
         if is_used(&ssrc) || rtx_ssrc.as_ref().is_some_and(is_used) || rtx_ssrc == Some(ssrc) {
             return Err(PeerError::Bug("str0m assigned an SSRC twice".to_owned()));
         }
-        if self.lines.len() <= line {
-            self.lines.resize_with(line + 1, || None);
+        if self.m_lines.len() <= m_line {
+            self.m_lines.resize_with(m_line + 1, || None);
         }
         self.used_ssrcs.extend([ssrc].into_iter().chain(rtx_ssrc));
-        self.lines[line] = Some(Outgoing::new(mid, ssrc, rtx_ssrc, first_seq_nos(names)));
+        self.m_lines[m_line] = Some(Outgoing::new(mid, ssrc, rtx_ssrc, first_seq_nos(names)));
         Ok(())
     }
 
@@ -154,8 +153,8 @@ impl Sending {
     ///
     /// # Errors
     /// More than `MAX_USED_SSRCS` were used.
-    pub fn renew_line(&mut self, mid: Mid, names: &mut Names) -> Result<(), PeerError> {
-        let Some(outgoing) = self.lines.iter_mut().flatten().find(|outgoing| outgoing.mid == mid) else {
+    pub fn renew_m_line(&mut self, mid: Mid, names: &mut Names) -> Result<(), PeerError> {
+        let Some(outgoing) = self.m_lines.iter_mut().flatten().find(|outgoing| outgoing.mid == mid) else {
             return Ok(());
         };
         let mut draw = || {
@@ -175,24 +174,24 @@ impl Sending {
 
     /// Sets the m-lines on which the peer accepts redundant sound.
     pub fn set_redundant(&mut self, mids: &[Mid]) {
-        for outgoing in self.lines.iter_mut().flatten() {
+        for outgoing in self.m_lines.iter_mut().flatten() {
             outgoing.takes_redundancy = mids.contains(&outgoing.mid);
         }
     }
 
     /// The m-lines with SSRCs.
-    pub fn lines(&self) -> impl Iterator<Item = &Outgoing> {
-        self.lines.iter().flatten()
+    pub fn m_lines(&self) -> impl Iterator<Item = &Outgoing> {
+        self.m_lines.iter().flatten()
     }
 
     /// An m-line, if it has SSRCs.
-    pub fn line_mut(&mut self, line: usize) -> Option<&mut Outgoing> {
-        self.lines.get_mut(line)?.as_mut()
+    pub fn m_line_mut(&mut self, m_line: usize) -> Option<&mut Outgoing> {
+        self.m_lines.get_mut(m_line)?.as_mut()
     }
 
     /// Pauses all m-lines until their next starting points.
     pub fn restart(&mut self) {
-        self.lines.iter_mut().flatten().for_each(Outgoing::pause);
+        self.m_lines.iter_mut().flatten().for_each(Outgoing::pause);
     }
 
     /// Forwards packets of a track on an m-line. Video is paced, and the rest of the packets held, unless it is
@@ -200,7 +199,7 @@ impl Sending {
     pub fn forward<'a>(
         &mut self,
         now: Instant,
-        line: usize,
+        m_line: usize,
         track: TrackId,
         packets: impl ExactSizeIterator<Item = &'a Packet>,
         overdue: bool,
@@ -210,7 +209,7 @@ impl Sending {
         if !self.ensure_route(now) {
             return forwarded;
         }
-        let (Some(Some(outgoing)), Some(egress)) = (self.lines.get_mut(line), &mut self.egress) else {
+        let (Some(Some(outgoing)), Some(egress)) = (self.m_lines.get_mut(m_line), &mut self.egress) else {
             return forwarded;
         };
         if outgoing.track != Some(track) {
@@ -316,7 +315,7 @@ impl Sending {
     /// The bitrate of sound as last measured, but at least that of two voices: a silent participant may speak at any
     /// time.
     pub fn sound_bps(&mut self, now: Instant) -> u64 {
-        let sounds = || self.lines.iter().flatten().filter(|outgoing| outgoing.is_audio());
+        let sounds = || self.m_lines.iter().flatten().filter(|outgoing| outgoing.is_audio());
         let bytes = sounds().map(Outgoing::sent_bytes).fold(0, u32::wrapping_add);
         let voices = VOICE_BPS * sounds().count().min(2) as u64;
         if voices == 0 {
@@ -345,9 +344,9 @@ impl Sending {
 
     /// A recent packet to resend as padding: the one sent `back` packets before the last.
     pub fn padding(&self, back: u16) -> Option<(usize, TrackId, Sent)> {
-        self.lines.iter().enumerate().find_map(|(line, outgoing)| {
+        self.m_lines.iter().enumerate().find_map(|(m_line, outgoing)| {
             let outgoing = outgoing.as_ref()?;
-            Some((line, outgoing.track?, outgoing.latest_sent(back)?))
+            Some((m_line, outgoing.track?, outgoing.latest_sent(back)?))
         })
     }
 
@@ -359,12 +358,12 @@ impl Sending {
         let Some(egress) = &mut self.egress else {
             return false;
         };
-        if let Some((line, sent, packet)) = again
-            && let Some(Some(outgoing)) = self.lines.get_mut(line)
+        if let Some((m_line, sent, packet)) = again
+            && let Some(Some(outgoing)) = self.m_lines.get_mut(m_line)
         {
             return outgoing.pad(now, sent, packet, egress, datagrams);
         }
-        self.lines.iter_mut().flatten().any(|outgoing| outgoing.pad_empty(now, egress, datagrams))
+        self.m_lines.iter_mut().flatten().any(|outgoing| outgoing.pad_empty(now, egress, datagrams))
     }
 
     /// Sends the due sender reports. Call it after `forward`.
@@ -373,8 +372,8 @@ impl Sending {
             && let Some(egress) = &mut self.egress
         {
             egress.estimator.handle_timeout(now);
-            let lines = self.lines.iter_mut().flatten();
-            let reports = lines.filter_map(|outgoing| outgoing.poll_report(now, egress::ntp(profile.unix(now))));
+            let m_lines = self.m_lines.iter_mut().flatten();
+            let reports = m_lines.filter_map(|outgoing| outgoing.poll_report(now, egress::ntp(profile.unix(now))));
             egress.report(now, reports, datagrams);
         }
     }
@@ -397,7 +396,7 @@ impl Sending {
     pub fn resend(
         &mut self,
         now: Instant,
-        line: usize,
+        m_line: usize,
         sent: Sent,
         packet: &Packet,
         datagrams: &mut Datagrams,
@@ -405,7 +404,7 @@ impl Sending {
         if !self.ensure_route(now) {
             return false;
         }
-        let (Some(Some(outgoing)), Some(egress)) = (self.lines.get_mut(line), &mut self.egress) else {
+        let (Some(Some(outgoing)), Some(egress)) = (self.m_lines.get_mut(m_line), &mut self.egress) else {
             return false;
         };
         outgoing.resend(now, sent, packet, egress, datagrams)
@@ -413,29 +412,29 @@ impl Sending {
 
     /// Sets how the subscriber shows a track.
     pub fn set_view(&mut self, track: TrackId, view: View) {
-        let mut lines = self.lines.iter_mut().flatten();
-        if let Some(outgoing) = lines.find(|outgoing| outgoing.track == Some(track)) {
+        let mut m_lines = self.m_lines.iter_mut().flatten();
+        if let Some(outgoing) = m_lines.find(|outgoing| outgoing.track == Some(track)) {
             outgoing.view = view;
         }
     }
 
     /// Stops a track at once.
     pub fn stop(&mut self, track: TrackId) {
-        let lines = self.lines.iter_mut().flatten().filter(|outgoing| outgoing.track == Some(track));
-        lines.for_each(Outgoing::stop);
+        let m_lines = self.m_lines.iter_mut().flatten().filter(|outgoing| outgoing.track == Some(track));
+        m_lines.for_each(Outgoing::stop);
     }
 
     /// The m-lines that send video now.
     pub fn videos(&self) -> impl Iterator<Item = (usize, &Outgoing)> {
-        let lines = self.lines.iter().enumerate();
-        lines.filter_map(|(line, outgoing)| {
-            Some((line, outgoing.as_ref().filter(|line| line.track.is_some() && !line.is_audio())?))
+        let m_lines = self.m_lines.iter().enumerate();
+        m_lines.filter_map(|(m_line, outgoing)| {
+            Some((m_line, outgoing.as_ref().filter(|outgoing| outgoing.track.is_some() && !outgoing.is_audio())?))
         })
     }
 
     /// The track and the selected layer of an m-line.
-    pub fn forwarded(&self, line: usize) -> Option<(TrackId, u8)> {
-        let outgoing = self.lines.get(line)?.as_ref()?;
+    pub fn forwarded(&self, m_line: usize) -> Option<(TrackId, u8)> {
+        let outgoing = self.m_lines.get(m_line)?.as_ref()?;
         Some((outgoing.track?, outgoing.selected()?.layer))
     }
 
@@ -456,18 +455,20 @@ impl Sending {
         // The SSRC of the previous feedback, and its m-line.
         let mut found: Option<(u32, Option<usize>)> = None;
         let is_sender = rtcp::read(&compound, |feedback| {
-            let line = feedback.stream().and_then(|ssrc| match found {
-                Some((last, line)) if last == ssrc => line,
+            let m_line = feedback.stream().and_then(|ssrc| match found {
+                Some((last, m_line)) if last == ssrc => m_line,
                 _ if lookups >= MAX_LOOKUPS => None,
                 _ => {
                     lookups += 1;
-                    let is_of = |outgoing: &Option<Outgoing>| outgoing.as_ref().is_some_and(|line| line.ssrc == ssrc);
-                    let line = self.lines.iter().position(is_of);
-                    found = Some((ssrc, line));
-                    line
+                    let is_of =
+                        |outgoing: &Option<Outgoing>| outgoing.as_ref().is_some_and(|outgoing| outgoing.ssrc == ssrc);
+                    let m_line = self.m_lines.iter().position(is_of);
+                    found = Some((ssrc, m_line));
+                    m_line
                 }
             });
-            let Some((line, outgoing)) = line.and_then(|line| Some((line, self.lines[line].as_mut()?))) else {
+            let Some((m_line, outgoing)) = m_line.and_then(|m_line| Some((m_line, self.m_lines[m_line].as_mut()?)))
+            else {
                 match feedback {
                     Feedback::Reference(received) => reference = Some(received),
                     Feedback::Arrivals(_) if arrivals >= MAX_ARRIVALS => {}
@@ -492,11 +493,11 @@ impl Sending {
                     let bits = (0..16).filter(|bit| following & 1 << bit != 0);
                     let missing = std::iter::once(seq_no).chain(bits.map(|bit| seq_no.wrapping_add(1 + bit)));
                     let sent = missing.filter_map(|seq_no| outgoing.repair.find(seq_no)).take(room);
-                    self.requests.extend(sent.map(|sent| (line, Some(sent))));
+                    self.requests.extend(sent.map(|sent| (m_line, Some(sent))));
                 }
-                Feedback::KeyframeRequest { .. } if self.requests.last() == Some(&(line, None)) => {}
+                Feedback::KeyframeRequest { .. } if self.requests.last() == Some(&(m_line, None)) => {}
                 Feedback::KeyframeRequest { .. } if self.requests.len() >= MAX_REQUESTS + MAX_LOOKUPS => {}
-                Feedback::KeyframeRequest { .. } => self.requests.push((line, None)),
+                Feedback::KeyframeRequest { .. } => self.requests.push((m_line, None)),
             }
         });
         egress.close_rtcp(compound);
@@ -597,10 +598,10 @@ mod tests {
     /// One m-line of VP8 to a peer that sends arrival feedback.
     fn video(now: Instant) -> Sending {
         let mut sending = sending(now);
-        sending.add_line(0, Mid::from("1"), 7, Some(8), &mut Names::new([1; 32])).unwrap();
+        sending.add_m_line(0, Mid::from("1"), 7, Some(8), &mut Names::new([1; 32])).unwrap();
         let mut payload_types = PayloadTypes::default();
         payload_types.insert(Codec::Vp8, 96.into(), Some(97.into()));
-        sending.line_mut(0).unwrap().start(track(), payload_types, Ids(0));
+        sending.m_line_mut(0).unwrap().start(track(), payload_types, Ids(0));
         sending.is_acknowledged = true;
         sending
     }
@@ -731,19 +732,21 @@ mod tests {
         payload_types.insert(Codec::Opus, 111.into(), None);
         let track = TrackId { publisher: PeerId { slot: 0, generation: 0 }, mid: Mid::from("0") };
         let mut names = Names::new([1; 32]);
-        for line in 0..3 {
-            sending.add_line(line, Mid::from(["1", "2", "3"][line]), 10 + line as u32, None, &mut names).unwrap();
-            sending.line_mut(line).unwrap().start(track, payload_types, Ids(0));
+        for m_line in 0..3 {
+            sending
+                .add_m_line(m_line, Mid::from(["1", "2", "3"][m_line]), 10 + m_line as u32, None, &mut names)
+                .unwrap();
+            sending.m_line_mut(m_line).unwrap().start(track, payload_types, Ids(0));
         }
         assert_eq!(sending.sound_bps(start), 2 * VOICE_BPS, "two may speak at once");
         let mut datagrams = Datagrams::default();
         for (from, payload, expected) in [(0, 180, 300_000), (1_000, 10, 2 * VOICE_BPS)] {
             for number in 0..50 {
                 let now = start + Duration::from_millis(from + 20 * number);
-                for line in 0..3 {
+                for m_line in 0..3 {
                     let seq_no = from + number;
-                    let packet = Packet { payload: vec![1; payload].into(), ..sound(now, line as u32, seq_no) };
-                    sending.forward(now, line, track, std::iter::once(&packet), false, &mut datagrams);
+                    let packet = Packet { payload: vec![1; payload].into(), ..sound(now, m_line as u32, seq_no) };
+                    sending.forward(now, m_line, track, std::iter::once(&packet), false, &mut datagrams);
                 }
                 assert!(sending.sound_bps(now) >= 2 * VOICE_BPS);
             }
@@ -877,19 +880,19 @@ mod tests {
         let mut sending = Sending::default();
         let mut names = Names::new([1; 32]);
         let (ann, bob) = (Mid::from("1"), Mid::from("2"));
-        sending.add_line(0, ann, 7, Some(8), &mut names).unwrap();
+        sending.add_m_line(0, ann, 7, Some(8), &mut names).unwrap();
         for (ssrc, rtx_ssrc) in [(7, None), (9, Some(8)), (9, Some(9))] {
-            assert!(matches!(sending.add_line(1, bob, ssrc, rtx_ssrc, &mut names), Err(PeerError::Bug(_))));
+            assert!(matches!(sending.add_m_line(1, bob, ssrc, rtx_ssrc, &mut names), Err(PeerError::Bug(_))));
         }
         for _ in 0..1_000 {
-            sending.renew_line(ann, &mut names).unwrap();
+            sending.renew_m_line(ann, &mut names).unwrap();
         }
         let mut used = sending.used_ssrcs.clone();
         used.sort_unstable();
         used.dedup();
         assert_eq!((used.len(), sending.used_ssrcs.len()), (2_002, 2_002));
-        assert!(sending.add_line(1, bob, 7, None, &mut names).is_err(), "no SSRC is reused");
-        let renewed = (0..MAX_USED_SSRCS).try_for_each(|_| sending.renew_line(ann, &mut names));
+        assert!(sending.add_m_line(1, bob, 7, None, &mut names).is_err(), "no SSRC is reused");
+        let renewed = (0..MAX_USED_SSRCS).try_for_each(|_| sending.renew_m_line(ann, &mut names));
         assert!(matches!(renewed, Err(PeerError::UsedUp)));
     }
 }
