@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use str0m::RtcError;
 
-use crate::media::negotiation::answer::AnswerRefusal;
+use crate::media::negotiation::answer::refusal::AnswerRefusal;
 use crate::media::transport::{dtls, opening};
 
 /// An error that ends a peer. `Display` is for the log, `code` and `message` are for the client.

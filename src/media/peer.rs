@@ -22,8 +22,8 @@ use str0m::{Event, IceConnectionState, IceCreds, Input, Output, Rtc};
 use crate::id::{Names, TrackId};
 use crate::media::fault::PeerError;
 use crate::media::negotiation::answer;
-use crate::media::negotiation::answer::Offered;
 use crate::media::negotiation::assignment::{MAX_REJECTED_M_LINES, MAX_SENDING_M_LINES};
+use crate::media::negotiation::offered::{Offered, offered};
 use crate::media::negotiation::profile::{DEPENDENCY_ID, MEDIA_IDS, PayloadTypes, Profile, TRANSPORT_CC_ID};
 use crate::media::negotiation::sdp::{self, RIDS, named, unnamed, with_simulcast};
 use crate::media::negotiation::{Agreed, Answered, Change, Negotiation};
@@ -321,7 +321,7 @@ impl Peer {
         };
         self.pending = Some(pending);
         let mut offer = sdp::with_codec_before_redundancy(&named(&offer.to_sdp_string()));
-        self.offered = answer::offered(&offer);
+        self.offered = offered(&offer);
         if self.early_checks.is_some() {
             offer = sdp::with_repeated_candidates(&offer);
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use aq_server::id::{PeerId, TrackId};
 use aq_server::media::bandwidth::estimator::Estimator;
 use aq_server::media::negotiation::answer;
+use aq_server::media::negotiation::offered::offered;
 use aq_server::media::negotiation::profile::{DEPENDENCY_ID, MEDIA_IDS, PayloadTypes};
 use aq_server::media::negotiation::sdp::{check_answer, with_simulcast};
 use aq_server::media::rtp::codec::configuration::{Configuration, MAX_ADDED_BYTES, Place};
@@ -81,7 +82,7 @@ pub fn readers(data: &[u8]) {
         }
         let asking = with_simulcast(text, &[Mid::from("0")]);
         assert_eq!(with_simulcast(&asking, &[Mid::from("0")]), asking, "simulcast is not added twice");
-        let offered = answer::offered(text);
+        let offered = offered(text);
         if let Ok(reduced) = answer::reduce(text, &offered) {
             assert_eq!(
                 answer::reduce(&reduced, &offered).as_ref(),

@@ -8,7 +8,9 @@
 
 pub mod answer;
 pub mod assignment;
+mod attributes;
 pub mod m_line;
+pub mod offered;
 pub mod profile;
 pub mod sdp;
 
