@@ -14,6 +14,9 @@ pub mod transport;
 #[path = "../../tests/decoder/mod.rs"]
 mod decoder;
 
+#[cfg(test)]
+mod story;
+
 /// Proptest configuration with `cases` inputs from a fixed seed, and without a regression file.
 #[cfg(test)]
 fn inputs(cases: u32) -> proptest::test_runner::Config {

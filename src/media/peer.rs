@@ -35,10 +35,9 @@ use crate::media::rtp::codec;
 use crate::media::rtp::codec::configuration::{Configuration, Order, Place};
 use crate::media::rtp::codec::dependency::Structure;
 use crate::media::rtp::elements::Elements;
-use crate::media::rtp::packet::{MAX_PAYLOAD, Packet};
+use crate::media::rtp::packet::{Incoming, MAX_PAYLOAD, Packet};
 use crate::media::rtp::rtcp;
 use crate::media::subscribe::egress::Egress;
-use crate::media::subscribe::renumbering::Incoming;
 use crate::media::subscribe::rtx::Sent;
 use crate::media::subscribe::sending::Sending;
 use crate::media::transport::addresses::Validated;
@@ -48,7 +47,7 @@ use crate::media::transport::srtp::{Exported, Srtp};
 use crate::media::transport::{dtls, opening};
 use crate::track::Source;
 
-/// Incoming SSRCs of one peer at a time, without repair streams. At the limit the longest-silent finished stream is
+/// Incoming SSRCs of one peer at a time, without RTX SSRCs. At the limit the longest-silent finished stream is
 /// removed: one that another SSRC has replaced, or whose m-line no longer sends. A peer has m-lines and layers for 24,
 /// so a finished stream always exists.
 const MAX_SSRCS: usize = 32;
@@ -495,7 +494,7 @@ impl Peer {
         for main in self.heard.mapped().chain([ssrc]) {
             if let Some(stream) = direct.stream_rx(&main.into()) {
                 mapped.push(main);
-                mapped.extend(stream.rtx().map(|repair| *repair));
+                mapped.extend(stream.rtx().map(|rtx| *rtx));
             }
         }
         self.heard.follow(ssrc, &mapped);
@@ -713,7 +712,7 @@ impl Peer {
         }
         let mut direct = self.rtc.direct_api();
         for outgoing in self.sending.m_lines() {
-            direct.declare_stream_tx(outgoing.ssrc.into(), outgoing.repair.ssrc.map(Into::into), outgoing.mid, None);
+            direct.declare_stream_tx(outgoing.ssrc.into(), outgoing.rtx.ssrc.map(Into::into), outgoing.mid, None);
         }
         Ok(())
     }
@@ -926,9 +925,9 @@ impl Peer {
             let over = self.oldest_over((mid, layer))?;
             let Stream { ssrc, .. } = self.incoming.remove(over);
             let mut direct = self.rtc.direct_api();
-            let repair = direct.stream_rx(&ssrc).and_then(|stream| stream.rtx());
+            let rtx = direct.stream_rx(&ssrc).and_then(|stream| stream.rtx());
             direct.remove_stream_rx(ssrc);
-            [Some(ssrc), repair].into_iter().flatten().for_each(|ssrc| self.heard.remove(*ssrc));
+            [Some(ssrc), rtx].into_iter().flatten().for_each(|ssrc| self.heard.remove(*ssrc));
         }
         self.incoming.push(Stream {
             ssrc,

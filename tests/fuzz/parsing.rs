@@ -14,12 +14,11 @@ use aq_server::media::rtp::codec::configuration::{Configuration, MAX_ADDED_BYTES
 use aq_server::media::rtp::codec::dependency::Structure;
 use aq_server::media::rtp::codec::{self, Ids, red};
 use aq_server::media::rtp::elements::{self, Elements};
-use aq_server::media::rtp::packet::Packet;
+use aq_server::media::rtp::packet::{Incoming, Packet};
 use aq_server::media::rtp::rtcp::{self, Feedback};
 use aq_server::media::rtp::transport_feedback::Feedback as Arrivals;
 use aq_server::media::subscribe::egress::Egress;
 use aq_server::media::subscribe::outgoing::{Outgoing, Selection};
-use aq_server::media::subscribe::renumbering::Incoming;
 use aq_server::media::transport::datagrams::{Datagrams, Route};
 use aq_server::media::transport::demux::{Demux, Match};
 use aq_server::media::transport::srtp::{Exported, Srtp};

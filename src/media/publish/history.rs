@@ -88,7 +88,7 @@ mod tests {
     use super::*;
     use crate::media::rtp::codec::Description;
     use crate::media::rtp::elements::Elements;
-    use crate::media::subscribe::renumbering::Incoming;
+    use crate::media::rtp::packet::Incoming;
 
     fn packet(seq_no: u64, position: u32) -> Packet {
         let (clock_rate, captured) = (Frequency::NINETY_KHZ, Instant::now());

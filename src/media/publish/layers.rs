@@ -371,7 +371,7 @@ mod tests {
     use crate::media::rtp::codec::Description;
     use crate::media::rtp::codec::parameter_sets::Preface;
     use crate::media::rtp::elements::Elements;
-    use crate::media::subscribe::renumbering::Incoming;
+    use crate::media::rtp::packet::Incoming;
 
     /// A packet of 1,250 bytes on the wire.
     fn packet(now: Instant, layer: u8, temporal: u8, height: u16) -> Packet {

@@ -1,14 +1,14 @@
 //! A decrypted RTP packet of a published track, as forwarded to all subscribers.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use str0m::format::Codec;
-use str0m::media::Mid;
+use str0m::media::{Frequency, Mid};
 
 use crate::media::rtp::codec::Description;
 use crate::media::rtp::codec::parameter_sets::Preface;
 use crate::media::rtp::elements::Elements;
-use crate::media::subscribe::renumbering::Incoming;
 
 /// Approximate bytes that a packet has on the wire beside its payload and elements: IP, UDP and RTP headers and the
 /// SRTP tag. Without them, retransmissions of small packets would cost nothing and exceed the bitrate of the path.
@@ -43,6 +43,28 @@ pub struct Packet {
     pub elements: Elements,
     /// Its position in the track's history.
     pub position: u32,
+}
+
+/// The fields of an incoming packet that the rewriting needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming {
+    /// The publisher's SSRC.
+    pub ssrc: u32,
+    /// Index of the forwarded stretch of the SSRC. Packets held back between two stretches leave no gap in the outgoing
+    /// numbers.
+    pub epoch: u32,
+    /// The publisher's extended sequence number.
+    pub seq_no: u64,
+    /// RTP timestamp.
+    pub timestamp: u32,
+    /// Ticks of `timestamp` per second.
+    pub clock_rate: Frequency,
+    /// Capture time, on the server's clock.
+    pub captured: Instant,
+    /// Whether decoding can start here.
+    pub can_start: bool,
+    /// Whether a subscriber that starts here first gets a packet made by the server (its preface).
+    pub has_preface: bool,
 }
 
 impl Packet {

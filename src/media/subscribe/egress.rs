@@ -26,18 +26,18 @@ const START_BPS: u64 = 300_000;
 /// out video, a higher one takes the redundancy from subscribers on lossy Wi-Fi.
 const NARROW_BPS: u64 = 800_000;
 
-/// Retransmissions may take the estimate divided by `REPAIR_PART`, and save up that rate for `REPAIR_SAVED_SECS`. More
-/// would worsen the loss of a congested path, less does not repair 10 % of random loss.
-const REPAIR_PART: f64 = 4.0;
-const REPAIR_SAVED_SECS: f64 = 0.25;
+/// Retransmissions may take the estimate divided by `RETRANSMISSION_PART`, and save up that rate for `RETRANSMISSION_SAVED_SECS`. More
+/// would worsen the loss of a congested path, less does not make up for 10 % of random loss.
+const RETRANSMISSION_PART: f64 = 4.0;
+const RETRANSMISSION_SAVED_SECS: f64 = 0.25;
 
 /// The retransmission budget is computed from at most this many times the sent bitrate if the estimate exceeds that. A
-/// lower value leaves short bursts of loss unrepaired, a higher one fills a path with the packets of an outage.
+/// lower value leaves short bursts of lost packets without retransmission, a higher one fills a path with the packets of an outage.
 const TRIED: u64 = 2;
 
 /// Smallest burst of retransmissions in bytes: two packets, or the largest packet would never be retransmitted on a
 /// slow path.
-const REPAIR_LEAST_SAVED: f64 = 3_000.0;
+const RETRANSMISSION_LEAST_SAVED: f64 = 3_000.0;
 
 /// Interval between two packets, or bursts, of a probe. A shorter one is smoother and wakes the event loop more often.
 const PADDING_INTERVAL: Duration = Duration::from_millis(3);
@@ -86,7 +86,7 @@ pub struct Egress {
     /// The running probe.
     train: Option<Train>,
     /// The retransmission budget in bytes; unlimited until there is an estimate.
-    repair: Option<Bucket>,
+    retransmissions: Option<Bucket>,
     is_narrow: bool,
 }
 
@@ -121,7 +121,7 @@ impl Egress {
             estimator: Estimator::new(now, START_BPS),
             pacer: Pacer::new(now, START_BPS),
             train: None,
-            repair: None,
+            retransmissions: None,
             is_narrow: false,
         }
     }
@@ -162,27 +162,27 @@ impl Egress {
         let estimate_bps = self.estimator.estimate_bps();
         self.pacer.set_estimate(now, estimate_bps);
         self.is_narrow = estimate_bps < NARROW_BPS;
-        if self.repair.is_none() {
-            let (rate, burst) = self.repair_limits();
-            self.repair = Some(Bucket::new(now, rate, burst));
+        if self.retransmissions.is_none() {
+            let (rate, burst) = self.retransmission_limits();
+            self.retransmissions = Some(Bucket::new(now, rate, burst));
         }
     }
 
     /// Takes `bytes` from the retransmission budget. Returns false if there are not as many.
-    pub fn take_repair(&mut self, now: Instant, bytes: usize) -> bool {
-        let (rate, burst) = self.repair_limits();
-        let Some(repair) = &mut self.repair else { return true };
-        repair.resize(rate, burst);
-        repair.take_many(now, bytes as f64)
+    pub fn take_retransmission(&mut self, now: Instant, bytes: usize) -> bool {
+        let (rate, burst) = self.retransmission_limits();
+        let Some(bucket) = &mut self.retransmissions else { return true };
+        bucket.resize(rate, burst);
+        bucket.take_many(now, bytes as f64)
     }
 
     /// The retransmission budget: bytes per second, and burst in bytes.
-    fn repair_limits(&self) -> (f64, f64) {
+    fn retransmission_limits(&self) -> (f64, f64) {
         let estimate_bps = self.estimator.estimate_bps();
         // An estimate far above the sent bitrate is untested.
         let tried_bps = self.estimator.sent_bps().map_or(estimate_bps, |sent| estimate_bps.min(TRIED * sent));
-        let rate = tried_bps as f64 / 8.0 / REPAIR_PART;
-        (rate, (rate * REPAIR_SAVED_SECS).max(REPAIR_LEAST_SAVED))
+        let rate = tried_bps as f64 / 8.0 / RETRANSMISSION_PART;
+        (rate, (rate * RETRANSMISSION_SAVED_SECS).max(RETRANSMISSION_LEAST_SAVED))
     }
 
     /// Starts a probe if one is due.

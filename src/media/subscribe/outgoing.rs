@@ -18,9 +18,9 @@ use crate::media::rtp::packet::{Packet, WIRE_OVERHEAD};
 use crate::media::rtp::rtcp::SenderReport;
 use crate::media::subscribe::allocation::{Limit, Quality};
 use crate::media::subscribe::egress::Egress;
-use crate::media::subscribe::picture_ids::Numbering;
-use crate::media::subscribe::renumbering::{Bound, Forward, Rewritten};
-use crate::media::subscribe::rtx::{Repair, Role, Sent};
+use crate::media::subscribe::picture_ids::PictureIds;
+use crate::media::subscribe::renumbering::{Bound, Renumbering, Rewritten};
+use crate::media::subscribe::rtx::{Role, Rtx, Sent};
 use crate::media::transport::datagrams::Datagrams;
 use crate::media::transport::srtp::SRTP_OVERHEAD;
 
@@ -46,7 +46,7 @@ pub struct Outgoing {
     /// SSRC of the stream.
     pub ssrc: u32,
     /// Its retransmissions.
-    pub repair: Repair,
+    pub rtx: Rtx,
     /// The track sent now.
     pub track: Option<TrackId>,
     /// The track of the last sent packet. If it is started again, its timestamps continue by its own clock.
@@ -61,13 +61,13 @@ pub struct Outgoing {
     target: Option<Selection>,
     /// The layer sent now.
     layer: u8,
-    forward: Forward,
+    renumbering: Renumbering,
     /// Layer and publisher's timestamp of the picture sent last, if its last packet is still to come.
     unfinished: Option<(u8, u32)>,
     /// When the selected layer's first starting point arrived; the change waits from then on for a keyframe, up to
     /// `KEYFRAME_WAIT`.
     first_start: Option<Instant>,
-    numbering: Numbering,
+    picture_ids: PictureIds,
     /// Whether the subscriber's answer accepts redundant sound (RFC 2198) on this m-line.
     pub takes_redundancy: bool,
     payload_types: PayloadTypes,
@@ -128,7 +128,7 @@ pub enum Outcome {
 
 impl Outgoing {
     /// Upper bound of the memory of one `Outgoing`.
-    pub const MAX_BYTES: usize = size_of::<Self>() + Forward::MAX_BYTES + Repair::MAX_BYTES;
+    pub const MAX_BYTES: usize = size_of::<Self>() + Renumbering::MAX_BYTES + Rtx::MAX_BYTES;
 
     /// Creates the state of an unused SSRC. `first` has the sequence numbers of its first packet and of its first
     /// retransmission, both below `FIRST_SEQ_NO_LIMIT`.
@@ -136,7 +136,7 @@ impl Outgoing {
         Self {
             mid,
             ssrc,
-            repair: Repair::new(rtx_ssrc, first[1]),
+            rtx: Rtx::new(rtx_ssrc, first[1]),
             track: None,
             last_track: None,
             view: View::default(),
@@ -144,10 +144,10 @@ impl Outgoing {
             told: None,
             target: Some(Selection::BEST),
             layer: 0,
-            forward: Forward::new(first[0]),
+            renumbering: Renumbering::new(first[0]),
             unfinished: None,
             first_start: None,
-            numbering: Numbering::default(),
+            picture_ids: PictureIds::default(),
             takes_redundancy: false,
             payload_types: PayloadTypes::default(),
             accepted: Ids::default(),
@@ -163,7 +163,7 @@ impl Outgoing {
 
     /// Sends a track from its next starting point on. `accepted` has the header extensions that the subscriber accepts.
     pub fn start(&mut self, track: TrackId, payload_types: PayloadTypes, accepted: Ids) {
-        self.forward.pause();
+        self.renumbering.pause();
         self.track = Some(track);
         (self.payload_types, self.accepted, self.quality, self.told) = (payload_types, accepted, None, None);
         (self.view, self.target, self.has_reported_codec) = (View::default(), Some(Selection::BEST), false);
@@ -172,7 +172,7 @@ impl Outgoing {
     /// Stops the track and forgets its packets: a later retransmission would look them up in another track's history.
     pub fn stop(&mut self) {
         self.track = None;
-        self.repair.forget();
+        self.rtx.forget();
         self.pause();
     }
 
@@ -226,7 +226,7 @@ impl Outgoing {
     pub fn awaited(&self) -> Option<(u8, Reason)> {
         let Selection { layer, spatial, .. } = self.selected()?;
         match self.layer() {
-            Some(sent) if sent == layer && spatial <= self.forward.spatial() => None,
+            Some(sent) if sent == layer && spatial <= self.renumbering.spatial() => None,
             Some(_) => Some((layer, Reason::Switch)),
             None => Some((layer, Reason::Join)),
         }
@@ -246,7 +246,7 @@ impl Outgoing {
                 let granted_layer = granted.layer.unwrap_or_default();
                 // With one simulcast layer, higher layers are spatial layers of its SSRC.
                 let is_spatial = granted_layer > 0 && self.target.is_some_and(|target| target.layer == 0);
-                let sent = if is_spatial { self.forward.spatial().min(granted_layer) } else { layer };
+                let sent = if is_spatial { self.renumbering.spatial().min(granted_layer) } else { layer };
                 let is_less = granted.layer.is_some_and(|granted| sent < granted);
                 let layer = granted.layer.map(|_| sent);
                 let height = if layer == granted.layer { granted.height } else { layers.height(sent.into()) };
@@ -261,12 +261,12 @@ impl Outgoing {
 
     /// Whether it waits for a starting point.
     pub fn is_waiting(&self) -> bool {
-        self.forward.is_waiting()
+        self.renumbering.is_waiting()
     }
 
     /// Pauses until the next starting point.
     pub fn pause(&mut self) {
-        self.forward.pause();
+        self.renumbering.pause();
     }
 
     /// Rewrites, seals and writes one packet of the track, or drops it.
@@ -301,14 +301,14 @@ impl Outgoing {
             }
             self.first_start = None;
             if is_same_track {
-                self.forward.pause();
+                self.renumbering.pause();
             } else {
-                self.forward.change_track();
+                self.renumbering.change_track();
             }
             self.last_track = self.track;
         }
         let bound = self.bound(packet.layer);
-        let Some(rewritten) = self.forward.rewrite(&packet.incoming, &packet.description, bound) else {
+        let Some(rewritten) = self.renumbering.rewrite(&packet.incoming, &packet.description, bound) else {
             return if self.is_waiting() { Outcome::AwaitsKeyframe } else { Outcome::Old };
         };
         if rewritten.is_empty {
@@ -317,11 +317,11 @@ impl Outgoing {
         }
         self.layer = packet.layer;
         if rewritten.starts {
-            self.numbering.start();
+            self.picture_ids.start();
         }
-        // VP8 alone is renumbered without dropped pictures, see `Numbering`.
+        // VP8 alone is renumbered without dropped pictures, see `PictureIds`.
         let dropped_pictures = if packet.codec == Codec::Vp8 { rewritten.dropped_pictures } else { 0 };
-        let ids = self.numbering.map(packet.description.ids, dropped_pictures);
+        let ids = self.picture_ids.map(packet.description.ids, dropped_pictures);
         // A subscriber without redundancy, or with a narrow path, gets the packet's own frame only.
         let red = self.payload_types.red.filter(|_| !egress.is_narrow());
         let (pt, skipped) = match (packet.redundant, red) {
@@ -336,12 +336,12 @@ impl Outgoing {
             self.write_preface(now, *pt, &rewritten, ids, preface, packet, egress, datagrams);
         }
         if packet.codec != Codec::Opus {
-            if rewritten.seq_no + 1 == self.forward.next_seq_no() {
+            if rewritten.seq_no + 1 == self.renumbering.next_seq_no() {
                 self.unfinished = Some(picture).filter(|_| !marker);
             }
             let (seq_no, role) = (rewritten.seq_no as u16, if marker { Role::Last } else { Role::Inner });
             let sent = Sent::new(seq_no, rewritten.timestamp, packet.position, role, ids);
-            self.repair.remember(sent, packet.wire_bytes());
+            self.rtx.remember(sent, packet.wire_bytes());
         }
         self.count(payload.len());
         self.last = Some((rewritten.timestamp, packet.incoming.captured, packet.incoming.clock_rate));
@@ -365,11 +365,11 @@ impl Outgoing {
         datagrams: &mut Datagrams,
     ) -> bool {
         let bytes = if sent.role == Role::Preface { packet.preface_bytes() } else { packet.wire_bytes() };
-        let is_sent = self.repair.allows(bytes)
-            && egress.take_repair(now, bytes)
+        let is_sent = self.rtx.allows(bytes)
+            && egress.take_retransmission(now, bytes)
             && self.pad(now, sent, packet, egress, datagrams);
         if is_sent {
-            self.repair.spend(bytes);
+            self.rtx.spend(bytes);
         }
         is_sent
     }
@@ -383,10 +383,10 @@ impl Outgoing {
         egress: &mut Egress,
         datagrams: &mut Datagrams,
     ) -> bool {
-        let (Some(pt), Some(ssrc)) = (self.payload_types.find_rtx(packet.codec), self.repair.ssrc) else {
+        let (Some(pt), Some(ssrc)) = (self.payload_types.find_rtx(packet.codec), self.rtx.ssrc) else {
             return false;
         };
-        let seq_no = self.repair.take_seq_no();
+        let seq_no = self.rtx.take_seq_no();
         let ids = sent.ids(packet.description.ids);
         let header = Header { pt: *pt, marker: sent.role == Role::Last, ssrc, timestamp: sent.timestamp, ids };
         let original = sent.seq_no.to_be_bytes();
@@ -399,10 +399,10 @@ impl Outgoing {
     /// Sends a packet with padding only (RFC 3550 section 5.1), on the retransmission SSRC. Returns false if
     /// retransmission is not negotiated.
     pub fn pad_empty(&mut self, now: Instant, egress: &mut Egress, datagrams: &mut Datagrams) -> bool {
-        let (Some(pt), Some(ssrc)) = (self.payload_types.any_rtx(), self.repair.ssrc) else {
+        let (Some(pt), Some(ssrc)) = (self.payload_types.any_rtx(), self.rtx.ssrc) else {
             return false;
         };
-        let seq_no = self.repair.take_seq_no();
+        let seq_no = self.rtx.take_seq_no();
         let timestamp = self.last.map_or(0, |(timestamp, ..)| timestamp);
         self.write_padding(now, *pt, ssrc, timestamp, seq_no, PADDING_BYTES, egress, datagrams);
         true
@@ -410,7 +410,7 @@ impl Outgoing {
 
     /// The packet sent `back` packets before the last one.
     pub fn latest_sent(&self, back: u16) -> Option<Sent> {
-        self.repair.find((self.forward.next_seq_no() as u16).wrapping_sub(1).wrapping_sub(back))
+        self.rtx.find((self.renumbering.next_seq_no() as u16).wrapping_sub(1).wrapping_sub(back))
     }
 
     /// Notes that the subscriber has received packets of this SSRC.
@@ -474,7 +474,7 @@ impl Outgoing {
     ) {
         let (seq_no, timestamp) = (rewritten.seq_no - 1, rewritten.timestamp);
         let sent = Sent::new(seq_no as u16, timestamp, packet.position, Role::Preface, ids);
-        self.repair.remember(sent, packet.preface_bytes());
+        self.rtx.remember(sent, packet.preface_bytes());
         self.count(preface.payload.len());
         let header = Header { pt, marker: false, ssrc: self.ssrc, timestamp, ids };
         self.seal(now, header, seq_no, &[], &preface.payload, packet, egress, datagrams);
@@ -622,7 +622,7 @@ mod tests {
     use crate::media::fault::{PeerError, Site, guarded};
     use crate::media::rtp::codec::Description;
     use crate::media::rtp::elements::Elements;
-    use crate::media::subscribe::renumbering::Incoming;
+    use crate::media::rtp::packet::Incoming;
     use crate::media::subscribe::rtx;
     use crate::media::transport::datagrams::Route;
     use crate::media::transport::srtp::{Exported, Srtp};
@@ -685,7 +685,7 @@ mod tests {
         }
 
         fn resend(&mut self, seq_no: u16) -> bool {
-            let Some(sent) = self.outgoing.repair.find(seq_no) else { return false };
+            let Some(sent) = self.outgoing.rtx.find(seq_no) else { return false };
             let packet = packet(self.now, sent.position);
             self.outgoing.resend(self.now, sent, &packet, &mut self.egress, &mut self.datagrams)
         }
@@ -840,14 +840,14 @@ mod tests {
             }
         }
         for seq_no in [100, 104] {
-            let sent = fixture.outgoing.repair.find(seq_no).expect("packet was sent");
+            let sent = fixture.outgoing.rtx.find(seq_no).expect("packet was sent");
             let packet = of(sent.position, Some(false));
             assert!(fixture.outgoing.resend(fixture.now, sent, &packet, &mut fixture.egress, &mut fixture.datagrams));
             let resent = fixture.datagrams.iter().last().expect("retransmission was sent").1.len();
             assert!((40..100).contains(&resent), "{resent} bytes");
         }
         // A retransmission of a preface is charged with the bytes of the preface.
-        let sent = fixture.outgoing.repair.find(104).expect("packet was sent");
+        let sent = fixture.outgoing.rtx.find(104).expect("packet was sent");
         let packet = of(sent.position, Some(false));
         let resend =
             |_: &u32| fixture.outgoing.resend(fixture.now, sent, &packet, &mut fixture.egress, &mut fixture.datagrams);
@@ -1035,7 +1035,7 @@ mod tests {
         }
         let sent = script.iter().filter(|(_, _, outcome, ..)| matches!(outcome, Sent | Switched));
         for (number, (.., (seq_no, marker), _)) in (200..).zip(sent) {
-            let sent = fixture.outgoing.repair.find(*seq_no).expect("packet is remembered");
+            let sent = fixture.outgoing.rtx.find(*seq_no).expect("packet is remembered");
             let packet = of(&fixture, sent.position);
             assert!(fixture.outgoing.resend(fixture.now, sent, &packet, &mut fixture.egress, &mut fixture.datagrams));
             assert_eq!(last(&fixture), (number, *marker), "retransmission of {seq_no}");
@@ -1089,7 +1089,7 @@ mod tests {
             fixture.egress.on_estimate(fixture.now);
             let mut taken = |ms| {
                 let now = fixture.now + Duration::from_millis(ms);
-                (0..100).take_while(|_| fixture.egress.take_repair(now, 1_400)).count()
+                (0..100).take_while(|_| fixture.egress.take_retransmission(now, 1_400)).count()
             };
             assert_eq!((taken(0), taken(1_000)), (at_once, in_a_second), "{estimate}");
         }
@@ -1107,7 +1107,7 @@ mod tests {
             assert_eq!(fixture.last().2, 100 + number as u16, "no gap");
         }
         for _ in 0..10_000 {
-            let sent = fixture.outgoing.repair.find(105).unwrap();
+            let sent = fixture.outgoing.rtx.find(105).unwrap();
             let packet = empty(&fixture, sent.position);
             resent += usize::from(fixture.outgoing.resend(
                 fixture.now,

@@ -12,7 +12,7 @@ use crate::media::rtp::codec::Ids;
 
 /// The numbers of one outgoing SSRC.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Numbering {
+pub struct PictureIds {
     picture: Counter,
     tl0_pic_idx: Counter,
     frame_number: Counter,
@@ -27,7 +27,7 @@ struct Counter {
     offset: Option<u16>,
 }
 
-impl Numbering {
+impl PictureIds {
     /// Starts another source, or the same after a pause: the numbers of the next packet follow the highest sent.
     pub fn start(&mut self) {
         self.picture.offset = None;
@@ -83,12 +83,12 @@ mod tests {
     type Step = (bool, Ids, u16, Ids);
 
     fn play(name: &str, story: &[Step]) {
-        let mut numbering = Numbering::default();
+        let mut picture_ids = PictureIds::default();
         for (index, (starts, ids, dropped, expected)) in story.iter().enumerate() {
             if *starts {
-                numbering.start();
+                picture_ids.start();
             }
-            assert_eq!(numbering.map(*ids, *dropped), *expected, "{name}, step {index}");
+            assert_eq!(picture_ids.map(*ids, *dropped), *expected, "{name}, step {index}");
         }
     }
 
@@ -232,10 +232,10 @@ mod tests {
         #[test]
         fn any_sources_yield_consecutive_pictures(sources in vec(any_source(), 1..20)) {
             let all = |(picture, tl0_pic_idx, frame): Numbers| ids(PictureId::Long(picture), tl0_pic_idx, frame);
-            let mut numbering = Numbering::default();
+            let mut picture_ids = PictureIds::default();
             let mut highest: Option<Numbers> = None;
             for (first, pictures) in sources {
-                numbering.start();
+                picture_ids.start();
                 let first_out = highest.map_or(first, |highest| after(highest, (1, 1, 1)));
                 let mut sent = Vec::new();
                 for (picture, (is_sent, late)) in (0..).zip(pictures) {
@@ -247,11 +247,11 @@ mod tests {
                     let incoming = all(after(first, (picture, tl0, picture)));
                     let dropped = picture - count;
                     let out = after(first_out, (count, tl0, picture));
-                    prop_assert_eq!(numbering.map(incoming, dropped), all(out));
+                    prop_assert_eq!(picture_ids.map(incoming, dropped), all(out));
                     highest = Some(out);
                     sent.push((incoming, dropped, out));
                     if let Some((incoming, dropped, out)) = sent.iter().rev().nth(late) {
-                        prop_assert_eq!(numbering.map(*incoming, *dropped), all(*out), "late");
+                        prop_assert_eq!(picture_ids.map(*incoming, *dropped), all(*out), "late");
                     }
                 }
             }

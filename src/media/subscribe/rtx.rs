@@ -17,7 +17,7 @@ pub const PART: usize = 4;
 pub const SAVED: usize = 64 * 1024;
 
 /// The retransmission state of one stream.
-pub struct Repair {
+pub struct Rtx {
     /// The RTX SSRC; `None` if RTX is not negotiated.
     pub ssrc: Option<u32>,
     /// Extended sequence number of the next retransmission.
@@ -55,7 +55,7 @@ pub enum Role {
     Preface,
 }
 
-impl Repair {
+impl Rtx {
     /// Upper bound of the heap memory in bytes.
     pub const MAX_BYTES: usize = REMEMBERED * size_of::<Sent>();
 

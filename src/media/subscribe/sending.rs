@@ -164,7 +164,7 @@ impl Sending {
             self.used_ssrcs.push(ssrc);
             ssrc
         };
-        let (ssrc, rtx_ssrc) = (draw(), outgoing.repair.ssrc.map(|_| draw()));
+        let (ssrc, rtx_ssrc) = (draw(), outgoing.rtx.ssrc.map(|_| draw()));
         *outgoing = Outgoing::new(mid, ssrc, rtx_ssrc, first_seq_nos(names));
         if self.used_ssrcs.len() > MAX_USED_SSRCS {
             return Err(PeerError::UsedUp);
@@ -492,7 +492,7 @@ impl Sending {
                 Feedback::Nack { seq_no, following, .. } => {
                     let bits = (0..16).filter(|bit| following & 1 << bit != 0);
                     let missing = std::iter::once(seq_no).chain(bits.map(|bit| seq_no.wrapping_add(1 + bit)));
-                    let sent = missing.filter_map(|seq_no| outgoing.repair.find(seq_no)).take(room);
+                    let sent = missing.filter_map(|seq_no| outgoing.rtx.find(seq_no)).take(room);
                     self.requests.extend(sent.map(|sent| (m_line, Some(sent))));
                 }
                 Feedback::KeyframeRequest { .. } if self.requests.last() == Some(&(m_line, None)) => {}
@@ -560,7 +560,7 @@ mod tests {
     use crate::media::rtp::codec::Description;
     use crate::media::rtp::codec::parameter_sets::Preface;
     use crate::media::rtp::elements::{Elements, Ids};
-    use crate::media::subscribe::renumbering::Incoming;
+    use crate::media::rtp::packet::Incoming;
     use crate::media::transport::srtp::{Exported, Srtp};
 
     fn route(port: u16) -> Route {

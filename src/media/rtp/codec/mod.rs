@@ -186,18 +186,8 @@ impl PictureId {
 }
 
 #[cfg(test)]
-mod story;
-
-#[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
-
-    /// Returns an arbitrary time, for tests that do not depend on it.
-    pub fn now() -> Instant {
-        Instant::now()
-    }
 
     #[test]
     fn a_description_stays_small() {

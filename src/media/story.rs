@@ -1,15 +1,16 @@
 //! Tests of the codec modules together: simulated sources are described, renumbered and patched, and a decoder model
 //! rejects streams that it could not decode.
 
+use std::time::Instant;
+
 use str0m::format::Codec;
 
 use crate::media::decoder::Decoder;
 use crate::media::decoder::encoder::{Encoder, Mode, Sent};
 use crate::media::rtp::codec::configuration::{Configuration, Place};
 use crate::media::rtp::codec::dependency::Structure;
-use crate::media::rtp::codec::tests::now;
 use crate::media::rtp::codec::{Ids, PictureId, describe, patch, patch_dependency};
-use crate::media::subscribe::picture_ids::Numbering;
+use crate::media::subscribe::picture_ids::PictureIds;
 
 const MODES: [(Mode, Codec); 9] = [
     (Mode::Vp8, Codec::Vp8),
@@ -46,7 +47,7 @@ struct Forwarder {
     flaw: Flaw,
     structures: [Structure; 2],
     configurations: [Configuration; 2],
-    numbering: Numbering,
+    picture_ids: PictureIds,
     source: Option<usize>,
     wanted: usize,
     /// The wanted layers, and those being sent.
@@ -67,7 +68,7 @@ impl Forwarder {
             flaw,
             structures: Default::default(),
             configurations: Default::default(),
-            numbering: Numbering::default(),
+            picture_ids: PictureIds::default(),
             source: None,
             wanted: 0,
             target: (2, 2),
@@ -87,7 +88,7 @@ impl Forwarder {
         let description = describe(self.codec, sent.marker, &sent.payload, sent.dependency.as_deref(), structure);
         assert_eq!((description.spatial, description.temporal), (sent.spatial, sent.temporal), "{sent:x?}");
         let (can_start, preface) = self.configurations[source].start(
-            now(),
+            Instant::now(),
             self.codec,
             sent.timestamp,
             &sent.payload,
@@ -98,7 +99,7 @@ impl Forwarder {
         let mut starts = false;
         if source == self.wanted && self.source != Some(source) && can_start {
             if self.flaw != Flaw::KeepsNumbers || self.source.is_none() {
-                self.numbering.start();
+                self.picture_ids.start();
             }
             (self.source, self.dropped, starts) = (Some(source), 0, true);
             let next = self.timestamp.wrapping_add(if self.flaw == Flaw::RepeatsTimestamp { 0 } else { 1_000 });
@@ -132,7 +133,7 @@ impl Forwarder {
             Flaw::DoesNotCountDropped => false,
             _ => self.codec == Codec::Vp8,
         };
-        let ids = self.numbering.map(description.ids, if counts { self.dropped } else { 0 });
+        let ids = self.picture_ids.map(description.ids, if counts { self.dropped } else { 0 });
         patch(self.codec, &mut out.payload, ids);
         if let Some(element) = &mut out.dependency {
             patch_dependency(element, ids);
