@@ -100,7 +100,7 @@ impl Server {
             if track.kind == Kind::Video {
                 packet.position = track.history.take_position();
                 track.layers.handle_packet(self.now, packet);
-                if track.layers.look(self.now) {
+                if track.layers.measure(self.now) {
                     let wanted = track.subscribers.iter().map(|subscriber| subscriber.wanted).max().unwrap_or_default();
                     new_wanted = track.layers.want(self.now, wanted).then_some(wanted);
                 }

@@ -10,7 +10,7 @@ use crate::media::fault::{Site, guarded};
 use crate::media::negotiation::Agreed;
 use crate::media::negotiation::assignment::NotPublishing;
 use crate::media::negotiation::sdp;
-use crate::media::publish::layers::LAYERS;
+use crate::media::publish::layer::LAYERS;
 use crate::room::Track;
 use crate::timers::Waiter;
 use crate::track::{Kind, Source};
@@ -169,8 +169,8 @@ impl Server {
             return;
         };
         let Track { source, layers, .. } = tracks.remove(index);
-        if layers.told() < LAYERS as u8 {
-            publisher.sent_wanted.insert(track.mid, layers.told());
+        if layers.signaled() < LAYERS as u8 {
+            publisher.sent_wanted.insert(track.mid, layers.signaled());
         }
         let room = publisher.participant.room.clone();
         let others: Vec<PeerId> = self.others(&room).filter(|other| *other != track.publisher).collect();

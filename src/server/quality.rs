@@ -6,10 +6,13 @@ use str0m::media::Mid;
 
 use super::Server;
 use crate::id::{PeerId, TrackId};
-use crate::media::negotiation::sdp::RIDS;
+use crate::media::publish::grade::Grade;
+use crate::media::publish::layer::RIDS;
 use crate::media::publish::layers::MAX_GRADES;
-use crate::media::subscribe::allocation::{self, Grade, Grant, Limit, Means, Quality, Wish};
+use crate::media::subscribe::allocation::wish::{Means, Wish};
+use crate::media::subscribe::allocation::{self, Grant};
 use crate::media::subscribe::outgoing::{Selection, View};
+use crate::media::subscribe::quality::{Limit, Quality};
 use crate::room::Subscriber;
 use crate::track::{Kind, Source};
 use crate::web::signal::{self, ServerMessage};
@@ -220,7 +223,7 @@ impl Server {
         }
         // A lower number is sent later, by `distribute`: the need of one subscriber does not say how long the others
         // have needed less.
-        let is_raised = wanted > published.layers.told() && published.layers.want(now, wanted);
+        let is_raised = wanted > published.layers.signaled() && published.layers.want(now, wanted);
         if is_raised {
             self.send_wanted_layers(track, wanted);
         }

@@ -5,7 +5,7 @@ use log::{info, warn};
 use super::Server;
 use crate::id::{PeerId, TrackId};
 use crate::load::Stage;
-use crate::media::subscribe::allocation::Means;
+use crate::media::subscribe::allocation::wish::Means;
 use crate::room::seats::PINNED;
 use crate::track::Source;
 

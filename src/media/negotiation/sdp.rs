@@ -2,9 +2,7 @@
 
 use str0m::media::Mid;
 
-/// The offered simulcast layers, smallest first (RFC 8851, RFC 8853): a quarter, half and all of the picture's width
-/// and height.
-pub const RIDS: [&str; 3] = ["q", "h", "f"];
+use crate::media::publish::layer::RIDS;
 
 /// Line ends of an answer: CR, LF, or both. Empty lines do not count.
 pub const LINE_ENDS: [char; 2] = ['\r', '\n'];

@@ -6,8 +6,10 @@
 //! Never here: a loop over subscribers, or a copy of a packet for each of them.
 
 pub mod arrivals;
+pub mod grade;
 pub mod heard;
 pub mod history;
 pub mod keyframe;
+pub mod layer;
 pub mod layers;
 pub mod sender_clock;

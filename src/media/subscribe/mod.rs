@@ -10,6 +10,7 @@ pub mod allocation;
 pub mod egress;
 pub mod outgoing;
 pub mod picture_ids;
+pub mod quality;
 pub mod renumbering;
 pub mod rtx;
 pub mod sending;

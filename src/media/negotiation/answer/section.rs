@@ -7,7 +7,8 @@ use str0m::media::Direction;
 use super::refusal::AnswerRefusal;
 use crate::media::negotiation::attributes::{direction, of_payload_type, values};
 use crate::media::negotiation::offered::Offered;
-use crate::media::negotiation::sdp::{LINE_ENDS, RIDS};
+use crate::media::negotiation::sdp::LINE_ENDS;
+use crate::media::publish::layer::RIDS;
 
 /// Codecs that an offer can have, as in `a=rtpmap`.
 const CODECS: [&str; 7] = ["opus", "VP8", "VP9", "H264", "AV1", "rtx", "red"];

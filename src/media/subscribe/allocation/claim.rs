@@ -1,0 +1,178 @@
+//! A claim: a wish that can be granted, step by step, from a budget.
+
+use std::cmp::Reverse;
+
+use super::wish::{Means, Wish};
+use crate::media::publish::grade::is_enough;
+use crate::media::subscribe::quality::Limit;
+
+/// Bandwidth that must remain when a step is granted that was not granted before, as 1/`HEADROOM` of what is spent.
+/// With a fifth, an estimate or a bitrate may vary by 8 % around any value. Less headroom flaps, and each switch costs
+/// a keyframe; more leaves bandwidth unused.
+pub(super) const HEADROOM: u64 = 5;
+
+/// The same for a step that only adds pictures to a layer already sent. It costs no keyframe, so it may come and go:
+/// more headroom withholds pictures that would fit, less follows each variation.
+const HEADROOM_OF_PICTURES: u64 = 20;
+
+/// Assumed bitrates of layers before they are measured: about what browsers send for heights of 180, 360 and 720.
+/// Higher values take bandwidth from other tracks for a moment, lower ones overload the path for a moment.
+const ASSUMED_BPS: [u64; 3] = [150_000, 500_000, 1_700_000];
+
+/// The same for a track with a single layer, whose bitrate starts low and is not known in advance.
+const ASSUMED_ALONE_BPS: u64 = 200_000;
+
+/// The bandwidth for video.
+pub(super) struct Budget {
+    pub bound_bps: u64,
+    pub spent_bps: u64,
+}
+
+impl Budget {
+    /// Spends `extra_bps` if it fits and 1/`headroom` of the total remains; `excess` multiplies the bandwidth for this
+    /// step.
+    pub(super) fn spend(&mut self, extra_bps: u64, headroom: Option<u64>, excess: u64) -> bool {
+        let spent_bps = self.spent_bps + extra_bps;
+        let needed_bps = spent_bps + headroom.map_or(0, |part| spent_bps.div_ceil(part));
+        let fits = needed_bps <= self.bound_bps.saturating_mul(excess);
+        if fits {
+            self.spent_bps = spent_bps;
+        }
+        fits
+    }
+}
+
+/// A wish that can be granted, with its steps from nothing to the best grade that its view can use.
+///
+/// Not every grade is a step. A camera is raised by resolution with all pictures, because halving the picture rate
+/// looks worse than halving the height. Its picture rate is reduced only in its lowest layer, or to use the rest of the
+/// bandwidth. A screen reduces the picture rate of its best layer first, and its resolution only after that, because
+/// unreadable text is useless however smooth it is.
+pub(super) struct Claim<'a> {
+    pub index: usize,
+    pub wish: &'a Wish<'a>,
+    pub best: usize,
+    /// The server's load excludes a better grade that the view could use.
+    is_cut_by_load: bool,
+    pub granted: Option<usize>,
+}
+
+impl<'a> Claim<'a> {
+    pub(super) fn new(index: usize, wish: &'a Wish<'a>) -> Option<Self> {
+        let is_sent = wish.height != Some(0) && wish.means != Means::Nothing;
+        let last = wish.grades.len().checked_sub(1).filter(|_| is_sent)?;
+        let mut claim = Self { index, wish, best: last, is_cut_by_load: false, granted: None };
+        claim.best = (0..last).find(|at| claim.ends_layer(*at) && claim.is_enough(*at)).unwrap_or(last);
+        if wish.means == Means::Least {
+            let layer = if wish.is_screen { wish.grades[claim.best].layer } else { wish.grades[0].layer };
+            let is_least =
+                |at: &usize| if wish.is_screen { wish.grades[*at].layer == layer } else { claim.ends_layer(*at) };
+            let least = (0..=claim.best).find(is_least).unwrap_or(claim.best);
+            claim.is_cut_by_load = least < claim.best;
+            claim.best = least;
+        }
+        Some(claim)
+    }
+
+    /// Takes the next step if there is one and it fits.
+    pub(super) fn climb(&mut self, budget: &mut Budget, excess: u64) -> bool {
+        self.next().is_some_and(|next| self.take(next, budget, excess))
+    }
+
+    /// Takes the next layer without its highest temporal layer, if that fits.
+    pub(super) fn climb_thinned(&mut self, budget: &mut Budget) {
+        let (Some(granted), Some(whole)) = (self.granted, self.next()) else { return };
+        let thinned = whole - 1;
+        if thinned > granted && self.ends_layer(granted) {
+            self.take(thinned, budget, 1);
+        }
+    }
+
+    fn take(&mut self, next: usize, budget: &mut Budget, excess: u64) -> bool {
+        let extra_bps = self.cost_bps(next) - self.granted.map_or(0, |granted| self.cost_bps(granted));
+        let grades = self.wish.grades;
+        let headroom = match self.wish.current {
+            Some(current) if next <= current => None,
+            Some(current) if grades.get(current).is_some_and(|grade| grade.layer == grades[next].layer) => {
+                Some(HEADROOM_OF_PICTURES)
+            }
+            _ => Some(HEADROOM),
+        };
+        let fits = budget.spend(extra_bps, headroom, excess);
+        if fits {
+            self.granted = Some(next);
+        }
+        fits
+    }
+
+    pub(super) fn rank(&self) -> impl Ord + use<> {
+        let Wish { is_screen, priority, speaks, .. } = *self.wish;
+        (Reverse((is_screen, priority, speaks)), self.index)
+    }
+
+    pub(super) fn next(&self) -> Option<usize> {
+        let above = self.granted.map_or(0, |granted| granted + 1);
+        (above..=self.best).find(|at| self.is_step(*at))
+    }
+
+    fn is_step(&self, at: usize) -> bool {
+        let grades = self.wish.grades;
+        if self.wish.is_screen {
+            grades[at].layer == grades[self.best].layer || self.begins_layer(at)
+        } else {
+            grades[at].layer == grades[0].layer || self.ends_layer(at)
+        }
+    }
+
+    /// Returns the cost of a grade: the highest bitrate up to it, because a grade that measures less than a lower one
+    /// was measured in a quiet moment or has just started.
+    pub(super) fn cost_bps(&self, grade: usize) -> u64 {
+        (0..=grade).filter(|at| self.is_step(*at) || *at == grade).map(|at| self.bitrate_bps(at)).max().unwrap_or(0)
+    }
+
+    fn bitrate_bps(&self, at: usize) -> u64 {
+        let grades = self.wish.grades;
+        let has_layers = grades[0].layer != grades[grades.len() - 1].layer;
+        match grades[at].bitrate_bps {
+            0 if has_layers => ASSUMED_BPS[usize::from(grades[at].layer).min(ASSUMED_BPS.len() - 1)],
+            0 => ASSUMED_ALONE_BPS,
+            measured => measured,
+        }
+    }
+
+    /// Returns true if the grade has all temporal layers of its layer.
+    fn ends_layer(&self, at: usize) -> bool {
+        let grades = self.wish.grades;
+        grades.get(at + 1).is_none_or(|next| next.layer != grades[at].layer)
+    }
+
+    /// Returns true if the grade has the fewest temporal layers of its layer.
+    fn begins_layer(&self, at: usize) -> bool {
+        let grades = self.wish.grades;
+        at == 0 || grades[at - 1].layer != grades[at].layer
+    }
+
+    fn is_enough(&self, at: usize) -> bool {
+        self.wish.height.is_some_and(|tile| is_enough(self.wish.grades[at].height, tile))
+    }
+
+    pub(super) fn limit(&self) -> Limit {
+        if self.granted != Some(self.best) {
+            return Limit::Bandwidth;
+        }
+        let is_last = self.best + 1 == self.wish.grades.len();
+        let is_height_known = self.wish.height.is_some() && self.wish.grades[self.best].height > 0;
+        let is_least = self.wish.means == Means::Least;
+        if self.is_cut_by_load {
+            Limit::Server
+        } else if !is_last {
+            Limit::View
+        } else if is_least && self.wish.has_more && !self.is_enough(self.best) {
+            Limit::Server
+        } else if is_height_known && !self.is_enough(self.best) {
+            Limit::Publisher
+        } else {
+            Limit::None
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! What a subscriber wants of one track.
+
+use crate::media::publish::grade::Grade;
+
+/// The demand of a subscriber for one track.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// The grades that the publisher sends, or would send if they were wanted, ordered by layer and temporal layer.
+    pub grades: &'a [Grade],
+    /// Height of the tile in device pixels, 0 if it is not visible; `None` if the page does not report it.
+    pub height: Option<u32>,
+    /// Priority, higher is more important. Videos with the highest priority are on stage; if there is a screen, only if
+    /// that priority is not 0.
+    pub priority: u32,
+    /// Text: resolution matters more than motion. Screens are always on stage.
+    pub is_screen: bool,
+    /// The publisher is an active speaker.
+    pub speaks: bool,
+    /// The server's capacity for this track.
+    pub means: Means,
+    /// The publisher has layers that it was told to pause because no subscriber wants them.
+    pub has_more: bool,
+    /// Index of the grade granted last.
+    pub current: Option<usize>,
+}
+
+/// How much of a track the server's load allows to send to a subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Means {
+    /// Any grade.
+    All,
+    /// The smallest layer of a camera. Of a screen, whose text must stay readable, the best layer with the fewest
+    /// pictures.
+    Least,
+    /// No grade.
+    Nothing,
+}
