@@ -220,7 +220,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::media::transport::datagrams::Route;
+    use crate::media::transport::route::Route;
 
     /// Receives until there are `count` datagrams: source, destination and contents.
     fn receive(udp: &mut Udp, count: usize) -> Vec<(SocketAddr, SocketAddr, Vec<u8>)> {

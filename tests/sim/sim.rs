@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use aq_server::clock::Wall;
 use aq_server::config::Config;
 use aq_server::id::ConnId;
-use aq_server::media::transport::datagrams::Route;
+use aq_server::media::transport::route::Route;
 use aq_server::server::{Input, Output, Server, Setup};
 use aq_server::web::assets::Assets;
 

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use aq_server::id::ConnId;
-use aq_server::media::transport::datagrams::Route;
+use aq_server::media::transport::route::Route;
 use aq_server::server::Input;
 
 use crate::network::{is_dtls, rtp_header};

@@ -11,7 +11,8 @@ use crate::media::publish::arrivals::Arrivals;
 use crate::media::rtp::rtcp::{
     ANSWER_BYTES, HEAD_BYTES, Reference, SENDER_REPORT_BYTES, SenderReport, write_answer, write_head,
 };
-use crate::media::transport::datagrams::{Datagrams, Route};
+use crate::media::transport::datagrams::Datagrams;
+use crate::media::transport::route::Route;
 use crate::media::transport::srtp::Srtp;
 
 /// Interval between sender reports. A shorter one synchronizes sound and picture sooner, a longer one costs less for

@@ -625,7 +625,7 @@ mod tests {
     use crate::media::rtp::elements::Elements;
     use crate::media::rtp::packet::Incoming;
     use crate::media::subscribe::rtx;
-    use crate::media::transport::datagrams::Route;
+    use crate::media::transport::route::Route;
     use crate::media::transport::srtp::{Exported, Srtp};
 
     const LENGTH: usize = 1_000;

@@ -20,7 +20,8 @@ use crate::media::subscribe::renumbering::FIRST_SEQ_NO_LIMIT;
 use crate::media::subscribe::rtx::Sent;
 use crate::media::transport::addresses::Addresses;
 use crate::media::transport::allowance::Allowance;
-use crate::media::transport::datagrams::{Datagrams, Route};
+use crate::media::transport::datagrams::Datagrams;
+use crate::media::transport::route::Route;
 use crate::media::transport::srtp;
 
 /// Maximum number of SSRCs sent to one peer in its life: enough for 5,000 joins or screen shares of others. None is

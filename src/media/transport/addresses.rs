@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::media::transport::datagrams::Route;
+use crate::media::transport::route::Route;
 
 /// Maximum number of addresses per peer. A lower one locks out a phone that roams between networks, a higher one lets a
 /// participant create more ICE candidate pairs (str0m keeps one for each).

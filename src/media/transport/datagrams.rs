@@ -1,19 +1,10 @@
 //! Outgoing datagrams in one reused buffer, grouped into runs that one system call can send.
 
-use std::net::SocketAddr;
+use crate::media::transport::route::Route;
 
 /// The kernel's limits for one run: number of segments, and bytes of payload (udp(7), `UDP_SEGMENT`).
 const RUN_SEGMENTS: usize = 64;
 const RUN_BYTES: usize = 65_000;
-
-/// Destination and source of a datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// The peer's address.
-    pub remote: SocketAddr,
-    /// The local address to send from.
-    pub local: SocketAddr,
-}
 
 /// Datagrams in sending order.
 #[derive(Debug, Default)]
@@ -109,7 +100,8 @@ impl Datagrams {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.runs.clear();
-        (self.begin, self.len) = (0, 0);
+        self.begin = 0;
+        self.len = 0;
     }
 
     /// Returns the number of datagrams.
@@ -144,6 +136,8 @@ impl Datagrams {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn route(port: u16) -> Route {

@@ -8,9 +8,9 @@
 
 pub mod addresses;
 pub mod allowance;
-pub mod client_certificate;
 pub mod datagrams;
 pub mod demux;
 pub mod dtls;
 pub mod opening;
+pub mod route;
 pub mod srtp;
