@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::bucket::Bucket;
 use crate::id::PeerId;
-use crate::media::subscribe::outgoing::View;
+use crate::media::subscribe::selection::View;
 use crate::track::Source;
 
 /// Minimum time for which a seat is kept, unless an audible publisher needs it: each exchange costs a keyframe, and a

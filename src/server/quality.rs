@@ -11,8 +11,8 @@ use crate::media::publish::layer::RIDS;
 use crate::media::publish::layers::MAX_GRADES;
 use crate::media::subscribe::allocation::wish::{Means, Wish};
 use crate::media::subscribe::allocation::{self, Grant};
-use crate::media::subscribe::outgoing::{Selection, View};
 use crate::media::subscribe::quality::{Limit, Quality};
+use crate::media::subscribe::selection::{Selection, View};
 use crate::room::Subscriber;
 use crate::track::{Kind, Source};
 use crate::web::signal::{self, ServerMessage};
@@ -129,7 +129,7 @@ impl Server {
             let track = outgoing.track?;
             let layers = &self.member(track.publisher)?.participant.track(track.mid)?.layers;
             let result = outgoing.result(layers);
-            (result != outgoing.told).then_some((line, outgoing.mid, result?))
+            (result != outgoing.reported_quality).then_some((line, outgoing.mid, result?))
         });
         let changed: Vec<_> = lines.collect();
         let Some(member) = self.member_mut(id) else {
@@ -138,7 +138,7 @@ impl Server {
         member.quality_queued = false;
         for (line, _, quality) in &changed {
             if let Some(outgoing) = member.peer.sending.m_line_mut(*line) {
-                outgoing.told = Some(*quality);
+                outgoing.reported_quality = Some(*quality);
             }
         }
         if !changed.is_empty() {

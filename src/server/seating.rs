@@ -8,7 +8,7 @@ use str0m::media::{MediaKind, Mid};
 
 use super::Server;
 use crate::id::{PeerId, TrackId};
-use crate::media::subscribe::outgoing::View;
+use crate::media::subscribe::selection::View;
 use crate::room::seats::{Moves, Person};
 use crate::timers::Waiter;
 use crate::track::{Kind, Source};

@@ -82,38 +82,12 @@ impl History {
 mod tests {
     use std::sync::Arc;
 
-    use str0m::format::Codec;
-    use str0m::media::{Frequency, Mid};
-
     use super::*;
-    use crate::media::rtp::codec::Description;
-    use crate::media::rtp::elements::Elements;
-    use crate::media::rtp::packet::Incoming;
 
     fn packet(seq_no: u64, position: u32) -> Packet {
-        let (clock_rate, captured) = (Frequency::NINETY_KHZ, Instant::now());
-        Packet {
-            mid: Mid::from("0"),
-            layer: 0,
-            codec: Codec::Vp8,
-            incoming: Incoming {
-                ssrc: 1,
-                epoch: 0,
-                seq_no,
-                timestamp: 0,
-                clock_rate,
-                captured,
-                can_start: false,
-                has_preface: false,
-            },
-            redundant: None,
-            preface: None,
-            payload: [0; 10].into(),
-            marker: false,
-            description: Description::default(),
-            elements: Elements::default(),
-            position,
-        }
+        let mut packet = Packet { payload: [0; 10].into(), position, ..Packet::sample(Instant::now()) };
+        packet.incoming.seq_no = seq_no;
+        packet
     }
 
     #[test]

@@ -78,3 +78,33 @@ impl Packet {
         self.preface.as_ref().map_or(0, |preface| preface.payload.len() + self.elements.len() + WIRE_OVERHEAD)
     }
 }
+
+#[cfg(test)]
+impl Packet {
+    /// The first packet of an SSRC, which tests change as they need: 1,000 bytes of VP8, not a starting point.
+    pub fn sample(now: Instant) -> Self {
+        let incoming = Incoming {
+            ssrc: 1,
+            epoch: 0,
+            seq_no: 0,
+            timestamp: 0,
+            clock_rate: Frequency::NINETY_KHZ,
+            captured: now,
+            can_start: false,
+            has_preface: false,
+        };
+        Self {
+            mid: Mid::from("0"),
+            layer: 0,
+            codec: Codec::Vp8,
+            incoming,
+            redundant: None,
+            payload: vec![0; 1_000].into(),
+            marker: false,
+            preface: None,
+            description: Description::default(),
+            elements: Elements::default(),
+            position: 0,
+        }
+    }
+}

@@ -298,11 +298,37 @@ pub fn ntp(unix: Duration) -> u64 {
 }
 
 #[cfg(test)]
+impl Egress {
+    /// A transport with AES-256-GCM, which tests change as they need.
+    pub fn sample(now: Instant) -> Self {
+        let profile = str0m::crypto::dtls::SrtpProfile::AEAD_AES_256_GCM;
+        let exported = crate::media::transport::srtp::Exported { profile, material: vec![3; 88], is_client: false };
+        let [remote, local] = [1, 2].map(|host| std::net::SocketAddr::from(([192, 0, 2, host], u16::from(host))));
+        Self::new(now, Srtp::new(&exported).expect("the profile is known"), Route { remote, local }, 5)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn ntp_counts_from_1900_in_binary_fractions() {
         assert_eq!(ntp(Duration::from_millis(1_500)), (NTP_UNIX + 1) << 32 | 1 << 31);
+    }
+
+    #[test]
+    fn the_largest_packet_is_retransmitted_over_the_slowest_path_at_a_limited_rate() {
+        for (estimate, at_once, in_a_second) in [(50_000, 2, 1), (1_000_000, 5, 5)] {
+            let start = Instant::now();
+            let mut egress = Egress::sample(start);
+            egress.estimator.handle_remb(estimate);
+            egress.on_estimate(start);
+            let mut taken = |ms| {
+                let now = start + Duration::from_millis(ms);
+                (0..100).take_while(|_| egress.take_retransmission(now, 1_400)).count()
+            };
+            assert_eq!((taken(0), taken(1_000)), (at_once, in_a_second), "{estimate}");
+        }
     }
 }

@@ -13,4 +13,7 @@ pub mod picture_ids;
 pub mod quality;
 pub mod renumbering;
 pub mod rtx;
+pub mod selection;
 pub mod sending;
+mod sent_counts;
+mod writer;

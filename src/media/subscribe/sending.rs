@@ -15,9 +15,10 @@ use crate::media::publish::keyframe::Reason;
 use crate::media::rtp::packet::{MAX_PAYLOAD, Packet, WIRE_OVERHEAD};
 use crate::media::rtp::rtcp::{self, Feedback};
 use crate::media::subscribe::egress::{self, Egress};
-use crate::media::subscribe::outgoing::{Outcome, Outgoing, View};
+use crate::media::subscribe::outgoing::{Outcome, Outgoing};
 use crate::media::subscribe::renumbering::FIRST_SEQ_NO_LIMIT;
 use crate::media::subscribe::rtx::Sent;
+use crate::media::subscribe::selection::View;
 use crate::media::transport::addresses::Addresses;
 use crate::media::transport::allowance::Allowance;
 use crate::media::transport::datagrams::Datagrams;
@@ -558,9 +559,9 @@ mod tests {
     use crate::id::PeerId;
     use crate::media::bandwidth::pacer::Pacer;
     use crate::media::negotiation::profile::PayloadTypes;
-    use crate::media::rtp::codec::Description;
+
     use crate::media::rtp::codec::parameter_sets::Preface;
-    use crate::media::rtp::elements::{Elements, Ids};
+    use crate::media::rtp::elements::Ids;
     use crate::media::rtp::packet::Incoming;
     use crate::media::transport::srtp::{Exported, Srtp};
 
@@ -571,8 +572,9 @@ mod tests {
     fn sending(now: Instant) -> Sending {
         let mut sending = Sending { is_open: true, ..Sending::default() };
         sending.addresses.validate(now, route(1)).unwrap();
-        let exported = Exported { profile: SrtpProfile::AEAD_AES_256_GCM, material: vec![3; 88], is_client: false };
-        sending.egress = Some(Egress::new(now, Srtp::new(&exported).unwrap(), route(1), 5));
+        let mut egress = Egress::sample(now);
+        egress.route = route(1);
+        sending.egress = Some(egress);
         sending
     }
 
@@ -620,29 +622,10 @@ mod tests {
 
     /// A packet of the largest size.
     fn packet(now: Instant, codec: Codec, seq_no: u64) -> Packet {
-        let clock_rate = Frequency::NINETY_KHZ;
-        Packet {
-            mid: Mid::from("0"),
-            layer: 0,
-            codec,
-            incoming: Incoming {
-                ssrc: 1,
-                epoch: 0,
-                seq_no,
-                timestamp: 0,
-                clock_rate,
-                captured: now,
-                can_start: true,
-                has_preface: false,
-            },
-            redundant: None,
-            preface: None,
-            payload: vec![0; MAX_PAYLOAD].into(),
-            marker: false,
-            description: Description::default(),
-            elements: Elements::default(),
-            position: 0,
-        }
+        let mut packet = Packet { codec, payload: vec![0; MAX_PAYLOAD].into(), ..Packet::sample(now) };
+        packet.incoming.seq_no = seq_no;
+        packet.incoming.can_start = true;
+        packet
     }
 
     #[test]
@@ -758,28 +741,11 @@ mod tests {
     }
 
     fn sound(now: Instant, ssrc: u32, seq_no: u64) -> Packet {
-        Packet {
-            mid: Mid::from("0"),
-            layer: 0,
-            codec: Codec::Opus,
-            incoming: Incoming {
-                ssrc,
-                epoch: 0,
-                seq_no,
-                timestamp: 960 * seq_no as u32,
-                clock_rate: Frequency::FORTY_EIGHT_KHZ,
-                captured: now,
-                can_start: true,
-                has_preface: false,
-            },
-            description: Description::default(),
-            redundant: None,
-            preface: None,
-            payload: [].into(),
-            marker: false,
-            elements: Elements::default(),
-            position: 0,
-        }
+        let mut packet = Packet { payload: [].into(), ..packet(now, Codec::Opus, seq_no) };
+        packet.incoming.ssrc = ssrc;
+        packet.incoming.timestamp = 960 * seq_no as u32;
+        packet.incoming.clock_rate = Frequency::FORTY_EIGHT_KHZ;
+        packet
     }
 
     #[test]

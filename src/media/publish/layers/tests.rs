@@ -1,43 +1,18 @@
 //! Tests of the layers.
 
-use str0m::format::Codec;
-use str0m::media::{Frequency, Mid};
-
 use super::*;
-use crate::media::rtp::codec::Description;
 use crate::media::rtp::codec::parameter_sets::Preface;
-use crate::media::rtp::elements::Elements;
-use crate::media::rtp::packet::Incoming;
 
 /// A packet of 1,250 bytes on the wire.
 fn packet(now: Instant, layer: u8, temporal: u8, height: u16) -> Packet {
-    Packet {
-        mid: Mid::from("0"),
-        layer,
-        codec: Codec::Vp8,
-        incoming: Incoming {
-            ssrc: u32::from(layer),
-            epoch: 0,
-            seq_no: 0,
-            timestamp: 1,
-            clock_rate: Frequency::NINETY_KHZ,
-            captured: now,
-            can_start: height > 0,
-            has_preface: false,
-        },
-        description: Description {
-            temporal,
-            heights: [height, 0, 0],
-            starts_keyframe: height > 0,
-            ..Description::default()
-        },
-        redundant: None,
-        preface: None,
-        payload: vec![0; 1_180].into(),
-        marker: false,
-        elements: Elements::default(),
-        position: 0,
-    }
+    let mut packet = Packet { layer, payload: vec![0; 1_180].into(), ..Packet::sample(now) };
+    packet.incoming.ssrc = layer.into();
+    packet.incoming.timestamp = 1;
+    packet.incoming.can_start = height > 0;
+    packet.description.temporal = temporal;
+    packet.description.heights = [height, 0, 0];
+    packet.description.starts_keyframe = height > 0;
+    packet
 }
 
 /// Plays one packet of each of these (layer, temporal layer) pairs per 100 ms. Returns the times of the changes.

@@ -9,17 +9,16 @@ use proptest::prelude::*;
 use super::dropped::RUNS;
 use super::layer_filter::CHANGES;
 use super::*;
-use str0m::media::Frequency;
 
 use crate::media::inputs;
+use crate::media::rtp::packet::Packet;
 
 fn up_to(temporal: u8) -> Bound {
     Bound { spatial: u8::MAX, temporal }
 }
 
 fn packet(ssrc: u32, seq_no: u64, timestamp: u32, can_start: bool) -> Incoming {
-    let clock_rate = Frequency::NINETY_KHZ;
-    Incoming { ssrc, epoch: 0, seq_no, timestamp, clock_rate, captured: Instant::now(), can_start, has_preface: false }
+    Incoming { ssrc, seq_no, timestamp, can_start, ..Packet::sample(Instant::now()).incoming }
 }
 
 /// Returns the outgoing number and timestamp of a packet without temporal layers.
