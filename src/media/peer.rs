@@ -39,7 +39,7 @@ use crate::media::rtp::elements::Elements;
 use crate::media::rtp::packet::{Incoming, MAX_PAYLOAD, Packet};
 use crate::media::rtp::rtcp;
 use crate::media::subscribe::egress::Egress;
-use crate::media::subscribe::rtx::Sent;
+use crate::media::subscribe::requests::Request;
 use crate::media::subscribe::sending::Sending;
 use crate::media::transport::addresses::Validated;
 use crate::media::transport::allowance::Allowance;
@@ -173,18 +173,8 @@ struct Stream {
 pub enum PeerEvent {
     /// A packet to forward.
     Packet(Packet),
-    /// This peer, as a subscriber, needs a keyframe on an m-line.
-    KeyframeRequest {
-        /// Index of the m-line.
-        m_line: usize,
-    },
-    /// This peer, as a subscriber, has lost a packet.
-    Lost {
-        /// Index of the m-line.
-        m_line: usize,
-        /// The lost packet.
-        sent: Sent,
-    },
+    /// This peer, as a subscriber, requests a keyframe or a lost packet.
+    Request(Request),
     /// ICE and DTLS are connected.
     Connected,
     /// ICE consent was lost after that (RFC 7675), or restored.
@@ -578,10 +568,7 @@ impl Peer {
         events: &mut Vec<PeerEvent>,
     ) -> Result<(), PeerError> {
         self.is_fed = false;
-        events.extend(self.sending.take_requests().map(|(m_line, sent)| match sent {
-            Some(sent) => PeerEvent::Lost { m_line, sent },
-            None => PeerEvent::KeyframeRequest { m_line },
-        }));
+        events.extend(self.sending.take_requests().map(PeerEvent::Request));
         if self.arrivals.due().is_some_and(|due| due <= now) {
             self.sending.acknowledge(now, &mut self.arrivals, datagrams);
         }

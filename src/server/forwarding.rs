@@ -13,6 +13,7 @@ use crate::media::negotiation::profile;
 use crate::media::peer::PeerEvent;
 use crate::media::publish::keyframe::Reason;
 use crate::media::rtp::packet::MAX_PAYLOAD;
+use crate::media::subscribe::requests::Request;
 use crate::media::subscribe::rtx::Sent;
 use crate::media::transport::demux::Match;
 use crate::media::transport::route::Route;
@@ -354,13 +355,13 @@ impl Server {
             match event {
                 PeerEvent::Packet(packet) if self.is_silenced(id, packet.mid) => self.stats.packets_quiet += 1,
                 PeerEvent::Packet(packet) => self.packets.push((id, packet)),
-                PeerEvent::KeyframeRequest { m_line: line } => {
+                PeerEvent::Request(Request::Keyframe { m_line: line }) => {
                     if let Some((track, layer)) = self.member(id).and_then(|member| member.peer.sending.forwarded(line))
                     {
                         self.request_keyframe(track, layer, Reason::Pli);
                     }
                 }
-                PeerEvent::Lost { m_line: line, sent } => self.resend(id, line, sent),
+                PeerEvent::Request(Request::Packet { m_line: line, sent }) => self.resend(id, line, sent),
                 PeerEvent::Connected => self.on_connected(id),
                 PeerEvent::Consent { is_held } => self.on_consent(id, is_held),
             }

@@ -310,6 +310,8 @@ impl Egress {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     #[test]
@@ -330,5 +332,34 @@ mod tests {
             };
             assert_eq!((taken(0), taken(1_000)), (at_once, in_a_second), "{estimate}");
         }
+    }
+
+    #[test]
+    fn late_packets_from_a_left_path_keep_the_route_and_later_ones_take_it() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let route = |port| Route { remote: SocketAddr::from(([192, 0, 2, 1], port)), ..Egress::sample(start).route };
+        let mut egress = Egress::sample(start);
+        egress.route = route(1);
+        for (ms, from, expected) in [
+            (0, 1, 1),
+            (10, 2, 2),
+            // A packet sent before the path changed.
+            (50, 1, 2),
+            (60, 2, 2),
+            (400, 1, 2),
+            (420, 3, 3),
+            (450, 2, 3),
+            (480, 1, 3),
+            // The first path is used again.
+            (1_600, 1, 1),
+            (1_700, 3, 1),
+        ] {
+            egress.take_route(at(ms), route(from));
+            assert_eq!(egress.route, route(expected), "{ms} ms");
+        }
+        // A change for lack of consent takes effect at once, also to a recently left route.
+        egress.set_route(route(3));
+        assert_eq!(egress.route, route(3));
     }
 }

@@ -7,11 +7,14 @@
 //! send buffer, or a scan over other peers.
 
 pub mod allocation;
+mod demand;
 pub mod egress;
+mod m_lines;
 pub mod outgoing;
 pub mod picture_ids;
 pub mod quality;
 pub mod renumbering;
+pub mod requests;
 pub mod rtx;
 pub mod selection;
 pub mod sending;
