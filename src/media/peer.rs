@@ -7,14 +7,10 @@
 //! outgoing streams exist only while an offer is written, which takes the SSRCs from them.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use aws_lc_rs::hmac;
-use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::format::PayloadParams;
-use str0m::ice::StunMessage;
-use str0m::media::{Direction, Frequency, KeyframeRequestKind, MediaKind, Mid, Rids};
+use str0m::media::{KeyframeRequestKind, MediaKind, Mid, Rids};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{RtpPacket, Ssrc};
 use str0m::{Event, IceConnectionState, IceCreds, Input, Output, Rtc};
@@ -23,36 +19,28 @@ use crate::id::{Names, TrackId};
 use crate::media::fault::PeerError;
 use crate::media::negotiation::answer;
 use crate::media::negotiation::assignment::{MAX_REJECTED_M_LINES, MAX_SENDING_M_LINES};
-use crate::media::negotiation::offered::{Offered, offered};
-use crate::media::negotiation::profile::{DEPENDENCY_ID, MEDIA_IDS, PayloadTypes, Profile, TRANSPORT_CC_ID};
-use crate::media::negotiation::sdp::{self, named, unnamed, with_simulcast};
+use crate::media::negotiation::offered::Offered;
+use crate::media::negotiation::profile::{PayloadTypes, Profile, TRANSPORT_CC_ID};
+use crate::media::negotiation::session::Session;
 use crate::media::negotiation::{Agreed, Answered, Change, Negotiation};
-use crate::media::publish::arrivals::Arrivals;
-use crate::media::publish::heard::Heard;
-use crate::media::publish::history;
+use crate::media::publish::gate::{Gate, is_media, read_extensions};
 use crate::media::publish::layer::RIDS;
-use crate::media::publish::sender_clock::{Report, SenderClock};
-use crate::media::rtp::codec;
-use crate::media::rtp::codec::configuration::{Configuration, Order, Place};
-use crate::media::rtp::codec::dependency::Structure;
+use crate::media::publish::streams::Streams;
 use crate::media::rtp::elements::Elements;
-use crate::media::rtp::packet::{Incoming, MAX_PAYLOAD, Packet};
-use crate::media::rtp::rtcp;
+use crate::media::rtp::packet::{MAX_PAYLOAD, Packet};
+use crate::media::rtp::{codec, rtcp};
 use crate::media::subscribe::egress::Egress;
 use crate::media::subscribe::requests::Request;
 use crate::media::subscribe::sending::Sending;
 use crate::media::transport::addresses::Validated;
 use crate::media::transport::allowance::Allowance;
+use crate::media::transport::checks::{Checks, is_stun};
 use crate::media::transport::datagrams::Datagrams;
+use crate::media::transport::phase::Phase;
 use crate::media::transport::route::Route;
 use crate::media::transport::srtp::{Exported, Srtp};
 use crate::media::transport::{dtls, opening};
 use crate::track::Source;
-
-/// Incoming SSRCs of one peer at a time, without RTX SSRCs. At the limit the longest-silent finished stream is
-/// removed: one that another SSRC has replaced, or whose m-line no longer sends. A peer has m-lines and layers for 24,
-/// so a finished stream always exists.
-const MAX_SSRCS: usize = 32;
 
 /// Limit of extended sequence numbers: an SRTP packet index has 48 bits (RFC 3711 section 3.3.1). For a packet before
 /// number 0, str0m computes an index of almost 2^64; it would be forwarded under a number that was used before.
@@ -62,24 +50,9 @@ const SEQ_NO_LIMIT: u64 = 1 << 48;
 /// the m-lines that one offer has for its tracks.
 const MAX_DEAD_M_LINES: usize = 4 * MAX_REJECTED_M_LINES;
 
-/// Connectivity checks that str0m keeps until the first answer brings the password for the replies: one for each
-/// candidate pair of a common client. str0m handles one in each turn of the loop. More adds turns without use, fewer
-/// delays a client with many addresses until its next check.
-const EARLY_CHECKS: u32 = 8;
-
 /// Maximum number of local candidates in the life of one peer. str0m forgets none, so more lets the memory of a long
 /// call grow with each address change; fewer omits addresses of a machine with many interfaces.
 const MAX_CANDIDATES: usize = 256;
-
-/// Time limit for ICE after an answer that lets media flow.
-const ICE_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Time limit for ICE and DTLS together, after such an answer.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(35);
-
-/// Time limit for a peer to recover after its consent has expired, which is 15 s after its last check (RFC 7675 section
-/// 5.1).
-const RECOVERY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Memory that str0m uses for one peer and for each of its m-lines, measured (`tests/allocations.rs`) and rounded up.
 /// The first includes an unfinished DTLS handshake.
@@ -93,34 +66,13 @@ pub struct Peer {
     candidates: Vec<SocketAddr>,
     /// The state of its m-lines.
     pub negotiation: Negotiation,
-    pending: Option<SdpPendingOffer>,
-    /// The answer to `pending`, queued until `handle_answer` may run.
-    answer: Option<String>,
-    /// The m-lines of the latest offer.
-    offered: Vec<Offered>,
-    ufrag: String,
-    password: String,
-    /// The msid of each set of m-lines.
-    stream_ids: Vec<String>,
+    session: Session,
+    checks: Checks,
     /// The media forwarded to this peer.
     pub sending: Sending,
     /// The streams that this peer sends.
-    incoming: Vec<Stream>,
-    /// H.264 parameter sets in the latest answer, by m-line.
-    parameter_sets: Vec<(Mid, Vec<Vec<u8>>)>,
-    heard: Heard,
-    /// Whether it can send simulcast layers.
-    simulcast: bool,
-    /// Camera m-lines that it sends without simulcast. They stay that way: simulcast can't be added to them later.
-    single: Vec<Mid>,
-    clock: SenderClock,
-    /// Arrival times of media packets, by transport-wide sequence number.
-    arrivals: Arrivals,
-    allowance: Allowance,
-    /// See `take_oversized`.
-    oversized: (u64, Option<Mid>),
-    /// See `take_unconfigured`.
-    unconfigured: u64,
+    streams: Streams,
+    gate: Gate,
     /// Route of str0m's last datagram that was not STUN.
     transport: Option<Route>,
     /// The keying material from DTLS, until media is connected.
@@ -130,42 +82,11 @@ pub struct Peer {
     /// The route of the datagram being handled, and the header extension elements that describe its media.
     arrived: (Option<Route>, Elements),
     phase: Phase,
-    /// Number of connectivity checks before the first answer; `None` after it.
-    early_checks: Option<u32>,
     has_ice: bool,
     /// Whether str0m got a datagram and was not polled since.
     is_fed: bool,
     /// When the `Rtc`'s timeout is due.
     next_timeout: Option<Instant>,
-}
-
-/// Progress of the transport.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// No answer yet that lets media flow.
-    Signaling,
-    /// Waiting for ICE, then for DTLS. `ice` is true once ICE is connected.
-    Connecting { since: Instant, ice: bool },
-    /// Media flows.
-    Connected,
-    /// ICE consent is lost.
-    Lost { since: Instant },
-}
-
-/// One SSRC that the peer sends.
-struct Stream {
-    ssrc: Ssrc,
-    mid: Mid,
-    /// Index of its simulcast layer.
-    layer: u8,
-    /// Whether it is one of several simulcast layers.
-    has_rid: bool,
-    /// Time of the last packet.
-    last_at: Instant,
-    report: Option<Report>,
-    highest_seq_no: Option<u64>,
-    structure: Structure,
-    configuration: Configuration,
 }
 
 /// An event from `Peer::drain`.
@@ -190,47 +111,29 @@ impl Peer {
         let m_lines = tracks + MAX_SENDING_M_LINES + MAX_DEAD_M_LINES;
         let engine = ENGINE_BYTES + m_lines * (ENGINE_M_LINE_BYTES + size_of::<Offered>());
         let sent = MAX_SENDING_M_LINES * answer::PARAMETER_SETS_BYTES;
-        let incoming = MAX_SSRCS * (2 * size_of::<Stream>() + Configuration::max_bytes(history::AGE));
-        engine
-            + Arrivals::MAX_BYTES
-            + sent
-            + incoming
-            + Heard::MAX_BYTES
-            + Sending::max_bytes(tracks + MAX_DEAD_M_LINES)
+        let sending = Sending::max_bytes(tracks + MAX_DEAD_M_LINES);
+        engine + sent + Streams::MAX_BYTES + Gate::MAX_BYTES + sending
     }
 
     /// Creates a peer that has sent no offer yet.
     pub fn new(now: Instant, profile: &Profile, allowance: Allowance, simulcast: bool, names: &mut Names) -> Self {
         let creds = IceCreds { ufrag: names.token(12), pass: names.token(26) };
-        let (ufrag, password) = (creds.ufrag.clone(), creds.pass.clone());
+        let checks = Checks::new(creds.ufrag.clone(), creds.pass.clone());
         let rtc = profile.config().set_local_ice_credentials(creds).build(now);
         let mut peer = Self {
             rtc: Box::new(rtc),
             candidates: Vec::new(),
             negotiation: Negotiation::default(),
-            pending: None,
-            answer: None,
-            offered: Vec::new(),
-            ufrag,
-            password,
-            stream_ids: Vec::new(),
+            session: Session::new(simulcast),
+            checks,
             sending: Sending::default(),
-            incoming: Vec::new(),
-            parameter_sets: Vec::new(),
-            heard: Heard::default(),
-            simulcast,
-            single: Vec::new(),
-            clock: SenderClock::default(),
-            arrivals: Arrivals::new(now),
-            allowance,
-            oversized: (0, None),
-            unconfigured: 0,
+            streams: Streams::default(),
+            gate: Gate::new(now, allowance),
             transport: None,
             exported: None,
             reporter: names.next_u32(),
             arrived: (None, Elements::default()),
             phase: Phase::Signaling,
-            early_checks: Some(0),
             has_ice: false,
             is_fed: false,
             next_timeout: None,
@@ -278,27 +181,7 @@ impl Peer {
         }
         self.declare_streams(&changes, names)?;
         let mut sdp = self.rtc.sdp_api();
-        for change in changes {
-            match change {
-                Change::Add { m_line, kind, direction, set } => {
-                    let stream_id = set.map(|set| {
-                        while self.stream_ids.len() <= set {
-                            self.stream_ids.push(names.token(12));
-                        }
-                        self.stream_ids[set].clone()
-                    });
-                    let mid = sdp.add_media(kind, direction, stream_id, Some(names.token(12)), None);
-                    self.negotiation.set_mid(m_line, mid);
-                }
-                Change::Direct { mid, direction, .. } => {
-                    // str0m ignores a direction that does not change, but this m-line has to be offered again.
-                    if direction != Direction::Inactive {
-                        sdp.set_direction(mid, Direction::Inactive);
-                    }
-                    sdp.set_direction(mid, direction);
-                }
-            }
-        }
+        self.session.apply(changes, &mut self.negotiation, &mut sdp, names);
         let applied = sdp.apply();
         for outgoing in self.sending.m_lines() {
             self.rtc.direct_api().remove_stream_tx(outgoing.ssrc.into());
@@ -310,13 +193,8 @@ impl Peer {
             self.negotiation.note_exchange();
             return Ok(None);
         };
-        self.pending = Some(pending);
-        let mut offer = sdp::with_codec_before_redundancy(&named(&offer.to_sdp_string()));
-        self.offered = offered(&offer);
-        if self.early_checks.is_some() {
-            offer = sdp::with_repeated_candidates(&offer);
-        }
-        Ok(Some(if self.simulcast { with_simulcast(&offer, &self.layered_m_lines()) } else { offer }))
+        let m_lines = self.negotiation.m_lines();
+        Ok(Some(self.session.start(&offer, pending, m_lines, self.checks.are_early())))
     }
 
     /// Queues the answer to the outstanding offer until `take_answer`.
@@ -324,16 +202,12 @@ impl Peer {
     /// # Errors
     /// There is no outstanding offer, or it already has an answer: the peer has to end.
     pub fn queue_answer(&mut self, sdp: String) -> Result<(), PeerError> {
-        if self.pending.is_none() || self.answer.is_some() {
-            return Err(PeerError::UnexpectedAnswer);
-        }
-        self.answer = Some(sdp);
-        Ok(())
+        self.session.queue_answer(sdp)
     }
 
     /// Takes the queued answer, for `handle_answer`.
     pub fn take_answer(&mut self) -> Option<String> {
-        self.answer.take()
+        self.session.take_answer()
     }
 
     /// Returns true if an answer names none of this transport's m-lines, because it answers an offer of the participant's
@@ -355,15 +229,13 @@ impl Peer {
         profile: &Profile,
         names: &mut Names,
     ) -> Result<Vec<Agreed>, PeerError> {
-        let pending = self.pending.take().ok_or(PeerError::UnexpectedAnswer)?;
-        let reduced = unnamed(&answer::reduce(sdp, &self.offered).map_err(PeerError::of_answer)?);
-        let bad = |error: &dyn std::fmt::Display| PeerError::BadAnswer(error.to_string());
-        let answer = SdpAnswer::from_sdp_string(&reduced).map_err(|error| bad(&error))?;
-        self.rtc.sdp_api().accept_answer(pending, answer).map_err(|error| bad(&error))?;
-        self.early_checks = None;
-        self.parameter_sets = answer::parameter_sets(sdp, &self.offered);
+        let (pending, answer) = self.session.read_answer(sdp)?;
+        let accepted = self.rtc.sdp_api().accept_answer(pending, answer);
+        accepted.map_err(|error| PeerError::BadAnswer(error.to_string()))?;
+        self.checks.handle_answer();
+        self.streams.set_parameter_sets(answer::parameter_sets(sdp, self.session.offered()));
         self.take_streams(names)?;
-        self.sending.set_redundant(&answer::redundant(sdp, &self.offered));
+        self.sending.set_redundant(&answer::redundant(sdp, self.session.offered()));
         let answers = self.answered();
         let agreed = self.negotiation.handle_answer(now, answers.into_iter());
         for agreed in &agreed {
@@ -405,18 +277,13 @@ impl Peer {
             return Ok(None);
         };
         let input = Input::Receive(now, receive);
-        let (mut validated, mut number, mut unmapped, mut packet) = (None, None, None, None);
+        let (mut validated, mut number, mut admitted) = (None, None, None);
         if is_stun(contents) {
             // Checks from the address that receives media are not charged: other addresses cannot use up its allowance.
             let is_way = self.sending.egress.as_ref().is_some_and(|egress| egress.route.remote == route.remote);
-            if !self.is_check(contents) || !is_way && !self.allowance.take_check(now) {
+            let is_allowed = self.checks.is_authentic(contents) && (is_way || self.gate.allowance.take_check(now));
+            if !is_allowed || !self.checks.take() {
                 return Ok(None);
-            }
-            if let Some(count) = &mut self.early_checks {
-                *count += 1;
-                if *count > EARLY_CHECKS {
-                    return Ok(None);
-                }
             }
             validated = self.sending.addresses.validate(now, route);
             if validated.is_none() {
@@ -424,56 +291,31 @@ impl Peer {
             }
         } else if rtcp::is_rtcp(contents) {
             // Only `Sending` handles the RTCP of a pure subscriber: decrypting it twice would be the largest cost of one.
-            let is_of_sender = self.sending.handle_rtcp(now, route, contents, &mut self.allowance);
-            let is_for_receiver = is_of_sender && !self.incoming.is_empty();
+            let is_of_sender = self.sending.handle_rtcp(now, route, contents, &mut self.gate.allowance);
+            let is_for_receiver = is_of_sender && !self.streams.is_empty();
             if self.sending.egress.is_some() && !is_for_receiver {
                 return Ok(None);
             }
         } else {
             if is_media(contents) {
-                if !self.allowance.take_packet(now, contents.len()) {
+                admitted = self.gate.admit(now, contents, self.sending.srtp())?;
+                if admitted.is_none() {
                     return Ok(None);
-                }
-                let Some(&[_, _, a, b, .., c, d, e, f]) = contents.first_chunk::<12>() else {
-                    return Ok(None);
-                };
-                let (ssrc, seq_no) = (u32::from_be_bytes([c, d, e, f]), u16::from_be_bytes([a, b]));
-                packet = Some((ssrc, seq_no));
-                if !self.heard.is_mapped(ssrc) {
-                    let rollover = self.heard.rollover(ssrc, seq_no);
-                    if !rollover.is_some_and(|rollover| self.sending.is_authentic(contents, rollover)) {
-                        self.allowance.give_packet_back(now, contents.len());
-                        return Ok(None);
-                    }
-                    if !self.heard.insert(ssrc) {
-                        return Err(PeerError::UsedUp);
-                    }
-                    unmapped = Some(ssrc);
                 }
             }
-            let (elements, apart) = Elements::read_apart(contents, MEDIA_IDS, TRANSPORT_CC_ID);
-            number = apart.and_then(|value| {
-                let ssrc = contents.get(8..12)?;
-                Some((u32::from_be_bytes(ssrc.try_into().ok()?), u16::from_be_bytes(value.try_into().ok()?)))
-            });
+            let elements;
+            (elements, number) = read_extensions(contents);
             self.arrived = (Some(route), elements);
             opening::take_opened();
         }
         self.is_fed = true;
         self.rtc.handle_input(input).map_err(PeerError::of_engine)?;
         self.collect_keys();
-        if let Some(ssrc) = unmapped {
-            self.follow_streams(ssrc);
-        }
-        if let Some((ssrc, seq_no)) = packet {
-            if opening::take_opened() {
-                self.heard.handle_packet(ssrc, seq_no);
-                if let Some((ssrc, number)) = number {
-                    self.arrivals.handle_packet(now, ssrc, number);
-                }
-            } else if unmapped.is_none() {
-                self.allowance.give_packet_back(now, contents.len());
+        if let Some(admitted) = admitted {
+            if admitted.is_unmapped {
+                self.follow_streams(admitted.ssrc);
             }
+            self.gate.handle_admitted(now, contents, &admitted, number, opening::take_opened());
         }
         Ok(validated)
     }
@@ -483,13 +325,13 @@ impl Peer {
         let mut direct = self.rtc.direct_api();
         // str0m always has a stream with SSRC 0, for probes.
         let mut mapped = vec![0];
-        for main in self.heard.mapped().chain([ssrc]) {
+        for main in self.gate.heard.mapped().chain([ssrc]) {
             if let Some(stream) = direct.stream_rx(&main.into()) {
                 mapped.push(main);
                 mapped.extend(stream.rtx().map(|rtx| *rtx));
             }
         }
-        self.heard.follow(ssrc, &mapped);
+        self.gate.heard.follow(ssrc, &mapped);
     }
 
     /// Returns true if a drain may yield output after a datagram. Feedback and dropped datagrams yield none, and polling
@@ -500,19 +342,19 @@ impl Peer {
 
     /// Returns the number of datagrams over the peer's allowance since the last call.
     pub fn take_excess(&mut self) -> u64 {
-        self.allowance.take_excess()
+        self.gate.allowance.take_excess()
     }
 
     /// Returns the number of packets dropped since the last call because they are larger than `MAX_PAYLOAD`, and the mid
     /// of the last one.
     pub fn take_oversized(&mut self) -> (u64, Option<Mid>) {
-        std::mem::take(&mut self.oversized)
+        self.streams.take_oversized()
     }
 
     /// Returns the number of parts of codec configurations dropped since the last call, because there were too many or a
     /// keyframe had no room for them. Participants that subscribe later may be unable to decode the track.
     pub fn take_unconfigured(&mut self) -> u64 {
-        std::mem::take(&mut self.unconfigured)
+        self.streams.take_unconfigured()
     }
 
     /// Handles the timeout from `next_timeout`.
@@ -523,17 +365,8 @@ impl Peer {
         if self.answer_due().is_some_and(|due| due <= now) {
             return Err(PeerError::AnswerTimeout);
         }
-        match self.phase {
-            Phase::Connecting { since, ice: false } if now >= since + ICE_TIMEOUT => {
-                return Err(PeerError::MediaTimeout("no ICE connectivity check came"));
-            }
-            Phase::Connecting { since, .. } if now >= since + CONNECT_TIMEOUT => {
-                return Err(PeerError::MediaTimeout("DTLS did not finish"));
-            }
-            Phase::Lost { since } if now >= since + RECOVERY_TIMEOUT => {
-                return Err(PeerError::MediaTimeout("ICE consent was lost"));
-            }
-            _ => {}
+        if self.phase.due().is_some_and(|due| due <= now) {
+            return Err(PeerError::MediaTimeout(self.phase.missing()));
         }
         self.rtc.handle_input(Input::Timeout(now)).map_err(PeerError::of_engine)?;
         self.collect_keys();
@@ -547,12 +380,10 @@ impl Peer {
 
     /// Requests a keyframe of a layer from this peer, a publisher. The next drain sends the request.
     pub fn request_keyframe(&mut self, mid: Mid, layer: u8) {
-        // The stream with the latest packet: a publisher may restart a layer and return to an earlier SSRC.
-        let streams = self.incoming.iter().filter(|stream| (stream.mid, stream.layer) == (mid, layer));
-        let Some(stream) = streams.max_by_key(|stream| stream.last_at) else {
+        let Some(ssrc) = self.streams.latest(mid, layer) else {
             return;
         };
-        if let Some(stream) = self.rtc.direct_api().stream_rx(&stream.ssrc) {
+        if let Some(stream) = self.rtc.direct_api().stream_rx(&ssrc) {
             stream.request_keyframe(KeyframeRequestKind::Pli);
         }
     }
@@ -569,8 +400,8 @@ impl Peer {
     ) -> Result<(), PeerError> {
         self.is_fed = false;
         events.extend(self.sending.take_requests().map(PeerEvent::Request));
-        if self.arrivals.due().is_some_and(|due| due <= now) {
-            self.sending.acknowledge(now, &mut self.arrivals, datagrams);
+        if self.gate.arrivals.due().is_some_and(|due| due <= now) {
+            self.sending.acknowledge(now, &mut self.gate.arrivals, datagrams);
         }
         loop {
             let output = self.rtc.poll_output().map_err(PeerError::of_engine)?;
@@ -616,24 +447,18 @@ impl Peer {
 
     /// Returns when `handle_timeout` is due. Offers are not included: see `Negotiation::offer_due`.
     pub fn next_timeout(&self) -> Option<Instant> {
-        let own = match self.phase {
-            Phase::Connecting { since, ice: false } => Some(since + ICE_TIMEOUT),
-            Phase::Connecting { since, ice: true } => Some(since + CONNECT_TIMEOUT),
-            Phase::Lost { since } => Some(since + RECOVERY_TIMEOUT),
-            Phase::Signaling | Phase::Connected => None,
-        };
-        let arrivals = self.arrivals.due();
-        [self.next_timeout, own, arrivals, self.answer_due()].into_iter().flatten().min()
+        let arrivals = self.gate.arrivals.due();
+        [self.next_timeout, self.phase.due(), arrivals, self.answer_due()].into_iter().flatten().min()
     }
 
     /// Returns when the outstanding offer times out, or `None` if its answer is queued.
     fn answer_due(&self) -> Option<Instant> {
-        self.negotiation.answer_due().filter(|_| self.answer.is_none())
+        self.negotiation.answer_due().filter(|_| !self.session.has_answer())
     }
 
     /// Returns the ICE username fragment that identifies this peer in STUN requests.
     pub fn ufrag(&self) -> &str {
-        &self.ufrag
+        self.checks.ufrag()
     }
 
     /// Returns true if media flows.
@@ -643,18 +468,18 @@ impl Peer {
 
     /// Returns true until an answer arrives that lets media flow.
     pub fn is_new(&self) -> bool {
-        self.phase == Phase::Signaling && self.answer.is_none()
+        self.phase == Phase::Signaling && !self.session.has_answer()
     }
 
     /// Returns true if the peer can send a camera in simulcast layers.
     pub fn has_simulcast(&self) -> bool {
-        self.simulcast
+        self.session.has_simulcast()
     }
 
     /// Returns the m-lines of the latest offer, as an answer has to repeat them.
     #[cfg(test)]
     pub fn offered(&self) -> &[Offered] {
-        &self.offered
+        self.session.offered()
     }
 
     /// Returns the number of m-lines in the latest offer.
@@ -671,22 +496,13 @@ impl Peer {
         answers.collect()
     }
 
-    /// Returns the m-lines that request a camera in simulcast layers.
-    fn layered_m_lines(&self) -> Vec<Mid> {
-        let m_lines = self.negotiation.m_lines().iter();
-        let cameras =
-            m_lines.filter(|m_line| m_line.kind == MediaKind::Video && m_line.asks_for() == Some(Source::Camera));
-        cameras.filter_map(|m_line| m_line.mid).filter(|mid| !self.single.contains(mid)).collect()
-    }
-
     /// Records the m-lines on which the peer sends no simulcast layers although it was offered them.
     fn note_single(&mut self, agreed: &[Agreed]) {
         for agreed in agreed {
             if let Agreed::Publishing { mid, source: Source::Camera, kind: MediaKind::Video } = *agreed
                 && self.rtc.media(mid).is_some_and(|media| !matches!(media.rids_rx(), Rids::Specific(_)))
-                && !self.single.contains(&mid)
             {
-                self.single.push(mid);
+                self.session.note_single(mid);
             }
         }
     }
@@ -742,16 +558,6 @@ impl Peer {
         self.sending.is_acknowledged |= accepted.contains(TRANSPORT_CC_ID);
     }
 
-    /// Returns true if `contents` is a connectivity check authenticated with this peer's password (RFC 8445 section 7.3).
-    /// str0m would create a candidate pair without that, and checks nothing if the address is the nominated one.
-    fn is_check(&self, contents: &[u8]) -> bool {
-        let Ok(message) = StunMessage::parse(contents) else {
-            return false;
-        };
-        let is_named = message.split_username().is_some_and(|(local, _)| local == self.ufrag);
-        message.is_binding_request() && is_named && message.verify(self.password.as_bytes(), hmac_sha1)
-    }
-
     fn collect_keys(&mut self) {
         if self.sending.egress.is_none() {
             self.exported = dtls::take_exported().or(self.exported.take());
@@ -771,10 +577,7 @@ impl Peer {
         match event {
             Event::RtpPacket(packet) => self.on_packet(now, packet),
             Event::SenderFeedback(feedback) => {
-                let info = feedback.sender_info;
-                let stream = self.incoming.iter_mut().find(|stream| stream.ssrc == info.ssrc)?;
-                stream.report = Some(Report { ntp: info.ntp_time, timestamp: info.rtp_time.numer() as u32 });
-                self.clock.handle_report(feedback.received_at, info.ntp_time);
+                self.streams.handle_report(feedback.received_at, feedback.sender_info);
                 None
             }
             _ => None,
@@ -783,16 +586,11 @@ impl Peer {
 
     fn on_ice_state(&mut self, now: Instant, state: IceConnectionState) {
         self.has_ice = state.is_connected();
-        self.phase = match (self.phase, state.is_connected()) {
-            (Phase::Connecting { since, .. }, true) => Phase::Connecting { since, ice: true },
-            (Phase::Lost { .. }, true) => {
-                // The packets not sent in the meantime would be a gap of any length; a restart avoids it.
-                self.sending.restart();
-                Phase::Connected
-            }
-            (Phase::Connected, false) => Phase::Lost { since: now },
-            (phase, _) => phase,
-        };
+        if self.has_ice && matches!(self.phase, Phase::Lost { .. }) {
+            // The packets not sent in the meantime would be a gap of any length; a restart avoids it.
+            self.sending.restart();
+        }
+        self.phase = self.phase.after_ice(now, self.has_ice);
         self.sending.is_open = self.is_connected();
     }
 
@@ -803,15 +601,14 @@ impl Peer {
             egress.take_route(now, route);
         }
         // Packets of nothing but padding are forwarded as well: a dropped one would look like a loss to all subscribers.
-        let seq_no = *packet.seq_no;
+        let ssrc = packet.header.ssrc;
         if packet.payload.len() + elements.len() > MAX_PAYLOAD {
-            let mid = self.stream(now, packet.header.ssrc).map(|stream| stream.mid);
-            self.oversized = (self.oversized.0 + 1, mid.or(self.oversized.1));
+            let stream = self.stream(now, ssrc);
+            self.streams.handle_oversized(stream);
             return None;
         }
-        let ssrc = packet.header.ssrc;
-        if seq_no >= SEQ_NO_LIMIT {
-            // str0m has created a stream for it, which counts towards `MAX_SSRCS`.
+        if *packet.seq_no >= SEQ_NO_LIMIT {
+            // str0m has created a stream for it, which counts towards the limit of streams.
             self.stream(now, ssrc);
             return None;
         }
@@ -819,132 +616,34 @@ impl Peer {
         let takes = |params: &&PayloadParams| params.pt() == pt || params.red() == Some(pt);
         let params = self.rtc.codec_config().params().iter().find(takes)?;
         let spec = params.spec();
-        let redundant = match params.pt() == pt {
-            true => None,
-            false => match codec::red::primary(&packet.payload) {
-                None => {
-                    self.stream(now, ssrc);
-                    return None;
-                }
-                some => some,
-            },
-        };
-        let stream = self.stream(now, ssrc)?;
-        stream.last_at = now;
-        let dependency = elements.find(DEPENDENCY_ID);
-        let (marker, timestamp) = (packet.header.marker, packet.header.timestamp);
-        let most = MAX_PAYLOAD - elements.len();
-        let completed = stream.configuration.complete(spec.codec, &packet.payload, seq_no, most);
-        let payload = completed.map_or(packet.payload, Arc::from);
-        let mut description = codec::describe(spec.codec, marker, &payload, dependency, &mut stream.structure);
-        if stream.has_rid {
-            description.flatten();
+        let mut redundant = None;
+        if params.pt() != pt {
+            redundant = codec::red::primary(&packet.payload);
+            if redundant.is_none() {
+                self.stream(now, ssrc);
+                return None;
+            }
         }
-        let place = Place::of(seq_no, stream.highest_seq_no);
-        stream.highest_seq_no = stream.highest_seq_no.max(Some(seq_no));
-        let (can_start, preface) = match spec.codec.kind() {
-            MediaKind::Audio => (place.order != Order::Late, None),
-            MediaKind::Video => {
-                let starts = description.starts_keyframe;
-                stream.configuration.start(now, spec.codec, timestamp, &payload, place, starts)
-            }
-        };
-        let (mid, layer, report) = (stream.mid, stream.layer, stream.report);
-        self.unconfigured += stream.configuration.take_dropped();
-        let clock_rate: Frequency = spec.clock_rate;
-        Some(Packet {
-            mid,
-            layer,
-            codec: spec.codec,
-            incoming: Incoming {
-                ssrc: *ssrc,
-                epoch: 0,
-                seq_no,
-                timestamp,
-                clock_rate,
-                captured: self.clock.captured(now, report, timestamp, clock_rate),
-                can_start,
-                has_preface: preface.is_some(),
-            },
-            description,
-            marker,
-            elements,
-            redundant,
-            preface,
-            payload,
-            position: 0,
-        })
+        let stream = self.stream(now, ssrc)?;
+        Some(self.streams.read(now, stream, spec, packet, elements, redundant))
     }
 
-    /// Returns the index of the stream to remove when a new one begins at `new` (mid and layer): one that another SSRC has
-    /// replaced, else one whose m-line no longer exists, else one whose m-line is paused. The last may resume with the
-    /// same SSRC and no mid extension. Of several, the longest-silent is chosen.
-    fn oldest_over(&self, new: (Mid, u8)) -> Option<usize> {
-        let streams = &self.incoming;
-        let rank = |stream: &Stream| {
-            let place = (stream.mid, stream.layer);
-            let follows = |next: &Stream| (next.mid, next.layer) == place && next.last_at > stream.last_at;
-            if place == new || streams.iter().any(follows) {
-                return Some(0);
-            }
-            let m_line = self.negotiation.m_lines().iter().find(|m_line| m_line.mid == Some(stream.mid));
-            match m_line {
-                Some(m_line) if m_line.is_sending() => None,
-                Some(m_line) if !m_line.is_dead() => Some(2),
-                _ => Some(1),
-            }
-        };
-        let over =
-            streams.iter().enumerate().filter_map(|(index, stream)| Some((rank(stream)?, stream.last_at, index)));
-        over.min().map(|(_, _, index)| index)
-    }
-
-    fn stream(&mut self, now: Instant, ssrc: Ssrc) -> Option<&mut Stream> {
-        if let Some(index) = self.incoming.iter().position(|stream| stream.ssrc == ssrc) {
-            return Some(&mut self.incoming[index]);
+    /// Returns the index of the stream of an SSRC from which a packet has arrived.
+    fn stream(&mut self, now: Instant, ssrc: Ssrc) -> Option<usize> {
+        if let Some(index) = self.streams.position(ssrc) {
+            return Some(index);
         }
         let mut direct = self.rtc.direct_api();
         let stream = direct.stream_rx(&ssrc)?;
         let (mid, has_rid) = (stream.mid(), stream.rid().is_some());
         let layer = stream.rid().and_then(|rid| RIDS.iter().position(|name| *name == &*rid)).unwrap_or_default() as u8;
-        let mut configuration = Configuration::default();
-        let signaled = self.parameter_sets.iter().find(|(of, _)| *of == mid);
-        configuration.sets.seed(signaled.into_iter().flat_map(|(_, sets)| sets).map(Vec::as_slice));
-        if self.incoming.len() >= MAX_SSRCS {
-            let over = self.oldest_over((mid, layer))?;
-            let Stream { ssrc, .. } = self.incoming.remove(over);
+        if self.streams.is_full() {
+            let finished = self.streams.remove_finished((mid, layer), self.negotiation.m_lines())?;
             let mut direct = self.rtc.direct_api();
-            let rtx = direct.stream_rx(&ssrc).and_then(|stream| stream.rtx());
-            direct.remove_stream_rx(ssrc);
-            [Some(ssrc), rtx].into_iter().flatten().for_each(|ssrc| self.heard.remove(*ssrc));
+            let rtx = direct.stream_rx(&finished).and_then(|stream| stream.rtx());
+            direct.remove_stream_rx(finished);
+            [Some(finished), rtx].into_iter().flatten().for_each(|ssrc| self.gate.heard.remove(*ssrc));
         }
-        self.incoming.push(Stream {
-            ssrc,
-            mid,
-            layer,
-            has_rid,
-            last_at: now,
-            report: None,
-            highest_seq_no: None,
-            structure: Structure::default(),
-            configuration,
-        });
-        self.incoming.last_mut()
+        Some(self.streams.insert(now, ssrc, mid, layer, has_rid))
     }
-}
-
-fn hmac_sha1(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {
-    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key));
-    parts.iter().for_each(|part| context.update(part));
-    context.sign().as_ref().try_into().expect("SHA-1 digests have 20 bytes")
-}
-
-/// Returns true for STUN, whose first byte is 0 to 3 (RFC 7983).
-fn is_stun(contents: &[u8]) -> bool {
-    contents.first().is_some_and(|first| *first <= 3)
-}
-
-/// Returns true for RTP and RTCP, whose first byte is 128 to 191 (RFC 7983).
-fn is_media(contents: &[u8]) -> bool {
-    contents.first().is_some_and(|first| first >> 6 == 2)
 }

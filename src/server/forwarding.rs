@@ -176,7 +176,7 @@ impl Server {
     /// Sends `speaking` to rooms whose speakers have changed.
     pub(super) fn broadcast_speakers(&mut self) {
         while let Some(name) = self.speaking.pop() {
-            let speaking = self.rooms.get(&name).map_or(&[][..], |room| room.speakers.told());
+            let speaking = self.rooms.get(&name).map_or(&[][..], |room| room.speakers.reported());
             let ids = speaking.iter().filter_map(|id| self.member(*id)).map(|member| &*member.participant.id);
             let message = ServerMessage::Speaking { ids: ids.collect() }.to_json();
             self.broadcast_text(&name, None, &message);

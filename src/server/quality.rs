@@ -177,7 +177,7 @@ impl Server {
                 track,
                 view: outgoing.view,
                 is_screen: published.source == Source::Screen,
-                speaks: room.is_some_and(|room| room.speakers.told().contains(&track.publisher)),
+                speaks: room.is_some_and(|room| room.speakers.reported().contains(&track.publisher)),
                 means: self.means(track, outgoing.view.priority),
                 has_more: published.layers.has_more(),
                 is_spatial: published.layers.is_spatial(),

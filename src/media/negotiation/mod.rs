@@ -13,6 +13,7 @@ pub mod m_line;
 pub mod offered;
 pub mod profile;
 pub mod sdp;
+pub mod session;
 
 use std::time::{Duration, Instant};
 

@@ -30,8 +30,8 @@ impl Heard {
     /// Maximum memory of one `Heard` in bytes, including what str0m keeps for its SSRCs.
     pub const MAX_BYTES: usize = MAX_SSRCS * 2 * (ENGINE_BYTES + size_of::<(u32, u64)>());
 
-    /// Returns true if an SSRC has a stream, so that str0m itself can authenticate its packets.
-    pub fn is_mapped(&mut self, ssrc: u32) -> bool {
+    /// Looks an SSRC up. Returns true if it has a stream, so that str0m itself can authenticate its packets.
+    pub fn look_up(&mut self, ssrc: u32) -> bool {
         if self.last != Some(ssrc) {
             if !self.mapped.contains_key(&ssrc) {
                 return false;
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn a_replaced_ssrc_is_accepted_again_only_with_newer_packets() {
         let mut heard = Heard::default();
-        assert!(!heard.is_mapped(7));
+        assert!(!heard.look_up(7));
         for (first, seq_no, rollover) in [
             (0, 0, Some(0)),
             (0, 65_535, Some(0)),
@@ -142,16 +142,16 @@ mod tests {
             heard.follow(ssrc, mapped);
             seq_nos.iter().for_each(|seq_no| heard.handle_packet(ssrc, *seq_no));
         }
-        assert_eq!([1, 2, 3, 4, 9].map(|ssrc| heard.is_mapped(ssrc)), [false, false, true, true, false]);
+        assert_eq!([1, 2, 3, 4, 9].map(|ssrc| heard.look_up(ssrc)), [false, false, true, true, false]);
         for (ssrc, old, new, rollover) in [(1, 50, 51, 0), (2, 7, 8, 1)] {
             assert_eq!((heard.rollover(ssrc, old), heard.rollover(ssrc, new)), (None, Some(rollover)), "{ssrc}");
             assert!(heard.insert(ssrc));
             heard.follow(ssrc, &[1, 2]);
-            assert!(heard.is_mapped(ssrc));
+            assert!(heard.look_up(ssrc));
         }
         assert_eq!(heard.rollover(9, 5), Some(0), "SSRC 9 never had a stream");
         heard.remove(2);
-        assert_eq!((heard.is_mapped(2), heard.rollover(2, 7), heard.rollover(2, 8)), (false, None, Some(1)));
+        assert_eq!((heard.look_up(2), heard.rollover(2, 7), heard.rollover(2, 8)), (false, None, Some(1)));
         assert!((0..MAX_SSRCS as u32).any(|more| !heard.insert(100 + more)), "the number of SSRCs is limited");
     }
 }

@@ -6,6 +6,7 @@
 //! Never here: a loop over subscribers, or a copy of a packet for each of them.
 
 pub mod arrivals;
+pub mod gate;
 pub mod grade;
 pub mod heard;
 pub mod history;
@@ -13,3 +14,5 @@ pub mod keyframe;
 pub mod layer;
 pub mod layers;
 pub mod sender_clock;
+mod stream;
+pub mod streams;

@@ -25,6 +25,7 @@ use crate::media::transport::addresses::Addresses;
 use crate::media::transport::allowance::Allowance;
 use crate::media::transport::datagrams::Datagrams;
 use crate::media::transport::route::Route;
+use crate::media::transport::srtp::Srtp;
 
 /// Maximum number of arrival feedback messages in one RTCP datagram: each of 20 bytes can state thousands of arrivals.
 const MAX_ARRIVALS: usize = 4;
@@ -304,11 +305,6 @@ impl Sending {
         }
     }
 
-    /// Whether a packet of the peer is authentic with this rollover counter; false before there are keys.
-    pub fn is_authentic(&self, packet: &[u8], rollover: u32) -> bool {
-        self.egress.as_ref().is_some_and(|egress| egress.srtp.is_authentic(packet, rollover))
-    }
-
     /// Retransmits a packet. Returns false if the retransmission budget is used up.
     pub fn resend(
         &mut self,
@@ -409,6 +405,11 @@ impl Sending {
             egress.on_estimate(now);
         }
         is_sender
+    }
+
+    /// The keys; `None` before there are any.
+    pub fn srtp(&self) -> Option<&Srtp> {
+        self.egress.as_ref().map(|egress| &egress.srtp)
     }
 
     /// Whether there are requests for `take_requests`.

@@ -8,9 +8,11 @@
 
 pub mod addresses;
 pub mod allowance;
+pub mod checks;
 pub mod datagrams;
 pub mod demux;
 pub mod dtls;
 pub mod opening;
+pub mod phase;
 pub mod route;
 pub mod srtp;
