@@ -7,7 +7,8 @@ use str0m::format::Codec;
 
 use crate::media::decoder::Decoder;
 use crate::media::decoder::encoder::{Encoder, Mode, Sent};
-use crate::media::rtp::codec::configuration::{Configuration, Place};
+use crate::media::rtp::codec::arrival::Arrival;
+use crate::media::rtp::codec::configuration::Configuration;
 use crate::media::rtp::codec::dependency::Structure;
 use crate::media::rtp::codec::{Ids, PictureId, describe, patch, patch_dependency};
 use crate::media::subscribe::picture_ids::PictureIds;
@@ -92,7 +93,7 @@ impl Forwarder {
             self.codec,
             sent.timestamp,
             &sent.payload,
-            Place::of(0, None),
+            Arrival::of(0, None),
             description.starts_keyframe,
         );
         let can_start = can_start || self.flaw == Flaw::SwitchesAnywhere;

@@ -10,7 +10,8 @@ use aq_server::media::negotiation::answer;
 use aq_server::media::negotiation::offered::offered;
 use aq_server::media::negotiation::profile::{DEPENDENCY_ID, MEDIA_IDS, PayloadTypes};
 use aq_server::media::negotiation::sdp::{check_answer, with_simulcast};
-use aq_server::media::rtp::codec::configuration::{Configuration, MAX_ADDED_BYTES, Place};
+use aq_server::media::rtp::codec::arrival::Arrival;
+use aq_server::media::rtp::codec::configuration::{Configuration, MAX_ADDED_BYTES};
 use aq_server::media::rtp::codec::dependency::Structure;
 use aq_server::media::rtp::codec::{self, Ids, red};
 use aq_server::media::rtp::elements::{self, Elements};
@@ -164,7 +165,7 @@ pub fn rewriting(data: &[u8]) {
                 let payload = completed.as_deref().unwrap_or(payload);
                 let description = codec::describe(codec, marker, payload, dependency, structure);
                 check_patch(codec, payload, &description);
-                let place = Place::of(seq_no, Some(*highest));
+                let place = Arrival::of(seq_no, Some(*highest));
                 let starts = description.starts_keyframe || codec == Codec::Opus;
                 let (can_start, preface) = configuration.start(time, codec, timestamp, payload, place, starts);
                 *highest = seq_no.max(*highest);

@@ -11,7 +11,8 @@ use crate::media::negotiation::profile::DEPENDENCY_ID;
 use crate::media::publish::history;
 use crate::media::publish::sender_clock::{Report, SenderClock};
 use crate::media::rtp::codec;
-use crate::media::rtp::codec::configuration::{Configuration, Order, Place};
+use crate::media::rtp::codec::arrival::{Arrival, Order};
+use crate::media::rtp::codec::configuration::Configuration;
 use crate::media::rtp::codec::dependency::Structure;
 use crate::media::rtp::elements::Elements;
 use crate::media::rtp::packet::{Incoming, MAX_PAYLOAD, Packet};
@@ -75,13 +76,13 @@ impl Stream {
         if self.has_rid {
             description.flatten();
         }
-        let place = Place::of(seq_no, self.highest_seq_no);
+        let arrival = Arrival::of(seq_no, self.highest_seq_no);
         self.highest_seq_no = self.highest_seq_no.max(Some(seq_no));
         let (can_start, preface) = match spec.codec.kind() {
-            MediaKind::Audio => (place.order != Order::Late, None),
+            MediaKind::Audio => (arrival.order != Order::Late, None),
             MediaKind::Video => {
                 let starts = description.starts_keyframe;
-                self.configuration.start(now, spec.codec, timestamp, &payload, place, starts)
+                self.configuration.start(now, spec.codec, timestamp, &payload, arrival, starts)
             }
         };
         let clock_rate = spec.clock_rate;

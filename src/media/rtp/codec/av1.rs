@@ -1,9 +1,8 @@
 //! Parser of the AV1 aggregation header (AV1 RTP payload specification, section 4.4). If a packet has a dependency
 //! descriptor, that takes precedence, as section 6 asks of forwarders.
 
-use crate::media::rtp::codec::configuration::Found;
 use crate::media::rtp::codec::dependency::Dependency;
-use crate::media::rtp::codec::{ALL_LAYERS, Description};
+use crate::media::rtp::codec::description::{ALL_LAYERS, Description, Found};
 
 /// Aggregation header. The count is the number of OBU elements; with 0 each element has a length, otherwise all but the
 /// last.

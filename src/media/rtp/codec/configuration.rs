@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 use str0m::format::Codec;
 
+use crate::media::rtp::codec::arrival::{Arrival, Order};
+use crate::media::rtp::codec::description::Found;
 use crate::media::rtp::codec::parameter_sets::{ParameterSets, Preface, Start};
 use crate::media::rtp::codec::{av1, vp9};
 
@@ -97,18 +99,18 @@ impl Configuration {
         codec: Codec,
         timestamp: u32,
         payload: &[u8],
-        place: Place,
+        arrival: Arrival,
         starts_keyframe: bool,
     ) -> (bool, Option<Box<Preface>>) {
         match codec {
-            Codec::H264 => match self.sets.handle_packet(now, timestamp, payload, place) {
+            Codec::H264 => match self.sets.handle_packet(now, timestamp, payload, arrival) {
                 Start::No => (false, None),
                 Start::Alone => (true, None),
                 Start::With(preface) => (true, Some(Box::new(preface))),
             },
             // A first packet that was retransmitted arrives after the rest of its frame, which was not forwarded.
             // Starting here would leave a gap that no retransmission can fill.
-            _ => (starts_keyframe && place.order != Order::Late, None),
+            _ => (starts_keyframe && arrival.order != Order::Late, None),
         }
     }
 
@@ -116,47 +118,6 @@ impl Configuration {
     pub fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped) + self.sets.take_dropped()
     }
-}
-
-/// Position of a packet in the sequence of its SSRC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Extended sequence number.
-    pub seq_no: u64,
-    /// Order relative to the packets received before.
-    pub order: Order,
-}
-
-/// Order of a packet's sequence number relative to the highest received so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// The successor of the highest, or the first packet.
-    Next,
-    /// Above the successor: packets are missing in between.
-    Ahead,
-    /// Not above the highest.
-    Late,
-}
-
-impl Place {
-    /// Classifies an extended sequence number; `highest` is the highest received so far.
-    pub fn of(seq_no: u64, highest: Option<u64>) -> Self {
-        let order = match highest {
-            Some(highest) if seq_no <= highest => Order::Late,
-            Some(highest) if seq_no > highest + 1 => Order::Ahead,
-            _ => Order::Next,
-        };
-        Self { seq_no, order }
-    }
-}
-
-/// Result of looking for a codec configuration in a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found<'a> {
-    /// The packet contains it.
-    Brought(&'a [u8]),
-    /// The packet starts a keyframe without it.
-    Missing,
 }
 
 #[cfg(test)]
@@ -286,7 +247,7 @@ mod tests {
             let mut configuration = Configuration::default();
             for codec in [Codec::Vp9, Codec::Av1, Codec::H264] {
                 configuration.complete(codec, &payload, 0, 100);
-                configuration.start(Instant::now(), codec, 0, &payload, Place::of(0, None), true);
+                configuration.start(Instant::now(), codec, 0, &payload, Arrival::of(0, None), true);
             }
         }
     }

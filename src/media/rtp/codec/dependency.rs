@@ -5,7 +5,7 @@
 //! A frame refers to a template, and keyframes contain the templates. Only the parts that forwarding needs are kept, in
 //! 280 bytes per SSRC; the references between frames are not.
 
-use crate::media::rtp::codec::Heights;
+use crate::media::rtp::codec::description::Heights;
 
 /// The first byte (appendix A.4.1, mandatory_descriptor_fields).
 const STARTS_FRAME: u8 = 0x80;

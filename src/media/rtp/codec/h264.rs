@@ -3,7 +3,7 @@
 //! There are no layers, and no picture ids to rewrite. A decoder can start at the first slice of an IDR picture if it
 //! has the parameter sets, which may have been sent at any time before: see [`super::parameter_sets`].
 
-use crate::media::rtp::codec::{ALL_LAYERS, Description};
+use crate::media::rtp::codec::description::{ALL_LAYERS, Description};
 
 /// Types of NAL units (ITU-T H.264 table 7-1), of aggregation packets and of fragments.
 pub(super) const SLICE: u8 = 1;

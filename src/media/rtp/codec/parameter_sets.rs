@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::media::rtp::codec::configuration::{Order, Place};
+use crate::media::rtp::codec::arrival::{Arrival, Order};
 use crate::media::rtp::codec::h264::{self, IDR_SLICE, PPS, SEI, SLICE, SPS, STAP_A};
 
 /// Maximum total size in bytes of the kept sets with their lengths. Browsers' sets take 30 bytes, sets with scaling
@@ -98,8 +98,8 @@ impl ParameterSets {
     }
 
     /// Processes a packet. Returns whether decoding can start at it.
-    pub fn handle_packet(&mut self, now: Instant, timestamp: u32, payload: &[u8], place: Place) -> Start {
-        let Place { seq_no, order } = place;
+    pub fn handle_packet(&mut self, now: Instant, timestamp: u32, payload: &[u8], arrival: Arrival) -> Start {
+        let Arrival { seq_no, order } = arrival;
         if order == Order::Late {
             self.take_sets(h264::units(payload), seq_no);
             return Start::No;
@@ -272,9 +272,9 @@ mod tests {
     fn feed(known: &mut ParameterSets, now: Instant, packets: &[(u32, u64, &[u8])]) -> Vec<Start> {
         let mut highest = None;
         let starts = packets.iter().map(|(timestamp, seq_no, payload)| {
-            let place = Place::of(*seq_no, highest);
+            let arrival = Arrival::of(*seq_no, highest);
             highest = highest.max(Some(*seq_no));
-            known.handle_packet(now, *timestamp, payload, place)
+            known.handle_packet(now, *timestamp, payload, arrival)
         });
         starts.collect()
     }

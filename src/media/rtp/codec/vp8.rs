@@ -1,7 +1,7 @@
 //! Parser of the VP8 payload descriptor (RFC 7741 section 4.2) and of the keyframe header after it (RFC 6386 section
 //! 9.1).
 
-use crate::media::rtp::codec::{ALL_LAYERS, Description, Ids, PictureId};
+use crate::media::rtp::codec::description::{ALL_LAYERS, Description, Ids, PictureId};
 
 /// First octet: extended control bits follow; start of a partition; partition index.
 const EXTENDED: u8 = 0x80;

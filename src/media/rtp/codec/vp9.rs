@@ -6,8 +6,7 @@
 //! `RtpVp9RefFinder`, `VideoRtpDepacketizerVp9`). When temporal layers are dropped, picture ids keep their gaps,
 //! because references are relative or follow from the position in the group of frames (section 4.2.1).
 
-use crate::media::rtp::codec::configuration::Found;
-use crate::media::rtp::codec::{ALL_LAYERS, Description, Heights, Ids, PictureId};
+use crate::media::rtp::codec::description::{ALL_LAYERS, Description, Found, Heights, Ids, PictureId};
 
 /// Flags in the first octet.
 const PICTURE_ID: u8 = 0x80;
