@@ -7,8 +7,11 @@ use crate::media::bandwidth::history::History;
 use crate::media::bandwidth::loss::Loss;
 use crate::media::bandwidth::meter::Meter;
 use crate::media::bandwidth::outage::{Outage, Outages};
-use crate::media::bandwidth::probe::{Probe, ProbeResult, Prober};
-use crate::media::bandwidth::queue::Queue;
+use crate::media::bandwidth::probe::{ProbeResult, Prober};
+use crate::media::bandwidth::queue::{Queue, has_passed};
+use crate::media::bandwidth::silence::Silence;
+use crate::media::bandwidth::standing::{Standing, Step};
+use crate::media::bandwidth::train::Probe;
 use crate::media::bandwidth::trend::{Trend, Usage};
 use crate::media::rtp::transport_feedback::Feedback;
 
@@ -38,11 +41,9 @@ const LEAST_OF_CARRIED: f64 = 0.5;
 /// A probe measured faster than this multiple of the limit invalidates the limit.
 const REFUTES: f64 = 1.2;
 
-/// The queue growth is a burst, not congestion, if some recent packet was delayed by less than `BURST_MS`, the arrival
-/// rate exceeds `BURST_ARRIVED` of the sending rate, and less than `BELOW_LIMIT` of the known limit is used. Wider
-/// bounds mistake a drop of the capacity for a burst, narrower ones lower the estimate for each keyframe.
-const BURST_MS: f64 = 10.0;
-const BURST_ARRIVED: f64 = 0.85;
+/// The queue growth is a burst, not congestion, if the sent packets have passed (`has_passed`) and less than
+/// `BELOW_LIMIT` of the known limit is used. A higher value mistakes a drop of the capacity for a burst, a lower one
+/// lowers the estimate for each keyframe.
 const BELOW_LIMIT: f64 = 0.95;
 
 /// A sending rate above this multiple of the estimate means that the sender does not follow the estimate.
@@ -80,19 +81,6 @@ const STANDING_MS: f64 = 50.0;
 /// left.
 const FULL_MS: f64 = 500.0;
 
-/// A standing queue must shrink to the fraction `SHRUNK` within `SHRINKS` after the rate was lowered. If it does not
-/// after `ATTEMPTS` reductions, other flows cause it, and lowering the rate further would only yield to them.
-const SHRINKS: Duration = Duration::from_secs(1);
-const SHRUNK: f64 = 0.9;
-const ATTEMPTS: u32 = 2;
-
-/// Time without feedback, besides two round trips, after which the estimate is halved, as long as packets are sent.
-/// Shorter mistakes a lost feedback message for an outage; longer floods a dead path.
-const SILENCE: Duration = Duration::from_secs(1);
-
-/// Upper bound of the round-trip time used there: a standing queue can raise it to seconds.
-const SILENT_ROUND_TRIP: Duration = Duration::from_millis(300);
-
 /// Lower bound of the estimate when it is halved for silence: audio and one small picture continue, and their arrival
 /// shows that the path has recovered. A lower value leaves nothing to acknowledge, a higher one floods a dead path.
 const SILENT_LEAST: f64 = 200e3;
@@ -124,9 +112,7 @@ pub struct Estimator {
     history: History,
     trend: Trend,
     queue: Queue,
-    /// When the rate was last lowered for a standing queue, the queueing delay then in ms, and how many reductions
-    /// failed.
-    standing_cut: Option<(Instant, f64, u32)>,
+    standing: Standing,
     loss: Loss,
     prober: Prober,
     /// Rates of the acknowledged packets: by sending time, and by arrival time for those that arrived.
@@ -147,8 +133,7 @@ pub struct Estimator {
     updated: Instant,
     lowered: Option<Instant>,
     round_trip: Option<Duration>,
-    /// When the first and the last packet since the last feedback were sent.
-    unacknowledged: Option<(Instant, Instant)>,
+    silence: Silence,
     has_feedback: bool,
     outages: Outages,
     /// Estimate before the current silence.
@@ -169,7 +154,7 @@ impl Estimator {
             history: History::new(now),
             trend: Trend::default(),
             queue: Queue::default(),
-            standing_cut: None,
+            standing: Standing::default(),
             loss: Loss::default(),
             prober: Prober::new(now),
             sent: Meter::default(),
@@ -182,7 +167,7 @@ impl Estimator {
             updated: now,
             lowered: None,
             round_trip: None,
-            unacknowledged: None,
+            silence: Silence::default(),
             has_feedback: false,
             outages: Outages::default(),
             silenced: None,
@@ -195,7 +180,7 @@ impl Estimator {
     /// Records a packet of `bytes` bytes that is being sent, and returns its transport-wide sequence number. `cluster`
     /// is the probe that it belongs to, or 0.
     pub fn push(&mut self, now: Instant, bytes: usize, cluster: u8) -> u16 {
-        self.unacknowledged = Some((self.unacknowledged.map_or(now, |(first, _)| first), now));
+        self.silence.push(now);
         self.history.push(now, bytes, cluster)
     }
 
@@ -222,10 +207,15 @@ impl Estimator {
                 };
                 if !is_held || packet.received.is_some_and(is_possible) {
                     // Measurements from before the outage no longer describe the path.
-                    (self.sent, self.received, self.trend, self.standing_cut) = Default::default();
+                    self.sent = Meter::default();
+                    self.received = Meter::default();
+                    self.trend = Trend::default();
+                    self.standing.clear();
                     self.loss.on_lowered(packet.sent);
                     self.prober.restart(now);
-                    (self.resumed, self.lowered, self.updated) = (Some(now), None, now);
+                    self.resumed = Some(now);
+                    self.lowered = None;
+                    self.updated = now;
                     self.held = if is_held { Some(now) } else { self.held };
                     self.has_hole |= !is_held;
                 }
@@ -245,7 +235,10 @@ impl Estimator {
             let bound = if changed > 0 { micros.wrapping_sub(packet.sent) } else { DRAINED_MICROS };
             if changed.unsigned_abs() > bound {
                 // Measurements by the old clock are invalid.
-                (self.received, self.queue, self.trend, self.standing_cut) = Default::default();
+                self.received = Meter::default();
+                self.queue = Queue::default();
+                self.trend = Trend::default();
+                self.standing.clear();
             }
             self.received.push(received, packet.bytes);
             self.queue.push(packet.sent, received);
@@ -265,7 +258,8 @@ impl Estimator {
             self.received.push(sent.wrapping_sub(last_sent).wrapping_add(last_received), bytes);
         }
         self.on_round_trip(Duration::from_micros(micros.wrapping_sub(last_sent).into()));
-        (self.unacknowledged, self.has_feedback) = (None, true);
+        self.silence.clear();
+        self.has_feedback = true;
         self.loss.settle();
         self.on_usage(now);
         let found = self.prober.poll_result(now, self.round_trip(), self.estimate);
@@ -286,7 +280,7 @@ impl Estimator {
     /// are sent.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.has_feedback && self.is_silent() {
-            self.unacknowledged = None;
+            self.silence.clear();
             let is_again = self.resumed.is_some_and(|resumed| now < resumed + SILENCES_APART);
             let before = if is_again { self.estimate / 2.0 } else { self.estimate };
             self.silenced.get_or_insert(before);
@@ -348,9 +342,7 @@ impl Estimator {
     }
 
     fn is_silent(&self) -> bool {
-        let Some((first, last)) = self.unacknowledged else { return false };
-        let least = first + SILENCE;
-        last >= least && last >= least + 2 * self.round_trip().min(SILENT_ROUND_TRIP)
+        self.silence.is_silent(self.round_trip())
     }
 
     fn on_round_trip(&mut self, sample: Duration) {
@@ -365,7 +357,7 @@ impl Estimator {
         self.updated = now;
         let standing = self.queue.standing_ms();
         if standing <= STANDING_MS {
-            self.standing_cut = None;
+            self.standing.clear();
         }
         // The packets held by an outage arrive in one burst, which takes some time.
         if self.held.is_some_and(|held| now < held + HELD) {
@@ -439,17 +431,10 @@ impl Estimator {
         if sent > EXCEEDED * self.estimate {
             return self.on_over(now, sent, received);
         }
-        let attempts = match self.standing_cut {
-            Some((since, ..)) if now < since + self.round_trip() + SHRINKS => return,
-            Some((_, standing_cut, attempts)) if standing > SHRUNK * standing_cut => attempts + 1,
-            _ => 0,
-        };
-        if attempts < ATTEMPTS {
-            self.standing_cut = Some((now, standing, attempts));
-            self.on_over(now, sent, received);
-        } else {
-            self.standing_cut = None;
-            self.queue.forget();
+        match self.standing.step(now, self.round_trip(), standing) {
+            Step::Wait => {}
+            Step::Lower => self.on_over(now, sent, received),
+            Step::Accept => self.queue.forget(),
         }
     }
 
@@ -508,378 +493,8 @@ impl Estimator {
     }
 }
 
-/// Returns true if the sent packets have arrived and left no queue.
-fn has_passed(standing: f64, sent: f64, received: f64) -> bool {
-    standing < BURST_MS && received > BURST_ARRIVED * sent
-}
+#[cfg(test)]
+mod link;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::media::bandwidth::link::{Call, Link};
-
-    const LINK: Link = Link { capacity_bps: 3e6, queue_ms: 300, delay_ms: 25, jitter_ms: 0, loss: 0.0, bucket: 0 };
-
-    const SEEDS: [u64; 3] = [11, 12, 13];
-
-    fn call(link: Link, seed: u64) -> Call {
-        Call::new(Instant::now(), link, 1_000_000, seed)
-    }
-
-    #[test]
-    fn the_estimate_finds_the_capacity_and_keeps_the_queue_short() {
-        for (loss, least) in [(0.0, 0.8), (0.02, 0.8), (0.05, 0.8), (0.10, 0.7)] {
-            for capacity_bps in [300e3, 1e6, 2.5e6, 8e6] {
-                let (mut shares, mut delays) = (0.0, 0);
-                for seed in SEEDS {
-                    let mut call = call(Link { capacity_bps, loss, ..LINK }, seed);
-                    let most = if loss == 0.0 { 5_000 } else { 15_000 };
-                    assert!(call.reaches(0.8 * capacity_bps, most).is_some(), "{capacity_bps}, {loss} lost, {seed}");
-                    call.run(15_000);
-                    call.reset();
-                    call.run(30_000);
-                    let (share, delay) = (call.mean_estimate() / capacity_bps, call.queued_ms(0.95));
-                    let is_near = share > least - 0.05 && share < 1.05 && delay < 150;
-                    assert!(is_near, "{capacity_bps}, {loss} lost, {seed}: {share}, {delay} ms");
-                    (shares, delays) = (shares + share, delays + delay);
-                }
-                let (share, delay) = (shares / SEEDS.len() as f64, delays / SEEDS.len() as u32);
-                // The serialization of three packets of 1,200 bytes takes 100 ms at 300 kbit/s.
-                let most = if capacity_bps < 500e3 { 120 } else { 100 };
-                assert!(share >= least && delay < most, "{capacity_bps}, {loss} lost: {share}, {delay} ms");
-            }
-        }
-    }
-
-    #[test]
-    fn a_drop_is_followed_within_two_seconds_and_its_end_within_eight() {
-        for (loss, bucket, most) in [(0.0, 0, 7_000), (0.0, 5_000, 7_000), (0.02, 0, 8_000), (0.05, 0, 15_000)] {
-            for lasts in [5_000, 12_000, 33_000] {
-                for seed in SEEDS {
-                    let mut call = call(Link { loss, bucket, ..LINK }, seed);
-                    call.run(20_000);
-                    call.set_capacity(500e3);
-                    call.run(2_000);
-                    let estimate = call.estimator.estimate_bps();
-                    assert!(estimate < 500_000, "{estimate} with {loss} lost, {seed}");
-                    call.run(lasts);
-                    call.set_capacity(3e6);
-                    let back = call.reaches(2.4e6, most);
-                    assert!(
-                        back.is_some(),
-                        "{loss} lost, {bucket}, after {lasts} ms, {seed}: {}",
-                        call.estimator.estimate_bps()
-                    );
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_low_sending_rate_does_not_limit_a_later_demand() {
-        for (jitter_ms, seed) in [(0, 11), (0, 12), (10, 11), (10, 12)] {
-            let mut call = call(Link { jitter_ms, ..LINK }, seed);
-            call.demand_bps = 150e3;
-            call.run(30_000);
-            assert_eq!(call.estimator.estimate_bps(), 1_000_000, "no measurement changes the estimate");
-            call.demand_bps = 2.5e6;
-            let reached = call.reaches(2e6, 5_000);
-            assert!(reached.is_some(), "{} with jitter {jitter_ms}, {seed}", call.estimator.estimate_bps());
-        }
-    }
-
-    #[test]
-    fn a_wide_path_reaches_a_demand_slightly_above_the_estimate_however_little_is_sent() {
-        for demand_bps in [1e6, 2e6, 4e6, 8e6] {
-            for (share, seed) in [(0.3, 11), (0.5, 12), (0.7, 13)] {
-                let mut call = call(Link { capacity_bps: 100e6, ..LINK }, seed);
-                call.demand_bps = demand_bps;
-                call.media_bps = share * demand_bps;
-                call.run(5_000);
-                for step in 0..8 {
-                    call.demand_bps = 1.004 * call.estimator.estimate_bps() as f64;
-                    call.media_bps = share * call.demand_bps;
-                    let reached = call.reaches(call.demand_bps, 5_000);
-                    assert!(reached.is_some(), "{} bit/s, {share} of it sent, step {step}", call.demand_bps);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_jump_of_the_receivers_clock_does_not_lower_the_estimate() {
-        for secs in [-1_000, -100, -5, 5, 100, 1_000] {
-            for lasts in [100, 20_000] {
-                let mut call = call(LINK, 11);
-                call.run(20_000);
-                for ahead in [secs, 0] {
-                    call.set_ahead(ahead);
-                    call.run(lasts);
-                }
-                for second in 0..10 {
-                    call.run(1_000);
-                    let estimate = call.estimator.estimate_bps();
-                    assert!(estimate > 2_000_000, "{secs} s for {lasts} ms, {second} s later: {estimate}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn loss_is_noticed_although_the_receivers_clock_keeps_jumping() {
-        let mut call = call(Link { loss: 0.3, ..LINK }, 11);
-        for number in 0..100 {
-            call.set_ahead(10 * (number % 2));
-            call.run(100);
-        }
-        assert!(call.estimator.estimate_bps() < 500_000, "{}", call.estimator.estimate_bps());
-    }
-
-    #[test]
-    fn the_queue_left_by_a_stall_is_drained() {
-        for stall_ms in [1_500, 2_500, 4_000] {
-            let mut call = call(Link { queue_ms: 6_000, ..LINK }, 11);
-            call.run(20_000);
-            call.demand_bps = 450e3;
-            call.stall(stall_ms);
-            call.run(stall_ms);
-            call.set_capacity(500e3);
-            call.run(10_000);
-            call.reset();
-            call.run(5_000);
-            assert!(call.queued_ms(0.95) < 200, "{stall_ms} ms: {} ms of queue", call.queued_ms(0.95));
-        }
-    }
-
-    #[test]
-    fn the_estimate_recovers_from_random_feedback() {
-        for seed in 0..50 {
-            let mut random = fastrand::Rng::with_seed(seed);
-            let mut call = call(LINK, 11);
-            call.run(5_000);
-            for _ in 0..1_000 {
-                call.run(1);
-                let mut body: Vec<u8> = (0..random.usize(8..400)).map(|_| random.u8(..)).collect();
-                // About few packets, starting with a recent one.
-                let first = call.next_number().wrapping_sub(random.u16(1..300));
-                (body[0], body[1], body[2]) = ((first >> 8) as u8, first as u8, 0);
-                call.feed_back(&body);
-            }
-            let back = call.reaches(2e6, 12_000);
-            assert!(back.is_some(), "{seed}: {}", call.estimator.estimate_bps());
-        }
-    }
-
-    #[test]
-    fn a_short_queue_spike_at_a_low_sending_rate_keeps_part_of_the_estimate() {
-        let mut call = call(LINK, 11);
-        call.demand_bps = 150e3;
-        call.run(20_000);
-        // For one second, other flows fill the queue.
-        for step in 1..=20 {
-            call.path.set_delay(25 + 20 * step);
-            call.run(50);
-        }
-        call.path.set_delay(25);
-        call.run(5_000);
-        let estimate = call.estimator.estimate_bps();
-        assert!((300_000..1_000_000).contains(&estimate), "the spike lowers the estimate a little: {estimate}");
-    }
-
-    #[test]
-    fn packets_of_a_lost_feedback_message_count_as_sent() {
-        let mut call = call(Link { loss: 0.09, ..LINK }, 11);
-        call.demand_bps = 400e3;
-        call.run(5_000);
-        let rates = (0..30_000).filter_map(|_| {
-            call.run(1);
-            call.estimator.sent.rate_bps()
-        });
-        let (count, sum) = rates.fold((0.0, 0.0), |(count, sum), rate| (count + 1.0, sum + rate));
-        assert!((0.97..1.03).contains(&(sum / count / 400e3)), "{}", sum / count);
-    }
-
-    #[test]
-    fn a_gap_in_the_arrivals_leaves_part_of_the_estimate() {
-        let start = Instant::now();
-        let mut estimator = Estimator { estimate: 1e6, queue: Queue::default(), ..Estimator::new(start, 1_000_000) };
-        estimator.on_over(start, 1e6, 0.0);
-        assert_eq!(estimator.estimate_bps(), 350_000);
-    }
-
-    #[test]
-    fn a_burst_below_the_known_limit_does_not_count_as_a_queue() {
-        let limited = |limit| Estimator { limit, ..Estimator::new(Instant::now(), 400_000) };
-        for (name, limit, standing, sent, received, expected) in [
-            ("a burst", Some(500e3), 2.0, 400e3, 380e3, true),
-            ("no known limit", None, 2.0, 400e3, 380e3, false),
-            ("at the limit", Some(410e3), 2.0, 400e3, 380e3, false),
-            ("the queue stands", Some(500e3), 30.0, 400e3, 380e3, false),
-            ("the arrival rate is too low", Some(500e3), 2.0, 400e3, 300e3, false),
-        ] {
-            assert_eq!(limited(limit).is_burst(standing, sent, received), expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_sender_above_the_estimate_is_lowered_until_the_queue_is_gone() {
-        let start = Instant::now();
-        let mut estimator = Estimator::new(start, 430_000);
-        // A queue of 150 ms that all recent packets meet.
-        (0..60).for_each(|ms| estimator.queue.push(20_000 * ms, 20_000 * ms + if ms < 30 { 0 } else { 150_000 }));
-        let mut steps = Vec::new();
-        for cut in 0..4 {
-            estimator.on_standing(start + Duration::from_secs(cut), 150.0, 600e3, 500e3);
-            steps.push(estimator.estimate_bps() / 1_000);
-        }
-        assert_eq!(steps, [406, 330, 268, 250], "down to half of the arrival rate");
-        estimator.on_standing(start + Duration::from_secs(4), 150.0, 260e3, 500e3);
-        assert_eq!(estimator.estimate_bps(), 250_000, "the sender follows the estimate now");
-        assert_eq!(estimator.after_drain, Some(425e3));
-    }
-
-    #[test]
-    fn jitter_does_not_collapse_the_estimate() {
-        for (jitter_ms, capacity_bps) in [(10, 1e6), (10, 2.5e6), (10, 8e6), (30, 2.5e6)] {
-            let mut call = call(Link { capacity_bps, jitter_ms, ..LINK }, 11);
-            call.run(15_000);
-            call.reset();
-            call.run(30_000);
-            let (share, delay) = (call.mean_estimate() / capacity_bps, call.queued_ms(0.95));
-            assert!((0.75..1.05).contains(&share) && delay < 150, "{jitter_ms}, {capacity_bps}: {share}, {delay} ms");
-        }
-    }
-
-    #[test]
-    fn an_initially_full_queue_is_drained_and_a_longer_path_is_not_mistaken_for_a_queue() {
-        for (capacity_bps, queue_ms) in [(100e3, 300), (100e3, 2_000), (300e3, 1_000)] {
-            for seed in SEEDS {
-                let mut call = call(Link { capacity_bps, queue_ms, ..LINK }, seed);
-                call.run(20_000);
-                call.reset();
-                call.run(20_000);
-                let queued = call.queued_ms(0.5);
-                assert!(queued < 100, "{capacity_bps}, {queue_ms}, {seed}: {queued} ms");
-            }
-        }
-        let mut call = self::call(LINK, 11);
-        call.run(15_000);
-        call.path.set_delay(200);
-        call.run(10_000);
-        call.reset();
-        call.run(10_000);
-        assert!(call.mean_estimate() > 2.2e6, "{}", call.mean_estimate());
-    }
-
-    #[test]
-    fn a_token_bucket_on_the_path_does_not_inflate_the_estimate() {
-        for (capacity_bps, bucket) in [(700e3, 5_000), (2e6, 10_000)] {
-            let mut call = call(Link { capacity_bps, bucket, queue_ms: 200, ..LINK }, 11);
-            call.run(15_000);
-            call.reset();
-            let beyond = (0..60_000).filter(|_| {
-                call.run(1);
-                call.estimator.estimate_bps() as f64 > 1.2 * capacity_bps
-            });
-            let (beyond, share) = (beyond.count(), call.mean_estimate() / capacity_bps);
-            assert!(share > 0.8 && beyond < 2_000, "{capacity_bps}, {bucket}: {share}, {beyond} ms beyond");
-        }
-    }
-
-    #[test]
-    fn a_short_queue_is_not_flooded() {
-        for capacity_bps in [1e6, 2.5e6, 8e6] {
-            let mut call = call(Link { capacity_bps, queue_ms: 40, ..LINK }, 11);
-            call.run(15_000);
-            call.reset();
-            call.run(30_000);
-            let share = call.mean_estimate() / capacity_bps;
-            assert!((0.8..1.12).contains(&share), "{capacity_bps}: {share}");
-        }
-    }
-
-    #[test]
-    fn loss_above_wifi_levels_and_silence_lower_the_estimate() {
-        let mut call = call(Link { loss: 0.3, ..LINK }, 11);
-        call.run(20_000);
-        let estimate = call.estimator.estimate_bps();
-        assert!(estimate < 500_000, "{estimate}");
-        let mut call = self::call(LINK, 11);
-        call.run(10_000);
-        call.path.loss = 1.0;
-        call.run(8_000);
-        let estimate = call.estimator.estimate_bps();
-        assert!(estimate < 300_000, "{estimate}");
-        call.path.loss = 0.0;
-        assert!(call.reaches(2.4e6, 15_000).is_some(), "{}", call.estimator.estimate_bps());
-    }
-
-    #[test]
-    fn an_outage_does_not_lower_the_estimate_whether_its_packets_are_lost_or_late() {
-        for seed in SEEDS {
-            for lasts in [500, 1_000, 3_000, 10_000, 25_000] {
-                for is_held in [false, true] {
-                    let mut call = call(LINK, seed);
-                    call.run(20_000);
-                    let before = call.estimator.estimate_bps();
-                    if is_held {
-                        call.stall(lasts.min(2_000));
-                        call.run(lasts.min(2_000));
-                    } else {
-                        call.path.loss = 1.0;
-                        call.run(lasts);
-                        call.path.loss = 0.0;
-                    }
-                    let back = call.reaches(0.8 * before as f64, 600);
-                    assert!(back.is_some(), "{lasts} ms, {is_held}, {seed}: {}", call.estimator.estimate_bps());
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_estimate_follows_a_path_that_is_narrower_after_an_outage() {
-        for seed in SEEDS {
-            let mut call = call(LINK, seed);
-            call.run(20_000);
-            call.path.loss = 1.0;
-            call.run(4_000);
-            call.path.loss = 0.0;
-            call.set_capacity(500e3);
-            call.run(2_500);
-            assert!(call.estimator.estimate_bps() < 500_000, "{seed}: {}", call.estimator.estimate_bps());
-        }
-    }
-
-    #[test]
-    fn a_pause_in_sending_does_not_count_as_silence() {
-        // One packet per 100 ms for `millis`, then none.
-        for (millis, expected) in [(1_400, 1_000_000), (1_500, 500_000), (3_000, 250_000)] {
-            let mut now = Instant::now();
-            let mut estimator = Estimator { has_feedback: true, ..Estimator::new(now, 1_000_000) };
-            for _ in 0..millis / 100 {
-                now += Duration::from_millis(100);
-                estimator.push(now, 1_200, 0);
-                estimator.handle_timeout(now);
-            }
-            (0..9).for_each(|second| estimator.handle_timeout(now + Duration::from_secs(second)));
-            assert_eq!(estimator.estimate_bps(), expected, "{millis}");
-        }
-    }
-
-    #[test]
-    fn remb_is_used_until_there_is_feedback() {
-        let start = Instant::now();
-        let mut estimator = Estimator::new(start, 1_000_000);
-        for (bps, expected) in [(700_000, 700_000), (3_000_000, 3_000_000), (1, 50_000), (u64::MAX, 200_000_000)] {
-            estimator.handle_remb(bps);
-            assert_eq!(estimator.estimate_bps(), expected);
-        }
-        estimator.handle_remb(500_000);
-        estimator.push(start, 100, 0);
-        estimator.handle_feedback(start + Duration::from_millis(50), &[0, 0, 0, 1, 0, 0, 1, 0, 0x20, 1, 0]);
-        assert_eq!(estimator.round_trip(), Duration::from_millis(50));
-        estimator.handle_remb(900_000);
-        assert_eq!(estimator.estimate_bps(), 500_000);
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::media::bandwidth::history::Acknowledged;
+use crate::media::bandwidth::train::{PACKETS, Probe, Train};
 
 /// Length of a train. A longer one measures more precisely and fills queues more: at twice the capacity, by its own
 /// length.
@@ -38,10 +39,6 @@ const LEAST_EXCESS: f64 = 0.25;
 
 /// A train that directly follows another one finds 1/`REFILLED` of the bucket refilled.
 const REFILLED: u32 = 4;
-
-/// The first 1/`EARLY_PART` of the skipped bytes is measured separately. It meets a queue only on a path that lets no
-/// burst pass.
-const EARLY_PART: u32 = 2;
 
 /// If the rate is lowered this soon after a train raised it, the train measured a burst. A shorter time misses bursts
 /// that take long to fill the queue, a longer one blames trains for the traffic of others.
@@ -80,42 +77,9 @@ const FEEDBACK_WAIT: Duration = Duration::from_millis(500);
 /// A train without feedback for this long is abandoned: longer than any round trip.
 const ABANDONED: Duration = Duration::from_secs(3);
 
-/// Minimum number of packets in a train, and minimum fraction of its bytes that must arrive: the line needs several
-/// points.
-const PACKETS: u32 = 5;
-const ARRIVED: f64 = 0.6;
-
-/// A train that arrives at less than this fraction of its rate met a queue: its arrival rate is the capacity.
-const SATURATED: f64 = 0.9;
-
-/// A train met a queue as well if its packets are delayed by this much more than its first one, in milliseconds; media
-/// in the train may have left slower than the capacity. A lower value mistakes jitter for a queue.
-const QUEUED_MS: f64 = 40.0;
-
-/// Lost fraction of a train up to which loss is attributed to chance and the train counts as carried. More was dropped
-/// by a queue.
-const CHANCE_LOSS: f64 = 0.2;
-
-/// Fraction of a capacity measured by a train that becomes the estimate.
-const CAPACITY_SHARE: f64 = 0.95;
-
 /// A result must exceed the estimate by this factor to raise it, unless it reaches the wanted bitrate: another train
 /// follows each raise, and small ones would make them many.
 const MIN_RAISE: f64 = 1.05;
-
-/// A train to send now: the next packets, padding and media alike, paced at `bitrate_bps`, each pushed with `cluster`,
-/// until both `bytes` and `packets` are reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Probe {
-    /// Number of the train: 1 to 255.
-    pub cluster: u8,
-    /// Pacing rate of its packets.
-    pub bitrate_bps: u64,
-    /// Minimum total size of its packets.
-    pub bytes: usize,
-    /// Minimum number of its packets.
-    pub packets: u32,
-}
 
 /// Result of a train.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -149,51 +113,6 @@ pub struct Prober {
     is_noisy: bool,
     /// Consecutive trains without a result.
     repeated: u32,
-}
-
-/// State of one train.
-#[derive(Clone, Copy, Debug)]
-struct Train {
-    /// When the train is evaluated at the latest, not counting the round trip.
-    ends: Instant,
-    probe: Probe,
-    wanted_bps: f64,
-    /// The rate may exceed the last known limit.
-    is_beyond: bool,
-    /// Arrived bytes that are skipped before the measurement.
-    skipped: u32,
-    /// Bytes that may have passed as a burst.
-    burst: u32,
-    arrived: u32,
-    lost: u32,
-    bytes_arrived: u32,
-    bytes_lost: u32,
-    sent: Line,
-    received: Line,
-    /// Sending and arrival times of the first and of the last packet, and the bytes after the first.
-    first: Option<(u32, u32)>,
-    last: (u32, u32),
-    bytes_after: u32,
-    /// Sum of the squared differences between arrival and sending times of the measured packets.
-    delay_squares: f64,
-    /// Lines through the first part of the skipped bytes.
-    early_sent: Line,
-    early_received: Line,
-}
-
-/// A least-squares line through times in microseconds over the bytes before each packet. It is less sensitive to jitter
-/// than the times of the first and the last packet.
-#[derive(Clone, Copy, Debug, Default)]
-struct Line {
-    /// The first time, modulo 2^32.
-    start: u32,
-    /// The last time, relative to `start`.
-    last: f64,
-    count: f64,
-    bytes: f64,
-    times: f64,
-    squares: f64,
-    products: f64,
 }
 
 impl Prober {
@@ -251,26 +170,8 @@ impl Prober {
         let lasts = Duration::from_secs_f64(8.0 * bytes / bitrate);
         let probe =
             Probe { cluster: self.cluster, bitrate_bps: bitrate as u64, bytes: bytes as usize, packets: PACKETS };
-        self.train = Some(Train {
-            ends: now + lasts + FEEDBACK_WAIT,
-            probe,
-            wanted_bps,
-            is_beyond,
-            skipped: skipped as u32,
-            burst: burst as u32,
-            arrived: 0,
-            lost: 0,
-            bytes_arrived: 0,
-            bytes_lost: 0,
-            sent: Line::default(),
-            received: Line::default(),
-            first: None,
-            last: (0, 0),
-            bytes_after: 0,
-            delay_squares: 0.0,
-            early_sent: Line::default(),
-            early_received: Line::default(),
-        });
+        let ends = now + lasts + FEEDBACK_WAIT;
+        self.train = Some(Train::new(probe, ends, wanted_bps, is_beyond, skipped as u32, burst as u32));
         Some(probe)
     }
 
@@ -294,42 +195,13 @@ impl Prober {
         let Some(train) = self.train.as_mut().filter(|train| train.probe.cluster == packet.cluster) else {
             return;
         };
-        let bytes = u32::from(packet.bytes);
-        if packet.was_lost {
-            train.lost = train.lost.saturating_sub(1);
-            train.bytes_lost = train.bytes_lost.saturating_sub(bytes);
-        }
-        match packet.received {
-            None => {
-                train.lost += 1;
-                train.bytes_lost += bytes;
-            }
-            Some(received) => {
-                if train.bytes_arrived < train.skipped / EARLY_PART {
-                    train.early_sent.push(train.bytes_arrived, packet.sent);
-                    train.early_received.push(train.bytes_arrived, received);
-                }
-                if train.bytes_arrived >= train.skipped {
-                    train.sent.push(train.bytes_arrived, packet.sent);
-                    train.received.push(train.bytes_arrived, received);
-                    train.delay_squares += (train.received.last - train.sent.last).powi(2);
-                }
-                train.bytes_after += if train.first.is_some() { bytes } else { 0 };
-                train.first.get_or_insert((packet.sent, received));
-                train.last = (packet.sent, received);
-                train.arrived += 1;
-                train.bytes_arrived += bytes;
-            }
-        }
+        train.push(packet);
     }
 
     /// Returns the result of the current train once it is complete or overdue, and schedules the next train.
     pub fn poll_result(&mut self, now: Instant, round_trip: Duration, estimate_bps: f64) -> Option<ProbeResult> {
         let train = self.train?;
-        let Probe { bytes, packets, .. } = train.probe;
-        let is_through =
-            (train.bytes_arrived + train.bytes_lost) as usize >= bytes && train.arrived + train.lost >= packets;
-        if !is_through && now < train.ends + round_trip {
+        if !train.is_through() && now < train.ends + round_trip {
             return None;
         }
         self.train = None;
@@ -352,7 +224,9 @@ impl Prober {
         let is_more = found > MIN_RAISE * estimate_bps || found >= train.wanted_bps && found > estimate_bps;
         match (is_more || is_first, is_limit) {
             (true, false) => {
-                (self.due, self.interval, self.repeated) = (now, INTERVALS.0, 0);
+                self.due = now;
+                self.interval = INTERVALS.0;
+                self.repeated = 0;
                 self.succeeded = Some(now);
                 self.raised = if train.is_beyond { Some(now) } else { self.raised };
             }
@@ -400,88 +274,9 @@ impl Prober {
     }
 
     fn postpone(&mut self, now: Instant, interval: Duration) {
-        (self.due, self.interval, self.repeated) = (now + interval, interval, 0);
-    }
-}
-
-impl Train {
-    /// Returns true if the first packets met a queue already, so no burst passes.
-    fn meets_queue_early(&self) -> bool {
-        let rates = self.early_sent.rate_bps().zip(self.early_received.rate_bps());
-        rates.is_some_and(|(sent, received)| received < SATURATED * sent)
-    }
-
-    /// Returns the bitrate of the whole train without the possible burst, in bits per second: the lower of its sending
-    /// rate and its arrival rate.
-    fn whole_bps(&self) -> f64 {
-        let Some((sent, received)) = self.first else { return 0.0 };
-        let lasted = self.last.0.wrapping_sub(sent).max(self.last.1.wrapping_sub(received)) as i32;
-        let bytes = self.bytes_after.saturating_sub(self.burst);
-        if lasted > 0 { 8e6 * f64::from(bytes) / f64::from(lasted) } else { 0.0 }
-    }
-
-    /// Returns by how many milliseconds the measured packets were delayed more than the first one.
-    fn queue_ms(&self) -> f64 {
-        let Some((sent, received)) = self.first else { return 0.0 };
-        let later =
-            |line: &Line, first: u32| f64::from(line.start.wrapping_sub(first) as i32) + line.times / line.count;
-        (later(&self.received, received) - later(&self.sent, sent)) / 1e3
-    }
-
-    /// Returns the relative uncertainty of the arrival rate due to jitter.
-    fn noise(&self) -> f64 {
-        let Line { count, bytes, times, squares, products, .. } = self.received;
-        let (delays, delay_products) = (times - self.sent.times, products - self.sent.products);
-        let spread = squares - bytes * bytes / count;
-        let slope = (products - bytes * times / count) / spread;
-        let delay_slope = (delay_products - bytes * delays / count) / spread;
-        let residual = self.delay_squares - delays * delays / count - delay_slope * delay_slope * spread;
-        (residual.max(0.0) / (count - 2.0).max(1.0) / spread).sqrt() / slope
-    }
-
-    /// Returns the bitrate that the path carried, in bits per second, and whether that is its limit; `None` if too
-    /// little arrived.
-    fn measure(&self) -> Option<(f64, bool)> {
-        let share = f64::from(self.bytes_arrived) / self.probe.bytes as f64;
-        let (left, received) = (self.sent.rate_bps()?, self.received.rate_bps()?);
-        if self.arrived + 1 < PACKETS || share < ARRIVED || received > STEP * left {
-            return None;
-        }
-        let sent = left.min(self.probe.bitrate_bps as f64);
-        let lost = f64::from(self.bytes_lost) / f64::from(self.bytes_lost + self.bytes_arrived);
-        let is_limit = received < SATURATED * sent || self.queue_ms() > QUEUED_MS;
-        // Media in the train leaves at its own rate. If it left first, the measured part was slow; if it left last, the
-        // measured part was a burst. Then use the whole train.
-        let is_burst = received > STEP * sent;
-        let carried = if is_burst { self.whole_bps() } else { received.min(sent).max(self.whole_bps()) };
-        let found = match () {
-            () if is_limit => CAPACITY_SHARE * received,
-            () if lost <= CHANCE_LOSS => carried / (1.0 - lost),
-            () => received.min(sent),
-        };
-        Some((found.min(self.probe.bitrate_bps as f64), is_limit || lost > CHANCE_LOSS))
-    }
-}
-
-impl Line {
-    fn push(&mut self, bytes: u32, micros: u32) {
-        if self.count == 0.0 {
-            self.start = micros;
-        }
-        let (bytes, time) = (f64::from(bytes), f64::from(micros.wrapping_sub(self.start) as i32));
-        self.last = time;
-        self.count += 1.0;
-        self.bytes += bytes;
-        self.times += time;
-        self.squares += bytes * bytes;
-        self.products += bytes * time;
-    }
-
-    /// Returns the slope in bits per second; `None` if no time passes.
-    fn rate_bps(&self) -> Option<f64> {
-        let under = self.count * self.products - self.bytes * self.times;
-        let over = self.count * self.squares - self.bytes * self.bytes;
-        (under > 0.0).then(|| 8e6 * over / under)
+        self.due = now + interval;
+        self.interval = interval;
+        self.repeated = 0;
     }
 }
 

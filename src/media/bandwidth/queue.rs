@@ -9,6 +9,12 @@ const RECENT_MICROS: u32 = 250_000;
 /// shorter window mistakes a queue for the path; a longer one mistakes a path that became longer for a queue.
 const BASE_MICROS: u32 = 10_000_000;
 
+/// The sent packets have passed if some recent one was delayed by less than `BURST_MS`, and the arrival rate exceeds
+/// `BURST_ARRIVED` of the sending rate. Wider bounds mistake a drop of the capacity for a burst, narrower ones lower the
+/// estimate for each keyframe.
+const BURST_MS: f64 = 10.0;
+const BURST_ARRIVED: f64 = 0.85;
+
 /// The delays on one path.
 #[derive(Debug, Default)]
 pub struct Queue {
@@ -37,7 +43,8 @@ impl Queue {
 
     /// Makes the current delay the base delay: the standing queue counts as part of the path.
     pub fn forget(&mut self) {
-        (self.base.this, self.base.before) = (self.recent.least(), None);
+        self.base.this = self.recent.least();
+        self.base.before = None;
     }
 
     /// Returns the queueing delay in milliseconds that all recent packets met.
@@ -54,7 +61,8 @@ impl Least {
         let since = sent.wrapping_sub(self.began) as i32;
         if self.this.is_none() || since > span as i32 || since < -(span as i32) {
             self.before = self.this.filter(|_| since.unsigned_abs() < 2 * span);
-            (self.began, self.this) = (sent, None);
+            self.began = sent;
+            self.this = None;
         }
         self.this = Some(self.this.map_or(delay, |this| this.min(delay)));
     }
@@ -62,6 +70,11 @@ impl Least {
     fn least(&self) -> Option<i32> {
         self.this.into_iter().chain(self.before).min()
     }
+}
+
+/// Returns true if what was sent at `sent` has arrived at `received`, both in bits per second, and left no queue.
+pub(super) fn has_passed(standing_ms: f64, sent: f64, received: f64) -> bool {
+    standing_ms < BURST_MS && received > BURST_ARRIVED * sent
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::bucket::Bucket;
 use crate::media::bandwidth::estimator::Estimator;
 use crate::media::bandwidth::history::History;
 use crate::media::bandwidth::pacer::Pacer;
-use crate::media::bandwidth::probe::Probe;
+use crate::media::bandwidth::train::Probe;
 use crate::media::publish::arrivals::Arrivals;
 use crate::media::rtp::rtcp::{
     ANSWER_BYTES, HEAD_BYTES, Reference, SENDER_REPORT_BYTES, SenderReport, write_answer, write_head,

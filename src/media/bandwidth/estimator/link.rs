@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::media::bandwidth::estimator::Estimator;
 use crate::media::bandwidth::pacer::Pacer;
-use crate::media::bandwidth::probe::Probe;
+use crate::media::bandwidth::train::Probe;
 
 const PACKET: usize = 1_200;
 const FRAME_MS: u32 = 33;
