@@ -240,7 +240,7 @@ impl Peer {
         let agreed = self.negotiation.handle_answer(now, answers.into_iter());
         for agreed in &agreed {
             if let Agreed::Subscribed { m_line, track } = *agreed {
-                self.start_forwarding(m_line, track, profile);
+                self.start_track(m_line, track, profile);
             }
         }
         self.note_single(&agreed);
@@ -255,7 +255,7 @@ impl Peer {
     pub fn exchange(&mut self, profile: &Profile) -> Vec<(usize, TrackId)> {
         let exchanged = self.negotiation.exchange();
         for (m_line, track) in &exchanged {
-            self.start_forwarding(*m_line, *track, profile);
+            self.start_track(*m_line, *track, profile);
         }
         exchanged
     }
@@ -539,7 +539,7 @@ impl Peer {
         Ok(())
     }
 
-    fn start_forwarding(&mut self, m_line: usize, track: TrackId, profile: &Profile) {
+    fn start_track(&mut self, m_line: usize, track: TrackId, profile: &Profile) {
         let Some(outgoing) = self.sending.m_line_mut(m_line) else {
             return;
         };

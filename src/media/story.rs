@@ -102,7 +102,9 @@ impl Forwarder {
             if self.flaw != Flaw::KeepsNumbers || self.source.is_none() {
                 self.picture_ids.start();
             }
-            (self.source, self.dropped, starts) = (Some(source), 0, true);
+            self.source = Some(source);
+            self.dropped = 0;
+            starts = true;
             let next = self.timestamp.wrapping_add(if self.flaw == Flaw::RepeatsTimestamp { 0 } else { 1_000 });
             self.timestamp_offset = next.wrapping_sub(sent.timestamp);
         }

@@ -287,7 +287,7 @@ impl Server {
 
     /// Retransmits a packet that a subscriber has lost, if it is still in the history.
     fn resend(&mut self, id: PeerId, line: usize, sent: Sent) {
-        let Some((track, layer)) = self.member(id).and_then(|member| member.peer.sending.forwarded(line)) else {
+        let Some((track, layer)) = self.member(id).and_then(|member| member.peer.sending.carried(line)) else {
             return;
         };
         let published = self.member(track.publisher).and_then(|member| member.participant.track(track.mid));
@@ -356,8 +356,7 @@ impl Server {
                 PeerEvent::Packet(packet) if self.is_silenced(id, packet.mid) => self.stats.packets_quiet += 1,
                 PeerEvent::Packet(packet) => self.packets.push((id, packet)),
                 PeerEvent::Request(Request::Keyframe { m_line: line }) => {
-                    if let Some((track, layer)) = self.member(id).and_then(|member| member.peer.sending.forwarded(line))
-                    {
+                    if let Some((track, layer)) = self.member(id).and_then(|member| member.peer.sending.carried(line)) {
                         self.request_keyframe(track, layer, Reason::Pli);
                     }
                 }
@@ -428,7 +427,7 @@ impl Server {
             return;
         };
         let lines = 0..member.peer.negotiation.m_lines().len();
-        let tracks: Vec<_> = lines.filter_map(|line| member.peer.sending.forwarded(line)).collect();
+        let tracks: Vec<_> = lines.filter_map(|line| member.peer.sending.carried(line)).collect();
         for (track, layer) in tracks {
             self.request_keyframe(track, layer, reason);
         }

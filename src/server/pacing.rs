@@ -117,7 +117,7 @@ impl Server {
     fn needs_padding(&mut self, id: PeerId) -> bool {
         let now: Instant = self.now;
         let egress = self.member_mut(id).and_then(|member| member.peer.sending.egress.as_mut());
-        egress.is_some_and(|egress| egress.needs_padding(now))
+        egress.is_some_and(|egress| egress.poll_padding(now))
     }
 
     /// Sends one padding packet; false if that is impossible.

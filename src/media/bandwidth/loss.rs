@@ -50,12 +50,15 @@ impl Loss {
     /// Ends a message: packets that the message before reported as lost, and this one did not correct, count as lost.
     pub fn settle(&mut self) {
         if self.packets >= MAX_SAMPLE.0 && self.messages >= MAX_SAMPLE.1 {
-            (self.lost, self.packets, self.messages) = (0.0, 0.0, 0);
+            self.lost = 0.0;
+            self.packets = 0.0;
+            self.messages = 0;
         }
         self.messages += 1;
         self.lost += self.unconfirmed_before;
         self.packets += self.unconfirmed_before;
-        (self.unconfirmed_before, self.unconfirmed) = (self.unconfirmed, 0.0);
+        self.unconfirmed_before = self.unconfirmed;
+        self.unconfirmed = 0.0;
     }
 
     /// Restarts counting after the rate was lowered, with the packets sent from `micros` on.

@@ -39,7 +39,8 @@ impl Outages {
             return None;
         };
         let Some((last_sent, last_received)) = self.last else {
-            (self.last, self.lost) = (Some((packet.sent, received)), 0);
+            self.last = Some((packet.sent, received));
+            self.lost = 0;
             return None;
         };
         let sent = packet.sent.wrapping_sub(last_sent) as i32;

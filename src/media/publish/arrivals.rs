@@ -97,9 +97,10 @@ impl Arrivals {
                     self.arrived.clear();
                     self.reported = 0;
                 }
-                let at = match ahead > 0 {
-                    true => self.arrived.len(),
-                    false => self.arrived.partition_point(|(other, _)| *other < seq_no),
+                let at = if ahead > 0 {
+                    self.arrived.len()
+                } else {
+                    self.arrived.partition_point(|(other, _)| *other < seq_no)
                 };
                 (at, seq_no)
             }
@@ -124,7 +125,8 @@ impl Arrivals {
 
     /// Marks all packets recorded so far as reported, without writing a message.
     pub fn skip(&mut self) {
-        (self.unwritten, self.due) = (0, None);
+        self.unwritten = 0;
+        self.due = None;
         self.reported = self.arrived.len();
         self.forget();
     }
@@ -132,7 +134,9 @@ impl Arrivals {
     /// Appends a message about the packets that arrived since the last one, as many as fit. `sender` is the SSRC that
     /// the message is encrypted under.
     pub fn write(&mut self, now: Instant, sender: u32, buffer: &mut Vec<u8>) {
-        (self.written, self.unwritten, self.due) = (now, 0, None);
+        self.written = now;
+        self.unwritten = 0;
+        self.due = None;
         let Some((first, ticks)) = self.arrived.get(self.reported).copied() else {
             return;
         };
@@ -158,7 +162,8 @@ impl Arrivals {
                     deltas.extend_from_slice(&delta.to_be_bytes());
                 }
             }
-            (next, time) = (seq_no + 1, *ticks);
+            next = seq_no + 1;
+            time = *ticks;
             self.reported += 1;
         }
         let start = buffer.len();

@@ -54,7 +54,8 @@ impl History {
         }
         if packet.position != self.first.wrapping_add(self.packets.len() as u32) {
             self.packets.clear();
-            (self.first, self.bytes) = (packet.position, 0);
+            self.first = packet.position;
+            self.bytes = 0;
         }
         self.bytes += packet.payload.len();
         self.packets.push_back((now, packet));

@@ -199,8 +199,8 @@ impl Egress {
         self.train.is_some()
     }
 
-    /// Whether the probe needs another packet now. Media sent since its start counts as well. Ends a complete probe.
-    pub fn needs_padding(&mut self, now: Instant) -> bool {
+    /// Returns true if the probe needs another packet now. Media sent since its start counts as well. Ends a complete probe.
+    pub fn poll_padding(&mut self, now: Instant) -> bool {
         let Some(Train { probe, started, bytes, packets }) = self.train else {
             return false;
         };
@@ -241,7 +241,8 @@ impl Egress {
 
     /// Sends media over `route` from now on.
     pub fn set_route(&mut self, route: Route) {
-        (self.route, self.held_until) = (route, None);
+        self.route = route;
+        self.held_until = None;
     }
 
     /// Stores the peer's reference time for the answer in the next report.

@@ -260,7 +260,7 @@ impl Outgoing {
             let is_same_track = self.last_track == self.track;
             // The decoder has the references of the other layer only.
             let needs_keyframe = is_same_track && packet.layer != self.layer;
-            if !is_start || needs_keyframe && !self.is_keyframe_or_due(now, packet) {
+            if !is_start || needs_keyframe && !self.accept_start(now, packet) {
                 return Outcome::AwaitsKeyframe;
             }
             self.first_start = None;
@@ -386,9 +386,9 @@ impl Outgoing {
         self.counts.poll_report(now, wall, self.ssrc)
     }
 
-    /// Whether a starting point is a keyframe, or none has arrived for `KEYFRAME_WAIT`: some publishers send only one
-    /// keyframe and answer requests with recovery points.
-    fn is_keyframe_or_due(&mut self, now: Instant, packet: &Packet) -> bool {
+    /// Returns true if a change of layers may start here: at a keyframe, or if none has arrived for `KEYFRAME_WAIT`,
+    /// because some publishers send only one keyframe and answer requests with recovery points.
+    fn accept_start(&mut self, now: Instant, packet: &Packet) -> bool {
         let first = *self.first_start.get_or_insert(now);
         packet.description.starts_keyframe || now >= first + KEYFRAME_WAIT
     }

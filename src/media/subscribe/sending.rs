@@ -343,7 +343,7 @@ impl Sending {
     }
 
     /// The track and the selected layer of an m-line.
-    pub fn forwarded(&self, m_line: usize) -> Option<(TrackId, u8)> {
+    pub fn carried(&self, m_line: usize) -> Option<(TrackId, u8)> {
         let outgoing = self.m_lines.get(m_line)?;
         Some((outgoing.track?, outgoing.selected()?.layer))
     }

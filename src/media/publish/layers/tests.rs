@@ -186,7 +186,8 @@ fn a_keyframe_covers_all_spatial_layers() {
     let mut before: Vec<_> = layers.grades().iter().map(|grade| grade.bitrate_bps).collect();
     for (at, spatial) in [0, 0, 1, 1, 1, 2, 2, 2, 2, 2].into_iter().enumerate() {
         let mut packet = packet(now, 0, 0, if at == 0 { 180 } else { 0 });
-        (packet.incoming.timestamp, packet.description.spatial) = (77, spatial);
+        packet.incoming.timestamp = 77;
+        packet.description.spatial = spatial;
         layers.handle_packet(now, &packet);
     }
     layers.measure(now + MEASUREMENT_INTERVAL);

@@ -59,7 +59,8 @@ impl Configuration {
             Some((known, _)) if known == codec => {}
             Some((_, since)) if seq_no < since => return None,
             _ => {
-                (self.codec, self.kept_at) = (Some((codec, seq_no)), None);
+                self.codec = Some((codec, seq_no));
+                self.kept_at = None;
                 self.kept.clear();
             }
         }

@@ -124,7 +124,8 @@ impl Structure {
             // A structure is valid only on the first packet of a frame, and with the template of its own frame.
             let usable = parsed.filter(|(structure, _)| dependency.starts_frame && structure.find(id).is_some());
             if let Some((structure, heights)) = usable {
-                (dependency.has_structure, dependency.heights) = (true, heights);
+                dependency.has_structure = true;
+                dependency.heights = heights;
                 structure.describe(id, flags, &mut bits, &mut dependency);
                 if !self.is_newer_than(dependency.frame_number) {
                     *self = structure;

@@ -57,7 +57,8 @@ impl Description {
     /// Reduces the description to one spatial layer, for an SSRC that is itself one of several layers.
     pub fn flatten(&mut self) {
         let highest = self.heights.into_iter().rfind(|height| *height > 0);
-        (self.spatial, self.heights) = (0, [highest.unwrap_or_default(), 0, 0]);
+        self.spatial = 0;
+        self.heights = [highest.unwrap_or_default(), 0, 0];
     }
 }
 

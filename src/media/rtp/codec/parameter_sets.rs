@@ -116,13 +116,15 @@ impl ParameterSets {
         let starts = h264::starts_picture_with(IDR_SLICE, payload)
             || self.picture.has_recovery_point && h264::starts_picture_with(SLICE, payload);
         let is_whole = self.picture.has_sps && self.picture.has_pps;
-        match starts && (is_whole || !self.picture.has_gap) {
-            false => Start::No,
-            true if own_sps && own_pps => Start::Alone,
-            true => match self.aggregate(now) {
-                Some(payload) => Start::With(Preface { payload, is_missing: !is_whole }),
-                None => Start::No,
-            },
+        if !starts || !is_whole && self.picture.has_gap {
+            return Start::No;
+        }
+        if own_sps && own_pps {
+            return Start::Alone;
+        }
+        match self.aggregate(now) {
+            Some(payload) => Start::With(Preface { payload, is_missing: !is_whole }),
+            None => Start::No,
         }
     }
 
@@ -142,7 +144,8 @@ impl ParameterSets {
                 self.dropped += 1;
             }
             let is_sps = unit[0] & h264::TYPE == SPS;
-            (has_sps, has_pps) = (has_sps | is_sps, has_pps | !is_sps);
+            has_sps |= is_sps;
+            has_pps |= !is_sps;
         }
         (has_sps, has_pps)
     }

@@ -167,7 +167,8 @@ fn a_preface_precedes_each_start_and_is_retransmitted() {
     let of = |number: u32, is_missing: Option<bool>| {
         let mut packet = packet(Instant::now(), number);
         packet.preface = is_missing.map(|is_missing| Box::new(Preface { payload: sets.clone(), is_missing }));
-        (packet.incoming.can_start, packet.incoming.has_preface) = (is_missing.is_some(), is_missing.is_some());
+        packet.incoming.can_start = is_missing.is_some();
+        packet.incoming.has_preface = is_missing.is_some();
         packet
     };
     let lengths = |fixture: &Fixture| {
@@ -248,7 +249,8 @@ fn redundant_sound_is_sent_whole_if_negotiated_and_the_path_is_wide_enough() {
     let mut fixture = Fixture::new();
     let sound = |fixture: &Fixture, number: u32| {
         let mut packet = packet(fixture.now, number);
-        (packet.codec, packet.redundant) = (Codec::Opus, Some(600));
+        packet.codec = Codec::Opus;
+        packet.redundant = Some(600);
         packet.incoming.can_start = true;
         packet
     };

@@ -65,7 +65,8 @@ fn another_layer_starts_at_its_keyframe_and_the_old_one_is_sent_until_then() {
         // Packets 10 to 12 are one picture, and picture 13 has no end.
         let picture = if (10..=12).contains(&number) { 10 } else { number as u32 };
         packet.incoming.timestamp = 77 * u32::from(layer) + 2_970 * picture;
-        (packet.incoming.can_start, packet.description.starts_keyframe) = (can_start, can_start);
+        packet.incoming.can_start = can_start;
+        packet.description.starts_keyframe = can_start;
         packet.marker = ![10, 11, 13].contains(&number);
         packet
     };
@@ -135,7 +136,8 @@ fn the_highest_sent_spatial_layer_gets_the_marker_also_when_retransmitted() {
     let of = |fixture: &Fixture, index: u32| {
         let (_, (picture, is_key, spatial), ..) = script[index as usize];
         let mut packet = packet(fixture.now, index);
-        (packet.incoming.timestamp, packet.incoming.can_start) = (3_000 * picture, is_key && spatial == 0);
+        packet.incoming.timestamp = 3_000 * picture;
+        packet.incoming.can_start = is_key && spatial == 0;
         packet.incoming.seq_no = u64::from(3 * picture) + u64::from(spatial);
         packet.description = Description { spatial, ends_frame: true, ..Description::default() };
         packet.marker = spatial == 2;
