@@ -101,12 +101,11 @@ mod tests {
         for (name, percent, expected) in
             [("none", 0, 0..1), ("Wi-Fi", 9, 0..2), ("much", 16, 2..25), ("half", 50, 20..200)]
         {
-            let mut seed = 5_u32;
+            let mut random = fastrand::Rng::with_seed(5);
             let mut loss = Loss::default();
             let mut found = 0;
             for number in 0..4_000 {
-                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                push(&mut loss, number..number + 1, ((seed >> 8) % 100 >= percent).then_some(0), false);
+                push(&mut loss, number..number + 1, (random.u32(..100) >= percent).then_some(0), false);
                 if number % 10 == 0 {
                     loss.settle();
                     if loss.excess().is_some() {

@@ -215,13 +215,8 @@ mod tests {
     #[test]
     fn growing_and_draining_queues_are_detected() {
         use Usage::{Normal, Over, Under};
-        let mut seed = 3_u32;
-        let noise: Vec<u32> = (0..200)
-            .map(|_| {
-                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (seed >> 8) % 20_000
-            })
-            .collect();
+        let mut random = fastrand::Rng::with_seed(3);
+        let noise: Vec<u32> = (0..200).map(|_| random.u32(..20_000)).collect();
         assert_eq!(usages(|_| 0), [Normal], "none");
         assert_eq!(usages(|number| 33 * number), [Normal], "a clock that drifts by 0.1 %");
         assert_eq!(usages(|number| 6_600 * number), [Normal, Over], "a fifth too much");

@@ -198,14 +198,10 @@ mod tests {
 
     #[test]
     fn arbitrary_bytes_are_parsed_with_bounded_work() {
-        let mut seed = 7_u32;
-        let mut random = || {
-            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (seed >> 24) as u8
-        };
+        let mut random = fastrand::Rng::with_seed(7);
         let mut most = 0;
         for length in (0..64).cycle().take(20_000) {
-            let body: Vec<u8> = (0..length).map(|_| random()).collect();
+            let body: Vec<u8> = (0..length).map(|_| random.u8(..)).collect();
             let mut feedback = Feedback::new(&body);
             let count = feedback.as_mut().map_or(0, |feedback| feedback.by_ref().count());
             assert!(

@@ -411,15 +411,11 @@ mod tests {
 
     #[test]
     fn arbitrary_bytes_are_parsed() {
-        let mut state = 1_u32;
-        let mut random = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as u8
-        };
+        let mut random = fastrand::Rng::with_seed(1);
         let mut structure = Structure::default();
         let mut found = 0;
         for _ in 0..20_000 {
-            let mut element: Vec<u8> = (0..random() % 64).map(|_| random()).collect();
+            let mut element: Vec<u8> = (0..random.u8(..64)).map(|_| random.u8(..)).collect();
             if element.len() > 3 {
                 element[3] |= 0x80;
             }
