@@ -64,7 +64,7 @@ pub struct Peer {
     rtc: Box<Rtc>,
     /// Present and former addresses of the server that were given to str0m.
     candidates: Vec<SocketAddr>,
-    /// The state of its m-lines.
+    /// What its m-lines should carry, and what was agreed.
     pub negotiation: Negotiation,
     session: Session,
     checks: Checks,

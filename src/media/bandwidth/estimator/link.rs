@@ -38,7 +38,7 @@ pub struct Path {
 pub struct Call {
     pub estimator: Estimator,
     pub path: Path,
-    /// Bitrate that the estimator is told to look for.
+    /// Bitrate that the estimator probes for.
     pub demand_bps: f64,
     /// Upper bound of the bitrate of the media, apart from the estimate and the demand.
     pub media_bps: f64,

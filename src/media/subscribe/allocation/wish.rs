@@ -18,7 +18,7 @@ pub struct Wish<'a> {
     pub speaks: bool,
     /// The server's capacity for this track.
     pub means: Means,
-    /// The publisher has layers that it was told to pause because no subscriber wants them.
+    /// The publisher has paused layers that no subscriber wants.
     pub has_more: bool,
     /// Index of the grade granted last.
     pub current: Option<usize>,

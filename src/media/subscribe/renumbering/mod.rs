@@ -54,7 +54,7 @@ struct Source {
     highest: u64,
 }
 
-/// One outgoing SSRC.
+/// The numbers of one outgoing SSRC.
 #[derive(Debug)]
 pub struct Renumbering {
     /// The number after the highest used.
