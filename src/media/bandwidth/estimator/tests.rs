@@ -26,8 +26,8 @@ fn the_estimate_finds_the_capacity_and_keeps_the_queue_short() {
                 let (share, delay) = (call.mean_estimate() / capacity_bps, call.queued_ms(0.95));
                 let is_near = share > least - 0.05 && share < 1.05 && delay < 150;
                 assert!(is_near, "{capacity_bps}, {loss} lost, {seed}: {share}, {delay} ms");
-                shares = shares + share;
-                delays = delays + delay;
+                shares += share;
+                delays += delay;
             }
             let (share, delay) = (shares / SEEDS.len() as f64, delays / SEEDS.len() as u32);
             // The serialization of three packets of 1,200 bytes takes 100 ms at 300 kbit/s.
