@@ -173,7 +173,7 @@ impl Limits {
 
     /// Returns the number of microphones to forward in a room with this many participants, or `None` for all. It is at
     /// most `seats`: a speaker takes the seat of a participant that does not speak.
-    pub fn places(&self, participants: usize) -> Option<usize> {
+    pub fn max_audible(&self, participants: usize) -> Option<usize> {
         let is_large = participants > self.loudest_above.min(self.seats().saturating_add(1));
         is_large.then_some(self.loudest.min(self.seats()))
     }
@@ -774,7 +774,7 @@ mod tests {
 
     #[test]
     fn only_the_loudest_microphones_are_forwarded_in_a_large_room() {
-        for (line, participants, places) in [
+        for (line, participants, audible) in [
             ("", 6, None),
             ("", 7, Some(3)),
             ("--last-n 4", 5, None),
@@ -785,7 +785,7 @@ mod tests {
             ("--loudest-above 20", 17, None),
             ("--loudest-above 20", 18, Some(3)),
         ] {
-            assert_eq!(config("", line).limits.places(participants), places, "{line} {participants}");
+            assert_eq!(config("", line).limits.max_audible(participants), audible, "{line} {participants}");
         }
     }
 

@@ -9,17 +9,22 @@ use str0m::media::Mid;
 /// Maximum bytes of the identity in a token. Rooms keep the identities of removed participants.
 pub const IDENTITY_BYTES: usize = 256;
 
+/// Characters of participant ids.
+pub const ID_CHARS: usize = 10;
+/// Characters of `resume` secrets.
+pub const RESUME_CHARS: usize = 26;
+
 /// One TCP connection. The event loop assigns it, unique in the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub u64);
 
-/// One participant's WebRTC endpoint and membership: a slot and its generation. An id kept after its peer has ended
-/// therefore matches nothing, rather than the next peer in the slot.
+/// One participant with its WebRTC endpoint: a slot and its generation. An id kept after the participant has left
+/// therefore matches nothing, rather than the next participant in the slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId {
-    /// Index into the table of peers.
+    /// Index into the table of participants.
     pub slot: u32,
-    /// How many peers used the slot before.
+    /// How many participants used the slot before.
     pub generation: u32,
 }
 

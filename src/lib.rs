@@ -10,21 +10,26 @@
 //! | --- | --- | --- |
 //! | 7 | `main` | configuration, sockets, the start of the loop |
 //! | 6 | [`io::reactor`] | the mio event loop: phases of one turn that share one `now` |
-//! | 5 | [`io`] | TCP, TLS, UDP in batches, network interfaces, the log, the `--www` folder, the machine's resources |
-//! | 4 | [`server`] | inputs, outputs and dispatch: where the `web` and `media` planes meet |
+//! | 5 | [`io`], [`io::udp`] | TCP, TLS, UDP in batches, network interfaces, the log, the `--www` folder, the machine's resources |
+//! | 4 | [`server`] | inputs, outputs and dispatch: where the `web` and `media` planes meet. `participants` is the table of participants, `conns` that of connections, `turn` the order of the work |
+//! | 4 | `server::presence` | participants are admitted, join, are interrupted, return and leave |
+//! | 4 | `server::forwarding` | packets go from publishers to subscribers; which of them each subscriber gets |
 //! | 3 | [`timers`] | deadlines, one entry per waiter |
-//! | 2 | [`room`], [`room::seats`] | participants, tracks and chat; which publishers a subscriber gets: pure |
+//! | 2 | [`room`] | participants, tracks, chat, and the seats of a subscriber: pure |
 //! | 2 | [`web::conn`], [`media::peer`] | one TCP connection; one `Rtc` |
 //! | 1 | [`room::speakers`] | speaker detection and the choice of the microphones that are forwarded: pure |
-//! | 1 | [`faults`] | counts of peer faults by network, and the networks blocked for them |
-//! | 1 | [`notices`] | the rate limit of log lines that clients cause |
 //! | 1 | [`web`] | HTTP, WebSocket, signaling, tokens: pure |
-//! | 1 | [`media::negotiation`] | offers and answers as sets of m-lines: pure |
-//! | 1 | [`media::publish`], [`media::subscribe`] | what comes in from a peer, and what goes out to it: pure |
-//! | 1 | [`media::bandwidth`] | the bandwidth estimate, the pacer and the probes of the path to one subscriber: pure |
-//! | 1 | [`media::transport`] | ICE demultiplexing, addresses, DTLS, SRTP, outgoing datagrams |
-//! | 1 | [`media::rtp`] | wire formats of RTP, RTCP and the codecs: pure |
-//! | 0 | [`bucket`], [`config`], [`clock`], [`id`], [`load`], [`place`], [`stats`], [`text`], [`track`] | types that every level uses |
+//! | 1 | [`media`] | one WebRTC peer per participant, from datagrams to forwarded RTP. Its folders follow |
+//! | 1 | [`media::negotiation`], [`media::negotiation::answer`] | offers and answers as sets of m-lines; the reduction of SDP answers: pure |
+//! | 1 | [`media::publish`] | the streams that arrive from a peer, and their layers, keyframe requests and history: pure |
+//! | 1 | [`media::subscribe`] | the SSRCs that are sent to a peer: pure |
+//! | 1 | [`media::subscribe::allocation`], [`media::subscribe::renumbering`] | which layers a subscriber gets; its sequence numbers and timestamps: pure |
+//! | 1 | [`media::bandwidth`], [`media::bandwidth::estimator`] | the pacer and the probes of the path to one subscriber; its bitrate estimate: pure |
+//! | 1 | [`media::transport`] | ICE demultiplexing, addresses, outgoing datagrams |
+//! | 1 | [`media::transport::dtls`], [`media::transport::srtp`] | DTLS endpoints with one configuration; encryption of packets |
+//! | 1 | [`media::rtp`], [`media::rtp::codec`] | wire formats of RTP, RTCP and the codecs: pure |
+//! | 1 | [`limits`] | protocol errors by network, log lines that clients cause, the load of the loop: pure |
+//! | 0 | [`limits::bucket`], [`config`], [`clock`], [`id`], [`network`], [`stats`], [`text`], [`track`] | types that every level uses |
 //!
 //! # The path of a packet
 //!
@@ -53,7 +58,7 @@
 //! [`media::subscribe::renumbering`] drops the layers of an SSRC that are above the allocated ones. Where there are
 //! more publishers than m-lines, [`room::seats`] decides which of them are sent.
 //!
-//! When the loop is overloaded, [`load`] chooses what to shed from the share of time that the loop was busy, and
+//! When the loop is overloaded, [`limits::load`] chooses what to shed from the share of time that the loop was busy, and
 //! [`media::subscribe::allocation`] grants less.
 //!
 //! # The path of a message
@@ -89,16 +94,13 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
-pub mod bucket;
 pub mod clock;
 pub mod config;
-pub mod faults;
 pub mod id;
 pub mod io;
-pub mod load;
+pub mod limits;
 pub mod media;
-pub mod notices;
-pub mod place;
+pub mod network;
 pub mod room;
 pub mod server;
 pub mod stats;

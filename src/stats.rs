@@ -44,7 +44,7 @@ pub struct Stats {
     /// m-lines that were given another track without an offer.
     pub exchanges: u64,
     /// Chat messages accepted.
-    pub chat_lines: u64,
+    pub chat_messages: u64,
     /// Peers closed because of an error of their own.
     pub peers_failed: u64,
     /// Messages refused with an `error`.

@@ -8,16 +8,14 @@ use std::path::{Path, PathBuf};
 /// The level of each module, by its longest matching prefix.
 const LEVELS: &[(&str, u32)] = &[
     ("config", 0),
-    ("bucket", 0),
     ("clock", 0),
     ("id", 0),
-    ("load", 0),
-    ("place", 0),
+    ("limits::bucket", 0),
+    ("network", 0),
     ("stats", 0),
     ("text", 0),
     ("track", 0),
-    ("faults", 1),
-    ("notices", 1),
+    ("limits", 1),
     ("web", 1),
     ("media", 1),
     ("web::conn", 2),
@@ -31,6 +29,23 @@ const LEVELS: &[(&str, u32)] = &[
     ("main", 7),
     ("lib", 8),
 ];
+
+/// Most lines of a file, with its tests.
+const MAX_LINES: usize = 500;
+
+/// Files that are longer, with their most lines and the reason.
+const LONG_FILES: &[(&str, usize, &str)] = &[
+    ("config", 950, "one table of settings, and its tests"),
+    ("io::tls", 770, "one stage of a connection, and its tests"),
+    ("media::peer", 660, "to be divided: several subjects in one file"),
+    ("web::conn", 950, "to be divided: several subjects in one file"),
+    ("web::http", 660, "to be divided: several subjects in one file"),
+    ("web::signal", 760, "the whole protocol, with its documentation"),
+    ("web::websocket", 780, "to be divided: several subjects in one file"),
+];
+
+/// Most files in a folder.
+const MAX_FILES: usize = 14;
 
 /// Code that reads a clock or uses the operating system.
 const IO: &[&str] = &[
@@ -58,9 +73,21 @@ struct Module {
     path: PathBuf,
     /// Numbers and text of the lines of code, without tests and comments.
     lines: Vec<(usize, String)>,
+    /// Number of lines, with tests and comments.
+    length: usize,
 }
 
+/// The modules of `src`, without those that are only compiled for tests.
 fn modules() -> Vec<Module> {
+    let files = files();
+    let tests: BTreeSet<PathBuf> = files.iter().flat_map(|module| test_files(&module.path)).collect();
+    // A module of tests can have modules of its own, in the folder of its name.
+    let is_test = |path: &Path| tests.iter().any(|test| path == test || path.starts_with(test.with_extension("")));
+    files.into_iter().filter(|module| !is_test(&module.path)).collect()
+}
+
+/// All files of `src`.
+fn files() -> Vec<Module> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut folders = vec![root.clone()];
     let mut found = Vec::new();
@@ -74,8 +101,6 @@ fn modules() -> Vec<Module> {
             }
         }
     }
-    let tests: BTreeSet<PathBuf> = found.iter().flat_map(|path| test_files(path)).collect();
-    found.retain(|path| !tests.contains(path));
     found.sort();
     assert!(found.len() > 20, "the source files are found");
     found.iter().map(|path| module(&root, path)).collect()
@@ -94,14 +119,20 @@ fn module(root: &Path, path: &Path) -> Module {
     let parts: Vec<_> = name.iter().map(|part| part.to_str().unwrap()).filter(|part| *part != "mod").collect();
     let text = fs::read_to_string(path).unwrap();
     let mut lines: Vec<(usize, String)> = Vec::new();
+    let mut is_open = false;
     for (number, line) in text.lines().enumerate() {
         if line.trim() == "#[cfg(test)]" {
             break;
         }
         let code = line.split("//").next().unwrap();
-        lines.push((number + 1, code.to_owned()));
+        match lines.last_mut().filter(|_| is_open) {
+            // An import over several lines counts as one line.
+            Some((_, import)) => import.push_str(code.trim()),
+            None => lines.push((number + 1, code.to_owned())),
+        }
+        is_open = (is_open || code.trim_start().starts_with("use ")) && !code.contains(';');
     }
-    Module { name: parts.join("::"), path: path.to_owned(), lines }
+    Module { name: parts.join("::"), path: path.to_owned(), lines, length: text.lines().count() }
 }
 
 fn level(name: &str) -> u32 {
@@ -114,39 +145,50 @@ fn level(name: &str) -> u32 {
         .1
 }
 
-/// The modules that a module names in `crate::a::b` paths, with line numbers.
-fn imports(module: &Module, known: &BTreeMap<String, u32>) -> Vec<(usize, String)> {
+/// The modules that a module names in `crate::a::b`, `self::b` and `super::b` paths, with line numbers.
+fn imports(module: &Module, known: &BTreeSet<String>) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (number, line) in &module.lines {
-        for start in ["crate::", "aq_server::"] {
+        let line = line.replace("aq_server::", "crate::").replace("pub(in crate::", "pub(in ");
+        for (start, base) in [("crate::", ""), ("super::", parent(&module.name))] {
             for rest in line.split(start).skip(1) {
                 // `crate::io::{a, b}` names several modules.
-                let (head, group) = rest.split_once("::{").map_or((rest, ""), |(head, group)| (head, group));
+                let (head, group) = rest.split_once('{').map_or((rest, ""), |(head, group)| (head, group));
                 let candidates: Vec<String> = if group.is_empty() || head.contains([' ', ';']) {
                     vec![rest.to_owned()]
                 } else {
-                    group.split(['{', '}', ',']).map(|item| format!("{head}::{}", item.trim())).collect()
+                    group.split(['{', '}', ',']).map(|item| format!("{head}{}", item.trim())).collect()
                 };
                 for candidate in candidates {
                     let path: String =
                         candidate.chars().take_while(|c| c.is_alphanumeric() || *c == '_' || *c == ':').collect();
-                    let parts: Vec<&str> = path.split("::").collect();
+                    let parts: Vec<&str> = base.split("::").chain(path.split("::")).filter(|p| !p.is_empty()).collect();
                     let longest = (1..=parts.len())
                         .rev()
                         .map(|length| parts[..length].join("::"))
-                        .find(|name| known.contains_key(name));
+                        .find(|name| known.contains(name));
                     found.extend(longest.map(|name| (*number, name)));
                 }
             }
+        }
+        // A module names its children with `self` or without a prefix.
+        if let Some(path) = line.trim().trim_start_matches("pub ").strip_prefix("use ") {
+            let path = path.trim_start_matches("self::");
+            let child = format!("{}::{}", module.name, path.split("::").next().unwrap_or_default());
+            found.extend(known.contains(&child).then_some((*number, child)));
         }
     }
     found
 }
 
+fn parent(name: &str) -> &str {
+    name.rsplit_once("::").map_or("", |(parent, _)| parent)
+}
+
 #[test]
 fn imports_go_down_and_web_and_media_do_not_import_each_other() {
     let modules = modules();
-    let known: BTreeMap<String, u32> = modules.iter().map(|m| (m.name.clone(), level(&m.name))).collect();
+    let known: BTreeSet<String> = modules.iter().map(|module| module.name.clone()).collect();
     let mut seen = 0;
     for module in modules.iter().filter(|module| module.name != "lib") {
         let own = level(&module.name);
@@ -155,7 +197,7 @@ fn imports_go_down_and_web_and_media_do_not_import_each_other() {
             let place = format!("{}:{number} imports {import}", module.path.display());
             let plane = |name: &str| name.split("::").next().map(str::to_owned);
             let same_plane = plane(&module.name) == plane(&import);
-            assert!(known[&import] < own || same_plane, "{place}: a module imports only lower levels");
+            assert!(level(&import) < own || same_plane, "{place}: a module imports only lower levels");
             for (a, b) in [("web", "media"), ("media", "web")] {
                 let crosses = plane(&module.name).as_deref() == Some(a) && plane(&import).as_deref() == Some(b);
                 assert!(!crosses, "{place}: web and media do not import each other");
@@ -165,42 +207,96 @@ fn imports_go_down_and_web_and_media_do_not_import_each_other() {
     assert!(seen > 50, "imports are found: {seen}");
 }
 
-/// The same for `self::a` and `super::a` paths in `use` declarations, without line numbers.
-fn relative_imports(module: &Module, known: &BTreeMap<String, u32>) -> Vec<String> {
-    let lines = module.lines.iter().map(|(_, line)| line.trim().trim_start_matches("pub "));
-    let paths = lines.filter_map(|line| line.strip_prefix("use "));
-    let named = paths.filter_map(|path| {
-        let (parent, rest) = match path.strip_prefix("super::") {
-            Some(rest) => (module.name.rsplit_once("::")?.0, rest),
-            None => (module.name.as_str(), path.strip_prefix("self::")?),
-        };
-        let child: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-        Some(format!("{parent}::{child}"))
-    });
-    named.filter(|name| known.contains_key(name)).collect()
+/// Modules that import each other in a circle hide which of them is the lower one. The files of the server may name
+/// `server`, because they extend its type.
+#[test]
+fn no_modules_import_each_other() {
+    let modules = modules();
+    let known: BTreeSet<String> = modules.iter().map(|module| module.name.clone()).collect();
+    let mut edges: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for module in modules.iter().filter(|module| module.name != "lib") {
+        let is_own = |import: &str| module.name == import || import == "server" && module.name.starts_with("server::");
+        let imports = imports(module, &known).into_iter().map(|(_, import)| import);
+        edges.insert(&module.name, imports.filter(|import| !is_own(import)).collect());
+    }
+    assert!(edges.values().map(BTreeSet::len).sum::<usize>() > 300, "imports are found");
+    let circles = circles(&edges);
+    assert!(circles.is_empty(), "modules import each other: {circles:#?}");
 }
 
-/// Removes modules that import no remaining module until none is left, or each remaining one is part of a cycle or
-/// imports one.
-#[test]
-fn no_imports_in_media_form_a_cycle() {
-    let modules = modules();
-    let known: BTreeMap<String, u32> = modules.iter().map(|m| (m.name.clone(), level(&m.name))).collect();
-    let mut edges: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for module in modules.iter().filter(|module| module.name.starts_with("media::")) {
-        let absolute = imports(module, &known).into_iter().map(|(_, name)| name);
-        let all = absolute.chain(relative_imports(module, &known));
-        edges.insert(&module.name, all.filter(|name| *name != module.name).collect());
-    }
-    assert!(edges.values().map(BTreeSet::len).sum::<usize>() > 100, "imports are found");
-    loop {
-        let left: BTreeSet<String> = edges.keys().map(|name| (*name).to_owned()).collect();
-        edges.retain(|_, imports| imports.iter().any(|import| left.contains(import)));
-        if edges.len() == left.len() {
-            break;
+/// The groups of modules each of which reaches all others of its group.
+fn circles<'a>(edges: &'a BTreeMap<&'a str, BTreeSet<String>>) -> Vec<Vec<&'a str>> {
+    let reached = |from: &'a str| {
+        let mut reached: BTreeSet<&str> = BTreeSet::new();
+        let mut left = vec![from];
+        while let Some(next) = left.pop() {
+            let imports = edges.get(next).into_iter().flatten().map(String::as_str);
+            left.extend(imports.filter(|import| reached.insert(import)));
+        }
+        reached
+    };
+    let reach: BTreeMap<&str, BTreeSet<&str>> = edges.keys().map(|name| (*name, reached(name))).collect();
+    let mut circles = Vec::new();
+    for (name, reached) in &reach {
+        let circle: Vec<&str> = reached.iter().copied().filter(|other| reach[other].contains(name)).collect();
+        if circle.len() > 1 && circle.first() == Some(name) {
+            circles.push(circle);
         }
     }
-    assert!(edges.is_empty(), "these modules import each other: {edges:#?}");
+    circles
+}
+
+#[test]
+fn files_and_folders_are_short() {
+    let modules = files();
+    for module in &modules {
+        let exception = LONG_FILES.iter().find(|(name, ..)| *name == module.name);
+        let most = exception.map_or(MAX_LINES, |(_, lines, _)| *lines);
+        assert!(module.length <= most, "{} has {} lines, at most {most}", module.path.display(), module.length);
+    }
+    for (name, _, reason) in LONG_FILES {
+        let module = modules.iter().find(|module| module.name == *name).unwrap_or_else(|| panic!("{name} is gone"));
+        assert!(module.length > MAX_LINES, "{name} is no longer too long: remove it from the list");
+        assert!(reason.len() > 20, "{name}: state the reason");
+    }
+    let mut files: BTreeMap<&Path, usize> = BTreeMap::new();
+    for module in &modules {
+        *files.entry(module.path.parent().unwrap()).or_default() += 1;
+    }
+    for (folder, count) in files {
+        assert!(count <= MAX_FILES, "{} has {count} files, at most {MAX_FILES}", folder.display());
+    }
+}
+
+/// The map in `src/lib.rs` names all modules at the top and all folders, and nothing else.
+#[test]
+fn the_map_is_complete() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let text = fs::read_to_string(root.join("lib.rs")).unwrap();
+    let map = text.split("//! # Module map").nth(1).and_then(|rest| rest.split("//! # ").next()).expect("a map");
+    let rows = map.lines().filter_map(|row| row.strip_prefix("//! |")?.split('|').nth(1));
+    let names: BTreeSet<&str> = rows.flat_map(|row| row.split('`').skip(1).step_by(2)).collect();
+    let modules = modules();
+    for module in &modules {
+        let is_top = !module.name.contains("::") && module.name != "lib" && module.name != "main";
+        let is_folder = modules.iter().any(|other| parent(&other.name) == module.name);
+        if is_top || is_folder {
+            assert!(names.contains(&*module.name), "the map in src/lib.rs does not name {}", module.name);
+        }
+    }
+    for name in names {
+        assert!(modules.iter().any(|module| module.name == name), "the map in src/lib.rs names {name}, which is gone");
+    }
+}
+
+/// A field more is a sign that some fields belong together, with their methods.
+#[test]
+fn the_server_has_few_fields() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/server/mod.rs")).unwrap();
+    let fields = text.split("\npub struct Server {\n").nth(1).and_then(|rest| rest.split("\n}\n").next());
+    let is_field = |line: &&str| !line.trim().is_empty() && !line.trim().starts_with("//");
+    let count = fields.expect("the struct is found").lines().filter(is_field).count();
+    assert!((10..20).contains(&count), "Server has {count} fields");
 }
 
 #[test]

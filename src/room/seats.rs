@@ -8,8 +8,8 @@ use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::bucket::Bucket;
 use crate::id::PeerId;
+use crate::limits::bucket::Bucket;
 use crate::media::subscribe::selection::View;
 use crate::track::Source;
 
@@ -31,11 +31,11 @@ pub const PINNED: u32 = 2;
 
 /// A publisher that can be seated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Person {
+pub struct Publisher {
     /// Its id.
     pub peer: PeerId,
     /// Its microphone is audible, see [`super::speakers`].
-    pub is_heard: bool,
+    pub is_audible: bool,
     /// Number of publishers that spoke more recently; `None` if it never spoke.
     pub turn: Option<usize>,
     /// It shares a screen.
@@ -95,12 +95,15 @@ impl Seats {
         Self { seated: Vec::new(), shown: Vec::new(), exchanges, is_full: false, next_look: None }
     }
 
-    /// Assigns up to `limit` seats to `people`, which are in the order of joining. `own` is the subscriber itself.
-    pub fn settle(&mut self, now: Instant, own: PeerId, limit: usize, people: &[Person]) -> Moves {
+    /// Assigns up to `limit` seats to `publishers`, which are in the order of joining. `own` is the subscriber itself.
+    pub fn settle(&mut self, now: Instant, own: PeerId, limit: usize, publishers: &[Publisher]) -> Moves {
         let mut moves = Moves::default();
-        self.seated.retain(|seat| people.iter().any(|person| person.peer == seat.peer));
-        let mut claims: Vec<(Claim, &Person)> =
-            people.iter().filter(|person| person.peer != own).map(|person| (self.claim(person), person)).collect();
+        self.seated.retain(|seat| publishers.iter().any(|publisher| publisher.peer == seat.peer));
+        let mut claims: Vec<(Claim, &Publisher)> = publishers
+            .iter()
+            .filter(|publisher| publisher.peer != own)
+            .map(|publisher| (self.claim(publisher), publisher))
+            .collect();
         // The sort is stable: equal claims stay in the order of joining.
         claims.sort_by_key(|(claim, _)| Reverse(*claim));
         // Seated publishers from the best claim to the weakest. Those before the current one in `claims` are removed:
@@ -110,18 +113,18 @@ impl Seats {
             claims
                 .iter()
                 .enumerate()
-                .filter(|(_, (_, person))| self.has(person.peer))
-                .map(|(index, (claim, person))| (index, *claim, person.peer)),
+                .filter(|(_, (_, publisher))| self.has(publisher.peer))
+                .map(|(index, (claim, publisher))| (index, *claim, publisher.peer)),
         );
         self.next_look = None;
-        for (index, (claim, person)) in claims.iter().enumerate() {
+        for (index, (claim, publisher)) in claims.iter().enumerate() {
             if weaker.front().is_some_and(|(of, ..)| *of == index) {
                 weaker.pop_front();
                 continue;
             }
             if self.seated.len() >= limit {
                 let replaceable = weaker.iter().rev().take_while(|(_, other, _)| outranks(claim, other));
-                let may_go = |(_, _, other): &&(usize, Claim, PeerId)| person.is_heard || self.may_go(now, *other);
+                let may_go = |(_, _, other): &&(usize, Claim, PeerId)| publisher.is_audible || self.may_go(now, *other);
                 let occupant = replaceable.clone().find(may_go).copied();
                 let Some((of, _, occupant)) = occupant.filter(|_| self.exchanges.take(now)) else {
                     let free_at = replaceable.filter_map(|(_, _, other)| self.free_at(*other)).min();
@@ -133,8 +136,8 @@ impl Seats {
                 moves.off.push(occupant);
                 self.unseat(occupant);
             }
-            moves.on.push(person.peer);
-            self.seated.push(Seat { peer: person.peer, since: now });
+            moves.on.push(publisher.peer);
+            self.seated.push(Seat { peer: publisher.peer, since: now });
         }
         self.is_full = claims.len() > self.seated.len();
         moves
@@ -185,14 +188,14 @@ impl Seats {
         self.next_look
     }
 
-    fn claim(&self, person: &Person) -> Claim {
-        let mut shown = self.shown.iter().filter(|shown| shown.peer == person.peer).peekable();
+    fn claim(&self, publisher: &Publisher) -> Claim {
+        let mut shown = self.shown.iter().filter(|shown| shown.peer == publisher.peer).peekable();
         let is_unreported = shown.peek().is_none();
         let seen = shown.filter(|shown| shown.view.tile() != Some(0)).map(|shown| shown.view.priority).max();
         let pinned = seen.filter(|priority| *priority >= PINNED).unwrap_or(0);
         let is_shown = is_unreported || seen.is_some();
-        let turn = Reverse(person.turn.unwrap_or(usize::MAX));
-        (person.is_heard, pinned, person.has_screen, is_shown, person.has_picture, turn)
+        let turn = Reverse(publisher.turn.unwrap_or(usize::MAX));
+        (publisher.is_audible, pinned, publisher.has_screen, is_shown, publisher.has_picture, turn)
     }
 
     fn may_go(&self, now: Instant, peer: PeerId) -> bool {
@@ -227,16 +230,16 @@ mod tests {
         PeerId { slot, generation: 0 }
     }
 
-    fn person(slot: u32) -> Person {
-        Person { peer: peer(slot), is_heard: false, turn: None, has_screen: false, has_picture: true }
+    fn publisher(slot: u32) -> Publisher {
+        Publisher { peer: peer(slot), is_audible: false, turn: None, has_screen: false, has_picture: true }
     }
 
     /// Returns `count` publishers with cameras. Those in `turns` have spoken, the latest first, and the first `heard`
     /// of them are audible.
-    fn people(count: u32, turns: &[u32], heard: usize) -> Vec<Person> {
+    fn publishers(count: u32, turns: &[u32], heard: usize) -> Vec<Publisher> {
         let turn = |slot: u32| turns.iter().position(|turn| *turn == slot);
-        let is_heard = |slot| turn(slot).is_some_and(|turn| turn < heard);
-        (0..count).map(|slot| Person { turn: turn(slot), is_heard: is_heard(slot), ..person(slot) }).collect()
+        let is_audible = |slot| turn(slot).is_some_and(|turn| turn < heard);
+        (0..count).map(|slot| Publisher { turn: turn(slot), is_audible: is_audible(slot), ..publisher(slot) }).collect()
     }
 
     fn view(height: u32, priority: u32) -> View {
@@ -253,49 +256,49 @@ mod tests {
     type Reports<'a> = &'a [(u32, u32, u32)];
 
     /// Name, publishers, what the page reports, number of seats, and the slots that get them.
-    type Row<'a> = (&'a str, Vec<Person>, Reports<'a>, usize, &'a [u32]);
+    type Row<'a> = (&'a str, Vec<Publisher>, Reports<'a>, usize, &'a [u32]);
 
     #[test]
     fn seats_go_to_the_best_claims() {
-        let screen = |slot: usize, mut people: Vec<Person>| {
-            people[slot].has_screen = true;
-            people
+        let screen = |slot: usize, mut publishers: Vec<Publisher>| {
+            publishers[slot].has_screen = true;
+            publishers
         };
-        let dark = |slot: usize, mut people: Vec<Person>| {
-            people[slot].has_picture = false;
-            people
+        let dark = |slot: usize, mut publishers: Vec<Publisher>| {
+            publishers[slot].has_picture = false;
+            publishers
         };
         let table: [Row; 13] = [
-            ("no publishers", people(0, &[], 0), &[], 3, &[]),
-            ("seats for all", people(3, &[], 0), &[], 3, &[0, 1, 2]),
-            ("first to join", people(5, &[], 0), &[], 3, &[0, 1, 2]),
-            ("latest to speak", people(6, &[5, 2, 4, 3], 0), &[], 3, &[2, 4, 5]),
-            ("audible", people(6, &[5, 2, 4, 3], 2), &[], 3, &[2, 4, 5]),
-            ("pinned", people(6, &[5, 4, 3], 3), &[(0, 100, 2)], 4, &[0, 3, 4, 5]),
-            ("audible before pinned", people(6, &[5, 4, 3], 3), &[(0, 100, 2)], 3, &[3, 4, 5]),
-            ("higher priority of two pins", people(6, &[5], 1), &[(0, 100, 2), (3, 100, 3)], 2, &[3, 5]),
-            ("pinned but out of sight", people(4, &[], 0), &[(3, 0, 2)], 2, &[0, 1]),
-            ("sharing a screen", screen(4, people(5, &[3], 0)), &[], 2, &[3, 4]),
-            ("pinned before sharing a screen", screen(4, people(5, &[3], 0)), &[(0, 100, 2)], 1, &[0]),
-            ("in sight", people(5, &[0, 1], 0), &[(0, 0, 1), (1, 0, 1), (4, 90, 1)], 2, &[2, 3]),
-            ("sending video", dark(0, people(5, &[0, 4], 0)), &[], 2, &[1, 4]),
+            ("no publishers", publishers(0, &[], 0), &[], 3, &[]),
+            ("seats for all", publishers(3, &[], 0), &[], 3, &[0, 1, 2]),
+            ("first to join", publishers(5, &[], 0), &[], 3, &[0, 1, 2]),
+            ("latest to speak", publishers(6, &[5, 2, 4, 3], 0), &[], 3, &[2, 4, 5]),
+            ("audible", publishers(6, &[5, 2, 4, 3], 2), &[], 3, &[2, 4, 5]),
+            ("pinned", publishers(6, &[5, 4, 3], 3), &[(0, 100, 2)], 4, &[0, 3, 4, 5]),
+            ("audible before pinned", publishers(6, &[5, 4, 3], 3), &[(0, 100, 2)], 3, &[3, 4, 5]),
+            ("higher priority of two pins", publishers(6, &[5], 1), &[(0, 100, 2), (3, 100, 3)], 2, &[3, 5]),
+            ("pinned but out of sight", publishers(4, &[], 0), &[(3, 0, 2)], 2, &[0, 1]),
+            ("sharing a screen", screen(4, publishers(5, &[3], 0)), &[], 2, &[3, 4]),
+            ("pinned before sharing a screen", screen(4, publishers(5, &[3], 0)), &[(0, 100, 2)], 1, &[0]),
+            ("in sight", publishers(5, &[0, 1], 0), &[(0, 0, 1), (1, 0, 1), (4, 90, 1)], 2, &[2, 3]),
+            ("sending video", dark(0, publishers(5, &[0, 4], 0)), &[], 2, &[1, 4]),
         ];
-        for (name, people, reports, limit, expected) in table {
+        for (name, publishers, reports, limit, expected) in table {
             let mut seats = Seats::new(Instant::now());
             for (slot, height, priority) in reports {
                 seats.show(peer(*slot), Source::Camera, view(*height, *priority), true);
             }
-            let moves = seats.settle(Instant::now(), OWN, limit, &people);
+            let moves = seats.settle(Instant::now(), OWN, limit, &publishers);
             assert_eq!(seated(&seats), expected, "{name}");
             assert_eq!((moves.on.len(), moves.off.len()), (expected.len(), 0), "{name}");
-            assert_eq!(seats.is_full(), people.len() > expected.len(), "{name}");
+            assert_eq!(seats.is_full(), publishers.len() > expected.len(), "{name}");
         }
     }
 
     #[test]
     fn a_subscriber_gets_no_seat_with_itself() {
         let mut seats = Seats::new(Instant::now());
-        let moves = seats.settle(Instant::now(), peer(1), 2, &people(3, &[1], 1));
+        let moves = seats.settle(Instant::now(), peer(1), 2, &publishers(3, &[1], 1));
         assert_eq!(moves.on, [peer(0), peer(2)]);
         assert!(!seats.is_full());
     }
@@ -311,7 +314,7 @@ mod tests {
             for (slot, height, priority) in *reports {
                 seats.show(peer(*slot), Source::Camera, view(*height, *priority), true);
             }
-            let moves = seats.settle(start + Duration::from_millis(*ms), OWN, 3, &people(6, turns, *heard));
+            let moves = seats.settle(start + Duration::from_millis(*ms), OWN, 3, &publishers(6, turns, *heard));
             let slots = |peers: &[PeerId]| peers.iter().map(|peer| peer.slot).collect::<Vec<_>>();
             assert_eq!((slots(&moves.off), slots(&moves.on)), (off.to_vec(), on.to_vec()), "{name}, step {index}");
         }
@@ -368,13 +371,13 @@ mod tests {
     fn a_kept_seat_can_be_taken_later_and_a_free_one_at_once() {
         let start = Instant::now();
         let mut seats = Seats::new(Instant::now());
-        seats.settle(start, OWN, 2, &people(4, &[], 0));
+        seats.settle(start, OWN, 2, &publishers(4, &[], 0));
         assert_eq!(seats.next_look(), None, "all claims are equal");
         seats.show(peer(3), Source::Camera, view(90, 2), true);
-        seats.settle(start, OWN, 2, &people(4, &[], 0));
+        seats.settle(start, OWN, 2, &publishers(4, &[], 0));
         assert_eq!(seats.next_look(), Some(start + STAY));
         // Publisher 0 has left.
-        let moves = seats.settle(start, OWN, 2, &people(4, &[], 0)[1..]);
+        let moves = seats.settle(start, OWN, 2, &publishers(4, &[], 0)[1..]);
         assert_eq!((moves.on, moves.off), (vec![peer(3)], vec![]));
         assert_eq!(seats.next_look(), None);
     }
@@ -387,12 +390,12 @@ mod tests {
         for click in 0..500 {
             let now = start + Duration::from_millis(20 * click);
             let turns = [0, 1, 2].map(|before| (click + 9 - before) as u32 % 9);
-            exchanges += seats.settle(now, OWN, 4, &people(9, &turns, 3)).off.len();
+            exchanges += seats.settle(now, OWN, 4, &publishers(9, &turns, 3)).off.len();
             assert!(seats.seated.len() == 4 && seats.next_look().is_none_or(|at| at > now));
         }
         assert!((50..=66).contains(&exchanges), "{exchanges} in ten seconds");
         // Publishers that are still audible after the clicks get a seat.
-        let heard = people(9, &[5, 6, 7], 3);
+        let heard = publishers(9, &[5, 6, 7], 3);
         seats.settle(seats.next_look().expect("an audible publisher waits for a seat"), OWN, 4, &heard);
         seats.settle(start + Duration::from_secs(11), OWN, 4, &heard);
         assert!([5, 6, 7].iter().all(|slot| seats.has(peer(*slot))));
@@ -402,10 +405,10 @@ mod tests {
     fn reports_about_an_m_line_end_with_it_and_reports_about_a_participant_stay() {
         let start = Instant::now();
         let mut seats = Seats::new(Instant::now());
-        seats.settle(start, OWN, 2, &people(4, &[], 0));
+        seats.settle(start, OWN, 2, &publishers(4, &[], 0));
         seats.show(peer(0), Source::Camera, view(0, 1), false);
         seats.show(peer(1), Source::Camera, view(0, 1), true);
-        let moves = seats.settle(start, OWN, 2, &people(4, &[3, 2], 2));
+        let moves = seats.settle(start, OWN, 2, &publishers(4, &[3, 2], 2));
         assert_eq!(moves.off, [peer(1), peer(0)]);
         let reported = |seats: &Seats, slot| seats.view(peer(slot), Source::Camera).map(|view| view.height);
         assert_eq!((reported(&seats, 0), reported(&seats, 1)), (None, Some(0)));

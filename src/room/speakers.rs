@@ -1,24 +1,16 @@
-//! Speaker detection from the audio level in each microphone packet (RFC 6464), and the choice of the audible
-//! microphones, which are the only ones forwarded in a large room.
+//! The speakers of a room, and the choice of the audible microphones, which are the only ones forwarded in a large room.
 //!
-//! A packet is speech if its level stands out from the microphone's own noise. What counts is the share of speech in
-//! the last moments, not the loudness of one packet, so neither a cough nor a breath between two words changes the
-//! speaker (the idea of Volfin and Cohen, "Dominant speaker identification for multipoint videoconferencing", 2012).
-//!
-//! Clients that send no levels are judged by the size of their packets. Opus with a variable bitrate spends two to four
-//! times as many bytes on speech as on noise, and with discontinuous transmission almost none on silence. Each doubling
-//! of the size therefore counts as `DOUBLING` decibels, and the rest is the same. A constant packet size carries no
-//! information. Such a microphone is never reported as speaking. In a large room it is audible while there are fewer
-//! audible microphones than allowed, or in place of a microphone with levels that has been silent for
-//! `LONG_SILENCE`; any participant that speaks replaces it at once.
+//! Each microphone is judged by `microphone`. One that is unknown is never reported as speaking.
+//! In a large room it is audible while there are fewer audible microphones than allowed, or in place of a microphone
+//! with levels that has been silent for `LONG_SILENCE`; any participant that speaks replaces it at once.
 
-mod speaker;
+mod microphone;
 
 use std::time::{Duration, Instant};
 
-use self::speaker::{BEGINS, STOPS, Speaker};
-use crate::bucket::Bucket;
+use self::microphone::{BEGINS, Microphone, STOPS};
 use crate::id::PeerId;
+use crate::limits::bucket::Bucket;
 
 /// Share of speech of the current speaker below which another participant may become the speaker.
 const YIELDS: f32 = 0.35;
@@ -31,7 +23,7 @@ const HOLD: Duration = Duration::from_millis(500);
 const LOUDER: f32 = 6.0;
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Minimum time between two reports of who speaks.
+/// Minimum time between two reports of the speakers.
 const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How long a microphone that has just become audible cannot be replaced by a louder one.
@@ -62,6 +54,18 @@ pub struct Speakers {
     turn_limit: Option<Bucket>,
 }
 
+#[derive(Debug)]
+struct Speaker {
+    peer: PeerId,
+    microphone: Microphone,
+    /// When the microphone became audible; `None` if it is not.
+    audible_since: Option<Instant>,
+    /// Packets were withheld since the last one that was forwarded.
+    has_withheld: bool,
+    /// Number of the current stretch of forwarded packets.
+    epoch: u32,
+}
+
 impl Speakers {
     /// Upper bound of the memory per participant, in bytes.
     pub const BYTES_EACH: usize = 2 * (size_of::<Speaker>() + 2 * size_of::<PeerId>());
@@ -71,21 +75,26 @@ impl Speakers {
     /// number of its stretch: packets withheld between two stretches are not lost.
     pub fn handle_level(&mut self, now: Instant, peer: PeerId, level: u8, max_audible: Option<usize>) -> Option<u32> {
         let index = self.index(now, peer);
-        self.speakers[index].has_levels = true;
-        let is_speech = self.speakers[index].handle_level(now, level);
+        let is_speech = self.speakers[index].microphone.handle_level(now, level);
         self.admit(now, index, max_audible, is_speech)
     }
 
     /// Like `handle_level`, for a packet of a client without levels; `bytes` is the size of the payload.
     pub fn handle_size(&mut self, now: Instant, peer: PeerId, bytes: usize, max_audible: Option<usize>) -> Option<u32> {
         let index = self.index(now, peer);
-        let is_speech = self.speakers[index].handle_size(now, bytes);
+        let is_speech = self.speakers[index].microphone.handle_size(now, bytes);
         self.admit(now, index, max_audible, is_speech)
     }
 
     fn index(&mut self, now: Instant, peer: PeerId) -> usize {
         self.speakers.iter().position(|speaker| speaker.peer == peer).unwrap_or_else(|| {
-            self.speakers.push(Speaker::new(now, peer));
+            self.speakers.push(Speaker {
+                peer,
+                microphone: Microphone::new(now),
+                audible_since: None,
+                has_withheld: false,
+                epoch: 0,
+            });
             self.speakers.len() - 1
         })
     }
@@ -137,12 +146,12 @@ impl Speakers {
             .filter(|speaker| !self.is_limited || speaker.audible_since.is_some())
             .filter(|speaker| {
                 let was_reported = self.reported.contains(&speaker.peer);
-                let held = speaker.spoke_at.is_some_and(|spoke| now < spoke + HOLD);
-                was_reported && held || speaker.speech_at(now) > BEGINS
+                let held = speaker.microphone.spoke_at().is_some_and(|spoke| now < spoke + HOLD);
+                was_reported && held || speaker.microphone.speech_at(now) > BEGINS
             })
             .collect();
         speaking.sort_by(|a, b| {
-            let rank = |speaker: &Speaker| (dominant != Some(speaker.peer), -speaker.loudness);
+            let rank = |speaker: &Speaker| (dominant != Some(speaker.peer), -speaker.microphone.loudness());
             rank(a).partial_cmp(&rank(b)).expect("levels are numbers").then(a.peer.cmp(&b.peer))
         });
         let mut changed = speaking.len() != self.reported.len();
@@ -166,7 +175,7 @@ impl Speakers {
     }
 
     /// Returns true if the participant's microphone is audible.
-    pub fn is_heard(&self, peer: PeerId) -> bool {
+    pub fn is_audible(&self, peer: PeerId) -> bool {
         self.speakers.iter().any(|speaker| speaker.peer == peer && speaker.audible_since.is_some())
     }
 
@@ -177,46 +186,46 @@ impl Speakers {
 
     /// Makes the participant that was just heard the current speaker, if it takes over.
     fn update_dominant(&mut self, now: Instant, index: usize) {
-        let candidate = &self.speakers[index];
-        if candidate.speech < BEGINS || self.dominant == Some(candidate.peer) {
+        let Speaker { peer, microphone, .. } = &self.speakers[index];
+        if microphone.speech() < BEGINS || self.dominant == Some(*peer) {
             return;
         }
         let current = self.speakers.iter().find(|speaker| self.dominant == Some(speaker.peer));
-        let yields = current.is_none_or(|current| {
-            let patient = candidate.speaking_since.is_some_and(|since| now >= since + PATIENCE);
-            current.speech_at(now) < YIELDS || patient && candidate.loudness > current.loudness + LOUDER
+        let yields = current.is_none_or(|Speaker { microphone: current, .. }| {
+            let patient = microphone.speaking_since().is_some_and(|since| now >= since + PATIENCE);
+            current.speech_at(now) < YIELDS || patient && microphone.loudness() > current.loudness() + LOUDER
         });
         if yields {
-            self.dominant = Some(candidate.peer);
+            self.dominant = Some(*peer);
         }
     }
 
-    /// Makes a microphone audible if its packet is speech, or if nothing tells when it speaks: as one of fewer than
+    /// Makes a microphone audible if its packet is speech, or if the microphone is unknown: as one of fewer than
     /// `max_audible`, or in place of a silent or quieter one. Returns true if it is audible.
     fn make_audible(&mut self, now: Instant, index: usize, max_audible: usize, is_speech: bool) -> bool {
         if self.speakers[index].audible_since.is_some() {
             return true;
         }
-        let is_unknown = !is_speech && self.speakers[index].is_unknown();
+        let is_unknown = !is_speech && self.speakers[index].microphone.is_unknown();
         if !is_speech && !is_unknown {
             return false;
         }
         let audible: Vec<usize> =
             (0..self.speakers.len()).filter(|at| self.speakers[*at].audible_since.is_some()).collect();
         if audible.len() >= max_audible {
-            let loudness = self.speakers[index].loudness;
+            let loudness = self.speakers[index].microphone.loudness();
             let may_go = |at: &&usize| {
-                let other = &self.speakers[**at];
+                let Speaker { microphone: other, audible_since, .. } = &self.speakers[**at];
                 if is_unknown {
-                    let spoke = other.spoke_at.or(other.audible_since);
+                    let spoke = other.spoke_at().or(*audible_since);
                     return !other.is_unknown() && spoke.is_none_or(|spoke| now >= spoke + LONG_SILENCE);
                 }
-                let is_immune = other.audible_since.is_some_and(|since| now < since + IMMUNITY);
-                other.speech_at(now) < STOPS || !is_immune && loudness > other.loudness + LOUDER
+                let is_immune = audible_since.is_some_and(|since| now < since + IMMUNITY);
+                other.speech_at(now) < STOPS || !is_immune && loudness > other.loudness() + LOUDER
             };
             let rank = |at: &&usize| {
-                let other = &self.speakers[**at];
-                (other.speech_at(now), other.loudness)
+                let other = &self.speakers[**at].microphone;
+                (other.speech_at(now), other.loudness())
             };
             let quietest = audible
                 .iter()

@@ -3,15 +3,17 @@
 //! Each module computes its own part next to the limit that bounds it; this module adds them up.
 
 use crate::config::Limits;
-use crate::faults::Faults;
+use crate::limits::notices::Notices;
 use crate::media::negotiation::assignment::MAX_SENDING_M_LINES;
 use crate::media::negotiation::sdp;
 use crate::media::peer::Peer;
 use crate::media::publish::history::History;
-use crate::room::seats::Seats;
-use crate::room::{Participant, Room};
-use crate::server::budget::KeptBudgets;
-use crate::server::{BATCHES_BYTES, DATAGRAM_BYTES, Member, pacing};
+use crate::room::Room;
+use crate::server::forwarding::pacing;
+use crate::server::output::DATAGRAM_BYTES;
+use crate::server::participants::{Outbox, Participant};
+use crate::server::presence::admission::Admission;
+use crate::server::turn::{BATCHES_BYTES, WORK_BYTES};
 use crate::web::conn::Conn;
 use crate::web::websocket;
 
@@ -42,15 +44,14 @@ impl Bounds {
         let media = History::max_bytes(MAX_SENDING_M_LINES, limits.max_publish_kbps * 125, limits.max_publish_packets)
             + pacing::held_max_bytes(publishers, limits.max_publish_packets)
             + Peer::max_bytes(tracks);
-        let state = size_of::<Member>()
-            + Participant::max_bytes(MAX_SENDING_M_LINES, others)
-            + Seats::max_bytes(others)
-            + Member::QUEUES_BYTES
+        let state = Participant::max_bytes(MAX_SENDING_M_LINES, others)
+            + Outbox::MAX_BYTES
+            + 2 * WORK_BYTES
             // A received answer that waits to be processed.
             + message_bytes;
         let participant = (conn + media + state) as u64;
         let room = Room::max_bytes(others + 1, limits.chat_history) as u64;
-        let idle = (OWN_BYTES + Faults::MAX_BYTES + KeptBudgets::MAX_BYTES + 4 * DATAGRAM_BYTES + BATCHES_BYTES) as u64;
+        let idle = (OWN_BYTES + Admission::MAX_BYTES + Notices::MAX_BYTES + 4 * DATAGRAM_BYTES + BATCHES_BYTES) as u64;
         let participants = limits.max_participants.min(limits.max_conns) as u64;
         let rooms = (limits.max_rooms as u64).min(participants);
         let other_conns = limits.max_conns as u64 - participants;
@@ -72,6 +73,7 @@ impl Bounds {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::room::seats::Seats;
 
     #[test]
     fn lower_limits_lower_the_bounds() {
@@ -102,9 +104,14 @@ mod tests {
         assert_eq!(all.participants_within(0), 0);
         // The highest possible settings do not overflow.
         let most = bounds(|limits| {
-            (limits.max_participants, limits.max_room_size, limits.max_conns) = (1_000_000, 1_000_000, 1_000_000);
-            (limits.max_rooms, limits.last_n, limits.chat_history) = (1_000_000, 0, 1_000);
-            (limits.max_publish_kbps, limits.max_publish_packets) = (1_000_000, 1_000_000);
+            limits.max_participants = 1_000_000;
+            limits.max_room_size = 1_000_000;
+            limits.max_conns = 1_000_000;
+            limits.max_rooms = 1_000_000;
+            limits.last_n = 0;
+            limits.chat_history = 1_000;
+            limits.max_publish_kbps = 1_000_000;
+            limits.max_publish_packets = 1_000_000;
         });
         assert!(most.total > all.total);
     }

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use log::{debug, info, warn};
 use serde_json::json;
 
-use super::members::RESTART;
-use super::{Member, Server};
-use crate::id::{ConnId, PeerId};
-use crate::load::Stage;
-use crate::place::Place;
+use super::Server;
+use super::participants::Participant;
+use super::presence::admission::{Join, RESTART};
+use crate::id::ConnId;
+use crate::limits::notices::Notice;
+use crate::network::Network;
 use crate::room::Room;
 use crate::text::{participant_name, room_name};
 use crate::web::http::{ALLOW, Request, Response};
@@ -18,24 +19,6 @@ use crate::web::token::Grant;
 
 /// The `Retry-After` of temporary refusals.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
-
-/// What an admitted participant joins with.
-pub(super) struct Admission {
-    pub(super) room: String,
-    pub(super) name: String,
-    /// What the token grants.
-    pub(super) grant: Grant,
-    /// The client can send simulcast.
-    pub(super) simulcast: bool,
-    /// The client supports fresh transports on the same WebSocket.
-    pub(super) can_renew: bool,
-    /// The client's network, if known.
-    pub(super) place: Option<Place>,
-    /// The participant whose place the new connection takes.
-    pub(super) replaces: Option<PeerId>,
-    /// The `resume` secret of a participant that has left the locked room without being removed.
-    pub(super) returns: Option<String>,
-}
 
 /// Why a join was refused.
 struct Refusal {
@@ -52,7 +35,7 @@ impl Server {
         let response = match self.route(request) {
             Route::Respond(response) => response,
             Route::Join => match self.admit(id, request) {
-                Ok(admission) => return self.join(id, admission),
+                Ok(join) => return self.join(id, join),
                 Err(refusal) => {
                     if refusal.code == "origin" {
                         self.on_refused_origin(request);
@@ -77,44 +60,47 @@ impl Server {
                 Err(refusal) => refusal.response(),
             },
         };
-        let is_last = self.draining.is_some() || self.is_half_used(id);
-        self.with_conn(id, |now, conn| match is_last {
-            true => conn.respond_last(now, response),
-            false => conn.respond(now, response),
-        });
+        let is_last = self.admission.drain.is_some() || self.conns.is_half_used(id, &self.config.limits);
+        let Some(conn) = self.conns.touch(id) else {
+            return;
+        };
+        if is_last {
+            conn.respond_last(self.now, response);
+        } else {
+            conn.respond(self.now, response);
+        }
     }
 
     fn on_refused(&mut self, id: ConnId, request: &Request, refusal: &Refusal) {
         self.stats.conns_refused += 1;
-        let Some(remote) = self.conns.get(&id).map(|entry| entry.conn.remote().ip()) else {
+        let Some(remote) = self.conns.get(id).map(|entry| entry.conn.remote().ip()) else {
             return;
         };
-        if let Some(left_out) = self.refusals.take(self.now) {
-            let place = self.place(id, request).map_or_else(|| remote.to_string(), |place| place.to_string());
-            info!("join from {place} refused: {}{left_out}", refusal.code);
+        if let Some(omitted) = self.notices.take(self.now, Notice::Refused) {
+            let network = self.network(id, request).map_or_else(|| remote.to_string(), |network| network.to_string());
+            info!("join from {network} refused: {}{omitted}", refusal.code);
         }
     }
 
     /// Warns, once for each network, of a client that may be a proxy missing in `--trusted-proxies`.
     fn warn_untrusted_proxy(&mut self, id: ConnId, request: &Request) {
-        let entry = self.conns.get(&id).filter(|entry| entry.place.is_some() && !request.forwarded_for.is_empty());
+        let entry = self.conns.get(id).filter(|entry| entry.network.is_some() && !request.forwarded_for.is_empty());
         if let Some(entry) = entry
-            && self.faults.note_proxy(self.now, Place::new(entry.conn.remote().ip()))
-            && let Some(left_out) = self.proxies.take(self.now)
+            && let Some(omitted) = self.notices.take_proxy(self.now, Network::new(entry.conn.remote().ip()))
         {
             warn!(
                 "X-Forwarded-For of {} ignored: not in --trusted-proxies (TRUSTED_PROXIES); if it is your proxy, \
-                 add it there, or all its clients count as one{left_out}",
+                 add it there, or all its clients count as one{omitted}",
                 entry.conn.remote().ip()
             );
         }
     }
 
     /// The client's network; for a trusted proxy, as its request says.
-    fn place(&self, id: ConnId, request: &Request) -> Option<Place> {
-        let entry = self.conns.get(&id)?;
+    fn network(&self, id: ConnId, request: &Request) -> Option<Network> {
+        let entry = self.conns.get(id)?;
         let proxies = &self.config.trusted_proxies;
-        entry.place.or_else(|| Place::find(proxies, entry.conn.remote().ip(), &request.forwarded_for))
+        entry.network.or_else(|| Network::find(proxies, entry.conn.remote().ip(), &request.forwarded_for))
     }
 
     fn route(&self, request: &Request) -> Route {
@@ -146,12 +132,12 @@ impl Server {
     fn health(&self) -> String {
         let [conns, _, _, resumes, addresses, ufrags, timers] = self.sizes();
         json!({
-            "status": if self.draining.is_some() { "closing" } else { "ok" },
+            "status": if self.admission.drain.is_some() { "closing" } else { "ok" },
             "version": env!("CARGO_PKG_VERSION"),
             "rooms": self.rooms.len(),
-            "participants": self.member_ids().count(),
-            "load_percent": self.load.percent(),
-            "given_up": self.load.stage().name(),
+            "participants": self.participants.len(),
+            "load_percent": self.shedding.load().percent(),
+            "given_up": self.shedding.load().stage().name(),
             "uptime_s": (self.now - self.started).as_secs(),
             "sizes": {
                 "conns": conns, "resumes": resumes, "addresses": addresses, "ufrags": ufrags, "timers": timers,
@@ -160,9 +146,9 @@ impl Server {
         .to_string()
     }
 
-    fn admit(&self, id: ConnId, request: &Request) -> Result<Admission, Refusal> {
+    fn admit(&self, id: ConnId, request: &Request) -> Result<Join, Refusal> {
         let refuse = |status, code, message| Err(Refusal::new(status, code, message));
-        let secure = self.conns.get(&id).is_some_and(|entry| entry.conn.is_secure());
+        let secure = self.conns.get(id).is_some_and(|entry| entry.conn.is_secure());
         let allowed = &self.config.allowed_origins;
         // A page's GET of `check` has no `Origin`; the query says which one its upgrade would have.
         let is_allowed = |origin| origin::allowed(origin, request.host.as_deref(), secure, allowed);
@@ -172,7 +158,7 @@ impl Server {
                            see docs/hosting. Pages elsewhere are allowed with --allow-origin.";
             return refuse(403, "origin", message);
         }
-        if let Some(drain) = self.draining {
+        if let Some(drain) = self.admission.drain {
             let refusal = Refusal::new(503, "closing", "The server is restarting.");
             return Err(refusal.until(self.now, drain.ends + RESTART));
         }
@@ -184,7 +170,8 @@ impl Server {
         let requested = request.param("name").or_else(|| request.param("username")).unwrap_or_default();
         let name = grant.name.as_deref().and_then(participant_name);
         let name = name.or_else(|| participant_name(requested)).unwrap_or_else(|| "Guest".to_owned());
-        let is_same = |member: &Member| member.participant.room == room && member.grant.identity == grant.identity;
+        let is_same =
+            |participant: &Participant| participant.room == room && participant.grant.identity == grant.identity;
         let existing = self.rooms.get(&room);
         if grant
             .identity
@@ -195,31 +182,31 @@ impl Server {
         }
         let resume = request.param("resume");
         let replaces = resume
-            .and_then(|secret| self.resumes.get(secret).copied())
-            .filter(|peer| self.member(*peer).is_some_and(is_same));
+            .and_then(|secret| self.participants.find_resume(secret))
+            .filter(|peer| self.participants.get(*peer).is_some_and(is_same));
         let simulcast = request.param("simulcast") == Some("1");
         let can_renew = request.param("renew") == Some("1");
         let returns =
             resume.filter(|secret| existing.is_some_and(|existing| existing.is_returning(secret))).map(str::to_owned);
-        let place = self.place(id, request);
-        let admission = Admission { room, name, grant, simulcast, can_renew, place, replaces, returns };
+        let network = self.network(id, request);
+        let join = Join { room, name, grant, simulcast, can_renew, network, replaces, returns };
         if replaces.is_some() {
-            return Ok(admission);
+            return Ok(join);
         }
-        if let Some(until) = place.and_then(|place| self.faults.refused_until(self.now, place)) {
+        if let Some(until) = network.and_then(|network| self.admission.faults.refused_until(self.now, network)) {
             let message = "Too many calls from your network have failed. Try again in a minute.";
             return Err(Refusal::new(429, "too-many-faults", message).until(self.now, until));
         }
         // Behind a proxy the client's network was unknown until this request.
-        let is_counted = self.conns.get(&id).is_some_and(|entry| entry.place.is_some());
-        if !is_counted && place.is_some_and(|place| self.is_crowded(place)) {
+        let is_counted = self.conns.get(id).is_some_and(|entry| entry.network.is_some());
+        if !is_counted && network.is_some_and(|network| self.conns.is_crowded(network, &self.config.limits)) {
             return refuse(429, "too-many-conns", "Too many connections from your network.");
         }
-        let may_pass = admission.returns.is_some() || admission.grant.rights.moderate;
+        let may_pass = join.returns.is_some() || join.grant.rights.moderate;
         if existing.is_some_and(Room::is_locked) && !may_pass {
             return refuse(403, "locked", "This room is locked. A moderator can unlock it.");
         }
-        if self.load.stage() == Stage::Joins {
+        if self.shedding.refuses_joins() {
             return refuse(503, "full", "The server is overloaded. Try again in a moment.");
         }
         let limits = &self.config.limits;
@@ -231,20 +218,20 @@ impl Server {
                 refuse(503, "server-full", "The server has no space for another room.")
             }
             // Participants without a connection count too: `Bounds` includes their memory.
-            _ if self.resumes.len() >= limits.max_participants.min(limits.max_conns) => {
+            _ if self.participants.len() >= limits.max_participants.min(limits.max_conns) => {
                 refuse(503, "server-full", "The server is full.")
             }
-            _ if self.pending_members >= limits.max_pending => {
+            _ if self.admission.is_busy(limits) => {
                 refuse(503, "server-busy", "Too many people are joining right now. Try again in a moment.")
             }
-            _ => Ok(admission),
+            _ => Ok(join),
         }
     }
 
     /// Verifies the token and returns what it grants. The client does not learn why a token was refused; the log says
     /// it.
     fn open_token(&self, id: ConnId, room: &str, token: Option<&str>) -> Result<Grant, Refusal> {
-        let Some(key) = &self.key else {
+        let Some(key) = &self.admission.key else {
             return Ok(Grant::OPEN);
         };
         key.open(self.wall.unix_at(self.now), room, token).map_err(|why| {

@@ -137,6 +137,22 @@ impl Profile {
     pub fn candidates(&self) -> &[Candidate] {
         &self.candidates
     }
+
+    /// The announced address for a local address: itself if it is announced, else the announced address of the same
+    /// family, which is its public address behind NAT.
+    pub fn announced(&self, local: SocketAddr) -> SocketAddr {
+        let mut same_family = None;
+        for candidate in &self.candidates {
+            let addr = candidate.addr();
+            if addr == local {
+                return local;
+            }
+            if addr.is_ipv4() == local.is_ipv4() {
+                same_family.get_or_insert(addr);
+            }
+        }
+        same_family.unwrap_or(local)
+    }
 }
 
 /// The codecs that a peer accepts on an m-line, with the payload types of each and of its RTX. It is small and flat

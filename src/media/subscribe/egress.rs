@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::bucket::Bucket;
+use crate::limits::bucket::Bucket;
 use crate::media::bandwidth::estimator::Estimator;
 use crate::media::bandwidth::history::History;
 use crate::media::bandwidth::pacer::Pacer;

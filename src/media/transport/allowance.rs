@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::bucket::Bucket;
+use crate::limits::bucket::Bucket;
 
 /// Authenticated STUN requests per second, and burst. Browsers send one for each candidate pair, then one every two
 /// seconds.

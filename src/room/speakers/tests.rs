@@ -114,11 +114,11 @@ fn three_microphones_are_audible_and_a_new_speaker_from_the_first_packet() {
     let now = start + Duration::from_millis(4_840);
     assert_eq!(speakers.handle_level(now, peer(1), 30, Some(3)), Some(1));
     assert_eq!(speakers.turns(), [4, 0, 3, 2, 1].map(peer), "a replaced microphone counts as audible until then");
-    assert!(speakers.is_heard(peer(4)) && !speakers.is_heard(peer(0)));
+    assert!(speakers.is_audible(peer(4)) && !speakers.is_audible(peer(0)));
     speakers.remove(peer(3));
     assert!(speakers.poll_turn(now) && !speakers.poll_turn(now));
     assert_eq!(speakers.handle_level(now, peer(0), 30, Some(3)), Some(2));
-    assert!(speakers.poll_turn(now) && !speakers.is_heard(peer(3)));
+    assert!(speakers.poll_turn(now) && !speakers.is_audible(peer(3)));
     assert_eq!(speakers.turns(), [0, 4, 3, 2, 1].map(peer), "a muted microphone stays in the list");
     speakers.forget(peer(3));
     assert_eq!(speakers.turns(), [0, 4, 2, 1].map(peer));
@@ -151,7 +151,7 @@ fn reported_by_sizes(speech: impl Fn(u64) -> usize, silence: impl Fn(u64) -> Opt
 }
 
 #[test]
-fn without_levels_packet_sizes_tell_who_speaks() {
+fn without_levels_packet_sizes_show_speech() {
     let syllables = |round: u64| if round % 15 < 11 { 80 + (round * 37 % 50) as usize } else { 35 };
     let noise = |round: u64| Some(28 + (round * 31 % 9) as usize);
     let dtx = |round: u64| round.is_multiple_of(20).then_some(1 + (round / 20 % 3) as usize);

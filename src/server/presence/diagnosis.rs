@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use log::warn;
 
-use super::Server;
 use crate::id::ConnId;
+use crate::server::Server;
 use crate::web::http::Request;
 
 /// Attempts whose upgrade was lost, kept until their page asks `check`. With fewer, others push them out too early;
@@ -21,7 +21,7 @@ const QUIET: Duration = Duration::from_secs(3600);
 
 /// Evidence of misconfigured proxies.
 #[derive(Default)]
-pub(super) struct Diagnosis {
+pub struct Diagnosis {
     /// Names of the attempts whose upgrade was lost, the oldest first.
     lost: VecDeque<String>,
     /// When a warning about each cause was last logged.
@@ -32,17 +32,17 @@ pub(super) struct Diagnosis {
 impl Server {
     /// Handles a plain GET of the WebSocket address. A browser's request names the attempt, about which its page asks
     /// `check`, or has the `Sec-WebSocket-Key` of an upgrade from which a proxy removed `Upgrade` and `Connection`.
-    pub(super) fn on_lost_upgrade(&mut self, id: ConnId, request: &Request) {
+    pub(in crate::server) fn on_lost_upgrade(&mut self, id: ConnId, request: &Request) {
         let attempt = request.param("attempt").filter(|attempt| attempt.chars().count() <= ATTEMPT_CHARS);
         if let Some(attempt) = attempt {
-            if self.diagnosis.lost.len() >= ATTEMPTS {
-                self.diagnosis.lost.pop_front();
+            if self.admission.diagnosis.lost.len() >= ATTEMPTS {
+                self.admission.diagnosis.lost.pop_front();
             }
-            self.diagnosis.lost.push_back(attempt.to_owned());
+            self.admission.diagnosis.lost.push_back(attempt.to_owned());
         }
         let is_browser = attempt.is_some() || request.has_websocket_key;
-        if is_browser && is_due(self.now, &mut self.diagnosis.upgrade_warned) {
-            let remote = self.conns.get(&id).map(|entry| entry.conn.remote().ip().to_string()).unwrap_or_default();
+        if is_browser && take_due(self.now, &mut self.admission.diagnosis.upgrade_warned) {
+            let remote = self.conns.get(id).map(|entry| entry.conn.remote().ip().to_string()).unwrap_or_default();
             warn!(
                 "WebSocket refused: the proxy at {remote} does not forward upgrades; \
                  set Upgrade, Connection and HTTP/1.1 there as in docs/hosting.md"
@@ -51,14 +51,14 @@ impl Server {
     }
 
     /// Whether the attempt named by this `check` request arrived without its upgrade.
-    pub(super) fn has_lost_upgrade(&self, request: &Request) -> bool {
-        request.param("attempt").is_some_and(|attempt| self.diagnosis.lost.iter().any(|lost| lost == attempt))
+    pub(in crate::server) fn has_lost_upgrade(&self, request: &Request) -> bool {
+        request.param("attempt").is_some_and(|attempt| self.admission.diagnosis.lost.iter().any(|lost| lost == attempt))
     }
 
     /// Logs a refused origin, once an hour at most: behind a proxy that changes `Host`, the server's own page is
     /// refused too.
-    pub(super) fn on_refused_origin(&mut self, request: &Request) {
-        if !is_due(self.now, &mut self.diagnosis.host_warned) {
+    pub(in crate::server) fn on_refused_origin(&mut self, request: &Request) {
+        if !take_due(self.now, &mut self.admission.diagnosis.host_warned) {
             return;
         }
         let short = |text: Option<&str>| text.unwrap_or_default().chars().take(100).collect::<String>();
@@ -71,7 +71,8 @@ impl Server {
     }
 }
 
-fn is_due(now: Instant, warned: &mut Option<Instant>) -> bool {
+/// Returns true, and records it, if a cause has not been logged for `QUIET`.
+fn take_due(now: Instant, warned: &mut Option<Instant>) -> bool {
     let is_due = warned.is_none_or(|at| now >= at + QUIET);
     if is_due {
         *warned = Some(now);

@@ -19,7 +19,8 @@ impl Bucket {
 
     /// Changes rate and capacity. Tokens above the new capacity are discarded.
     pub fn resize(&mut self, rate: f64, burst: f64) {
-        (self.rate, self.burst) = (rate, burst);
+        self.rate = rate;
+        self.burst = burst;
     }
 
     /// Adds `count` tokens, up to the capacity.

@@ -15,9 +15,9 @@ const NAT64: u128 = 0x0064_ff9b << 96;
 
 /// A network: an IPv4 address or an IPv6 /64. Limits count all clients in it as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place(IpAddr);
+pub struct Network(IpAddr);
 
-impl Place {
+impl Network {
     /// Returns the network of an address. IPv4-mapped and NAT64 addresses count as the IPv4 address in them.
     pub fn new(addr: IpAddr) -> Self {
         Self(match addr.to_canonical() {
@@ -34,7 +34,8 @@ impl Place {
     /// in `proxies` is the client's. Everything before it may be forged and is ignored. Returns `None` if only proxies
     /// are known, or an address is invalid.
     pub fn find(proxies: &[IpNet], remote: IpAddr, forwarded_for: &str) -> Option<Self> {
-        let (mut addr, mut hops) = (remote.to_canonical(), forwarded_for.rsplit(','));
+        let mut addr = remote.to_canonical();
+        let mut hops = forwarded_for.rsplit(',');
         while proxies.iter().any(|proxies| proxies.contains(&addr)) {
             addr = parse(hops.next()?)?.to_canonical();
         }
@@ -44,21 +45,21 @@ impl Place {
 
 /// A count per network. A count of zero takes no memory.
 #[derive(Debug, Default)]
-pub struct Tally(FxHashMap<Place, usize>);
+pub struct Tally(FxHashMap<Network, usize>);
 
 impl Tally {
     /// Returns the count of a network.
-    pub fn of(&self, network: Place) -> usize {
+    pub fn of(&self, network: Network) -> usize {
         self.0.get(&network).copied().unwrap_or_default()
     }
 
     /// Increments the count of a network.
-    pub fn add(&mut self, network: Place) {
+    pub fn add(&mut self, network: Network) {
         *self.0.entry(network).or_default() += 1;
     }
 
     /// Decrements the count of a network.
-    pub fn remove(&mut self, network: Place) {
+    pub fn remove(&mut self, network: Network) {
         if let Some(count) = self.0.get_mut(&network) {
             *count -= 1;
             if *count == 0 {
@@ -68,7 +69,7 @@ impl Tally {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self.0 {
             IpAddr::V4(addr) => write!(f, "{addr}"),
@@ -108,7 +109,7 @@ mod tests {
             ("a proxy with an invalid header", "127.0.0.1", "192.0.2.1, unknown", None),
             ("only proxies", "127.0.0.1", "10.1.2.3, ::1", None),
         ] {
-            let network = Place::find(&proxies, remote.parse().unwrap(), forwarded_for);
+            let network = Network::find(&proxies, remote.parse().unwrap(), forwarded_for);
             assert_eq!(network.map(|network| network.to_string()).as_deref(), expected, "{name}");
         }
     }

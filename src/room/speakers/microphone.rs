@@ -1,8 +1,15 @@
-//! One microphone: whether its packets are speech, by level or by size.
+//! Speech detection for one microphone, from the audio level in each of its packets (RFC 6464).
+//!
+//! A packet is speech if its level stands out from the microphone's own noise. What counts is the share of speech in
+//! the last moments, not the loudness of one packet, so neither a cough nor a breath between two words changes the
+//! speaker (the idea of Volfin and Cohen, "Dominant speaker identification for multipoint videoconferencing", 2012).
+//!
+//! Clients that send no levels are judged by the size of their packets. Opus with a variable bitrate spends two to four
+//! times as many bytes on speech as on noise, and with discontinuous transmission almost none on silence. Each doubling
+//! of the size therefore counts as `DOUBLING` decibels, and the rest is the same. A constant packet size carries no
+//! information: such a microphone is unknown.
 
 use std::time::{Duration, Instant};
-
-use crate::id::PeerId;
 
 /// Decibels by which speech stands out from noise. Less takes noise for speech, more clips quiet voices.
 const ABOVE_NOISE: f32 = 9.0;
@@ -22,9 +29,11 @@ const FIRST_NOISE: f32 = 70.0;
 const PACKET: Duration = Duration::from_millis(20);
 const MEMORY: Duration = Duration::from_millis(250);
 
-/// Shares of speech: above `BEGINS` a participant speaks, which a cough does not reach; below `STOPS` it has stopped.
-pub(super) const BEGINS: f32 = 0.5;
-pub(super) const STOPS: f32 = 0.2;
+/// Share of speech above which a participant speaks. A cough does not reach it.
+pub const BEGINS: f32 = 0.5;
+
+/// Share of speech below which a participant has stopped.
+pub const STOPS: f32 = 0.2;
 
 /// Decibels that a doubling of the packet size counts as. More takes the variation of steady noise for speech, less
 /// misses quiet speech.
@@ -39,38 +48,30 @@ const SILENT_BYTES: usize = 3;
 const VARIATION: f32 = 1.6;
 const FORGETTING: f32 = 0.002;
 
-/// One microphone.
+/// The speech of one microphone.
 #[derive(Debug)]
-pub(super) struct Speaker {
-    pub peer: PeerId,
+pub struct Microphone {
     is_new: bool,
     /// Estimated noise, in decibels above -127 dBov.
     noise: f32,
-    pub loudness: f32,
+    loudness: f32,
     /// Share of speech, averaged over `MEMORY`.
-    pub speech: f32,
+    speech: f32,
     heard_at: Instant,
     /// When the share of speech was last at least `STOPS`.
-    pub spoke_at: Option<Instant>,
+    spoke_at: Option<Instant>,
     /// Start of the current uninterrupted speech.
-    pub speaking_since: Option<Instant>,
-    /// When the microphone became audible; `None` if it is not.
-    pub audible_since: Option<Instant>,
-    /// Packets were withheld since the last one that was forwarded.
-    pub has_withheld: bool,
-    /// Number of the current stretch of forwarded packets.
-    pub epoch: u32,
+    speaking_since: Option<Instant>,
     /// The client sends levels.
-    pub has_levels: bool,
+    has_levels: bool,
     /// Smallest and largest recent packet in bytes, for a client without levels.
     sizes: Option<(f32, f32)>,
 }
 
-impl Speaker {
-    /// Creates the state of a microphone whose first packet has arrived.
-    pub fn new(now: Instant, peer: PeerId) -> Self {
+impl Microphone {
+    /// Creates a microphone that has not been heard.
+    pub fn new(now: Instant) -> Self {
         Self {
-            peer,
             is_new: true,
             noise: FIRST_NOISE,
             loudness: 0.0,
@@ -78,12 +79,15 @@ impl Speaker {
             heard_at: now,
             spoke_at: None,
             speaking_since: None,
-            audible_since: None,
-            has_withheld: false,
-            epoch: 0,
             has_levels: false,
             sizes: None,
         }
+    }
+
+    /// Takes the level of a packet, in decibels below 0 dBov (0 to 127). Returns true if it is speech.
+    pub fn handle_level(&mut self, now: Instant, level: u8) -> bool {
+        self.has_levels = true;
+        self.take_level(now, level)
     }
 
     /// Takes the size of a packet. Returns true if it is speech.
@@ -102,16 +106,15 @@ impl Speaker {
             // The first size says nothing about speech: take it as noise.
             self.noise = level;
         }
-        self.handle_level(now, 127 - level.clamp(0.0, 127.0) as u8)
+        self.take_level(now, 127 - level.clamp(0.0, 127.0) as u8)
     }
 
-    /// Returns true if neither levels nor sizes tell when the participant speaks.
+    /// Returns true if neither levels nor sizes show when the participant speaks.
     pub fn is_unknown(&self) -> bool {
         !self.has_levels && self.sizes.is_none_or(|(smallest, largest)| largest < smallest * VARIATION)
     }
 
-    /// Takes a level. Returns true if it is speech.
-    pub fn handle_level(&mut self, now: Instant, level: u8) -> bool {
+    fn take_level(&mut self, now: Instant, level: u8) -> bool {
         let level = f32::from(127 - level.min(127));
         if self.is_new {
             self.is_new = false;
@@ -144,5 +147,25 @@ impl Speaker {
     pub fn speech_at(&self, now: Instant) -> f32 {
         let silent = now.saturating_duration_since(self.heard_at).saturating_sub(PACKET);
         self.speech * (-silent.as_secs_f32() / MEMORY.as_secs_f32()).exp()
+    }
+
+    /// Returns the share of speech after the last packet.
+    pub fn speech(&self) -> f32 {
+        self.speech
+    }
+
+    /// Returns the loudness of the speech, in decibels above -127 dBov.
+    pub fn loudness(&self) -> f32 {
+        self.loudness
+    }
+
+    /// Returns when the share of speech was last at least `STOPS`.
+    pub fn spoke_at(&self) -> Option<Instant> {
+        self.spoke_at
+    }
+
+    /// Returns the start of the current uninterrupted speech.
+    pub fn speaking_since(&self) -> Option<Instant> {
+        self.speaking_since
     }
 }

@@ -1,22 +1,25 @@
 //! The message budget of one participant: messages and bytes a second, and tolerated faults.
 //!
-//! A message is charged before it is parsed, so that invalid messages cost as much as valid ones. Chat has its own
-//! limit (see [`Participant`](crate::room::Participant)); a chat message within that limit is refunded, so that it
-//! leaves room for other messages.
+//! A message is charged before it is parsed, so that invalid messages cost as much as valid ones. Chat has a limit of
+//! its own; a chat message within that limit is refunded, so that it leaves room for other messages.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::bucket::Bucket;
+use crate::id::ID_CHARS;
+use crate::limits::bucket::Bucket;
 use crate::media::negotiation::sdp;
-use crate::place::Place;
-use crate::room::{CHAT_BYTES, CHAT_RATE};
-use crate::server::members::ID_CHARS;
+use crate::network::Network;
+use crate::room::CHAT_BYTES;
 
 /// Messages a second from one participant, and the burst. A lower limit refuses pages that send the sizes of many tiles
 /// while the window is resized; a higher one costs work for each client.
 const MESSAGE_RATE: f64 = 10.0;
 const MESSAGE_BURST: f64 = 100.0;
+
+/// Chat messages a second from one participant, and the burst.
+const CHAT_RATE: f64 = 10.0;
+const CHAT_BURST: f64 = 20.0;
 
 /// Bytes of the longest chat message in JSON: an escaped character takes six.
 const LONGEST_CHAT: f64 = 6.0 * CHAT_BYTES as f64 + 64.0;
@@ -38,9 +41,10 @@ const MAX_KEPT: usize = 1_024;
 
 /// What one participant may still send. It outlives the connection: a client that returns keeps what remains.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct MessageBudget {
+pub struct MessageBudget {
     messages: Bucket,
     bytes: Bucket,
+    chat: Bucket,
     faults: Bucket,
     /// The longest answer to the pending offer, which is not charged; 0 if none is expected.
     answer_bytes: usize,
@@ -48,17 +52,18 @@ pub(super) struct MessageBudget {
 
 impl MessageBudget {
     /// A full budget.
-    pub(super) fn new(now: Instant) -> Self {
+    pub fn new(now: Instant) -> Self {
         Self {
             messages: Bucket::new(now, MESSAGE_RATE, MESSAGE_BURST),
             bytes: Bucket::new(now, BYTE_RATE, BYTE_BURST),
+            chat: Bucket::new(now, CHAT_RATE, CHAT_BURST),
             faults: Bucket::new(now, FAULTS_PER_S, FAULTS),
             answer_bytes: 0,
         }
     }
 
     /// Charges a message. Returns false if the budget is used up: the message must not be parsed.
-    pub(super) fn charge(&mut self, now: Instant, bytes: usize) -> bool {
+    pub fn charge(&mut self, now: Instant, bytes: usize) -> bool {
         let is_paid = self.messages.take(now);
         if is_paid && !self.bytes.take_many(now, bytes as f64) {
             self.messages.give(1.0);
@@ -67,19 +72,24 @@ impl MessageBudget {
         is_paid
     }
 
+    /// Takes one chat message from the chat limit. Returns false if it is used up.
+    pub fn take_chat(&mut self, now: Instant) -> bool {
+        self.chat.take(now)
+    }
+
     /// Refunds the count of a chat message that was within the chat limit; its bytes stay charged.
-    pub(super) fn refund_chat(&mut self) {
+    pub fn refund_chat(&mut self) {
         self.messages.give(1.0);
     }
 
     /// Allows one uncharged answer to an offer with this many m-lines.
-    pub(super) fn expect_answer(&mut self, lines: usize) {
+    pub fn expect_answer(&mut self, lines: usize) {
         self.answer_bytes = sdp::message_limit(lines);
     }
 
     /// Lets one message pass uncharged that may be the expected answer. Each offer allows one such message, even if it
     /// is no answer.
-    pub(super) fn take_answer(&mut self, bytes: usize) -> bool {
+    pub fn take_answer(&mut self, bytes: usize) -> bool {
         let is_expected = (1..=self.answer_bytes).contains(&bytes);
         if is_expected {
             self.answer_bytes = 0;
@@ -88,7 +98,7 @@ impl MessageBudget {
     }
 
     /// Refunds the charge of an answer of `bytes` bytes, unless it passed uncharged.
-    pub(super) fn settle_answer(&mut self, bytes: usize) {
+    pub fn settle_answer(&mut self, bytes: usize) {
         if self.take_answer(bytes) {
             self.messages.give(1.0);
             self.bytes.give(bytes as f64);
@@ -97,7 +107,7 @@ impl MessageBudget {
     }
 
     /// Counts a fault. Returns false if there were too many.
-    pub(super) fn tolerate_fault(&mut self, now: Instant) -> bool {
+    pub fn tolerate_fault(&mut self, now: Instant) -> bool {
         self.faults.take(now)
     }
 }
@@ -105,54 +115,46 @@ impl MessageBudget {
 /// Budgets of participants whose connections have ended, by network. A newcomer from the network continues with the
 /// latest, so that a client that rejoins as a new participant gets no second budget. Faults are not kept.
 #[derive(Debug, Default)]
-pub(super) struct KeptBudgets(VecDeque<KeptBudget>);
+pub struct KeptBudgets(VecDeque<KeptBudget>);
 
 #[derive(Debug)]
 struct KeptBudget {
-    network: Place,
+    network: Network,
     /// The participant's id.
     participant: String,
     until: Instant,
     budget: MessageBudget,
-    chat: Bucket,
 }
 
 impl KeptBudgets {
     /// The most memory that all kept budgets take, in bytes.
-    pub(super) const MAX_BYTES: usize = MAX_KEPT * (2 * size_of::<KeptBudget>() + ID_CHARS);
+    pub const MAX_BYTES: usize = MAX_KEPT * (2 * size_of::<KeptBudget>() + ID_CHARS);
 
-    /// Keeps the budget of a participant whose connection has ended, with its chat limit.
-    pub(super) fn keep(
-        &mut self,
-        now: Instant,
-        network: Place,
-        participant: String,
-        budget: MessageBudget,
-        chat: Bucket,
-    ) {
+    /// Keeps the budget of a participant whose connection has ended.
+    pub fn keep(&mut self, now: Instant, network: Network, participant: String, budget: MessageBudget) {
         if self.0.len() >= MAX_KEPT {
             self.0.pop_front();
         }
-        self.0.push_back(KeptBudget { network, participant, until: now + KEEP_TIME, budget, chat });
+        self.0.push_back(KeptBudget { network, participant, until: now + KEEP_TIME, budget });
     }
 
     /// Drops the budget of a returned participant.
-    pub(super) fn forget(&mut self, participant: &str) {
+    pub fn forget(&mut self, participant: &str) {
         self.0.retain(|kept| kept.participant != participant);
     }
 
-    /// Removes the latest budget from this network that is still kept, with the chat limit. Both are at least half
-    /// full: in a network of many clients another one may have used them, and half suffices to join and send `view`.
-    pub(super) fn take(&mut self, now: Instant, network: Place) -> Option<(MessageBudget, Bucket)> {
+    /// Removes the latest budget from this network that is still kept. It is at least half full: in a network of many
+    /// clients another one may have used it, and half suffices to join and send `view`.
+    pub fn take(&mut self, now: Instant, network: Network) -> Option<MessageBudget> {
         while self.0.front().is_some_and(|oldest| oldest.until <= now) {
             self.0.pop_front();
         }
         let last = self.0.iter().rposition(|kept| kept.network == network)?;
-        let KeptBudget { budget: MessageBudget { mut messages, mut bytes, .. }, mut chat, .. } = self.0.remove(last)?;
+        let MessageBudget { mut messages, mut bytes, mut chat, .. } = self.0.remove(last)?.budget;
         for bucket in [&mut messages, &mut bytes, &mut chat] {
             bucket.fill_half(now);
         }
-        Some((MessageBudget { messages, bytes, ..MessageBudget::new(now) }, chat))
+        Some(MessageBudget { messages, bytes, chat, ..MessageBudget::new(now) })
     }
 }
 
@@ -240,10 +242,8 @@ mod tests {
     #[test]
     fn a_newcomer_continues_with_the_latest_budget_of_its_network() {
         let start = Instant::now();
-        let place = |text: &str| Place::new(text.parse().expect("an address"));
-        let (here, elsewhere) = (place("192.0.2.1"), place("192.0.2.2"));
-        let mut chat = Bucket::new(start, CHAT_RATE, 20.0);
-        assert!(chat.take_many(start, 20.0));
+        let network = |text: &str| Network::new(text.parse().expect("an address"));
+        let (here, elsewhere) = (network("192.0.2.1"), network("192.0.2.2"));
         let remaining = |budget: &MessageBudget| {
             (0..)
                 .take_while(|count| {
@@ -257,11 +257,12 @@ mod tests {
             let mut budget = MessageBudget::new(start);
             (0..spent).for_each(|_| assert!(budget.charge(start, 1)));
             while budget.tolerate_fault(start) {}
+            while budget.take_chat(start) {}
             budget.expect_answer(400);
             budget
         };
         let keep = |kept_budgets: &mut KeptBudgets, name: &str, spent| {
-            kept_budgets.keep(start, here, name.to_owned(), spending(spent), chat)
+            kept_budgets.keep(start, here, name.to_owned(), spending(spent))
         };
         for (name, spent) in [("ann", 20), ("bob", 100), ("cy", 40), ("ann", 90)] {
             keep(&mut kept_budgets, name, spent);
@@ -270,11 +271,11 @@ mod tests {
         // A newcomer gets at least half of a budget.
         kept_budgets.forget("ann");
         for expected in [60, 50] {
-            let (mut budget, mut chat) = kept_budgets.take(start, here).expect("it was kept");
+            let mut budget = kept_budgets.take(start, here).expect("it was kept");
             assert_eq!(remaining(&budget), expected);
             assert!(budget.tolerate_fault(start), "faults are not kept");
             assert!(!budget.take_answer(1), "the pending offer is not kept");
-            assert!((0..10).all(|_| chat.take(start)) && !chat.take(start));
+            assert!((0..10).all(|_| budget.take_chat(start)) && !budget.take_chat(start));
         }
         assert!(kept_budgets.take(start, here).is_none());
         keep(&mut kept_budgets, "ann", 0);

@@ -4,22 +4,17 @@
 pub mod seats;
 pub mod speakers;
 
-use std::collections::VecDeque;
-use std::time::Instant;
+use std::collections::{BTreeMap, VecDeque};
 
 use str0m::media::Mid;
 
-use crate::bucket::Bucket;
 use crate::id::{IDENTITY_BYTES, PeerId};
 use crate::media::publish::history::History;
+use crate::media::publish::layer::LAYERS;
 use crate::media::publish::layers::Layers;
 use crate::room::speakers::Speakers;
 use crate::text::{NAME_CHARS, ROOM_CHARS};
 use crate::track::{Kind, Source};
-
-/// Chat messages that one participant may send, per second and in a burst.
-pub const CHAT_RATE: f64 = 10.0;
-const CHAT_BURST: f64 = 20.0;
 
 /// Maximum size of a chat message, in bytes of UTF-8.
 pub const CHAT_BYTES: usize = 4096;
@@ -32,26 +27,26 @@ const REMEMBERED: usize = 1_000;
 #[derive(Default)]
 pub struct Room {
     /// In the order of joining.
-    members: Vec<PeerId>,
+    participants: Vec<PeerId>,
     is_locked: bool,
     /// Identities of the participants removed by a moderator.
     removed: VecDeque<String>,
     /// Resume secrets of the participants who left since the room was locked and were not removed: a lock must not keep
     /// out a participant who lost the connection.
     returning: VecDeque<String>,
-    /// Who speaks, and whose microphones are forwarded.
+    /// The current speakers, and the microphones that are forwarded.
     pub speakers: Speakers,
-    history: VecDeque<ChatLine>,
-    next_line: u64,
+    history: VecDeque<ChatMessage>,
+    next_message: u64,
 }
 
 /// One chat message.
 #[derive(Clone, Debug)]
-pub struct ChatLine {
+pub struct ChatMessage {
     /// Number of the message within the room.
     pub id: u64,
     /// The text.
-    pub message: String,
+    pub text: String,
     /// Local time of sending, as `HH:MM:SS`.
     pub time: String,
     /// Id of the sender.
@@ -60,24 +55,18 @@ pub struct ChatLine {
     pub name: String,
 }
 
-/// One participant of a room.
-pub struct Participant {
-    /// Random public id. A resumed participant keeps it.
-    pub id: String,
-    /// The name shown, as [`crate::text::participant_name`] returns it.
-    pub name: String,
-    /// The secret with which a new connection may take over from this one.
-    pub resume: String,
-    /// The room's name.
-    pub room: String,
-    /// Sources that the participant muted.
-    pub muted: Vec<Source>,
-    /// True after a moderator muted the microphone, until the participant unmutes it.
-    pub is_silenced: bool,
+/// What one participant publishes, and what of it is muted.
+#[derive(Default)]
+pub struct Published {
     /// The published tracks.
     pub tracks: Vec<Track>,
-    /// Rate limit of chat messages.
-    pub chat: Bucket,
+    /// Sources that the participant muted.
+    muted: Vec<Source>,
+    /// A moderator muted the microphone, and the participant has not unmuted it since.
+    is_silenced: bool,
+    /// The number of wanted layers last sent to the client, for m-lines on which it publishes nothing now; absent if
+    /// that was all.
+    sent_wanted: BTreeMap<Mid, u8>,
 }
 
 /// One published track.
@@ -110,22 +99,22 @@ pub struct Subscriber {
 }
 
 impl Room {
-    /// Upper bound of the memory of one room in bytes, with `members` participants and `lines` kept chat messages,
-    /// without the participants' own memory.
-    pub const fn max_bytes(members: usize, lines: usize) -> usize {
-        let line = size_of::<ChatLine>() + CHAT_BYTES + 4 * NAME_CHARS;
+    /// Upper bound of the memory of one room in bytes, with this many participants and kept chat messages, without the
+    /// participants' own memory.
+    pub const fn max_bytes(participants: usize, messages: usize) -> usize {
+        let message = size_of::<ChatMessage>() + CHAT_BYTES + 4 * NAME_CHARS;
         let remembered = 2 * REMEMBERED * (size_of::<String>() + IDENTITY_BYTES);
-        size_of::<Self>() + 8 * ROOM_CHARS + members * Speakers::BYTES_EACH + 2 * lines * line + remembered
+        size_of::<Self>() + 8 * ROOM_CHARS + participants * Speakers::BYTES_EACH + 2 * messages * message + remembered
     }
 
     /// Adds a participant.
     pub fn join(&mut self, peer: PeerId) {
-        self.members.push(peer);
+        self.participants.push(peer);
     }
 
     /// Removes a participant.
     pub fn leave(&mut self, peer: PeerId) {
-        self.members.retain(|member| *member != peer);
+        self.participants.retain(|other| *other != peer);
         self.speakers.forget(peer);
     }
 
@@ -155,20 +144,25 @@ impl Room {
         }
     }
 
-    /// Adds a chat message, and drops the oldest ones above `keep`.
-    pub fn chat(&mut self, from: &Participant, message: String, time: String, keep: usize) -> ChatLine {
-        let line = ChatLine { id: self.next_line, message, time, from: from.id.clone(), name: from.name.clone() };
-        self.next_line += 1;
-        self.history.push_back(line.clone());
+    /// Adds a chat message, and drops the oldest ones above `keep`. `from` and `name` are those of the sender.
+    pub fn chat(&mut self, from: &str, name: &str, text: String, time: String, keep: usize) -> ChatMessage {
+        let message = ChatMessage { id: self.next_message, text, time, from: from.to_owned(), name: name.to_owned() };
+        self.next_message += 1;
+        self.history.push_back(message.clone());
         while self.history.len() > keep {
             self.history.pop_front();
         }
-        line
+        message
     }
 
     /// Returns the participants in the order of joining.
-    pub fn members(&self) -> &[PeerId] {
-        &self.members
+    pub fn participants(&self) -> &[PeerId] {
+        &self.participants
+    }
+
+    /// Returns the participants but one, in the order of joining.
+    pub fn others(&self, id: PeerId) -> impl Iterator<Item = PeerId> {
+        self.participants.iter().copied().filter(move |other| *other != id)
     }
 
     /// Returns true if only moderators and returning participants may join.
@@ -187,31 +181,41 @@ impl Room {
     }
 
     /// Iterates over the last chat messages, oldest first.
-    pub fn history(&self) -> impl Iterator<Item = &ChatLine> {
+    pub fn history(&self) -> impl Iterator<Item = &ChatMessage> {
         self.history.iter()
     }
 }
 
-impl Participant {
-    /// Upper bound of the memory of one participant's names and tracks in bytes, without the packets. Each of `tracks`
-    /// tracks has up to `subscribers` subscribers.
+impl Published {
+    /// Upper bound of the memory in bytes, without the packets. Each of `tracks` tracks has up to `subscribers`
+    /// subscribers.
     pub const fn max_bytes(tracks: usize, subscribers: usize) -> usize {
-        let names = 4 * (NAME_CHARS + ROOM_CHARS) + IDENTITY_BYTES;
-        names + 2 * tracks * (size_of::<Track>() + subscribers * size_of::<Subscriber>())
+        2 * tracks * (size_of::<Track>() + subscribers * size_of::<Subscriber>())
     }
 
-    /// Creates a participant without tracks.
-    pub fn new(now: Instant, id: String, name: String, resume: String, room: String) -> Self {
-        Self {
-            id,
-            name,
-            resume,
-            room,
-            muted: Vec::new(),
-            is_silenced: false,
-            tracks: Vec::new(),
-            chat: Bucket::new(now, CHAT_RATE, CHAT_BURST),
+    /// Starts a track.
+    pub fn start(&mut self, mid: Mid, kind: Kind, source: Source) {
+        let mut track = Track::new(mid, kind, source);
+        if let Some(wanted) = self.sent_wanted.remove(&mid) {
+            track.layers.resume(wanted);
         }
+        self.tracks.push(track);
+    }
+
+    /// Ends a track and returns it.
+    pub fn end(&mut self, mid: Mid) -> Option<Track> {
+        let index = self.tracks.iter().position(|track| track.mid == mid)?;
+        let track = self.tracks.remove(index);
+        let wanted = track.layers.signaled();
+        if wanted < LAYERS as u8 {
+            self.sent_wanted.insert(mid, wanted);
+        }
+        Some(track)
+    }
+
+    /// Forgets the m-lines of a transport that has ended.
+    pub fn forget_lines(&mut self) {
+        self.sent_wanted.clear();
     }
 
     /// Records whether the participant muted a source. Returns false if nothing changed.
@@ -223,6 +227,21 @@ impl Participant {
             self.muted.retain(|other| *other != source);
         }
         was != muted
+    }
+
+    /// Sets whether a moderator has muted the microphone.
+    pub fn set_silenced(&mut self, is_silenced: bool) {
+        self.is_silenced = is_silenced;
+    }
+
+    /// Returns the muted sources.
+    pub fn muted(&self) -> &[Source] {
+        &self.muted
+    }
+
+    /// Returns true if a moderator has muted the track on this m-line.
+    pub fn is_silenced(&self, mid: Mid) -> bool {
+        self.is_silenced && self.track(mid).is_some_and(|track| track.source == Source::Microphone)
     }
 
     /// Returns the track on one of the publisher's m-lines.
@@ -280,14 +299,11 @@ mod tests {
 
     #[test]
     fn chat_history_is_bounded_and_numbered() {
-        let now = Instant::now();
-        let text = |s: &str| s.to_owned();
-        let ann = Participant::new(now, text("1"), text("Ann"), text("s"), text("r"));
         let mut room = Room::default();
-        for line in 0..10 {
-            room.chat(&ann, line.to_string(), "00:00:00".to_owned(), 3);
+        for number in 0..10 {
+            room.chat("1", "Ann", number.to_string(), "00:00:00".to_owned(), 3);
         }
-        let kept: Vec<_> = room.history().map(|line| (line.id, line.message.as_str())).collect();
+        let kept: Vec<_> = room.history().map(|message| (message.id, message.text.as_str())).collect();
         assert_eq!(kept, [(7, "7"), (8, "8"), (9, "9")]);
     }
 }

@@ -1,10 +1,9 @@
-//! Quality: which layer of each track a participant is sent, by what the page shows, the estimate, and the publisher's
-//! layers.
+//! Quality: the layer of each track that a participant is sent, by what the page shows, the estimate, and the
+//! publisher's layers.
 
 use smallvec::SmallVec;
 use str0m::media::Mid;
 
-use super::Server;
 use crate::id::{PeerId, TrackId};
 use crate::media::publish::grade::Grade;
 use crate::media::publish::layer::RIDS;
@@ -14,6 +13,8 @@ use crate::media::subscribe::allocation::{self, Grant};
 use crate::media::subscribe::quality::{Limit, Quality};
 use crate::media::subscribe::selection::{Selection, View};
 use crate::room::Subscriber;
+use crate::server::Server;
+use crate::server::participants::Work;
 use crate::track::{Kind, Source};
 use crate::web::signal::{self, ServerMessage};
 
@@ -41,38 +42,24 @@ struct Candidate {
 }
 
 impl Server {
-    /// Queues a participant's allocation to be computed again.
-    pub(super) fn queue_allocation(&mut self, id: PeerId) {
-        if let Some(member) = self.member_mut(id)
-            && !std::mem::replace(&mut member.allocation_queued, true)
-        {
-            self.allocations.push_back(id);
-        }
-    }
-
-    /// Queues the allocation of all subscribers of tracks whose layers have changed.
-    pub(super) fn on_layers(&mut self) {
-        while let Some(track) = self.changed.pop() {
-            let published = self.published(track).into_iter();
-            let subscribers: Vec<PeerId> = published.flat_map(|track| &track.subscribers).map(|to| to.peer).collect();
-            subscribers.into_iter().for_each(|peer| self.queue_allocation(peer));
-        }
+    /// Queues the allocation of all subscribers of a track whose layers have changed.
+    pub(super) fn reallocate_subscribers(&mut self, track: TrackId) {
+        let track = self.participants.track(track).into_iter();
+        let subscribers: Vec<PeerId> = track.flat_map(|track| &track.subscribers).map(|to| to.peer).collect();
+        subscribers.into_iter().for_each(|peer| self.queue(Work::Allocate, peer));
     }
 
     /// Computes which grade of each video track a participant is sent, and applies it.
-    pub(super) fn on_allocation(&mut self, id: PeerId) {
+    pub(in crate::server) fn allocate(&mut self, id: PeerId) {
         let now = self.now;
-        let Some(member) = self.member_mut(id) else {
-            return;
-        };
-        member.allocation_queued = false;
         let candidates = self.candidates(id);
         let wishes: SmallVec<[Wish; 16]> = candidates.iter().map(Candidate::wish).collect();
         let mut grants = Vec::new();
-        let Some(sending) = self.member_mut(id).map(|member| &mut member.peer.sending) else {
+        let Some(sending) = self.participants.get_mut(id).map(|participant| &mut participant.peer.sending) else {
             return;
         };
-        let (available_bps, sound_bps) = (sending.available_bps(), sending.sound_bps(now));
+        let available_bps = sending.available_bps();
+        let sound_bps = sending.sound_bps(now);
         let is_measured = sending.egress.as_ref().is_some_and(|egress| egress.estimator.is_measured());
         let totals = allocation::allocate(available_bps, sound_bps, &wishes, &mut grants);
         if !is_measured {
@@ -87,7 +74,10 @@ impl Server {
             }
         }
         for (candidate, grant) in candidates.iter().zip(&grants) {
-            let Some(outgoing) = self.member_mut(id).and_then(|member| member.peer.sending.m_line_mut(candidate.line))
+            let Some(outgoing) = self
+                .participants
+                .get_mut(id)
+                .and_then(|participant| participant.peer.sending.m_line_mut(candidate.line))
             else {
                 continue;
             };
@@ -104,40 +94,30 @@ impl Server {
             }
             self.update_subscription(id, candidate.line, candidate.track);
         }
-        if let Some(member) = self.member_mut(id) {
-            member.peer.sending.handle_allocation(now, totals.wanted_bps);
+        if let Some(participant) = self.participants.get_mut(id) {
+            participant.peer.sending.handle_allocation(now, totals.wanted_bps);
         }
         self.send_quality(id);
         self.probe(id);
     }
 
-    /// Queues a participant to be sent changes of quality.
-    pub(super) fn queue_quality(&mut self, id: PeerId) {
-        if let Some(member) = self.member_mut(id)
-            && !std::mem::replace(&mut member.quality_queued, true)
-        {
-            self.qualities.push_back(id);
-        }
-    }
-
     /// Sends a participant the quality of its tracks, where it differs from what was last sent.
-    pub(super) fn send_quality(&mut self, id: PeerId) {
-        let Some(member) = self.member(id) else {
+    pub(in crate::server) fn send_quality(&mut self, id: PeerId) {
+        let Some(participant) = self.participants.get(id) else {
             return;
         };
-        let lines = member.peer.sending.videos().filter_map(|(line, outgoing)| {
+        let lines = participant.peer.sending.videos().filter_map(|(line, outgoing)| {
             let track = outgoing.track?;
-            let layers = &self.member(track.publisher)?.participant.track(track.mid)?.layers;
+            let layers = &self.participants.track(track)?.layers;
             let result = outgoing.result(layers);
             (result != outgoing.reported_quality).then_some((line, outgoing.mid, result?))
         });
         let changed: Vec<_> = lines.collect();
-        let Some(member) = self.member_mut(id) else {
+        let Some(participant) = self.participants.get_mut(id) else {
             return;
         };
-        member.quality_queued = false;
         for (line, _, quality) in &changed {
-            if let Some(outgoing) = member.peer.sending.m_line_mut(*line) {
+            if let Some(outgoing) = participant.peer.sending.m_line_mut(*line) {
                 outgoing.reported_quality = Some(*quality);
             }
         }
@@ -148,29 +128,52 @@ impl Server {
     }
 
     /// Marks a track whose packets are dropped because they are too large; its subscribers are notified.
-    pub(super) fn on_oversized(&mut self, track: TrackId) {
+    pub(in crate::server) fn on_oversized(&mut self, track: TrackId) {
         let now = self.now;
-        let Some(published) = self.published(track).filter(|published| published.kind == Kind::Video) else {
+        let Some(published) = self.participants.track_mut(track).filter(|published| published.kind == Kind::Video)
+        else {
             return;
         };
         published.layers.handle_oversized(now);
         if published.layers.take_changed() {
-            self.changed.push(track);
-            self.on_layers();
+            self.reallocate_subscribers(track);
         }
     }
 
     /// Sends a publisher the layers of a track that its subscribers need.
-    pub(super) fn send_wanted_layers(&mut self, track: TrackId, wanted: u8) {
+    pub(in crate::server) fn send_wanted_layers(&mut self, track: TrackId, wanted: u8) {
         self.send(track.publisher, &ServerMessage::Layers { mid: &track.mid, rids: &RIDS[..usize::from(wanted)] });
     }
 
+    /// Notifies a subscriber that it cannot decode a track.
+    pub(super) fn report_cannot_decode(&mut self, id: PeerId, track: TrackId) {
+        let Some(publisher) = self.participants.get(track.publisher) else {
+            return;
+        };
+        let name = &publisher.name;
+        let published = publisher.published.track(track.mid);
+        let message = match published.map(|track| track.kind) {
+            Some(Kind::Audio) => format!("{name} sends audio in a format that this browser cannot play."),
+            _ => format!("{name} sends video in a format that this browser cannot show."),
+        };
+        let source = published.map(|track| track.source);
+        let publisher_id = publisher.id.clone();
+        let error = ServerMessage::Error {
+            code: "cannot-decode",
+            message: &message,
+            retry: false,
+            id: Some(&publisher_id),
+            source,
+        };
+        self.send(id, &error);
+    }
+
     fn candidates(&self, id: PeerId) -> Vec<Candidate> {
-        let lines = self.member(id).into_iter().flat_map(|member| member.peer.sending.videos());
+        let lines = self.participants.get(id).into_iter().flat_map(|participant| participant.peer.sending.videos());
         let candidates = lines.filter_map(|(line, outgoing)| {
             let track = outgoing.track?;
-            let publisher = &self.member(track.publisher)?.participant;
-            let published = publisher.track(track.mid).filter(|published| published.kind == Kind::Video)?;
+            let publisher = self.participants.get(track.publisher)?;
+            let published = publisher.published.track(track.mid).filter(|published| published.kind == Kind::Video)?;
             let room = self.rooms.get(&publisher.room);
             Some(Candidate {
                 line,
@@ -191,21 +194,23 @@ impl Server {
 
     /// Updates the track's subscriber entry after a change on an m-line: the forwarded and wanted layers. Requests the
     /// keyframe that the m-line waits for.
-    pub(super) fn update_subscription(&mut self, id: PeerId, line: usize, track: TrackId) {
+    pub(in crate::server) fn update_subscription(&mut self, id: PeerId, line: usize, track: TrackId) {
         let now = self.now;
-        let Some(member) = self.member_mut(id) else {
+        let Some(participant) = self.participants.get_mut(id) else {
             return;
         };
-        let is_connected = member.peer.is_connected();
-        let Some(outgoing) = member.peer.sending.m_line_mut(line).filter(|outgoing| outgoing.track == Some(track))
+        let is_connected = participant.peer.is_connected();
+        let Some(outgoing) = participant.peer.sending.m_line_mut(line).filter(|outgoing| outgoing.track == Some(track))
         else {
             return;
         };
-        let (layers, awaited, view) = (outgoing.layers(), outgoing.awaited(), outgoing.view);
+        let layers = outgoing.layers();
+        let awaited = outgoing.awaited();
+        let view = outgoing.view;
         // A held packet must not start a layer whose later packets are not queued.
-        member.held.retain(|held| held.line as usize != line || layers & 1 << held.layer != 0);
+        participant.outbox.held.retain(|held| held.line as usize != line || layers & 1 << held.layer != 0);
         let means = self.means(track, view.priority);
-        let Some(published) = self.published(track) else {
+        let Some(published) = self.participants.track_mut(track) else {
             return;
         };
         let wanted = match (means, published.source) {
@@ -217,7 +222,7 @@ impl Server {
         let subscribers = &mut published.subscribers;
         match subscribers.iter().position(|subscriber| (subscriber.peer, subscriber.line) == (id, line)) {
             Some(index) if layers == 0 => drop(subscribers.remove(index)),
-            Some(index) => (subscribers[index].layers, subscribers[index].wanted) = (layers, wanted),
+            Some(index) => subscribers[index] = Subscriber { layers, wanted, ..subscribers[index] },
             None if layers == 0 => {}
             None => subscribers.push(Subscriber { peer: id, line, layers, wanted }),
         }
@@ -284,9 +289,10 @@ impl Candidate {
     /// The layers that a grade consists of.
     fn part(&self, grade: &Grade) -> Selection {
         let Grade { layer, temporal, .. } = *grade;
-        match self.is_spatial {
-            true => Selection { layer: 0, spatial: layer, temporal },
-            false => Selection { layer, spatial: u8::MAX, temporal },
+        if self.is_spatial {
+            Selection { layer: 0, spatial: layer, temporal }
+        } else {
+            Selection { layer, spatial: u8::MAX, temporal }
         }
     }
 

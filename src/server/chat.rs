@@ -1,0 +1,41 @@
+//! Chat: a message goes to the other participants of the room and into its history.
+
+use super::Server;
+use crate::id::PeerId;
+use crate::room::{CHAT_BYTES, ChatMessage};
+use crate::web::signal::{self, ServerMessage};
+
+impl Server {
+    /// Handles a chat message.
+    pub(super) fn on_chat(&mut self, id: PeerId, text: String) {
+        let now = self.now;
+        let Some(participant) = self.participants.get_mut(id) else {
+            return;
+        };
+        if !participant.budget.take_chat(now) {
+            return self.strike(id, "chat-too-fast", "Too many chat messages: at most 10 a second are allowed.");
+        }
+        if text.len() > CHAT_BYTES {
+            let why = format!("A chat message may have at most {CHAT_BYTES} bytes.");
+            return self.refuse(id, "chat-too-long", &why, true);
+        }
+        if text.trim().is_empty() {
+            return self.refuse(id, "bad-message", "An empty chat message was not sent.", false);
+        }
+        participant.budget.refund_chat();
+        let Some(room) = self.rooms.get_mut(&participant.room) else {
+            return;
+        };
+        let time = self.wall.time_of_day(now);
+        let message = room.chat(&participant.id, &participant.name, text, time, self.config.limits.chat_history);
+        self.stats.chat_messages += 1;
+        let message = ServerMessage::Chat(chat_line(&message));
+        self.participants.broadcast(now, room, Some(id), &message, &mut self.conns);
+    }
+}
+
+/// A chat message as the protocol encodes it.
+pub(super) fn chat_line(message: &ChatMessage) -> signal::ChatLine<'_> {
+    let ChatMessage { id, text, time, from, name } = message;
+    signal::ChatLine { message: text, time, from, name, id: *id }
+}

@@ -1,0 +1,16 @@
+//! Forwarding: datagrams come in at [`peers`], their packets go through [`fanout`] to each subscriber, and datagrams
+//! go out.
+//!
+//! What a subscriber gets is decided in three steps: [`seating`] chooses the publishers, [`offers`] gives their tracks
+//! m-lines, and [`quality`] chooses the layer of each track, within what [`shedding`] allows. No packet causes a loop
+//! over all participants, and no sequence number of an SSRC is sent twice.
+
+mod fanout;
+mod keyframes;
+mod offers;
+pub mod pacing;
+mod peers;
+mod quality;
+mod seating;
+pub mod shedding;
+mod speaking;

@@ -1,0 +1,113 @@
+//! The messages of participants: charged, parsed, dispatched, and answered with errors.
+
+use std::time::Duration;
+
+use log::{debug, log};
+
+use super::Server;
+use crate::id::{ConnId, PeerId};
+use crate::web::signal::{BadMessage, ClientMessage, ServerMessage};
+
+/// The WebSocket close code of a violated rule (RFC 6455 section 7.4.1).
+pub const POLICY: u16 = 1008;
+
+/// Bytes of the longest `candidate` message that browsers send, with room for extensions.
+const CANDIDATE_BYTES: usize = 1_024;
+
+impl Server {
+    /// Handles a text frame of a participant.
+    pub(super) fn on_message(&mut self, conn: ConnId, text: &str) {
+        let Some(id) = self.conns.get(conn).and_then(|entry| entry.participant) else {
+            return;
+        };
+        let Some(participant) = self.participants.get_mut(id) else {
+            return;
+        };
+        participant.has_spoken = true;
+        let budget = &mut participant.budget;
+        let is_answer = || ClientMessage::may_be("answer", text);
+        if !(budget.charge(self.now, text.len()) || is_answer() && budget.take_answer(text.len())) {
+            // Candidates are ignored anyway, and browsers send many at once.
+            if text.len() <= CANDIDATE_BYTES && ClientMessage::may_be("candidate", text) {
+                return;
+            }
+            return self.strike(
+                id,
+                "too-fast",
+                "Too many messages: at most 10 a second and 240 KiB a second are allowed.",
+            );
+        }
+        match ClientMessage::parse(text) {
+            Ok(ClientMessage::Answer { sdp }) => self.on_answer(id, sdp, text.len()),
+            // An ICE-lite server learns addresses from checks; candidates, which may name third parties, are never
+            // contacted.
+            Ok(ClientMessage::Candidate) => {}
+            Ok(ClientMessage::Chat { message }) => self.on_chat(id, message),
+            Ok(ClientMessage::Publish { kind, source }) => self.on_publish(id, kind, source),
+            Ok(ClientMessage::Unpublish { kind, source, mid }) => self.on_unpublish(id, kind, source, mid),
+            Ok(ClientMessage::View { views }) => self.on_view(id, &views),
+            Ok(ClientMessage::Mute { source, muted }) => self.on_mute(id, source, muted),
+            Ok(ClientMessage::Leave) => self.on_leave(id),
+            Ok(ClientMessage::Renew) => self.on_renew(id),
+            Ok(ClientMessage::Moderate(moderation)) => self.on_moderate(id, &moderation),
+            Err(BadMessage::Malformed(why)) => {
+                self.strike(id, "bad-message", &format!("The message could not be read: {why}."));
+            }
+            Err(BadMessage::UnknownEvent(event)) => {
+                debug!("{id}: unknown event {:?}", event.chars().take(32).collect::<String>());
+                let message = "This server does not know the event and has ignored it.";
+                self.send(id, &ServerMessage::error("unknown-event", message, false));
+            }
+        }
+    }
+
+    /// Sends a message to one participant.
+    pub(super) fn send(&mut self, id: PeerId, message: &ServerMessage<'_>) {
+        if let Some(participant) = self.participants.get(id)
+            && let Some(conn) = self.conns.touch(participant.conn)
+        {
+            conn.send_text(self.now, &message.to_json());
+        }
+    }
+
+    /// Refuses a message and counts a fault; too many faults end the connection.
+    pub(super) fn strike(&mut self, id: PeerId, code: &str, message: &str) {
+        let now = self.now;
+        let Some(participant) = self.participants.get_mut(id) else {
+            return;
+        };
+        if participant.budget.tolerate_fault(now) {
+            self.refuse(id, code, message, true);
+        } else {
+            // Clients that keep reconnecting and making faults must not fill the log.
+            log!(self.notices.take_warning(now), "{id}: connection closed: too many faults, the last: {code}");
+            self.dismiss(id, code, message, false);
+        }
+    }
+
+    /// Refuses a message without further consequences.
+    pub(super) fn refuse(&mut self, id: PeerId, code: &str, message: &str, retry: bool) {
+        self.stats.messages_refused += 1;
+        self.send(id, &ServerMessage::error(code, message, retry));
+    }
+
+    /// Sends an error to a participant and closes its connection.
+    pub(super) fn dismiss(&mut self, id: PeerId, code: &str, message: &str, retry: bool) {
+        self.refuse(id, code, message, retry);
+        let Some(participant) = self.participants.get(id) else {
+            return;
+        };
+        let conn = participant.conn;
+        self.conns.release(conn);
+        self.close(conn, POLICY, code);
+        if retry {
+            // The client may come back and stays in the room until then; its peer is unusable.
+            if let Some(id) = self.reset(id, Duration::ZERO) {
+                self.set_lost(id, true);
+                self.on_disconnected(id, code);
+            }
+        } else {
+            self.leave(id, code);
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Joining and leaving: a participant enters its room and is removed from it.
+
+use std::time::Instant;
+
+use log::info;
+use str0m::media::MediaKind;
+
+use super::admission::Join;
+use super::budget::MessageBudget;
+use crate::id::{ConnId, ID_CHARS, PeerId, RESUME_CHARS};
+use crate::limits::notices::Notice;
+use crate::media::peer::Peer;
+use crate::media::transport::allowance::Allowance;
+use crate::room::seats::Seats;
+use crate::room::{CHAT_BYTES, Published, Room};
+use crate::server::Server;
+use crate::server::chat::chat_line;
+use crate::server::messages::POLICY;
+use crate::server::participants::{Outbox, Participant, Queued, Transport};
+use crate::text::NAME_CHARS;
+use crate::timers::Waiter;
+use crate::track::Source;
+use crate::web::signal::{self, MediaState, ServerMessage};
+use crate::web::token::Grant;
+
+impl Server {
+    /// Adds an admitted participant: accepts the upgrade, sends `welcome`, notifies the others, and schedules the first
+    /// offer.
+    pub(in crate::server) fn join(&mut self, conn: ConnId, mut join: Join) {
+        let now = self.now;
+        let old = join.replaces.and_then(|old| self.replace(old));
+        let full = self.rooms.get(&join.room).filter(|room| self.is_full(room));
+        if let Some(absent) = full.and_then(|room| self.longest_absent(room)) {
+            self.leave(absent, "made way for a newcomer while disconnected");
+        }
+        let is_resumed = old.is_some();
+        let others: Vec<PeerId> = self.rooms.get(&join.room).map_or(Vec::new(), |room| room.participants().to_vec());
+        let room = join.room.clone();
+        let network = join.network;
+        let replaces = join.replaces.filter(|_| is_resumed);
+        let returns = join.returns.take();
+        let participant = self.new_participant(conn, join, old);
+        let id = self.insert(participant);
+        self.conns.assign(conn, id);
+        self.conns.count(conn, network);
+        if let Some(conn) = self.conns.touch(conn) {
+            conn.upgrade(now);
+        }
+        self.send_welcome(id, &others);
+        let entry = self.rooms.entry(room.clone()).or_default();
+        if let Some(secret) = returns {
+            entry.take_returning(&secret);
+        }
+        self.enter(id, replaces);
+        let participant = self.participants.get(id).expect("inserted above");
+        if let Some(omitted) = self.notices.take(now, Notice::Joined) {
+            let again = if is_resumed { " again" } else { "" };
+            info!("{id} {:?} joined room {room:?}{again}{omitted}", participant.name);
+        }
+        if !is_resumed && let Some(room) = self.rooms.get(&room) {
+            let joined = ServerMessage::Joined { id: &participant.id, name: &participant.name };
+            self.participants.broadcast(now, room, Some(id), &joined, &mut self.conns);
+        }
+        self.schedule_offer(id);
+    }
+
+    /// Puts a participant into its room. The others' seats for its predecessor `old` become seats for it.
+    pub(super) fn enter(&mut self, id: PeerId, old: Option<PeerId>) {
+        let Some(name) = self.participants.get(id).map(|participant| participant.room.clone()) else {
+            return;
+        };
+        let room = self.rooms.entry(name).or_default();
+        room.join(id);
+        if let Some(old) = old {
+            for other in room.others(id) {
+                if let Some(other) = self.participants.get_mut(other) {
+                    other.seats.replace(old, id);
+                }
+            }
+        }
+        self.seat_participant(id);
+    }
+
+    /// Removes a participant for any reason and notifies the others.
+    pub(in crate::server) fn leave(&mut self, id: PeerId, reason: &str) {
+        let now = self.now;
+        let Some(participant) = self.remove(id) else {
+            return;
+        };
+        let Participant { id: own_id, name, room: room_name, network, budget, absent_until, .. } = &participant;
+        // The budget of a participant without a connection is kept already.
+        if let Some(network) = network.filter(|_| absent_until.is_none()) {
+            self.admission.kept_budgets.keep(now, network, own_id.clone(), *budget);
+        }
+        if let Some(omitted) = self.notices.take(now, Notice::Left) {
+            info!("{id} {name:?} left room {room_name:?}: {reason}{omitted}");
+        }
+        let Some(room) = self.rooms.get_mut(room_name) else {
+            return;
+        };
+        room.expect_back(&participant.resume);
+        if room.participants().is_empty() {
+            self.rooms.remove(room_name);
+            return;
+        }
+        for other in room.participants() {
+            if let Some(other) = self.participants.get_mut(*other) {
+                other.seats.forget(id);
+            }
+        }
+        self.participants.broadcast(now, room, None, &ServerMessage::Left { id: own_id, name }, &mut self.conns);
+    }
+
+    /// A new peer. Its first offer has m-lines for a microphone and a camera, if the token grants publishing.
+    pub(super) fn new_peer(&mut self, simulcast: bool, grant: &Grant) -> Peer {
+        let now = self.now;
+        let limits = &self.config.limits;
+        let allowance = Allowance::new(now, limits.max_publish_kbps, limits.max_publish_packets);
+        let mut peer = Peer::new(now, &self.profile, allowance, simulcast, &mut self.names);
+        if grant.rights.publish {
+            peer.negotiation.publish(now, MediaKind::Audio, Source::Microphone);
+            peer.negotiation.publish(now, MediaKind::Video, Source::Camera);
+        }
+        peer
+    }
+
+    /// Adds a participant to all tables; it is not in its room yet.
+    pub(super) fn insert(&mut self, participant: Participant) -> PeerId {
+        self.admission.add(&participant);
+        let until = participant.absent_until;
+        let ufrag = participant.peer.ufrag().to_owned();
+        let id = self.participants.insert(participant);
+        self.demux.insert_ufrag(&ufrag, id);
+        if let Some(until) = until {
+            self.timers.set(Waiter::Return(id), until);
+        }
+        id
+    }
+
+    /// Removes a participant from all tables and its tracks from all subscribers. The room stays.
+    pub(super) fn remove(&mut self, id: PeerId) -> Option<Participant> {
+        for (track, _) in self.participants.tracks_of(id).collect::<Vec<_>>() {
+            self.end_track(track);
+        }
+        let participant = self.participants.remove(id)?;
+        self.admission.remove(&participant);
+        self.demux.remove_ufrag(participant.peer.ufrag());
+        for address in participant.peer.sending.addresses.iter() {
+            self.demux.remove_address(address, id);
+        }
+        for waiter in [Waiter::Peer, Waiter::Offer, Waiter::Pace, Waiter::Seats, Waiter::Return] {
+            self.timers.cancel(waiter(id));
+        }
+        if let Some(room) = self.rooms.get_mut(&participant.room) {
+            room.leave(id);
+            for other in room.participants() {
+                for track in self.participants.get_mut(*other).into_iter().flat_map(|other| &mut other.published.tracks)
+                {
+                    track.subscribers.retain(|subscriber| subscriber.peer != id);
+                }
+            }
+        }
+        Some(participant)
+    }
+
+    /// The participant that joins; it continues what is left of `old`, on whose `resume` secret it joins.
+    fn new_participant(&mut self, conn: ConnId, join: Join, old: Option<Participant>) -> Participant {
+        let now = self.now;
+        let id = self.names.token(ID_CHARS);
+        let resume = self.names.token(RESUME_CHARS);
+        let peer = self.new_peer(join.simulcast, &join.grant);
+        let transport = Transport {
+            can_renew: join.can_renew,
+            is_pending: true,
+            is_lost: false,
+            attempts: 0,
+            doubtful_failures: 0,
+            connected_at: None,
+        };
+        let participant = Participant {
+            id,
+            name: join.name,
+            resume,
+            room: join.room,
+            grant: join.grant,
+            conn,
+            network: join.network,
+            has_spoken: false,
+            absent_until: None,
+            has_reported_oversized: false,
+            budget: MessageBudget::new(now),
+            published: Published::default(),
+            peer,
+            transport,
+            seats: Seats::new(now),
+            outbox: Outbox::default(),
+            queued: Queued::default(),
+        };
+        let Some(mut old) = old else {
+            let kept = join.network.and_then(|network| self.admission.kept_budgets.take(now, network));
+            return Participant { budget: kept.unwrap_or(participant.budget), ..participant };
+        };
+        self.admission.kept_budgets.forget(&old.id);
+        old.published.forget_lines();
+        Participant {
+            id: old.id,
+            name: old.name,
+            // The client may not have received a new secret before its connection breaks again.
+            resume: old.resume,
+            has_spoken: true,
+            published: old.published,
+            budget: old.budget,
+            transport: Transport { is_lost: old.transport.is_lost, ..transport },
+            ..participant
+        }
+    }
+
+    /// Removes a participant that continues on a new connection.
+    fn replace(&mut self, id: PeerId) -> Option<Participant> {
+        let conn = self.participants.get(id)?.conn;
+        let message = "This call continues in another window or connection.";
+        self.send(id, &ServerMessage::error("replaced", message, false));
+        self.conns.release(conn);
+        self.close(conn, POLICY, "replaced");
+        // The room stays even if it is empty: the new connection is about to join.
+        self.remove(id)
+    }
+
+    fn send_welcome(&mut self, id: PeerId, others: &[PeerId]) {
+        let Some(own) = self.participants.get(id) else {
+            return;
+        };
+        let room = self.rooms.get(&own.room);
+        let others = others.iter().filter_map(|other| self.participants.get(*other)).map(|other| signal::Participant {
+            id: &other.id,
+            name: &other.name,
+            muted: other.published.muted(),
+            media: other.transport.is_lost.then_some(MediaState::Lost),
+        });
+        let welcome = ServerMessage::Welcome {
+            id: &own.id,
+            room: &own.room,
+            name: &own.name,
+            resume: &own.resume,
+            rights: own.grant.rights,
+            locked: room.is_some_and(Room::is_locked),
+            participants: others.collect(),
+            limits: signal::Limits {
+                chat_bytes: CHAT_BYTES,
+                name_chars: NAME_CHARS,
+                room_peers: self.config.limits.max_room_size,
+                last_n: self.config.limits.last_n,
+            },
+            version: env!("CARGO_PKG_VERSION"),
+        };
+        let Some(conn) = self.conns.touch(own.conn) else {
+            return;
+        };
+        let now: Instant = self.now;
+        conn.send_text(now, &welcome.to_json());
+        let lines: Vec<_> = room.into_iter().flat_map(Room::history).map(chat_line).collect();
+        if !lines.is_empty() {
+            conn.send_text(now, &ServerMessage::History { lines }.to_json());
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Returning: a participant whose connection ends without `leave` stays in its room for a while.
+//!
+//! It may return with its `resume` secret, unnoticed by the room.
+
+use std::time::Duration;
+
+use log::debug;
+
+use crate::id::PeerId;
+use crate::room::Room;
+use crate::server::Server;
+use crate::timers::Waiter;
+
+/// How long a participant without a connection stays in its room. A shorter time reports participants as gone who only
+/// reload or change networks; a longer one keeps those whose machine died.
+const RETURN: Duration = Duration::from_secs(30);
+
+/// The WebSocket close code of a connection that has fulfilled its purpose (RFC 6455 section 7.4.1).
+const NORMAL: u16 = 1000;
+
+impl Server {
+    /// Handles the end of a participant's connection without `leave`: keeps the participant for `RETURN`, if it knows
+    /// its `resume` secret and its network has not too many such participants.
+    pub(in crate::server) fn on_disconnected(&mut self, id: PeerId, reason: &str) {
+        let until = self.now + RETURN;
+        let Some(participant) = self.participants.get_mut(id).filter(|it| it.absent_until.is_none()) else {
+            return;
+        };
+        let may_return = self.admission.may_be_absent(participant.network, &self.config.limits);
+        if !participant.has_spoken || !may_return {
+            return self.leave(id, reason);
+        }
+        debug!("{id}: disconnected ({reason}); may return within {} s", RETURN.as_secs());
+        self.admission.set_absent(self.now, participant, until);
+        // An offer could not be delivered.
+        participant.peer.negotiation.hold(until);
+        self.timers.set(Waiter::Return(id), until);
+    }
+
+    /// Handles `leave`.
+    pub(in crate::server) fn on_leave(&mut self, id: PeerId) {
+        let Some(conn) = self.participants.get(id).map(|participant| participant.conn) else {
+            return;
+        };
+        self.conns.release(conn);
+        self.close(conn, NORMAL, "left");
+        self.leave(id, "client sent leave");
+    }
+
+    /// Whether the room has reached the limit of participants.
+    pub(in crate::server) fn is_full(&self, room: &Room) -> bool {
+        room.participants().len() >= self.config.limits.max_room_size
+    }
+
+    /// The participant that has been without a connection for longest. In a full room it makes way for a newcomer.
+    pub(in crate::server) fn longest_absent(&self, room: &Room) -> Option<PeerId> {
+        let participants = self.participants.of(room);
+        let absent = participants.filter_map(|(id, participant)| Some((participant.absent_until?, id)));
+        absent.min().map(|(_, id)| id)
+    }
+}
