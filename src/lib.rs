@@ -10,7 +10,7 @@
 //! | --- | --- | --- |
 //! | 7 | `main` | configuration, sockets, the start of the loop |
 //! | 6 | [`io::reactor`] | the mio event loop: phases of one turn that share one `now` |
-//! | 5 | [`io`], [`io::udp`] | TCP, TLS, UDP in batches, network interfaces, the log, the `--www` folder, the machine's resources |
+//! | 5 | [`io`], [`io::tls`], [`io::udp`] | TCP, TLS, UDP in batches, network interfaces, the log, the `--www` folder, the machine's resources |
 //! | 4 | [`server`] | inputs, outputs and dispatch: where the `web` and `media` planes meet. `participants` is the table of participants, `conns` that of connections, `turn` the order of the work |
 //! | 4 | `server::presence` | participants are admitted, join, are interrupted, return and leave |
 //! | 4 | `server::forwarding` | packets go from publishers to subscribers; which of them each subscriber gets |
@@ -19,6 +19,7 @@
 //! | 2 | [`web::conn`], [`media::peer`] | one TCP connection; one `Rtc` |
 //! | 1 | [`room::speakers`] | speaker detection and the choice of the microphones that are forwarded: pure |
 //! | 1 | [`web`] | HTTP, WebSocket, signaling, tokens: pure |
+//! | 1 | [`web::http`], [`web::websocket`], [`web::signal`] | requests and responses; frames and messages; their content |
 //! | 1 | [`media`] | one WebRTC peer per participant, from datagrams to forwarded RTP. Its folders follow |
 //! | 1 | [`media::negotiation`], [`media::negotiation::answer`] | offers and answers as sets of m-lines; the reduction of SDP answers: pure |
 //! | 1 | [`media::publish`] | the streams that arrive from a peer, and their layers, keyframe requests and history: pure |

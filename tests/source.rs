@@ -34,15 +34,7 @@ const LEVELS: &[(&str, u32)] = &[
 const MAX_LINES: usize = 500;
 
 /// Files that are longer, with their most lines and the reason.
-const LONG_FILES: &[(&str, usize, &str)] = &[
-    ("config", 950, "one table of settings, and its tests"),
-    ("io::tls", 770, "one stage of a connection, and its tests"),
-    ("media::peer", 660, "to be divided: several subjects in one file"),
-    ("web::conn", 950, "to be divided: several subjects in one file"),
-    ("web::http", 660, "to be divided: several subjects in one file"),
-    ("web::signal", 760, "the whole protocol, with its documentation"),
-    ("web::websocket", 780, "to be divided: several subjects in one file"),
-];
+const LONG_FILES: &[(&str, usize, &str)] = &[("media::peer", 660, "to be divided: several subjects in one file")];
 
 /// Most files in a folder.
 const MAX_FILES: usize = 14;

@@ -123,7 +123,10 @@ impl Server {
             "/websocket" | "/ws" if request.websocket_key.is_some() => Route::Join,
             "/websocket" | "/ws" => Route::NoUpgrade,
             _ => match path.strip_prefix('/').and_then(|path| self.assets.find(path)) {
-                Some(asset) => Route::Respond(Response::file(request, asset.content_type, &asset.etag, &asset.body)),
+                Some(asset) => {
+                    let known = request.if_none_match.as_deref();
+                    Route::Respond(Response::file(known, asset.content_type, &asset.etag, &asset.body))
+                }
                 None => not_found(),
             },
         }

@@ -1,0 +1,80 @@
+//! A refusal: why a request is not answered as it asks, with its status and its reason in words.
+
+use std::fmt;
+
+use super::response::Response;
+
+/// The accepted methods, as in an `Allow` field.
+pub const ALLOW: &str = "GET, HEAD, OPTIONS";
+
+/// Why a request head was refused. The client is at fault: the status is a 4xx, or 505.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The bytes are not an HTTP request.
+    Malformed,
+    /// A TLS handshake on a plain port.
+    Tls,
+    /// A method other than GET, HEAD and OPTIONS.
+    Method,
+    /// `Host` is missing, repeated or invalid.
+    Host,
+    /// The head was not completed in time.
+    Slow,
+    /// The request has a body.
+    Body,
+    /// A WebSocket version other than 13.
+    WebSocketVersion,
+    /// The head has too many bytes or header fields.
+    HeadTooLarge,
+    /// Neither HTTP/1.1 nor HTTP/1.0.
+    Version,
+}
+
+impl Refusal {
+    /// The response; close the connection after it.
+    pub fn response(self) -> Response {
+        let response = Response::text(self.status(), &format!("{self}\n"));
+        match self {
+            Refusal::Method => response.with_header("Allow", ALLOW.to_owned()),
+            Refusal::WebSocketVersion => response
+                .with_header("Upgrade", "websocket".to_owned())
+                .with_header("Sec-WebSocket-Version", "13".to_owned()),
+            _ => response,
+        }
+    }
+
+    /// The status code of the response.
+    pub fn status(self) -> u16 {
+        match self {
+            Refusal::Malformed | Refusal::Tls | Refusal::Host | Refusal::Body => 400,
+            Refusal::Method => 405,
+            Refusal::Slow => 408,
+            Refusal::WebSocketVersion => 426,
+            Refusal::HeadTooLarge => 431,
+            Refusal::Version => 505,
+        }
+    }
+
+    /// The reason in words, for the client and for the log.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Refusal::Malformed => "not an HTTP/1.1 request",
+            Refusal::Tls => "this port is plain HTTP, not TLS: use http:// and ws://",
+            Refusal::Method => "only GET, HEAD and OPTIONS are allowed",
+            Refusal::Host => "a request must have exactly one valid Host",
+            Refusal::Slow => "the request head was not completed in time",
+            Refusal::Body => "a request must not have a body",
+            Refusal::WebSocketVersion => "only version 13 of the WebSocket protocol is supported",
+            Refusal::HeadTooLarge => "the request head has more than 16 KiB or 64 fields",
+            Refusal::Version => "only HTTP/1.1 is supported",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+impl std::error::Error for Refusal {}
