@@ -68,6 +68,8 @@
 //! message to other participants is serialised and framed once and queued to each connection. The loop writes before it
 //! sleeps. A connection that reads too slowly is closed at its queue limit; the server never waits for it.
 //!
+//! An HTTP request is answered by its entry in the table of `server::routes`, which is found before the body is read.
+//!
 //! # Invariants
 //!
 //! Those marked with a star are checked against the source (`tests/source.rs`), the others in simulation.

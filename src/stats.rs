@@ -53,4 +53,12 @@ pub struct Stats {
     pub stages: u64,
     /// Connections and joins refused.
     pub conns_refused: u64,
+    /// HTTP responses, by the first digit of their status; upgrades are not counted.
+    pub responses: [u64; 6],
+    /// HTTP requests refused before a route was chosen, or while their body was read, by `web::http::Refusal`.
+    pub requests_refused: [u64; 14],
+    /// Bodies of HTTP requests received.
+    pub bodies_in: u64,
+    /// Bytes of these bodies.
+    pub body_bytes_in: u64,
 }

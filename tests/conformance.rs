@@ -103,7 +103,7 @@ impl Echo {
                     ConnEvent::Request(_) => conn.upgrade(now),
                     ConnEvent::Message(Message::Text(text)) => conn.send_encoded(now, &encode_text(&text)),
                     ConnEvent::Message(Message::Binary(bytes)) => conn.send_encoded(now, &encode_binary(&bytes)),
-                    ConnEvent::Closed { .. } => {}
+                    ConnEvent::Refused(_) | ConnEvent::Closed { .. } => {}
                 }
             }
             while let Some(bytes) = conn.poll_transmit() {

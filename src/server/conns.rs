@@ -152,7 +152,8 @@ impl Server {
     pub(super) fn on_touched(&mut self, id: ConnId) {
         while let Some(event) = self.conns.poll_event(id) {
             match event {
-                ConnEvent::Request(request) => self.on_request(id, &request),
+                ConnEvent::Request(request) => self.on_request(id, request),
+                ConnEvent::Refused(refusal) => self.on_refused_request(refusal),
                 ConnEvent::Message(Message::Text(text)) => self.on_message(id, &text),
                 ConnEvent::Message(Message::Binary(_)) => {
                     self.close(id, UNSUPPORTED, "only text messages are supported");

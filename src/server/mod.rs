@@ -20,6 +20,7 @@ mod output;
 mod participants;
 mod presence;
 mod requests;
+mod routes;
 mod turn;
 
 use std::collections::BTreeMap;

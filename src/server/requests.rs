@@ -1,19 +1,19 @@
-//! Requests: HTTP requests for the page, `health` and `check`, and admission of participants.
+//! Requests: what answers each route, and the admission of participants.
 
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 use serde_json::json;
 
-use super::Server;
 use super::participants::Participant;
 use super::presence::admission::{Join, RESTART};
+use super::{Server, routes};
 use crate::id::ConnId;
 use crate::limits::notices::Notice;
 use crate::network::Network;
 use crate::room::Room;
 use crate::text::{participant_name, room_name};
-use crate::web::http::{ALLOW, Request, Response};
+use crate::web::http::{self, Body, Method, Request, Response};
 use crate::web::origin;
 use crate::web::token::Grant;
 
@@ -30,45 +30,99 @@ struct Refusal {
 }
 
 impl Server {
-    pub(super) fn on_request(&mut self, id: ConnId, request: &Request) {
-        self.warn_untrusted_proxy(id, request);
-        let response = match self.route(request) {
-            Route::Respond(response) => response,
-            Route::Join => match self.admit(id, request) {
-                Ok(join) => return self.join(id, join),
-                Err(refusal) => {
-                    if refusal.code == "origin" {
-                        self.on_refused_origin(request);
-                    }
-                    self.on_refused(id, request, &refusal);
-                    refusal.response()
+    pub(super) fn on_request(&mut self, id: ConnId, request: Box<Request>) {
+        self.warn_untrusted_proxy(id, &request);
+        let (response, is_last) = match routes::find(&self.config.prefix, &request) {
+            Ok(_) if request.has_unread_body() => {
+                if let Some(conn) = self.conns.touch(id) {
+                    conn.read_body(self.now, request);
                 }
-            },
-            Route::NoUpgrade => {
-                self.on_lost_upgrade(id, request);
-                let response = Response::text(426, "This address accepts only WebSocket connections.\n");
-                response.with_header("Upgrade", "websocket".to_owned())
+                return;
             }
-            Route::Check => match self.admit(id, request) {
-                Ok(_) if self.has_lost_upgrade(request) => Refusal::new(
-                    426,
-                    "no-upgrade",
-                    "The proxy in front of this server does not forward WebSocket upgrades; see docs/hosting.",
-                )
-                .response(),
-                Ok(_) => Response::json(200, &json!({ "ok": true }).to_string()),
-                Err(refusal) => refusal.response(),
+            Ok(route) => match (route.answer)(self, id, &request) {
+                Some(response) => (response, false),
+                None => return,
             },
+            // A client that is wrong about an address may be wrong about what it sends next.
+            Err(response) => (response, !matches!(request.method, Method::Get | Method::Head | Method::Options)),
         };
-        let is_last = self.admission.drain.is_some() || self.conns.is_half_used(id, &self.config.limits);
+        if let Body::Read(bytes) = &request.body {
+            self.stats.bodies_in += 1;
+            self.stats.body_bytes_in += bytes.len() as u64;
+        }
+        self.stats.responses[usize::from(response.status / 100).min(5)] += 1;
+        let is_closing = self.admission.drain.is_some() || self.conns.is_half_used(id, &self.config.limits);
         let Some(conn) = self.conns.touch(id) else {
             return;
         };
-        if is_last {
+        if is_last || is_closing {
             conn.respond_last(self.now, response);
         } else {
             conn.respond(self.now, response);
         }
+    }
+
+    /// Handles a request that the connection has refused.
+    pub(super) fn on_refused_request(&mut self, refusal: http::Refusal) {
+        self.stats.requests_refused[refusal as usize] += 1;
+        self.stats.responses[usize::from(refusal.status() / 100).min(5)] += 1;
+    }
+
+    /// Redirects to the page.
+    pub(super) fn answer_root(&mut self, _: ConnId, _: &Request) -> Option<Response> {
+        Some(Response::redirect(format!("{}/", self.config.prefix)))
+    }
+
+    /// Reports the state of the server.
+    pub(super) fn answer_health(&mut self, _: ConnId, _: &Request) -> Option<Response> {
+        Some(Response::json(200, &self.health()))
+    }
+
+    /// Responds as a join with these parameters would be.
+    pub(super) fn answer_check(&mut self, id: ConnId, request: &Request) -> Option<Response> {
+        Some(match self.admit(id, request) {
+            Ok(_) if self.has_lost_upgrade(request) => Refusal::new(
+                426,
+                "no-upgrade",
+                "The proxy in front of this server does not forward WebSocket upgrades; see docs/hosting.",
+            )
+            .response(),
+            Ok(_) => Response::json(200, &json!({ "ok": true }).to_string()),
+            Err(refusal) => refusal.response(),
+        })
+    }
+
+    /// Lets a participant join.
+    pub(super) fn answer_websocket(&mut self, id: ConnId, request: &Request) -> Option<Response> {
+        if request.websocket_key.is_none() {
+            self.on_lost_upgrade(id, request);
+            let response = Response::text(426, "This address accepts only WebSocket connections.\n");
+            return Some(response.with_header("Upgrade", "websocket".to_owned()));
+        }
+        match self.admit(id, request) {
+            Ok(join) => {
+                self.join(id, join);
+                None
+            }
+            Err(refusal) => {
+                if refusal.code == "origin" {
+                    self.on_refused_origin(request);
+                }
+                self.on_refused(id, request, &refusal);
+                Some(refusal.response())
+            }
+        }
+    }
+
+    /// Serves a file of the page.
+    pub(super) fn answer_file(&mut self, _: ConnId, request: &Request) -> Option<Response> {
+        let path = routes::path_below(&self.config.prefix, request).and_then(|path| path.strip_prefix('/'));
+        Some(match path.and_then(|path| self.assets.find(path)) {
+            Some(asset) => {
+                Response::file(request.if_none_match.as_deref(), asset.content_type, &asset.etag, &asset.body)
+            }
+            None => routes::not_found(),
+        })
     }
 
     fn on_refused(&mut self, id: ConnId, request: &Request, refusal: &Refusal) {
@@ -101,35 +155,6 @@ impl Server {
         let entry = self.conns.get(id)?;
         let proxies = &self.config.trusted_proxies;
         entry.network.or_else(|| Network::find(proxies, entry.conn.remote().ip(), &request.forwarded_for))
-    }
-
-    fn route(&self, request: &Request) -> Route {
-        // Reverse proxies check with OPTIONS whether the server is alive. It grants nothing to pages of other origins.
-        if request.method == "OPTIONS" {
-            return Route::Respond(Response::text(200, "").with_header("Allow", ALLOW.to_owned()));
-        }
-        let prefix = self.config.prefix.as_str();
-        let not_found = || Route::Respond(Response::text(404, "This page does not exist.\n"));
-        let Some(path) = request.path.strip_prefix(prefix) else {
-            return match request.path.as_str() {
-                "/" => Route::Respond(Response::redirect(format!("{prefix}/"))),
-                _ => not_found(),
-            };
-        };
-        match path {
-            "" => Route::Respond(Response::redirect(format!("{prefix}/"))),
-            "/health" => Route::Respond(Response::json(200, &self.health())),
-            "/check" => Route::Check,
-            "/websocket" | "/ws" if request.websocket_key.is_some() => Route::Join,
-            "/websocket" | "/ws" => Route::NoUpgrade,
-            _ => match path.strip_prefix('/').and_then(|path| self.assets.find(path)) {
-                Some(asset) => {
-                    let known = request.if_none_match.as_deref();
-                    Route::Respond(Response::file(known, asset.content_type, &asset.etag, &asset.body))
-                }
-                None => not_found(),
-            },
-        }
     }
 
     fn health(&self) -> String {
@@ -243,14 +268,6 @@ impl Server {
             Refusal::new(401, "unauthorized", message)
         })
     }
-}
-
-enum Route {
-    Respond(Response),
-    Join,
-    /// The WebSocket address, requested without an upgrade.
-    NoUpgrade,
-    Check,
 }
 
 impl Refusal {

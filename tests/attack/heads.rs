@@ -72,10 +72,12 @@ pub fn smuggling(target: &Target) -> Tally {
         "Transfer-Encoding:\tchunked\r\n",
         "X: y\r\n Transfer-Encoding: chunked\r\n",
     ];
-    let heads = fields.map(|fields| {
-        (format!("GET /aq_server/ HTTP/1.1\r\n{HOST}{fields}\r\n0\r\n\r\n{second}").into_bytes(), &["400"][..])
-    });
-    refused(target, &heads)
+    let heads = |method: &str, statuses| {
+        let head = format!("{method} /aq_server/ HTTP/1.1\r\n{HOST}");
+        fields.map(|fields| (format!("{head}{fields}\r\n0\r\n\r\n{second}").into_bytes(), statuses))
+    };
+    let (get, post) = (heads("GET", &["400"][..]), heads("POST", &["400", "405"][..]));
+    refused(target, &[get, post].concat())
 }
 
 /// H4

@@ -1,6 +1,6 @@
 //! Bytes from an HTTP client.
 
-use aq_server::web::http::{MAX_HEAD, Request};
+use aq_server::web::http::{Body, BodyReader, Framing, MAX_BODY, MAX_HEAD, Method, Refusal, Request};
 
 use crate::world::World;
 
@@ -10,7 +10,11 @@ pub fn http_head(data: &[u8]) {
     match Request::parse(bytes) {
         Ok(Some((request, length))) => {
             assert!(length <= bytes.len() && length <= MAX_HEAD);
-            assert!(request.path.starts_with('/') && ["GET", "HEAD"].contains(&request.method.as_str()));
+            assert!(request.path.starts_with('/') && Method::ALL.contains(&request.method));
+            if let Body::Unread(framing) = request.body {
+                let pieces = bytes[length..].chunks(usize::from(*size).max(1));
+                assert_eq!(read_body(framing, pieces), read_body(framing, [&bytes[length..]].into_iter()));
+            }
             // A complete head does not depend on the bytes after it.
             let (again, same) =
                 Request::parse(&bytes[..length]).expect("the head is valid").expect("the head is complete");
@@ -33,4 +37,20 @@ pub fn http_head(data: &[u8]) {
         assert!((200..500).contains(&status) || status == 505, "status {status} for an error of the client");
     }
     world.finish();
+}
+
+/// Reads a body. Returns it and the number of bytes that it took, or `None` if it is not complete.
+fn read_body<'a>(
+    framing: Framing,
+    pieces: impl Iterator<Item = &'a [u8]>,
+) -> Result<Option<(Vec<u8>, usize)>, Refusal> {
+    let mut reader = BodyReader::new(framing);
+    let mut taken = 0;
+    for piece in pieces {
+        taken += reader.handle_data(piece)?;
+    }
+    let is_complete = reader.is_complete();
+    let body = reader.into_bytes();
+    assert!(body.len() <= MAX_BODY.min(taken));
+    Ok(is_complete.then_some((body, taken)))
 }

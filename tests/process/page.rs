@@ -118,6 +118,10 @@ fn an_invalid_request_gets_an_error_text_and_is_closed() {
         (format!("POST /aq_server/ HTTP/1.1\r\n{host}\r\n"), 405),
         (format!("GET /aq_server/ HTTP/1.1\r\n{host}Content-Length: 5\r\n\r\nhello"), 400),
         (format!("GET /aq_server/ HTTP/1.1\r\n{host}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400),
+        (format!("POST /aq_server/ HTTP/1.1\r\n{host}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"), 400),
+        (format!("POST /aq_server/ HTTP/1.1\r\n{host}Content-Length: 5\r\n\r\nhelloGET / HTTP/1.1\r\n{host}\r\n"), 405),
+        (format!("PUT /aq_server/ HTTP/1.1\r\n{host}Content-Length: 65537\r\n\r\n{}", "x".repeat(65_537)), 413),
+        (format!("PUT /aq_server/ HTTP/1.1\r\n{host}Content-Length: 5\r\nExpect: x\r\n\r\n"), 417),
         (format!("GET /aq_server/ HTTP/1.1\r\n{host}Cookie: {}\r\n\r\n", "x".repeat(20_000)), 431),
         // RFC 8446 section 5.1: a record with a handshake in it.
         ("\u{16}\u{3}\u{1}\0\u{5}\u{1}\0\0\u{1}\u{3}".to_owned(), 400),
@@ -134,6 +138,24 @@ fn an_invalid_request_gets_an_error_text_and_is_closed() {
         check_security(&response);
         assert!(http.rest().is_empty(), "{head:?}");
     }
+}
+
+#[test]
+fn an_address_says_which_methods_it_allows() {
+    let process = start();
+    let mut http = Http::connect(process.addr());
+    for target in ["*", "/", "/aq_server/", "/aq_server/health"] {
+        let options = http.request("OPTIONS", target, &[]);
+        assert_eq!((options.status, options.header("allow")), (200, Some("GET, HEAD, OPTIONS")), "{target}");
+        check_security(&options);
+    }
+    assert_eq!(http.request("OPTIONS", "/other", &[]).status, 404);
+    // No status 100: the client need not send the body.
+    let fields = ["Content-Length: 5", "Content-Type: text/plain", "Expect: 100-continue"];
+    let post = http.request("POST", "/aq_server/health", &fields);
+    assert_eq!((post.status, post.header("allow")), (405, Some("GET, HEAD, OPTIONS")));
+    assert_eq!(post.header("connection"), Some("close"));
+    assert!(http.rest().is_empty());
 }
 
 #[test]

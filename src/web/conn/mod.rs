@@ -1,8 +1,8 @@
 //! A conn: one TCP connection, which serves HTTP requests or becomes a WebSocket, until it is closed.
 //!
-//! Bytes go in and events come out; responses go in and bytes come out. The next request head is parsed only when the
-//! previous response has been written, so neither pipelined requests nor a client that stops reading can pile up work
-//! here.
+//! Bytes go in and events come out; responses go in and bytes come out. A request head is handed out before its body is
+//! read, so that a body that nothing takes is never read. The next request head is parsed only when the previous response
+//! has been written, so neither pipelined requests nor a client that stops reading can pile up work here.
 
 mod requests;
 #[cfg(test)]
@@ -14,12 +14,13 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::web::http::{MAX_HEAD, Refusal, Request};
+use crate::web::http::{MAX_BODY, MAX_HEAD, Refusal, Request};
 use crate::web::websocket::{self, Limits, Message, WebSocket};
+use requests::{Incoming, MAX_UNREAD};
 
-/// Time limit for a request head, from its first byte; for the first head, from accept. A shorter one cuts off phones
-/// on bad networks; a longer one lets silent clients occupy connections.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time limit for a request with its body, from its first byte; for the first request, from accept. A shorter one cuts
+/// off phones on bad networks; a longer one lets silent clients occupy connections.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time limit for the next request to begin. A longer one saves handshakes; a shorter one frees connections.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -47,7 +48,7 @@ pub struct Conn {
     state: State,
     /// When the current state times out. A WebSocket has its own timers.
     deadline: Option<Instant>,
-    /// Received bytes that no request head has consumed yet.
+    /// Received bytes that no request has consumed yet.
     input: Vec<u8>,
     is_eof: bool,
     requests: u32,
@@ -70,7 +71,11 @@ enum State {
         websocket_key: Option<String>,
         is_head: bool,
         keep_alive: bool,
+        /// Time limit for the body, if there is one that has not been read.
+        body_until: Option<Instant>,
     },
+    /// The body of a request is being read.
+    Body(Box<Incoming>),
     /// The response is being written.
     Responding {
         keep_alive: bool,
@@ -91,8 +96,10 @@ enum State {
 /// An event on a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ConnEvent {
-    /// A request; call `respond` or `upgrade`. No further request is parsed before.
-    Request(Request),
+    /// A request; call `respond`, `upgrade` or, if its body is unread, `read_body`. No further request is parsed before.
+    Request(Box<Request>),
+    /// A request was refused; its response is queued and the connection closes.
+    Refused(Refusal),
     /// A message from the WebSocket.
     Message(Message),
     /// The connection is closed. The last event, sent once.
@@ -123,11 +130,13 @@ impl Deref for Transmit {
 }
 
 impl Conn {
-    /// The most memory that one connection with these limits takes, in bytes: the queued bytes, and a message being
-    /// received, which exists in a buffer of up to twice its length and in its parsed form.
+    /// The most memory that one connection with these limits takes, in bytes. A WebSocket has its queued bytes, and a
+    /// message being received, which exists in a buffer of up to twice its length and in its parsed form. A request has
+    /// its unread bytes and its body, each in a buffer of up to twice their length.
     pub fn max_bytes(limits: Limits) -> usize {
-        let queued = 2 * MAX_HEAD + limits.queued_bytes;
-        size_of::<Self>() + size_of::<WebSocket>() + queued + 3 * limits.message_bytes
+        let websocket = size_of::<WebSocket>() + 2 * MAX_HEAD + limits.queued_bytes + 3 * limits.message_bytes;
+        let request = size_of::<Incoming>() + 2 * MAX_UNREAD + 2 * MAX_BODY;
+        size_of::<Self>() + websocket.max(request)
     }
 
     /// A connection that was just accepted. `secure` means that it is TLS, which the caller decrypts; `limits` apply to
@@ -137,7 +146,7 @@ impl Conn {
             remote,
             secure,
             state: State::Head { begun: true },
-            deadline: Some(now + HEAD_TIMEOUT),
+            deadline: Some(now + REQUEST_TIMEOUT),
             input: Vec::new(),
             is_eof: false,
             requests: 0,
@@ -162,6 +171,7 @@ impl Conn {
                 }
                 self.check_input();
             }
+            State::Body(_) => self.on_body(now, data),
             State::Pending { .. } | State::Responding { .. } => {
                 self.input.extend_from_slice(data);
                 self.check_input();
@@ -179,7 +189,7 @@ impl Conn {
     pub fn handle_eof(&mut self, now: Instant) {
         self.is_eof = true;
         match self.state {
-            State::Head { .. } => self.finish("closed by client"),
+            State::Head { .. } | State::Body(_) => self.finish("closed by client"),
             State::WebSocket(_) => self.finish("connection lost"),
             State::Lingering { reason } => self.finish(reason),
             State::Pending { .. } | State::Responding { .. } | State::Draining { .. } | State::Closed => {}
@@ -213,7 +223,7 @@ impl Conn {
         } else if self.deadline.is_some_and(|at| now >= at) {
             match self.state {
                 State::Head { .. } if self.input.is_empty() => self.finish("idle"),
-                State::Head { .. } => self.refuse(now, Refusal::Slow),
+                State::Head { .. } | State::Body(_) => self.refuse(now, Refusal::Slow),
                 State::Draining { reason, .. } | State::Lingering { reason } => self.finish(reason),
                 State::Pending { .. } | State::Responding { .. } | State::WebSocket(_) | State::Closed => {}
             }
@@ -269,7 +279,7 @@ impl Conn {
                 socket.close(now, code, reason);
                 self.drain_websocket(now);
             }
-            State::Head { .. } | State::Pending { .. } | State::Responding { .. } => {
+            State::Head { .. } | State::Body(_) | State::Pending { .. } | State::Responding { .. } => {
                 self.drain("closed by server", false);
                 self.settle(now);
             }
@@ -370,6 +380,7 @@ impl Conn {
             }
             State::Draining { reason, .. } => self.finish(reason),
             State::Head { .. }
+            | State::Body(_)
             | State::Pending { .. }
             | State::WebSocket(_)
             | State::Lingering { .. }

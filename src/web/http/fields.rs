@@ -1,5 +1,6 @@
 //! The header fields of a request: which may repeat, and what is valid in them.
 
+use super::body::{Body, Framing, MAX_BODY};
 use super::refusal::Refusal;
 
 /// The header fields of a request.
@@ -37,14 +38,46 @@ impl<'a> Fields<'a> {
         tokens.any(|found| found.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
     }
 
-    /// Refuses requests with a body (RFC 9112 section 6.3): only `Content-Length: 0`, once or several times, is
-    /// accepted.
-    pub(super) fn refuse_body(&self) -> Result<(), Refusal> {
-        if self.all("transfer-encoding").next().is_some() {
-            return Err(Refusal::Body);
+    /// The body that follows the head (RFC 9112 section 6.3). Refuses everything on which a proxy might have disagreed
+    /// about where it ends.
+    pub(super) fn body(&self, is_1_1: bool) -> Result<Body, Refusal> {
+        let mut codings = self.all("transfer-encoding");
+        let mut lengths = self.all("content-length");
+        match (codings.next(), lengths.next()) {
+            (None, None) => Ok(Body::Absent),
+            (Some(coding), None) => {
+                // HTTP/1.0 has no transfer codings (section 6.1).
+                let is_chunked = is_1_1 && coding.eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+                if is_chunked { Ok(Body::Unread(Framing::Chunked)) } else { Err(Refusal::Framing) }
+            }
+            (None, Some(length)) => {
+                if lengths.next().is_some() || length.is_empty() || !length.iter().all(u8::is_ascii_digit) {
+                    return Err(Refusal::Framing);
+                }
+                let length = str::from_utf8(length).expect("digits are ASCII").parse();
+                match length.ok().filter(|length| *length <= MAX_BODY) {
+                    Some(0) => Ok(Body::Read(Vec::new())),
+                    Some(length) => Ok(Body::Unread(Framing::Length(length))),
+                    None => Err(Refusal::BodyTooLarge),
+                }
+            }
+            (Some(_), Some(_)) => Err(Refusal::Framing),
         }
-        let is_zero = |value: &[u8]| !value.is_empty() && value.iter().all(|&byte| byte == b'0');
-        if self.all("content-length").all(is_zero) { Ok(()) } else { Err(Refusal::Body) }
+    }
+
+    /// Whether the client waits for status 100 before it sends the body (RFC 9110 section 10.1.1).
+    pub(super) fn expects_continue(&self) -> Result<bool, Refusal> {
+        let mut expectations = self.all("expect").peekable();
+        let is_expected = expectations.peek().is_some();
+        let is_known = expectations.all(|expectation| expectation.eq_ignore_ascii_case(b"100-continue"));
+        if is_known { Ok(is_expected) } else { Err(Refusal::Expectation) }
+    }
+
+    /// The media type of the body in lower case, without parameters; empty if there is none.
+    pub(super) fn content_type(&self) -> Result<String, Refusal> {
+        let value = self.single("content-type")?.unwrap_or_default();
+        let (media_type, _) = value.split_once(';').unwrap_or((value, ""));
+        Ok(media_type.trim_ascii().to_ascii_lowercase())
     }
 
     /// The key of a WebSocket upgrade; `None` if the request is not one.

@@ -4,24 +4,35 @@ use std::fmt;
 
 use super::response::Response;
 
-/// The accepted methods, as in an `Allow` field.
-pub const ALLOW: &str = "GET, HEAD, OPTIONS";
+/// The methods that every address allows, as in an `Allow` field.
+const ALLOW: &str = "GET, HEAD, OPTIONS";
 
-/// Why a request head was refused. The client is at fault: the status is a 4xx, or 505.
+/// Why a request was refused before a route was chosen, or while its body was read. The client is at fault: the status is
+/// a 4xx, or 505.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// The bytes are not an HTTP request.
     Malformed,
     /// A TLS handshake on a plain port.
     Tls,
-    /// A method other than GET, HEAD and OPTIONS.
+    /// A method that the server does not know.
     Method,
     /// `Host` is missing, repeated or invalid.
     Host,
-    /// The head was not completed in time.
+    /// The request was not completed in time.
     Slow,
-    /// The request has a body.
+    /// It is not certain where the body ends.
+    Framing,
+    /// The method has no meaning for a body.
     Body,
+    /// The chunks of the body are malformed.
+    Chunks,
+    /// The body, or the framing of its chunks, is too long.
+    BodyTooLarge,
+    /// The body is compressed.
+    ContentEncoding,
+    /// `Expect` asks for something other than status 100.
+    Expectation,
     /// A WebSocket version other than 13.
     WebSocketVersion,
     /// The head has too many bytes or header fields.
@@ -36,6 +47,7 @@ impl Refusal {
         let response = Response::text(self.status(), &format!("{self}\n"));
         match self {
             Refusal::Method => response.with_header("Allow", ALLOW.to_owned()),
+            Refusal::ContentEncoding => response.with_header("Accept-Encoding", "identity".to_owned()),
             Refusal::WebSocketVersion => response
                 .with_header("Upgrade", "websocket".to_owned())
                 .with_header("Sec-WebSocket-Version", "13".to_owned()),
@@ -46,9 +58,14 @@ impl Refusal {
     /// The status code of the response.
     pub fn status(self) -> u16 {
         match self {
-            Refusal::Malformed | Refusal::Tls | Refusal::Host | Refusal::Body => 400,
+            Refusal::Malformed | Refusal::Tls | Refusal::Host | Refusal::Framing | Refusal::Body | Refusal::Chunks => {
+                400
+            }
             Refusal::Method => 405,
             Refusal::Slow => 408,
+            Refusal::BodyTooLarge => 413,
+            Refusal::ContentEncoding => 415,
+            Refusal::Expectation => 417,
             Refusal::WebSocketVersion => 426,
             Refusal::HeadTooLarge => 431,
             Refusal::Version => 505,
@@ -60,10 +77,15 @@ impl Refusal {
         match self {
             Refusal::Malformed => "not an HTTP/1.1 request",
             Refusal::Tls => "this port is plain HTTP, not TLS: use http:// and ws://",
-            Refusal::Method => "only GET, HEAD and OPTIONS are allowed",
+            Refusal::Method => "the server does not know this method",
             Refusal::Host => "a request must have exactly one valid Host",
-            Refusal::Slow => "the request head was not completed in time",
-            Refusal::Body => "a request must not have a body",
+            Refusal::Slow => "the request was not completed in time",
+            Refusal::Framing => "a body must have one Content-Length, or one Transfer-Encoding: chunked",
+            Refusal::Body => "a request with this method must not have a body",
+            Refusal::Chunks => "the chunks of the body are malformed",
+            Refusal::BodyTooLarge => "the body has more than 64 KiB, or its chunks more than 16 KiB of framing",
+            Refusal::ContentEncoding => "the body must not be compressed",
+            Refusal::Expectation => "the only expectation that can be met is 100-continue",
             Refusal::WebSocketVersion => "only version 13 of the WebSocket protocol is supported",
             Refusal::HeadTooLarge => "the request head has more than 16 KiB or 64 fields",
             Refusal::Version => "only HTTP/1.1 is supported",

@@ -1,6 +1,8 @@
 //! A request: its head, parsed and decoded.
 
+use super::body::Body;
 use super::fields::Fields;
+use super::method::Method;
 use super::refusal::Refusal;
 
 /// The longest request head in bytes. A lower limit refuses browsers with many cookies for the host; a higher one lets
@@ -10,11 +12,11 @@ pub const MAX_HEAD: usize = 16 * 1024;
 /// The most header fields of a request. Fewer might refuse browsers behind several proxies; more only cost memory.
 const MAX_HEADERS: usize = 64;
 
-/// A request without a body.
+/// A request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// `GET`, `HEAD` or `OPTIONS`.
-    pub method: String,
+    /// The method.
+    pub method: Method,
     /// Percent-decoded; begins with '/'; never normalised.
     pub path: String,
     /// Decoded names and values in their order.
@@ -32,6 +34,12 @@ pub struct Request {
     /// The request has a `Sec-WebSocket-Key`: the client meant an upgrade, even if a proxy has removed `Upgrade` and
     /// `Connection`.
     pub has_websocket_key: bool,
+    /// The media type of the body in lower case, without parameters; empty if there is none.
+    pub content_type: String,
+    /// The client waits for status 100 before it sends the body.
+    pub expects_continue: bool,
+    /// The body. `parse` leaves one that is not empty unread.
+    pub body: Body,
     /// Another request may follow on the connection.
     pub keep_alive: bool,
 }
@@ -61,16 +69,20 @@ impl Request {
         let is_1_1 = head.version == Some(1);
         let fields = Fields(head.headers);
 
-        fields.refuse_body()?;
-        if !matches!(method, "GET" | "HEAD" | "OPTIONS") {
-            return Err(Refusal::Method);
+        let body = fields.body(is_1_1);
+        let Some(method) = Method::parse(method) else {
+            return Err(body.err().unwrap_or(Refusal::Method));
+        };
+        let body = body?;
+        if matches!(body, Body::Unread(_)) && !method.takes_body() {
+            return Err(Refusal::Body);
         }
         let mut host = fields.single("host")?;
         if is_1_1 && host.is_none() {
             return Err(Refusal::Host);
         }
         // RFC 9110 section 9.3.7: `*` means the server as a whole.
-        let target = if (method, target) == ("OPTIONS", "*") { "/" } else { target };
+        let target = if (method, target) == (Method::Options, "*") { "/" } else { target };
         let (authority, target) = split_target(target)?;
         // RFC 9112 section 3.2.2: the authority of a target in absolute form replaces Host.
         if let Some(authority) = authority {
@@ -79,21 +91,35 @@ impl Request {
         if host.is_some_and(|host| !is_host(host)) {
             return Err(Refusal::Host);
         }
+        // An expectation of HTTP/1.0 is ignored (RFC 9110 section 10.1.1).
+        let expects_continue = is_1_1 && fields.expects_continue()?;
+        let is_encoded = |coding: &[u8]| !coding.eq_ignore_ascii_case(b"identity");
+        if matches!(body, Body::Unread(_)) && fields.all("content-encoding").any(is_encoded) {
+            return Err(Refusal::ContentEncoding);
+        }
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let owned = |value: Option<&str>| value.map(str::to_owned);
         let request = Request {
-            method: method.to_owned(),
+            method,
             path: decode(path, false)?,
             query: parse_query(query)?,
             host: owned(host),
             origin: owned(fields.single("origin")?),
             forwarded_for: fields.list("x-forwarded-for"),
             if_none_match: owned(fields.single("if-none-match")?),
-            websocket_key: if is_1_1 && method == "GET" { owned(fields.websocket_key()?) } else { None },
+            websocket_key: if is_1_1 && method == Method::Get { owned(fields.websocket_key()?) } else { None },
             has_websocket_key: fields.all("sec-websocket-key").next().is_some(),
+            content_type: fields.content_type()?,
+            expects_continue,
+            body,
             keep_alive: is_1_1 && !fields.has_token("connection", "close"),
         };
         Ok(Some((request, length)))
+    }
+
+    /// Whether the body has still to be read.
+    pub fn has_unread_body(&self) -> bool {
+        matches!(self.body, Body::Unread(_))
     }
 
     /// The first query parameter with this name.
@@ -154,6 +180,7 @@ fn parse_query(query: &str) -> Result<Vec<(String, String)>, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::web::http::body::{Framing, MAX_BODY};
 
     const HOST: &str = "Host: a.example\r\n";
 
@@ -200,7 +227,7 @@ mod tests {
             (400, "GET / HTTP/1.1\r\nHost: a\r\nA: b\rc\r\n\r\n"),
             (400, "GET / HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n"),
             (400, "GET / HTTP/1.1\r\nHost: a\r\nOrigin: http://a\r\nOrigin: http://b\r\n\r\n"),
-            (405, "POST / HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (405, "LINK / HTTP/1.1\r\nHost: a\r\n\r\n"),
             (405, "TRACE * HTTP/1.1\r\nHost: a\r\n\r\n"),
             (405, "CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n"),
             (405, "get / HTTP/1.1\r\nHost: a\r\n\r\n"),
@@ -228,33 +255,95 @@ mod tests {
     }
 
     #[test]
-    fn requests_with_a_body_are_refused() {
+    fn a_body_without_a_certain_end_is_refused() {
         for fields in [
-            "Content-Length: 5\r\n",
             "Content-Length: 5\r\nContent-Length: 5\r\n",
             "Content-Length: 0\r\nContent-Length: 5\r\n",
+            "Content-Length: 5\r\nContent-Length: 6\r\n",
+            "Content-Length: 5, 5\r\n",
             "Content-Length: 0, 5\r\n",
             "Content-Length: +0\r\n",
+            "Content-Length: +5\r\n",
             "Content-Length: -1\r\n",
+            "Content-Length: 5 5\r\n",
             "Content-Length: 0x0\r\n",
+            "Content-Length: 5;a\r\n",
+            "Content-Length: \u{665}\r\n",
             "Content-Length:\r\n",
-            "Content-Length: 99999999999999999999999\r\n",
+            "Content-Length : 5\r\n",
+            "Content-Length:\r\n 5\r\n",
             "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n",
-            "Transfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+            "Transfer-Encoding: chunked, chunked\r\n",
+            "Transfer-Encoding: gzip, chunked\r\n",
             "Transfer-Encoding: identity\r\n",
             "Transfer-Encoding: xchunked\r\n",
+            "Transfer-Encoding:\r\n",
+            "Transfer-Encoding: \"chunked\"\r\n",
+            "Transfer-Encoding: chunked;a=b\r\n",
             "Transfer-Encoding:\x0bchunked\r\n",
             "Transfer-Encoding : chunked\r\n",
             "Transfer-Encoding:\r\n chunked\r\n",
             "X: y\r\n Transfer-Encoding: chunked\r\n",
             "TRANSFER-ENCODING: chunked\r\nContent-Length: 3\r\n",
         ] {
-            for method in ["GET", "HEAD", "POST"] {
+            for method in ["GET", "HEAD", "POST", "DELETE", "BREW"] {
                 let head = format!("{method} / HTTP/1.1\r\n{HOST}{fields}\r\n");
                 assert_eq!(parse(&head).map_err(Refusal::status), Err(400), "{head:?}");
             }
         }
-        assert!(request(&format!("GET / HTTP/1.1\r\n{HOST}Content-Length: 0\r\n\r\n")).keep_alive);
+        let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(parse(old), Err(Refusal::Framing));
+    }
+
+    #[test]
+    fn only_some_methods_take_a_body() {
+        for fields in ["Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n"] {
+            for method in Method::ALL {
+                let head = format!("{} / HTTP/1.1\r\n{HOST}{fields}\r\n", method.name());
+                let takes_body = ["POST", "PUT", "PATCH"].contains(&method.name());
+                match parse(&head) {
+                    Ok(Some((request, _))) => assert!(takes_body && request.has_unread_body(), "{head:?}"),
+                    result => assert_eq!((result, takes_body), (Err(Refusal::Body), false), "{head:?}"),
+                }
+            }
+        }
+        for method in Method::ALL {
+            let empty = request(&format!("{} / HTTP/1.1\r\n{HOST}Content-Length: 0\r\n\r\n", method.name()));
+            assert_eq!((empty.body, empty.keep_alive), (Body::Read(Vec::new()), true));
+            let absent = request(&format!("{} / HTTP/1.1\r\n{HOST}\r\n", method.name()));
+            assert_eq!((absent.body, absent.keep_alive), (Body::Absent, true));
+        }
+    }
+
+    #[test]
+    fn the_head_says_how_the_body_is_read() {
+        let post = |fields: &str| parse(&format!("POST / HTTP/1.1\r\n{HOST}{fields}\r\n"));
+        let body = |fields: &str| post(fields).map(|request| request.expect("complete").0.body);
+        assert_eq!(body("Content-Length: 0005\r\n"), Ok(Body::Unread(Framing::Length(5))));
+        assert_eq!(body("Content-Length: 65536\r\n"), Ok(Body::Unread(Framing::Length(MAX_BODY))));
+        assert_eq!(body("Content-Length: 65537\r\n"), Err(Refusal::BodyTooLarge));
+        assert_eq!(body("Content-Length: 99999999999999999999999\r\n"), Err(Refusal::BodyTooLarge));
+        assert_eq!(body("Transfer-Encoding: Chunked\r\n"), Ok(Body::Unread(Framing::Chunked)));
+
+        let content_type = |fields: &str| post(fields).map(|request| request.expect("complete").0.content_type);
+        assert_eq!(content_type(""), Ok(String::new()));
+        assert_eq!(content_type("Content-Type: Application/SDP ; a=b\r\n"), Ok("application/sdp".to_owned()));
+        assert_eq!(content_type("Content-Type: a/b\r\nContent-Type: a/b\r\n"), Err(Refusal::Malformed));
+
+        let gzip = "Content-Length: 5\r\nContent-Encoding: gzip\r\n";
+        assert_eq!(post(gzip), Err(Refusal::ContentEncoding));
+        assert!(post("Content-Length: 5\r\nContent-Encoding: identity\r\n").is_ok());
+
+        let expects = |fields: &str| post(fields).map(|request| request.expect("complete").0.expects_continue);
+        assert_eq!(expects("Content-Length: 5\r\n"), Ok(false));
+        assert_eq!(expects("Content-Length: 5\r\nExpect: 100-Continue\r\n"), Ok(true));
+        for fields in ["Expect: 200-ok\r\n", "Expect: 100-continue\r\nExpect: x\r\n", "Expect:\r\n"] {
+            assert_eq!(expects(fields), Err(Refusal::Expectation), "{fields:?}");
+        }
+        let old = request("POST / HTTP/1.0\r\nContent-Length: 5\r\nExpect: x\r\n\r\n");
+        assert!(!old.expects_continue);
     }
 
     #[test]
@@ -274,7 +363,7 @@ mod tests {
             "HEAD /aq/caf%C3%A9%2f..?room=a+b%26c&name=%F0%9F%98%80&room=second&&flag&e= HTTP/1.1\r\n{HOST}\
              origin:  https://a.example \r\nX-Forwarded-For: a, b\r\nx-forwarded-for:c\r\nIf-None-Match: \"x\"\r\n\r\n"
         ));
-        assert_eq!((r.method.as_str(), r.path.as_str()), ("HEAD", "/aq/café/.."));
+        assert_eq!((r.method, r.path.as_str()), (Method::Head, "/aq/café/.."));
         assert_eq!(r.param("room"), Some("a b&c"));
         assert_eq!(r.param("name"), Some("😀"));
         assert_eq!((r.param("flag"), r.param("e"), r.param("none")), (Some(""), Some(""), None));

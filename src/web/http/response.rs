@@ -90,6 +90,9 @@ impl Response {
     }
 }
 
+/// The interim response that asks for a body (RFC 9110 section 15.2.1).
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
 /// The response that accepts a WebSocket upgrade with this key. It never names an extension, so compression stays off.
 pub fn switching_protocols(websocket_key: &str) -> Vec<u8> {
     let accept = tungstenite::handshake::derive_accept_key(websocket_key.as_bytes());
@@ -125,6 +128,10 @@ fn reason_phrase(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        411 => "Length Required",
+        413 => "Content Too Large",
+        415 => "Unsupported Media Type",
+        417 => "Expectation Failed",
         426 => "Upgrade Required",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
@@ -166,6 +173,7 @@ mod tests {
             Response::file(get.if_none_match.as_deref(), "text/css", "\"1\"", &file),
             Refusal::Method.response(),
             Refusal::WebSocketVersion.response(),
+            Refusal::ContentEncoding.response(),
         ];
         for response in responses {
             let head = String::from_utf8(response.head(false)).unwrap();

@@ -132,10 +132,11 @@ fn corrupted_input_always_ends_with_one_closed_event() {
         seed ^= seed << 17;
         (seed % below as u64) as usize
     };
-    let (mut upgraded, mut delivered) = (0, 0);
+    let [mut upgraded, mut delivered, mut bodies] = [0; 3];
     for _ in 0..3000 {
         let frames = [frame(TEXT, b"frag"), frame(FIN | PING, b"p"), frame(FIN, b"ment"), frame(FIN | CLOSE, b"")];
-        let mut bytes = [GET.as_bytes(), UPGRADE.as_bytes(), &frames.concat()].concat();
+        let mut bytes = [GET, POST, CHUNKED, UPGRADE].concat().into_bytes();
+        bytes.extend(frames.concat());
         for _ in 0..random(3) {
             let at = random(bytes.len());
             match random(3) {
@@ -156,8 +157,13 @@ fn corrupted_input_always_ends_with_one_closed_event() {
                         upgraded += 1;
                         t.conn.upgrade(t.now);
                     }
-                    ConnEvent::Request(_) => t.respond("ok"),
+                    ConnEvent::Request(request) if request.has_unread_body() => t.conn.read_body(t.now, request),
+                    ConnEvent::Request(request) => {
+                        bodies += usize::from(matches!(request.body, Body::Read(_)));
+                        t.respond("ok");
+                    }
                     ConnEvent::Message(_) => delivered += 1,
+                    ConnEvent::Refused(_) => {}
                     // Put back, so that `closes` finds it.
                     closed => {
                         t.conn.events.push_back(closed);
@@ -179,7 +185,8 @@ fn corrupted_input_always_ends_with_one_closed_event() {
         }
         t.closes();
     }
-    assert!(upgraded > 1000 && delivered > 1000, "{upgraded} upgraded, {delivered} delivered");
+    let counts = format!("{upgraded} upgraded, {delivered} delivered, {bodies} bodies");
+    assert!(upgraded > 1000 && delivered > 1000 && bodies > 2000, "{counts}");
 }
 
 #[test]

@@ -1,13 +1,17 @@
 //! A conn with a simulated clock and client, which the tests of both halves share.
 
+mod bodies;
 mod messages;
 mod requests;
 
 use super::*;
-use crate::web::http::Response;
+use crate::web::http::{Body, Response};
 use crate::web::websocket::client::{self, CLOSE, FIN, PING, PONG, TEXT, frame};
 
 const GET: &str = "GET /a HTTP/1.1\r\nHost: a.example\r\n\r\n";
+const POST: &str = "POST /b HTTP/1.1\r\nHost: a.example\r\nContent-Length: 5\r\n\r\nhello";
+const CHUNKED: &str = "PATCH /c HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n\
+    5;x=y\r\nhello\r\n6\r\n world\r\n0\r\nA: b\r\n\r\n";
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 

@@ -55,7 +55,9 @@ fn a_refusal_is_sent_and_closes() {
         ("400", "\x16\x03\x01"),
         ("400", "GET / HTTP/1.1\r\n\r\n"),
         ("400", "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 44\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"),
-        ("405", "POST / HTTP/1.1\r\nHost: a\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("405", "LINK / HTTP/1.1\r\nHost: a\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("413", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 65537\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("417", "POST / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"),
         ("431", big.as_str()),
         ("505", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
     ];
@@ -67,7 +69,10 @@ fn a_refusal_is_sent_and_closes() {
             }
             t.data(GET);
             assert_eq!(t.status(), status, "{bytes:.40}");
-            assert_eq!(t.events(), [], "{bytes:.40}");
+            let events = t.events();
+            let is_reported =
+                matches!(events[..], [ConnEvent::Refused(refusal)] if refusal.status().to_string() == status);
+            assert!(is_reported, "{bytes:.40}: {events:?}");
             assert_eq!(t.closes().1, LINGER, "{bytes:.40}");
 
             let mut t = Test::new();
@@ -82,7 +87,7 @@ fn a_refusal_is_sent_and_closes() {
 #[test]
 fn a_request_head_has_a_time_limit() {
     let mut silent = Test::new();
-    assert_eq!(silent.closes(), ("idle", HEAD_TIMEOUT));
+    assert_eq!(silent.closes(), ("idle", REQUEST_TIMEOUT));
 
     // The time limit is for the whole head, however slowly its bytes arrive.
     let mut slow = Test::new();
@@ -103,7 +108,7 @@ fn a_request_head_has_a_time_limit() {
     idle.data("\r\n");
     assert_eq!(idle.conn.next_timeout(), Some(idle.now + millis(1000)), "an empty line does not begin a head");
     idle.data("G");
-    let deadline = idle.now + HEAD_TIMEOUT;
+    let deadline = idle.now + REQUEST_TIMEOUT;
     assert_eq!(idle.conn.next_timeout(), Some(deadline));
     idle.now += millis(1000);
     idle.data("ET / HTTP/1.1\r\n");
