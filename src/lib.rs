@@ -17,7 +17,9 @@
 //! | 3 | [`timers`] | deadlines, one entry per waiter |
 //! | 2 | [`room`] | participants, tracks, chat, and the seats of a subscriber: pure |
 //! | 2 | [`web::conn`], [`media::peer`] | one TCP connection; one `Rtc` |
+//! | 2 | [`metrics`] | the table of metrics, read from the counters in Prometheus' format |
 //! | 1 | [`room::speakers`] | speaker detection and the choice of the microphones that are forwarded: pure |
+//! | 1 | [`stats`] | the counters of the server |
 //! | 1 | [`web`] | HTTP, WebSocket, signaling, tokens: pure |
 //! | 1 | [`web::http`], [`web::websocket`], [`web::signal`] | requests and responses; frames and messages; their content |
 //! | 1 | [`media`] | one WebRTC peer per participant, from datagrams to forwarded RTP. Its folders follow |
@@ -30,7 +32,7 @@
 //! | 1 | [`media::transport::dtls`], [`media::transport::srtp`] | DTLS endpoints with one configuration; encryption of packets |
 //! | 1 | [`media::rtp`], [`media::rtp::codec`] | wire formats of RTP, RTCP and the codecs: pure |
 //! | 1 | [`limits`] | protocol errors by network, log lines that clients cause, the load of the loop: pure |
-//! | 0 | [`limits::bucket`], [`config`], [`clock`], [`id`], [`network`], [`stats`], [`text`], [`track`] | types that every level uses |
+//! | 0 | [`limits::bucket`], [`config`], [`clock`], [`histogram`], [`id`], [`network`], [`text`], [`track`] | types that every level uses |
 //!
 //! # The path of a packet
 //!
@@ -99,10 +101,12 @@
 
 pub mod clock;
 pub mod config;
+pub mod histogram;
 pub mod id;
 pub mod io;
 pub mod limits;
 pub mod media;
+pub mod metrics;
 pub mod network;
 pub mod room;
 pub mod server;

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -60,6 +61,12 @@ fn run(mut config: Config) -> Result<(), String> {
         config.token_secret = Some(
             secret.map_err(|error| format!("--token-secret-file (TOKEN_SECRET_FILE) {}: {error}", file.display()))?,
         );
+    }
+    if let Some(file) = &config.admin_token_file {
+        let token = read_secret(file);
+        config.admin_token =
+            Some(token.map_err(|error| format!("--admin-token-file (ADMIN_TOKEN_FILE) {}: {error}", file.display()))?);
+        warn_if_readable_by_all(file);
     }
     let tls = Certificates::open(&config).map_err(|error| error.to_string())?;
     let (www, assets) = match &config.www {
@@ -148,6 +155,17 @@ fn read_secret(file: &Path) -> Result<Secret, String> {
     let bytes = std::fs::read(file).map_err(|error| format!("cannot read the file: {error}"))?;
     let end = bytes.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
     Secret::new(&bytes[..end])
+}
+
+/// Warns of a secret that every user of this machine can read.
+fn warn_if_readable_by_all(file: &Path) {
+    let mode = std::fs::metadata(file).map_or(0, |metadata| metadata.permissions().mode());
+    if mode & 0o004 != 0 {
+        warn!(
+            "--admin-token-file (ADMIN_TOKEN_FILE) {0}: every user of this machine can read it; chmod 600 {0}",
+            file.display()
+        );
+    }
 }
 
 /// Formats a system error with what to do about it.

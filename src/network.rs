@@ -34,12 +34,7 @@ impl Network {
     /// in `proxies` is the client's. Everything before it may be forged and is ignored. Returns `None` if only proxies
     /// are known, or an address is invalid.
     pub fn find(proxies: &[IpNet], remote: IpAddr, forwarded_for: &str) -> Option<Self> {
-        let mut addr = remote.to_canonical();
-        let mut hops = forwarded_for.rsplit(',');
-        while proxies.iter().any(|proxies| proxies.contains(&addr)) {
-            addr = parse(hops.next()?)?.to_canonical();
-        }
-        Some(Self::new(addr))
+        client_address(proxies, remote, forwarded_for).map(Self::new)
     }
 }
 
@@ -78,8 +73,18 @@ impl fmt::Display for Network {
     }
 }
 
+/// Finds the address of a client, as [`Network::find`] finds its network.
+pub fn client_address(proxies: &[IpNet], remote: IpAddr, forwarded_for: &str) -> Option<IpAddr> {
+    let mut addr = remote.to_canonical();
+    let mut hops = forwarded_for.rsplit(',');
+    while proxies.iter().any(|proxies| proxies.contains(&addr)) {
+        addr = parse(hops.next()?)?.to_canonical();
+    }
+    Some(addr)
+}
+
 /// Parses an address with or without a port; some proxies append one.
-fn parse(text: &str) -> Option<IpAddr> {
+pub fn parse(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let addr = text.parse().ok().or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()));
     addr.or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())

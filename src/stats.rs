@@ -1,5 +1,25 @@
 //! The server's counters: what it handled and what it refused.
 
+use crate::histogram::Histogram;
+
+/// The outcomes of a join: the two kinds of success, and the codes of refusals.
+pub const JOIN_OUTCOMES: [&str; 14] = [
+    "joined",
+    "resumed",
+    "bad-room",
+    "closing",
+    "full",
+    "locked",
+    "origin",
+    "removed",
+    "room-full",
+    "server-busy",
+    "server-full",
+    "too-many-conns",
+    "too-many-faults",
+    "unauthorized",
+];
+
 /// Counters since the start; they only grow.
 #[derive(Debug, Default, Clone)]
 pub struct Stats {
@@ -11,10 +31,18 @@ pub struct Stats {
     pub datagrams_excess: u64,
     /// Datagrams queued for sending.
     pub datagrams_out: u64,
+    /// Datagrams that the system did not take, because the send buffer was full or there was no route.
+    pub datagrams_unsent: u64,
+    /// Bytes of datagrams received, without UDP and IP headers.
+    pub bytes_in: u64,
+    /// Bytes of datagrams queued for sending, without UDP and IP headers.
+    pub bytes_out: u64,
     /// RTP packets received from publishers.
     pub packets_in: u64,
     /// RTP packets written to subscribers.
     pub packets_forwarded: u64,
+    /// Of these, packets that a pacer has held back before.
+    pub packets_paced: u64,
     /// RTP packets not forwarded to a subscriber: before its first keyframe, older than its start, or unknown codec.
     pub packets_skipped: u64,
     /// RTP packets of microphones that are not among the loudest or that a moderator has muted.
@@ -33,6 +61,13 @@ pub struct Stats {
     pub keyframe_requests: [u64; 4],
     /// Turns of the event loop.
     pub turns: u64,
+    /// How long the event loop was awake in a turn.
+    pub turn: Histogram,
+    /// From the receipt of packets to the end of the turn that sent them: one observation for all that a turn has
+    /// forwarded at once, and one for the oldest of the held packets that a pacer has released at once.
+    pub forward_delay: Histogram,
+    /// `packets_forwarded_at_once` when `forward_delay` last observed a turn.
+    pub packets_recorded: u64,
     /// Calls of a peer's `handle_timeout`, at its deadline or after an event.
     pub peer_timeouts: u64,
     /// Offers sent.
@@ -53,6 +88,8 @@ pub struct Stats {
     pub stages: u64,
     /// Connections and joins refused.
     pub conns_refused: u64,
+    /// Joins, by `JOIN_OUTCOMES`.
+    pub joins: [u64; JOIN_OUTCOMES.len()],
     /// HTTP responses, by the first digit of their status; upgrades are not counted.
     pub responses: [u64; 6],
     /// HTTP requests refused before a route was chosen, or while their body was read, by `web::http::Refusal`.
@@ -61,4 +98,20 @@ pub struct Stats {
     pub bodies_in: u64,
     /// Bytes of these bodies.
     pub body_bytes_in: u64,
+}
+
+impl Stats {
+    /// Counts a join with one of `JOIN_OUTCOMES`.
+    pub fn count_join(&mut self, outcome: &str) {
+        let index = JOIN_OUTCOMES.iter().position(|known| *known == outcome);
+        debug_assert!(index.is_some(), "{outcome} is not in JOIN_OUTCOMES");
+        if let Some(index) = index {
+            self.joins[index] += 1;
+        }
+    }
+
+    /// RTP packets written to subscribers in the turn that received them.
+    pub fn packets_forwarded_at_once(&self) -> u64 {
+        self.packets_forwarded - self.packets_paced
+    }
 }

@@ -12,7 +12,7 @@ use log::LevelFilter;
 
 use super::values::{
     limit, parse_addr, parse_codec, parse_drain_url, parse_log_level, parse_network, parse_origin, parse_prefix,
-    parse_public_ip, parse_tls,
+    parse_proxies, parse_public_ip, parse_tls,
 };
 use super::{Config, Limits, ParseError, PublicIp, Secret, Tls, VideoCodec};
 
@@ -20,6 +20,7 @@ const LISTEN: &str = "Listening";
 const MEDIA: &str = "Media";
 const TLS: &str = "HTTPS";
 const PAGE: &str = "Page, access and logs";
+const WATCH: &str = "Monitoring";
 const END: &str = "Restart";
 
 /// Longest drain in seconds: a day. A higher value is probably a typo.
@@ -88,7 +89,7 @@ pub(super) struct Flags {
     /// Reverse proxies, as addresses or networks (10.0.0.0/24). The address of a client comes from their
     /// X-Forwarded-For; limits by network do not apply to requests without that header. A request
     /// from these addresses is believed. Repeatable, or a comma list
-    #[arg(long, env, value_name = "IP[/BITS]", default_value = "127.0.0.0/8,::1", value_parser = parse_network)]
+    #[arg(long, env, value_name = "IP[/BITS]", default_value = "127.0.0.0/8,::1", value_parser = parse_proxies)]
     #[arg(value_delimiter = ',', help_heading = PAGE, verbatim_doc_comment)]
     trusted_proxies: Vec<IpNet>,
     /// Admits only participants with a token that is signed with this secret of at least 32 bytes
@@ -105,6 +106,15 @@ pub(super) struct Flags {
     #[arg(long, env, value_name = "LEVEL", default_value = "info", value_parser = parse_log_level)]
     #[arg(help_heading = PAGE)]
     log_level: LevelFilter,
+    /// Networks that may read {prefix}/metrics beside this machine, as addresses or networks (10.0.0.0/24). Behind a
+    /// trusted proxy, both the proxy and its client have to be permitted. Repeatable, or a comma list
+    #[arg(long, env, value_name = "IP[/BITS]", value_parser = parse_network)]
+    #[arg(value_delimiter = ',', help_heading = WATCH, verbatim_doc_comment)]
+    metrics_allow: Vec<IpNet>,
+    /// File with a token of at least 32 bytes that permits its bearer to read {prefix}/metrics from anywhere; a line
+    /// break at its end is ignored
+    #[arg(long, env, value_name = "FILE", help_heading = WATCH, verbatim_doc_comment)]
+    admin_token_file: Option<PathBuf>,
     /// Seconds for which calls continue after SIGTERM; new participants are refused meanwhile. A second
     /// SIGTERM ends the process at once
     #[arg(long, env, value_name = "SECONDS", default_value = "3", allow_negative_numbers = true)]
@@ -158,6 +168,9 @@ impl Flags {
             trusted_proxies: self.trusted_proxies,
             token_secret,
             token_secret_file: self.token_secret_file,
+            metrics_allow: self.metrics_allow,
+            admin_token: None,
+            admin_token_file: self.admin_token_file,
             www: self.www,
             log_level: self.log_level,
             drain: Duration::from_secs(self.drain as u64),

@@ -51,6 +51,12 @@ pub struct Config {
     pub token_secret: Option<Secret>,
     /// File that holds the secret instead.
     pub token_secret_file: Option<PathBuf>,
+    /// Networks that may read the metrics, beside loopback.
+    pub metrics_allow: Vec<IpNet>,
+    /// Token that permits its bearer to read the metrics; from `admin_token_file`.
+    pub admin_token: Option<Secret>,
+    /// File that holds this token.
+    pub admin_token_file: Option<PathBuf>,
     /// Folder whose files replace the embedded page.
     pub www: Option<PathBuf>,
     /// Least severe level that is logged.

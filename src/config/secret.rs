@@ -1,11 +1,13 @@
-//! The secret that signs tokens.
+//! Secrets: the one that signs tokens, and the token of the administrator.
 
 use std::fmt;
 
-/// Minimum length of a token secret in bytes: the hash length of HS256 (RFC 7518 section 3.2).
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+
+/// Minimum length of a secret in bytes: the hash length of HS256 (RFC 7518 section 3.2).
 const SECRET_BYTES: usize = 32;
 
-/// The secret that signs tokens, at least 32 bytes. `Debug` does not print it, so it never appears in logs and errors.
+/// A secret of at least 32 bytes. `Debug` does not print it, so it never appears in logs and errors.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
 
@@ -22,6 +24,11 @@ impl Secret {
                  as of: openssl rand -base64 32"
             )),
         }
+    }
+
+    /// Compares in constant time, so that a client cannot guess the secret byte by byte.
+    pub fn is_equal(&self, bytes: &[u8]) -> bool {
+        verify_slices_are_equal(&self.0, bytes).is_ok()
     }
 
     /// Returns the bytes.

@@ -91,6 +91,9 @@ fn defaults() {
         trusted_proxies: networks(&["127.0.0.0/8", "::1/128"]),
         token_secret: None,
         token_secret_file: None,
+        metrics_allow: Vec::new(),
+        admin_token: None,
+        admin_token_file: None,
         www: None,
         log_level: LevelFilter::Info,
         drain: Duration::from_secs(3),
@@ -152,6 +155,10 @@ fn every_setting_works_as_flag_with_one_dash_and_as_variable() {
         ("loudest", "LOUDEST", "5", |c| c.limits.loudest = 5),
         ("loudest-above", "LOUDEST_ABOVE", "20", |c| c.limits.loudest_above = 20),
         ("last-n", "LAST_N", "0", |c| c.limits.last_n = 0),
+        ("metrics-allow", "METRICS_ALLOW", "10.0.0.0/8,2001:db8::1", |c| {
+            c.metrics_allow = networks(&["10.0.0.0/8", "2001:db8::1/128"]);
+        }),
+        ("admin-token-file", "ADMIN_TOKEN_FILE", "/f", |c| c.admin_token_file = Some("/f".into())),
         ("trusted-proxies", "TRUSTED_PROXIES", "::1", |c| c.trusted_proxies = networks(&["::1/128"])),
         ("chat-history", "CHAT_HISTORY", "0", |c| c.limits.chat_history = 0),
     ];
@@ -307,6 +314,7 @@ fn invalid_values_give_one_error_line_that_names_the_setting() {
         ("", "--max-room-size=-5", "--max-room-size (MAX_ROOM_SIZE): \"-5\": write a whole number from 1 to 1000000".into()),
         ("", "--last-n all", "--last-n (LAST_N): \"all\": write a whole number from 0 to 1000000".into()),
         ("", "--chat-history 1001", "--chat-history (CHAT_HISTORY): \"1001\": write a whole number from 0 to 1000".into()),
+        ("", "--metrics-allow x", "--metrics-allow (METRICS_ALLOW): \"x\": write an IP address or a network, as 10.0.0.7 or 10.0.0.0/24".into()),
         ("", "--adr :1", "unexpected argument '--adr' found; did you mean --addr?".into()),
         ("", "-adr :1", "unexpected argument '--adr' found; did you mean --addr?".into()),
         ("", "-x", "unexpected argument '-x' found; --help lists every setting".into()),

@@ -63,7 +63,11 @@ pub(super) fn parse_public_ip(text: &str) -> Result<PublicIp, String> {
 pub(super) fn parse_network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
     let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(|addr| IpNet::from(addr.to_canonical())));
-    let network = network.map_err(|_| "write an IP address or a network, as 10.0.0.7 or 10.0.0.0/24")?;
+    network.map_err(|_| "write an IP address or a network, as 10.0.0.7 or 10.0.0.0/24".to_owned())
+}
+
+pub(super) fn parse_proxies(text: &str) -> Result<IpNet, String> {
+    let network = parse_network(text)?;
     match network.prefix_len() {
         0 => Err("not everybody is a proxy".to_owned()),
         _ => Ok(network),

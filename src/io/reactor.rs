@@ -144,9 +144,13 @@ impl Reactor {
     /// Fails if the poll or the UDP socket fails permanently.
     pub fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
+        let mut awake_since = None;
         loop {
             // Sleep, unless work is left from the last turn.
             let asleep_at = Instant::now();
+            if let Some(since) = awake_since.take() {
+                self.server.record_turn(asleep_at - since);
+            }
             let polled = self.poll.poll(&mut events, self.timeout(asleep_at));
             let now = Instant::now();
             self.asleep += now - asleep_at;
@@ -154,6 +158,7 @@ impl Reactor {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 polled => polled?,
             }
+            awake_since = Some(now);
 
             // Note which sources are ready.
             for event in &events {
@@ -363,6 +368,7 @@ impl Reactor {
             let share = 1.0 - self.asleep.as_secs_f64() / elapsed.as_secs_f64();
             self.server.handle_input(now, Input::Load { share: share.clamp(0.0, 1.0) });
             (self.load_since, self.asleep) = (now, Duration::ZERO);
+            self.server.set_unsent(self.udp.counters.dropped);
         }
     }
 

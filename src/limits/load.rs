@@ -102,6 +102,11 @@ impl Load {
         self.stage
     }
 
+    /// Returns the average load, from 0 to 1.
+    pub fn share(&self) -> f64 {
+        self.share
+    }
+
     /// Returns the average load in percent.
     pub fn percent(&self) -> u32 {
         (self.share * 100.0).round() as u32

@@ -21,6 +21,7 @@ mod participants;
 mod presence;
 mod requests;
 mod routes;
+mod scrape;
 mod turn;
 
 use std::collections::BTreeMap;
@@ -209,6 +210,7 @@ impl Server {
         let output = self.outputs.poll();
         if let Some(Output::Datagrams(datagrams)) = &output {
             self.stats.datagrams_out += datagrams.len() as u64;
+            self.stats.bytes_out += datagrams.bytes() as u64;
         }
         output
     }

@@ -101,6 +101,7 @@ impl Server {
         }
         match self.admit(id, request) {
             Ok(join) => {
+                self.stats.count_join(if join.replaces.is_some() { "resumed" } else { "joined" });
                 self.join(id, join);
                 None
             }
@@ -127,6 +128,7 @@ impl Server {
 
     fn on_refused(&mut self, id: ConnId, request: &Request, refusal: &Refusal) {
         self.stats.conns_refused += 1;
+        self.stats.count_join(refusal.code);
         let Some(remote) = self.conns.get(id).map(|entry| entry.conn.remote().ip()) else {
             return;
         };

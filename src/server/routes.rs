@@ -24,6 +24,7 @@ const ROUTES: &[Route] = &[
     Route::get("", Server::answer_root),
     Route::get("/check", Server::answer_check),
     Route::get("/health", Server::answer_health),
+    Route::get("/metrics", Server::answer_metrics),
     Route::get("/websocket", Server::answer_websocket),
     Route::get("/ws", Server::answer_websocket),
     Route::get("/*", Server::answer_file),

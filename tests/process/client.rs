@@ -78,7 +78,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 2] = [Kind::Audio, Kind::Video];
+    pub const ALL: [Kind; 2] = [Kind::Audio, Kind::Video];
 }
 
 impl Client {

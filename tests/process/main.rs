@@ -15,6 +15,7 @@ mod flags;
 mod interfaces;
 mod logs;
 mod media;
+mod metrics;
 mod nginx;
 mod origin;
 mod page;

@@ -153,6 +153,10 @@ fn hold(program: &str, configure: Configure, table: &[(&str, String, u16, &str)]
             return;
         };
         let check = if code.is_empty() { 200 } else { *status };
+        if code.is_empty() {
+            let metrics = Http::new(Wire::plain(proxy.addr)).get("/aq_server/metrics");
+            assert_eq!(metrics.status, 403, "{program} {what}: its clients are not on loopback");
+        }
         // Two attempts, because a diagnosis belongs to one attempt.
         for attempt in ["x", "y"] {
             let seen = proxy.join(&format!("{attempt}{index}"));

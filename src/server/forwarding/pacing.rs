@@ -30,6 +30,7 @@ impl Server {
     /// Sends the held packets that may be sent now, and padding for the probe. The caller schedules the next time.
     pub(in crate::server) fn release(&mut self, id: PeerId) {
         let now = self.now;
+        let mut oldest = None;
         while let Some(&HeldPacket { since, position, line, track, .. }) =
             self.participants.get(id).and_then(|participant| participant.outbox.held.front())
         {
@@ -58,7 +59,14 @@ impl Server {
             participant.outbox.held.pop_front();
             self.stats.packets_forwarded += forwarded.sent;
             self.stats.packets_skipped += forwarded.skipped;
+            if forwarded.sent > 0 {
+                self.stats.packets_paced += forwarded.sent;
+                oldest.get_or_insert(since);
+            }
             self.on_forwarded(id, line as usize, track, forwarded);
+        }
+        if let Some(since) = oldest {
+            self.stats.forward_delay.observe(now - since);
         }
         self.fill_probe(id);
     }

@@ -24,6 +24,7 @@ impl Server {
     /// Passes a datagram to the peer that it belongs to and handles the consequences.
     pub(in crate::server) fn on_datagram(&mut self, source: SocketAddr, local: SocketAddr, contents: &[u8]) {
         self.stats.datagrams_in += 1;
+        self.stats.bytes_in += contents.len() as u64;
         let now = self.now;
         let id = match self.demux.find(source, contents) {
             Match::Known(id) => Some(id),

@@ -42,6 +42,44 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// All refusals, in the order of their values.
+    pub const ALL: [Refusal; 14] = [
+        Refusal::Malformed,
+        Refusal::Tls,
+        Refusal::Method,
+        Refusal::Host,
+        Refusal::Slow,
+        Refusal::Framing,
+        Refusal::Body,
+        Refusal::Chunks,
+        Refusal::BodyTooLarge,
+        Refusal::ContentEncoding,
+        Refusal::Expectation,
+        Refusal::WebSocketVersion,
+        Refusal::HeadTooLarge,
+        Refusal::Version,
+    ];
+
+    /// The name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Refusal::Malformed => "malformed",
+            Refusal::Tls => "tls",
+            Refusal::Method => "method",
+            Refusal::Host => "host",
+            Refusal::Slow => "slow",
+            Refusal::Framing => "framing",
+            Refusal::Body => "body",
+            Refusal::Chunks => "chunks",
+            Refusal::BodyTooLarge => "body-too-large",
+            Refusal::ContentEncoding => "content-encoding",
+            Refusal::Expectation => "expectation",
+            Refusal::WebSocketVersion => "websocket-version",
+            Refusal::HeadTooLarge => "head-too-large",
+            Refusal::Version => "version",
+        }
+    }
+
     /// The response; close the connection after it.
     pub fn response(self) -> Response {
         let response = Response::text(self.status(), &format!("{self}\n"));
@@ -100,3 +138,15 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_counted_by_their_values() {
+        for (value, refusal) in Refusal::ALL.into_iter().enumerate() {
+            assert_eq!(refusal as usize, value, "{refusal:?}");
+        }
+    }
+}

@@ -12,6 +12,10 @@ pub const MAX_HEAD: usize = 16 * 1024;
 /// The most header fields of a request. Fewer might refuse browsers behind several proxies; more only cost memory.
 const MAX_HEADERS: usize = 64;
 
+/// Fields by which proxies say that they have forwarded a request, apart from `X-Forwarded-For`.
+const PROXY_FIELDS: [&str; 6] =
+    ["forwarded", "via", "x-real-ip", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-server"];
+
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
@@ -27,6 +31,10 @@ pub struct Request {
     pub origin: Option<String>,
     /// All values of `X-Forwarded-For`, joined by commas. Only trustworthy if it comes from a trusted proxy.
     pub forwarded_for: String,
+    /// A proxy has added other fields than `X-Forwarded-For`, such as `Via`.
+    pub has_proxy_fields: bool,
+    /// The token of `Authorization: Bearer` (RFC 6750 section 2.1).
+    pub bearer: Option<String>,
     /// The `If-None-Match` field.
     pub if_none_match: Option<String>,
     /// The key of a valid WebSocket upgrade (RFC 6455 section 4.2.1); `None` for other requests.
@@ -106,6 +114,8 @@ impl Request {
             host: owned(host),
             origin: owned(fields.single("origin")?),
             forwarded_for: fields.list("x-forwarded-for"),
+            has_proxy_fields: PROXY_FIELDS.iter().any(|name| fields.all(name).next().is_some()),
+            bearer: owned(fields.single("authorization").ok().flatten().and_then(bearer)),
             if_none_match: owned(fields.single("if-none-match")?),
             websocket_key: if is_1_1 && method == Method::Get { owned(fields.websocket_key()?) } else { None },
             has_websocket_key: fields.all("sec-websocket-key").next().is_some(),
@@ -146,6 +156,12 @@ fn split_target(target: &str) -> Result<(Option<&str>, &str), Refusal> {
     let slash = rest.find('/').ok_or(Refusal::Malformed)?;
     let (authority, path) = rest.split_at(slash);
     Ok((Some(authority), path))
+}
+
+/// The token in the value of `Authorization`, if its scheme is `Bearer`, which is case-insensitive (RFC 9110 section 11.1).
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim_ascii())
 }
 
 /// Percent-decodes text. `plus_is_space` selects the encoding of HTML forms.
@@ -371,7 +387,12 @@ mod tests {
         assert_eq!(r.origin.as_deref(), Some("https://a.example"));
         assert_eq!(r.forwarded_for, "a, b,c");
         assert_eq!(r.if_none_match.as_deref(), Some("\"x\""));
-        assert_eq!(r.websocket_key, None);
+        assert_eq!((r.websocket_key, r.has_proxy_fields, r.bearer), (None, false, None));
+
+        let proxied = request(&format!("GET / HTTP/1.1\r\n{HOST}via: 1.1 x\r\nAuthorization: bearer  abc \r\n\r\n"));
+        assert_eq!((proxied.has_proxy_fields, proxied.bearer.as_deref()), (true, Some("abc")));
+        let basic = request(&format!("GET / HTTP/1.1\r\n{HOST}Authorization: Basic YTpi\r\n\r\n"));
+        assert_eq!(basic.bearer, None);
 
         let odd = [b"GET / HTTP/1.1\r\n", HOST.as_bytes(), b"X-Forwarded-For: \xff, 192.0.2.1\r\n\r\n"].concat();
         let (odd, _) = Request::parse(&odd).unwrap().unwrap();

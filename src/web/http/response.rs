@@ -38,6 +38,11 @@ impl Response {
         Response::dynamic(status, "application/json", json)
     }
 
+    /// Metrics in the text format of Prometheus.
+    pub fn metrics(text: &str) -> Response {
+        Response::dynamic(200, "text/plain; version=0.0.4; charset=utf-8", text)
+    }
+
     /// A redirect with status 308, which keeps the method. `location` is percent-encoded.
     pub fn redirect(location: String) -> Response {
         let response = Response { status: 308, content_type: "", headers: Vec::new(), body: Arc::from([]) };
