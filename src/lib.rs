@@ -32,7 +32,7 @@
 //! | 1 | [`media::transport::dtls`], [`media::transport::srtp`] | DTLS endpoints with one configuration; encryption of packets |
 //! | 1 | [`media::rtp`], [`media::rtp::codec`] | wire formats of RTP, RTCP and the codecs: pure |
 //! | 1 | [`limits`] | protocol errors by network, log lines that clients cause, the load of the loop: pure |
-//! | 0 | [`limits::bucket`], [`config`], [`clock`], [`histogram`], [`id`], [`network`], [`text`], [`track`] | types that every level uses |
+//! | 0 | [`limits::bucket`], [`config`], [`clock`], [`drop_reason`], [`histogram`], [`id`], [`network`], [`text`], [`track`] | types that every level uses |
 //!
 //! # The path of a packet
 //!
@@ -101,6 +101,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod drop_reason;
 pub mod histogram;
 pub mod id;
 pub mod io;

@@ -13,6 +13,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::drop_reason::DropReason;
 use crate::histogram::Histogram;
 use crate::stats::{JOIN_OUTCOMES, Stats};
 use crate::web::http::Refusal;
@@ -89,7 +90,8 @@ fn table(stats: &Stats, gauges: &Gauges) -> Vec<Row> {
         packets_in,
         packets_forwarded,
         packets_paced,
-        packets_skipped,
+        packets_owed,
+        drops,
         packets_quiet,
         packets_oversized,
         configurations_dropped,
@@ -169,9 +171,21 @@ fn table(stats: &Stats, gauges: &Gauges) -> Vec<Row> {
         row("aq_paced_packets", "Forwarded RTP packets that a pacer has held back.", Counter(packets_paced)),
         row(
             "aq_packets_dropped",
-            "RTP packets not forwarded, by reason.",
-            by("reason", ["oversized", "quiet", "skipped"], [packets_oversized, packets_quiet, packets_skipped]),
+            "RTP packets not forwarded, each counted once for each participant that was not sent it, by reason.",
+            by("reason", DropReason::ALL.map(DropReason::name), DropReason::ALL.map(|reason| drops.get(reason))),
         ),
+        row(
+            "aq_owed_packets",
+            "RTP packets received, each counted once for each other participant of the room: forwarded, dropped, or \
+             still to be decided.",
+            Counter(packets_owed),
+        ),
+        row(
+            "aq_quiet_packets",
+            "RTP packets of microphones that are not among the loudest or that a moderator has muted.",
+            Counter(packets_quiet),
+        ),
+        row("aq_oversized_packets", "RTP packets that are too large to forward.", Counter(packets_oversized)),
         row("aq_retransmitted_packets", "RTP packets retransmitted after a NACK.", Counter(packets_resent)),
         row(
             "aq_retransmissions_refused",
@@ -286,6 +300,7 @@ mod tests {
     #[test]
     fn counters_gauges_and_histograms_are_written_as_prometheus_reads_them() {
         let mut stats = Stats { packets_in: 7, packets_quiet: 3, ..Stats::default() };
+        stats.drops.add(DropReason::NoSeat, 5);
         stats.count_join("room-full");
         stats.turn.observe(Duration::from_micros(60));
         stats.turn.observe(Duration::from_secs(2));
@@ -293,8 +308,9 @@ mod tests {
         for expected in [
             "# HELP aq_received_packets_total RTP packets received from publishers.\n\
              # TYPE aq_received_packets_total counter\naq_received_packets_total 7\n",
-            "# TYPE aq_packets_dropped_total counter\naq_packets_dropped_total{reason=\"oversized\"} 0\n\
-             aq_packets_dropped_total{reason=\"quiet\"} 3\n",
+            "# TYPE aq_packets_dropped_total counter\naq_packets_dropped_total{reason=\"unpublished\"} 0\n",
+            "aq_packets_dropped_total{reason=\"no_seat\"} 5\n",
+            "aq_quiet_packets_total 3\n",
             "aq_joins_total{outcome=\"room-full\"} 1\n",
             "aq_joins_total{outcome=\"joined\"} 0\n",
             "# TYPE aq_load_ratio gauge\naq_load_ratio 0.25\n",

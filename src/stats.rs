@@ -1,5 +1,6 @@
 //! The server's counters: what it handled and what it refused.
 
+use crate::drop_reason::Drops;
 use crate::histogram::Histogram;
 
 /// The outcomes of a join: the two kinds of success, and the codes of refusals.
@@ -39,12 +40,15 @@ pub struct Stats {
     pub bytes_out: u64,
     /// RTP packets received from publishers.
     pub packets_in: u64,
+    /// RTP packets received, each counted once for each other participant of the room. All of them are forwarded,
+    /// dropped, or still to be decided.
+    pub packets_owed: u64,
     /// RTP packets written to subscribers.
     pub packets_forwarded: u64,
     /// Of these, packets that a pacer has held back before.
     pub packets_paced: u64,
-    /// RTP packets not forwarded to a subscriber: before its first keyframe, older than its start, or unknown codec.
-    pub packets_skipped: u64,
+    /// RTP packets not forwarded to a participant of the room.
+    pub drops: Drops<u64>,
     /// RTP packets of microphones that are not among the loudest or that a moderator has muted.
     pub packets_quiet: u64,
     /// RTP packets from publishers that are too large to forward.

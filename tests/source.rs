@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 const LEVELS: &[(&str, u32)] = &[
     ("config", 0),
     ("clock", 0),
+    ("drop_reason", 0),
     ("histogram", 0),
     ("id", 0),
     ("limits::bucket", 0),

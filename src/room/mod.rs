@@ -3,6 +3,7 @@
 
 pub mod seats;
 pub mod speakers;
+pub mod subscribers;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,6 +14,7 @@ use crate::media::publish::history::History;
 use crate::media::publish::layer::LAYERS;
 use crate::media::publish::layers::Layers;
 use crate::room::speakers::Speakers;
+use crate::room::subscribers::Subscribers;
 use crate::text::{NAME_CHARS, ROOM_CHARS};
 use crate::track::{Kind, Source};
 
@@ -60,6 +62,8 @@ pub struct ChatMessage {
 pub struct Published {
     /// The published tracks.
     pub tracks: Vec<Track>,
+    /// The number of other participants in the room.
+    pub audience: u64,
     /// Sources that the participant muted.
     muted: Vec<Source>,
     /// A moderator muted the microphone, and the participant has not unmuted it since.
@@ -82,20 +86,7 @@ pub struct Track {
     /// Its last packets, for retransmission.
     pub history: History,
     /// The current subscribers.
-    pub subscribers: Vec<Subscriber>,
-}
-
-/// One subscriber of a track.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Subscriber {
-    /// The subscribing peer.
-    pub peer: PeerId,
-    /// Index of the subscriber's m-line that carries the track.
-    pub line: usize,
-    /// Bit set of the layers of which the subscriber needs every packet.
-    pub layers: u8,
-    /// How many layers, counted from the smallest, the subscriber's view can use.
-    pub wanted: u8,
+    pub subscribers: Subscribers,
 }
 
 impl Room {
@@ -190,7 +181,7 @@ impl Published {
     /// Upper bound of the memory in bytes, without the packets. Each of `tracks` tracks has up to `subscribers`
     /// subscribers.
     pub const fn max_bytes(tracks: usize, subscribers: usize) -> usize {
-        2 * tracks * (size_of::<Track>() + subscribers * size_of::<Subscriber>())
+        2 * tracks * (size_of::<Track>() + subscribers * Subscribers::BYTES_EACH)
     }
 
     /// Starts a track.
@@ -258,7 +249,14 @@ impl Published {
 impl Track {
     /// Creates a track without subscribers.
     pub fn new(mid: Mid, kind: Kind, source: Source) -> Self {
-        Self { mid, kind, source, layers: Layers::default(), history: History::default(), subscribers: Vec::new() }
+        Self {
+            mid,
+            kind,
+            source,
+            layers: Layers::default(),
+            history: History::default(),
+            subscribers: Subscribers::default(),
+        }
     }
 }
 

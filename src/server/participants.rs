@@ -256,6 +256,11 @@ impl Participant {
 impl Outbox {
     /// Upper bound of the memory of its packets of the batch, in bytes.
     pub const MAX_BYTES: usize = 2 * BATCH_PACKETS * size_of::<BatchPacket>();
+
+    /// The number of its packets.
+    pub fn len(&self) -> usize {
+        self.batch.len() + self.held.len()
+    }
 }
 
 impl Work {

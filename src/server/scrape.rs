@@ -24,6 +24,7 @@ impl Server {
                         Authorization: Bearer.\n";
             return Some(Response::text(403, text));
         }
+        self.settle_drops();
         Some(Response::metrics(&metrics::text(&self.stats, &self.gauges())))
     }
 

@@ -73,7 +73,7 @@ fn metrics_count_what_a_server_under_load_has_done() {
         ("aq_connections_refused_total", 1.0),
         ("aq_http_requests_refused_total{reason=\"body-too-large\"}", 1.0),
         ("aq_http_responses_total{class=\"4xx\"}", 3.0),
-        ("aq_packets_dropped_total{reason=\"quiet\"}", 0.0),
+        ("aq_packets_dropped_total{reason=\"not_loudest\"}", 0.0),
         ("aq_shed_stage", 0.0),
     ] {
         assert_eq!(value(name), expected, "{name}");
@@ -88,6 +88,10 @@ fn metrics_count_what_a_server_under_load_has_done() {
     let (packets_in, forwarded) = (value("aq_received_packets_total"), value("aq_forwarded_packets_total"));
     assert!(packets_in > 200.0 && packets_in <= sent, "{packets_in} of {sent} packets");
     assert!(forwarded >= received && forwarded <= packets_in, "{received} received, {forwarded} of {packets_in}");
+    let dropped: f64 =
+        values.iter().filter(|(name, _)| name.starts_with("aq_packets_dropped_total{")).map(|(_, n)| n).sum();
+    let undecided = value("aq_owed_packets_total") - forwarded - dropped;
+    assert!(undecided == 0.0, "{undecided} packets neither forwarded nor dropped ({dropped})");
     assert!(value("aq_sent_datagrams_total") >= forwarded && value("aq_received_datagrams_total") >= packets_in);
     // A payload has some 20 to 1,000 bytes.
     for (bytes, packets) in [("aq_received_bytes_total", packets_in), ("aq_sent_bytes_total", forwarded)] {

@@ -156,3 +156,23 @@ impl Sim {
         );
     }
 }
+
+impl Sim {
+    /// Checks that each packet that the server received was forwarded, or dropped for a reason, once for each other
+    /// participant of the room.
+    pub fn check_drops(&mut self) {
+        self.server.settle_drops();
+        let stats = self.server.stats();
+        let decided = stats.packets_forwarded + stats.drops.total();
+        let undecided = self.server.undecided_packets();
+        assert_eq!(decided + undecided, stats.packets_owed, "forwarded {}, {:?}", stats.packets_forwarded, stats.drops);
+    }
+}
+
+impl Drop for Sim {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.check_drops();
+        }
+    }
+}

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use aq_server::config::Secret;
+use aq_server::drop_reason::{DropReason, Drops};
 use aq_server::media::fault;
 use aq_server::media::publish::keyframe::{Reason, SPACING};
 use rand::rngs::StdRng;
@@ -40,6 +41,18 @@ const RATE: Rate = Rate { audio: millis(200), video: millis(150), filler: 40, ..
 
 /// Number of plans without `AQ_SEEDS`.
 const SEEDS: u64 = 300;
+
+/// Reasons for which plans drop no packets, since no participant in them does what causes them. Other simulations do.
+const RARE: [DropReason; 8] = [
+    DropReason::Silenced,
+    DropReason::TooLarge,
+    DropReason::Reassigned,
+    DropReason::NotViewed,
+    DropReason::Shed,
+    DropReason::CodecNotNegotiated,
+    DropReason::HeldTooLong,
+    DropReason::Guard,
+];
 
 /// Number of plans that are played twice.
 const REPEATED: u64 = 8;
@@ -104,7 +117,7 @@ fn plans() {
         (None, count) => 0..count.unwrap_or(SEEDS),
     };
     let next = AtomicU64::new(seeds.start);
-    let found = Mutex::new((Fired::default(), Vec::new()));
+    let found = Mutex::new((Fired::default(), Drops::default(), Vec::new()));
     let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -115,27 +128,34 @@ fn plans() {
                     let played = in_new_thread(|| play(seed));
                     let mut found = found.lock().expect("no thread panics while it holds the lock");
                     match played {
-                        Ok((fired, trace)) => {
+                        Ok((fired, drops, trace)) => {
                             println!("AQ_SEED={seed} has the trace {trace:016x}");
                             found.0.add(&fired);
+                            DropReason::ALL.into_iter().for_each(|reason| found.1.add(reason, drops.get(reason)));
                         }
                         Err(log) => {
                             eprintln!("AQ_SEED={seed} fails:\n{log}");
-                            found.1.push(seed);
+                            found.2.push(seed);
                         }
                     }
                 }
             });
         }
     });
-    let (fired, failed) = found.into_inner().expect("no thread panics while it holds the lock");
+    let (fired, drops, failed) = found.into_inner().expect("no thread panics while it holds the lock");
     for fault in Fault::ALL {
         println!("{fault:?}: {}", fired.of(fault));
+    }
+    for reason in DropReason::ALL {
+        println!("dropped, {}: {}", reason.name(), drops.get(reason));
     }
     assert!(failed.is_empty(), "{} of {} plans failed: {failed:?}", failed.len(), seeds.end - seeds.start);
     if seeds.end - seeds.start >= SEEDS {
         let never: Vec<_> = Fault::ALL.into_iter().filter(|fault| fired.of(*fault) == 0).collect();
         assert!(never.is_empty(), "faults that no plan injected: {never:?}");
+        let expected = DropReason::ALL.into_iter().filter(|reason| !RARE.contains(reason));
+        let never: Vec<_> = expected.filter(|reason| drops.get(*reason) == 0).map(DropReason::name).collect();
+        assert!(never.is_empty(), "reasons for which no plan dropped a packet: {never:?}");
     }
 }
 
@@ -163,12 +183,14 @@ fn in_new_thread<T: Send>(act: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(act).join()).expect("the thread does not panic")
 }
 
-/// Plays one plan. Returns the injected faults and the hash of the trace, or the steps up to the failure.
-fn play(seed: u64) -> Result<(Fired, u64), String> {
+/// Plays one plan. Returns the injected faults, the drops and the hash of the trace, or the steps up to the failure.
+fn play(seed: u64) -> Result<(Fired, Drops<u64>, u64), String> {
     let mut plan = Plan::new(seed);
     let played = catch_unwind(AssertUnwindSafe(|| plan.run()));
     fault::arm(None);
-    played.map(|()| (plan.fired(), plan.sim.trace.hash())).map_err(|_| plan.log.join("\n"))
+    played
+        .map(|()| (plan.fired(), plan.sim.server.stats().drops, plan.sim.trace.hash()))
+        .map_err(|_| plan.log.join("\n"))
 }
 
 impl Plan {
@@ -244,6 +266,7 @@ impl Plan {
         // Participants whose connection broke keep their place for a while.
         self.sim.run(secs(35));
         assert_eq!(self.sim.server.sizes(), [0; 7], "the server keeps no state of participants that left");
+        self.sim.check_drops();
     }
 
     /// The faults that were injected so far.

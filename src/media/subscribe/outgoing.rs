@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use str0m::format::Codec;
 use str0m::media::Mid;
 
+use crate::drop_reason::{DropReason, MLineDrops};
 use crate::id::TrackId;
 use crate::media::negotiation::profile::PayloadTypes;
 use crate::media::publish::keyframe::{self, Reason};
@@ -66,9 +67,11 @@ pub struct Outgoing {
     pub takes_redundancy: bool,
     payload_types: PayloadTypes,
     writer: Writer,
-    /// Whether `Outcome::CannotDecode(true)` was returned for this track.
+    /// Whether `Outcome::CannotDecode` was returned for this track.
     has_reported_codec: bool,
     counts: SentCounts,
+    /// The packets of its tracks that were not sent on this m-line.
+    pub drops: MLineDrops,
 }
 
 /// The result of `Outgoing::forward` for one packet.
@@ -76,18 +79,14 @@ pub struct Outgoing {
 pub enum Outcome {
     /// Written to the datagrams.
     Sent,
-    /// Dropped because the subscriber has not negotiated the codec; `true` for the first such packet of a subscription.
-    CannotDecode(bool),
     /// Written to the datagrams; from here on another layer than before is sent, or none.
     Switched,
     /// Dropped because nothing is selected any more; the track is now paused.
-    Ended,
-    /// Dropped because the track, or this layer of it, has to start with a keyframe.
-    AwaitsKeyframe,
-    /// Dropped, or replaced by padding, because its layer is not selected.
-    NotSelected,
-    /// Dropped because its spatial or temporal layer is not selected, or because it is too old.
-    Old,
+    Ended(DropReason),
+    /// Dropped because the subscriber has not negotiated the codec: the first such packet of a subscription.
+    CannotDecode,
+    /// Dropped, or replaced by padding.
+    Dropped(DropReason),
 }
 
 impl Outgoing {
@@ -117,6 +116,7 @@ impl Outgoing {
             writer: Writer::new(mid),
             has_reported_codec: false,
             counts: SentCounts::default(),
+            drops: MLineDrops::default(),
         }
     }
 
@@ -242,15 +242,16 @@ impl Outgoing {
         datagrams: &mut Datagrams,
     ) -> Outcome {
         let Some(pt) = self.payload_types.find(packet.codec) else {
-            return Outcome::CannotDecode(!std::mem::replace(&mut self.has_reported_codec, true));
+            let is_first = !std::mem::replace(&mut self.has_reported_codec, true);
+            return if is_first { Outcome::CannotDecode } else { Outcome::Dropped(DropReason::CodecNotNegotiated) };
         };
         if self.layers() & 1 << packet.layer == 0 {
-            return Outcome::NotSelected;
+            return Outcome::Dropped(self.why_not_selected());
         }
         let picture = (packet.layer, packet.incoming.timestamp);
         if self.target.is_none() && self.unfinished != Some(picture) {
             self.pause();
-            return Outcome::Ended;
+            return Outcome::Ended(self.why_not_selected());
         }
         let switches = self.is_waiting() || packet.layer != self.layer;
         let is_start = packet.incoming.can_start;
@@ -261,7 +262,7 @@ impl Outgoing {
             // The decoder has the references of the other layer only.
             let needs_keyframe = is_same_track && packet.layer != self.layer;
             if !is_start || needs_keyframe && !self.accept_start(now, packet) {
-                return Outcome::AwaitsKeyframe;
+                return Outcome::Dropped(DropReason::AwaitsKeyframe);
             }
             self.first_start = None;
             if is_same_track {
@@ -272,12 +273,13 @@ impl Outgoing {
             self.last_track = self.track;
         }
         let bound = self.bound(packet.layer);
-        let Some(rewritten) = self.renumbering.rewrite(&packet.incoming, &packet.description, bound) else {
-            return if self.is_waiting() { Outcome::AwaitsKeyframe } else { Outcome::Old };
+        let rewritten = match self.renumbering.rewrite(&packet.incoming, &packet.description, bound) {
+            Ok(rewritten) => rewritten,
+            Err(reason) => return Outcome::Dropped(reason),
         };
         if rewritten.is_empty {
             self.writer.write_padding(now, *pt, self.ssrc, rewritten.timestamp, rewritten.seq_no, 1, egress, datagrams);
-            return Outcome::NotSelected;
+            return Outcome::Dropped(DropReason::LayerNotSelected);
         }
         self.layer = packet.layer;
         if rewritten.starts {
@@ -310,12 +312,24 @@ impl Outgoing {
         self.counts.count(payload.len());
         self.counts.note(rewritten.timestamp, packet.incoming.captured, packet.incoming.clock_rate);
         let header = Header { pt: *pt, marker, ssrc: self.ssrc, timestamp: rewritten.timestamp, ids };
-        self.writer.seal(now, header, rewritten.seq_no, &[], payload, packet, egress, datagrams);
+        if !self.writer.seal(now, header, rewritten.seq_no, &[], payload, packet, egress, datagrams) {
+            return Outcome::Dropped(DropReason::Guard);
+        }
         if self.target.is_none() && self.unfinished.is_none() {
             self.pause();
             return Outcome::Switched;
         }
         if switches { Outcome::Switched } else { Outcome::Sent }
+    }
+
+    /// Why a packet of a layer that is not selected is dropped.
+    pub fn why_not_selected(&self) -> DropReason {
+        match self.quality.map(|quality| quality.limit) {
+            _ if self.target.is_some() => DropReason::LayerNotSelected,
+            Some(Limit::Bandwidth) => DropReason::OverBudget,
+            Some(Limit::Server) => DropReason::Shed,
+            _ => DropReason::NotViewed,
+        }
     }
 
     /// Retransmits a packet. Returns false if retransmission is not negotiated or its budget is used up.

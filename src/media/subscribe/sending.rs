@@ -7,6 +7,7 @@ use std::time::Instant;
 use str0m::format::Codec;
 use str0m::media::Mid;
 
+use crate::drop_reason::{DropReason, Drops};
 use crate::id::{Names, TrackId};
 use crate::media::fault::PeerError;
 use crate::media::negotiation::profile::Profile;
@@ -63,8 +64,8 @@ pub struct Forwarded {
     pub sent: u64,
     /// Packets that have to wait: the last `held` of those passed in.
     pub held: usize,
-    /// Packets dropped: before the start of the subscription, not selected, or not decodable.
-    pub skipped: u64,
+    /// Packets dropped.
+    pub dropped: Drops<u16>,
     /// The layer that needs a keyframe for the subscriber to start or switch, and which of both.
     pub awaits_keyframe: Option<(u8, Reason)>,
     /// Whether the sent layer changed, or the awaited keyframe arrived.
@@ -142,16 +143,14 @@ impl Sending {
         overdue: bool,
         datagrams: &mut Datagrams,
     ) -> Forwarded {
-        let mut forwarded = Forwarded { skipped: packets.len() as u64, ..Forwarded::default() };
-        if !self.ensure_route(now) {
-            return forwarded;
-        }
-        let (Some(outgoing), Some(egress)) = (self.m_lines.get_mut(m_line), &mut self.egress) else {
+        let mut forwarded = Forwarded::default();
+        let has_route = self.ensure_route(now);
+        let outgoing = self.m_lines.get_mut(m_line).filter(|outgoing| outgoing.track == Some(track));
+        let (Some(outgoing), Some(egress), true) = (outgoing, &mut self.egress, has_route) else {
+            let reason = if has_route { DropReason::Reassigned } else { DropReason::NotConnected };
+            packets.for_each(|_| forwarded.dropped.add_one(reason));
             return forwarded;
         };
-        if outgoing.track != Some(track) {
-            return forwarded;
-        }
         let (was_waiting, was_awaiting) = (outgoing.is_waiting(), outgoing.awaited().is_some());
         let is_paced = self.is_acknowledged && !overdue;
         let mut rest = packets.len();
@@ -161,7 +160,6 @@ impl Sending {
             if waits && !egress.pacer.may_leave(now, bytes + preface_bytes) {
                 self.held_bytes = self.held_bytes.max(bytes + preface_bytes);
                 forwarded.held = rest;
-                forwarded.skipped -= rest as u64;
                 break;
             }
             rest -= 1;
@@ -172,19 +170,34 @@ impl Sending {
                 let has_preface = preface_bytes > 0 && outgoing.sent_packets().wrapping_sub(before) > 1;
                 egress.pacer.charge(bytes + if has_preface { preface_bytes } else { 0 });
             }
-            match outcome {
-                Outcome::Sent => forwarded.sent += 1,
+            let reason = match outcome {
+                Outcome::Sent => {
+                    forwarded.sent += 1;
+                    continue;
+                }
                 Outcome::Switched => {
                     forwarded.sent += 1;
                     forwarded.switched = true;
+                    continue;
                 }
-                Outcome::Ended => forwarded.switched = true,
-                Outcome::CannotDecode(first) => forwarded.cannot_decode |= first,
-                Outcome::AwaitsKeyframe => forwarded.awaits_keyframe = outgoing.awaited(),
-                Outcome::NotSelected | Outcome::Old => {}
-            }
+                Outcome::Ended(reason) => {
+                    forwarded.switched = true;
+                    reason
+                }
+                Outcome::CannotDecode => {
+                    forwarded.cannot_decode = true;
+                    DropReason::CodecNotNegotiated
+                }
+                Outcome::Dropped(reason) => {
+                    if reason == DropReason::AwaitsKeyframe {
+                        forwarded.awaits_keyframe = outgoing.awaited();
+                    }
+                    reason
+                }
+            };
+            outgoing.drops.add(now, reason, 1);
+            forwarded.dropped.add_one(reason);
         }
-        forwarded.skipped -= forwarded.sent;
         forwarded.switched |= was_awaiting && outgoing.awaited().is_none();
         if was_waiting && forwarded.sent > 0 {
             egress.hasten_report(now);

@@ -82,7 +82,8 @@ impl Writer {
         }
     }
 
-    /// Appends a sealed packet (RFC 3550 section 5.1) with `prefix`, `payload` and the elements of `packet`.
+    /// Appends a sealed packet (RFC 3550 section 5.1) with `prefix`, `payload` and the elements of `packet`. Returns false,
+    /// and appends nothing, if the sequence number may have been sealed before.
     #[allow(clippy::too_many_arguments, reason = "the fields that a retransmission changes, and the two outputs")]
     pub(super) fn seal(
         &self,
@@ -94,7 +95,7 @@ impl Writer {
         packet: &Packet,
         egress: &mut Egress,
         datagrams: &mut Datagrams,
-    ) {
+    ) -> bool {
         let buffer = datagrams.buffer();
         let start = buffer.len();
         buffer.reserve(HEADROOM + payload.len() + SRTP_OVERHEAD);
@@ -130,11 +131,13 @@ impl Writer {
         if is_renumbered {
             codec::patch(packet.codec, &mut buffer[begin..], ids);
         }
-        if egress.srtp.seal_rtp(buffer, start, header, seq_no) {
+        let is_sealed = egress.srtp.seal_rtp(buffer, start, header, seq_no);
+        if is_sealed {
             datagrams.finish(egress.route);
         } else {
             datagrams.abandon();
         }
+        is_sealed
     }
 }
 

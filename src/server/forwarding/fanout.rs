@@ -2,6 +2,7 @@
 
 use str0m::format::Codec;
 
+use crate::drop_reason::DropReason;
 use crate::id::{PeerId, TrackId};
 use crate::media::fault::{PeerError, Site, guarded};
 use crate::server::Server;
@@ -14,20 +15,30 @@ impl Server {
         let now = self.now;
         std::mem::swap(&mut self.turn.batch, &mut self.turn.arrived);
         for index in 0..self.turn.batch.len() {
-            if !self.admit_audio(index) {
-                self.stats.packets_quiet += 1;
-                continue;
-            }
+            let is_admitted = self.admit_audio(index);
             let (publisher, packet) = &mut self.turn.batch[index];
             let track_id = TrackId { publisher: *publisher, mid: packet.mid };
             let layer = packet.layer;
-            self.stats.packets_in += 1;
             let Some(participant) = self.participants.get_mut(track_id.publisher) else {
+                self.count_withheld(track_id.publisher, DropReason::Unpublished, 1);
                 continue;
             };
+            let audience = participant.published.audience;
             let Some(track) = participant.published.track_mut(track_id.mid) else {
+                self.count_withheld(track_id.publisher, DropReason::Unpublished, 1);
                 continue;
             };
+            self.stats.packets_owed += audience;
+            let rest = audience - track.subscribers.carriers() as u64;
+            if !is_admitted {
+                self.stats.packets_quiet += 1;
+                track.subscribers.count_not_loudest();
+                self.stats.drops.add(DropReason::NotLoudest, rest);
+                continue;
+            }
+            self.stats.packets_in += 1;
+            self.stats.drops.add(DropReason::NoSeat, rest);
+            track.subscribers.count(layer);
             let mut has_changed = false;
             let mut request = None;
             let mut new_wanted = None;
@@ -60,6 +71,8 @@ impl Server {
                         self.turn.receivers.push_back(subscriber.peer);
                     }
                     queue.push(BatchPacket { packet: index as u32, line: subscriber.line as u32, track: track_id });
+                } else {
+                    self.stats.drops.add(DropReason::PeerEnded, 1);
                 }
             }
             if let Some(track) = self.participants.track_mut(track_id) {
@@ -82,6 +95,7 @@ impl Server {
         let now = self.now;
         let Participant { peer, outbox: Outbox { batch: queue, held, .. }, .. } = participant;
         let mut reports = Vec::new();
+        let mut undecided = queue.len();
         let result = guarded(Site::Forward, || {
             for run in queue.chunk_by(|a, b| (a.line, a.track) == (b.line, b.track)) {
                 let BatchPacket { line, track, .. } = run[0];
@@ -93,12 +107,14 @@ impl Server {
                     let datagrams = &mut self.outputs.datagrams;
                     let forwarded = peer.sending.forward(now, line as usize, track, packets, false, datagrams);
                     self.stats.packets_forwarded += forwarded.sent;
-                    self.stats.packets_skipped += forwarded.skipped;
+                    self.stats.drops.add_run(&forwarded.dropped);
                     unsent = forwarded.held;
+                    undecided -= run.len() - unsent;
                     if forwarded.has_news() {
                         reports.push((line as usize, track, forwarded));
                     }
                 }
+                undecided -= unsent;
                 let unsent = run[run.len() - unsent..].iter().map(packet);
                 held.extend(unsent.map(|packet| HeldPacket {
                     since: now,
@@ -115,6 +131,7 @@ impl Server {
         let is_held = !held.is_empty();
         let is_ignored = peer.sending.poll_ignored();
         if let Err(error) = result {
+            self.stats.drops.add(DropReason::PeerEnded, undecided as u64);
             return self.failed_sending(id, error);
         }
         for (line, track, forwarded) in reports {

@@ -9,6 +9,7 @@ use crate::media::fault::{Site, guarded};
 use crate::media::negotiation::Agreed;
 use crate::media::negotiation::assignment::NotPublishing;
 use crate::media::negotiation::sdp;
+use crate::room::subscribers::Unsent;
 use crate::server::Server;
 use crate::server::participants::Work;
 use crate::timers::Waiter;
@@ -151,10 +152,12 @@ impl Server {
         let Some(publisher) = self.participants.get_mut(track.publisher) else {
             return;
         };
-        let Some(ended) = publisher.published.end(track.mid) else {
+        let Some(mut ended) = publisher.published.end(track.mid) else {
             return;
         };
         self.turn.queue_seating(&publisher.room);
+        let unsent: Vec<Unsent> = ended.subscribers.settle().collect();
+        self.count_unsent(unsent);
         for other in self.others(track.publisher) {
             self.unsubscribe(other, track);
             if let Some(participant) = self.participants.get_mut(other) {

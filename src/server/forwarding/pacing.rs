@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::drop_reason::DropReason;
 use crate::id::{PeerId, TrackId};
 use crate::media::fault::{Site, guarded};
 use crate::media::subscribe::egress::Egress;
@@ -41,7 +42,7 @@ impl Server {
             };
             let Some(packet) = packet else {
                 participant.outbox.held.pop_front();
-                self.stats.packets_skipped += 1;
+                self.stats.drops.add(DropReason::HeldTooLong, 1);
                 continue;
             };
             let overdue = now >= since + PATIENCE;
@@ -58,7 +59,7 @@ impl Server {
             }
             participant.outbox.held.pop_front();
             self.stats.packets_forwarded += forwarded.sent;
-            self.stats.packets_skipped += forwarded.skipped;
+            self.stats.drops.add_run(&forwarded.dropped);
             if forwarded.sent > 0 {
                 self.stats.packets_paced += forwarded.sent;
                 oldest.get_or_insert(since);

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use log::{debug, log};
 use str0m::media::Mid;
 
+use crate::drop_reason::DropReason;
 use crate::id::{PeerId, TrackId};
 use crate::media::fault::{Site, guarded};
 use crate::media::peer::PeerEvent;
@@ -16,7 +17,7 @@ use crate::media::transport::demux::Match;
 use crate::media::transport::route::Route;
 use crate::room::Track;
 use crate::server::Server;
-use crate::server::participants::Work;
+use crate::server::participants::{Participant, Work};
 use crate::timers::Waiter;
 use crate::web::signal::ServerMessage;
 
@@ -118,6 +119,7 @@ impl Server {
         self.turn.peer_events = events;
         if let (count @ 1.., mid) = oversized {
             self.stats.packets_oversized += count;
+            self.count_withheld(id, DropReason::TooLarge, count);
             self.report_oversized(id, mid);
             if let Some(mid) = mid {
                 self.on_oversized(TrackId { publisher: id, mid });
@@ -136,10 +138,19 @@ impl Server {
     fn on_peer_event(&mut self, id: PeerId, event: PeerEvent) {
         match event {
             PeerEvent::Packet(packet) => {
-                if self.participants.get(id).is_some_and(|publisher| publisher.published.is_silenced(packet.mid)) {
-                    self.stats.packets_quiet += 1;
-                } else {
-                    self.turn.arrived.push((id, packet));
+                let Some(Participant { published, .. }) = self.participants.get_mut(id) else {
+                    return self.count_withheld(id, DropReason::Unpublished, 1);
+                };
+                if !published.is_silenced(packet.mid) {
+                    return self.turn.arrived.push((id, packet));
+                }
+                self.stats.packets_quiet += 1;
+                self.stats.packets_owed += published.audience;
+                let audience = published.audience;
+                if let Some(track) = published.track_mut(packet.mid) {
+                    track.subscribers.count_silenced();
+                    let rest = audience - track.subscribers.carriers() as u64;
+                    self.stats.drops.add(DropReason::Silenced, rest);
                 }
             }
             PeerEvent::Request(Request::Keyframe { m_line: line }) => {

@@ -12,7 +12,7 @@ use crate::media::subscribe::allocation::wish::{Means, Wish};
 use crate::media::subscribe::allocation::{self, Grant};
 use crate::media::subscribe::quality::{Limit, Quality};
 use crate::media::subscribe::selection::{Selection, View};
-use crate::room::Subscriber;
+use crate::room::subscribers::Subscriber;
 use crate::server::Server;
 use crate::server::participants::Work;
 use crate::track::{Kind, Source};
@@ -45,7 +45,7 @@ impl Server {
     /// Queues the allocation of all subscribers of a track whose layers have changed.
     pub(super) fn reallocate_subscribers(&mut self, track: TrackId) {
         let track = self.participants.track(track).into_iter();
-        let subscribers: Vec<PeerId> = track.flat_map(|track| &track.subscribers).map(|to| to.peer).collect();
+        let subscribers: Vec<PeerId> = track.flat_map(|track| track.subscribers.iter()).map(|to| to.peer).collect();
         subscribers.into_iter().for_each(|peer| self.queue(Work::Allocate, peer));
     }
 
@@ -207,8 +207,13 @@ impl Server {
         let layers = outgoing.layers();
         let awaited = outgoing.awaited();
         let view = outgoing.view;
+        let reason = outgoing.why_not_selected();
         // A held packet must not start a layer whose later packets are not queued.
-        participant.outbox.held.retain(|held| held.line as usize != line || layers & 1 << held.layer != 0);
+        let held = &mut participant.outbox.held;
+        let held_before = held.len();
+        held.retain(|held| held.line as usize != line || layers & 1 << held.layer != 0);
+        let discarded = (held_before - held.len()) as u64;
+        self.count_dropped(id, line, reason, discarded);
         let means = self.means(track, view.priority);
         let Some(published) = self.participants.track_mut(track) else {
             return;
@@ -219,19 +224,14 @@ impl Server {
             (Means::Nothing, _) => 0,
         };
         let wanted = published.layers.needed(wanted);
-        let subscribers = &mut published.subscribers;
-        match subscribers.iter().position(|subscriber| (subscriber.peer, subscriber.line) == (id, line)) {
-            Some(index) if layers == 0 => drop(subscribers.remove(index)),
-            Some(index) => subscribers[index] = Subscriber { layers, wanted, ..subscribers[index] },
-            None if layers == 0 => {}
-            None => subscribers.push(Subscriber { peer: id, line, layers, wanted }),
-        }
+        let unsent = published.subscribers.set(Subscriber { peer: id, line, layers, wanted }, reason);
         // A lower number is sent later, by `distribute`: the need of one subscriber does not say how long the others
         // have needed less.
         let is_raised = wanted > published.layers.signaled() && published.layers.want(now, wanted);
         if is_raised {
             self.send_wanted_layers(track, wanted);
         }
+        self.count_unsent(unsent);
         // A keyframe before the connection is up would be lost, and would delay the next one.
         if let Some((layer, reason)) = awaited.filter(|_| is_connected) {
             self.request_keyframe(track, layer, reason);

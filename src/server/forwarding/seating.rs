@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use smallvec::SmallVec;
 use str0m::media::{MediaKind, Mid};
 
+use crate::drop_reason::DropReason;
 use crate::id::{PeerId, TrackId};
 use crate::media::subscribe::selection::View;
 use crate::room::Room;
@@ -93,10 +94,14 @@ impl Server {
     pub(in crate::server) fn stop_forwarding(&mut self, id: PeerId, track: TrackId) {
         if let Some(participant) = self.participants.get_mut(id) {
             participant.peer.sending.stop(track);
-            participant.outbox.held.retain(|held| held.track != track);
+            let held = &mut participant.outbox.held;
+            let held_before = held.len();
+            held.retain(|held| held.track != track);
+            self.stats.drops.add(DropReason::Reassigned, (held_before - held.len()) as u64);
         }
         if let Some(published) = self.participants.track_mut(track) {
-            published.subscribers.retain(|subscriber| subscriber.peer != id);
+            let unsent = published.subscribers.remove(id);
+            self.count_unsent(unsent);
         }
     }
 

@@ -7,6 +7,7 @@ use str0m::media::MediaKind;
 
 use super::admission::Join;
 use super::budget::MessageBudget;
+use crate::drop_reason::DropReason;
 use crate::id::{ConnId, ID_CHARS, PeerId, RESUME_CHARS};
 use crate::limits::notices::Notice;
 use crate::media::peer::Peer;
@@ -69,7 +70,7 @@ impl Server {
         let Some(name) = self.participants.get(id).map(|participant| participant.room.clone()) else {
             return;
         };
-        let room = self.rooms.entry(name).or_default();
+        let room = self.rooms.entry(name.clone()).or_default();
         room.join(id);
         if let Some(old) = old {
             for other in room.others(id) {
@@ -78,6 +79,7 @@ impl Server {
                 }
             }
         }
+        self.count_audience(&name);
         self.seat_participant(id);
     }
 
@@ -153,13 +155,17 @@ impl Server {
         }
         if let Some(room) = self.rooms.get_mut(&participant.room) {
             room.leave(id);
+            let mut unsent = Vec::new();
             for other in room.participants() {
                 for track in self.participants.get_mut(*other).into_iter().flat_map(|other| &mut other.published.tracks)
                 {
-                    track.subscribers.retain(|subscriber| subscriber.peer != id);
+                    unsent.extend(track.subscribers.remove(id));
                 }
             }
+            self.count_unsent(unsent);
         }
+        self.stats.drops.add(DropReason::PeerEnded, participant.outbox.len() as u64);
+        self.count_audience(&participant.room);
         Some(participant)
     }
 

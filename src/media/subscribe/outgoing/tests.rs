@@ -72,7 +72,7 @@ fn another_track_continues_the_numbers_and_retransmits_nothing_of_the_previous_o
     let (payload_types, accepted) = (fixture.outgoing.payload_types, fixture.outgoing.writer.accepted);
     fixture.outgoing.stop();
     fixture.outgoing.start(track, payload_types, accepted);
-    assert_eq!(fixture.forward(1), Outcome::AwaitsKeyframe);
+    assert_eq!(fixture.forward(1), Outcome::Dropped(DropReason::AwaitsKeyframe));
     assert!(!fixture.resend(103), "its position in the history now belongs to the other track");
     assert_eq!(fixture.forward(0), Outcome::Switched);
     assert_eq!((fixture.last().2, fixture.last().4), (104, 7));
@@ -110,7 +110,7 @@ fn publishers_with_equal_ssrcs_that_alternate_on_an_m_line_share_one_clock() {
 #[test]
 fn a_packet_and_its_retransmission_share_the_timestamp_only() {
     let mut fixture = Fixture::new();
-    assert_eq!(fixture.forward(1), Outcome::AwaitsKeyframe);
+    assert_eq!(fixture.forward(1), Outcome::Dropped(DropReason::AwaitsKeyframe));
     assert_eq!(fixture.forward(0), Outcome::Switched);
     for number in 1..4 {
         assert_eq!(fixture.forward(number), Outcome::Sent);

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use self::dropped::Dropped;
 pub use self::layer_filter::Bound;
 use self::layer_filter::{LayerFilter, Verdict};
+use crate::drop_reason::DropReason;
 use crate::media::rtp::codec::Description;
 use crate::media::rtp::packet::Incoming;
 
@@ -116,18 +117,25 @@ impl Renumbering {
         self.filter.spatial()
     }
 
-    /// Maps one packet. Returns `None` for a packet not to be forwarded: it precedes the start, is too old, or belongs
-    /// to a layer above `bound`.
-    pub fn rewrite(&mut self, packet: &Incoming, description: &Description, bound: Bound) -> Option<Rewritten> {
+    /// Maps one packet.
+    ///
+    /// # Errors
+    /// The packet is not to be forwarded: it precedes the start, is too old, or belongs to a layer above `bound`.
+    pub fn rewrite(
+        &mut self,
+        packet: &Incoming,
+        description: &Description,
+        bound: Bound,
+    ) -> Result<Rewritten, DropReason> {
         let continues = |source: &Source| source.ssrc == packet.ssrc && source.epoch == packet.epoch;
         let (source, starts) = match self.source {
             Some(source) if !self.is_waiting && continues(&source) => (source, false),
             Some(source) if !self.is_waiting && source.ssrc == packet.ssrc && packet.seq_no < source.first_seq_no => {
-                return None;
+                return Err(DropReason::TooOld);
             }
             _ => (self.start(packet, bound)?, true),
         };
-        let since_start = packet.seq_no.checked_sub(source.first_seq_no)?;
+        let since_start = packet.seq_no.checked_sub(source.first_seq_no).ok_or(DropReason::TooOld)?;
         let is_new = starts || packet.seq_no > source.highest;
         if is_new && let Some(source) = &mut self.source {
             source.highest = packet.seq_no;
@@ -136,12 +144,12 @@ impl Renumbering {
         let (packets, pictures, highest) = if is_new {
             if let Verdict::Dropped { timestamp, is_new_picture } = self.filter.decide(packet, description, bound) {
                 self.dropped.push(packet.seq_no, timestamp, is_new_picture);
-                return None;
+                return Err(DropReason::LayerNotSelected);
             }
             let (packets, pictures) = self.dropped.totals();
             (packets, pictures, Some(self.filter.spatial()))
         } else {
-            let around = self.dropped.around(packet.seq_no)?;
+            let around = self.dropped.around(packet.seq_no).ok_or(DropReason::TooOld)?;
             let highest = self.filter.sent_spatial(packet);
             is_empty = !self.filter.allows_late(description, highest, bound) || around.has_picture(packet.timestamp);
             (around.packets, around.pictures, highest)
@@ -153,7 +161,7 @@ impl Renumbering {
             self.last_sent = Some((packet.captured, timestamp));
         }
         let ends_picture = description.ends_frame && Some(description.spatial) == highest;
-        Some(Rewritten { seq_no, timestamp, dropped_pictures: pictures, starts, ends_picture, is_empty })
+        Ok(Rewritten { seq_no, timestamp, dropped_pictures: pictures, starts, ends_picture, is_empty })
     }
 
     /// Whether a packet shows that the publisher has moved from the current SSRC to another.
@@ -163,10 +171,10 @@ impl Renumbering {
         is_other && (self.replaced != Some(packet.ssrc) || is_silent)
     }
 
-    fn start(&mut self, packet: &Incoming, bound: Bound) -> Option<Source> {
+    fn start(&mut self, packet: &Incoming, bound: Bound) -> Result<Source, DropReason> {
         if !packet.can_start {
             self.is_waiting |= self.ends_current_ssrc(packet);
-            return None;
+            return Err(if self.is_waiting { DropReason::AwaitsKeyframe } else { DropReason::TooOld });
         }
         if let Some(source) = self.source.filter(|source| source.ssrc != packet.ssrc) {
             self.replaced = Some(source.ssrc);
@@ -195,7 +203,7 @@ impl Renumbering {
         self.is_waiting = false;
         self.dropped.clear();
         self.filter.start(packet, bound);
-        Some(source)
+        Ok(source)
     }
 }
 

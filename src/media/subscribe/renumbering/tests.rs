@@ -23,7 +23,7 @@ fn packet(ssrc: u32, seq_no: u64, timestamp: u32, can_start: bool) -> Incoming {
 
 /// Returns the outgoing number and timestamp of a packet without temporal layers.
 fn rewrite(renumbering: &mut Renumbering, packet: &Incoming) -> Option<(u64, u32)> {
-    let rewritten = renumbering.rewrite(packet, &Description::default(), up_to(2))?;
+    let rewritten = renumbering.rewrite(packet, &Description::default(), up_to(2)).ok()?;
     Some((rewritten.seq_no, rewritten.timestamp))
 }
 
@@ -121,7 +121,7 @@ fn layered(renumbering: &mut Renumbering, pictures: &[(Picture, u8)]) -> Vec<Opt
         for seq_no in *first..first + count {
             let incoming = packet(1, seq_no, *first as u32 * 100, *first == 0);
             let rewritten = renumbering.rewrite(&incoming, &description, up_to(*limit));
-            out.push(rewritten.map(|rewritten| (rewritten.seq_no, rewritten.dropped_pictures)));
+            out.push(rewritten.ok().map(|rewritten| (rewritten.seq_no, rewritten.dropped_pictures)));
         }
     }
     out
@@ -188,7 +188,7 @@ fn a_started_picture_is_sent_to_its_end() {
     let description = Description { temporal: 2, ..Description::default() };
     for (seq_no, timestamp) in [(2, 100), (3, 300), (4, 300)] {
         let rewritten = renumbering.rewrite(&packet(1, seq_no, timestamp, false), &description, up_to(0));
-        out.push(rewritten.map(|rewritten| (rewritten.seq_no, rewritten.dropped_pictures)));
+        out.push(rewritten.ok().map(|rewritten| (rewritten.seq_no, rewritten.dropped_pictures)));
     }
     assert_eq!(out, [Some((0, 0)), Some((1, 0)), Some((2, 0)), None, None]);
 }
@@ -221,7 +221,7 @@ fn late_packet_of_a_dropped_picture_is_sent_empty() {
     let late = |limit, late: u64| {
         let mut renumbering = Renumbering::new(0);
         for (seq_no, timestamp, description) in [(0, 0, &lower), (2, 1, &upper), (4, 2, &lower)] {
-            renumbering.rewrite(&packet(1, seq_no, timestamp, seq_no == 0), description, up_to(limit));
+            let _ = renumbering.rewrite(&packet(1, seq_no, timestamp, seq_no == 0), description, up_to(limit));
         }
         let rewritten = renumbering.rewrite(&packet(1, late, 1, false), &upper, up_to(2)).expect("its number was kept");
         (rewritten.seq_no, rewritten.is_empty)
@@ -230,7 +230,7 @@ fn late_packet_of_a_dropped_picture_is_sent_empty() {
     assert_eq!([late(2, 1), late(2, 3)], [(1, false), (3, false)], "nothing is dropped");
     let mut renumbering = Renumbering::new(0);
     for (seq_no, description) in [(0, &lower), (2, &lower)] {
-        renumbering.rewrite(&packet(1, seq_no, seq_no as u32, seq_no == 0), description, up_to(2));
+        let _ = renumbering.rewrite(&packet(1, seq_no, seq_no as u32, seq_no == 0), description, up_to(2));
     }
     let whole = renumbering.rewrite(&packet(1, 1, 1, false), &upper, up_to(0)).expect("its number was kept");
     assert!(whole.is_empty, "the picture is dropped");
@@ -262,7 +262,7 @@ fn send(renumbering: &mut Renumbering, seq_no: u64, is_key: bool, spatial: u8) -
     let (picture, index) = (seq_no / 6, seq_no % 6);
     let description = Description { spatial: (index / 2) as u8, ends_frame: index % 2 == 1, ..Description::default() };
     let incoming = packet(1, seq_no, picture as u32 * 3_000, is_key && index == 0);
-    let rewritten = renumbering.rewrite(&incoming, &description, Bound { spatial, temporal: u8::MAX })?;
+    let rewritten = renumbering.rewrite(&incoming, &description, Bound { spatial, temporal: u8::MAX }).ok()?;
     Some((rewritten.seq_no, rewritten.ends_picture, rewritten.is_empty))
 }
 
@@ -409,12 +409,12 @@ proptest! {
             let description = Description { spatial, temporal, can_switch_up, ..Description::default() };
             let next = renumbering.next_seq_no();
             let rewritten = renumbering.rewrite(&incoming, &description, bound);
-            if rewritten.is_some_and(|rewritten| rewritten.starts) {
+            if rewritten.is_ok_and(|rewritten| rewritten.starts) {
                 running = Some(source);
             } else if running == Some(source) && is_new && !renumbering.is_waiting() {
                 gaps += seq_no - before - 1;
             }
-            let Some(rewritten) = rewritten else { continue };
+            let Ok(rewritten) = rewritten else { continue };
             prop_assert!(used.insert(rewritten.seq_no), "{} twice", rewritten.seq_no);
             if rewritten.seq_no >= next {
                 let ahead = |last: u32| rewritten.timestamp.wrapping_sub(last) as i32;

@@ -2,9 +2,13 @@
 
 use super::*;
 
+const AWAITS_KEYFRAME: Outcome = Outcome::Dropped(DropReason::AwaitsKeyframe);
+const NOT_SELECTED: Outcome = Outcome::Dropped(DropReason::LayerNotSelected);
+const NOT_VIEWED: Outcome = Outcome::Dropped(DropReason::NotViewed);
+
 #[test]
 fn another_layer_starts_at_a_keyframe_and_a_track_at_any_starting_point() {
-    use Outcome::{AwaitsKeyframe, Sent, Switched};
+    use Outcome::{Sent, Switched};
     let mut fixture = Fixture::new();
     let mut number = 0;
     let mut forward = |fixture: &mut Fixture, layer: u8, is_keyframe: bool| {
@@ -21,10 +25,10 @@ fn another_layer_starts_at_a_keyframe_and_a_track_at_any_starting_point() {
     for (step, (selected, layer, is_keyframe, outcome)) in [
         (0, 0, false, Switched),
         (0, 0, false, Sent),
-        (1, 1, false, AwaitsKeyframe),
+        (1, 1, false, AWAITS_KEYFRAME),
         (1, 0, false, Sent),
         (1, 1, true, Switched),
-        (0, 0, false, AwaitsKeyframe),
+        (0, 0, false, AWAITS_KEYFRAME),
         (0, 0, true, Switched),
     ]
     .into_iter()
@@ -38,14 +42,14 @@ fn another_layer_starts_at_a_keyframe_and_a_track_at_any_starting_point() {
     assert_eq!(forward(&mut fixture, 0, false), Switched);
     fixture.outgoing.pause();
     fixture.outgoing.select(selection(1));
-    assert_eq!(forward(&mut fixture, 1, false), AwaitsKeyframe);
+    assert_eq!(forward(&mut fixture, 1, false), AWAITS_KEYFRAME);
     // Without any keyframe, the change happens after `KEYFRAME_WAIT`.
     fixture.now += KEYFRAME_WAIT - Duration::from_millis(1);
-    assert_eq!(forward(&mut fixture, 1, false), AwaitsKeyframe);
+    assert_eq!(forward(&mut fixture, 1, false), AWAITS_KEYFRAME);
     fixture.now += Duration::from_millis(1);
     assert_eq!(forward(&mut fixture, 1, false), Switched);
     fixture.outgoing.select(selection(0));
-    assert_eq!(forward(&mut fixture, 0, false), AwaitsKeyframe, "each change waits anew");
+    assert_eq!(forward(&mut fixture, 0, false), AWAITS_KEYFRAME, "each change waits anew");
     // Another track starts at any starting point: it may never send a keyframe.
     let track = TrackId { publisher: PeerId { slot: 1, generation: 0 }, mid: Mid::from("1") };
     fixture.outgoing.start(track, fixture.outgoing.payload_types, fixture.outgoing.writer.accepted);
@@ -55,7 +59,7 @@ fn another_layer_starts_at_a_keyframe_and_a_track_at_any_starting_point() {
 
 #[test]
 fn another_layer_starts_at_its_keyframe_and_the_old_one_is_sent_until_then() {
-    use Outcome::{AwaitsKeyframe, Ended, NotSelected, Sent, Switched};
+    use Outcome::{Ended, Sent, Switched};
     let mut fixture = Fixture::new();
     let of = |fixture: &Fixture, layer: u8, number: u64, can_start: bool| {
         let mut packet = packet(fixture.now + Duration::from_millis(33 * number), 0);
@@ -73,26 +77,26 @@ fn another_layer_starts_at_its_keyframe_and_the_old_one_is_sent_until_then() {
     let selection = |layer| Some(Selection { layer, ..Selection::BEST });
     // The selection, the packet, its outcome, the layers needed afterwards.
     let script = [
-        (selection(1), (0, 0, false), AwaitsKeyframe, 0b011),
-        (selection(1), (2, 0, true), NotSelected, 0b011),
+        (selection(1), (0, 0, false), AWAITS_KEYFRAME, 0b011),
+        (selection(1), (2, 0, true), NOT_SELECTED, 0b011),
         (selection(1), (0, 1, true), Switched, 0b011),
         (selection(1), (0, 2, false), Sent, 0b011),
-        (selection(1), (1, 2, false), AwaitsKeyframe, 0b011),
+        (selection(1), (1, 2, false), AWAITS_KEYFRAME, 0b011),
         (selection(1), (1, 3, true), Switched, 0b010),
-        (selection(1), (0, 3, false), NotSelected, 0b010),
+        (selection(1), (0, 3, false), NOT_SELECTED, 0b010),
         (selection(2), (1, 4, false), Sent, 0b110),
-        (selection(2), (2, 4, false), AwaitsKeyframe, 0b110),
+        (selection(2), (2, 4, false), AWAITS_KEYFRAME, 0b110),
         // The change was cancelled before its keyframe.
         (selection(1), (1, 5, false), Sent, 0b010),
         (selection(0), (0, 6, true), Switched, 0b001),
-        (None, (0, 7, true), NotSelected, 0),
-        (selection(0), (0, 8, false), AwaitsKeyframe, 0b001),
+        (None, (0, 7, true), NOT_VIEWED, 0),
+        (selection(0), (0, 8, false), AWAITS_KEYFRAME, 0b001),
         (selection(0), (0, 9, true), Switched, 0b001),
         (selection(0), (0, 10, false), Sent, 0b001),
         (None, (0, 11, false), Sent, 0b001),
         (None, (0, 12, false), Switched, 0),
         (selection(0), (0, 13, true), Switched, 0b001),
-        (None, (0, 14, false), Ended, 0),
+        (None, (0, 14, false), Ended(DropReason::NotViewed), 0),
     ];
     let mut sent = Vec::new();
     for (step, (selected, (layer, number, can_start), outcome, layers)) in script.into_iter().enumerate() {
@@ -111,7 +115,7 @@ fn another_layer_starts_at_its_keyframe_and_the_old_one_is_sent_until_then() {
 
 #[test]
 fn the_highest_sent_spatial_layer_gets_the_marker_also_when_retransmitted() {
-    use Outcome::{NotSelected, Old, Sent, Switched};
+    use Outcome::{Sent, Switched};
     let mut fixture = Fixture::new();
     let selection = |spatial| Some(Selection { layer: 0, spatial, temporal: 2 });
     let switch = Some((0, Reason::Switch));
@@ -122,15 +126,15 @@ fn the_highest_sent_spatial_layer_gets_the_marker_also_when_retransmitted() {
         (selection(u8::MAX), (0, true, 1), Sent, (101, false), None),
         (selection(0), (0, true, 2), Sent, (102, true), None),
         (selection(0), (1, false, 0), Sent, (103, true), None),
-        (selection(0), (1, false, 1), Old, (103, true), None),
-        (selection(1), (1, false, 2), Old, (103, true), switch),
+        (selection(0), (1, false, 1), NOT_SELECTED, (103, true), None),
+        (selection(1), (1, false, 2), NOT_SELECTED, (103, true), switch),
         (selection(1), (2, false, 0), Sent, (104, true), switch),
-        (selection(1), (2, false, 1), Old, (104, true), switch),
+        (selection(1), (2, false, 1), NOT_SELECTED, (104, true), switch),
         // A packet is lost.
         (selection(1), (3, true, 0), Sent, (106, false), None),
         // With nothing selected, the started picture is sent to its end, with the same spatial layers.
         (None, (3, true, 1), Switched, (107, true), None),
-        (None, (3, true, 2), NotSelected, (107, true), None),
+        (None, (3, true, 2), NOT_VIEWED, (107, true), None),
         (selection(1), (4, true, 0), Switched, (108, false), None),
     ];
     let of = |fixture: &Fixture, index: u32| {

@@ -1,0 +1,68 @@
+//! Accounts for each received packet and each other participant of the room: forwarded, or dropped for a reason.
+
+use crate::drop_reason::DropReason;
+use crate::id::PeerId;
+use crate::room::subscribers::Unsent;
+use crate::server::Server;
+use crate::server::participants::Outbox;
+
+impl Server {
+    /// Brings the drop counters up to date. The number of steps is that of all m-lines; call it before the counters are
+    /// read.
+    pub fn settle_drops(&mut self) {
+        let mut unsent: Vec<Unsent> = Vec::new();
+        for id in self.participants.page(0, self.participants.slots()).collect::<Vec<_>>() {
+            let publisher = self.participants.get_mut(id).into_iter();
+            let tracks = publisher.flat_map(|publisher| &mut publisher.published.tracks);
+            tracks.for_each(|track| unsent.extend(track.subscribers.settle()));
+        }
+        self.count_unsent(unsent);
+    }
+
+    /// Returns the number of packets that are still to be forwarded or dropped, each counted for each subscriber.
+    pub fn undecided_packets(&self) -> u64 {
+        let ids = self.participants.page(0, self.participants.slots());
+        let outboxes = ids.filter_map(|id| Some(&self.participants.get(id)?.outbox));
+        outboxes.map(Outbox::len).sum::<usize>() as u64
+    }
+
+    /// Counts packets that were not queued for their subscribers.
+    pub(in crate::server) fn count_unsent(&mut self, unsent: impl IntoIterator<Item = Unsent>) {
+        for Unsent { peer, line, packets } in unsent {
+            for (reason, count) in packets {
+                self.count_dropped(peer, line, reason, u64::from(count));
+            }
+        }
+    }
+
+    /// Counts packets that were not forwarded on a subscriber's m-line.
+    pub(in crate::server) fn count_dropped(&mut self, id: PeerId, line: usize, reason: DropReason, count: u64) {
+        self.stats.drops.add(reason, count);
+        let participant = self.participants.get_mut(id);
+        if let Some(outgoing) = participant.and_then(|participant| participant.peer.sending.m_line_mut(line)) {
+            outgoing.drops.add(self.now, reason, count);
+        }
+    }
+
+    /// Counts packets of a publisher that are forwarded to nobody in the room and do not reach `distribute`. Those of a
+    /// participant that has left count once.
+    pub(in crate::server) fn count_withheld(&mut self, publisher: PeerId, reason: DropReason, count: u64) {
+        let publisher = self.participants.get(publisher);
+        let audience = publisher.map_or(1, |publisher| publisher.published.audience);
+        self.stats.packets_owed += count * audience;
+        self.stats.drops.add(reason, count * audience);
+    }
+
+    /// Updates the number of other participants for all participants of a room.
+    pub(in crate::server) fn count_audience(&mut self, room: &str) {
+        let Some(room) = self.rooms.get(room) else {
+            return;
+        };
+        let audience = (room.participants().len() as u64).saturating_sub(1);
+        for id in room.participants() {
+            if let Some(participant) = self.participants.get_mut(*id) {
+                participant.published.audience = audience;
+            }
+        }
+    }
+}
