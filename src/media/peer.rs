@@ -79,7 +79,8 @@ pub struct Peer {
     exported: Option<Exported>,
     /// SSRC of sender reports.
     reporter: u32,
-    /// The route of the datagram being handled, and the header extension elements that describe its media.
+    /// The route of the datagram being handled, and the header extension elements that describe its media. Until media
+    /// is connected, the route of the last datagram of the DTLS handshake.
     arrived: (Option<Route>, Elements),
     phase: Phase,
     has_ice: bool,
@@ -276,7 +277,8 @@ impl Peer {
         let Ok(receive) = Receive::new(Protocol::Udp, route.remote, announced, contents) else {
             return Ok(None);
         };
-        let input = Input::Receive(now, receive);
+        let mut input = Input::Receive(now, receive);
+        let nominating;
         let (mut validated, mut number, mut admitted) = (None, None, None);
         if is_stun(contents) {
             // Checks from the address that receives media are not charged: other addresses cannot use up its allowance.
@@ -288,6 +290,13 @@ impl Peer {
             validated = self.sending.addresses.validate(now, route);
             if validated.is_none() {
                 return Ok(None);
+            }
+            let is_late = self.phase.is_nomination_late(now);
+            nominating = is_late.then(|| self.checks.nominating(contents)).flatten();
+            if let Some(check) = &nominating
+                && let Ok(receive) = Receive::new(Protocol::Udp, route.remote, announced, check)
+            {
+                input = Input::Receive(now, receive);
             }
         } else if rtcp::is_rtcp(contents) {
             // Only `Sending` handles the RTCP of a pure subscriber: decrypting it twice would be the largest cost of one.
@@ -416,8 +425,10 @@ impl Peer {
                         continue;
                     };
                     if !is_stun(&transmit.contents) {
-                        // str0m keeps the nominated pair until it is lost; the egress follows the peer's packets.
-                        route = self.sending.egress.as_ref().map_or(route, |egress| egress.route);
+                        // str0m keeps the nominated pair until it is lost; the egress follows the peer's packets. The
+                        // handshake goes back where it came from: Chromium drops it on a path without a STUN response.
+                        route =
+                            self.sending.egress.as_ref().map(|egress| egress.route).or(self.arrived.0).unwrap_or(route);
                         // Without consent nothing is sent there, not even reports (RFC 7675 section 5.1).
                         if !self.sending.addresses.holds(now, route.remote) {
                             continue;

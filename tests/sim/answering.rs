@@ -11,6 +11,7 @@ use str0m::change::SdpOffer;
 use str0m::media::{Mid, Rid};
 
 use crate::browser::Browser;
+use crate::checking::Checking;
 use crate::decoder::encoder::{Configured, H264_PPS, H264_SPS};
 use crate::encoding::Encoding;
 use crate::identity::Identity;
@@ -78,6 +79,8 @@ pub struct Habits {
     pub answering: Answering,
     /// The certificate that it presents.
     pub identity: Identity,
+    /// Sends connectivity checks at the intervals of libwebrtc.
+    pub has_libwebrtc_checks: bool,
     /// Its own addresses.
     pub addrs: Vec<SocketAddr>,
     /// The proxy that carries its WebSocket.
@@ -215,7 +218,7 @@ impl Browser {
     }
 
     /// Creates the answer and sends it.
-    pub fn answer(&mut self, offer: &str) {
+    pub fn answer(&mut self, now: Instant, offer: &str) {
         let sources = self.own_lines();
         let mut taken = BTreeMap::new();
         // A browser takes the active role of DTLS (RFC 8842 section 5.3), but str0m would take the passive one.
@@ -236,6 +239,9 @@ impl Browser {
         for (mid, ssrc) in self.lines.iter().flat_map(|line| line.ssrcs.first().map(|ssrc| (line.mid.as_str(), *ssrc)))
         {
             self.declared.insert(ssrc, mid.into());
+        }
+        if self.habits.has_libwebrtc_checks && self.checking.is_none() {
+            self.checking = sdp::values(&offer, "ice-pwd").first().map(|password| Checking::new(now, password));
         }
         let Some(rtc) = &mut self.rtc else {
             return;

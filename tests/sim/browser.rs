@@ -15,6 +15,7 @@ use str0m::{Candidate, Event, Input, Output, Rtc, RtcError};
 
 use crate::answering::{Habits, Sound};
 use crate::certificate::certificate;
+use crate::checking::Checking;
 use crate::encoding;
 use crate::media::{NO_LEVEL, Publication, Rate, Source, Stamp};
 use crate::page::Page;
@@ -88,6 +89,8 @@ pub struct Browser {
     pub(crate) declared: BTreeMap<u32, Mid>,
     /// The m-lines whose retransmission buffer is configured.
     pub(crate) cached: BTreeSet<Mid>,
+    /// Its checks, if `habits.has_libwebrtc_checks`.
+    pub(crate) checking: Option<Checking>,
     rtc_timeout: Instant,
     rate: Rate,
     socket: WebSocket,
@@ -133,6 +136,7 @@ impl Browser {
             renewals: 0,
             former: Vec::new(),
             rtc: Some(rtc),
+            checking: None,
             rtc_timeout: now,
             rate,
             socket: WebSocket::connect(&target, &forwarded_for),
@@ -190,6 +194,9 @@ impl Browser {
         };
         let receive = Receive::new(Protocol::Udp, source, destination, contents)
             .expect("the server sends valid WebRTC datagrams");
+        if let Some(checking) = &mut self.checking {
+            checking.handle_datagram(contents);
+        }
         rtc.handle_input(Input::Receive(now, receive)).expect("the server sends what a browser accepts");
         self.drain(now);
     }
@@ -198,7 +205,7 @@ impl Browser {
     pub fn handle_timeout(&mut self, now: Instant, captured: impl Fn(Instant) -> SystemTime) {
         if self.pending_offer.as_ref().is_some_and(|(due, _)| *due <= now) {
             let (_, offer) = self.pending_offer.take().expect("checked above");
-            self.answer(&offer);
+            self.answer(now, &offer);
         }
         self.send_media(now, captured);
         self.request_keyframes(now);
@@ -255,6 +262,7 @@ impl Browser {
         self.former.append(&mut self.habits.addrs.clone());
         self.habits.addrs.push(next);
         self.rtc = Some(engine(now, &self.habits, &[next]));
+        self.checking = None;
         self.rtc_timeout = now;
         self.connected_at = None;
         self.renewals += 1;
@@ -411,11 +419,15 @@ impl Browser {
                     self.rtc_timeout = at.max(now);
                     break;
                 }
-                Output::Transmit(transmit) => self.datagrams.push(Datagram {
-                    source: transmit.source,
-                    destination: transmit.destination,
-                    contents: transmit.contents.to_vec(),
-                }),
+                Output::Transmit(transmit) => {
+                    let (source, destination) = (transmit.source, transmit.destination);
+                    let contents = transmit.contents.to_vec();
+                    let edited = match &mut self.checking {
+                        Some(checking) => checking.edit(now, contents),
+                        None => Some(contents),
+                    };
+                    self.datagrams.extend(edited.map(|contents| Datagram { source, destination, contents }));
+                }
                 Output::Event(event) => self.on_event(now, event),
             }
         }
@@ -527,6 +539,9 @@ fn engine(now: Instant, habits: &Habits, addrs: &[SocketAddr]) -> Rtc {
     }
     if let Some((certificate, provider)) = habits.identity.rsa() {
         config = config.set_crypto_provider(provider).set_dtls_cert(certificate);
+    }
+    if habits.has_libwebrtc_checks {
+        config = Checking::configure(config);
     }
     let mut rtc = config.build(now);
     for addr in addrs {

@@ -16,6 +16,7 @@ mod attacks;
 mod browser;
 mod certificate;
 mod chance;
+mod checking;
 #[path = "../decoder/mod.rs"]
 mod decoder;
 mod decoding;

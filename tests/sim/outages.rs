@@ -27,8 +27,7 @@ enum Direction {
 
 const DIRECTIONS: [Direction; 3] = [Direction::Both, Direction::ToServer, Direction::ToSubscriber];
 
-/// Outages are shorter than ICE consent, which the subscriber renews every few seconds and which ends after 15 s. After
-/// a longer one, media waits for a connectivity check of the browser.
+/// Outages are shorter than ICE consent, which the subscriber renews every few seconds and which ends after 15 s.
 const LASTS_MS: Range<u64> = 500..12_500;
 
 /// Number of seeds; `AQ_SEEDS` overrides it.
@@ -43,7 +42,10 @@ fn call(seed: u64, height: u32, capacity: Option<u64>, has_sound: bool) -> Sim {
     if !has_sound {
         CAMERAS.iter().for_each(|name| sim.unpublish(name, Microphone));
     }
-    sim.watch("bob");
+    sim.join_as("bob", |habits| {
+        habits.sources.clear();
+        habits.has_libwebrtc_checks = true;
+    });
     sim.run(millis(500));
     if let Some(capacity) = capacity {
         sim.narrow("bob", capacity);
@@ -213,14 +215,10 @@ fn video_returns_after_the_next_check_when_the_path_changes() {
 /// Outages that end consent and sometimes the transport: a fresh one is offered during the outage or just after it.
 const LONG_MS: Range<u64> = 12_500..25_000;
 
-/// Longest time until video returns after such an outage: a fresh transport that was offered shortly before its end
-/// retries its checks and handshake at growing intervals.
-const BACK_FRESH: Duration = millis(4_500);
-
 #[test]
-fn video_returns_after_an_outage_that_ends_the_transport() {
+fn video_returns_within_a_second_after_an_outage_that_ends_the_transport() {
     let mut late = Vec::new();
-    for seed in 0..seeds().div_ceil(3) {
+    for seed in 0..seeds().div_ceil(2) {
         let mut random = StdRng::seed_from_u64(seed);
         let lasts = millis(random.random_range(LONG_MS));
         let mut sim = call(9_800 + seed, 360, None, random.random_bool(0.5));
@@ -231,10 +229,30 @@ fn video_returns_after_an_outage_that_ends_the_transport() {
         let took = back(&mut sim);
         sim.run(secs(2));
         let after = CAMERAS.map(|name| sim.layer_seen("bob", name));
-        if took.is_none_or(|took| took > BACK_FRESH) || after < before {
+        if took.is_none_or(|took| took > BACK) || after < before {
             let renewals = sim.browser("bob").renewals;
             late.push(format!("seed {seed}: {took:?} after {lasts:?}, {renewals} fresh, {before:?} then {after:?}"));
         }
     }
     assert!(late.is_empty(), "{} too late:\n{}", late.len(), late.join("\n"));
+}
+
+/// The first check that arrives at the end of an outage may come from an address that the server's packets do not reach.
+#[test]
+fn a_handshake_after_an_outage_is_answered_where_it_came_from() {
+    let mut sim = Sim::with(World { rate: Rate::LEAN, ..World::new(9_790) });
+    sim.join("ann");
+    sim.run(secs(1));
+    sim.join_as("bob", |habits| {
+        habits.sources.clear();
+        habits.has_libwebrtc_checks = true;
+    });
+    cut(&mut sim, "bob", Direction::Both, true);
+    sim.run(secs(3));
+    sim.flood_checks("bob", 1, 50_000);
+    sim.run(millis(100));
+    cut(&mut sim, "bob", Direction::Both, false);
+    let since = sim.now;
+    sim.run(BACK);
+    assert!(!sim.seen_since("bob", "ann", Camera, since).is_empty(), "no video {BACK:?} after the outage");
 }

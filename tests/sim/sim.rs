@@ -316,6 +316,7 @@ impl Sim {
             answer_delay: Duration::from_millis(15),
             answering: Answering::Properly,
             identity: if tag % 5 == 3 { Identity::Rsa } else { Identity::Ecdsa },
+            has_libwebrtc_checks: false,
             addrs: vec![addr(&format!("198.51.{}.{}:{}", tag / 200, tag % 200 + 1, 40_000 + tag))],
             proxy: self.proxy,
             has_stats: false,

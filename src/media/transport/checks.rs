@@ -8,6 +8,12 @@ use str0m::ice::StunMessage;
 /// delays a client with many addresses until its next check.
 const EARLY_CHECKS: u32 = 8;
 
+/// The lowest priority of a candidate (RFC 8445 section 5.1.2).
+const LOWEST: u32 = 1;
+
+/// Bytes of the attributes that `Checks::nominating` adds at most: USE-CANDIDATE and FINGERPRINT.
+const ADDED_BYTES: usize = 12;
+
 /// The local ICE credentials of one peer, and its checks so far.
 pub struct Checks {
     ufrag: String,
@@ -46,6 +52,20 @@ impl Checks {
         *count <= EARLY_CHECKS
     }
 
+    /// Returns an authentic check as if it nominated its candidate pair, or `None` if it does so already or str0m would
+    /// refuse it.
+    ///
+    /// The priority becomes the lowest one: a pair that the peer itself nominates later takes precedence.
+    pub fn nominating(&self, contents: &[u8]) -> Option<Vec<u8>> {
+        let check = StunMessage::parse(contents).ok().filter(|check| !check.use_candidate())?;
+        let (username, tiebreaker) = (check.username()?, check.ice_controlling()?);
+        let nominating = StunMessage::binding_request(username, check.trans_id(), true, tiebreaker, LOWEST, true);
+        let mut bytes = vec![0; contents.len() + ADDED_BYTES];
+        let length = nominating.to_bytes(Some(self.password.as_bytes()), &mut bytes, hmac_sha1).ok()?;
+        bytes.truncate(length);
+        Some(bytes)
+    }
+
     /// Notes that the first answer has arrived.
     pub fn handle_answer(&mut self) {
         self.early = None;
@@ -66,4 +86,41 @@ fn hmac_sha1(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key));
     parts.iter().for_each(|part| context.update(part));
     context.sign().as_ref().try_into().expect("SHA-1 digests have 20 bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use str0m::ice::TransId;
+
+    use super::*;
+
+    fn checks() -> Checks {
+        Checks::new("own".to_owned(), "password of the server".to_owned())
+    }
+
+    fn check(is_controlling: bool, use_candidate: bool) -> Vec<u8> {
+        let check = StunMessage::binding_request("own:peer", TransId::new(), is_controlling, 7, 99, use_candidate);
+        let mut bytes = vec![0; 200];
+        let length = check.to_bytes(Some(b"password of the server"), &mut bytes, hmac_sha1).expect("it fits");
+        bytes.truncate(length);
+        bytes
+    }
+
+    #[test]
+    fn a_check_that_nominates_is_the_peers_check_in_everything_else() {
+        let own = check(true, false);
+        let nominating = checks().nominating(&own).expect("it does not nominate yet");
+        assert!(checks().is_authentic(&own) && checks().is_authentic(&nominating));
+        let [own, nominating] = [&own, &nominating].map(|check| StunMessage::parse(check).expect("valid STUN"));
+        assert_eq!((nominating.trans_id(), nominating.username()), (own.trans_id(), own.username()));
+        assert_eq!((nominating.ice_controlling(), nominating.prio()), (own.ice_controlling(), Some(LOWEST)));
+        assert!(nominating.use_candidate() && !own.use_candidate());
+    }
+
+    #[test]
+    fn checks_that_nominate_or_are_of_a_controlled_peer_stay_as_they_are() {
+        for (is_controlling, use_candidate) in [(true, true), (false, false)] {
+            assert_eq!(checks().nominating(&check(is_controlling, use_candidate)), None);
+        }
+    }
 }

@@ -12,6 +12,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(35);
 /// 5.1).
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long the peer alone chooses the candidate pair, after an answer that lets media flow. Browsers nominate one
+/// within a few round trips if the path carries packets. A shorter time may choose a pair that carries them in one
+/// direction only, a longer one delays media after an outage.
+const NOMINATION_TIME: Duration = Duration::from_millis(500);
+
 /// Progress of the transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -41,6 +46,18 @@ impl Phase {
             Self::Connecting { since, ice: true } => Some(since + CONNECT_TIMEOUT),
             Self::Lost { since } => Some(since + RECOVERY_TIMEOUT),
             Self::Signaling | Self::Connected => None,
+        }
+    }
+
+    /// Returns true if an authentic check is to nominate its candidate pair without the peer's word, because it is late.
+    ///
+    /// After unanswered checks libwebrtc sends the next check on a pair, the first that nominates it, only 0.9 to 2.5 s
+    /// after the answered one (`BasicIceController::CalculateActiveWritablePingInterval`).
+    pub fn is_nomination_late(self, now: Instant) -> bool {
+        match self {
+            Self::Connecting { since, ice: false } => now >= since + NOMINATION_TIME,
+            Self::Lost { .. } => true,
+            Self::Signaling | Self::Connecting { ice: true, .. } | Self::Connected => false,
         }
     }
 
