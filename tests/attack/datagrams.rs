@@ -8,6 +8,7 @@ use str0m::ice::{StunMessage, TransId};
 
 use crate::client::{Client, run_until};
 use crate::guest::Guest;
+use crate::process::DEADLINE;
 use crate::signaling::{answer, description};
 use crate::{Tally, Target};
 
@@ -156,11 +157,11 @@ pub fn hello_flood(target: &Target) -> Tally {
 pub fn endless_hello(target: &Target) -> Tally {
     let (_guest, bytes) = member(target);
     let source = UdpSocket::bind((IpAddr::from([127, 0, 0, 1]), 0)).expect("a socket");
-    source.set_nonblocking(true).expect("a socket");
+    source.set_read_timeout(Some(DEADLINE)).expect("above zero");
     let server: SocketAddr = target.process.addr();
     source.send_to(&bytes, server).expect("a way to the server");
-    std::thread::sleep(Duration::from_millis(100));
     assert!(source.recv(&mut [0; 500]).is_ok(), "the address is validated");
+    source.set_nonblocking(true).expect("a socket");
     let mut tally = flood(target, &[source], hello_piece);
     tally.answered = 0;
     tally
