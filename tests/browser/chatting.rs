@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::chromium::Chromium;
 use crate::page::KEEP_SOCKET;
 use crate::program::Program;
-use crate::stories::turn;
+use crate::turn::side_by_side;
 
 /// A chat message, and the addresses that become links in it.
 const LINKS: [(&str, &[&str]); 16] = [
@@ -29,7 +29,7 @@ const LINKS: [(&str, &[&str]); 16] = [
 
 #[test]
 fn addresses_become_links_and_own_messages_stay_own() {
-    let _turn = turn();
+    let _turn = side_by_side();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open_with(&server.link("garden", "Ann"), KEEP_SOCKET);

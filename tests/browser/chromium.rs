@@ -1,7 +1,9 @@
-//! A headless Chromium with an empty profile. Each page has a separate window and storage.
+//! A headless Chromium that all stories share. Each page has a separate window and an empty profile of its own.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
@@ -9,10 +11,10 @@ use crate::page::Page;
 use crate::remote::Remote;
 use crate::scratch::Scratch;
 use crate::tab::Tab;
-use crate::{find_browser, poll, wait_for_exit};
+use crate::{find_browser, poll};
 
 /// Flags and their reasons.
-const FLAGS: [&str; 17] = [
+const FLAGS: [&str; 18] = [
     "--headless=new", // the real browser without a window
     "--no-sandbox",   // root in a container may not create the sandbox
     "--disable-gpu",
@@ -21,6 +23,8 @@ const FLAGS: [&str; 17] = [
     "--disable-component-update",
     "--disable-sync",
     "--disable-default-apps",
+    // The address bar's suggestions are pages of their own, which take most of the time in which a window opens.
+    "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup",
     "--use-fake-device-for-media-stream", // a moving picture, and a beep each second
     "--use-fake-ui-for-media-stream",     // camera, microphone and screen are granted without a question
     "--autoplay-policy=no-user-gesture-required", // ?autojoin=1 plays sound without a click
@@ -39,42 +43,34 @@ const FLAGS: [&str; 17] = [
 
 const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
+/// Runs Chromium until standard input ends, which it does at the end of this process, however it ends: a static is never
+/// dropped. Then removes the profile, which Chromium's helper processes may use slightly longer than Chromium itself.
+const SHELL: &str = r#""$@" & read -r end; kill $!; wait $!; until rm -rf -- "$0"; do sleep 0.1; done"#;
+
+static SHARED: OnceLock<Shared> = OnceLock::new();
+
+/// The browser's process, started by the first story.
+struct Shared {
+    /// Kept for its standard input.
+    _shell: Child,
+    _profile: Scratch,
+    port: u16,
+    path: String,
+}
+
+/// A story's connection to the browser. Its pages are closed when it ends.
 pub struct Chromium {
-    process: Child,
     port: u16,
     remote: Remote,
-    _profile: Scratch, // after the process, which writes in it
 }
 
 impl Chromium {
-    /// Starts Chromium. Prints why and returns `None` if it is not installed.
+    /// Connects to Chromium, and starts it before if necessary. Prints why and returns `None` if it is not installed.
     pub fn start() -> Option<Self> {
         let program = find_browser("CHROMIUM", &NAMES)?;
-        let profile = Scratch::new("chromium");
-        let mut process = Command::new(program)
-            .args(FLAGS)
-            .arg(format!("--user-data-dir={}", profile.path().display()))
-            .arg("about:blank")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("Chromium starts");
-        let opened = poll(|| {
-            let text =
-                fs::read_to_string(profile.path().join("DevToolsActivePort")).map_err(|error| error.to_string())?;
-            let (port, path) = text.split_once('\n').ok_or("half a DevToolsActivePort")?;
-            let port = port.parse().map_err(|_| format!("port {port}"))?;
-            Ok((port, Remote::connect(port, path.trim())?))
-        });
-        match opened {
-            Ok((port, remote)) => Some(Self { process, port, remote, _profile: profile }),
-            Err(last) => {
-                let _ = process.kill();
-                let _ = process.wait();
-                panic!("Chromium opens no DevTools: {last}");
-            }
-        }
+        let shared = SHARED.get_or_init(|| Shared::start(program));
+        let remote = Remote::connect(shared.port, &shared.path).expect("Chromium runs until the last story has ended");
+        Some(Self { port: shared.port, remote })
     }
 
     pub fn open(&mut self, url: &str) -> Page {
@@ -83,7 +79,8 @@ impl Chromium {
 
     /// Opens a page in which `script` runs before the page's own.
     pub fn open_with(&mut self, url: &str, script: &str) -> Page {
-        let context = self.call("Target.createBrowserContext", json!({}));
+        // A browser context is as separate from others as an empty profile.
+        let context = self.call("Target.createBrowserContext", json!({ "disposeOnDetach": true }));
         let target = self.call(
             "Target.createTarget",
             json!({ "url": "about:blank", "browserContextId": context["browserContextId"], "newWindow": true }),
@@ -103,13 +100,36 @@ impl Chromium {
     }
 }
 
-impl Drop for Chromium {
-    fn drop(&mut self) {
-        // A regular close ends its helper processes as well; after a kill they would linger.
-        let asked = self.remote.call("Browser.close", json!({}));
-        if asked.is_err() || wait_for_exit(&mut self.process).is_err() {
-            let _ = self.process.kill();
-            let _ = self.process.wait();
+impl Shared {
+    fn start(program: PathBuf) -> Self {
+        let profile = Scratch::new("chromium");
+        let mut shell = Command::new("sh")
+            .args(["-c", SHELL])
+            .arg(profile.path())
+            .arg(program)
+            .args(FLAGS)
+            .arg(format!("--user-data-dir={}", profile.path().display()))
+            .arg("about:blank")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a shell starts");
+        let opened = poll(|| {
+            let text =
+                fs::read_to_string(profile.path().join("DevToolsActivePort")).map_err(|error| error.to_string())?;
+            let (port, path) = text.split_once('\n').ok_or("half a DevToolsActivePort")?;
+            let port = port.parse().map_err(|_| format!("port {port}"))?;
+            let path = path.trim().to_owned();
+            Remote::connect(port, &path).map(|_| (port, path))
+        });
+        match opened {
+            Ok((port, path)) => Self { _shell: shell, _profile: profile, port, path },
+            Err(last) => {
+                drop(shell.stdin.take());
+                let _ = shell.wait();
+                panic!("Chromium opens no DevTools: {last}");
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::chromium::Chromium;
 use crate::page::Page;
 use crate::program::Program;
-use crate::stories::turn;
+use crate::turn::side_by_side;
 
 /// Maximum number of Tab presses, more than a page has focusable elements.
 const TABS: usize = 40;
@@ -23,7 +23,7 @@ fn has_focus(page: &mut Page, selector: &str) {
 
 #[test]
 fn focus_survives_page_changes_and_stays_out_of_covered_elements() {
-    let _turn = turn();
+    let _turn = side_by_side();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.url);

@@ -7,7 +7,7 @@ use crate::chromium::Chromium;
 use crate::firefox::Firefox;
 use crate::page::{Page, tile};
 use crate::program::Program;
-use crate::stories::turn;
+use crate::turn::{alone, side_by_side};
 
 /// Sizes of a viewer's window, and the picture height of the layer that fits its other tile. Each change between two
 /// heights occurs once.
@@ -34,7 +34,7 @@ const ROUNDS: usize = 3;
 
 #[test]
 fn the_picture_follows_the_tile_and_never_freezes() {
-    let _turn = turn();
+    let _turn = alone();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
@@ -48,7 +48,7 @@ fn the_picture_follows_the_tile_and_never_freezes() {
 
 #[test]
 fn layers_without_a_viewer_are_not_sent() {
-    let _turn = turn();
+    let _turn = side_by_side();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
@@ -68,7 +68,7 @@ fn layers_without_a_viewer_are_not_sent() {
 
 #[test]
 fn a_browser_without_simulcast_sends_one_stream_to_all() {
-    let _turn = turn();
+    let _turn = side_by_side();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
@@ -92,7 +92,7 @@ fn a_browser_without_simulcast_sends_one_stream_to_all() {
 
 #[test]
 fn firefox_receives_the_layer_that_fits_its_tile() {
-    let _turn = turn();
+    let _turn = alone();
     let Some((firefox, mut chromium)) = Firefox::start().zip(Chromium::start()) else { return };
     let server = Program::start(&Firefox::REACHABLE);
     let mut ann = firefox.open(&server.link("garden", "Ann"));
@@ -106,7 +106,7 @@ fn firefox_receives_the_layer_that_fits_its_tile() {
 
 #[test]
 fn firefox_sends_simulcast_layers() {
-    let _turn = turn();
+    let mut turn = alone();
     let Some((firefox, mut chromium)) = Firefox::start().zip(Chromium::start()) else { return };
     let server = Program::start(&Firefox::REACHABLE);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
@@ -116,6 +116,7 @@ fn firefox_sends_simulcast_layers() {
     // With less than a core for itself, Firefox occasionally skips pictures in any layer.
     let freezes = follows(&mut ann, "Bob", 20);
     assert!(freezes <= 2, "{freezes}");
+    turn.measured();
     sends_what_is_watched(&mut bob, "Bob", &mut ann);
     // The camera is switched off and on without an offer.
     bob.press("#btn-camera");

@@ -3,7 +3,7 @@
 use crate::chromium::Chromium;
 use crate::page::{KEEP_SOCKET, Page, tile};
 use crate::program::Program;
-use crate::stories::turn;
+use crate::turn::side_by_side;
 
 const LOOKS: &str = include_str!("looks.js");
 
@@ -90,7 +90,7 @@ fn fits_its_window(page: &mut Page, size: &str) {
 
 #[test]
 fn the_page_is_legible_in_each_state_and_in_small_windows() {
-    let _turn = turn();
+    let _turn = side_by_side();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open_with(
@@ -175,7 +175,7 @@ fn the_page_is_legible_in_each_state_and_in_small_windows() {
 
 #[test]
 fn states_are_distinguishable_with_forced_colors() {
-    let _turn = turn();
+    let _turn = side_by_side();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.url);

@@ -2,8 +2,9 @@
 //!
 //! Chromium is searched as `chromium`, `chromium-browser` and `google-chrome` on `PATH`, Firefox as `firefox-esr` and
 //! `firefox`; `AQ_CHROMIUM` and `AQ_FIREFOX` override their paths. Without a browser its tests are skipped; with
-//! `AQ_REQUIRE_CHROMIUM=1` and `AQ_REQUIRE_FIREFOX=1` they fail. `AQ_SCREENSHOT=FILE` saves a picture of a call. No test
-//! sleeps for a fixed time: each step waits for a condition, up to a deadline.
+//! `AQ_REQUIRE_CHROMIUM=1` and `AQ_REQUIRE_FIREFOX=1` they fail. `AQ_SCREENSHOT=FILE` saves a picture of a call. All
+//! stories share one Chromium and run side by side, except where they measure (`turn`). No test sleeps for a fixed time:
+//! each step waits for a condition, up to a deadline.
 
 mod chatting;
 mod chromium;
@@ -25,6 +26,7 @@ mod tab;
 #[path = "../token/mod.rs"]
 mod token;
 mod transport;
+mod turn;
 
 use std::env;
 use std::io::Write;

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use crate::chromium::Chromium;
 use crate::page::{Page, tile};
 use crate::program::Program;
-use crate::stories::turn;
 use crate::token::{SECRET, token};
+use crate::turn::side_by_side;
 
 /// The fragment of an invitation link with these additional claims.
 fn invitation(more: Value) -> String {
@@ -25,7 +25,7 @@ fn is_told(page: &mut Page, words: &str) {
 
 #[test]
 fn a_moderator_mutes_locks_and_removes() {
-    let _turn = turn();
+    let _turn = side_by_side();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&["--token-secret", SECRET]);
     let link = |name: &str, more: Value| server.link("garden", name) + &invitation(more);

@@ -9,7 +9,7 @@ use crate::chromium::Chromium;
 use crate::page::tile;
 use crate::program::Program;
 use crate::skip;
-use crate::stories::turn;
+use crate::turn::alone;
 
 /// Maximum time from the end of an outage to the next picture, with tolerance for a busy machine.
 const BACK: Duration = Duration::from_millis(1_500);
@@ -39,7 +39,7 @@ fn iptables(verb: &str, [side, port]: &[String; 2]) -> bool {
 
 #[test]
 fn pictures_return_at_once_after_an_outage() {
-    let _turn = turn();
+    let _turn = alone();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));

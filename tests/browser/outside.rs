@@ -3,7 +3,7 @@
 use crate::chromium::Chromium;
 use crate::page::tile;
 use crate::program::Program;
-use crate::stories::turn;
+use crate::turn::{alone, side_by_side};
 
 /// Time limits in milliseconds by the page's clock: until the page reports a network loss, and until it marks pictures as
 /// frozen. Pictures may move slightly longer than packets arrive.
@@ -30,7 +30,7 @@ const SAYS: &str = "document.querySelector('#notice').hidden ? '' : document.que
 
 #[test]
 fn a_permission_prompt_does_not_delay_joining_and_appears_once() {
-    let _turn = turn();
+    let _turn = side_by_side();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
@@ -104,7 +104,7 @@ fn a_permission_prompt_does_not_delay_joining_and_appears_once() {
 
 #[test]
 fn each_sign_of_network_loss_is_reported_and_pictures_are_marked_as_frozen() {
-    let _turn = turn();
+    let mut turn = alone();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
@@ -141,6 +141,8 @@ fn each_sign_of_network_loss_is_reported_and_pictures_are_marked_as_frozen() {
         drop(pause);
         ann.until("nothing is wrong", &format!("!({says}) && !({mark})"));
     }
+
+    turn.measured();
 
     // The system reports offline while packets flow. Later packets disprove it, but earlier ones do not.
     let heard: Vec<(String, f64)> = ann.eval(&format!(

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use crate::chromium::Chromium;
 use crate::program::Program;
 use crate::scratch::Scratch;
-use crate::stories::turn;
+use crate::turn::side_by_side;
 use crate::{poll, skip};
 
 const HOSTING: &str = include_str!("../../docs/hosting.md");
@@ -82,7 +82,7 @@ fn replaced(text: &str, from: &str, to: &str) -> String {
 
 #[test]
 fn a_page_behind_a_misconfigured_proxy_names_the_mistake() {
-    let _turn = turn();
+    let _turn = side_by_side();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
     let blocks: Vec<&str> = HOSTING.split("```nginx\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();

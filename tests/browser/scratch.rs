@@ -1,6 +1,7 @@
 //! A temporary folder, empty at first and removed on drop.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -27,6 +28,9 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         // A helper process of an ended browser may still write a file.
-        let _ = poll(|| fs::remove_dir_all(&self.0).map_err(|error| error.to_string()));
+        let _ = poll(|| match fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.to_string()),
+            _ => Ok(()),
+        });
     }
 }

@@ -6,7 +6,7 @@ use crate::chromium::Chromium;
 use crate::layers::WINDOWS;
 use crate::page::{Page, tile};
 use crate::program::Program;
-use crate::stories::turn;
+use crate::turn::alone;
 
 /// Makes a browser send one stream in this codec and scalability mode.
 fn sends_spatial(codec: &str, mode: &str) -> String {
@@ -36,8 +36,8 @@ fn sends_spatial(codec: &str, mode: &str) -> String {
 
 #[test]
 fn the_picture_follows_the_tile_within_one_stream() {
-    let _turn = turn();
     for (codec, mode) in [("VP9", "L3T3_KEY"), ("AV1", "L3T3")] {
+        let _turn = alone();
         let Some(mut chromium) = Chromium::start() else { return };
         let server = Program::start(&[]);
         let mut ann = chromium.open(&server.link("garden", "Ann"));

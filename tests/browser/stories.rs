@@ -1,8 +1,6 @@
-//! User stories, one per test. The tests run one after the other, because two cores suffice for only one call of four
-//! browsers.
+//! User stories, one per test.
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
@@ -10,6 +8,7 @@ use crate::chromium::Chromium;
 use crate::page::{screen, tile};
 use crate::program::Program;
 use crate::scratch::Scratch;
+use crate::turn::{alone, side_by_side};
 
 /// Time limit for a participant that leaves to disappear, on a busy machine. Timeouts of the server are longer.
 const AT_ONCE: Duration = Duration::from_secs(5);
@@ -42,15 +41,9 @@ const TALKER: &str = "{
     };
 }";
 
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-pub fn turn() -> MutexGuard<'static, ()> {
-    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[test]
 fn two_pages_meet_talk_part_and_meet_again() {
-    let _turn = turn();
+    let _turn = side_by_side();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.url);
@@ -116,7 +109,7 @@ fn two_pages_meet_talk_part_and_meet_again() {
 
 #[test]
 fn a_third_participant_crashes_and_a_fourth_reuses_its_m_lines() {
-    let _turn = turn();
+    let _turn = side_by_side();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
@@ -166,7 +159,7 @@ fn a_third_participant_crashes_and_a_fourth_reuses_its_m_lines() {
 
 #[test]
 fn without_devices_a_participant_can_watch_listen_and_chat() {
-    let _turn = turn();
+    let _turn = side_by_side();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
@@ -186,7 +179,7 @@ fn without_devices_a_participant_can_watch_listen_and_chat() {
 
 #[test]
 fn a_picture_out_of_sight_is_not_sent() {
-    let _turn = turn();
+    let _turn = side_by_side();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
@@ -205,7 +198,7 @@ fn a_picture_out_of_sight_is_not_sent() {
 
 #[test]
 fn a_speaking_participant_is_marked() {
-    let _turn = turn();
+    let _turn = side_by_side();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
@@ -223,7 +216,7 @@ fn a_speaking_participant_is_marked() {
 
 #[test]
 fn a_call_comes_back_after_the_server_was_away() {
-    let _turn = turn();
+    let _turn = side_by_side();
     let Some(mut chromium) = Chromium::start() else { return };
     let mut server = Program::start(&[]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
@@ -259,7 +252,7 @@ fn a_call_comes_back_after_the_server_was_away() {
 
 #[test]
 fn a_call_moves_to_another_server_before_its_own_ends() {
-    let _turn = turn();
+    let _turn = side_by_side();
     let Some(mut chromium) = Chromium::start() else { return };
     let there = Program::start(&["--allow-origin", "*"]);
     let mut here = Program::start(&["--drain", "20", "--drain-url", &there.url]);
@@ -282,7 +275,7 @@ fn a_call_moves_to_another_server_before_its_own_ends() {
 
 #[test]
 fn a_call_comes_back_from_a_server_that_ended_earlier_than_announced() {
-    let _turn = turn();
+    let _turn = side_by_side();
     let Some(mut chromium) = Chromium::start() else { return };
     let mut server = Program::start(&["--drain", "60"]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
@@ -300,7 +293,7 @@ fn a_call_comes_back_from_a_server_that_ended_earlier_than_announced() {
 
 #[test]
 fn the_page_says_that_pictures_are_reduced_because_the_server_is_busy() {
-    let _turn = turn();
+    let mut turn = alone();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
@@ -312,6 +305,7 @@ fn the_page_says_that_pictures_are_reduced_because_the_server_is_busy() {
     ann.until("a picture is marked", &mark);
     ann.plays(&tile("Bob"), false, true);
     drop(flood);
+    turn.measured();
     // Up to three shedding stages end one after the other, each after ten seconds.
     ann.until_within(Duration::from_secs(60), "the mark is gone", &format!("!{mark}"));
     ann.sees_and_hears("Bob");
@@ -319,7 +313,7 @@ fn the_page_says_that_pictures_are_reduced_because_the_server_is_busy() {
 
 #[test]
 fn a_page_that_knows_only_six_messages_takes_part() {
-    let _turn = turn();
+    let _turn = side_by_side();
     let Some(mut chromium) = Chromium::start() else { return };
     let www = Scratch::new("www");
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -355,7 +349,7 @@ fn a_page_that_knows_only_six_messages_takes_part() {
 
 #[test]
 fn others_see_when_devices_are_switched_off_and_on() {
-    let _turn = turn();
+    let _turn = side_by_side();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
@@ -399,7 +393,7 @@ fn others_see_when_devices_are_switched_off_and_on() {
 
 #[test]
 fn a_pinned_participant_is_large_and_keeps_a_seat_under_last_n() {
-    let _turn = turn();
+    let _turn = side_by_side();
     let Some(mut chromium) = Chromium::start() else { return };
     // The fake devices beep in turn, so that without a pin the participants in the two seats would change.
     let server = Program::start(&["--last-n", "2", "--loudest", "1"]);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::chromium::Chromium;
 use crate::program::Program;
-use crate::stories::turn;
+use crate::turn::side_by_side;
 
 /// Makes a browser behave as without UDP until `blocked` is false: without a relay it has no candidates.
 const NO_UDP: &str = "
@@ -21,7 +21,7 @@ const EXPLAINED: &str = "!document.querySelector('#banner').hidden
 
 #[test]
 fn with_blocked_udp_the_page_explains_it_can_chat_and_connects_later() {
-    let _turn = turn();
+    let _turn = side_by_side();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
@@ -71,7 +71,7 @@ fn with_rsa(bits: u32) -> String {
 
 #[test]
 fn a_browser_with_an_rsa_certificate_can_join_a_call() {
-    let _turn = turn();
+    let _turn = side_by_side();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
