@@ -12,11 +12,11 @@ pub enum DropReason {
     Silenced,
     /// The microphone is not among the loudest of the room.
     NotLoudest,
-    /// The publisher's packet is larger than a subscriber's path is sure to carry.
+    /// Payload and header extensions exceed the size that every path carries.
     TooLarge,
     /// No m-line of the subscriber carries the track: it has no seat, or the offer for it is not answered.
     NoSeat,
-    /// The m-line was given to another track while the packet waited.
+    /// The m-line stopped carrying the track while the packet waited.
     Reassigned,
     /// The subscriber's page does not show the track.
     NotViewed,

@@ -37,10 +37,10 @@
 //! # The path of a packet
 //!
 //! [`io::udp`] receives a batch of datagrams. For each of them [`media::transport::demux`] finds the peer by source
-//! address (or by the ufrag of a STUN request), [`media::peer`] has its `Rtc` decrypt the datagram, and the RTP packet
-//! is kept with a shared payload. After the batch, `poll_output` puts each packet into the queues of the track's
+//! address (or by the ufrag of a STUN request), [`media::publish::gate`] checks the peer's limits, [`media::peer`] has
+//! its `Rtc` decrypt the datagram, and the RTP packet is kept with a shared payload. After the batch, `poll_output` puts each packet into the queues of the track's
 //! subscribers. Then, one subscriber after the other, [`media::subscribe::renumbering`] maps sequence number and
-//! timestamp, and [`media::subscribe::outgoing`] writes header and payload into the one buffer of
+//! timestamp, and [`media::subscribe::outgoing`] has header and payload written into the one buffer of
 //! [`media::transport::datagrams`] and encrypts them in place ([`media::transport::srtp`]). The buffer is sent in
 //! pieces, while it is still in the processor's cache; consecutive datagrams of one destination and size leave as one
 //! message. Finally the batch moves to the tracks' [`media::publish::history`], one copy for all subscribers, to answer
@@ -60,6 +60,9 @@
 //! a keyframe, within one SSRC whose sequence numbers and picture ids continue ([`media::subscribe::picture_ids`]);
 //! [`media::subscribe::renumbering`] drops the layers of an SSRC that are above the allocated ones. Where there are
 //! more publishers than m-lines, [`room::seats`] decides which of them are sent.
+//!
+//! A new rule about layers belongs to [`media::subscribe::allocation`]; `server::forwarding::quality` builds its input
+//! and applies its result. A packet that is not forwarded has a [`drop_reason`].
 //!
 //! When the loop is overloaded, [`limits::load`] chooses what to shed from the share of time that the loop was busy, and
 //! [`media::subscribe::allocation`] grants less.
@@ -82,7 +85,7 @@
 //! 3. Only [`media::peer`] names str0m's `Rtc`.* All its output is drained before the loop sleeps.
 //! 4. Effects are queued, not called back: there are no callbacks, no `Rc` and no locks.*
 //! 5. Everything that a client can make grow has a limit, a policy when the limit is reached, and a counter.
-//! 6. No packet causes a loop over all peers, and payloads are not copied. Work in a turn is proportional to what
+//! 6. No packet causes a loop over all peers, and payloads are copied only into the send buffer. Work in a turn is proportional to what
 //!    happened, not to the number of connections.
 //! 7. Nothing depends on the order of a hash map: only vectors and B-trees are iterated.*
 //! 8. A track is named by the publisher and the publisher's mid. A subscriber's mid is private to its peer and does not

@@ -1,7 +1,8 @@
 //! The metrics: one table of names, helps, types and values, written in the text format of Prometheus.
 //!
 //! Counters are plain integers elsewhere, read when the metrics are scraped. No label names a room, a participant or an
-//! address: their number would grow with the clients. To add a metric, add a row to `table`.
+//! address: their number would grow with the clients. To add a metric, add a row to `table`; a counter is a field of
+//! `stats::Stats`.
 
 use std::fmt;
 use std::time::Duration;
@@ -18,13 +19,13 @@ use crate::histogram::Histogram;
 use crate::stats::{JOIN_OUTCOMES, Stats};
 use crate::web::http::Refusal;
 
-/// Names of `media::keyframe::Reason`, in the order of its values.
+/// Names of `media::publish::keyframe::Reason`, in the order of its values.
 const KEYFRAME_REASONS: [&str; 4] = ["join", "switch", "loss", "pli"];
 
 /// Classes of HTTP responses, by the first digit of their status.
 const RESPONSE_CLASSES: [&str; 6] = ["0xx", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// What there is now, beside the counters.
+/// Values that are read at each scrape, beside the counters.
 #[derive(Debug, Clone, Copy)]
 pub struct Gauges {
     /// Rooms.
@@ -35,7 +36,7 @@ pub struct Gauges {
     pub connections: usize,
     /// Addresses that a peer has validated.
     pub addresses: usize,
-    /// Deadlines that are waited for.
+    /// Pending deadlines.
     pub timers: usize,
     /// The load of the event loop, averaged over a second.
     pub load: f64,
@@ -43,7 +44,7 @@ pub struct Gauges {
     pub shed_stage: usize,
     /// Whether the server shuts down.
     pub is_draining: bool,
-    /// Since the start.
+    /// Time since the start of the server.
     pub uptime: Duration,
 }
 
@@ -126,7 +127,7 @@ fn table(stats: &Stats, gauges: &Gauges) -> Vec<Row> {
         row("aq_build_info", "The version of the server.", version()),
         row("aq_uptime_seconds", "Time since the start.", Value::Gauge(gauges.uptime.as_secs_f64())),
         row("aq_draining", "1 while the server shuts down.", gauge(usize::from(gauges.is_draining))),
-        // Who is there.
+        // Rooms, participants and connections.
         row("aq_rooms", "Rooms.", gauge(gauges.rooms)),
         row(
             "aq_participants",
@@ -149,7 +150,7 @@ fn table(stats: &Stats, gauges: &Gauges) -> Vec<Row> {
             gauge(gauges.shed_stage),
         ),
         row("aq_shed_stage_changes", "Changes of the shedding stage.", Counter(stages)),
-        row("aq_timers", "Deadlines that are waited for.", gauge(gauges.timers)),
+        row("aq_timers", "Pending deadlines.", gauge(gauges.timers)),
         // Media.
         row(
             "aq_forward_delay_seconds",
@@ -158,20 +159,24 @@ fn table(stats: &Stats, gauges: &Gauges) -> Vec<Row> {
             Histogram(forward_delay),
         ),
         row("aq_received_bytes", "Bytes of UDP payload received.", Counter(bytes_in)),
-        row("aq_sent_bytes", "Bytes of UDP payload sent.", Counter(bytes_out)),
+        row("aq_sent_bytes", "Bytes of UDP payload queued for sending.", Counter(bytes_out)),
         row("aq_received_datagrams", "UDP datagrams received.", Counter(datagrams_in)),
-        row("aq_sent_datagrams", "UDP datagrams sent.", Counter(datagrams_out)),
+        row("aq_sent_datagrams", "UDP datagrams queued for sending.", Counter(datagrams_out)),
         row(
             "aq_datagrams_dropped",
             "UDP datagrams dropped, by reason.",
             by("reason", ["excess", "unknown", "unsent"], [datagrams_excess, datagrams_unknown, datagrams_unsent]),
         ),
-        row("aq_received_packets", "RTP packets received from publishers.", Counter(packets_in)),
+        row(
+            "aq_received_packets",
+            "RTP packets received from publishers and admitted for forwarding.",
+            Counter(packets_in),
+        ),
         row("aq_forwarded_packets", "RTP packets sent to subscribers for the first time.", Counter(packets_forwarded)),
         row("aq_paced_packets", "Forwarded RTP packets that a pacer has held back.", Counter(packets_paced)),
         row(
             "aq_packets_dropped",
-            "RTP packets not forwarded, each counted once for each participant that was not sent it, by reason.",
+            "RTP packets not forwarded, counted once for each participant that did not get them, by reason.",
             by("reason", DropReason::ALL.map(DropReason::name), DropReason::ALL.map(|reason| drops.get(reason))),
         ),
         row(
@@ -237,7 +242,7 @@ fn version() -> Value {
     Value::Gauges("version", vec![(env!("CARGO_PKG_VERSION"), 1.0)])
 }
 
-/// The rows, as the encoder of the registry asks for them.
+/// Adapts the rows to `Collector`.
 #[derive(Debug)]
 struct Table(Vec<Row>);
 
@@ -306,7 +311,7 @@ mod tests {
         stats.turn.observe(Duration::from_secs(2));
         let text = text(&stats, &GAUGES);
         for expected in [
-            "# HELP aq_received_packets_total RTP packets received from publishers.\n\
+            "# HELP aq_received_packets_total RTP packets received from publishers and admitted for forwarding.\n\
              # TYPE aq_received_packets_total counter\naq_received_packets_total 7\n",
             "# TYPE aq_packets_dropped_total counter\naq_packets_dropped_total{reason=\"unpublished\"} 0\n",
             "aq_packets_dropped_total{reason=\"no_seat\"} 5\n",

@@ -38,7 +38,7 @@ pub struct Stats {
     pub bytes_in: u64,
     /// Bytes of datagrams queued for sending, without UDP and IP headers.
     pub bytes_out: u64,
-    /// RTP packets received from publishers.
+    /// RTP packets received from publishers and admitted for forwarding.
     pub packets_in: u64,
     /// RTP packets received, each counted once for each other participant of the room. All of them are forwarded,
     /// dropped, or still to be decided.

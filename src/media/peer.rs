@@ -427,8 +427,8 @@ impl Peer {
                     if !is_stun(&transmit.contents) {
                         // str0m keeps the nominated pair until it is lost; the egress follows the peer's packets. The
                         // handshake goes back where it came from: Chromium drops it on a path without a STUN response.
-                        route =
-                            self.sending.egress.as_ref().map(|egress| egress.route).or(self.arrived.0).unwrap_or(route);
+                        let answered = self.arrived.0.filter(|at| self.sending.addresses.holds(now, at.remote));
+                        route = self.sending.egress.as_ref().map_or(answered.unwrap_or(route), |egress| egress.route);
                         // Without consent nothing is sent there, not even reports (RFC 7675 section 5.1).
                         if !self.sending.addresses.holds(now, route.remote) {
                             continue;

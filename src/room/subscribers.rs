@@ -1,7 +1,7 @@
 //! The subscribers of one track, and how many of its packets were not queued for each of them.
 //!
-//! Packets of layers that a subscriber does not get cost nothing when they arrive: the track counts its packets, and the
-//! difference is read when a subscriber's layers change, or when the counters are.
+//! Packets of layers that a subscriber does not get are counted once per track, not per subscriber. The difference is
+//! attributed to each subscriber when its layers change, or before the counters are read.
 
 use smallvec::SmallVec;
 
@@ -37,7 +37,7 @@ pub struct Unsent {
     pub peer: PeerId,
     /// Its m-line.
     pub line: usize,
-    /// Why, and how many; the numbers may be 0.
+    /// Numbers of packets by reason; they may be 0.
     pub packets: [(DropReason, u32); 3],
 }
 
@@ -81,17 +81,17 @@ impl Subscribers {
         *count = count.wrapping_add(1);
     }
 
-    /// Counts a packet that is forwarded to nobody because the microphone is not among the loudest.
+    /// Counts a packet that is not forwarded because the microphone is not among the loudest.
     pub fn count_not_loudest(&mut self) {
         self.counts.not_loudest = self.counts.not_loudest.wrapping_add(1);
     }
 
-    /// Counts a packet that is forwarded to nobody because a moderator has muted the microphone.
+    /// Counts a packet that is not forwarded because a moderator has muted the microphone.
     pub fn count_silenced(&mut self) {
         self.counts.silenced = self.counts.silenced.wrapping_add(1);
     }
 
-    /// Adds a subscriber or changes its layers. `reason` is why the others are not sent. Returns the packets not sent
+    /// Adds a subscriber or changes its layers. `reason` applies to the other layers. Returns the packets not sent
     /// since the last change.
     pub fn set(&mut self, subscriber: Subscriber, reason: DropReason) -> Option<Unsent> {
         let Subscriber { peer, line, layers, .. } = subscriber;
@@ -136,7 +136,8 @@ impl Carrier {
     fn settle(&mut self, counts: &Counts) -> Unsent {
         let since = std::mem::replace(&mut self.settled, *counts);
         let missed = (0..LAYERS).filter(|layer| self.layers & 1 << layer == 0);
-        let missed = missed.map(|layer| counts.by_layer[layer].wrapping_sub(since.by_layer[layer])).sum();
+        let missed = missed.map(|layer| counts.by_layer[layer].wrapping_sub(since.by_layer[layer]));
+        let missed = missed.fold(0, u32::wrapping_add);
         let packets = [
             (self.reason, missed),
             (DropReason::NotLoudest, counts.not_loudest.wrapping_sub(since.not_loudest)),

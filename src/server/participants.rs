@@ -21,8 +21,7 @@ use crate::web::websocket::encode_text;
 /// The most packets received in one turn: sockets are read in batches of 64 datagrams.
 pub const BATCH_PACKETS: usize = 128;
 
-/// All participants. A `PeerId` is an index with a generation: one kept after its participant has left finds nothing.
-/// Generations are compared here and nowhere else.
+/// All participants. A `PeerId` is an index with a generation: a stale one finds nothing.
 #[derive(Default)]
 pub struct Participants {
     slots: Vec<Slot>,
@@ -55,7 +54,7 @@ pub struct Participant {
     pub published: Published,
     pub peer: Peer,
     pub transport: Transport,
-    /// The participants whose tracks this one is sent.
+    /// The publishers that have a seat with this subscriber.
     pub seats: Seats,
     pub outbox: Outbox,
     pub queued: Queued,
@@ -79,7 +78,7 @@ pub struct Transport {
     pub connected_at: Option<Instant>,
 }
 
-/// What is still to be sent to one subscriber.
+/// Packets queued for one subscriber.
 #[derive(Default)]
 pub struct Outbox {
     /// Packets of the batch.

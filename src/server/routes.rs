@@ -6,7 +6,7 @@ use super::Server;
 use crate::id::ConnId;
 use crate::web::http::{Body, Method, Request, Response};
 
-/// Answers a request whose body, if its route takes one, has been read. `None` if the connection is answered already.
+/// Answers a request whose body, if its route takes one, has been read. `None` if the function has responded itself.
 type Answer = fn(&mut Server, ConnId, &Request) -> Option<Response>;
 
 /// One method of one address.

@@ -1,4 +1,4 @@
-//! The scrape of the metrics: who may read them, and what they are read from.
+//! The `/metrics` route: the access check, and the values read at a scrape.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -30,7 +30,7 @@ pub struct Turn {
     pub arrived: Vec<(PeerId, Packet)>,
     /// Packets being distributed to subscribers. `BatchPacket::packet` is an index into them.
     pub batch: Vec<(PeerId, Packet)>,
-    /// Participants with packets in their `Outbox`.
+    /// Subscribers with packets in their `Outbox`, or whose pacer is due.
     pub receivers: VecDeque<PeerId>,
     /// Participants with queued work, by `Work`.
     queued: [VecDeque<PeerId>; Work::COUNT],
@@ -95,11 +95,11 @@ impl Turn {
 }
 
 impl Server {
-    /// Does one step of the pending work. Each step comes before those whose work it may add to, as far as possible, so
-    /// that their work is done once for all.
+    /// Does one step of the pending work. A step runs before the steps that it adds work to, as far as possible, so that
+    /// these run once in a turn.
     pub(super) fn work(&mut self) {
         if self.turn.progress == Progress::Fresh {
-            // What is due joins the work of this turn.
+            // Due timers queue their work first.
             self.start_turn();
         } else if let Some((peer, error)) = self.turn.failed.pop_front() {
             // The state of a failed peer is not trustworthy: no other step may see it.
@@ -108,13 +108,13 @@ impl Server {
             // Packets that are still to be distributed then go to the subscribers with a new seat too.
             self.seat_room(&room);
         } else if let Some(peer) = self.turn.receivers.pop_front() {
-            // Before the next batch, since outboxes refer to this one by index; and at once, while it is in the cache.
+            // Outboxes refer to this batch by index, so they are emptied before the next one; its packets are in the cache.
             self.forward_batch(peer);
         } else if let Some(peer) = self.turn.pop(Work::Drive, &mut self.participants) {
             // Peers that are driven yield the packets of the next batch.
             self.drive(peer);
         } else if !self.turn.batch.is_empty() || !self.turn.arrived.is_empty() {
-            // All packets are there, so that each subscriber is sent them in one go.
+            // No peer is left to drive, so the batch is complete, and each subscriber gets its packets in one go.
             self.archive();
             self.distribute();
         } else if let Some(peer) = self.turn.pop(Work::Allocate, &mut self.participants) {
@@ -164,7 +164,7 @@ impl Server {
             Waiter::Peer(peer) => self.queue(Work::Drive, peer),
             Waiter::Offer(peer) => self.queue(Work::Negotiate, peer),
             Waiter::Pace(peer) => {
-                // Feedback starts probes too, but there is none without media.
+                // Feedback starts probes too, but without media there is none.
                 let probe = self.participants.get(peer).and_then(|participant| participant.peer.sending.next_probe());
                 if probe.is_some_and(|due| due <= self.now) {
                     self.probe(peer);

@@ -82,7 +82,7 @@ impl Forwarded {
 }
 
 impl Sending {
-    /// Upper bound of the memory with `lines` m-lines.
+    /// Upper bound of the memory with `m_lines` m-lines.
     pub const fn max_bytes(m_lines: usize) -> usize {
         MLines::max_bytes(m_lines) + Requests::MAX_BYTES + Egress::MAX_BYTES
     }
@@ -148,6 +148,9 @@ impl Sending {
         let outgoing = self.m_lines.get_mut(m_line).filter(|outgoing| outgoing.track == Some(track));
         let (Some(outgoing), Some(egress), true) = (outgoing, &mut self.egress, has_route) else {
             let reason = if has_route { DropReason::Reassigned } else { DropReason::NotConnected };
+            if let Some(outgoing) = self.m_lines.get_mut(m_line) {
+                outgoing.drops.add(now, reason, packets.len() as u64);
+            }
             packets.for_each(|_| forwarded.dropped.add_one(reason));
             return forwarded;
         };

@@ -29,7 +29,7 @@ impl Server {
     /// Counts packets that were not queued for their subscribers.
     pub(in crate::server) fn count_unsent(&mut self, unsent: impl IntoIterator<Item = Unsent>) {
         for Unsent { peer, line, packets } in unsent {
-            for (reason, count) in packets {
+            for (reason, count) in packets.into_iter().filter(|(_, count)| *count > 0) {
                 self.count_dropped(peer, line, reason, u64::from(count));
             }
         }
@@ -44,7 +44,7 @@ impl Server {
         }
     }
 
-    /// Counts packets of a publisher that are forwarded to nobody in the room and do not reach `distribute`. Those of a
+    /// Counts packets of a publisher that are not forwarded to any participant and do not reach `distribute`. Those of a
     /// participant that has left count once.
     pub(in crate::server) fn count_withheld(&mut self, publisher: PeerId, reason: DropReason, count: u64) {
         let publisher = self.participants.get(publisher);

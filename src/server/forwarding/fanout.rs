@@ -29,7 +29,7 @@ impl Server {
                 continue;
             };
             self.stats.packets_owed += audience;
-            let rest = audience - track.subscribers.carriers() as u64;
+            let rest = audience.saturating_sub(track.subscribers.carriers() as u64);
             if !is_admitted {
                 self.stats.packets_quiet += 1;
                 track.subscribers.count_not_loudest();

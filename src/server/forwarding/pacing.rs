@@ -1,4 +1,4 @@
-//! Pacing: sends video later than it arrived where a subscriber's path is slower, and probes the path.
+//! Pacing: delays video to the rate of the subscriber's path, and sends probes.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ impl Server {
             };
             let Some(packet) = packet else {
                 participant.outbox.held.pop_front();
-                self.stats.drops.add(DropReason::HeldTooLong, 1);
+                self.count_dropped(id, line as usize, DropReason::HeldTooLong, 1);
                 continue;
             };
             let overdue = now >= since + PATIENCE;

@@ -149,7 +149,7 @@ impl Server {
                 let audience = published.audience;
                 if let Some(track) = published.track_mut(packet.mid) {
                     track.subscribers.count_silenced();
-                    let rest = audience - track.subscribers.carriers() as u64;
+                    let rest = audience.saturating_sub(track.subscribers.carriers() as u64);
                     self.stats.drops.add(DropReason::Silenced, rest);
                 }
             }

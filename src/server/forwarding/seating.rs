@@ -12,7 +12,7 @@ use crate::media::subscribe::selection::View;
 use crate::room::Room;
 use crate::room::seats::{Moves, Publisher};
 use crate::server::Server;
-use crate::server::participants::Work;
+use crate::server::participants::{HeldPacket, Work};
 use crate::timers::Waiter;
 use crate::track::{Kind, Source};
 use crate::web::signal::{self, Viewed};
@@ -95,9 +95,11 @@ impl Server {
         if let Some(participant) = self.participants.get_mut(id) {
             participant.peer.sending.stop(track);
             let held = &mut participant.outbox.held;
-            let held_before = held.len();
+            let ended: Vec<HeldPacket> = held.iter().copied().filter(|held| held.track == track).collect();
             held.retain(|held| held.track != track);
-            self.stats.drops.add(DropReason::Reassigned, (held_before - held.len()) as u64);
+            for held in ended {
+                self.count_dropped(id, held.line as usize, DropReason::Reassigned, 1);
+            }
         }
         if let Some(published) = self.participants.track_mut(track) {
             let unsent = published.subscribers.remove(id);

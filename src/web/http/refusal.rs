@@ -23,7 +23,7 @@ pub enum Refusal {
     Slow,
     /// It is not certain where the body ends.
     Framing,
-    /// The method has no meaning for a body.
+    /// A body has no meaning for the method.
     Body,
     /// The chunks of the body are malformed.
     Chunks,
