@@ -56,6 +56,7 @@ impl Stream {
 
     /// Describes a packet, and completes it with the configuration that a decoder needs. `redundant` is the offset of
     /// the packet's own frame.
+    #[inline]
     pub fn read(
         &mut self,
         now: Instant,

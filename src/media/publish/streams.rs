@@ -90,6 +90,7 @@ impl Streams {
     }
 
     /// Reads a packet of the stream at `index`. See `Stream::read`.
+    #[inline]
     pub fn read(
         &mut self,
         now: Instant,

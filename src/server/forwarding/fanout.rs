@@ -107,7 +107,9 @@ impl Server {
                     let datagrams = &mut self.outputs.datagrams;
                     let forwarded = peer.sending.forward(now, line as usize, track, packets, false, datagrams);
                     self.stats.packets_forwarded += forwarded.sent;
-                    self.stats.drops.add_run(&forwarded.dropped);
+                    if (forwarded.sent as usize) + forwarded.held < run.len() {
+                        self.stats.drops.add_run(&forwarded.dropped);
+                    }
                     unsent = forwarded.held;
                     undecided -= run.len() - unsent;
                     if forwarded.has_news() {

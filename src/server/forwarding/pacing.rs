@@ -59,7 +59,9 @@ impl Server {
             }
             participant.outbox.held.pop_front();
             self.stats.packets_forwarded += forwarded.sent;
-            self.stats.drops.add_run(&forwarded.dropped);
+            if forwarded.sent == 0 {
+                self.stats.drops.add_run(&forwarded.dropped);
+            }
             if forwarded.sent > 0 {
                 self.stats.packets_paced += forwarded.sent;
                 oldest.get_or_insert(since);
