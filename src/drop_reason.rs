@@ -154,6 +154,7 @@ impl MLineDrops {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::time::Duration;
 
     use super::*;
 
@@ -168,5 +169,15 @@ mod tests {
             assert_eq!(drops.get(reason), 3);
             assert_eq!(drops.total(), 3);
         }
+    }
+
+    #[test]
+    fn an_m_line_keeps_the_reason_and_time_of_its_last_drop() {
+        let start = Instant::now();
+        let mut drops = MLineDrops::default();
+        drops.add(start, DropReason::NoSeat, 2);
+        drops.add(start, DropReason::Shed, 1);
+        drops.add(start + Duration::from_secs(1), DropReason::Guard, 0);
+        assert_eq!((drops.last(), drops.counts().total()), (Some((DropReason::Shed, start)), 3));
     }
 }

@@ -57,7 +57,7 @@ pub struct ChatMessage {
     pub name: String,
 }
 
-/// What one participant publishes, and what of it is muted.
+/// The tracks that one participant publishes, and the sources that are muted.
 #[derive(Default)]
 pub struct Published {
     /// The published tracks.

@@ -301,6 +301,10 @@ impl Outgoing {
         {
             self.write_preface(now, *pt, &rewritten, ids, preface, packet, egress, datagrams);
         }
+        let header = Header { pt: *pt, marker, ssrc: self.ssrc, timestamp: rewritten.timestamp, ids };
+        if !self.writer.seal(now, header, rewritten.seq_no, &[], payload, packet, egress, datagrams) {
+            return Outcome::Dropped(DropReason::Guard);
+        }
         if packet.codec != Codec::Opus {
             if rewritten.seq_no + 1 == self.renumbering.next_seq_no() {
                 self.unfinished = Some(picture).filter(|_| !marker);
@@ -311,10 +315,6 @@ impl Outgoing {
         }
         self.counts.count(payload.len());
         self.counts.note(rewritten.timestamp, packet.incoming.captured, packet.incoming.clock_rate);
-        let header = Header { pt: *pt, marker, ssrc: self.ssrc, timestamp: rewritten.timestamp, ids };
-        if !self.writer.seal(now, header, rewritten.seq_no, &[], payload, packet, egress, datagrams) {
-            return Outcome::Dropped(DropReason::Guard);
-        }
         if self.target.is_none() && self.unfinished.is_none() {
             self.pause();
             return Outcome::Switched;
