@@ -101,8 +101,6 @@ fn run(mut config: Config) -> Result<(), String> {
     if let Some(tls) = &tls {
         welcome += &format!("Certificate SHA-256 {}\n", tls.fingerprint());
     }
-    // For a person. On a thread of its own: an unread or closed standard output must not stop the server.
-    std::thread::spawn(move || std::io::stdout().write_all(welcome.as_bytes()));
     let addrs: Vec<_> = candidates.iter().map(ToString::to_string).collect();
     info!("media on UDP {}, announced as {}", udp.local_addr(), addrs.join(" "));
     match config.token_secret {
@@ -117,6 +115,9 @@ fn run(mut config: Config) -> Result<(), String> {
     let setup = Setup { config, assets, candidates, wall, seed };
     let mut reactor = Reactor::new(Server::new(now, setup), listener, udp, announced, tls, www)
         .map_err(|error| format!("cannot set up the event loop: {error}"))?;
+    // For a person. Only now, because whoever reads it may connect or send a signal at once. On a thread of its own: an
+    // unread or closed standard output must not stop the server.
+    std::thread::spawn(move || std::io::stdout().write_all(welcome.as_bytes()));
     reactor.run().map_err(|error| format!("event loop failed: {error}"))
 }
 

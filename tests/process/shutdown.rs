@@ -55,6 +55,18 @@ fn participants_are_notified_before_a_signal_ends_their_call() {
     }
 }
 
+/// Whoever reads the URL on standard output may send a signal at once: it must find its handler.
+#[test]
+fn a_signal_right_after_the_url_is_printed_is_handled() {
+    for _ in 0..8 {
+        let process = Process::start(&["--addr", "127.0.0.1:0"]);
+        process.signal("TERM");
+        let ended = process.wait();
+        assert_eq!(ended.code, Some(0), "{:?}", ended.stderr);
+        assert!(ended.stderr.iter().any(|line| line.contains("media on UDP")), "{:?}", ended.stderr);
+    }
+}
+
 /// A WebSocket that never answers a close.
 fn join_silently(process: &Process) -> Wire {
     let addr = process.addr();
