@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use str0m::format::PayloadParams;
 use str0m::media::{KeyframeRequestKind, MediaKind, Mid, Rids};
-use str0m::net::{Protocol, Receive};
+use str0m::net::{Protocol, Receive, Transmit};
 use str0m::rtp::{RtpPacket, Ssrc};
 use str0m::{Event, IceConnectionState, IceCreds, Input, Output, Rtc};
 
@@ -27,7 +27,7 @@ use crate::media::publish::gate::{Gate, is_media, read_extensions};
 use crate::media::publish::layer::RIDS;
 use crate::media::publish::streams::Streams;
 use crate::media::rtp::elements::Elements;
-use crate::media::rtp::packet::{MAX_PAYLOAD, Packet};
+use crate::media::rtp::packet::{MAX_PAYLOAD, Packet, SEQ_NO_LIMIT};
 use crate::media::rtp::{codec, rtcp};
 use crate::media::subscribe::egress::Egress;
 use crate::media::subscribe::requests::Request;
@@ -41,10 +41,6 @@ use crate::media::transport::route::Route;
 use crate::media::transport::srtp::{Exported, Srtp};
 use crate::media::transport::{dtls, opening};
 use crate::track::Source;
-
-/// Limit of extended sequence numbers: an SRTP packet index has 48 bits (RFC 3711 section 3.3.1). For a packet before
-/// number 0, str0m computes an index of almost 2^64; it would be forwarded under a number that was used before.
-const SEQ_NO_LIMIT: u64 = 1 << 48;
 
 /// Maximum number of m-lines, audio and video in both directions, that one peer may reject permanently, in addition to
 /// the m-lines that one offer has for its tracks.
@@ -413,45 +409,17 @@ impl Peer {
             self.sending.acknowledge(now, &mut self.gate.arrivals, datagrams);
         }
         loop {
-            let output = self.rtc.poll_output().map_err(PeerError::of_engine)?;
+            // Outputs are large, so each is handled where it is.
+            let output = self.rtc.poll_output();
             self.collect_keys();
             match output {
-                Output::Timeout(at) => {
+                Err(error) => return Err(PeerError::of_engine(error)),
+                Ok(Output::Timeout(at)) => {
                     self.next_timeout = Some(at);
                     return Ok(());
                 }
-                Output::Transmit(transmit) => {
-                    let Some(mut route) = self.sending.addresses.route(transmit.destination) else {
-                        continue;
-                    };
-                    if !is_stun(&transmit.contents) {
-                        // str0m keeps the nominated pair until it is lost; the egress follows the peer's packets. The
-                        // handshake goes back where it came from: Chromium drops it on a path without a STUN response.
-                        let answered = self.arrived.0.filter(|at| self.sending.addresses.holds(now, at.remote));
-                        route = self.sending.egress.as_ref().map_or(answered.unwrap_or(route), |egress| egress.route);
-                        // Without consent nothing is sent there, not even reports (RFC 7675 section 5.1).
-                        if !self.sending.addresses.holds(now, route.remote) {
-                            continue;
-                        }
-                        self.transport = Some(route);
-                    }
-                    datagrams.push(route, &transmit.contents);
-                }
-                Output::Event(Event::Connected) => {
-                    self.on_connected(now)?;
-                    events.push(PeerEvent::Connected);
-                }
-                Output::Event(Event::IceConnectionStateChange(state)) => {
-                    let before = self.phase;
-                    self.on_ice_state(now, state);
-                    if let (Phase::Connected, Phase::Lost { .. }) | (Phase::Lost { .. }, Phase::Connected) =
-                        (before, self.phase)
-                    {
-                        events.push(PeerEvent::Consent { is_held: self.is_connected() });
-                    }
-                }
-                Output::Event(Event::Closed) => return Err(PeerError::Closed),
-                Output::Event(event) => events.extend(self.on_event(now, event).map(PeerEvent::Packet)),
+                Ok(Output::Transmit(ref transmit)) => self.on_transmit(now, transmit, datagrams),
+                Ok(Output::Event(ref event)) => self.on_event(now, event, events)?,
             }
         }
     }
@@ -584,15 +552,45 @@ impl Peer {
         Ok(())
     }
 
-    fn on_event(&mut self, now: Instant, event: Event) -> Option<Packet> {
+    fn on_transmit(&mut self, now: Instant, transmit: &Transmit, datagrams: &mut Datagrams) {
+        let Some(mut route) = self.sending.addresses.route(transmit.destination) else { return };
+        if !is_stun(&transmit.contents) {
+            // str0m keeps the nominated pair until it is lost; the egress follows the peer's packets. The handshake goes
+            // back where it came from: Chromium drops it on a path without a STUN response.
+            let answered = self.arrived.0.filter(|at| self.sending.addresses.holds(now, at.remote));
+            route = self.sending.egress.as_ref().map_or(answered.unwrap_or(route), |egress| egress.route);
+            // Without consent nothing is sent there, not even reports (RFC 7675 section 5.1).
+            if !self.sending.addresses.holds(now, route.remote) {
+                return;
+            }
+            self.transport = Some(route);
+        }
+        datagrams.push(route, &transmit.contents);
+    }
+
+    fn on_event(&mut self, now: Instant, event: &Event, events: &mut Vec<PeerEvent>) -> Result<(), PeerError> {
         match event {
-            Event::RtpPacket(packet) => self.on_packet(now, packet),
+            Event::RtpPacket(packet) => self.on_packet(now, packet, events),
             Event::SenderFeedback(feedback) => {
                 self.streams.handle_report(feedback.received_at, feedback.sender_info);
-                None
             }
-            _ => None,
+            Event::Connected => {
+                self.on_connected(now)?;
+                events.push(PeerEvent::Connected);
+            }
+            Event::IceConnectionStateChange(state) => {
+                let before = self.phase;
+                self.on_ice_state(now, *state);
+                if let (Phase::Connected, Phase::Lost { .. }) | (Phase::Lost { .. }, Phase::Connected) =
+                    (before, self.phase)
+                {
+                    events.push(PeerEvent::Consent { is_held: self.is_connected() });
+                }
+            }
+            Event::Closed => return Err(PeerError::Closed),
+            _ => {}
         }
+        Ok(())
     }
 
     fn on_ice_state(&mut self, now: Instant, state: IceConnectionState) {
@@ -605,38 +603,38 @@ impl Peer {
         self.sending.is_open = self.is_connected();
     }
 
-    fn on_packet(&mut self, now: Instant, packet: RtpPacket) -> Option<Packet> {
+    fn on_packet(&mut self, now: Instant, packet: &RtpPacket, events: &mut Vec<PeerEvent>) {
         // The packet is authentic, so the peer is reachable at its source address.
         let (route, elements) = std::mem::take(&mut self.arrived);
         if let (Some(egress), Some(route)) = (&mut self.sending.egress, route) {
             egress.take_route(now, route);
         }
         // Packets of nothing but padding are forwarded as well: a dropped one would look like a loss to all subscribers.
-        let ssrc = packet.header.ssrc;
+        let (ssrc, pt) = (packet.header.ssrc, packet.header.payload_type);
         if packet.payload.len() + elements.len() > MAX_PAYLOAD {
             let stream = self.stream(now, ssrc);
             self.streams.handle_oversized(stream);
-            return None;
+            return;
         }
         if *packet.seq_no >= SEQ_NO_LIMIT {
             // str0m has created a stream for it, which counts towards the limit of streams.
             self.stream(now, ssrc);
-            return None;
+            return;
         }
-        let pt = packet.header.payload_type;
         let takes = |params: &&PayloadParams| params.pt() == pt || params.red() == Some(pt);
-        let params = self.rtc.codec_config().params().iter().find(takes)?;
+        let Some(params) = self.rtc.codec_config().params().iter().find(takes) else { return };
         let spec = params.spec();
         let mut redundant = None;
         if params.pt() != pt {
             redundant = codec::red::primary(&packet.payload);
             if redundant.is_none() {
                 self.stream(now, ssrc);
-                return None;
+                return;
             }
         }
-        let stream = self.stream(now, ssrc)?;
-        Some(self.streams.read(now, stream, spec, packet, elements, redundant))
+        if let Some(stream) = self.stream(now, ssrc) {
+            events.push(PeerEvent::Packet(self.streams.read(now, stream, spec, packet, elements, redundant)));
+        }
     }
 
     /// Returns the index of the stream of an SSRC from which a packet has arrived.

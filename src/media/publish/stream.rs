@@ -61,7 +61,7 @@ impl Stream {
         &mut self,
         now: Instant,
         spec: CodecSpec,
-        packet: RtpPacket,
+        packet: &RtpPacket,
         elements: Elements,
         redundant: Option<usize>,
         clock: &SenderClock,
@@ -72,7 +72,7 @@ impl Stream {
         let (marker, timestamp) = (packet.header.marker, packet.header.timestamp);
         let most = MAX_PAYLOAD - elements.len();
         let completed = self.configuration.complete(spec.codec, &packet.payload, seq_no, most);
-        let payload = completed.map_or(packet.payload, Arc::from);
+        let payload = completed.map_or_else(|| packet.payload.clone(), Arc::from);
         let mut description = codec::describe(spec.codec, marker, &payload, dependency, &mut self.structure);
         if self.has_rid {
             description.flatten();

@@ -96,7 +96,7 @@ impl Streams {
         now: Instant,
         index: usize,
         spec: CodecSpec,
-        packet: RtpPacket,
+        packet: &RtpPacket,
         elements: Elements,
         redundant: Option<usize>,
     ) -> Packet {

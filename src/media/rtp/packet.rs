@@ -18,6 +18,10 @@ pub const WIRE_OVERHEAD: usize = 70;
 /// MTU: an Ethernet frame less IP, UDP, RTP, the MID element, an original sequence number and the SRTP tag.
 pub const MAX_PAYLOAD: usize = 1_400;
 
+/// Limit of extended sequence numbers: an SRTP packet index has 48 bits (RFC 3711 section 3.3.1). For a packet before
+/// number 0, str0m computes an index of almost 2^64; it would be forwarded under a number that was used before.
+pub const SEQ_NO_LIMIT: u64 = 1 << 48;
+
 /// One packet.
 #[derive(Clone, Debug)]
 pub struct Packet {
