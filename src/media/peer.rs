@@ -404,7 +404,9 @@ impl Peer {
         events: &mut Vec<PeerEvent>,
     ) -> Result<(), PeerError> {
         self.is_fed = false;
-        events.extend(self.sending.take_requests().map(PeerEvent::Request));
+        if self.sending.has_requests() {
+            events.extend(self.sending.take_requests().map(PeerEvent::Request));
+        }
         if self.gate.arrivals.due().is_some_and(|due| due <= now) {
             self.sending.acknowledge(now, &mut self.gate.arrivals, datagrams);
         }
@@ -426,8 +428,8 @@ impl Peer {
 
     /// Returns when `handle_timeout` is due. Offers are not included: see `Negotiation::offer_due`.
     pub fn next_timeout(&self) -> Option<Instant> {
-        let arrivals = self.gate.arrivals.due();
-        [self.next_timeout, self.phase.due(), arrivals, self.answer_due()].into_iter().flatten().min()
+        let others = [self.phase.due(), self.gate.arrivals.due(), self.answer_due()];
+        others.into_iter().flatten().fold(self.next_timeout, |first, due| Some(first.map_or(due, |at| at.min(due))))
     }
 
     /// Returns when the outstanding offer times out, or `None` if its answer is queued.

@@ -14,6 +14,9 @@ use str0m::media::Frequency;
 /// a longer one prolongs lip-sync errors.
 const MAX_DELAY: Duration = Duration::from_secs(1);
 
+/// Nanoseconds per second. Multiplied with 2^31 ticks, they fit 64 bits.
+const NANOS: u64 = 1_000_000_000;
+
 /// The last sender report of one track.
 #[derive(Clone, Copy, Debug)]
 pub struct Report {
@@ -49,14 +52,14 @@ impl SenderClock {
     pub fn captured(&self, now: Instant, report: Option<Report>, timestamp: u32, clock_rate: Frequency) -> Instant {
         let since_report = |report: Report| {
             let ticks = timestamp.wrapping_sub(report.timestamp) as i32;
-            let elapsed = Duration::from_secs_f64(f64::from(ticks.unsigned_abs()) / f64::from(clock_rate.get()));
+            let elapsed = Duration::from_nanos(u64::from(ticks.unsigned_abs()) * NANOS / u64::from(clock_rate.get()));
             if ticks < 0 { report.ntp.checked_sub(elapsed) } else { report.ntp.checked_add(elapsed) }
         };
         report
             .and_then(since_report)
             .and_then(|ntp| self.local(ntp))
             .map(|captured| captured.min(now))
-            .filter(|captured| now - *captured < MAX_DELAY)
+            .filter(|captured| now < *captured + MAX_DELAY)
             .unwrap_or(now)
     }
 

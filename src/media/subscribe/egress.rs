@@ -224,10 +224,15 @@ impl Egress {
 
     /// Takes the route of an authentic packet as the peer's, unless that route was left less than `LATEST` ago: then
     /// the packet is late.
+    #[inline]
     pub fn take_route(&mut self, now: Instant, route: Route) {
-        if self.route == route {
-            return;
+        if self.route != route {
+            self.take_other_route(now, route);
         }
+    }
+
+    #[cold]
+    fn take_other_route(&mut self, now: Instant, route: Route) {
         self.left.retain(|(_, at)| now < *at + LATEST);
         if self.left.iter().any(|(left, _)| *left == route) {
             return;
