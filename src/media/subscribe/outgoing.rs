@@ -409,7 +409,9 @@ impl Outgoing {
 
     /// Returns the highest spatial and temporal layers to send of a simulcast layer.
     fn bound(&self, layer: u8) -> Bound {
-        let target = self.target.unwrap_or(Selection::BEST);
+        let Some(target) = self.target else {
+            return Bound { spatial: Selection::BEST.spatial, temporal: u8::MAX };
+        };
         let temporal = match target.temporal {
             // While the estimate is too low for this layer, only its base layer is sent until the smaller layer's
             // keyframe.

@@ -38,6 +38,7 @@ impl PictureIds {
     /// Returns the outgoing ids, with the same fields and widths as the source's. `dropped_pictures` counts the whole
     /// pictures dropped since the start of the source if the codec is VP8; it is 0 for other codecs. The first source
     /// keeps its numbers.
+    #[inline]
     pub fn map(&mut self, ids: Ids, dropped_pictures: u16) -> Ids {
         let picture = ids.picture.map(|id| {
             let kept = id.value().wrapping_sub(dropped_pictures);

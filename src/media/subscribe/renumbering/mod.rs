@@ -121,6 +121,7 @@ impl Renumbering {
     ///
     /// # Errors
     /// The packet is not to be forwarded: it precedes the start, is too old, or belongs to a layer above `bound`.
+    #[inline]
     pub fn rewrite(
         &mut self,
         packet: &Incoming,
