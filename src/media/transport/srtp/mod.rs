@@ -118,11 +118,12 @@ impl Srtp {
             Some((last, window)) if *last == ssrc => window.insert(seq_no),
             _ => self.window(ssrc).insert(seq_no),
         };
-        assert_ne!(freshness, Freshness::Sealed, "SSRC {ssrc} seals packet {seq_no} twice");
-        if freshness == Freshness::Fresh {
-            self.seal_any_rtp(buffer, start, header, seq_no);
+        match freshness {
+            Freshness::Fresh => self.seal_any_rtp(buffer, start, header, seq_no),
+            Freshness::Unknown => return false,
+            Freshness::Sealed => panic!("SSRC {ssrc} seals packet {seq_no} twice"),
         }
-        freshness == Freshness::Fresh
+        true
     }
 
     /// Returns the window of an SSRC, and makes it the last.

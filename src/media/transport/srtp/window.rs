@@ -28,12 +28,19 @@ impl Window {
     /// Marks a sequence number as sealed, unless it is below the window.
     #[inline]
     pub fn insert(&mut self, seq_no: u64) -> Freshness {
-        let [low, high] = self.sealed;
-        if seq_no == self.end {
-            self.sealed = [low << 1 | 1, high << 1 | low >> 63];
-            self.end = seq_no + 1;
-            return Freshness::Fresh;
+        if seq_no != self.end {
+            return self.insert_apart(seq_no);
         }
+        let [low, high] = self.sealed;
+        self.sealed = [low << 1 | 1, high << 1 | low >> 63];
+        self.end = seq_no + 1;
+        Freshness::Fresh
+    }
+
+    /// Marks a sequence number that does not follow the highest.
+    #[cold]
+    fn insert_apart(&mut self, seq_no: u64) -> Freshness {
+        let [low, high] = self.sealed;
         let sealed = u128::from(high) << 64 | u128::from(low);
         if seq_no > self.end {
             let ahead = seq_no - self.end + 1;
