@@ -124,31 +124,46 @@ impl Elements {
     /// Appends an extension block with the elements in `accepted`, and with those in `own`, which replace elements with
     /// the same id. Appends nothing and returns false if there are none.
     pub fn write(&self, accepted: Ids, own: &[(u8, &[u8])], buffer: &mut Vec<u8>) -> bool {
-        let begin = buffer.len();
         let passes = |id| accepted.contains(id) && own.iter().all(|(other, _)| *other != id);
-        let elements = || self.iter().filter(|(id, _)| passes(*id)).chain(own.iter().copied());
-        let long = elements().any(|(_, value)| value.is_empty() || value.len() > 16);
-        for (id, value) in elements() {
-            if buffer.len() == begin {
-                buffer.extend_from_slice(&if long { TWO_BYTE } else { ONE_BYTE }.to_be_bytes());
-                buffer.extend_from_slice(&[0, 0]);
+        let forwarded = || self.iter().filter(|(id, _)| passes(*id));
+        let is_long = |value: &[u8]| value.is_empty() || value.len() > 16;
+        let mut is_empty = own.is_empty();
+        let mut form = if own.iter().any(|(_, value)| is_long(value)) { TWO_BYTE } else { ONE_BYTE };
+        for (_, value) in forwarded() {
+            is_empty = false;
+            if is_long(value) {
+                form = TWO_BYTE;
             }
-            if long {
-                buffer.extend_from_slice(&[id, value.len() as u8]);
-            } else {
-                buffer.push(id << 4 | (value.len() - 1) as u8);
-            }
-            buffer.extend_from_slice(value);
         }
-        let length = buffer.len() - begin;
-        if length == 0 {
+        if is_empty {
             return false;
         }
-        buffer.resize(begin + length.next_multiple_of(4), 0);
+        let begin = buffer.len();
+        let [a, b] = form.to_be_bytes();
+        buffer.extend_from_slice(&[a, b, 0, 0]);
+        for (id, value) in forwarded() {
+            write_element(form, id, value, buffer);
+        }
+        for (id, value) in own {
+            write_element(form, *id, value, buffer);
+        }
+        let length = buffer.len() - begin;
+        buffer.extend_from_slice(&[0; 3][..length.next_multiple_of(4) - length]);
         let words = (length.div_ceil(4) - 1) as u16;
         buffer[begin + 2..begin + 4].copy_from_slice(&words.to_be_bytes());
         true
     }
+}
+
+/// Appends an element in the one-byte or the two-byte form.
+#[inline]
+fn write_element(form: u16, id: u8, value: &[u8], buffer: &mut Vec<u8>) {
+    if form == TWO_BYTE {
+        buffer.extend_from_slice(&[id, value.len() as u8]);
+    } else {
+        buffer.push(id << 4 | (value.len() - 1) as u8);
+    }
+    buffer.extend_from_slice(value);
 }
 
 #[cfg(test)]

@@ -99,7 +99,7 @@ impl Writer {
         let buffer = datagrams.buffer();
         let start = buffer.len();
         buffer.reserve(HEADROOM + payload.len() + SRTP_OVERHEAD);
-        let ids = header.ids;
+        let Header { ids, .. } = &header;
         let second = u8::from(header.marker) << 7 | header.pt;
         write_head(0, second, seq_no, header.timestamp, header.ssrc, buffer);
         let number;
@@ -112,26 +112,26 @@ impl Writer {
             number = egress.number(now, payload.len() + packet.elements.len() + WIRE_OVERHEAD).to_be_bytes();
             own.push((TRANSPORT_CC_ID, &number));
         }
-        let is_renumbered = ids != packet.description.ids;
+        let is_renumbered = *ids != packet.description.ids;
         if is_renumbered
             && self.accepted.contains(DEPENDENCY_ID)
             && let Some(value) = packet.elements.find(DEPENDENCY_ID)
         {
             dependency.extend_from_slice(value);
-            codec::patch_dependency(&mut dependency, ids);
+            codec::patch_dependency(&mut dependency, *ids);
             own.push((DEPENDENCY_ID, &dependency));
         }
         if packet.elements.write(self.accepted, &own, buffer) {
             buffer[start] |= HAS_EXTENSIONS;
         }
-        let header = buffer.len() - start;
+        let header_len = buffer.len() - start;
         buffer.extend_from_slice(prefix);
         let begin = buffer.len();
         buffer.extend_from_slice(payload);
         if is_renumbered {
-            codec::patch(packet.codec, &mut buffer[begin..], ids);
+            codec::patch(packet.codec, &mut buffer[begin..], *ids);
         }
-        let is_sealed = egress.srtp.seal_rtp(buffer, start, header, seq_no);
+        let is_sealed = egress.srtp.seal_rtp(buffer, start, header_len, seq_no);
         if is_sealed {
             datagrams.finish(egress.route);
         } else {
