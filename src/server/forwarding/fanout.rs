@@ -116,6 +116,10 @@ impl Server {
                         reports.push((line as usize, track, forwarded));
                     }
                 }
+                // Mostly all packets of a run were sent.
+                if unsent == 0 {
+                    continue;
+                }
                 undecided -= unsent;
                 let unsent = run[run.len() - unsent..].iter().map(packet);
                 held.extend(unsent.map(|packet| HeldPacket {
