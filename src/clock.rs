@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-/// What the wall clock showed at one instant.
+/// A reading of the wall clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Wall {
     /// The monotonic instant of the reading.

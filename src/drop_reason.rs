@@ -12,17 +12,18 @@ pub enum DropReason {
     Silenced,
     /// The microphone is not among the loudest of the room.
     NotLoudest,
-    /// Payload and header extensions exceed the size that every path carries.
+    /// Payload and header extensions are too large for a datagram that fits every path.
     TooLarge,
-    /// No m-line of the subscriber carries the track: it has no seat, or the offer for it is not answered.
+    /// No m-line of the subscriber carries the track: the publisher has no seat, or the subscriber has not answered the
+    /// offer.
     NoSeat,
-    /// The m-line stopped carrying the track while the packet waited.
+    /// The m-line was reassigned while the pacer held the packet.
     Reassigned,
     /// The subscriber's page does not show the track.
     NotViewed,
     /// Another layer of the track is selected for the subscriber.
     LayerNotSelected,
-    /// The path to the subscriber does not carry the track.
+    /// The bitrate of the path to the subscriber does not suffice for the track.
     OverBudget,
     /// The server is overloaded and sends fewer tracks.
     Shed,
@@ -46,7 +47,7 @@ pub enum DropReason {
 pub const DROP_REASONS: usize = DropReason::ALL.len();
 
 impl DropReason {
-    /// All reasons, in their order.
+    /// All reasons, in the order of their values.
     pub const ALL: [Self; 17] = [
         Self::Unpublished,
         Self::Silenced,
@@ -159,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_has_its_own_place_and_name() {
+    fn every_reason_has_its_own_index_and_name() {
         let names: BTreeSet<_> = DropReason::ALL.iter().map(|reason| reason.name()).collect();
         assert_eq!(names.len(), DROP_REASONS);
         for (index, reason) in DropReason::ALL.into_iter().enumerate() {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Upper bounds of the buckets, in microseconds: an idle server is in the first ones, and a delay in the last ones is
-/// audible. More bounds make metrics longer and tell little more.
+/// Upper bounds of the buckets, in microseconds. Turns of an idle server fall into the first ones, and delays in the
+/// last ones are audible. More bounds would lengthen the metrics for little gain.
 const BOUNDS_US: [u64; 13] =
     [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000];
 
@@ -18,7 +18,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Counts one duration. Some 20 instructions for the short ones, which are the usual ones.
+    /// Counts one duration. The usual, short ones cost some 20 instructions.
     pub fn observe(&mut self, duration: Duration) {
         // A longer duration than fits belongs to the last bucket.
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
@@ -37,7 +37,7 @@ impl Histogram {
         self.sum
     }
 
-    /// The buckets in rising order: the upper bound in seconds, infinite for the last, and the count of each alone.
+    /// The buckets in rising order: the upper bound in seconds (infinite for the last) and the bucket's own count.
     pub fn buckets(&self) -> impl Iterator<Item = (f64, u64)> {
         let bounds = BOUNDS_US.iter().map(|bound| *bound as f64 / 1e6).chain([f64::INFINITY]);
         bounds.zip(self.counts)

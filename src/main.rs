@@ -50,7 +50,7 @@ impl Drop for Flush {
 }
 
 fn fail(error: impl Display) -> ExitCode {
-    // Not a log line: printed at every --log-level.
+    // Not a log line, so that it is printed at every --log-level.
     logger::print_line(format_args!("aq-server: {error}"));
     ExitCode::FAILURE
 }
@@ -115,8 +115,8 @@ fn run(mut config: Config) -> Result<(), String> {
     let setup = Setup { config, assets, candidates, wall, seed };
     let mut reactor = Reactor::new(Server::new(now, setup), listener, udp, announced, tls, www)
         .map_err(|error| format!("cannot set up the event loop: {error}"))?;
-    // For a person. Only now, because whoever reads it may connect or send a signal at once. On a thread of its own: an
-    // unread or closed standard output must not stop the server.
+    // Printed only now: a program that waits for the URL may connect or send a signal at once. A separate thread writes
+    // it, because a standard output that is not read must not stop the server.
     std::thread::spawn(move || std::io::stdout().write_all(welcome.as_bytes()));
     reactor.run().map_err(|error| format!("event loop failed: {error}"))
 }
@@ -158,7 +158,7 @@ fn read_secret(file: &Path) -> Result<Secret, String> {
     Secret::new(&bytes[..end])
 }
 
-/// Warns of a secret that every user of this machine can read.
+/// Warns about a secret that every user of this machine can read.
 fn warn_if_readable_by_all(file: &Path) {
     let mode = std::fs::metadata(file).map_or(0, |metadata| metadata.permissions().mode());
     if mode & 0o004 != 0 {
@@ -169,7 +169,7 @@ fn warn_if_readable_by_all(file: &Path) {
     }
 }
 
-/// Formats a system error with what to do about it.
+/// Formats a system error, with advice for the common ones.
 fn explain(error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::AddrInUse => {

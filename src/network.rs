@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 
-/// Prefix bits of an IPv6 address that name one network: a subscriber is assigned at least a /64 (RFC 6177 section 2).
-/// Fewer bits count many people as one client, more let one person count as many.
+/// Prefix bits of an IPv6 address that name one network: an access provider assigns at least a /64 to each customer
+/// (RFC 6177 section 2). Fewer bits count many people as one client, more let one person count as many.
 const NETWORK_BITS: u32 = 64;
 
 /// The prefix under which IPv6-only networks see IPv4 addresses (RFC 6052 section 2.1).
@@ -31,8 +31,8 @@ impl Network {
 
     /// Finds the network of a client from the remote address of its connection and the comma-joined values of its
     /// `X-Forwarded-For`. Each proxy appends the address it received the request from, so the last address that is not
-    /// in `proxies` is the client's. Everything before it may be forged and is ignored. Returns `None` if only proxies
-    /// are known, or an address is invalid.
+    /// in `proxies` is the client's. Everything before it may be forged and is ignored. Returns `None` if every address
+    /// is in `proxies`, or one of the addresses read is invalid.
     pub fn find(proxies: &[IpNet], remote: IpAddr, forwarded_for: &str) -> Option<Self> {
         client_address(proxies, remote, forwarded_for).map(Self::new)
     }

@@ -16,15 +16,15 @@ use crate::id::{ConnId, PeerId};
 pub enum Waiter {
     /// A TCP connection: time limits for request heads, pings and stalled writes.
     Conn(ConnId),
-    /// A peer: its `Rtc` and the server's own rules for it.
+    /// A peer: the timeouts of its `Rtc` and those that the server adds.
     Peer(PeerId),
     /// The next offer to a peer. Separate from `Peer`, which need not be woken while the offer waits for its turn.
     Offer(PeerId),
     /// A peer's pacer: held packets, and probes.
     Pace(PeerId),
-    /// A subscriber whose seats may change hands.
+    /// A subscriber whose seats may be given to other publishers.
     Seats(PeerId),
-    /// A participant without a connection: the end of the time to resume.
+    /// A disconnected participant: the end of its time to return.
     Return(PeerId),
     /// The server: the end of the drain.
     Server,

@@ -20,8 +20,8 @@ const LISTEN: &str = "Listening";
 const MEDIA: &str = "Media";
 const TLS: &str = "HTTPS";
 const PAGE: &str = "Page, access and logs";
-const WATCH: &str = "Monitoring";
-const END: &str = "Restart";
+const MONITORING: &str = "Monitoring";
+const RESTART: &str = "Restart";
 
 /// Longest drain in seconds: a day. A higher value is probably a typo.
 const MAX_DRAIN: usize = 86_400;
@@ -47,12 +47,12 @@ pub(super) struct Flags {
     #[arg(long, env = "SERVER_ADDR", default_value = ":8080", value_parser = parse_addr)]
     #[arg(help_heading = LISTEN, verbatim_doc_comment)]
     addr: SocketAddr,
-    /// Path in front of every route; "/" for none
+    /// Path prefix of every route; "/" for none
     #[arg(long, env = "PATH_PREFIX", value_name = "PATH", default_value = "/aq_server")]
     #[arg(value_parser = parse_prefix, help_heading = LISTEN)]
     prefix: String,
-    /// Address of media (UDP), in the form of --addr. Required behind a proxy, where --addr is
-    /// 127.0.0.1: media does not go through the proxy [default: --addr]
+    /// Address for media (UDP), in the form of --addr. Required behind a proxy, where --addr is
+    /// 127.0.0.1: media does not pass through the proxy [default: --addr]
     #[arg(long, env, value_name = "ADDR", value_parser = parse_addr)]
     #[arg(help_heading = MEDIA, verbatim_doc_comment)]
     media_addr: Option<SocketAddr>,
@@ -62,7 +62,7 @@ pub(super) struct Flags {
     #[arg(long = "public-ip", env = "PUBLIC_IP", value_name = "[+]IP", value_parser = parse_public_ip)]
     #[arg(value_delimiter = ',', help_heading = MEDIA, verbatim_doc_comment)]
     public_ips: Vec<PublicIp>,
-    /// Video codecs in the order of preference
+    /// Video codecs, in order of preference
     #[arg(long, env, value_name = "LIST", default_value = "vp8,h264,vp9,av1", value_parser = parse_codec)]
     #[arg(value_delimiter = ',', help_heading = MEDIA)]
     codecs: Vec<VideoCodec>,
@@ -86,9 +86,9 @@ pub(super) struct Flags {
     #[arg(long = "allow-origin", env = "ALLOWED_ORIGINS", value_name = "ORIGIN", value_parser = parse_origin)]
     #[arg(value_delimiter = ',', help_heading = PAGE, verbatim_doc_comment)]
     allowed_origins: Vec<String>,
-    /// Reverse proxies, as addresses or networks (10.0.0.0/24). The address of a client comes from their
-    /// X-Forwarded-For; limits by network do not apply to requests without that header. A request
-    /// from these addresses is believed. Repeatable, or a comma list
+    /// Reverse proxies, as addresses or networks (10.0.0.0/24), whose X-Forwarded-For is trusted to name
+    /// the client. Limits by network do not apply to their requests without that header. Repeatable, or
+    /// a comma list
     #[arg(long, env, value_name = "IP[/BITS]", default_value = "127.0.0.0/8,::1", value_parser = parse_proxies)]
     #[arg(value_delimiter = ',', help_heading = PAGE, verbatim_doc_comment)]
     trusted_proxies: Vec<IpNet>,
@@ -99,29 +99,30 @@ pub(super) struct Flags {
     /// File with the secret for tokens; a line break at its end is ignored
     #[arg(long, env, value_name = "FILE", help_heading = PAGE)]
     token_secret_file: Option<PathBuf>,
-    /// Folder with a page of your own, served instead of the built-in page; changes apply at once
+    /// Folder with your own page, served instead of the built-in one; changes apply at once
     #[arg(long, env = "WWW_DIR", value_name = "DIR", help_heading = PAGE)]
     www: Option<PathBuf>,
     /// Least severe level to log: error, warn, info, debug, trace, or off
     #[arg(long, env, value_name = "LEVEL", default_value = "info", value_parser = parse_log_level)]
     #[arg(help_heading = PAGE)]
     log_level: LevelFilter,
-    /// Networks that may read {prefix}/metrics beside this machine, as addresses or networks (10.0.0.0/24). Behind a
-    /// trusted proxy, both the proxy and its client have to be permitted. Repeatable, or a comma list
+    /// Addresses or networks (10.0.0.0/24) that may read {prefix}/metrics, in addition to this machine.
+    /// Behind a trusted proxy, both the proxy and its client have to be permitted. Repeatable, or a
+    /// comma list
     #[arg(long, env, value_name = "IP[/BITS]", value_parser = parse_network)]
-    #[arg(value_delimiter = ',', help_heading = WATCH, verbatim_doc_comment)]
+    #[arg(value_delimiter = ',', help_heading = MONITORING, verbatim_doc_comment)]
     metrics_allow: Vec<IpNet>,
     /// File with a token of at least 32 bytes that permits its bearer to read {prefix}/metrics from anywhere; a line
     /// break at its end is ignored
-    #[arg(long, env, value_name = "FILE", help_heading = WATCH, verbatim_doc_comment)]
+    #[arg(long, env, value_name = "FILE", help_heading = MONITORING, verbatim_doc_comment)]
     admin_token_file: Option<PathBuf>,
     /// Seconds for which calls continue after SIGTERM; new participants are refused meanwhile. A second
     /// SIGTERM ends the process at once
     #[arg(long, env, value_name = "SECONDS", default_value = "3", allow_negative_numbers = true)]
-    #[arg(value_parser = limit(0..=MAX_DRAIN), help_heading = END, verbatim_doc_comment)]
+    #[arg(value_parser = limit(0..=MAX_DRAIN), help_heading = RESTART, verbatim_doc_comment)]
     drain: usize,
-    /// Page of another server to which pages move during the drain; without it they reconnect to this server
-    #[arg(long, env, value_name = "URL", value_parser = parse_drain_url, help_heading = END)]
+    /// URL of another server's page, to which pages move during the drain; without it they reconnect here
+    #[arg(long, env, value_name = "URL", value_parser = parse_drain_url, help_heading = RESTART)]
     drain_url: Option<String>,
     #[command(flatten)]
     limits: Limits,
@@ -129,13 +130,13 @@ pub(super) struct Flags {
 
 impl Flags {
     pub(super) fn into_config(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<Config, String> {
-        refuse_doubled("--codecs", &self.codecs, ToString::to_string)?;
+        refuse_duplicates("--codecs", &self.codecs, ToString::to_string)?;
         let addrs: Vec<IpAddr> = self.public_ips.iter().map(|public_ip| public_ip.addr).collect();
-        refuse_doubled("--public-ip", &addrs, ToString::to_string)?;
+        refuse_duplicates("--public-ip", &addrs, ToString::to_string)?;
         let tls = match (self.tls, self.tls_cert, self.tls_key) {
             (Some(Tls::Auto), None, None) => Tls::Auto,
             (Some(Tls::Auto), _, _) => {
-                return Err("--tls auto (TLS) makes its own certificate: leave out --tls-cert (TLS_CERT) and \
+                return Err("--tls auto (TLS) creates its own certificate: omit --tls-cert (TLS_CERT) and \
                             --tls-key (TLS_KEY), or --tls"
                     .to_owned());
             }
@@ -146,8 +147,8 @@ impl Flags {
         };
         let token_secret = match (&self.token_secret, &self.token_secret_file) {
             (Some(_), Some(_)) => {
-                return Err("--token-secret (TOKEN_SECRET) and --token-secret-file (TOKEN_SECRET_FILE) say the same: \
-                            leave one out"
+                return Err("--token-secret (TOKEN_SECRET) and --token-secret-file (TOKEN_SECRET_FILE) exclude each \
+                            other: omit one"
                     .to_owned());
             }
             (Some(secret), None) => {
@@ -205,9 +206,9 @@ pub(super) fn refuse(flag: &str, value: &str, why: &str) -> String {
     format!("{flag} ({variable}): {value:?}: {why}")
 }
 
-fn refuse_doubled<T: PartialEq>(flag: &str, values: &[T], show: impl Fn(&T) -> String) -> Result<(), String> {
-    let doubled = values.iter().enumerate().find(|(index, value)| values[..*index].contains(value));
-    doubled.map_or(Ok(()), |(_, value)| Err(refuse(flag, &show(value), "given twice")))
+fn refuse_duplicates<T: PartialEq>(flag: &str, values: &[T], show: impl Fn(&T) -> String) -> Result<(), String> {
+    let duplicate = values.iter().enumerate().find(|(index, value)| values[..*index].contains(value));
+    duplicate.map_or(Ok(()), |(_, value)| Err(refuse(flag, &show(value), "given twice")))
 }
 
 fn default_state_dir(variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {

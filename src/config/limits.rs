@@ -13,40 +13,40 @@ const MAX_CHAT_HISTORY: usize = 1_000;
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 #[command(next_help_heading = "Limits")]
 pub struct Limits {
-    /// Rooms at once
+    /// Maximum number of rooms
     #[arg(long, env, value_name = "N", default_value = "1000", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub max_rooms: usize,
-    /// Participants at once, in all rooms
+    /// Maximum number of participants, in all rooms
     #[arg(long, env, value_name = "N", default_value = "10000", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub max_participants: usize,
-    /// Participants at once in one room
+    /// Maximum number of participants in one room
     #[arg(long, env, value_name = "N", default_value = "100", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub max_room_size: usize,
-    /// TCP connections at once
+    /// Maximum number of TCP connections
     #[arg(long, env, value_name = "N", default_value = "10000", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub max_conns: usize,
-    /// TCP connections at once from one IPv4 address or IPv6 /64
+    /// Maximum number of TCP connections from one IPv4 address or IPv6 /64
     #[arg(long, env, value_name = "N", default_value = "100", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub max_conns_per_addr: usize,
-    /// Participants at once whose media is still connecting
+    /// Maximum number of participants whose media is still connecting
     #[arg(long, env, value_name = "N", default_value = "1000", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub max_pending: usize,
-    /// Media that one participant may publish, in kbit/s
+    /// Maximum bitrate of the media that one participant publishes, in kbit/s
     #[arg(long, env, value_name = "KBPS", default_value = "10000", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub max_publish_kbps: usize,
-    /// Media packets a second that one participant may publish
+    /// Maximum number of media packets a second that one participant publishes
     #[arg(long, env, value_name = "N", default_value = "2000", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub max_publish_packets: usize,
-    /// Microphones that are forwarded in a large room: the loudest
+    /// Number of microphones forwarded in a large room: those of the loudest speakers
     #[arg(long, env, value_name = "N", default_value = "3", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub loudest: usize,
     /// Rooms with more participants than this are large
     #[arg(long, env, value_name = "N", default_value = "6", allow_negative_numbers = true, value_parser = limit(1..=MAX_LIMIT))]
     pub loudest_above: usize,
-    /// Participants that one participant receives at once; 0 for no limit
+    /// Number of other participants whose media one participant receives; 0 for no limit
     #[arg(long, env, value_name = "N", default_value = "16", allow_negative_numbers = true, value_parser = limit(0..=MAX_LIMIT))]
     pub last_n: usize,
-    /// Chat messages that a room keeps for newcomers; 0 keeps none
+    /// Number of chat messages that a room keeps for later participants; 0 for none
     #[arg(long, env, value_name = "N", default_value = "50", allow_negative_numbers = true, value_parser = limit(0..=MAX_CHAT_HISTORY))]
     pub chat_history: usize,
 }

@@ -32,7 +32,7 @@ pub struct Config {
     pub addr: SocketAddr,
     /// Path before every route: empty for the root, or a leading slash and no trailing one.
     pub prefix: String,
-    /// UDP address for media. `[::]` as in `addr`.
+    /// UDP address for media, in the form of `addr`.
     pub media_addr: SocketAddr,
     /// Addresses to announce to browsers, in the order given, without duplicates.
     pub public_ips: Vec<PublicIp>,
@@ -49,9 +49,9 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Secret that signs tokens. Without it and `token_secret_file`, participants need no token.
     pub token_secret: Option<Secret>,
-    /// File that holds the secret instead.
+    /// File that holds this secret, if it is not given directly.
     pub token_secret_file: Option<PathBuf>,
-    /// Networks that may read the metrics, beside loopback.
+    /// Networks that may read the metrics, in addition to loopback.
     pub metrics_allow: Vec<IpNet>,
     /// Token that permits its bearer to read the metrics; from `admin_token_file`.
     pub admin_token: Option<Secret>,

@@ -1,4 +1,4 @@
-//! Secrets: the one that signs tokens, and the token of the administrator.
+//! Secrets: the key that signs access tokens, and the administrator's token.
 
 use std::fmt;
 
@@ -15,13 +15,13 @@ impl Secret {
     /// Creates a secret from bytes.
     ///
     /// # Errors
-    /// There are fewer than 32 bytes. The text says how to create a secret and contains none of the bytes.
+    /// There are fewer than 32 bytes. The text explains how to create a secret and contains none of the bytes.
     pub fn new(bytes: &[u8]) -> Result<Self, String> {
         match bytes.len() {
             SECRET_BYTES.. => Ok(Self(bytes.to_vec())),
             length => Err(format!(
-                "{length} bytes are too short for a secret: {SECRET_BYTES} and more make one (RFC 7518 section 3.2), \
-                 as of: openssl rand -base64 32"
+                "the secret has {length} bytes and needs at least {SECRET_BYTES} (RFC 7518 section 3.2); create one with: \
+                 openssl rand -base64 32"
             )),
         }
     }

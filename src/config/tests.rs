@@ -71,7 +71,7 @@ fn proxies_are_addresses_and_networks() {
     ] {
         assert_eq!(config("", line).trusted_proxies, networks(&["10.0.0.7/32", "172.17.0.0/16"]), "{line}");
     }
-    assert!(invalid("", "--trusted-proxies 0.0.0.0/0").contains("not everybody"));
+    assert!(invalid("", "--trusted-proxies 0.0.0.0/0").contains("contains every client"));
     let error = invalid("", "--trusted-proxies nginx");
     assert!(error.contains("--trusted-proxies") && error.contains("10.0.0.0/24"), "{error}");
 }
@@ -267,13 +267,13 @@ fn state_folders() {
 #[test]
 fn invalid_values_give_one_error_line_that_names_the_setting() {
     let addr = "write :8080, 192.0.2.1:8080 or [2001:db8::1]:8080";
-    let prefix = "a path of letters, digits and -._~ between slashes, as /conference";
-    let there = "write the address of a page, as https://b.example.org/aq_server/";
-    let origin = "write a scheme and a host without path, as https://example.org, or *";
+    let prefix = "write a path of letters, digits and -._~ between slashes, such as /conference";
+    let there = "write the URL of a page, such as https://b.example.org/aq_server/";
+    let origin = "write a scheme and a host without path, such as https://example.org, or *";
     let short = |length| {
         format!(
-            "--token-secret (TOKEN_SECRET): {length} bytes are too short for a secret: 32 and more make one \
-             (RFC 7518 section 3.2), as of: openssl rand -base64 32"
+            "--token-secret (TOKEN_SECRET): the secret has {length} bytes and needs at least 32 (RFC 7518 section 3.2); \
+             create one with: openssl rand -base64 32"
         )
     };
     let codecs = "not a video codec; choose from vp8,h264,vp9,av1";
@@ -287,22 +287,22 @@ fn invalid_values_give_one_error_line_that_names_the_setting() {
         ("", "--prefix /a//b", format!("--prefix (PATH_PREFIX): \"/a//b\": {prefix}")),
         ("", "--prefix /a/../b", format!("--prefix (PATH_PREFIX): \"/a/../b\": {prefix}")),
         ("PATH_PREFIX=/a?b", "", format!("--prefix (PATH_PREFIX): \"/a?b\": {prefix}")),
-        ("", "--public-ip 1.2.3", "--public-ip (PUBLIC_IP): \"1.2.3\": write an IP address, as 203.0.113.7 or +2001:db8::1".into()),
-        ("PUBLIC_IP=1.2.3.4,::", "", "--public-ip (PUBLIC_IP): \"::\": nobody can reach a machine at this address".into()),
+        ("", "--public-ip 1.2.3", "--public-ip (PUBLIC_IP): \"1.2.3\": write an IP address, such as 203.0.113.7 or +2001:db8::1".into()),
+        ("PUBLIC_IP=1.2.3.4,::", "", "--public-ip (PUBLIC_IP): \"::\": not the address of one machine".into()),
         ("", "--public-ip 1.2.3.4,+1.2.3.4", "--public-ip (PUBLIC_IP): \"1.2.3.4\": given twice".into()),
         ("", "--codecs vp8,h265", format!("--codecs (CODECS): \"h265\": {codecs}")),
         ("", "--codecs vp8,", format!("--codecs (CODECS): \"\": {codecs}")),
         ("CODECS=vp8,av1,vp8", "", "--codecs (CODECS): \"vp8\": given twice".into()),
-        ("", "--tls on", "--tls (TLS): \"on\": choose from auto, off; certificate files go to --tls-cert and --tls-key".into()),
+        ("", "--tls on", "--tls (TLS): \"on\": choose from auto, off; name certificate files with --tls-cert and --tls-key".into()),
         ("", "--tls-cert c", "--tls-cert (TLS_CERT) needs --tls-key (TLS_KEY)".into()),
         ("TLS_KEY=k", "", "--tls-key (TLS_KEY) needs --tls-cert (TLS_CERT)".into()),
-        ("TLS=auto", "--tls-cert c --tls-key k", "--tls auto (TLS) makes its own certificate: leave out --tls-cert (TLS_CERT) and --tls-key (TLS_KEY), or --tls".into()),
+        ("TLS=auto", "--tls-cert c --tls-key k", "--tls auto (TLS) creates its own certificate: omit --tls-cert (TLS_CERT) and --tls-key (TLS_KEY), or --tls".into()),
         ("", "--allow-origin example.org", format!("--allow-origin (ALLOWED_ORIGINS): \"example.org\": {origin}")),
         ("", "--allow-origin https://a/b", format!("--allow-origin (ALLOWED_ORIGINS): \"https://a/b\": {origin}")),
         ("", "--allow-origin https://", format!("--allow-origin (ALLOWED_ORIGINS): \"https://\": {origin}")),
         ("", "--token-secret hunter2", short("7")),
         ("TOKEN_SECRET=0123456789abcdef0123456789abcde", "", short("31")),
-        ("TOKEN_SECRET=x", "--token-secret-file f", "--token-secret (TOKEN_SECRET) and --token-secret-file (TOKEN_SECRET_FILE) say the same: leave one out".into()),
+        ("TOKEN_SECRET=x", "--token-secret-file f", "--token-secret (TOKEN_SECRET) and --token-secret-file (TOKEN_SECRET_FILE) exclude each other: omit one".into()),
         ("LOG_LEVEL=loud", "", "--log-level (LOG_LEVEL): \"loud\": choose from error, warn, info, debug, trace, off".into()),
         ("MAX_ROOMS=0", "", "--max-rooms (MAX_ROOMS): \"0\": write a whole number from 1 to 1000000".into()),
         ("", "--drain 1.5", "--drain (DRAIN): \"1.5\": write a whole number from 0 to 86400".into()),
@@ -314,7 +314,7 @@ fn invalid_values_give_one_error_line_that_names_the_setting() {
         ("", "--max-room-size=-5", "--max-room-size (MAX_ROOM_SIZE): \"-5\": write a whole number from 1 to 1000000".into()),
         ("", "--last-n all", "--last-n (LAST_N): \"all\": write a whole number from 0 to 1000000".into()),
         ("", "--chat-history 1001", "--chat-history (CHAT_HISTORY): \"1001\": write a whole number from 0 to 1000".into()),
-        ("", "--metrics-allow x", "--metrics-allow (METRICS_ALLOW): \"x\": write an IP address or a network, as 10.0.0.7 or 10.0.0.0/24".into()),
+        ("", "--metrics-allow x", "--metrics-allow (METRICS_ALLOW): \"x\": write an IP address or a network, such as 10.0.0.7 or 10.0.0.0/24".into()),
         ("", "--adr :1", "unexpected argument '--adr' found; did you mean --addr?".into()),
         ("", "-adr :1", "unexpected argument '--adr' found; did you mean --addr?".into()),
         ("", "-x", "unexpected argument '-x' found; --help lists every setting".into()),

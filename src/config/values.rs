@@ -1,4 +1,4 @@
-//! The values of settings, read from text. An error says what to write instead.
+//! Parsers of the values of settings. An error says what to write instead.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -45,17 +45,17 @@ pub(super) fn parse_prefix(text: &str) -> Result<String, String> {
     match path {
         "" => Ok(String::new()),
         _ if path.split('/').all(fits) => Ok(format!("/{path}")),
-        _ => Err("a path of letters, digits and -._~ between slashes, as /conference".to_owned()),
+        _ => Err("write a path of letters, digits and -._~ between slashes, such as /conference".to_owned()),
     }
 }
 
 pub(super) fn parse_public_ip(text: &str) -> Result<PublicIp, String> {
     let text = text.trim();
     let (text, beside) = text.strip_prefix('+').map_or((text, false), |text| (text, true));
-    let addr = text.parse::<IpAddr>().map_err(|_| "write an IP address, as 203.0.113.7 or +2001:db8::1")?;
+    let addr = text.parse::<IpAddr>().map_err(|_| "write an IP address, such as 203.0.113.7 or +2001:db8::1")?;
     let addr = addr.to_canonical();
     if addr.is_unspecified() || addr.is_multicast() {
-        return Err("nobody can reach a machine at this address".to_owned());
+        return Err("not the address of one machine".to_owned());
     }
     Ok(PublicIp { addr, beside })
 }
@@ -63,13 +63,13 @@ pub(super) fn parse_public_ip(text: &str) -> Result<PublicIp, String> {
 pub(super) fn parse_network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
     let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(|addr| IpNet::from(addr.to_canonical())));
-    network.map_err(|_| "write an IP address or a network, as 10.0.0.7 or 10.0.0.0/24".to_owned())
+    network.map_err(|_| "write an IP address or a network, such as 10.0.0.7 or 10.0.0.0/24".to_owned())
 }
 
 pub(super) fn parse_proxies(text: &str) -> Result<IpNet, String> {
     let network = parse_network(text)?;
     match network.prefix_len() {
-        0 => Err("not everybody is a proxy".to_owned()),
+        0 => Err("this network contains every client, not only proxies".to_owned()),
         _ => Ok(network),
     }
 }
@@ -84,7 +84,7 @@ pub(super) fn parse_tls(text: &str) -> Result<Tls, String> {
     match text {
         "auto" => Ok(Tls::Auto),
         "off" => Ok(Tls::Off),
-        _ => Err("choose from auto, off; certificate files go to --tls-cert and --tls-key".to_owned()),
+        _ => Err("choose from auto, off; name certificate files with --tls-cert and --tls-key".to_owned()),
     }
 }
 
@@ -98,7 +98,7 @@ pub(super) fn parse_origin(text: &str) -> Result<String, String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
     match host_port {
         Some(rest) if !rest.is_empty() && rest.bytes().all(plain) => {}
-        _ => return Err("write a scheme and a host without path, as https://example.org, or *".to_owned()),
+        _ => return Err("write a scheme and a host without path, such as https://example.org, or *".to_owned()),
     }
     let default_port = [("http://", ":80"), ("https://", ":443")]
         .into_iter()
@@ -115,7 +115,7 @@ pub(super) fn parse_drain_url(text: &str) -> Result<String, String> {
         Some(rest) if !rest.is_empty() && !rest.starts_with('/') && rest.bytes().all(plain) => {
             Ok(format!("{}/", url.trim_end_matches('/')))
         }
-        _ => Err("write the address of a page, as https://b.example.org/aq_server/".to_owned()),
+        _ => Err("write the URL of a page, such as https://b.example.org/aq_server/".to_owned()),
     }
 }
 

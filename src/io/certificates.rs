@@ -1,8 +1,8 @@
-//! The certificates that connections are served, which follow the machine's addresses and their files at run time.
+//! The certificates of HTTPS, updated at run time when their files or the machine's addresses change.
 //!
-//! Renewed files are read again. The certificate of `--tls auto` is replaced before it expires. Addresses and names that
-//! it does not cover are served a second certificate, so that browsers that were told to trust the first one keep seeing
-//! it wherever it is valid.
+//! Renewed files are read again. The certificate of `--tls auto` is replaced before it expires. For addresses and names
+//! that it does not cover there is a second certificate. Browsers whose users have trusted the first one therefore keep
+//! seeing it wherever it is valid.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -44,8 +44,8 @@ enum Source {
 type Changed = [Option<SystemTime>; 2];
 
 impl Certificates {
-    /// Loads or makes the certificate that `config` asks for; `None` for plain HTTP. With `--tls auto` it may write to
-    /// the state folder.
+    /// Loads or creates the certificate that `config` names; `None` for plain HTTP. With `--tls auto` it may write to the
+    /// state folder.
     ///
     /// # Errors
     /// Returns one line for the user, which names the setting to change.
@@ -130,17 +130,18 @@ impl Certificates {
     fn serve(&mut self, acceptor: TlsAcceptor, wall: SystemTime) {
         self.warned = None;
         let is_second = matches!(self.source, Source::Auto { .. }) && !self.acceptors[0].ends_soon(wall);
-        // Only for `--tls auto`: files may bring another chain for the same certificate.
+        // Only for `--tls auto`: files may contain a new chain for the same certificate.
         if is_second && self.acceptors.iter().any(|served| served.fingerprint() == acceptor.fingerprint()) {
             return;
         }
         let fingerprint = acceptor.fingerprint();
-        match is_second {
-            true => info!(
-                "addresses of this machine changed: a second certificate is served at those that the first does not \
-                 cover, SHA-256 {fingerprint}"
-            ),
-            false => info!("certificate replaced for new connections, SHA-256 {fingerprint}"),
+        if is_second {
+            info!(
+                "addresses or names of this machine changed: those that the first certificate does not cover get a \
+                 second one, SHA-256 {fingerprint}"
+            );
+        } else {
+            info!("certificate replaced for new connections, SHA-256 {fingerprint}");
         }
         self.acceptors.truncate(usize::from(is_second));
         self.acceptors.push(acceptor);
@@ -344,7 +345,6 @@ mod tests {
         }
     }
 
-    /// Unusable files are reported, and loaded when they become usable.
     #[test]
     fn unusable_files_are_loaded_when_they_become_usable() {
         let [folder, other] = ["broken", "good"].map(folder);

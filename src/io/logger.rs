@@ -2,7 +2,7 @@
 //! block the event loop.
 //!
 //! simple_logger writes with `eprintln!`, which panics when the disk is full or the pipe is closed. The thread catches
-//! these panics: a server that can't log still serves.
+//! these panics: a server that cannot log keeps serving.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -66,7 +66,7 @@ impl Queue {
         (Self { entries, lost: AtomicU64::new(0) }, receiver)
     }
 
-    /// Queues a text, followed by the number of lines lost before it. A full queue loses it.
+    /// Queues a text, followed by the number of lines lost before it. The text is lost if the queue is full.
     fn put(&self, text: String, entry: impl FnOnce(String) -> Entry) {
         let lost = self.lost.load(Ordering::Relaxed);
         let mut text = truncate(text);

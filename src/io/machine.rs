@@ -2,8 +2,8 @@
 
 use std::fs;
 
-/// File descriptors that the process needs besides its connections: listening sockets, poll, signals, log, and files
-/// being read.
+/// File descriptors that the process needs in addition to its connections: listening sockets, poll, signals, log, and
+/// files being read.
 pub const OWN_DESCRIPTORS: usize = 32;
 
 /// Returns the machine's memory in bytes, or `None` if the system does not report it.

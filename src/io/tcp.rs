@@ -36,9 +36,9 @@ pub struct Tcp {
     offset: usize,
     /// Bytes that TLS has taken and whose ciphertext is not written yet.
     encrypted: usize,
-    /// The server wants it closed once the queue is written.
+    /// Whether to close the connection once the queue is written.
     pub closing: bool,
-    /// The deadline for writing `close_notify` is running.
+    /// Whether the deadline for writing `close_notify` is running.
     pub is_waiting: bool,
 }
 
@@ -67,10 +67,12 @@ impl Tcp {
     pub fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<ReadEnd> {
         if let Some(tls) = &mut self.tls {
             let outcome = tls.read_tls(&mut self.socket, buffer)?;
-            return Ok(match outcome.eof {
-                true => ReadEnd::Eof,
-                false if outcome.more => ReadEnd::More,
-                false => ReadEnd::Drained,
+            return Ok(if outcome.eof {
+                ReadEnd::Eof
+            } else if outcome.more {
+                ReadEnd::More
+            } else {
+                ReadEnd::Drained
             });
         }
         match (&self.socket).take(READ_BYTES as u64).read_to_end(buffer) {

@@ -30,7 +30,7 @@ pub struct Udp {
     segmentation: bool,
     /// Consecutive runs that the system refused and whose first datagram it then took.
     refused_runs: u32,
-    /// What was sent and dropped.
+    /// Counters of what was sent and dropped.
     pub counters: Counters,
 }
 
@@ -52,7 +52,7 @@ pub struct Counters {
 struct Progress {
     /// Runs sent as a whole.
     runs: usize,
-    /// Bytes sent of the run after these.
+    /// Bytes sent of the next run.
     bytes: usize,
 }
 

@@ -6,13 +6,14 @@
 
 use std::time::{Duration, Instant};
 
-/// Share of busy time from which load is shed. Higher leaves less room for bursts, lower wastes part of the machine.
+/// Share of busy time at which load is shed. Higher leaves less room for bursts, lower wastes part of the machine.
 const HIGH: f64 = 0.85;
 
 /// Share of busy time below which a stage may be restored. Higher flaps, lower sheds for longer than needed.
 const LOW: f64 = 0.70;
 
-/// Time constant of the average load. Shorter takes a burst of joins for an overload, longer lets calls suffer.
+/// Time constant of the average load. Shorter takes a burst of joins for an overload, longer reacts after calls have
+/// suffered.
 const MEMORY: Duration = Duration::from_secs(1);
 
 /// Longest time that one measurement counts for: a process that was suspended was not busy meanwhile.

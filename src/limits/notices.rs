@@ -21,7 +21,7 @@ const WARNINGS: f64 = 1.0;
 const BUG_LINES: f64 = 10.0;
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// Bugs and networks with a proxy that are remembered at once.
+/// Maximum number of bugs, and of networks with a proxy, that are remembered.
 const MAX_BUGS: usize = 64;
 const MAX_PROXIES: usize = 4_096;
 

@@ -25,8 +25,8 @@ pub struct TlsAcceptor {
     pub(super) own: Option<(SystemTime, Vec<String>)>,
 }
 
-/// Certificates with the names that they cover, chosen by the name that the client asks for (RFC 6066 section 3).
-/// The first is the default, also for clients that send an address or no name.
+/// Certificates and the names that they cover. The one for a connection is chosen by the name that the client requests
+/// (RFC 6066 section 3). The first is the default, also for clients that send an address or no name.
 #[derive(Debug)]
 struct ByName(Vec<(Vec<String>, Arc<CertifiedKey>)>);
 
