@@ -1,4 +1,4 @@
-//! The metrics: one table of names, helps, types and values, written in the text format of Prometheus.
+//! The metrics: one table of names, help texts, types and values, written in the text format of Prometheus.
 //!
 //! Counters are plain integers elsewhere, read when the metrics are scraped. No label names a room, a participant or an
 //! address: their number would grow with the clients. To add a metric, add a row to `table`; a counter is a field of
@@ -25,12 +25,12 @@ const KEYFRAME_REASONS: [&str; 4] = ["join", "switch", "loss", "pli"];
 /// Classes of HTTP responses, by the first digit of their status.
 const RESPONSE_CLASSES: [&str; 6] = ["0xx", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// Values that are read at each scrape, beside the counters.
+/// Values that are computed at each scrape, in addition to the counters.
 #[derive(Debug, Clone, Copy)]
 pub struct Gauges {
     /// Rooms.
     pub rooms: usize,
-    /// Participants, with those that are disconnected and may return.
+    /// Participants, including those that are disconnected and may return.
     pub participants: usize,
     /// TCP connections.
     pub connections: usize,
@@ -42,7 +42,7 @@ pub struct Gauges {
     pub load: f64,
     /// The shedding stage: 0 sheds nothing.
     pub shed_stage: usize,
-    /// Whether the server shuts down.
+    /// Whether the server is shutting down.
     pub is_draining: bool,
     /// Time since the start of the server.
     pub uptime: Duration,
@@ -77,7 +77,7 @@ enum Value {
     Histogram(Histogram),
 }
 
-/// The table. Its first line names every field of `Stats`, so that a counter without a row does not compile.
+/// Returns the table. `Stats` is destructured in full, so that a counter without a row is a compiler error.
 fn table(stats: &Stats, gauges: &Gauges) -> Vec<Row> {
     use Value::{Counter, Histogram};
     let Stats {
@@ -91,7 +91,7 @@ fn table(stats: &Stats, gauges: &Gauges) -> Vec<Row> {
         packets_in,
         packets_forwarded,
         packets_paced,
-        packets_owed,
+        packets_due,
         drops,
         packets_quiet,
         packets_oversized,
@@ -100,10 +100,10 @@ fn table(stats: &Stats, gauges: &Gauges) -> Vec<Row> {
         packets_not_resent,
         packets_padding,
         keyframe_requests,
-        turns: _, // the count of `aq_turn_seconds`, but for the last turn
+        turns: _, // the count of `aq_turn_seconds`, except for the current turn
         turn,
         forward_delay,
-        packets_recorded: _, // belongs to `forward_delay`
+        packets_recorded: _, // only used to update `forward_delay`
         peer_timeouts,
         offers,
         answers,
@@ -126,12 +126,12 @@ fn table(stats: &Stats, gauges: &Gauges) -> Vec<Row> {
     vec![
         row("aq_build_info", "The version of the server.", version()),
         row("aq_uptime_seconds", "Time since the start.", Value::Gauge(gauges.uptime.as_secs_f64())),
-        row("aq_draining", "1 while the server shuts down.", gauge(usize::from(gauges.is_draining))),
+        row("aq_draining", "1 while the server is shutting down.", gauge(usize::from(gauges.is_draining))),
         // Rooms, participants and connections.
         row("aq_rooms", "Rooms.", gauge(gauges.rooms)),
         row(
             "aq_participants",
-            "Participants, also those that are disconnected and may return.",
+            "Participants, including those that are disconnected and may return.",
             gauge(gauges.participants),
         ),
         row("aq_connections", "TCP connections.", gauge(gauges.connections)),
@@ -154,8 +154,8 @@ fn table(stats: &Stats, gauges: &Gauges) -> Vec<Row> {
         // Media.
         row(
             "aq_forward_delay_seconds",
-            "From the receipt of packets to the end of the turn that sent them: one observation for all that a turn \
-             forwards at once, and one for the oldest packet that a pacer releases.",
+            "Time from the receipt of packets to the end of the turn that sent them: one observation for each turn that \
+             forwards packets as they arrive, and one for the oldest packet of each release by a pacer.",
             Histogram(forward_delay),
         ),
         row("aq_received_bytes", "Bytes of UDP payload received.", Counter(bytes_in)),
@@ -173,17 +173,17 @@ fn table(stats: &Stats, gauges: &Gauges) -> Vec<Row> {
             Counter(packets_in),
         ),
         row("aq_forwarded_packets", "RTP packets sent to subscribers for the first time.", Counter(packets_forwarded)),
-        row("aq_paced_packets", "Forwarded RTP packets that a pacer has held back.", Counter(packets_paced)),
+        row("aq_paced_packets", "Forwarded RTP packets that a pacer held back first.", Counter(packets_paced)),
         row(
             "aq_packets_dropped",
             "RTP packets not forwarded, counted once for each participant that did not get them, by reason.",
             by("reason", DropReason::ALL.map(DropReason::name), DropReason::ALL.map(|reason| drops.get(reason))),
         ),
         row(
-            "aq_owed_packets",
-            "RTP packets received, each counted once for each other participant of the room: forwarded, dropped, or \
-             still to be decided.",
-            Counter(packets_owed),
+            "aq_packets_due",
+            "RTP packets received x other participants of the room: the sum of those forwarded, dropped, and still held \
+             by a pacer.",
+            Counter(packets_due),
         ),
         row(
             "aq_quiet_packets",
@@ -194,10 +194,10 @@ fn table(stats: &Stats, gauges: &Gauges) -> Vec<Row> {
         row("aq_retransmitted_packets", "RTP packets retransmitted after a NACK.", Counter(packets_resent)),
         row(
             "aq_retransmissions_refused",
-            "RTP packets asked for by a NACK and not retransmitted.",
+            "RTP packets requested by a NACK and not retransmitted.",
             Counter(packets_not_resent),
         ),
-        row("aq_padding_packets", "RTP packets repeated to probe a path.", Counter(packets_padding)),
+        row("aq_padding_packets", "RTP packets sent again as padding, to probe a path.", Counter(packets_padding)),
         row(
             "aq_keyframe_requests",
             "Keyframe requests sent to publishers, by reason.",
@@ -218,14 +218,14 @@ fn table(stats: &Stats, gauges: &Gauges) -> Vec<Row> {
         row("aq_chat_messages", "Chat messages accepted.", Counter(chat_messages)),
         row(
             "aq_protocol_errors",
-            "Messages refused and peers closed because of an error of their own, by kind.",
+            "Messages refused and peers closed because of a protocol error, by kind.",
             by("kind", ["message", "peer"], [messages_refused, peers_failed]),
         ),
         // HTTP.
         row("aq_http_responses", "HTTP responses, by class of status.", by("class", RESPONSE_CLASSES, responses)),
         row(
             "aq_http_requests_refused",
-            "HTTP requests refused before a route was chosen, or while their body was read, by reason.",
+            "HTTP requests refused before a route was found, or while their body was read, by reason.",
             by("reason", refusals, requests_refused),
         ),
         row("aq_http_bodies", "Bodies of HTTP requests received.", Counter(bodies_in)),
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_has_a_name_of_its_own_and_a_help() {
+    fn every_row_has_a_unique_name_and_a_help_text() {
         let rows = table(&Stats::default(), &GAUGES);
         let names: BTreeSet<_> = rows.iter().map(|row| row.name).collect();
         assert_eq!(names.len(), rows.len());

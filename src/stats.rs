@@ -1,4 +1,4 @@
-//! The server's counters: what it handled and what it refused.
+//! The server's counters of handled and refused input.
 
 use crate::drop_reason::Drops;
 use crate::histogram::Histogram;
@@ -32,7 +32,7 @@ pub struct Stats {
     pub datagrams_excess: u64,
     /// Datagrams queued for sending.
     pub datagrams_out: u64,
-    /// Datagrams that the system did not take, because the send buffer was full or there was no route.
+    /// Datagrams lost at the socket, because the send buffer was full or there was no route.
     pub datagrams_unsent: u64,
     /// Bytes of datagrams received, without UDP and IP headers.
     pub bytes_in: u64,
@@ -40,14 +40,14 @@ pub struct Stats {
     pub bytes_out: u64,
     /// RTP packets received from publishers and admitted for forwarding.
     pub packets_in: u64,
-    /// RTP packets received, each counted once for each other participant of the room. All of them are forwarded,
-    /// dropped, or still to be decided.
-    pub packets_owed: u64,
+    /// RTP packets received x other participants of the room at that time. Each of these packets is then forwarded or
+    /// dropped, or a pacer still holds it.
+    pub packets_due: u64,
     /// RTP packets written to subscribers.
     pub packets_forwarded: u64,
-    /// Of these, packets that a pacer has held back before.
+    /// Of these, packets that a pacer held back first.
     pub packets_paced: u64,
-    /// RTP packets not forwarded to a participant of the room.
+    /// RTP packets not forwarded, counted once for each participant that did not get them.
     pub drops: Drops<u64>,
     /// RTP packets of microphones that are not among the loudest or that a moderator has muted.
     pub packets_quiet: u64,
@@ -57,7 +57,7 @@ pub struct Stats {
     pub configurations_dropped: u64,
     /// RTP packets retransmitted to subscribers after a NACK.
     pub packets_resent: u64,
-    /// Retransmissions refused because the subscriber does not accept RTX or has used up its share.
+    /// Retransmissions refused because the subscriber does not accept RTX or has used up its allowance.
     pub packets_not_resent: u64,
     /// RTP packets retransmitted as padding to probe a path.
     pub packets_padding: u64,
@@ -67,12 +67,12 @@ pub struct Stats {
     pub turns: u64,
     /// How long the event loop was awake in a turn.
     pub turn: Histogram,
-    /// From the receipt of packets to the end of the turn that sent them: one observation for all that a turn has
-    /// forwarded at once, and one for the oldest of the held packets that a pacer has released at once.
+    /// Time from the receipt of packets to the end of the turn that sent them. Each turn that forwards packets as they
+    /// arrive is one observation; so is each release of held packets by a pacer, where the oldest packet counts.
     pub forward_delay: Histogram,
     /// `packets_forwarded_at_once` when `forward_delay` last observed a turn.
     pub packets_recorded: u64,
-    /// Calls of a peer's `handle_timeout`, at its deadline or after an event.
+    /// Calls of `Peer::handle_timeout`, at its deadline or after an event.
     pub peer_timeouts: u64,
     /// Offers sent.
     pub offers: u64,
@@ -84,7 +84,7 @@ pub struct Stats {
     pub exchanges: u64,
     /// Chat messages accepted.
     pub chat_messages: u64,
-    /// Peers closed because of an error of their own.
+    /// Peers closed because of their own error.
     pub peers_failed: u64,
     /// Messages refused with an `error`.
     pub messages_refused: u64,
@@ -96,7 +96,7 @@ pub struct Stats {
     pub joins: [u64; JOIN_OUTCOMES.len()],
     /// HTTP responses, by the first digit of their status; upgrades are not counted.
     pub responses: [u64; 6],
-    /// HTTP requests refused before a route was chosen, or while their body was read, by `web::http::Refusal`.
+    /// HTTP requests refused before a route was found, or while their body was read, by `web::http::Refusal`.
     pub requests_refused: [u64; 14],
     /// Bodies of HTTP requests received.
     pub bodies_in: u64,

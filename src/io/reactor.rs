@@ -63,7 +63,7 @@ pub struct Reactor {
     unread: Vec<ConnId>,
     /// Connections with bytes to write.
     unwritten: Vec<ConnId>,
-    /// Closing connections that still have TLS bytes to write, with their deadlines, in the order of these.
+    /// Closing connections that still have TLS bytes to write, ordered by their deadlines.
     closing: VecDeque<(Instant, ConnId)>,
     accepting: Accepting,
     next_accept_warning: Instant,
@@ -72,7 +72,7 @@ pub struct Reactor {
     next_interfaces: Instant,
     /// Local time minus UTC, as last read.
     utc_offset_secs: Option<i32>,
-    /// The last attempt to list the interfaces failed, and was logged.
+    /// Whether the last attempt to list the interfaces failed. Only the first failure in a row is logged.
     interfaces_failed: bool,
     /// Start of the current load measurement, and the time slept since then.
     load_since: Instant,
@@ -86,7 +86,7 @@ enum Accepting {
     Idle,
     /// Connections may be waiting.
     Ready,
-    /// Paused until then because file descriptors ran out.
+    /// Paused until this time because file descriptors ran out.
     Paused(Instant),
 }
 
@@ -183,7 +183,7 @@ impl Reactor {
                 }
             }
 
-            // Take a bounded share of input from each of them.
+            // Take a bounded amount of input from each source.
             self.accept(now);
             self.read_conns(now);
             self.receive(now)?;
@@ -289,7 +289,7 @@ impl Reactor {
                 Ok(ReadEnd::More) => self.unread.push(id),
                 Ok(ReadEnd::Eof) => self.server.handle_input(now, Input::Eof { conn: id }),
                 Err(error) => {
-                    // A TLS alert may be pending, which tells the client the reason.
+                    // Send a pending TLS alert, which states the reason.
                     let _ = conn.flush();
                     self.fail_conn(now, id, &error);
                 }
@@ -338,7 +338,7 @@ impl Reactor {
         }
     }
 
-    /// Follows the machine's addresses, which change with DHCP, dial-up and cables, and its certificates.
+    /// Picks up changes of the machine's addresses (DHCP, dial-up, cables) and certificates.
     fn follow_interfaces(&mut self, now: Instant) {
         if now < self.next_interfaces {
             return;
@@ -360,15 +360,15 @@ impl Reactor {
         }
     }
 
-    /// Reports to the server the share of time that the loop was busy. This is the time outside of the poll rather than
-    /// processor time: a process that shares its core would never seem fully loaded by the latter.
+    /// Reports to the server the share of time that the loop was busy. It is measured as the time outside of the poll:
+    /// the processor time of a process that shares its core would never show a full load.
     fn report_load(&mut self, now: Instant) {
         let elapsed = now - self.load_since;
         if elapsed >= LOAD_WINDOW {
             let share = 1.0 - self.asleep.as_secs_f64() / elapsed.as_secs_f64();
             self.server.handle_input(now, Input::Load { share: share.clamp(0.0, 1.0) });
             (self.load_since, self.asleep) = (now, Duration::ZERO);
-            self.server.set_unsent(self.udp.counters.dropped);
+            self.server.set_datagrams_unsent(self.udp.counters.dropped);
         }
     }
 
@@ -409,8 +409,7 @@ impl Reactor {
                     if bytes > 0 {
                         self.server.handle_input(now, Input::Written { conn: id, bytes });
                     }
-                    // The server closes a connection when all is written, or when it gives up on one that takes
-                    // nothing.
+                    // The server closes a connection when all is written, or when a stalled one has timed out.
                     if conn.closing {
                         if conn.shutdown() {
                             self.drop_conn(id);
@@ -425,7 +424,7 @@ impl Reactor {
         self.unwritten = unwritten;
     }
 
-    /// Drops closing connections that did not take their last bytes in time.
+    /// Drops closing connections whose last bytes could not be written in time.
     fn drop_overdue(&mut self, now: Instant) {
         while let Some(&(until, id)) = self.closing.front()
             && now >= until

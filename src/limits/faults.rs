@@ -1,4 +1,4 @@
-//! Protocol errors by network. New peers from a network with too many of them are refused for a while.
+//! Protocol errors by network. A network with too many of them is blocked for a minute: its new peers are refused.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use crate::limits::recent::Recent;
 use crate::network::Network;
 
-/// Protocol errors allowed to one network in any minute. Fewer would block a user who retries with an old browser; more
-/// let an attacker go on for longer.
-const FAULTS: usize = 10;
+/// Protocol errors that one network may cause in any minute. Fewer would block a user who retries with an old browser;
+/// more let an attacker continue for longer.
+pub const MAX_FAULTS: usize = 10;
 
 /// The minute over which protocol errors are counted. Also how long a network stays blocked after its last error above
 /// the limit.
-const PAUSE: Duration = Duration::from_secs(60);
+pub const PAUSE: Duration = Duration::from_secs(60);
 
 /// Networks remembered at once. More cost memory; fewer make it easier for an attacker with many addresses to be
 /// forgotten.
@@ -20,8 +20,8 @@ const MAX_NETWORKS: usize = 4_096;
 
 /// Recent protocol errors by network.
 ///
-/// This is no token bucket: a network that has used up a bucket could go on at the refill rate, a blocked network has
-/// to pause for a minute.
+/// This is not a token bucket: a network that has emptied a bucket could continue at the refill rate, while a blocked
+/// network has to pause for a minute.
 #[derive(Debug)]
 pub struct Faults {
     networks: Recent<Network, Record>,
@@ -29,7 +29,7 @@ pub struct Faults {
 
 #[derive(Debug)]
 struct Record {
-    /// Times of the last `FAULTS` errors, oldest first.
+    /// Times of the last `MAX_FAULTS` errors, oldest first.
     faults: VecDeque<Instant>,
     blocked_until: Option<Instant>,
 }
@@ -37,13 +37,13 @@ struct Record {
 impl Faults {
     /// Upper bound of the memory in bytes.
     pub const MAX_BYTES: usize =
-        MAX_NETWORKS * (Recent::<Network, Record>::BYTES_EACH + 2 * FAULTS * size_of::<Instant>());
+        MAX_NETWORKS * (Recent::<Network, Record>::BYTES_EACH + 2 * MAX_FAULTS * size_of::<Instant>());
 
-    /// Records that a peer from this network ended by an error of its own. Returns true if this blocks a network that
-    /// was not blocked.
+    /// Records that a peer from this network ended because of its own error. Returns true if this blocks a network that
+    /// was not blocked before.
     pub fn handle_fault(&mut self, now: Instant, network: Network) -> bool {
         let record = self.networks.entry(now, network, || Record { faults: VecDeque::new(), blocked_until: None });
-        let oldest = if record.faults.len() < FAULTS { None } else { record.faults.pop_front() };
+        let oldest = if record.faults.len() < MAX_FAULTS { None } else { record.faults.pop_front() };
         record.faults.push_back(now);
         if oldest.is_none_or(|oldest| now >= oldest + PAUSE) {
             return false;

@@ -1,5 +1,4 @@
-//! A room is one conference: its participants, their tracks, and the chat. It decides without I/O, and refers to peers
-//! by id only.
+//! A room is one conference: its participants, their tracks, and the chat. It is pure, and refers to peers by id only.
 
 pub mod seats;
 pub mod speakers;
@@ -21,8 +20,8 @@ use crate::track::{Kind, Source};
 /// Maximum size of a chat message, in bytes of UTF-8.
 pub const CHAT_BYTES: usize = 4096;
 
-/// How many identities of removed participants, and how many resume secrets, a room remembers. Above that the oldest
-/// are forgotten.
+/// Maximum number of identities of removed participants, and of resume secrets, that a room remembers. Above it the
+/// oldest are forgotten.
 const REMEMBERED: usize = 1_000;
 
 /// One conference. It ends, with all its state, when the last participant leaves.
@@ -33,8 +32,8 @@ pub struct Room {
     is_locked: bool,
     /// Identities of the participants removed by a moderator.
     removed: VecDeque<String>,
-    /// Resume secrets of the participants who left since the room was locked and were not removed: a lock must not keep
-    /// out a participant who lost the connection.
+    /// Resume secrets of the participants that have left since the room was locked and were not removed: a lock must not
+    /// keep out a participant that has lost its connection.
     returning: VecDeque<String>,
     /// The current speakers, and the microphones that are forwarded.
     pub speakers: Speakers,
@@ -64,12 +63,12 @@ pub struct Published {
     pub tracks: Vec<Track>,
     /// The number of other participants in the room.
     pub audience: u64,
-    /// Sources that the participant muted.
+    /// Sources that the participant has muted.
     muted: Vec<Source>,
-    /// A moderator muted the microphone, and the participant has not unmuted it since.
+    /// Whether a moderator has muted the microphone and the participant has not unmuted it since.
     is_silenced: bool,
-    /// The number of wanted layers last sent to the client, for m-lines on which it publishes nothing now; absent if
-    /// that was all.
+    /// For m-lines on which the participant publishes nothing now: the number of needed layers in the last `layers`
+    /// message to its client; absent if those were all.
     sent_wanted: BTreeMap<Mid, u8>,
 }
 
@@ -79,9 +78,9 @@ pub struct Track {
     pub mid: Mid,
     /// Audio or video.
     pub kind: Kind,
-    /// Which of the publisher's sources it is.
+    /// The publisher's source that it carries.
     pub source: Source,
-    /// Its layers, and what is received of each.
+    /// Its layers, and the bitrate received of each.
     pub layers: Layers,
     /// Its last packets, for retransmission.
     pub history: History,
@@ -122,7 +121,7 @@ impl Room {
         }
     }
 
-    /// Uses up a resume secret: its holder has returned.
+    /// Forgets a resume secret whose holder has returned.
     pub fn take_returning(&mut self, resume: &str) {
         self.returning.retain(|other| other != resume);
     }
@@ -151,7 +150,7 @@ impl Room {
         &self.participants
     }
 
-    /// Returns the participants but one, in the order of joining.
+    /// Returns the participants except `id`, in the order of joining.
     pub fn others(&self, id: PeerId) -> impl Iterator<Item = PeerId> {
         self.participants.iter().copied().filter(move |other| *other != id)
     }
@@ -205,11 +204,11 @@ impl Published {
     }
 
     /// Forgets the m-lines of a transport that has ended.
-    pub fn forget_lines(&mut self) {
+    pub fn forget_m_lines(&mut self) {
         self.sent_wanted.clear();
     }
 
-    /// Records whether the participant muted a source. Returns false if nothing changed.
+    /// Sets whether the participant has muted a source. Returns false if nothing changed.
     pub fn mute(&mut self, source: Source, muted: bool) -> bool {
         let was = self.muted.contains(&source);
         if muted && !was {

@@ -1,8 +1,8 @@
-//! The seats of one subscriber: which publishers it is sent in a room that has more of them than seats.
+//! The seats of one subscriber: which publishers are sent to it in a room with more publishers than seats.
 //!
-//! A publisher whose microphone is audible gets a seat at once. The others are ranked: pinned on the page, sharing a
-//! screen, visible on the page, sending video at all, and last who spoke most recently. Publishers do not lose a seat
-//! without need: speaking more recently is not enough to take one.
+//! A publisher whose microphone is audible gets a seat at once. The others are ranked: first those pinned on the page,
+//! then those that share a screen, are visible on the page, send video at all, and have spoken most recently. A
+//! publisher keeps its seat against one that has only spoken more recently.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -13,13 +13,13 @@ use crate::limits::bucket::Bucket;
 use crate::media::subscribe::selection::View;
 use crate::track::Source;
 
-/// Minimum time for which a seat is kept, unless an audible publisher needs it: each exchange costs a keyframe, and a
-/// face that disappears at once was not worth showing. Longer follows scrolling more slowly.
+/// Minimum time for which a seat is kept, unless an audible publisher needs it. Each exchange costs a keyframe, and a
+/// picture that disappears at once is of no use. Longer follows scrolling more slowly.
 pub const STAY: Duration = Duration::from_secs(2);
 
-/// Exchanges per second, and in a burst, even for audible publishers: each is reported to the page, and microphones
-/// that click in turn could cause any number of them. Fewer lose first words in a heated talk, more let noise fill the
-/// network.
+/// Maximum exchanges per second, and in a burst, even for audible publishers: each is reported to the page, and
+/// microphones that click in turn could cause any number of them. Fewer cut off the first words in a lively discussion,
+/// more let noise cause traffic.
 const EXCHANGES: f64 = 5.0;
 const EXCHANGE_BURST: f64 = 15.0;
 
@@ -34,22 +34,22 @@ pub const PINNED: u32 = 2;
 pub struct Publisher {
     /// Its id.
     pub peer: PeerId,
-    /// Its microphone is audible, see [`super::speakers`].
+    /// Whether its microphone is audible (see [`super::speakers`]).
     pub is_audible: bool,
     /// Number of publishers that spoke more recently; `None` if it never spoke.
     pub turn: Option<usize>,
-    /// It shares a screen.
+    /// Whether it shares a screen.
     pub has_screen: bool,
-    /// It sends a camera that is not muted.
+    /// Whether it sends a camera that is not muted.
     pub has_picture: bool,
 }
 
 /// The publishers that lost and gained a seat.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Moves {
-    /// Lost their seat.
+    /// Publishers that lost their seat.
     pub off: Vec<PeerId>,
-    /// Gained a seat.
+    /// Publishers that gained a seat.
     pub on: Vec<PeerId>,
 }
 
@@ -75,13 +75,13 @@ struct Shown {
     peer: PeerId,
     source: Source,
     view: View,
-    /// The report named the participant, not the m-line that carried it, so it survives the loss of the seat.
+    /// Whether the report named the participant rather than an m-line, so that it survives the loss of the seat.
     is_lasting: bool,
 }
 
 /// The rank of a publisher, the greater the better: audible, priority if pinned, shares a screen, visible, sends video,
-/// and how recently it spoke. The last alone takes no seat away.
-type Claim = (bool, u32, bool, bool, bool, Reverse<usize>);
+/// and how recently it spoke. The last alone is not enough to take a seat.
+type Rank = (bool, u32, bool, bool, bool, Reverse<usize>);
 
 impl Seats {
     /// Upper bound of the heap memory of one subscriber's seats, in bytes, in a room with `others` other participants.
@@ -99,32 +99,32 @@ impl Seats {
     pub fn settle(&mut self, now: Instant, own: PeerId, limit: usize, publishers: &[Publisher]) -> Moves {
         let mut moves = Moves::default();
         self.seated.retain(|seat| publishers.iter().any(|publisher| publisher.peer == seat.peer));
-        let mut claims: Vec<(Claim, &Publisher)> = publishers
+        let mut ranked: Vec<(Rank, &Publisher)> = publishers
             .iter()
             .filter(|publisher| publisher.peer != own)
-            .map(|publisher| (self.claim(publisher), publisher))
+            .map(|publisher| (self.rank(publisher), publisher))
             .collect();
-        // The sort is stable: equal claims stay in the order of joining.
-        claims.sort_by_key(|(claim, _)| Reverse(*claim));
-        // Seated publishers from the best claim to the weakest. Those before the current one in `claims` are removed:
-        // only weaker ones can lose their seat to it.
-        let mut weaker: VecDeque<(usize, Claim, PeerId)> = VecDeque::new();
+        // The sort is stable: publishers of equal rank stay in the order of joining.
+        ranked.sort_by_key(|(rank, _)| Reverse(*rank));
+        // The seated publishers that can lose their seat to the current one, best rank first: the loop removes each when
+        // it passes it.
+        let mut weaker: VecDeque<(usize, Rank, PeerId)> = VecDeque::new();
         weaker.extend(
-            claims
+            ranked
                 .iter()
                 .enumerate()
                 .filter(|(_, (_, publisher))| self.has(publisher.peer))
-                .map(|(index, (claim, publisher))| (index, *claim, publisher.peer)),
+                .map(|(index, (rank, publisher))| (index, *rank, publisher.peer)),
         );
         self.next_look = None;
-        for (index, (claim, publisher)) in claims.iter().enumerate() {
+        for (index, (rank, publisher)) in ranked.iter().enumerate() {
             if weaker.front().is_some_and(|(of, ..)| *of == index) {
                 weaker.pop_front();
                 continue;
             }
             if self.seated.len() >= limit {
-                let replaceable = weaker.iter().rev().take_while(|(_, other, _)| outranks(claim, other));
-                let may_go = |(_, _, other): &&(usize, Claim, PeerId)| publisher.is_audible || self.may_go(now, *other);
+                let replaceable = weaker.iter().rev().take_while(|(_, other, _)| outranks(rank, other));
+                let may_go = |(_, _, other): &&(usize, Rank, PeerId)| publisher.is_audible || self.may_go(now, *other);
                 let occupant = replaceable.clone().find(may_go).copied();
                 let Some((of, _, occupant)) = occupant.filter(|_| self.exchanges.take(now)) else {
                     let free_at = replaceable.filter_map(|(_, _, other)| self.free_at(*other)).min();
@@ -139,12 +139,12 @@ impl Seats {
             moves.on.push(publisher.peer);
             self.seated.push(Seat { peer: publisher.peer, since: now });
         }
-        self.is_full = claims.len() > self.seated.len();
+        self.is_full = ranked.len() > self.seated.len();
         moves
     }
 
-    /// Records what the page shows of a publisher. `is_lasting` if the report named the participant rather than an
-    /// m-line.
+    /// Records what the page shows of a publisher. `is_lasting` is true if the report named the participant rather than
+    /// an m-line.
     pub fn show(&mut self, peer: PeerId, source: Source, view: View, is_lasting: bool) {
         match self.shown.iter_mut().find(|shown| (shown.peer, shown.source) == (peer, source)) {
             Some(shown) => (shown.view, shown.is_lasting) = (view, shown.is_lasting || is_lasting),
@@ -153,7 +153,7 @@ impl Seats {
     }
 
     /// Forgets what was reported about the m-line of a track that ended.
-    pub fn end_line(&mut self, peer: PeerId, source: Source) {
+    pub fn end_m_line(&mut self, peer: PeerId, source: Source) {
         self.shown.retain(|shown| (shown.peer, shown.source) != (peer, source) || shown.is_lasting);
     }
 
@@ -188,7 +188,7 @@ impl Seats {
         self.next_look
     }
 
-    fn claim(&self, publisher: &Publisher) -> Claim {
+    fn rank(&self, publisher: &Publisher) -> Rank {
         let mut shown = self.shown.iter().filter(|shown| shown.peer == publisher.peer).peekable();
         let is_unreported = shown.peek().is_none();
         let seen = shown.filter(|shown| shown.view.tile() != Some(0)).map(|shown| shown.view.priority).max();
@@ -213,11 +213,10 @@ impl Seats {
     }
 }
 
-/// Returns true if a claim justifies taking the seat of another: it is
-/// better even without how recently they spoke.
-fn outranks(claim: &Claim, other: &Claim) -> bool {
-    let rank = |claim: &Claim| (claim.0, claim.1, claim.2, claim.3, claim.4);
-    rank(claim) > rank(other)
+/// Returns true if a publisher may take the seat of another: its rank is better even without how recently they spoke.
+fn outranks(rank: &Rank, other: &Rank) -> bool {
+    let without_speech = |rank: &Rank| (rank.0, rank.1, rank.2, rank.3, rank.4);
+    without_speech(rank) > without_speech(other)
 }
 
 #[cfg(test)]
@@ -259,7 +258,7 @@ mod tests {
     type Row<'a> = (&'a str, Vec<Publisher>, Reports<'a>, usize, &'a [u32]);
 
     #[test]
-    fn seats_go_to_the_best_claims() {
+    fn seats_go_to_the_publishers_of_the_best_rank() {
         let screen = |slot: usize, mut publishers: Vec<Publisher>| {
             publishers[slot].has_screen = true;
             publishers
@@ -372,7 +371,7 @@ mod tests {
         let start = Instant::now();
         let mut seats = Seats::new(Instant::now());
         seats.settle(start, OWN, 2, &publishers(4, &[], 0));
-        assert_eq!(seats.next_look(), None, "all claims are equal");
+        assert_eq!(seats.next_look(), None, "all ranks are equal");
         seats.show(peer(3), Source::Camera, view(90, 2), true);
         seats.settle(start, OWN, 2, &publishers(4, &[], 0));
         assert_eq!(seats.next_look(), Some(start + STAY));

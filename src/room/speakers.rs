@@ -1,8 +1,9 @@
 //! The speakers of a room, and the choice of the audible microphones, which are the only ones forwarded in a large room.
 //!
-//! Each microphone is judged by `microphone`. One that is unknown is never reported as speaking.
-//! In a large room it is audible while there are fewer audible microphones than allowed, or in place of a microphone
-//! with levels that has been silent for `LONG_SILENCE`; any participant that speaks replaces it at once.
+//! `microphone` detects the speech of each microphone. It cannot tell when some participants speak; their microphones
+//! are unknown. An unknown microphone is never reported as speaking. In a large room it is audible while there are fewer
+//! audible microphones than allowed, or in place of a known one that has been silent for `LONG_SILENCE`; any participant
+//! that speaks replaces it at once.
 
 mod microphone;
 
@@ -15,8 +16,8 @@ use crate::limits::bucket::Bucket;
 /// Share of speech of the current speaker below which another participant may become the speaker.
 const YIELDS: f32 = 0.35;
 
-/// How long a participant is still reported as speaking after its last speech: words have gaps, and a mark that blinks
-/// is worse than one that stays a moment.
+/// How long a participant is still reported as speaking after its last speech. Shorter makes the mark on the page blink
+/// in the gaps between words.
 const HOLD: Duration = Duration::from_millis(500);
 
 /// How much louder, in decibels, and for how long a participant has to speak over the speaker to become the speaker.
@@ -29,13 +30,13 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a microphone that has just become audible cannot be replaced by a louder one.
 const IMMUNITY: Duration = Duration::from_secs(1);
 
-/// How often per second, and in a burst, newly audible microphones cause a new seating. Each one is work for all
-/// participants in the room, but all who begin to speak at the same moment should be heard.
+/// Maximum number of seatings per second, and in a burst, that newly audible microphones cause. A seating is work for
+/// all participants in the room; the burst lets all be heard that begin to speak at the same moment.
 const TURNS: f64 = 50.0;
 const TURN_BURST: f64 = 10.0;
 
-/// How long an audible microphone must have been silent to be replaced by one that gives no information. Shorter
-/// changes audible microphones, and thus seats, in every pause.
+/// How long an audible microphone must have been silent to be replaced by an unknown one. Shorter changes audible
+/// microphones, and thus seats, in every pause.
 const LONG_SILENCE: Duration = Duration::from_secs(5);
 
 /// The microphones of one room.
@@ -44,7 +45,7 @@ pub struct Speakers {
     speakers: Vec<Speaker>,
     /// The current speaker, or the last one while nobody speaks.
     dominant: Option<PeerId>,
-    /// Only audible microphones are forwarded.
+    /// Whether only audible microphones are forwarded.
     is_limited: bool,
     reported: Vec<PeerId>,
     next_report: Option<Instant>,
@@ -60,9 +61,9 @@ struct Speaker {
     microphone: Microphone,
     /// When the microphone became audible; `None` if it is not.
     audible_since: Option<Instant>,
-    /// Packets were withheld since the last one that was forwarded.
+    /// Whether packets were withheld since the last one that was forwarded.
     has_withheld: bool,
-    /// Number of the current stretch of forwarded packets.
+    /// Number of the current stretch of consecutive forwarded packets.
     epoch: u32,
 }
 
@@ -72,7 +73,7 @@ impl Speakers {
 
     /// Takes the level of a microphone packet, in decibels below 0 dBov (0 to 127). `max_audible` is the maximum number
     /// of audible microphones, `None` if all are forwarded. Returns `None` if the packet is not forwarded, else the
-    /// number of its stretch: packets withheld between two stretches are not lost.
+    /// number of its stretch of consecutive packets: the gap between two stretches is not packet loss.
     pub fn handle_level(&mut self, now: Instant, peer: PeerId, level: u8, max_audible: Option<usize>) -> Option<u32> {
         let index = self.index(now, peer);
         let is_speech = self.speakers[index].microphone.handle_level(now, level);
@@ -184,7 +185,7 @@ impl Speakers {
         &self.turns
     }
 
-    /// Makes the participant that was just heard the current speaker, if it takes over.
+    /// Makes the participant whose packet has just arrived the current speaker, if the current one yields.
     fn update_dominant(&mut self, now: Instant, index: usize) {
         let Speaker { peer, microphone, .. } = &self.speakers[index];
         if microphone.speech() < BEGINS || self.dominant == Some(*peer) {

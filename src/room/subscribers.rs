@@ -1,4 +1,4 @@
-//! The subscribers of one track, and how many of its packets were not queued for each of them.
+//! The subscribers of one track, and the number of its packets that were not queued for each of them.
 //!
 //! Packets of layers that a subscriber does not get are counted once per track, not per subscriber. The difference is
 //! attributed to each subscriber when its layers change, or before the counters are read.
@@ -15,7 +15,7 @@ pub struct Subscriber {
     /// The subscribing peer.
     pub peer: PeerId,
     /// Index of the subscriber's m-line that carries the track.
-    pub line: usize,
+    pub m_line: usize,
     /// Bit set of the layers of which the subscriber needs every packet.
     pub layers: u8,
     /// How many layers, counted from the smallest, the subscriber's view can use.
@@ -30,30 +30,30 @@ pub struct Subscribers {
     counts: Counts,
 }
 
-/// Packets that a subscriber was not sent because they were not queued for it.
+/// The packets of a track that were not queued for one subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unsent {
+pub struct Unqueued {
     /// The subscriber.
     pub peer: PeerId,
     /// Its m-line.
-    pub line: usize,
-    /// Numbers of packets by reason; they may be 0.
+    pub m_line: usize,
+    /// The numbers of packets by reason, each of which may be 0.
     pub packets: [(DropReason, u32); 3],
 }
 
-/// An m-line that carries the track, whether layers of it are sent or not.
+/// An m-line that carries the track, whether or not any layer is sent on it.
 #[derive(Clone, Copy, Debug)]
 struct Carrier {
     peer: PeerId,
-    line: usize,
+    m_line: usize,
     layers: u8,
     /// Why the other layers are not sent.
     reason: DropReason,
-    /// The track's counts when the carrier was settled last.
+    /// The track's counts when the carrier was last settled.
     settled: Counts,
 }
 
-/// Numbers of the track's packets; they wrap.
+/// Counts of the track's packets, which wrap.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     by_layer: [u32; LAYERS],
@@ -65,7 +65,7 @@ impl Subscribers {
     /// Upper bound of the memory of each subscriber, in bytes.
     pub const BYTES_EACH: usize = size_of::<Subscriber>() + size_of::<Carrier>();
 
-    /// Iterates over the subscribers that get some layer.
+    /// Iterates over the subscribers that get at least one layer.
     pub fn iter(&self) -> std::slice::Iter<'_, Subscriber> {
         self.active.iter()
     }
@@ -91,49 +91,49 @@ impl Subscribers {
         self.counts.silenced = self.counts.silenced.wrapping_add(1);
     }
 
-    /// Adds a subscriber or changes its layers. `reason` applies to the other layers. Returns the packets not sent
-    /// since the last change.
-    pub fn set(&mut self, subscriber: Subscriber, reason: DropReason) -> Option<Unsent> {
-        let Subscriber { peer, line, layers, .. } = subscriber;
-        match self.active.iter().position(|other| (other.peer, other.line) == (peer, line)) {
+    /// Adds a subscriber or changes its layers. `reason` applies to the other layers. Returns the packets that were not
+    /// queued for it since the last change.
+    pub fn set(&mut self, subscriber: Subscriber, reason: DropReason) -> Option<Unqueued> {
+        let Subscriber { peer, m_line, layers, .. } = subscriber;
+        match self.active.iter().position(|other| (other.peer, other.m_line) == (peer, m_line)) {
             Some(index) if layers == 0 => drop(self.active.remove(index)),
             Some(index) => self.active[index] = subscriber,
             None if layers == 0 => {}
             None => self.active.push(subscriber),
         }
-        let Some(carrier) = self.carriers.iter_mut().find(|other| (other.peer, other.line) == (peer, line)) else {
-            self.carriers.push(Carrier { peer, line, layers, reason, settled: self.counts });
+        let Some(carrier) = self.carriers.iter_mut().find(|other| (other.peer, other.m_line) == (peer, m_line)) else {
+            self.carriers.push(Carrier { peer, m_line, layers, reason, settled: self.counts });
             return None;
         };
-        let unsent = carrier.settle(&self.counts);
+        let unqueued = carrier.settle(&self.counts);
         carrier.layers = layers;
         carrier.reason = reason;
-        Some(unsent)
+        Some(unqueued)
     }
 
-    /// Removes a subscriber. Returns the packets that it was not sent.
-    pub fn remove(&mut self, peer: PeerId) -> SmallVec<[Unsent; 1]> {
+    /// Removes a subscriber. Returns the packets that were not queued for it since the last change.
+    pub fn remove(&mut self, peer: PeerId) -> SmallVec<[Unqueued; 1]> {
         self.active.retain(|subscriber| subscriber.peer != peer);
         let counts = self.counts;
-        let mut unsent = SmallVec::new();
+        let mut unqueued = SmallVec::new();
         self.carriers.retain_mut(|carrier| {
             let stays = carrier.peer != peer;
             if !stays {
-                unsent.push(carrier.settle(&counts));
+                unqueued.push(carrier.settle(&counts));
             }
             stays
         });
-        unsent
+        unqueued
     }
 
-    /// Returns the packets that each subscriber was not sent since the last call or change.
-    pub fn settle(&mut self) -> impl Iterator<Item = Unsent> {
+    /// Returns the packets that were not queued for each subscriber since the last call or change.
+    pub fn settle(&mut self) -> impl Iterator<Item = Unqueued> {
         self.carriers.iter_mut().map(|carrier| carrier.settle(&self.counts))
     }
 }
 
 impl Carrier {
-    fn settle(&mut self, counts: &Counts) -> Unsent {
+    fn settle(&mut self, counts: &Counts) -> Unqueued {
         let since = std::mem::replace(&mut self.settled, *counts);
         let missed = (0..LAYERS).filter(|layer| self.layers & 1 << layer == 0);
         let missed = missed.map(|layer| counts.by_layer[layer].wrapping_sub(since.by_layer[layer]));
@@ -143,7 +143,7 @@ impl Carrier {
             (DropReason::NotLoudest, counts.not_loudest.wrapping_sub(since.not_loudest)),
             (DropReason::Silenced, counts.silenced.wrapping_sub(since.silenced)),
         ];
-        Unsent { peer: self.peer, line: self.line, packets }
+        Unqueued { peer: self.peer, m_line: self.m_line, packets }
     }
 }
 
@@ -152,18 +152,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packets_are_counted_by_the_layers_and_the_reason_that_held_when_they_arrived() {
+    fn packets_are_counted_by_the_layers_and_the_reason_at_their_arrival() {
         let peer = |slot| PeerId { slot, generation: 0 };
-        let of = |slot, layers| Subscriber { peer: peer(slot), line: 1, layers, wanted: 1 };
-        let numbers = |unsent: Unsent| unsent.packets.map(|(_, count)| count);
+        let of = |slot, layers| Subscriber { peer: peer(slot), m_line: 1, layers, wanted: 1 };
+        let numbers = |unqueued: Unqueued| unqueued.packets.map(|(_, count)| count);
         let mut subscribers = Subscribers::default();
         subscribers.count(0);
-        assert_eq!(subscribers.set(of(1, 0b001), DropReason::LayerNotSelected), None, "what came before is not owed");
+        assert_eq!(subscribers.set(of(1, 0b001), DropReason::LayerNotSelected), None, "earlier packets do not count");
         for (layer, count) in [(0, 10), (1, 5), (2, 2)] {
             (0..count).for_each(|_| subscribers.count(layer));
         }
-        let unsent = subscribers.set(of(1, 0), DropReason::OverBudget).unwrap();
-        assert_eq!((unsent.packets[0].0, numbers(unsent)), (DropReason::LayerNotSelected, [7, 0, 0]));
+        let unqueued = subscribers.set(of(1, 0), DropReason::OverBudget).unwrap();
+        assert_eq!((unqueued.packets[0].0, numbers(unqueued)), (DropReason::LayerNotSelected, [7, 0, 0]));
         assert_eq!((subscribers.iter().count(), subscribers.carriers()), (0, 1));
         subscribers.count(0);
         subscribers.count_not_loudest();
@@ -171,12 +171,12 @@ mod tests {
         subscribers.count_silenced();
         subscribers.set(of(2, 0b111), DropReason::LayerNotSelected);
         subscribers.count(2);
-        let unsent: Vec<Unsent> = subscribers.settle().collect();
-        assert_eq!(unsent[0].packets[0], (DropReason::OverBudget, 2));
-        assert_eq!(unsent.into_iter().map(numbers).collect::<Vec<_>>(), [[2, 1, 2], [0, 0, 0]]);
+        let unqueued: Vec<Unqueued> = subscribers.settle().collect();
+        assert_eq!(unqueued[0].packets[0], (DropReason::OverBudget, 2));
+        assert_eq!(unqueued.into_iter().map(numbers).collect::<Vec<_>>(), [[2, 1, 2], [0, 0, 0]]);
         subscribers.count(1);
-        let unsent: Vec<_> = subscribers.remove(peer(1)).into_iter().map(numbers).collect();
-        assert_eq!(unsent, [[1, 0, 0]], "the rest was counted before");
+        let unqueued: Vec<_> = subscribers.remove(peer(1)).into_iter().map(numbers).collect();
+        assert_eq!(unqueued, [[1, 0, 0]], "the rest was counted before");
         assert_eq!((subscribers.remove(peer(1)).len(), subscribers.carriers()), (0, 1));
     }
 }

@@ -12,9 +12,9 @@ use crate::web::signal::ServerMessage;
 
 impl Server {
     /// Replaces the announced addresses. New peers get them in their first offer, the others as `candidate` events and
-    /// in their next offer. Costs work for each participant, only when the machine's interfaces change.
+    /// in their next offer. This is work for each participant, but interfaces rarely change.
     pub(super) fn on_addresses(&mut self, candidates: Vec<SocketAddr>) {
-        // Without a remaining address no client can be reached; the previous addresses may come back.
+        // If all addresses are gone, the previous ones stay announced: they may come back.
         let previous: Vec<SocketAddr> = self.profile.candidates().iter().map(Candidate::addr).collect();
         if candidates.is_empty() || candidates == previous {
             return;

@@ -1,4 +1,4 @@
-//! Bounds: the most memory that the server can take under its limits, whatever its clients do.
+//! Bounds: the most memory that the server can use under its limits, whatever its clients do.
 //!
 //! Each module computes its own part next to the limit that bounds it; this module adds them up.
 
@@ -34,7 +34,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// The bounds under these limits. `conn_bytes` is what the I/O loop takes for each connection.
+    /// Computes the bounds under these limits. `conn_bytes` is the memory that the I/O loop uses for each connection.
     pub fn new(limits: &Limits, conn_bytes: usize) -> Self {
         let others = limits.max_room_size.min(limits.max_participants) - 1;
         let publishers = others.min(limits.seats());
@@ -47,7 +47,7 @@ impl Bounds {
         let state = Participant::max_bytes(MAX_SENDING_M_LINES, others)
             + Outbox::MAX_BYTES
             + 2 * WORK_BYTES
-            // A received answer that waits to be processed.
+            // A received answer that has not been processed yet.
             + message_bytes;
         let participant = (conn + media + state) as u64;
         let room = Room::max_bytes(others + 1, limits.chat_history) as u64;
@@ -94,7 +94,7 @@ mod tests {
         assert!(bounds(|limits| limits.max_room_size = 10).room < all.room / 9);
         assert!(bounds(|limits| limits.max_participants = 100).total < all.total / 4);
         assert!(bounds(|limits| limits.max_conns = 100).total < all.total / 90);
-        // The bound includes what a participant keeps about each other participant, beside the media.
+        // In addition to the media, the bound includes the state that a participant keeps for each other participant.
         let room_of = |size: usize| {
             let limits = Limits { max_room_size: size, last_n: 4, ..limits.clone() };
             Bounds::new(&limits, 0).participant

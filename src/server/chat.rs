@@ -1,4 +1,4 @@
-//! Chat: a message goes to the other participants of the room and into its history.
+//! Chat: a message is sent to the other participants of the room and added to its history.
 
 use super::Server;
 use crate::id::PeerId;
@@ -20,7 +20,7 @@ impl Server {
             return self.refuse(id, "chat-too-long", &why, true);
         }
         if text.trim().is_empty() {
-            return self.refuse(id, "bad-message", "An empty chat message was not sent.", false);
+            return self.refuse(id, "bad-message", "A chat message must not be empty.", false);
         }
         participant.budget.refund_chat();
         let Some(room) = self.rooms.get_mut(&participant.room) else {
@@ -29,13 +29,13 @@ impl Server {
         let time = self.wall.time_of_day(now);
         let message = room.chat(&participant.id, &participant.name, text, time, self.config.limits.chat_history);
         self.stats.chat_messages += 1;
-        let message = ServerMessage::Chat(chat_line(&message));
+        let message = ServerMessage::Chat(encode(&message));
         self.participants.broadcast(now, room, Some(id), &message, &mut self.conns);
     }
 }
 
-/// A chat message as the protocol encodes it.
-pub(super) fn chat_line(message: &ChatMessage) -> signal::ChatLine<'_> {
+/// Converts a chat message to the form that the protocol sends.
+pub(super) fn encode(message: &ChatMessage) -> signal::ChatMessage<'_> {
     let ChatMessage { id, text, time, from, name } = message;
-    signal::ChatLine { message: text, time, from, name, id: *id }
+    signal::ChatMessage { message: text, time, from, name, id: *id }
 }

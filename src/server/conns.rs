@@ -1,4 +1,4 @@
-//! The TCP connections: the table of them, and what happens when one is accepted, has events, or closes.
+//! The table of TCP connections, and the handling of their acceptance, their events and their end.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -74,7 +74,7 @@ impl Conns {
         }
     }
 
-    /// Takes a connection from its participant, which is returned.
+    /// Detaches a connection and returns its participant.
     pub fn release(&mut self, id: ConnId) -> Option<PeerId> {
         self.entries.get_mut(&id)?.participant.take()
     }
@@ -94,8 +94,8 @@ impl Conns {
         self.by_network.of(network) >= limits.max_conns_per_addr
     }
 
-    /// Whether half of the allowed connections are in use, in all or for this connection's network. Then connections
-    /// close after their response: the other half is for clients that join, not for idle ones.
+    /// Whether half of the connections that are allowed in total, or for this connection's network, are in use.
+    /// Connections then close after their response, so that the other half is free for clients that join.
     pub fn is_half_used(&self, id: ConnId, limits: &Limits) -> bool {
         let network = self.get(id).and_then(|entry| entry.network);
         let same_network = network.map_or(0, |network| self.by_network.of(network));
@@ -130,8 +130,14 @@ impl Server {
         if is_crowded || self.conns.len() >= limits.max_conns {
             self.stats.conns_refused += 1;
             if let Some(omitted) = self.notices.take(self.now, Notice::Refused) {
-                let option = if is_crowded { "--max-conns-per-addr" } else { "--max-conns" };
-                info!("connection from {} refused: limit {option} reached{omitted}", remote.ip());
+                let (count, limit, option) = match network.filter(|_| is_crowded) {
+                    Some(network) => {
+                        (self.conns.by_network.of(network), limits.max_conns_per_addr, "--max-conns-per-addr")
+                    }
+                    None => (self.conns.len(), limits.max_conns, "--max-conns"),
+                };
+                let ip = remote.ip();
+                info!("connection from {ip} refused: {count} of {limit} connections; raise {option}{omitted}");
             }
             self.outputs.push(Output::Close { conn: id });
             return;
@@ -141,7 +147,7 @@ impl Server {
         self.conns.touch(id);
     }
 
-    /// The socket is closed; unwritten bytes are lost.
+    /// Handles the loss of a connection, whose socket is closed already. Unwritten bytes are lost.
     pub(super) fn on_gone(&mut self, id: ConnId) {
         if let Some(participant) = self.forget_conn(id) {
             self.on_disconnected(participant, "connection lost");

@@ -6,7 +6,6 @@ use log::info;
 
 use super::Server;
 use super::output::Output;
-use super::presence::admission::{Drain, RESTART};
 use crate::id::ConnId;
 use crate::timers::Waiter;
 use crate::web::signal::ServerMessage;
@@ -16,8 +15,21 @@ use crate::web::websocket::encode_text;
 /// off clients on slow networks.
 const CLOSE_TIME: Duration = Duration::from_millis(500);
 
-/// The WebSocket close code of a server that goes down (RFC 6455 section 7.4.1).
+/// How long a restart of the server is expected to take. With a shorter time, pages reconnect too early and retry; a
+/// longer one prolongs the interruption.
+pub const RESTART: Duration = Duration::from_secs(1);
+
+/// The WebSocket close code of a server that is going down (RFC 6455 section 7.4.1).
 const GOING_AWAY: u16 = 1001;
+
+/// A shutdown in progress. Calls continue until shortly before it ends.
+#[derive(Clone, Copy)]
+pub struct Drain {
+    /// When the process ends at the latest.
+    pub ends: Instant,
+    /// Whether `ends` has passed.
+    pub is_over: bool,
+}
 
 impl Server {
     /// Starts the drain. A second request ends the process at once.
@@ -34,7 +46,7 @@ impl Server {
         self.timers.set(Waiter::Server, closes);
     }
 
-    /// Closes all connections when the time of the calls is up, and again at the end of the drain.
+    /// Closes all connections `CLOSE_TIME` before the end of the drain, and again at its end.
     pub(super) fn on_drained(&mut self) {
         let Some(drain) = &mut self.admission.drain else {
             return;
@@ -48,8 +60,8 @@ impl Server {
         }
     }
 
-    /// Sends `closing` to all participants: to reconnect elsewhere soon, or here after the shutdown. Closes other
-    /// connections.
+    /// Sends `closing` to all participants. It names when to reconnect: soon if there is another server, else after the
+    /// restart of this one. Closes all other connections.
     fn announce_shutdown(&mut self, ends: Instant) {
         let url = self.config.drain_url.as_deref();
         let retry = if url.is_some() { RESTART } else { ends + RESTART - self.now };

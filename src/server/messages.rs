@@ -1,14 +1,15 @@
-//! The messages of participants: charged, parsed, dispatched, and answered with errors.
+//! The messages of participants: they are charged to a budget, parsed, and dispatched or refused.
 
 use std::time::Duration;
 
 use log::{debug, log};
 
 use super::Server;
+use super::presence::budget::MAX_FAULTS;
 use crate::id::{ConnId, PeerId};
 use crate::web::signal::{BadMessage, ClientMessage, ServerMessage};
 
-/// The WebSocket close code of a violated rule (RFC 6455 section 7.4.1).
+/// The WebSocket close code for a policy violation (RFC 6455 section 7.4.1).
 pub const POLICY: u16 = 1008;
 
 /// Bytes of the longest `candidate` message that browsers send, with room for extensions.
@@ -23,11 +24,11 @@ impl Server {
         let Some(participant) = self.participants.get_mut(id) else {
             return;
         };
-        participant.has_spoken = true;
+        participant.has_sent_message = true;
         let budget = &mut participant.budget;
         let is_answer = || ClientMessage::may_be("answer", text);
         if !(budget.charge(self.now, text.len()) || is_answer() && budget.take_answer(text.len())) {
-            // Candidates are ignored anyway, and browsers send many at once.
+            // Not a fault: browsers send many candidates at once. They are ignored below too.
             if text.len() <= CANDIDATE_BYTES && ClientMessage::may_be("candidate", text) {
                 return;
             }
@@ -39,8 +40,8 @@ impl Server {
         }
         match ClientMessage::parse(text) {
             Ok(ClientMessage::Answer { sdp }) => self.on_answer(id, sdp, text.len()),
-            // An ICE-lite server learns addresses from checks; candidates, which may name third parties, are never
-            // contacted.
+            // An ICE-lite server learns addresses from connectivity checks. It never sends to a client's candidates,
+            // which may be addresses of third parties.
             Ok(ClientMessage::Candidate) => {}
             Ok(ClientMessage::Chat { message }) => self.on_chat(id, message),
             Ok(ClientMessage::Publish { kind, source }) => self.on_publish(id, kind, source),
@@ -70,7 +71,7 @@ impl Server {
         }
     }
 
-    /// Refuses a message and counts a fault; too many faults end the connection.
+    /// Refuses a message and counts a protocol error. Too many of them end the connection.
     pub(super) fn strike(&mut self, id: PeerId, code: &str, message: &str) {
         let now = self.now;
         let Some(participant) = self.participants.get_mut(id) else {
@@ -79,13 +80,17 @@ impl Server {
         if participant.budget.tolerate_fault(now) {
             self.refuse(id, code, message, true);
         } else {
-            // Clients that keep reconnecting and making faults must not fill the log.
-            log!(self.notices.take_warning(now), "{id}: connection closed: too many faults, the last: {code}");
+            // Limited, because a client that keeps reconnecting and repeating its errors must not fill the log.
+            let network = participant.network.map_or_else(|| "unknown network".to_owned(), |it| it.to_string());
+            log!(
+                self.notices.take_warning(now),
+                "connection from {network} closed: more than {MAX_FAULTS} protocol errors, last {code}; {id}"
+            );
             self.dismiss(id, code, message, false);
         }
     }
 
-    /// Refuses a message without further consequences.
+    /// Refuses a message: answers it with `error`.
     pub(super) fn refuse(&mut self, id: PeerId, code: &str, message: &str, retry: bool) {
         self.stats.messages_refused += 1;
         self.send(id, &ServerMessage::error(code, message, retry));
@@ -101,7 +106,7 @@ impl Server {
         self.conns.release(conn);
         self.close(conn, POLICY, code);
         if retry {
-            // The client may come back and stays in the room until then; its peer is unusable.
+            // The participant stays in the room, with a new peer, because its client may return.
             if let Some(id) = self.reset(id, Duration::ZERO) {
                 self.set_lost(id, true);
                 self.on_disconnected(id, code);

@@ -1,4 +1,4 @@
-//! The server: one state machine without I/O, in which bytes and time go in and bytes and deadlines come out.
+//! The server: one state machine without I/O. Bytes and time go in, bytes and deadlines come out.
 //!
 //! It connects the web plane (connections, messages) with the media plane (peers, packets). The caller passes a whole
 //! receive batch to `handle_input`, input by input, then calls `poll_output` until it returns `None`, and then sleeps
@@ -69,7 +69,7 @@ pub enum Input<'a> {
         conn: ConnId,
         /// The client's address.
         remote: SocketAddr,
-        /// Whether the connection is TLS; `Data` carries its plaintext.
+        /// Whether the connection uses TLS. `Data` carries its plaintext.
         secure: bool,
     },
     /// Bytes were received on a connection.
@@ -121,6 +121,25 @@ pub enum Input<'a> {
     Shutdown,
 }
 
+/// The number of entries in each table that grows with the number of clients. All are 0 once every client has left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// TCP connections.
+    pub conns: usize,
+    /// Participants, including those that are disconnected and may return.
+    pub participants: usize,
+    /// Rooms.
+    pub rooms: usize,
+    /// `resume` secrets.
+    pub resumes: usize,
+    /// Addresses that a peer has validated.
+    pub addresses: usize,
+    /// ICE ufrags.
+    pub ufrags: usize,
+    /// Pending deadlines.
+    pub timers: usize,
+}
+
 /// The whole server.
 pub struct Server {
     config: Config,
@@ -146,7 +165,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// An empty server. Generates a certificate, which takes some milliseconds.
+    /// Creates an empty server. It generates a certificate, which takes some milliseconds.
     pub fn new(now: Instant, setup: Setup) -> Self {
         Self {
             profile: Profile::new(&setup.config.codecs, &setup.candidates, setup.wall),
@@ -170,7 +189,7 @@ impl Server {
         }
     }
 
-    /// Takes one input. Cheap: its effects are executed by `poll_output`.
+    /// Takes one input. It only queues the input's effects, which `poll_output` executes.
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         self.now = self.now.max(now);
         self.outputs.forget_handed_out();
@@ -221,7 +240,7 @@ impl Server {
         if is_done { self.timers.next_timeout() } else { Some(self.now) }
     }
 
-    /// Sets the wall clock.
+    /// Sets the current reading of the wall clock.
     pub fn set_wall(&mut self, wall: Wall) {
         self.wall = wall;
     }
@@ -231,27 +250,31 @@ impl Server {
         self.assets = assets;
     }
 
+    /// Sets the number of datagrams lost at the socket since the start.
+    pub fn set_datagrams_unsent(&mut self, count: u64) {
+        self.stats.datagrams_unsent = count;
+    }
+
     /// The counters.
     pub fn stats(&self) -> &Stats {
         &self.stats
     }
 
-    /// Sizes of everything that grows with the number of clients: connections, participants, rooms, resume secrets,
-    /// validated addresses, ufrags, timers. All are zero when every client is gone.
-    pub fn sizes(&self) -> [usize; 7] {
+    /// The sizes of the server's tables.
+    pub fn sizes(&self) -> Sizes {
         let (addresses, ufrags) = self.demux.len();
-        [
-            self.conns.len(),
-            self.participants.len(),
-            self.rooms.len(),
-            self.participants.resumes(),
+        Sizes {
+            conns: self.conns.len(),
+            participants: self.participants.len(),
+            rooms: self.rooms.len(),
+            resumes: self.participants.resumes(),
             addresses,
             ufrags,
-            self.timers.len(),
-        ]
+            timers: self.timers.len(),
+        }
     }
 
-    /// The other participants in a participant's room.
+    /// The other participants in this participant's room.
     fn others(&self, id: PeerId) -> Vec<PeerId> {
         let participant = self.participants.get(id);
         let room = participant.and_then(|participant| self.rooms.get(&participant.room));

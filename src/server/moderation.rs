@@ -1,4 +1,4 @@
-//! Moderation: what moderators do to other participants and to the room, and the mute state.
+//! Moderation: the actions of moderators on participants and rooms, and the mute state.
 
 use log::info;
 
@@ -9,7 +9,7 @@ use crate::track::Source;
 use crate::web::signal::{Moderation, ServerMessage};
 
 impl Server {
-    /// Executes a moderator's action; refuses it if the participant is no moderator.
+    /// Executes a moderator's action. Refuses it if the participant is not a moderator.
     pub(super) fn on_moderate(&mut self, id: PeerId, moderation: &Moderation) {
         let Some(participant) = self.participants.get(id) else {
             return;
@@ -80,7 +80,7 @@ impl Server {
         }
     }
 
-    /// Removes a participant and all others with the same identity. They cannot rejoin while the room exists.
+    /// Removes a participant and all others with the same identity from the room. They cannot rejoin while it exists.
     fn expel(&mut self, by: PeerId, id: PeerId, name: &str) {
         let Some(room) = self.rooms.get(name) else {
             return;

@@ -1,4 +1,4 @@
-//! The outputs of the server that wait for its caller.
+//! The outputs of the server, queued until its caller takes them.
 
 use std::collections::VecDeque;
 
@@ -6,8 +6,8 @@ use crate::id::ConnId;
 use crate::media::transport::datagrams::Datagrams;
 use crate::web::conn::Transmit;
 
-/// Bytes of datagrams after which they are handed out. Fewer cost more system calls; more do not stay in the
-/// second-level cache until they are sent, and delay the first subscribers of a packet.
+/// Bytes of datagrams at which they are handed to the caller. Fewer cost more system calls; more exceed the second-level
+/// cache, in which they should stay until they are sent, and delay the first subscribers of a packet.
 pub const DATAGRAM_BYTES: usize = 128 * 1024;
 
 /// An action for the caller.
@@ -31,13 +31,13 @@ pub enum Output<'a> {
     Exit,
 }
 
-/// Outputs in order, and datagrams apart from them in one buffer.
+/// The queued outputs. Datagrams are apart from the others, in one buffer.
 #[derive(Default)]
 pub struct Outputs {
     queue: VecDeque<Output<'static>>,
     /// Datagrams to send.
     pub datagrams: Datagrams,
-    /// Whether `datagrams` was handed out and is to be cleared.
+    /// Whether the caller has taken `datagrams`, which is then cleared at its next call.
     are_handed_out: bool,
 }
 
@@ -46,7 +46,7 @@ impl Outputs {
         self.queue.push_back(output);
     }
 
-    /// Whether enough waits to hand it out before more work is done.
+    /// Whether outputs must be taken before more work is done.
     pub fn is_due(&self) -> bool {
         !self.queue.is_empty() || self.datagrams.bytes() >= DATAGRAM_BYTES
     }

@@ -1,4 +1,4 @@
-//! The participants: the table that finds one by its `PeerId`, and the state of one.
+//! The table of participants by `PeerId`, and the state of one participant.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -21,7 +21,7 @@ use crate::web::websocket::encode_text;
 /// The most packets received in one turn: sockets are read in batches of 64 datagrams.
 pub const BATCH_PACKETS: usize = 128;
 
-/// All participants. A `PeerId` is an index with a generation: a stale one finds nothing.
+/// All participants. A `PeerId` is an index with a generation, so that a stale id finds nothing.
 #[derive(Default)]
 pub struct Participants {
     slots: Vec<Slot>,
@@ -35,7 +35,7 @@ pub struct Participant {
     pub id: String,
     /// The name shown, as [`crate::text::participant_name`] returns it.
     pub name: String,
-    /// The secret with which a new connection may take over from this one.
+    /// The secret that lets another connection continue as this participant.
     pub resume: String,
     /// The room's name.
     pub room: String,
@@ -45,10 +45,10 @@ pub struct Participant {
     /// The network that the participant counts for.
     pub network: Option<Network>,
     /// Whether it has sent a message. If so, its client has received `welcome` and knows the `resume` secret.
-    pub has_spoken: bool,
-    /// Until when it may return; `None` while it has a connection.
+    pub has_sent_message: bool,
+    /// Until when a disconnected participant may return; `None` while it has a connection.
     pub absent_until: Option<Instant>,
-    /// See `report_oversized`.
+    /// Whether the client was notified that it sends packets that are too large.
     pub has_reported_oversized: bool,
     pub budget: MessageBudget,
     pub published: Published,
@@ -67,12 +67,12 @@ pub struct Transport {
     pub can_renew: bool,
     /// Whether the first transport has not connected yet; counts towards `--max-pending`.
     pub is_pending: bool,
-    /// Whether the room was notified that media is lost: it was connected or failed to connect, and is not connected
-    /// now.
+    /// Whether media is lost, of which the room was notified: it was connected or failed to connect, and is not
+    /// connected now.
     pub is_lost: bool,
-    /// Consecutive fresh transports of which none stayed connected.
+    /// The number of consecutive fresh transports that did not stay connected.
     pub attempts: u32,
-    /// Consecutive failed handshakes that anybody on the path may have forged.
+    /// The number of consecutive failed handshakes whose cause a third party may have forged.
     pub doubtful_failures: u32,
     /// When the current transport connected.
     pub connected_at: Option<Instant>,
@@ -116,7 +116,7 @@ pub enum Work {
     Drive,
     /// Process an answer, or make a due offer.
     Negotiate,
-    /// Compute which layer of each track the participant is sent.
+    /// Compute which layer of each track to send to the participant.
     Allocate,
     /// Send changes of quality.
     ReportQuality,
@@ -192,7 +192,7 @@ impl Participants {
         self.slots.len()
     }
 
-    /// The participants in up to `count` slots from `first` on.
+    /// The participants in the `count` slots starting at `first`.
     pub fn page(&self, first: usize, count: usize) -> impl Iterator<Item = PeerId> {
         let slots = self.slots.iter().enumerate().skip(first).take(count);
         let taken = slots.filter(|(_, slot)| slot.participant.is_some());
@@ -204,12 +204,12 @@ impl Participants {
         room.participants().iter().filter_map(|id| Some((*id, self.get(*id)?)))
     }
 
-    /// The participants of a room but one.
+    /// The participants of a room except `id`.
     pub fn others(&self, room: &Room, id: PeerId) -> impl Iterator<Item = (PeerId, &Participant)> {
         self.of(room).filter(move |(other, _)| *other != id)
     }
 
-    /// Sends a message to the participants of a room but `except`; it is serialised and framed once.
+    /// Sends a message to the participants of a room, without `except`. It is serialised and framed once.
     pub fn broadcast(
         &self,
         now: Instant,
@@ -244,8 +244,8 @@ impl Participants {
 }
 
 impl Participant {
-    /// Upper bound of the memory in bytes, without media and the connection, in a room with `others` other
-    /// participants. `tracks` is the most that it publishes.
+    /// Upper bound of the memory in bytes, without media and the connection, of a participant that publishes at most
+    /// `tracks` tracks in a room with `others` other participants.
     pub const fn max_bytes(tracks: usize, others: usize) -> usize {
         let names = 4 * (NAME_CHARS + ROOM_CHARS) + IDENTITY_BYTES;
         size_of::<Self>() + names + Published::max_bytes(tracks, others) + Seats::max_bytes(others)
@@ -307,7 +307,7 @@ mod tests {
             grant: Grant::OPEN,
             conn: ConnId(0),
             network: None,
-            has_spoken: false,
+            has_sent_message: false,
             absent_until: None,
             has_reported_oversized: false,
             budget: MessageBudget::new(now),
@@ -335,7 +335,7 @@ mod tests {
         let [ann, bob] = ids[..] else { panic!("two ids") };
         assert_eq!(participants.find_resume("bob"), Some(bob));
         assert!(participants.pair_mut(ann, bob).is_some_and(|(one, other)| one.name == "ann" && other.name == "bob"));
-        assert!(participants.pair_mut(ann, ann).is_none(), "one participant is no pair");
+        assert!(participants.pair_mut(ann, ann).is_none(), "one participant is not a pair");
         assert!(participants.remove(ann).is_some_and(|it| it.name == "ann") && participants.remove(ann).is_none());
         assert_eq!((participants.len(), participants.page(0, 9).collect::<Vec<_>>()), (1, vec![bob]));
         let cy = create(&["cy"]).pop().map(|it| participants.insert(it)).expect("one participant");

@@ -1,25 +1,25 @@
-//! Routes: the addresses that the server answers, by method and path.
+//! Routes: the functions that answer requests, by method and path.
 //!
-//! A new address is one line in `ROUTES` and a function that answers it.
+//! To add a route, add an entry to `ROUTES` and the function that answers it.
 
 use super::Server;
 use crate::id::ConnId;
 use crate::web::http::{Body, Method, Request, Response};
 
-/// Answers a request whose body, if its route takes one, has been read. `None` if the function has responded itself.
+/// Answers a request. If its route takes a body, the body has been read. `None` if the function has responded itself.
 type Answer = fn(&mut Server, ConnId, &Request) -> Option<Response>;
 
-/// One method of one address.
+/// One method of one path.
 pub(super) struct Route {
     method: Method,
-    /// The path below `--prefix`. A `*` at the end stands for the rest of the path.
+    /// The path below `--prefix`. A `*` at its end matches any rest.
     path: &'static str,
     /// The media types that the body may have; if there are none, the request must not have a body.
     accepts: &'static [&'static str],
     pub(super) answer: Answer,
 }
 
-/// All routes. The first path that fits is the address of a request; routes with the same path are its other methods.
+/// All routes. A request belongs to the first path that matches. Routes with the same path are its other methods.
 const ROUTES: &[Route] = &[
     Route::get("", Server::answer_root),
     Route::get("/check", Server::answer_check),
@@ -33,15 +33,15 @@ const ROUTES: &[Route] = &[
 /// Finds the route of a request.
 ///
 /// # Errors
-/// Returns the response if there is no such route, or if it does not take the request's body.
+/// Returns the response to send if there is no such route, or if the route does not take the request's body.
 pub(super) fn find(prefix: &str, request: &Request) -> Result<&'static Route, Response> {
     find_in(ROUTES, prefix, request)
 }
 
-/// The path of a request below `--prefix`; `None` for the addresses outside it.
+/// The path of a request below `--prefix`; `None` for paths outside it.
 pub(super) fn path_below<'a>(prefix: &str, request: &'a Request) -> Option<&'a str> {
     match request.path.strip_prefix(prefix) {
-        // The root of the host leads to the page too.
+        // The root of the host redirects to the page too.
         None if request.path == "/" => Some(""),
         path => path,
     }
@@ -53,7 +53,7 @@ fn find_in(routes: &'static [Route], prefix: &str, request: &Request) -> Result<
         return Err(not_found());
     };
     let methods = routes.iter().filter(|route| route.path == address.path);
-    // A HEAD is answered as GET; the connection leaves out the body.
+    // HEAD is answered as GET; the connection omits the body.
     let method = if request.method == Method::Head { Method::Get } else { request.method };
     let Some(route) = methods.clone().find(|route| route.method == method) else {
         let has_get = methods.clone().any(|route| route.method == Method::Get);
@@ -63,8 +63,8 @@ fn find_in(routes: &'static [Route], prefix: &str, request: &Request) -> Result<
         allowed.dedup();
         let allowed: Vec<_> = allowed.into_iter().map(Method::name).collect();
         let response = match method {
-            // Reverse proxies check with OPTIONS whether the server is alive. It grants nothing to pages of other
-            // origins.
+            // Reverse proxies check with OPTIONS whether the server is alive. The response has no CORS fields, so it
+            // permits nothing to pages of other origins.
             Method::Options => Response::text(200, ""),
             _ => Response::text(405, &format!("This address allows only {}.\n", allowed.join(", "))),
         };
@@ -74,7 +74,7 @@ fn find_in(routes: &'static [Route], prefix: &str, request: &Request) -> Result<
     Ok(route)
 }
 
-/// The response for an address that does not exist.
+/// The response for a path that does not exist.
 pub(super) fn not_found() -> Response {
     Response::text(404, "This page does not exist.\n")
 }
@@ -86,7 +86,7 @@ impl Route {
 
     fn fits(&self, path: &str) -> bool {
         match self.path.strip_suffix('*') {
-            Some(beginning) => path.starts_with(beginning),
+            Some(start) => path.starts_with(start),
             None => path == self.path,
         }
     }
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn other_requests_are_answered_before_their_body() {
+    fn requests_without_a_route_are_answered_before_their_body_is_read() {
         let json = "Content-Length: 2\r\nContent-Type: application/json\r\n";
         let plain = "Content-Length: 2\r\nContent-Type: text/plain\r\n";
         let untyped = "Transfer-Encoding: chunked\r\n";
@@ -201,12 +201,12 @@ mod tests {
     }
 
     #[test]
-    fn each_address_has_one_route_per_method() {
+    fn each_path_has_one_route_per_method() {
         for (index, route) in ROUTES.iter().enumerate() {
             let is_same = |other: &&Route| (other.method, other.path) == (route.method, route.path);
             assert_eq!(ROUTES.iter().filter(is_same).count(), 1, "{}", route.path);
             let hidden = ROUTES[..index].iter().any(|other| other.path != route.path && other.fits(route.path));
-            assert!(!hidden, "{} is after a route that fits it", route.path);
+            assert!(!hidden, "{} is after a route that matches it too", route.path);
             assert!(route.path.is_empty() || route.path.starts_with('/'), "{}", route.path);
         }
     }

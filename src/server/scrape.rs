@@ -1,7 +1,6 @@
-//! The `/metrics` route: the access check, and the values read at a scrape.
+//! The `/metrics` route: the access check, and the values computed at a scrape.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -28,29 +27,14 @@ impl Server {
         Some(Response::metrics(&metrics::text(&self.stats, &self.gauges())))
     }
 
-    /// Records that the event loop was awake for this long in a turn. What it forwarded was sent within that time: the
-    /// clock is not read once more for it.
-    pub fn record_turn(&mut self, awake: Duration) {
-        self.stats.turn.observe(awake);
-        let forwarded = self.stats.packets_forwarded_at_once();
-        if std::mem::replace(&mut self.stats.packets_recorded, forwarded) != forwarded {
-            self.stats.forward_delay.observe(awake);
-        }
-    }
-
-    /// Sets the number of datagrams that the system did not take.
-    pub fn set_unsent(&mut self, datagrams: u64) {
-        self.stats.datagrams_unsent = datagrams;
-    }
-
     fn gauges(&self) -> Gauges {
-        let [connections, participants, rooms, _, addresses, _, timers] = self.sizes();
+        let sizes = self.sizes();
         Gauges {
-            rooms,
-            participants,
-            connections,
-            addresses,
-            timers,
+            rooms: sizes.rooms,
+            participants: sizes.participants,
+            connections: sizes.conns,
+            addresses: sizes.addresses,
+            timers: sizes.timers,
             load: self.shedding.load().share(),
             shed_stage: self.shedding.load().stage() as usize,
             is_draining: self.admission.drain.is_some(),
@@ -59,15 +43,16 @@ impl Server {
     }
 }
 
-/// Whether a client without a token may read the metrics: the address that it connects from and, if a proxy has
-/// forwarded the request, the address of the proxy's client have to be loopback or in `allowed`. A proxy on this machine
-/// would otherwise make every client local.
+/// Whether a client without a token may read the metrics. The remote address of its connection and, if a proxy has
+/// forwarded the request, also the address of the proxy's client must be loopback or in `allowed`. Otherwise a proxy on
+/// this machine would make every client local.
 fn is_permitted(allowed: &[IpNet], proxies: &[IpNet], remote: IpAddr, request: &Request) -> bool {
     let is_allowed = |addr: IpAddr| {
         let addr = addr.to_canonical();
         addr.is_loopback() || allowed.iter().any(|network| network.contains(&addr))
     };
-    // The nearest proxy is believed even if it is not in --trusted-proxies: a client can only forbid itself more.
+    // The address that the nearest proxy has appended counts even if that proxy is not in --trusted-proxies: a client
+    // that forges it can only lose access.
     let (before, nearest) = request.forwarded_for.rsplit_once(',').unwrap_or(("", &request.forwarded_for));
     let is_client_allowed = if request.forwarded_for.is_empty() {
         !request.has_proxy_fields

@@ -1,6 +1,7 @@
-//! One turn of the server: the work that inputs have queued, and the order in which it is done.
+//! One turn of the server: the queues of work that inputs have caused, and the order in which the work is done.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::Server;
 use super::output::Output;
@@ -11,11 +12,11 @@ use crate::media::peer::PeerEvent;
 use crate::media::rtp::packet::{MAX_PAYLOAD, Packet};
 use crate::timers::Waiter;
 
-/// The most memory of the packets being distributed, in bytes, with those that wait for the next batch.
+/// Upper bound of the memory of packets being distributed, and of those that wait for the next batch, in bytes.
 pub const BATCHES_BYTES: usize = 4 * BATCH_PACKETS * (size_of::<(PeerId, Packet)>() + MAX_PAYLOAD);
 
-/// The most memory of one participant's entries in the work queues, in bytes. Each queue holds a participant or a room
-/// at most once.
+/// Upper bound of the memory of one participant's entries in the work queues, in bytes. Each queue holds a participant
+/// or a room at most once.
 pub const WORK_BYTES: usize = 16 * size_of::<TrackId>() + size_of::<(PeerId, PeerError)>() + 4 * size_of::<PeerEvent>();
 
 /// The queues of a turn.
@@ -24,7 +25,7 @@ pub struct Turn {
     progress: Progress,
     /// Peers to end, with the error.
     failed: VecDeque<(PeerId, PeerError)>,
-    /// Rooms whose seats have to be assigned again.
+    /// Rooms whose seats have to be reassigned.
     seatings: Vec<String>,
     /// Received packets that wait for the next batch, with their publishers.
     pub arrived: Vec<(PeerId, Packet)>,
@@ -41,7 +42,7 @@ pub struct Turn {
 /// The progress of a turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Progress {
-    /// There is new input; due timers, offers and answers have not been checked since.
+    /// There is new input. Due timers, offers and answers have not been checked since.
     Fresh,
     /// Queued work is being done.
     Working,
@@ -60,7 +61,7 @@ impl Turn {
         self.progress == Progress::Settled
     }
 
-    /// Whether the next turn has work without an input: offers and answers are processed one in a turn.
+    /// Whether the next turn has work even without input, since each turn processes only one offer or answer.
     pub fn has_next(&self) -> bool {
         !self.queued[Work::Negotiate as usize].is_empty()
     }
@@ -70,7 +71,7 @@ impl Turn {
         self.failed.push_back((id, error));
     }
 
-    /// Queues the room's seats to be assigned again, once for all changes of a batch.
+    /// Queues the reassignment of a room's seats, once for all changes of a batch.
     pub fn queue_seating(&mut self, room: &str) {
         if !self.seatings.iter().any(|queued| queued == room) {
             self.seatings.push(room.to_owned());
@@ -95,6 +96,16 @@ impl Turn {
 }
 
 impl Server {
+    /// Records how long the event loop was awake in a turn. This is also the delay of the packets that the turn has
+    /// forwarded as they arrived: reading the clock once more when they were sent would cost time.
+    pub fn record_turn(&mut self, awake: Duration) {
+        self.stats.turn.observe(awake);
+        let forwarded = self.stats.packets_forwarded_at_once();
+        if std::mem::replace(&mut self.stats.packets_recorded, forwarded) != forwarded {
+            self.stats.forward_delay.observe(awake);
+        }
+    }
+
     /// Does one step of the pending work. A step runs before the steps that it adds work to, as far as possible, so that
     /// these run once in a turn.
     pub(super) fn work(&mut self) {
@@ -105,26 +116,27 @@ impl Server {
             // The state of a failed peer is not trustworthy: no other step may see it.
             self.on_failed(peer, &error);
         } else if let Some(room) = self.turn.seatings.pop() {
-            // Packets that are still to be distributed then go to the subscribers with a new seat too.
+            // Before packets are distributed, so that subscribers with a new seat get them too.
             self.seat_room(&room);
         } else if let Some(peer) = self.turn.receivers.pop_front() {
-            // Outboxes refer to this batch by index, so they are emptied before the next one; its packets are in the cache.
+            // Outboxes refer to this batch by index, so they are emptied before the next one. Its packets are in the
+            // processor's cache.
             self.forward_batch(peer);
         } else if let Some(peer) = self.turn.pop(Work::Drive, &mut self.participants) {
-            // Peers that are driven yield the packets of the next batch.
+            // Driving a peer yields packets of the next batch.
             self.drive(peer);
         } else if !self.turn.batch.is_empty() || !self.turn.arrived.is_empty() {
-            // No peer is left to drive, so the batch is complete, and each subscriber gets its packets in one go.
+            // No peer is left to drive, so the batch is complete: each subscriber gets all its packets at once.
             self.archive();
             self.distribute();
         } else if let Some(peer) = self.turn.pop(Work::Allocate, &mut self.participants) {
-            // Once for all feedback, views and changed layers of the turn. Its layers apply from the next batch on.
+            // Once for all feedback, views and changed layers of the turn. The new layers apply from the next batch on.
             self.allocate(peer);
         } else if let Some(peer) = self.turn.pop(Work::ReportQuality, &mut self.participants) {
             // Once for all allocations and layer switches.
             self.send_quality(peer);
         } else if let Some(conn) = self.conns.pop_touched() {
-            // Last, since all other steps send messages: each connection is written once. Its own events add work.
+            // Last, since all other steps send messages: each connection is then written once. Its events add work.
             self.on_touched(conn);
         } else {
             if self.admission.has_drained(self.conns.len()) {
@@ -134,7 +146,7 @@ impl Server {
         }
     }
 
-    /// Queues work on a participant that is done in this turn, once.
+    /// Queues work on a participant for this turn.
     pub(super) fn queue(&mut self, work: Work, id: PeerId) {
         if let Some(participant) = self.participants.get_mut(id) {
             self.turn.queue(work, id, participant);
@@ -164,7 +176,7 @@ impl Server {
             Waiter::Peer(peer) => self.queue(Work::Drive, peer),
             Waiter::Offer(peer) => self.queue(Work::Negotiate, peer),
             Waiter::Pace(peer) => {
-                // Feedback starts probes too, but without media there is none.
+                // Feedback starts probes too, but there is no feedback without media.
                 let probe = self.participants.get(peer).and_then(|participant| participant.peer.sending.next_probe());
                 if probe.is_some_and(|due| due <= self.now) {
                     self.probe(peer);
@@ -172,7 +184,7 @@ impl Server {
                 self.turn.receivers.push_back(peer);
             }
             Waiter::Seats(peer) => self.seat_participant(peer),
-            Waiter::Return(peer) => self.leave(peer, "not returned in time"),
+            Waiter::Return(peer) => self.leave(peer, "did not return in time"),
             Waiter::Server => self.on_drained(),
         }
     }

@@ -1,7 +1,8 @@
 //! The web plane: HTTP and WebSocket connections and the signaling protocol.
 //!
-//! The decrypted bytes of TCP connections enter; requests and client messages leave, and the bytes of their responses.
-//! Nothing here does I/O or knows rooms and media.
+//! The input is the decrypted bytes of TCP connections. The output is requests, client messages, and the bytes of
+//! responses. Nothing here does I/O or knows rooms and media.
+
 pub mod assets;
 pub mod conn;
 pub mod http;

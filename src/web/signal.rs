@@ -73,7 +73,7 @@
 //! messages, including empty and overlong ones, have their own limit of 10 a second with bursts of 20; those within it
 //! do not count towards the number of messages. A message that is malformed or exceeds a limit gets an `error` and
 //! counts as a fault. Ten faults are tolerated, and one more every 10 s; the next one closes the connection with 1008
-//! and the code of that fault as the reason. A client that returns with `resume` keeps what remains of its limits.
+//! and the code of that fault as the reason. A client that returns with `resume` continues with its remaining limits.
 //!
 //! # Error codes
 //!
@@ -132,7 +132,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 pub use incoming::{BadMessage, ClientMessage, Moderation, View, Viewed};
-pub use outgoing::{ChatLine, Limits, MediaState, Participant, Quality, ServerMessage, Track};
+pub use outgoing::{ChatMessage, Limits, MediaState, Participant, Quality, ServerMessage, Track};
 
 /// `data` of `offer` and `answer`.
 #[derive(Serialize, Deserialize)]

@@ -1,5 +1,5 @@
-//! A token lets its bearer join one room with certain rights. The operator's site issues it, signed with the shared
-//! secret.
+//! A token lets its bearer join one room with certain rights. The operator's site issues it, signed with a secret that
+//! the site shares with the server.
 //!
 //! It is a JWT (RFC 7519) signed with `HS256` (RFC 7518 section 3.2), the only algorithm accepted, and is passed in the
 //! parameter `token` of `{prefix}/websocket` and `{prefix}/check`. The key is the bytes of the secret as configured.
@@ -102,7 +102,7 @@ struct Claims {
 }
 
 impl Key {
-    /// The key made of the bytes of this secret.
+    /// Creates the key from the bytes of this secret.
     pub fn new(secret: &Secret) -> Self {
         let mut validation = Validation::new(Algorithm::HS256);
         // The crate would read the system clock; time is an argument here.

@@ -15,7 +15,7 @@ use aq_server::config::Config;
 use aq_server::id::ConnId;
 use aq_server::media::transport::dtls;
 use aq_server::media::transport::srtp::Srtp;
-use aq_server::server::{Input, Output, Server, Setup};
+use aq_server::server::{Input, Output, Server, Setup, Sizes};
 use aq_server::web::assets::Assets;
 use serde_json::{Value, json};
 use str0m::change::SdpOffer;
@@ -290,7 +290,7 @@ impl World {
             self.speak();
         }
         let open = self.clients.iter().filter(|client| client.is_open).count();
-        let [conns, members, rooms, resumes, _, ufrags, _] = self.server.sizes();
+        let Sizes { conns, participants: members, rooms, resumes, ufrags, .. } = self.server.sizes();
         // A participant whose connection has ended may resume for some time.
         assert!(
             conns <= open && members <= self.clients.len() && rooms <= members,
@@ -308,12 +308,12 @@ impl World {
         self.run(Duration::from_secs(1));
         // Some may resume within half a minute.
         for _ in 0..31 {
-            if self.server.sizes()[1] > 2 {
+            if self.server.sizes().participants > 2 {
                 self.run(Duration::from_secs(1));
             }
         }
         self.check();
-        let [conns, members, rooms, ..] = self.server.sizes();
+        let Sizes { conns, participants: members, rooms, .. } = self.server.sizes();
         assert_eq!([conns, members, rooms], [2, 2, 1], "no state remains of clients that left");
         self.first_conn += self.clients.len() as u64 - 2;
         self.clients.truncate(2);

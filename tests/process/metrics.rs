@@ -90,7 +90,7 @@ fn metrics_count_what_a_server_under_load_has_done() {
     assert!(forwarded >= received && forwarded <= packets_in, "{received} received, {forwarded} of {packets_in}");
     let dropped: f64 =
         values.iter().filter(|(name, _)| name.starts_with("aq_packets_dropped_total{")).map(|(_, n)| n).sum();
-    let undecided = value("aq_owed_packets_total") - forwarded - dropped;
+    let undecided = value("aq_packets_due_total") - forwarded - dropped;
     assert!(undecided == 0.0, "{undecided} packets neither forwarded nor dropped ({dropped})");
     assert!(value("aq_sent_datagrams_total") >= forwarded && value("aq_received_datagrams_total") >= packets_in);
     // A payload has some 20 to 1,000 bytes.
@@ -132,8 +132,8 @@ fn metrics_are_readable_from_loopback_only_unless_more_is_permitted() {
         }
     }
 
-    let allowed = ["--addr", "127.0.0.1:0", "--metrics-allow", "198.51.100.0/24", "--metrics-allow", "203.0.113.0/24"];
-    let open = Process::start(&allowed);
+    let alldue = ["--addr", "127.0.0.1:0", "--metrics-allow", "198.51.100.0/24", "--metrics-allow", "203.0.113.0/24"];
+    let open = Process::start(&alldue);
     assert_eq!(scrape(&open, &far).status, 200);
     assert_eq!(scrape(&open, &["X-Forwarded-For: 192.0.2.1"]).status, 403);
 

@@ -169,7 +169,7 @@ fn health_and_check_answer_json() {
     assert_eq!(health["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!((&health["rooms"], &health["participants"]), (&json!(0), &json!(0)));
     assert!(health["uptime_s"].is_u64() && health["load_percent"].is_u64());
-    assert_eq!(health["given_up"], "nothing");
+    assert_eq!(health["shed"], "nothing");
     // The connection of this request may have a timer.
     assert!(health["sizes"]["timers"].is_u64());
     for (name, expected) in [("conns", 1), ("resumes", 0), ("addresses", 0), ("ufrags", 0)] {
@@ -219,7 +219,7 @@ fn keep_alive_ends_before_the_connection_limit_is_reached() {
         }
         idle.extend((0..2).map(|_| Http::connect(process.addr())));
         assert!(Http::connect(process.addr()).rest().is_empty());
-        process.wait_for_log(&format!("refused: limit {} reached", limit[limit.len() - 2]));
+        process.wait_for_log(&format!("connections; raise {}", limit[limit.len() - 2]));
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use aq_server::media::fault::{self, Site};
+use aq_server::server::Sizes;
 
 use crate::answering::Answering;
 use crate::media::{Camera, Microphone, Rate, Screen};
@@ -37,7 +38,7 @@ fn a_participant_that_vanishes_is_removed_within_the_bound() {
     sim.leave("ann");
     sim.leave("cat");
     sim.run(secs(5));
-    assert_eq!(sim.server.sizes(), [0; 7], "the server keeps no state of participants that left");
+    assert_eq!(sim.server.sizes(), Sizes::default(), "the server keeps no state of participants that left");
 }
 
 #[test]
@@ -114,7 +115,11 @@ fn a_panic_ends_one_peer_and_no_other_is_affected() {
         let ended: Vec<_> = ended.map(|browser| (browser.name.clone(), browser.page.error_codes())).collect();
         assert!(matches!(&ended[..], [(_, codes)] if codes[..] == ["internal"]), "{site:?}: {ended:?}");
         let names = sim.live("main");
-        assert_eq!((names.len(), sim.server.sizes()[1]), (3, 4), "three peers are live, and the fourth may return");
+        assert_eq!(
+            (names.len(), sim.server.sizes().participants),
+            (3, 4),
+            "three peers are live, and the fourth may return"
+        );
         for (one, other) in names.iter().flat_map(|one| names.iter().map(move |other| (one, other))) {
             // A subscriber on a bad path loses packets anyway.
             if one == other || site == Site::Resend && [one, other].contains(&&"dan".to_owned()) {
@@ -287,7 +292,7 @@ fn connections_are_counted_per_network_of_the_client() {
     sim.leave("bob");
     sim.run(secs(1));
     assert_eq!(join(&mut sim, "eve", "[2001:db8::3]:1"), None, "bob's connection no longer counts");
-    assert_eq!(sim.server.sizes()[1], 3, "participants");
+    assert_eq!(sim.server.sizes().participants, 3, "participants");
 }
 
 #[test]

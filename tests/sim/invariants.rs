@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use aq_server::id::ConnId;
-use aq_server::server::Input;
+use aq_server::server::{Input, Sizes};
 
 use crate::sim::{Sim, UNNOTICED};
 use crate::story::RETURN;
@@ -84,10 +84,10 @@ impl Sim {
                 self.invariants.reported.push((self.now, last));
                 continue;
             }
-            let has_spoken = browser.connected_at.is_some() || browser.renewals > 0;
+            let has_sent_message = browser.connected_at.is_some() || browser.renewals > 0;
             let is_late = self.gone_for(last).is_some_and(|gone| gone >= RETURN);
             assert!(
-                is_late || !has_spoken || self.invariants.may_evict,
+                is_late || !has_sent_message || self.invariants.may_evict,
                 "{name} was reported as left although it may still return"
             );
         }
@@ -100,7 +100,7 @@ impl Sim {
     /// Checks the invariants after the server has handled its inputs.
     pub fn check_turn(&mut self) {
         let now = self.now;
-        let [conns, members, rooms, resumes, addresses, ufrags, timers] = self.server.sizes();
+        let Sizes { conns, participants: members, rooms, resumes, addresses, ufrags, timers } = self.server.sizes();
         let before = std::mem::replace(&mut self.invariants.members, members);
         let conns_before = std::mem::replace(&mut self.invariants.conns, conns);
         let inputs = std::mem::take(&mut self.invariants.inputs).max(1);
@@ -165,7 +165,7 @@ impl Sim {
         let stats = self.server.stats();
         let decided = stats.packets_forwarded + stats.drops.total();
         let undecided = self.server.undecided_packets();
-        assert_eq!(decided + undecided, stats.packets_owed, "forwarded {}, {:?}", stats.packets_forwarded, stats.drops);
+        assert_eq!(decided + undecided, stats.packets_due, "forwarded {}, {:?}", stats.packets_forwarded, stats.drops);
     }
 }
 

@@ -268,5 +268,5 @@ fn a_lock_ends_when_the_last_participant_leaves() {
     invite(&mut sim, "bob", json!({}));
     sim.run(secs(1));
     assert_eq!(sim.browser("bob").page.locked, [(false, None)]);
-    assert_eq!(sim.server.sizes()[2], 1);
+    assert_eq!(sim.server.sizes().rooms, 1);
 }

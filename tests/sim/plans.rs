@@ -19,6 +19,7 @@ use aq_server::config::Secret;
 use aq_server::drop_reason::{DropReason, Drops};
 use aq_server::media::fault;
 use aq_server::media::publish::keyframe::{Reason, SPACING};
+use aq_server::server::Sizes;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -269,7 +270,7 @@ impl Plan {
         }
         // Participants whose connection broke keep their place for a while.
         self.sim.run(secs(35));
-        assert_eq!(self.sim.server.sizes(), [0; 7], "the server keeps no state of participants that left");
+        assert_eq!(self.sim.server.sizes(), Sizes::default(), "the server keeps no state of participants that left");
         self.sim.check_drops();
     }
 
@@ -514,7 +515,7 @@ impl Plan {
         // Participants whose connection broke and who did not return keep their place for a while.
         let live = self.sim.browsers.iter().filter(|browser| browser.is_live()).count();
         let end = self.sim.now + secs(32);
-        while self.sim.server.sizes()[1] > live && self.sim.now < end {
+        while self.sim.server.sizes().participants > live && self.sim.now < end {
             self.sim.run(secs(1));
         }
         // A browser whose estimate still rises may switch to a higher layer.

@@ -111,8 +111,8 @@ impl Sim {
         let page = &self.browsers[old].page;
         let is_final = page.errors.iter().any(|(_, error)| error["retry"] == false && error["code"] != "replaced");
         let is_late = self.invariants.gone_since(old).is_some_and(|at| self.now > at + RETURN);
-        let has_spoken = self.browsers[old].connected_at.is_some() || self.browsers[old].renewals > 0;
-        let returns = has_spoken && !self.browsers[old].has_left && !is_final && !is_late;
+        let has_sent_message = self.browsers[old].connected_at.is_some() || self.browsers[old].renewals > 0;
+        let returns = has_sent_message && !self.browsers[old].has_left && !is_final && !is_late;
         let id = Some(page.id.clone()).filter(|_| returns);
         let tag = self.arrive(name, &room, habits);
         self.browsers[tag].page.expected_id = id;

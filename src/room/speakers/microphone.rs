@@ -11,7 +11,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Decibels by which speech stands out from noise. Less takes noise for speech, more clips quiet voices.
+/// Decibels by which speech stands out from noise. Less takes noise for speech, more misses quiet voices.
 const ABOVE_NOISE: f32 = 9.0;
 
 /// Lowest level of speech, in decibels above -127 dBov, the lowest level that can be signaled.
@@ -62,7 +62,7 @@ pub struct Microphone {
     spoke_at: Option<Instant>,
     /// Start of the current uninterrupted speech.
     speaking_since: Option<Instant>,
-    /// The client sends levels.
+    /// Whether the client sends levels.
     has_levels: bool,
     /// Smallest and largest recent packet in bytes, for a client without levels.
     sizes: Option<(f32, f32)>,

@@ -2,7 +2,7 @@
 
 use crate::drop_reason::DropReason;
 use crate::id::PeerId;
-use crate::room::subscribers::Unsent;
+use crate::room::subscribers::Unqueued;
 use crate::server::Server;
 use crate::server::participants::Outbox;
 
@@ -10,13 +10,13 @@ impl Server {
     /// Brings the drop counters up to date. The number of steps is that of all m-lines; call it before the counters are
     /// read.
     pub fn settle_drops(&mut self) {
-        let mut unsent: Vec<Unsent> = Vec::new();
+        let mut unqueued: Vec<Unqueued> = Vec::new();
         for id in self.participants.page(0, self.participants.slots()).collect::<Vec<_>>() {
             let publisher = self.participants.get_mut(id).into_iter();
             let tracks = publisher.flat_map(|publisher| &mut publisher.published.tracks);
-            tracks.for_each(|track| unsent.extend(track.subscribers.settle()));
+            tracks.for_each(|track| unqueued.extend(track.subscribers.settle()));
         }
-        self.count_unsent(unsent);
+        self.count_unqueued(unqueued);
     }
 
     /// Returns the number of packets that are still to be forwarded or dropped, each counted for each subscriber.
@@ -27,10 +27,10 @@ impl Server {
     }
 
     /// Counts packets that were not queued for their subscribers.
-    pub(in crate::server) fn count_unsent(&mut self, unsent: impl IntoIterator<Item = Unsent>) {
-        for Unsent { peer, line, packets } in unsent {
+    pub(in crate::server) fn count_unqueued(&mut self, unqueued: impl IntoIterator<Item = Unqueued>) {
+        for Unqueued { peer, m_line, packets } in unqueued {
             for (reason, count) in packets.into_iter().filter(|(_, count)| *count > 0) {
-                self.count_dropped(peer, line, reason, u64::from(count));
+                self.count_dropped(peer, m_line, reason, u64::from(count));
             }
         }
     }
@@ -49,7 +49,7 @@ impl Server {
     pub(in crate::server) fn count_withheld(&mut self, publisher: PeerId, reason: DropReason, count: u64) {
         let publisher = self.participants.get(publisher);
         let audience = publisher.map_or(1, |publisher| publisher.published.audience);
-        self.stats.packets_owed += count * audience;
+        self.stats.packets_due += count * audience;
         self.stats.drops.add(reason, count * audience);
     }
 

@@ -28,7 +28,7 @@ impl Server {
                 self.count_withheld(track_id.publisher, DropReason::Unpublished, 1);
                 continue;
             };
-            self.stats.packets_owed += audience;
+            self.stats.packets_due += audience;
             let rest = audience.saturating_sub(track.subscribers.carriers() as u64);
             if !is_admitted {
                 self.stats.packets_quiet += 1;
@@ -70,7 +70,7 @@ impl Server {
                     if queue.is_empty() {
                         self.turn.receivers.push_back(subscriber.peer);
                     }
-                    queue.push(BatchPacket { packet: index as u32, line: subscriber.line as u32, track: track_id });
+                    queue.push(BatchPacket { packet: index as u32, line: subscriber.m_line as u32, track: track_id });
                 } else {
                     self.stats.drops.add(DropReason::PeerEnded, 1);
                 }

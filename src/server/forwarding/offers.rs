@@ -9,7 +9,7 @@ use crate::media::fault::{Site, guarded};
 use crate::media::negotiation::Agreed;
 use crate::media::negotiation::assignment::NotPublishing;
 use crate::media::negotiation::sdp;
-use crate::room::subscribers::Unsent;
+use crate::room::subscribers::Unqueued;
 use crate::server::Server;
 use crate::server::participants::Work;
 use crate::timers::Waiter;
@@ -156,12 +156,12 @@ impl Server {
             return;
         };
         self.turn.queue_seating(&publisher.room);
-        let unsent: Vec<Unsent> = ended.subscribers.settle().collect();
-        self.count_unsent(unsent);
+        let unqueued: Vec<Unqueued> = ended.subscribers.settle().collect();
+        self.count_unqueued(unqueued);
         for other in self.others(track.publisher) {
             self.unsubscribe(other, track);
             if let Some(participant) = self.participants.get_mut(other) {
-                participant.seats.end_line(track.publisher, ended.source);
+                participant.seats.end_m_line(track.publisher, ended.source);
             }
             self.schedule_offer(other);
         }

@@ -145,7 +145,7 @@ impl Server {
                     return self.turn.arrived.push((id, packet));
                 }
                 self.stats.packets_quiet += 1;
-                self.stats.packets_owed += published.audience;
+                self.stats.packets_due += published.audience;
                 let audience = published.audience;
                 if let Some(track) = published.track_mut(packet.mid) {
                     track.subscribers.count_silenced();

@@ -224,14 +224,14 @@ impl Server {
             (Means::Nothing, _) => 0,
         };
         let wanted = published.layers.needed(wanted);
-        let unsent = published.subscribers.set(Subscriber { peer: id, line, layers, wanted }, reason);
+        let unqueued = published.subscribers.set(Subscriber { peer: id, m_line: line, layers, wanted }, reason);
         // A lower number is sent later, by `distribute`: the need of one subscriber does not say how long the others
         // have needed less.
         let is_raised = wanted > published.layers.signaled() && published.layers.want(now, wanted);
         if is_raised {
             self.send_wanted_layers(track, wanted);
         }
-        self.count_unsent(unsent);
+        self.count_unqueued(unqueued);
         // A keyframe before the connection is up would be lost, and would delay the next one.
         if let Some((layer, reason)) = awaited.filter(|_| is_connected) {
             self.request_keyframe(track, layer, reason);

@@ -52,9 +52,9 @@ impl Server {
         for signal::View { of, width, height, priority } in views {
             let view = View { width: *width, height: *height, priority: *priority };
             let (of, is_lasting) = match of {
-                Viewed::Line { mid } => (self.shown_on(id, Mid::from(mid.as_str())), false),
-                Viewed::Person { source: Source::Microphone, .. } => (None, false),
-                Viewed::Person { id, source } => (ids.get(id.as_str()).map(|peer| (*peer, *source)), true),
+                Viewed::MLine { mid } => (self.shown_on(id, Mid::from(mid.as_str())), false),
+                Viewed::Participant { source: Source::Microphone, .. } => (None, false),
+                Viewed::Participant { id, source } => (ids.get(id.as_str()).map(|peer| (*peer, *source)), true),
             };
             shown.extend(of.map(|(peer, source)| (peer, source, view, is_lasting)));
         }
@@ -102,8 +102,8 @@ impl Server {
             }
         }
         if let Some(published) = self.participants.track_mut(track) {
-            let unsent = published.subscribers.remove(id);
-            self.count_unsent(unsent);
+            let unqueued = published.subscribers.remove(id);
+            self.count_unqueued(unqueued);
         }
     }
 

@@ -1,45 +1,67 @@
-//! Admission: what decides whether a client may join, and what an admitted client joins with.
+//! Admission: decides whether a client may join, and with which name, rights and limits.
 
 use std::time::{Duration, Instant};
+
+use log::debug;
+use serde_json::json;
 
 use super::budget::KeptBudgets;
 use super::diagnosis::Diagnosis;
 use crate::config::{Config, Limits};
-use crate::id::PeerId;
+use crate::id::{ConnId, PeerId};
 use crate::limits::bucket::Bucket;
 use crate::limits::faults::Faults;
 use crate::network::{Network, Tally};
+use crate::room::Room;
+use crate::server::Server;
+use crate::server::drain::{Drain, RESTART};
 use crate::server::participants::Participant;
+use crate::text::{participant_name, room_name};
+use crate::web::http::{Request, Response};
+use crate::web::origin;
 use crate::web::token::{Grant, Key};
 
-/// STUN requests to verify per second from addresses that no peer has validated; each costs an HMAC. Others are
-/// dropped, so that a flood takes little of the core; clients that are joining retransmit.
+/// STUN requests per second, from addresses that no peer has validated, whose HMAC is verified. Others are dropped, so
+/// that a flood takes little of the core; clients that are joining retransmit.
 const UNVERIFIED_CHECKS_PER_S: f64 = 10_000.0;
 
-/// Participants of one network who may stay without media. Each costs a transport a minute; with fewer, people in an
-/// office that blocks UDP lose the chat.
+/// Maximum number of participants of one network that may stay without media. Each costs one fresh transport a minute;
+/// a lower limit excludes people in an office that blocks UDP from the chat.
 const MAX_MEDIALESS: usize = 20;
 
-/// How long a restart of the server is expected to take. With a shorter time, pages reconnect too early and retry; a
-/// longer one prolongs the interruption.
-pub const RESTART: Duration = Duration::from_secs(1);
+/// The `Retry-After` of temporary refusals.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// What an admitted participant joins with.
+/// An admitted join.
 pub struct Join {
     pub room: String,
     pub name: String,
     /// What the token grants.
     pub grant: Grant,
-    /// The client can send simulcast.
+    /// Whether the client can send simulcast.
     pub simulcast: bool,
-    /// The client supports fresh transports on the same WebSocket.
+    /// Whether the client supports fresh transports on the same WebSocket.
     pub can_renew: bool,
     /// The client's network, if known.
     pub network: Option<Network>,
     /// The participant that continues on the new connection.
     pub replaces: Option<PeerId>,
-    /// The `resume` secret of a participant that has left the locked room without being removed.
+    /// The `resume` secret with which the client has left the room without being removed. It may enter the room even if
+    /// the room is locked.
     pub returns: Option<String>,
+}
+
+/// Why a join was refused.
+pub struct JoinRefusal {
+    status: u16,
+    /// The code for programs; one of `JOIN_OUTCOMES`, or `no-upgrade`.
+    pub code: &'static str,
+    /// The text for the user.
+    message: &'static str,
+    /// When the client may try again; `None` if that is pointless.
+    retry_after: Option<Duration>,
+    /// The setting whose limit is reached.
+    pub setting: Option<&'static str>,
 }
 
 /// The counts and limits that decide which clients may join, and which participants may stay.
@@ -48,32 +70,23 @@ pub struct Admission {
     pub key: Option<Key>,
     /// Protocol errors by network.
     pub faults: Faults,
-    /// Budgets of participants whose connections have ended, for newcomers from their networks.
+    /// Budgets of participants whose connections have ended, for clients of the same networks that join next.
     pub kept_budgets: KeptBudgets,
     /// Evidence of misconfigured proxies.
     pub diagnosis: Diagnosis,
     /// The shutdown in progress.
     pub drain: Option<Drain>,
-    /// Counts participants without a connection.
+    /// The number of participants without a connection, by network.
     absent: Tally,
-    /// Counts participants whose media is disconnected.
+    /// The number of participants whose media is lost, by network.
     medialess: Tally,
     /// The number of participants whose media has not connected yet.
     pending: usize,
     unverified_checks: Bucket,
 }
 
-/// A shutdown in progress: calls continue until it ends.
-#[derive(Clone, Copy)]
-pub struct Drain {
-    /// When the process ends at the latest.
-    pub ends: Instant,
-    /// Whether `ends` has passed.
-    pub is_over: bool,
-}
-
 impl Admission {
-    /// Upper bound of the memory in bytes, without what it counts for each participant.
+    /// Upper bound of the memory in bytes, without the counts, whose number is limited by that of the participants.
     pub const MAX_BYTES: usize = Faults::MAX_BYTES + KeptBudgets::MAX_BYTES;
 
     pub fn new(now: Instant, config: &Config) -> Self {
@@ -103,7 +116,7 @@ impl Admission {
         }
     }
 
-    /// Ends the counts of a participant.
+    /// Stops counting a participant.
     pub fn remove(&mut self, participant: &Participant) {
         self.pending -= usize::from(participant.transport.is_pending);
         if let Some(network) = participant.network {
@@ -116,7 +129,7 @@ impl Admission {
         }
     }
 
-    /// Sets until when a participant whose connection has ended may return, and keeps its budget for newcomers.
+    /// Sets until when a disconnected participant may return, and keeps its budget for the next client of its network.
     pub fn set_absent(&mut self, now: Instant, participant: &mut Participant, until: Instant) {
         participant.absent_until = Some(until);
         if let Some(network) = participant.network {
@@ -125,7 +138,7 @@ impl Admission {
         }
     }
 
-    /// Sets whether a participant's media is lost. Returns whether that has changed.
+    /// Sets whether a participant's media is lost. Returns true if this is a change.
     pub fn set_lost(&mut self, participant: &mut Participant, is_lost: bool) -> bool {
         if participant.transport.is_lost == is_lost {
             return false;
@@ -160,14 +173,162 @@ impl Admission {
         self.pending >= limits.max_pending
     }
 
-    /// Whether the drain is over, or nothing is left to wait for.
+    /// Whether the drain is over: its time has passed, or no connections are left.
     pub fn has_drained(&self, conns: usize) -> bool {
         self.drain.is_some_and(|drain| drain.is_over || conns == 0)
     }
 
-    /// Takes one verification of a STUN request from an address that no peer has validated. Returns false above the
-    /// limit.
+    /// Counts the verification of a STUN request from an address that no peer has validated. Returns false if the limit
+    /// is reached.
     pub fn take_unverified_check(&mut self, now: Instant) -> bool {
         self.unverified_checks.take(now)
+    }
+}
+
+impl Server {
+    /// Decides whether a request to join is admitted. It changes nothing.
+    pub(in crate::server) fn admit(&self, id: ConnId, request: &Request) -> Result<Join, JoinRefusal> {
+        let refuse = |status, code, message| Err(JoinRefusal::new(status, code, message));
+        let secure = self.conns.get(id).is_some_and(|entry| entry.conn.is_secure());
+        let allowed = &self.config.allowed_origins;
+        // The GET of `check` by a page has no `Origin`; its query names the one that the page's upgrade would have.
+        let is_allowed = |origin| origin::allowed(origin, request.host.as_deref(), secure, allowed);
+        if !is_allowed(request.origin.as_deref()) || !is_allowed(request.param("origin")) {
+            debug!("conn {}: join refused: origin {:?}", id.0, request.origin);
+            let message = "The server does not know this page's address. A proxy in front has to pass on Host with its port; \
+                           see docs/hosting. Pages elsewhere are allowed with --allow-origin.";
+            return refuse(403, "origin", message);
+        }
+        if let Some(drain) = self.admission.drain {
+            let refusal = JoinRefusal::new(503, "closing", "The server is restarting.");
+            return Err(refusal.until(self.now, drain.ends + RESTART));
+        }
+        let room = request.param("room").filter(|room| !room.is_empty()).unwrap_or("default");
+        let Some(room) = room_name(room) else {
+            return refuse(400, "bad-room", "A room name must have 1 to 128 visible characters.");
+        };
+        let grant = self.open_token(id, &room, request.param("token"))?;
+        let requested = request.param("name").or_else(|| request.param("username")).unwrap_or_default();
+        let name = grant.name.as_deref().and_then(participant_name);
+        let name = name.or_else(|| participant_name(requested)).unwrap_or_else(|| "Guest".to_owned());
+        let is_same =
+            |participant: &Participant| participant.room == room && participant.grant.identity == grant.identity;
+        let existing = self.rooms.get(&room);
+        if grant
+            .identity
+            .as_ref()
+            .is_some_and(|identity| existing.is_some_and(|existing| existing.is_removed(identity)))
+        {
+            return refuse(403, "removed", "A moderator has removed you from this room.");
+        }
+        let resume = request.param("resume");
+        let replaces = resume
+            .and_then(|secret| self.participants.find_resume(secret))
+            .filter(|peer| self.participants.get(*peer).is_some_and(is_same));
+        let simulcast = request.param("simulcast") == Some("1");
+        let can_renew = request.param("renew") == Some("1");
+        let returns =
+            resume.filter(|secret| existing.is_some_and(|existing| existing.is_returning(secret))).map(str::to_owned);
+        let network = self.network(id, request);
+        let join = Join { room, name, grant, simulcast, can_renew, network, replaces, returns };
+        if replaces.is_none() {
+            self.check_limits(id, &join)?;
+        }
+        Ok(join)
+    }
+
+    /// Checks whether the server, the room and the client's network have capacity for another participant.
+    fn check_limits(&self, id: ConnId, join: &Join) -> Result<(), JoinRefusal> {
+        let limits = &self.config.limits;
+        let existing = self.rooms.get(&join.room);
+        let over = |status, code, message, setting| {
+            Err(JoinRefusal { setting: Some(setting), ..JoinRefusal::new(status, code, message) })
+        };
+        let is_blocked = |network| self.admission.faults.refused_until(self.now, network);
+        if let Some(until) = join.network.and_then(is_blocked) {
+            let message = "Too many calls from your network have failed. Try again in a minute.";
+            return Err(JoinRefusal::new(429, "too-many-faults", message).until(self.now, until));
+        }
+        // A proxied connection is counted for its client's network only once it joins.
+        let is_counted = self.conns.get(id).is_some_and(|entry| entry.network.is_some());
+        if !is_counted && join.network.is_some_and(|network| self.conns.is_crowded(network, limits)) {
+            let message = "Too many connections from your network.";
+            return over(429, "too-many-conns", message, "--max-conns-per-addr");
+        }
+        let may_pass = join.returns.is_some() || join.grant.rights.moderate;
+        if existing.is_some_and(Room::is_locked) && !may_pass {
+            return Err(JoinRefusal::new(403, "locked", "This room is locked. A moderator can unlock it."));
+        }
+        if self.shedding.refuses_joins() {
+            return Err(JoinRefusal::new(503, "full", "The server is overloaded. Try again in a moment."));
+        }
+        match existing {
+            Some(existing) if self.is_full(existing) && self.longest_absent(existing).is_none() => {
+                over(503, "room-full", "This room is full.", "--max-room-size")
+            }
+            None if self.rooms.len() >= limits.max_rooms => {
+                over(503, "server-full", "The server has no space for another room.", "--max-rooms")
+            }
+            // Disconnected participants count too: `Bounds` includes their memory.
+            _ if self.participants.len() >= limits.max_participants.min(limits.max_conns) => {
+                let is_conns = limits.max_conns < limits.max_participants;
+                let setting = if is_conns { "--max-conns" } else { "--max-participants" };
+                over(503, "server-full", "The server is full.", setting)
+            }
+            _ if self.admission.is_busy(limits) => {
+                let message = "Too many people are joining right now. Try again in a moment.";
+                over(503, "server-busy", message, "--max-pending")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Verifies the token and returns what it grants. The reason of a refusal is only logged, not sent to the client.
+    fn open_token(&self, id: ConnId, room: &str, token: Option<&str>) -> Result<Grant, JoinRefusal> {
+        let Some(key) = &self.admission.key else {
+            return Ok(Grant::OPEN);
+        };
+        key.open(self.wall.unix_at(self.now), room, token).map_err(|why| {
+            debug!("conn {}: token for room {room:?} refused: {why}", id.0);
+            let message = "This room is for invited people. Ask the host for a new link.";
+            JoinRefusal::new(401, "unauthorized", message)
+        })
+    }
+
+    /// The client's network. Behind a trusted proxy, `X-Forwarded-For` names the client.
+    pub(in crate::server) fn network(&self, id: ConnId, request: &Request) -> Option<Network> {
+        let entry = self.conns.get(id)?;
+        let proxies = &self.config.trusted_proxies;
+        entry.network.or_else(|| Network::find(proxies, entry.conn.remote().ip(), &request.forwarded_for))
+    }
+}
+
+impl JoinRefusal {
+    pub fn new(status: u16, code: &'static str, message: &'static str) -> Self {
+        let retry_after = matches!(status, 429 | 503).then_some(RETRY_AFTER);
+        Self { status, code, message, retry_after, setting: None }
+    }
+
+    /// Sets when the client may try again.
+    fn until(self, now: Instant, end: Instant) -> Self {
+        Self { retry_after: Some(end.saturating_duration_since(now)), ..self }
+    }
+
+    pub fn response(&self) -> Response {
+        let body = json!({
+            "event": "error",
+            "code": self.code,
+            "message": self.message,
+            "retry": self.retry_after.is_some(),
+        });
+        let mut response = Response::json(self.status, &body.to_string());
+        if self.status == 401 {
+            // Required by RFC 9110 section 11.6.1. Browsers show no dialog for this scheme.
+            response = response.with_header("WWW-Authenticate", "Bearer".to_owned());
+        }
+        match self.retry_after {
+            Some(after) => response.with_header("Retry-After", after.as_secs_f64().ceil().to_string()),
+            None => response,
+        }
     }
 }

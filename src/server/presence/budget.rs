@@ -1,7 +1,7 @@
-//! The message budget of one participant: messages and bytes a second, and tolerated faults.
+//! The message budget of one participant: messages and bytes a second, and tolerated protocol errors.
 //!
-//! A message is charged before it is parsed, so that invalid messages cost as much as valid ones. Chat has a limit of
-//! its own; a chat message within that limit is refunded, so that it leaves room for other messages.
+//! A message is charged before it is parsed, so that invalid messages cost as much as valid ones. Chat has a separate
+//! limit; a chat message within that limit is refunded, so that chat does not use up the budget of other messages.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -12,8 +12,8 @@ use crate::media::negotiation::sdp;
 use crate::network::Network;
 use crate::room::CHAT_BYTES;
 
-/// Messages a second from one participant, and the burst. A lower limit refuses pages that send the sizes of many tiles
-/// while the window is resized; a higher one costs work for each client.
+/// Messages a second from one participant, and the burst. A lower limit refuses pages that report the sizes of many
+/// tiles while the window is resized; a higher one costs work for each client.
 const MESSAGE_RATE: f64 = 10.0;
 const MESSAGE_BURST: f64 = 100.0;
 
@@ -24,22 +24,22 @@ const CHAT_BURST: f64 = 20.0;
 /// Bytes of the longest chat message in JSON: an escaped character takes six.
 const LONGEST_CHAT: f64 = 6.0 * CHAT_BYTES as f64 + 64.0;
 
-/// Bytes of messages a second from one participant, and the burst beside one answer. The rate is that of the longest
-/// chat messages at their limit.
+/// Bytes of messages a second from one participant, and the burst without an expected answer. The rate is that of the
+/// longest chat messages at the limit of chat messages.
 const BYTE_RATE: f64 = CHAT_RATE * LONGEST_CHAT;
 const BYTE_BURST: f64 = 512.0 * 1024.0;
 
-/// Faults that are tolerated at once, and further ones a second.
-const FAULTS: f64 = 10.0;
+/// Protocol errors that are tolerated at once, and further ones a second.
+pub const MAX_FAULTS: f64 = 10.0;
 const FAULTS_PER_S: f64 = 0.1;
 
 /// How long the budget of a participant whose connection has ended is kept: until an empty one would be full again.
 const KEEP_TIME: Duration = Duration::from_secs((MESSAGE_BURST / MESSAGE_RATE) as u64);
 
-/// The most budgets that are kept; the oldest is dropped for a new one.
+/// Maximum number of kept budgets. A new one then replaces the oldest.
 const MAX_KEPT: usize = 1_024;
 
-/// What one participant may still send. It outlives the connection: a client that returns keeps what remains.
+/// The remaining budget of one participant. It outlives the connection: a client that returns continues with it.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageBudget {
     messages: Bucket,
@@ -51,13 +51,13 @@ pub struct MessageBudget {
 }
 
 impl MessageBudget {
-    /// A full budget.
+    /// Creates a full budget.
     pub fn new(now: Instant) -> Self {
         Self {
             messages: Bucket::new(now, MESSAGE_RATE, MESSAGE_BURST),
             bytes: Bucket::new(now, BYTE_RATE, BYTE_BURST),
             chat: Bucket::new(now, CHAT_RATE, CHAT_BURST),
-            faults: Bucket::new(now, FAULTS_PER_S, FAULTS),
+            faults: Bucket::new(now, FAULTS_PER_S, MAX_FAULTS),
             answer_bytes: 0,
         }
     }
@@ -77,18 +77,18 @@ impl MessageBudget {
         self.chat.take(now)
     }
 
-    /// Refunds the count of a chat message that was within the chat limit; its bytes stay charged.
+    /// Refunds a chat message that is within the chat limit. Its bytes stay charged.
     pub fn refund_chat(&mut self) {
         self.messages.give(1.0);
     }
 
     /// Allows one uncharged answer to an offer with this many m-lines.
-    pub fn expect_answer(&mut self, lines: usize) {
-        self.answer_bytes = sdp::message_limit(lines);
+    pub fn expect_answer(&mut self, m_lines: usize) {
+        self.answer_bytes = sdp::message_limit(m_lines);
     }
 
-    /// Lets one message pass uncharged that may be the expected answer. Each offer allows one such message, even if it
-    /// is no answer.
+    /// Lets a message pass uncharged if it may be the expected answer. Each offer allows one such message, even if it
+    /// turns out not to be an answer.
     pub fn take_answer(&mut self, bytes: usize) -> bool {
         let is_expected = (1..=self.answer_bytes).contains(&bytes);
         if is_expected {
@@ -97,7 +97,7 @@ impl MessageBudget {
         is_expected
     }
 
-    /// Refunds the charge of an answer of `bytes` bytes, unless it passed uncharged.
+    /// Refunds the charge of an answer of `bytes` bytes, if it was charged.
     pub fn settle_answer(&mut self, bytes: usize) {
         if self.take_answer(bytes) {
             self.messages.give(1.0);
@@ -106,14 +106,15 @@ impl MessageBudget {
         self.answer_bytes = 0;
     }
 
-    /// Counts a fault. Returns false if there were too many.
+    /// Counts a protocol error. Returns false if there were too many.
     pub fn tolerate_fault(&mut self, now: Instant) -> bool {
         self.faults.take(now)
     }
 }
 
-/// Budgets of participants whose connections have ended, by network. A newcomer from the network continues with the
-/// latest, so that a client that rejoins as a new participant gets no second budget. Faults are not kept.
+/// Budgets of participants whose connections have ended, by network. The next client that joins from the network
+/// continues with the latest, so that rejoining as a new participant does not renew a budget. Protocol errors are not
+/// kept.
 #[derive(Debug, Default)]
 pub struct KeptBudgets(VecDeque<KeptBudget>);
 
@@ -138,7 +139,7 @@ impl KeptBudgets {
         self.0.push_back(KeptBudget { network, participant, until: now + KEEP_TIME, budget });
     }
 
-    /// Drops the budget of a returned participant.
+    /// Removes the budget of a participant that has returned.
     pub fn forget(&mut self, participant: &str) {
         self.0.retain(|kept| kept.participant != participant);
     }
@@ -162,16 +163,16 @@ impl KeptBudgets {
 mod tests {
     use super::*;
 
-    /// Answers are never refused, however often offers are made, beside as much chat as is allowed.
+    /// Answers are never refused, however often offers are made, even together with as much chat as is allowed.
     #[test]
     fn answers_are_never_refused() {
         let mut now = Instant::now();
         let mut budget = MessageBudget::new(now);
         for round in 0..10_000 {
             now += Duration::from_millis(50);
-            let lines = 2 + round % 400;
-            budget.expect_answer(lines);
-            let bytes = sdp::message_limit(lines);
+            let m_lines = 2 + round % 400;
+            budget.expect_answer(m_lines);
+            let bytes = sdp::message_limit(m_lines);
             assert!(budget.charge(now, bytes) || budget.take_answer(bytes), "answer {round}");
             budget.settle_answer(bytes);
             if round % 2 == 0 {
@@ -181,8 +182,8 @@ mod tests {
         }
     }
 
-    /// The allowance of an offer is never left for other messages, however many offers there are, and in whatever order
-    /// messages and answers arrive.
+    /// Other messages never use the allowance of an offer, whatever the number of offers and the order of messages and
+    /// answers.
     #[test]
     fn the_allowance_of_an_offer_is_for_its_answer_only() {
         let start = Instant::now();
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_continues_with_the_latest_budget_of_its_network() {
+    fn a_joining_client_continues_with_the_latest_budget_of_its_network() {
         let start = Instant::now();
         let network = |text: &str| Network::new(text.parse().expect("an address"));
         let (here, elsewhere) = (network("192.0.2.1"), network("192.0.2.2"));
@@ -268,12 +269,12 @@ mod tests {
             keep(&mut kept_budgets, name, spent);
         }
         assert!(kept_budgets.take(start, elsewhere).is_none());
-        // A newcomer gets at least half of a budget.
+        // A joining client gets at least half of a budget.
         kept_budgets.forget("ann");
         for expected in [60, 50] {
             let mut budget = kept_budgets.take(start, here).expect("it was kept");
             assert_eq!(remaining(&budget), expected);
-            assert!(budget.tolerate_fault(start), "faults are not kept");
+            assert!(budget.tolerate_fault(start), "protocol errors are not kept");
             assert!(!budget.take_answer(1), "the pending offer is not kept");
             assert!((0..10).all(|_| budget.take_chat(start)) && !budget.take_chat(start));
         }

@@ -1,4 +1,4 @@
-//! Diagnosis: recognises misconfigured proxies from requests, for the log and for pages that ask `check`.
+//! Diagnosis: recognises misconfigured proxies by their requests, for the log and for the `check` route.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -9,20 +9,20 @@ use crate::id::ConnId;
 use crate::server::Server;
 use crate::web::http::Request;
 
-/// Attempts whose upgrade was lost, kept until their page asks `check`. With fewer, others push them out too early;
-/// more take memory that any client can fill.
+/// Number of connection attempts that arrived without their upgrade and are remembered until their page requests
+/// `check`. Fewer are evicted too early; more take memory that any client can fill.
 const ATTEMPTS: usize = 64;
 
 /// The longest name of an attempt, in characters.
 const ATTEMPT_CHARS: usize = 32;
 
-/// How long a cause is not logged again.
+/// Minimum time between two warnings about the same cause.
 const QUIET: Duration = Duration::from_secs(3600);
 
 /// Evidence of misconfigured proxies.
 #[derive(Default)]
 pub struct Diagnosis {
-    /// Names of the attempts whose upgrade was lost, the oldest first.
+    /// Names of the attempts that arrived without their upgrade, the oldest first.
     lost: VecDeque<String>,
     /// When a warning about each cause was last logged.
     upgrade_warned: Option<Instant>,
@@ -30,8 +30,9 @@ pub struct Diagnosis {
 }
 
 impl Server {
-    /// Handles a plain GET of the WebSocket address. A browser's request names the attempt, about which its page asks
-    /// `check`, or has the `Sec-WebSocket-Key` of an upgrade from which a proxy removed `Upgrade` and `Connection`.
+    /// Handles a GET of the WebSocket path that is not an upgrade. It comes from a browser behind a proxy that removes
+    /// `Upgrade` and `Connection` if it has a `Sec-WebSocket-Key`, or if the query names a connection attempt. The page
+    /// then passes that name to `check`.
     pub(in crate::server) fn on_lost_upgrade(&mut self, id: ConnId, request: &Request) {
         let attempt = request.param("attempt").filter(|attempt| attempt.chars().count() <= ATTEMPT_CHARS);
         if let Some(attempt) = attempt {
@@ -71,7 +72,7 @@ impl Server {
     }
 }
 
-/// Returns true, and records it, if a cause has not been logged for `QUIET`.
+/// Returns true, and starts a new interval, if a cause has not been logged for `QUIET`.
 fn take_due(now: Instant, warned: &mut Option<Instant>) -> bool {
     let is_due = warned.is_none_or(|at| now >= at + QUIET);
     if is_due {

@@ -1,6 +1,4 @@
-//! Joining and leaving: a participant enters its room and is removed from it.
-
-use std::time::Instant;
+//! Joining and leaving: a participant is added to its room and removed from it.
 
 use log::info;
 use str0m::media::MediaKind;
@@ -15,7 +13,7 @@ use crate::media::transport::allowance::Allowance;
 use crate::room::seats::Seats;
 use crate::room::{CHAT_BYTES, Published, Room};
 use crate::server::Server;
-use crate::server::chat::chat_line;
+use crate::server::chat;
 use crate::server::messages::POLICY;
 use crate::server::participants::{Outbox, Participant, Queued, Transport};
 use crate::text::NAME_CHARS;
@@ -32,7 +30,7 @@ impl Server {
         let old = join.replaces.and_then(|old| self.replace(old));
         let full = self.rooms.get(&join.room).filter(|room| self.is_full(room));
         if let Some(absent) = full.and_then(|room| self.longest_absent(room)) {
-            self.leave(absent, "made way for a newcomer while disconnected");
+            self.leave(absent, "evicted while disconnected: room is full");
         }
         let is_resumed = old.is_some();
         let others: Vec<PeerId> = self.rooms.get(&join.room).map_or(Vec::new(), |room| room.participants().to_vec());
@@ -65,7 +63,8 @@ impl Server {
         self.schedule_offer(id);
     }
 
-    /// Puts a participant into its room. The others' seats for its predecessor `old` become seats for it.
+    /// Adds a participant to its room. It takes over the seats that other participants have given to its predecessor
+    /// `old`.
     pub(super) fn enter(&mut self, id: PeerId, old: Option<PeerId>) {
         let Some(name) = self.participants.get(id).map(|participant| participant.room.clone()) else {
             return;
@@ -83,14 +82,14 @@ impl Server {
         self.seat_participant(id);
     }
 
-    /// Removes a participant for any reason and notifies the others.
+    /// Removes a participant, for any reason, and notifies the others.
     pub(in crate::server) fn leave(&mut self, id: PeerId, reason: &str) {
         let now = self.now;
         let Some(participant) = self.remove(id) else {
             return;
         };
         let Participant { id: own_id, name, room: room_name, network, budget, absent_until, .. } = &participant;
-        // The budget of a participant without a connection is kept already.
+        // The budget of a disconnected participant is kept already.
         if let Some(network) = network.filter(|_| absent_until.is_none()) {
             self.admission.kept_budgets.keep(now, network, own_id.clone(), *budget);
         }
@@ -113,7 +112,7 @@ impl Server {
         self.participants.broadcast(now, room, None, &ServerMessage::Left { id: own_id, name }, &mut self.conns);
     }
 
-    /// A new peer. Its first offer has m-lines for a microphone and a camera, if the token grants publishing.
+    /// Creates a peer. Its first offer has m-lines for a microphone and a camera, if the token grants publishing.
     pub(super) fn new_peer(&mut self, simulcast: bool, grant: &Grant) -> Peer {
         let now = self.now;
         let limits = &self.config.limits;
@@ -126,7 +125,7 @@ impl Server {
         peer
     }
 
-    /// Adds a participant to all tables; it is not in its room yet.
+    /// Adds a participant to all tables, except to its room.
     pub(super) fn insert(&mut self, participant: Participant) -> PeerId {
         self.admission.add(&participant);
         let until = participant.absent_until;
@@ -139,7 +138,7 @@ impl Server {
         id
     }
 
-    /// Removes a participant from all tables and its tracks from all subscribers. The room stays.
+    /// Removes a participant from all tables and from its room, and ends its tracks. The room stays even if it is empty.
     pub(super) fn remove(&mut self, id: PeerId) -> Option<Participant> {
         for (track, _) in self.participants.tracks_of(id).collect::<Vec<_>>() {
             self.end_track(track);
@@ -155,21 +154,22 @@ impl Server {
         }
         if let Some(room) = self.rooms.get_mut(&participant.room) {
             room.leave(id);
-            let mut unsent = Vec::new();
+            let mut unqueued = Vec::new();
             for other in room.participants() {
                 for track in self.participants.get_mut(*other).into_iter().flat_map(|other| &mut other.published.tracks)
                 {
-                    unsent.extend(track.subscribers.remove(id));
+                    unqueued.extend(track.subscribers.remove(id));
                 }
             }
-            self.count_unsent(unsent);
+            self.count_unqueued(unqueued);
         }
         self.stats.drops.add(DropReason::PeerEnded, participant.outbox.len() as u64);
         self.count_audience(&participant.room);
         Some(participant)
     }
 
-    /// The participant that joins; it continues what is left of `old`, on whose `resume` secret it joins.
+    /// Creates the participant. If it resumes `old`, it keeps the id, name, `resume` secret, budget and publications of
+    /// `old`.
     fn new_participant(&mut self, conn: ConnId, join: Join, old: Option<Participant>) -> Participant {
         let now = self.now;
         let id = self.names.token(ID_CHARS);
@@ -191,7 +191,7 @@ impl Server {
             grant: join.grant,
             conn,
             network: join.network,
-            has_spoken: false,
+            has_sent_message: false,
             absent_until: None,
             has_reported_oversized: false,
             budget: MessageBudget::new(now),
@@ -207,13 +207,13 @@ impl Server {
             return Participant { budget: kept.unwrap_or(participant.budget), ..participant };
         };
         self.admission.kept_budgets.forget(&old.id);
-        old.published.forget_lines();
+        old.published.forget_m_lines();
         Participant {
             id: old.id,
             name: old.name,
-            // The client may not have received a new secret before its connection breaks again.
+            // Not a new secret: the connection may break again before the client has received it.
             resume: old.resume,
-            has_spoken: true,
+            has_sent_message: true,
             published: old.published,
             budget: old.budget,
             transport: Transport { is_lost: old.transport.is_lost, ..transport },
@@ -262,11 +262,11 @@ impl Server {
         let Some(conn) = self.conns.touch(own.conn) else {
             return;
         };
-        let now: Instant = self.now;
+        let now = self.now;
         conn.send_text(now, &welcome.to_json());
-        let lines: Vec<_> = room.into_iter().flat_map(Room::history).map(chat_line).collect();
-        if !lines.is_empty() {
-            conn.send_text(now, &ServerMessage::History { lines }.to_json());
+        let messages: Vec<_> = room.into_iter().flat_map(Room::history).map(chat::encode).collect();
+        if !messages.is_empty() {
+            conn.send_text(now, &ServerMessage::History { messages }.to_json());
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Presence: participants are admitted, join, are interrupted, return and leave.
+//! Presence: participants are admitted, join, lose their connection, return and leave.
 //!
-//! A request for a WebSocket enters; a participant in its room leaves, or a refusal with its reason. A participant
+//! The input is a WebSocket request, the result a participant in its room or a refusal with its reason. A participant
 //! stays in its room while its connection or its media is interrupted. No participant joins without passing
 //! [`admission`], and none costs more than its [`budget`].
 

@@ -1,6 +1,6 @@
 //! The media transport of a participant: it connects, is lost, fails, and is replaced by a fresh one.
 //!
-//! The WebSocket carries presence and chat, the transport carries media; neither ends because the other fails. A
+//! The WebSocket carries presence and chat, the transport carries media. Neither ends because the other fails. A
 //! participant whose transport fails is offered a fresh one on the same connection, if the client supports that.
 
 use std::time::Duration;
@@ -8,25 +8,26 @@ use std::time::Duration;
 use log::{debug, error, warn};
 
 use crate::id::PeerId;
+use crate::limits::faults;
 use crate::media::fault::PeerError;
 use crate::room::seats::Seats;
 use crate::server::Server;
 use crate::server::participants::{Outbox, Participant, Queued, Transport};
 use crate::web::signal::{MediaState, ServerMessage};
 
-/// The pause before the second consecutive fresh transport; it doubles with each, up to `LAST_PAUSE`. The first is
-/// offered at once if media was connected before. A shorter pause burdens the server with clients whose UDP is blocked;
-/// a longer one delays them when it no longer is.
+/// The pause before the second consecutive fresh transport. It doubles with each further one, up to `LAST_PAUSE`. The
+/// first is offered at once if media was connected before. Shorter burdens the server with clients whose UDP is blocked;
+/// longer delays them when UDP works again.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
 
-/// How long a transport must stay connected for the next fresh one to be offered at once. With a shorter time, a client
-/// that connects and fails repeatedly makes the room renegotiate without pauses.
+/// How long a transport must stay connected for the next fresh one to be offered at once. Shorter lets a client that
+/// connects and fails repeatedly make the room renegotiate without pauses.
 const STABLE: Duration = Duration::from_secs(10);
 
-/// Consecutive handshake failures, seemingly of the client, after which a fresh transport is still offered. With fewer,
-/// a forged datagram can end a participant; with more, clients with an unsupported certificate wait longer for the
-/// reason.
+/// Consecutive handshake failures of possibly forged cause after which a fresh transport is still offered. With fewer, a
+/// forged datagram can end a participant; with more, a client with an unsupported certificate waits longer for the
+/// error.
 const MAX_DOUBTFUL_FAILURES: u32 = 1;
 
 impl Server {
@@ -60,7 +61,11 @@ impl Server {
         if let Some(network) = network.filter(|_| error.is_fault() && !is_doubtful)
             && self.admission.faults.handle_fault(now, network)
         {
-            warn!("joins from {network} blocked for 60 s: too many faults, the last: {code}");
+            warn!(
+                "joins from {network} blocked for {} s: more than {} protocol errors, last {code}",
+                faults::PAUSE.as_secs(),
+                faults::MAX_FAULTS
+            );
         }
         if can_renew && error.is_transport() {
             return self.renew(id, code);
@@ -81,7 +86,7 @@ impl Server {
             return;
         };
         if participant.peer.is_new() {
-            // The fresh transport has not been offered yet.
+            // No answer for the current transport has arrived yet.
             return;
         }
         if self.can_renew(participant) {
@@ -91,7 +96,7 @@ impl Server {
         }
     }
 
-    /// Media has connected, for the first time or on a fresh transport.
+    /// Handles the connection of media, the first one or on a fresh transport.
     pub(in crate::server) fn on_media_connected(&mut self, id: PeerId) {
         let Some(participant) = self.participants.get_mut(id) else {
             return;
@@ -111,7 +116,7 @@ impl Server {
         }
     }
 
-    /// Sets whether a participant's media is lost and notifies the room of a change. Returns whether it has changed.
+    /// Sets whether a participant's media is lost, and notifies the room of a change. Returns true if this is a change.
     pub(in crate::server) fn set_lost(&mut self, id: PeerId, is_lost: bool) -> bool {
         let participant = self.participants.get_mut(id);
         if !participant.is_some_and(|participant| self.admission.set_lost(participant, is_lost)) {
@@ -137,13 +142,13 @@ impl Server {
     }
 
     /// Replaces a participant's peer by a new one whose first offer is due after `pause`. The participant's tracks end,
-    /// and it gets a new `PeerId`, so that pending events of the old peer are not taken for the new one's.
+    /// and it gets a new `PeerId`, so that queued events of the old peer are not taken for events of the new one.
     pub(in crate::server) fn reset(&mut self, id: PeerId, pause: Duration) -> Option<PeerId> {
         let now = self.now;
         let mut old = self.remove(id)?;
         let mut peer = self.new_peer(old.peer.has_simulcast(), &old.grant);
         peer.negotiation.hold(old.absent_until.unwrap_or(now + pause));
-        old.published.forget_lines();
+        old.published.forget_m_lines();
         let conn = old.conn;
         let new = self.insert(Participant {
             peer,
@@ -161,8 +166,7 @@ impl Server {
         Some(new)
     }
 
-    /// Counts a handshake failure that anybody on the path may have forged, before media was connected. Returns whether
-    /// to try a fresh transport.
+    /// Counts a handshake failure whose cause a third party may have forged. Returns whether to try a fresh transport.
     fn count_doubtful_failure(&mut self, id: PeerId) -> bool {
         let Some(Participant { transport, .. }) = self.participants.get_mut(id) else {
             return false;

@@ -18,15 +18,15 @@ use crate::web::http::{MAX_BODY, MAX_HEAD, Refusal, Request};
 use crate::web::websocket::{self, Limits, Message, WebSocket};
 use requests::{Incoming, MAX_UNREAD};
 
-/// Time limit for a request with its body, from its first byte; for the first request, from accept. A shorter one cuts
-/// off phones on bad networks; a longer one lets silent clients occupy connections.
+/// Time limit for a request with its body, from its first byte, or for the first request from the acceptance of the
+/// connection. A shorter one cuts off phones on bad networks; a longer one lets silent clients occupy connections.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time limit for the next request to begin. A longer one saves handshakes; a shorter one frees connections.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A client that reads none of the queued bytes for this long is disconnected. A phone that changes networks is silent
-/// for some seconds.
+/// A client that reads none of the queued bytes for this long is disconnected. A phone that changes networks reads
+/// nothing for some seconds.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long input is read and discarded after a refusal. Closing with unread input would reset the connection, and the
@@ -62,7 +62,7 @@ pub struct Conn {
 
 #[derive(Debug)]
 enum State {
-    /// Waiting for a request head. `begun` is true if the head's time limit is running.
+    /// Waiting for a request head. `begun` is true once the head's time limit is running.
     Head {
         begun: bool,
     },
@@ -185,7 +185,7 @@ impl Conn {
         self.settle(now);
     }
 
-    /// The client has closed its sending side. It may still read: requests received before get their responses.
+    /// Takes the end of the client's bytes. The client may still read: earlier requests get their responses.
     pub fn handle_eof(&mut self, now: Instant) {
         self.is_eof = true;
         match self.state {
@@ -326,7 +326,7 @@ impl Conn {
         }
         self.queued_bytes += transmit.len();
         self.output.push_back(transmit);
-        // HTTP needs no limit: there is one response at a time, no longer than a file.
+        // HTTP needs no limit: there is only one response at a time, at most as long as the largest file.
         if matches!(self.state, State::WebSocket(_)) && self.queued_bytes > self.limits.queued_bytes {
             self.finish("slow reader");
         }

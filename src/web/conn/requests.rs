@@ -8,12 +8,12 @@ use crate::web::http::{
 };
 use crate::web::websocket::WebSocket;
 
-/// The most requests on one connection, so that no client keeps it forever. Fewer would make proxies that reuse connections
-/// reconnect often.
+/// The most requests on one connection, so that no client keeps it forever. Fewer would make proxies that reuse
+/// connections reconnect often.
 pub(super) const MAX_REQUESTS: u32 = 1000;
 
-/// The most bytes that may wait here while a request whose body is unread is with the server: the whole body and the next
-/// head. Fewer would refuse clients that send the body with the head.
+/// The most bytes buffered before the server decides whether to read a request's body: the whole body and the next head.
+/// Fewer would refuse clients that send the body with the head.
 pub(super) const MAX_UNREAD: usize = MAX_HEAD + MAX_BODY + MAX_CHUNK_FRAMING;
 
 /// A request whose body is being read.
@@ -60,7 +60,7 @@ impl Conn {
             return;
         };
         if body_until.is_some() {
-            // The body is not worth reading only to find where the next request begins.
+            // The next request begins after the body. Closing costs less than reading the body only to find its end.
             self.drain("answered without its body", true);
             self.queue_response(now, response, false, is_head);
             return;
@@ -128,7 +128,7 @@ impl Conn {
         }
         self.input.extend_from_slice(&data[taken..]);
         let State::Body(incoming) = std::mem::replace(&mut self.state, State::Closed) else {
-            unreachable!("the state is that of above");
+            unreachable!("the state was checked above");
         };
         let Incoming { mut request, body } = *incoming;
         request.body = Body::Read(body.into_bytes());
@@ -136,7 +136,7 @@ impl Conn {
         self.check_input();
     }
 
-    /// Hands a request to the server: one without a body, or before or after its body is read.
+    /// Hands a request to the server. A request with a body is handed out twice, before and after its body is read.
     fn hand_out(&mut self, request: Box<Request>) {
         let deadline = self.deadline.take();
         self.state = State::Pending {
@@ -148,7 +148,7 @@ impl Conn {
         self.events.push_back(ConnEvent::Request(request));
     }
 
-    /// Closes a connection whose client sends more than a request head without reading the pending response.
+    /// Closes the connection if its client sends too much without waiting for the pending response.
     pub(super) fn check_input(&mut self) {
         let limit = match self.state {
             State::Pending { body_until: Some(_), .. } => MAX_UNREAD,

@@ -39,7 +39,7 @@ pub struct BodyReader {
     framing_bytes: usize,
 }
 
-/// What the next byte belongs to.
+/// Parser state: the element containing the next byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// A body with a length.
@@ -70,7 +70,7 @@ enum State {
     /// The CR and LF after the data.
     DataCr,
     DataLf,
-    /// The beginning of a trailer field, or the CR of the empty line after all.
+    /// The beginning of a trailer field, or the CR of the final empty line.
     TrailerStart,
     /// A trailer field, which is ignored.
     TrailerName,
@@ -82,7 +82,7 @@ enum State {
 }
 
 impl BodyReader {
-    /// A reader at the beginning of a body.
+    /// Creates a reader at the beginning of a body.
     pub fn new(framing: Framing) -> BodyReader {
         let state = match framing {
             Framing::Length(0) => State::Complete,
@@ -92,10 +92,10 @@ impl BodyReader {
         BodyReader { state, bytes: Vec::new(), framing_bytes: 0 }
     }
 
-    /// Takes bytes up to the end of the body. Returns how many; those after them belong to the next request.
+    /// Takes bytes up to the end of the body and returns their number. Bytes after them belong to the next request.
     ///
     /// # Errors
-    /// The body is too long, or its chunks are malformed: where it ends is unknown.
+    /// The body is too long, or its chunks are malformed. The position of its end is then unknown.
     pub fn handle_data(&mut self, data: &[u8]) -> Result<usize, Refusal> {
         let mut taken = 0;
         while taken < data.len() && !self.is_complete() {
@@ -146,8 +146,8 @@ impl BodyReader {
         length
     }
 
-    /// The state after one byte of chunk framing (RFC 9112 section 7.1). Lines end with CR LF only: where one parser
-    /// ends a line at LF and another does not, they disagree about the next request.
+    /// The state after one byte of chunk framing (RFC 9112 section 7.1). Lines end only with CR LF: parsers that differ in
+    /// whether LF alone ends a line disagree about where the next request begins.
     fn after(&self, byte: u8) -> Result<State, Refusal> {
         let is_text = byte == b'\t' || (byte >= b' ' && byte != 0x7f);
         Ok(match (self.state, byte) {

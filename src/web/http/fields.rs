@@ -1,4 +1,4 @@
-//! The header fields of a request: which may repeat, and what is valid in them.
+//! The header fields of a request: which of them may repeat, and which values are valid.
 
 use super::body::{Body, Framing, MAX_BODY};
 use super::refusal::Refusal;
@@ -38,8 +38,8 @@ impl<'a> Fields<'a> {
         tokens.any(|found| found.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
     }
 
-    /// The body that follows the head (RFC 9112 section 6.3). Refuses everything on which a proxy might have disagreed
-    /// about where it ends.
+    /// The body that follows the head (RFC 9112 section 6.3). Refuses fields from which a proxy might conclude another
+    /// length.
     pub(super) fn body(&self, is_1_1: bool) -> Result<Body, Refusal> {
         let mut codings = self.all("transfer-encoding");
         let mut lengths = self.all("content-length");

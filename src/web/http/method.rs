@@ -36,8 +36,8 @@ impl Method {
         }
     }
 
-    /// Whether a request may have a body. In other methods content has no meaning (RFC 9110 section 9.3.1), and a proxy
-    /// that ignores it would take it for the next request.
+    /// Whether a request with this method may have a body. In other methods content has no meaning (RFC 9110 section
+    /// 9.3.1), and a proxy that ignores it would take it for the next request.
     pub fn takes_body(self) -> bool {
         matches!(self, Method::Post | Method::Put | Method::Patch)
     }

@@ -1,8 +1,8 @@
 //! HTTP/1.1 messages: one request parsed, one response written (RFC 9110, RFC 9112).
 //!
-//! Bytes enter, requests leave, and responses leave as bytes. Each request is parsed in two steps, head and body, so that
-//! its address and type are known before its body is read. Anything on which two parsers might disagree about where a
-//! request ends is refused and closes the connection, which prevents request smuggling.
+//! Requests are parsed from bytes, and responses are encoded as bytes. Each request is parsed in two steps, head and
+//! body, so that its path and type are known before its body is read. To prevent request smuggling, a request whose end
+//! two parsers might see at different positions is refused, and the connection closes.
 
 mod body;
 mod fields;

@@ -1,13 +1,13 @@
-//! A refusal: why a request is not answered as it asks, with its status and its reason in words.
+//! Why a request was rejected: status and reason.
 
 use std::fmt;
 
 use super::response::Response;
 
-/// The methods that every address allows, as in an `Allow` field.
+/// The methods that every path allows, as in an `Allow` field.
 const ALLOW: &str = "GET, HEAD, OPTIONS";
 
-/// Why a request was refused before a route was chosen, or while its body was read. The client is at fault: the status is
+/// Why a request was refused before a route was found, or while its body was read. The client is at fault: the status is
 /// a 4xx, or 505.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
@@ -21,7 +21,7 @@ pub enum Refusal {
     Host,
     /// The request was not completed in time.
     Slow,
-    /// It is not certain where the body ends.
+    /// The end of the body is ambiguous.
     Framing,
     /// A body has no meaning for the method.
     Body,

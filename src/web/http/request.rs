@@ -12,7 +12,7 @@ pub const MAX_HEAD: usize = 16 * 1024;
 /// The most header fields of a request. Fewer might refuse browsers behind several proxies; more only cost memory.
 const MAX_HEADERS: usize = 64;
 
-/// Fields by which proxies say that they have forwarded a request, apart from `X-Forwarded-For`.
+/// Fields that proxies add to the requests that they forward, apart from `X-Forwarded-For`.
 const PROXY_FIELDS: [&str; 6] =
     ["forwarded", "via", "x-real-ip", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-server"];
 
@@ -31,7 +31,7 @@ pub struct Request {
     pub origin: Option<String>,
     /// All values of `X-Forwarded-For`, joined by commas. Only trustworthy if it comes from a trusted proxy.
     pub forwarded_for: String,
-    /// A proxy has added other fields than `X-Forwarded-For`, such as `Via`.
+    /// The request has a field of `PROXY_FIELDS`; a client can send one too.
     pub has_proxy_fields: bool,
     /// The token of `Authorization: Bearer` (RFC 6750 section 2.1).
     pub bearer: Option<String>,
@@ -46,7 +46,7 @@ pub struct Request {
     pub content_type: String,
     /// The client waits for status 100 before it sends the body.
     pub expects_continue: bool,
-    /// The body. `parse` leaves one that is not empty unread.
+    /// The body. `parse` does not read it, unless it is empty.
     pub body: Body,
     /// Another request may follow on the connection.
     pub keep_alive: bool,
@@ -59,7 +59,7 @@ impl Request {
     /// Each call scans from the beginning, so call it once for each line received, not for each byte.
     ///
     /// # Errors
-    /// Send `refusal.response()` and close the connection: where the next request begins is unknown.
+    /// Send `refusal.response()` and close the connection: the beginning of the next request is unknown.
     pub fn parse(input: &[u8]) -> Result<Option<(Request, usize)>, Refusal> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut head = httparse::Request::new(&mut headers);
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_without_a_certain_end_is_refused() {
+    fn a_body_with_an_ambiguous_end_is_refused() {
         for fields in [
             "Content-Length: 5\r\nContent-Length: 5\r\n",
             "Content-Length: 0\r\nContent-Length: 5\r\n",
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn the_head_says_how_the_body_is_read() {
+    fn the_head_determines_how_the_body_is_read() {
         let post = |fields: &str| parse(&format!("POST / HTTP/1.1\r\n{HOST}{fields}\r\n"));
         let body = |fields: &str| post(fields).map(|request| request.expect("complete").0.body);
         assert_eq!(body("Content-Length: 0005\r\n"), Ok(Body::Unread(Framing::Length(5))));

@@ -27,14 +27,14 @@ pub enum ClientMessage {
     Publish {
         /// Audio or video.
         kind: Kind,
-        /// What the new track will carry.
+        /// The source that the new track will carry.
         source: Source,
     },
     /// Ends a published track.
     Unpublish {
         /// Audio or video.
         kind: Kind,
-        /// What the track carries.
+        /// The source that the track carries.
         source: Source,
         /// Its m-line, if several tracks match.
         mid: Option<String>,
@@ -98,12 +98,12 @@ pub struct View {
 #[serde(untagged)]
 pub enum Viewed {
     /// The track on an m-line, until the m-line carries another participant.
-    Line {
+    MLine {
         /// The m-line.
         mid: String,
     },
     /// A participant's track, on whichever m-line it is or will be.
-    Person {
+    Participant {
         /// The participant.
         id: String,
         /// Camera or screen.
@@ -114,7 +114,7 @@ pub enum Viewed {
 /// Why a text frame is not a client message.
 #[derive(Debug, PartialEq, Eq)]
 pub enum BadMessage {
-    /// The text is not JSON, or a field of the event is missing or wrong; says where.
+    /// The text is not JSON, or a field of the event is missing or invalid. The string says where.
     Malformed(String),
     /// The server does not know this event; the page may be newer than the server.
     UnknownEvent(String),

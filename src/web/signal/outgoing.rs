@@ -18,7 +18,7 @@ pub enum ServerMessage<'a> {
         room: &'a str,
         /// The participant's own name, trimmed.
         name: &'a str,
-        /// The secret with which a later connection can take this one's place.
+        /// The secret that lets another connection continue as this participant.
         resume: &'a str,
         /// What the participant's token grants.
         rights: Rights,
@@ -34,7 +34,8 @@ pub enum ServerMessage<'a> {
     /// The latest chat messages.
     History {
         /// Oldest first.
-        lines: Vec<ChatLine<'a>>,
+        #[serde(rename = "lines")]
+        messages: Vec<ChatMessage<'a>>,
     },
     /// The tracks on the m-lines.
     Tracks {
@@ -52,7 +53,7 @@ pub enum ServerMessage<'a> {
         data: String,
     },
     /// A chat message.
-    Chat(ChatLine<'a>),
+    Chat(ChatMessage<'a>),
     /// A participant has joined.
     Joined {
         /// The participant.
@@ -120,7 +121,7 @@ pub enum ServerMessage<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_ms: Option<u64>,
     },
-    /// A request of the client was refused, or something about its tracks is wrong.
+    /// A request of the client was refused, or one of its tracks has a problem.
     Error {
         /// The stable code, in kebab-case.
         code: &'a str,
@@ -141,7 +142,7 @@ pub enum ServerMessage<'a> {
         reason: &'a str,
         /// Milliseconds after which to reconnect.
         retry_ms: u64,
-        /// The page to reconnect to, if not the same.
+        /// The page to reconnect to, if it is another one.
         #[serde(skip_serializing_if = "Option::is_none")]
         url: Option<&'a str>,
     },
@@ -182,7 +183,7 @@ pub struct Track<'a> {
     pub id: &'a str,
     /// Audio or video.
     pub kind: Kind,
-    /// What the track carries.
+    /// The source that the track carries.
     pub source: Source,
     /// Muted by its publisher.
     pub muted: bool,
@@ -210,7 +211,7 @@ pub struct Quality<'a> {
 
 /// One chat message of the room.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct ChatLine<'a> {
+pub struct ChatMessage<'a> {
     /// The text. Never markup.
     pub message: &'a str,
     /// The server's local time, `HH:MM:SS`.
@@ -232,7 +233,7 @@ pub struct Limits {
     pub name_chars: usize,
     /// Participants in a room.
     pub room_peers: usize,
-    /// The N of last-N: participants whose tracks one subscriber is sent at a time; 0 for no limit.
+    /// The N of last-N: the number of participants whose tracks are sent to one subscriber; 0 for no limit.
     pub last_n: usize,
 }
 

@@ -22,7 +22,7 @@ fn documented(direction: &str) -> Vec<String> {
 fn documented_client_messages_parse() {
     let (kind, source, mid) = (Kind::Video, Source::Screen, None);
     let view = |of, priority| View { of, width: 640, height: 360, priority };
-    let bob = Viewed::Person { id: "b7".to_owned(), source: Source::Camera };
+    let bob = Viewed::Participant { id: "b7".to_owned(), source: Source::Camera };
     let expected = [
         ClientMessage::Answer { sdp: "v=0...".to_owned() },
         ClientMessage::Candidate,
@@ -35,7 +35,7 @@ fn documented_client_messages_parse() {
         ClientMessage::Moderate(Moderation::Mute { id: "b7".to_owned() }),
         ClientMessage::Moderate(Moderation::Remove { id: "b7".to_owned() }),
         ClientMessage::Moderate(Moderation::Lock),
-        ClientMessage::View { views: vec![view(Viewed::Line { mid: "2".to_owned() }, 1)] },
+        ClientMessage::View { views: vec![view(Viewed::MLine { mid: "2".to_owned() }, 1)] },
         ClientMessage::View { views: vec![view(bob, 2)] },
     ];
     let examples = documented("//! # Client to server");
@@ -48,7 +48,7 @@ fn documented_client_messages_parse() {
 #[test]
 fn documented_server_messages_match_the_encoder() {
     let media = |id, state, fresh, reason, retry_ms| ServerMessage::Media { id, state, fresh, reason, retry_ms };
-    let chat = |id| ChatLine { message: "hi", time: "14:30:45", from: "b7", name: "Bob", id };
+    let chat = |id| ChatMessage { message: "hi", time: "14:30:45", from: "b7", name: "Bob", id };
     let sent = [
         ServerMessage::Welcome {
             id: "k3v9x0q2",
@@ -61,7 +61,7 @@ fn documented_server_messages_match_the_encoder() {
             limits: Limits { chat_bytes: 4096, name_chars: 64, room_peers: 100, last_n: 16 },
             version: "0.1.0",
         },
-        ServerMessage::History { lines: vec![chat(17)] },
+        ServerMessage::History { messages: vec![chat(17)] },
         ServerMessage::Tracks {
             tracks: vec![Track {
                 mid: "0",

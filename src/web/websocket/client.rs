@@ -1,4 +1,4 @@
-//! The client's end, for tests: encodes masked frames and parses the server's.
+//! The client's end of a WebSocket, for tests: encodes masked frames and parses the server's frames.
 
 pub const CONTINUATION: u8 = 0;
 pub const TEXT: u8 = 1;

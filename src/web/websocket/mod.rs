@@ -28,8 +28,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// After this many pings with no input since the first, and one more interval, the client counts as gone: at most 30 s.
 const MAX_UNANSWERED_PINGS: u32 = 2;
 
-/// How long the server waits for the client's close frame after its own. A longer time helps no client that still
-/// answers.
+/// How long the server waits for the client's close frame after its own. Clients that still answer do so sooner.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// tungstenite's read buffer, allocated for each connection. Most messages fit; the larger buffer for others is freed
@@ -94,7 +93,7 @@ pub enum Message {
 #[derive(Debug)]
 enum State {
     Open,
-    /// The server's close frame is sent; the client's has not arrived.
+    /// The server's close frame has been sent; the client's has not arrived.
     Closing {
         until: Instant,
         reason: &'static str,

@@ -6,11 +6,11 @@ use crate::web::http::MAX_CHUNK_FRAMING;
 
 const EXPECTING: &str = "POST /e HTTP/1.1\r\nHost: a.example\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
 
-/// A request as the server receives it in the end: its path and body.
+/// A request as the server finally receives it: its path and body.
 type Seen = (String, Option<Vec<u8>>);
 
 impl Test {
-    /// Serves all requests as a server would that takes every body. Returns them, and the bytes sent.
+    /// Serves all requests and reads every body. Returns the requests, and the bytes sent.
     fn serve(&mut self) -> (Vec<Seen>, String) {
         let mut seen = Vec::new();
         let mut sent = String::new();
@@ -80,7 +80,7 @@ fn a_client_that_waits_for_status_100_gets_it_once() {
     assert_eq!(seen, [("/e".to_owned(), Some(b"hello".to_vec()))]);
     assert!(sent.starts_with("HTTP/1.1 200 OK\r\n"), "{sent}");
 
-    // It has not waited.
+    // This client does not wait.
     t.data([EXPECTING, "h"].concat());
     assert_eq!(t.serve(), (vec![], String::new()));
     t.data("ello");

@@ -1,4 +1,4 @@
-//! A conn with a simulated clock and client, which the tests of both halves share.
+//! A conn with a simulated clock and client, shared by the tests of requests, bodies and messages.
 
 mod bodies;
 mod messages;
