@@ -60,7 +60,7 @@ pub enum Site {
 }
 
 thread_local! {
-    /// The site where a test wants a panic, and how many passes of it come before.
+    /// The site at which a test wants a panic, and the number of passes before it.
     static ARMED: Cell<Option<(Site, u32)>> = const { Cell::new(None) };
 }
 
@@ -94,7 +94,7 @@ pub fn arm(at: Option<(Site, u32)>) {
     ARMED.set(at);
 }
 
-/// The site of a panic still to come.
+/// The site of the armed panic, if it has not happened yet.
 pub fn armed() -> Option<Site> {
     ARMED.get().map(|(site, _)| site)
 }
@@ -161,7 +161,7 @@ impl PeerError {
         }
     }
 
-    /// Whether it is a bug, or something that no browser does.
+    /// Whether the error is a bug, or a violation of the protocol that no browser commits.
     pub fn is_fault(&self) -> bool {
         match self {
             Self::BadAnswer(_) | Self::UnexpectedAnswer | Self::NoSrtp | Self::Engine(_) | Self::Bug(_) => true,
@@ -174,13 +174,13 @@ impl PeerError {
         }
     }
 
-    /// Whether anyone on the path could have caused it before the end of the DTLS handshake: until then nothing is
-    /// authentic.
+    /// Whether a third party can cause the error with forged datagrams before the DTLS handshake has finished: until then
+    /// nothing is authentic.
     pub fn is_doubtful(&self) -> bool {
         matches!(self, Self::UnsupportedCertificate(_) | Self::Engine(RtcError::Dtls(_) | RtcError::RemoteSdp(_)))
     }
 
-    /// Whether only the transport ended, so that a new one may connect.
+    /// Whether only the transport has ended, so that a fresh one may connect.
     pub fn is_transport(&self) -> bool {
         matches!(self, Self::MediaTimeout(_) | Self::Closed | Self::UsedUp)
     }
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dtls_timeout_is_no_fault() {
+    fn a_dtls_timeout_is_not_a_fault() {
         let of =
             |error: DtlsImplError| PeerError::of_engine(RtcError::Dtls(CryptoError::Other(error.to_string()).into()));
         let late = of(DtlsImplError::Timeout(TimeoutError::Handshake));
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unsupported_certificate_has_its_own_code_and_is_no_fault() {
+    fn an_unsupported_certificate_has_its_own_code_and_is_not_a_fault() {
         let supported = (SignatureAlgorithm::ECDSA, HashAlgorithm::SHA256);
         let (signature, hash) = (SignatureAlgorithm::DSA, HashAlgorithm::SHA512);
         let unsupported: [DtlsImplError; 7] = [

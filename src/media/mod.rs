@@ -1,4 +1,4 @@
-//! The media plane: one WebRTC peer per participant, from datagrams to forwarded RTP. It knows nothing of HTTP,
+//! The media plane: one WebRTC peer per participant, from datagrams to forwarded RTP. It does not depend on HTTP,
 //! WebSockets or rooms.
 
 pub mod bandwidth;

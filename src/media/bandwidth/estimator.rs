@@ -15,8 +15,8 @@ use crate::media::bandwidth::train::Probe;
 use crate::media::bandwidth::trend::{Trend, Usage};
 use crate::media::rtp::transport_feedback::Feedback;
 
-/// Bounds of the estimate in bits per second. A call does not work below the lower one; the upper one exceeds any path
-/// that matters.
+/// Bounds of the estimate in bits per second. A call does not work below the lower one; the upper one is more than one
+/// subscriber can use.
 const BOUNDS: (f64, f64) = (50e3, 200e6);
 
 /// Bounds of the factor applied to the arrival rate when the queue has grown; the rest of the capacity drains the
@@ -141,7 +141,7 @@ pub struct Estimator {
     /// When the last outage ended, and when the last one ended whose packets arrived late.
     resumed: Option<Instant>,
     held: Option<Instant>,
-    /// An outage has ended in which packets were lost.
+    /// Whether an outage has ended in which packets were lost.
     has_hole: bool,
 }
 
@@ -449,8 +449,8 @@ impl Estimator {
         // disturbance would stop the video.
         let is_burst = has_passed(standing, sent, received);
         let is_vague = is_burst || sent < LIMITED * self.estimate && standing < FULL_MS;
-        let share_that_came = if is_burst { 1.0 } else { (received / sent.max(1.0)).clamp(LEAST_OF_CARRIED, 1.0) };
-        let carried = if is_vague { received.max(share_that_came * self.estimate) } else { received };
+        let share_arrived = if is_burst { 1.0 } else { (received / sent.max(1.0)).clamp(LEAST_OF_CARRIED, 1.0) };
+        let carried = if is_vague { received.max(share_arrived * self.estimate) } else { received };
         let least = if standing < FULL_MS { LEAST_LOWERED } else { LEAST_LOWERED_FULL };
         let share = (1.0 - standing / 1e3 / DRAIN_SECS).clamp(least, LOWERED);
         let lowered = if share * carried < self.estimate {
@@ -473,7 +473,7 @@ impl Estimator {
     }
 
     fn on_lost(&mut self, now: Instant, share: f64, received: f64) {
-        // Bytes that arrive are carried, whatever fraction of the sent bytes they are.
+        // The path carries at least the arrival rate, however much is lost.
         let carried = (self.estimate * (1.0 - share).max(LEAST_LOWERED)).max(LOWERED * received);
         if carried < self.estimate {
             self.limit = Some(carried);

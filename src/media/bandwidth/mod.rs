@@ -7,13 +7,13 @@
 
 pub mod estimator;
 pub mod history;
-mod line;
 pub mod loss;
 pub mod meter;
 pub mod outage;
 pub mod pacer;
 pub mod probe;
 pub mod queue;
+mod regression;
 mod silence;
 mod standing;
 pub mod train;

@@ -1,5 +1,5 @@
-//! Detector of outages: times in which no sent packet arrives. Under congestion some packets keep arriving, only fewer
-//! or later, so the end of an outage is no reason to send less.
+//! Detector of outages: times in which no sent packet arrives. Under congestion some packets still arrive, only fewer or
+//! later, so an outage is not congestion: after it, the estimate stays as it was.
 
 use crate::media::bandwidth::history::Acknowledged;
 

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Pacing rate as a multiple of the estimate. Nearer to 1, a keyframe waits longer here; with a higher value it waits
+/// Pacing rate as a multiple of the estimate. With a lower value a keyframe waits longer here; with a higher one it waits
 /// in the queue of the path, and delays all packets behind it.
 const FACTOR: f64 = 2.5;
 
@@ -73,7 +73,7 @@ impl Pacer {
         self.tokens -= bytes as f64;
     }
 
-    /// Returns when a packet of `bytes` bytes may leave, if none leaves before it; `now` if at once. Packets that have to
+    /// Returns when a packet of `bytes` bytes may leave if none leaves before it, which may be `now`. Packets that have to
     /// wait are released together, at most once per millisecond.
     pub fn next_release(&mut self, now: Instant, bytes: usize) -> Instant {
         self.fill(now);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_larger_than_the_bucket_is_not_held_for_ever() {
+    fn a_packet_larger_than_the_bucket_is_not_held_forever() {
         let start = Instant::now();
         let mut pacer = Pacer::new(start, 1_000_000);
         assert!(pacer.take(start, 60_000) && !pacer.take(start, 1));

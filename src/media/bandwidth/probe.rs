@@ -70,8 +70,8 @@ const STRETCH: f64 = 2.0;
 /// longer one a path at its limit, where the rate is lowered every few seconds, is never probed.
 const SETTLING: Duration = Duration::from_secs(2);
 
-/// Time after the end of a train, besides a round trip, after which it is evaluated with the feedback at hand. Feedback
-/// comes every 50 to 250 ms.
+/// Time after the end of a train, in addition to a round trip, after which it is evaluated with the feedback at hand.
+/// Feedback arrives every 50 to 250 ms.
 const FEEDBACK_WAIT: Duration = Duration::from_millis(500);
 
 /// A train without feedback for this long is abandoned: longer than any round trip.
@@ -86,11 +86,11 @@ const MIN_RAISE: f64 = 1.05;
 pub struct ProbeResult {
     /// The measured bitrate.
     pub bps: f64,
-    /// The bitrate exceeds the estimate by enough to raise it.
+    /// Whether the bitrate exceeds the estimate by enough to raise it.
     pub is_more: bool,
-    /// The train met a queue: the path carries no more.
+    /// Whether the train met a queue: the path carries no more.
     pub is_limit: bool,
-    /// The result is the first one: the estimate before it was a guess.
+    /// Whether the result is the first one: the estimate before it was a guess.
     pub is_first: bool,
 }
 
@@ -101,7 +101,7 @@ pub struct Prober {
     train: Option<Train>,
     due: Instant,
     interval: Duration,
-    /// A train has given a result.
+    /// Whether any train has given a result.
     has_result: bool,
     /// When a train above the limit last raised the estimate.
     raised: Option<Instant>,
@@ -109,7 +109,7 @@ pub struct Prober {
     depth: u32,
     /// When a train last showed a higher bitrate. The next train follows at once and finds the bucket empty.
     succeeded: Option<Instant>,
-    /// The arrival times of the last train did not fit a line.
+    /// Whether the arrival times of the last train were too irregular for a result.
     is_noisy: bool,
     /// Consecutive trains without a result.
     repeated: u32,
@@ -266,7 +266,7 @@ impl Prober {
         }
     }
 
-    /// Notes that the path carries no more. If a train has just shown more, it measured a burst.
+    /// Handles evidence that the path carries no more. A train that has just shown more has measured a burst.
     fn on_refuted(&mut self, now: Instant) {
         if self.raised.take().is_some_and(|raised| now < raised + REFUTED) {
             self.depth = DEPTH;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Time without feedback, besides two round trips, after which the estimate is halved, as long as packets are sent.
+/// Time without feedback, in addition to two round trips, after which the estimate is halved while packets are sent.
 /// Shorter mistakes a lost feedback message for an outage; longer floods a dead path.
 const SILENCE: Duration = Duration::from_secs(1);
 
@@ -20,7 +20,7 @@ impl Silence {
         self.0 = Some((self.0.map_or(now, |(first, _)| first), now));
     }
 
-    /// Handles feedback, or begins anew after a silence.
+    /// Handles feedback, or restarts the detection after a silence.
     pub fn clear(&mut self) {
         self.0 = None;
     }

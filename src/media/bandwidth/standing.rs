@@ -1,4 +1,4 @@
-//! Reductions of the rate for a standing queue, which are in vain if other flows cause it.
+//! Reductions of the rate because of a standing queue, which have no effect if other flows cause it.
 
 use std::time::{Duration, Instant};
 
@@ -15,9 +15,9 @@ pub(super) struct Standing(Option<Cut>);
 #[derive(Clone, Copy, Debug)]
 struct Cut {
     at: Instant,
-    /// The queueing delay then in milliseconds.
+    /// The queueing delay at that time, in milliseconds.
     queue_ms: f64,
-    /// How many reductions before it failed.
+    /// The number of earlier reductions that had no effect.
     attempts: u32,
 }
 

@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use crate::media::bandwidth::history::Acknowledged;
-use crate::media::bandwidth::line::Line;
+use crate::media::bandwidth::regression::Regression;
 
 /// The first 1/`EARLY_PART` of the skipped bytes is measured separately. It meets a queue only on a path that lets no
 /// burst pass.
 const EARLY_PART: u32 = 2;
 
-/// Minimum number of packets in a train, and minimum fraction of its bytes that must arrive: the line needs several
+/// Minimum number of packets in a train, and minimum fraction of its bytes that must arrive: a regression needs several
 /// points.
 pub(super) const PACKETS: u32 = 5;
 const ARRIVED: f64 = 0.6;
@@ -64,17 +64,17 @@ pub(super) struct Train {
     lost: u32,
     bytes_arrived: u32,
     bytes_lost: u32,
-    sent: Line,
-    received: Line,
+    sent: Regression,
+    received: Regression,
     /// Sending and arrival times of the first and of the last packet, and the bytes after the first.
     first: Option<(u32, u32)>,
     last: (u32, u32),
     bytes_after: u32,
     /// Sum of the squared differences between arrival and sending times of the measured packets.
     delay_squares: f64,
-    /// Lines through the first part of the skipped bytes.
-    early_sent: Line,
-    early_received: Line,
+    /// Regressions of the first part of the skipped bytes.
+    early_sent: Regression,
+    early_received: Regression,
 }
 
 impl Train {
@@ -92,14 +92,14 @@ impl Train {
             lost: 0,
             bytes_arrived: 0,
             bytes_lost: 0,
-            sent: Line::default(),
-            received: Line::default(),
+            sent: Regression::default(),
+            received: Regression::default(),
             first: None,
             last: (0, 0),
             bytes_after: 0,
             delay_squares: 0.0,
-            early_sent: Line::default(),
-            early_received: Line::default(),
+            early_sent: Regression::default(),
+            early_received: Regression::default(),
         }
     }
 
@@ -158,14 +158,13 @@ impl Train {
     /// Returns by how many milliseconds the measured packets were delayed more than the first one.
     fn queue_ms(&self) -> f64 {
         let Some((sent, received)) = self.first else { return 0.0 };
-        let later =
-            |line: &Line, first: u32| f64::from(line.start.wrapping_sub(first) as i32) + line.times / line.count;
+        let later = |of: &Regression, first: u32| f64::from(of.start.wrapping_sub(first) as i32) + of.times / of.count;
         (later(&self.received, received) - later(&self.sent, sent)) / 1e3
     }
 
     /// Returns the relative uncertainty of the arrival rate due to jitter.
     pub fn noise(&self) -> f64 {
-        let Line { count, bytes, times, squares, products, .. } = self.received;
+        let Regression { count, bytes, times, squares, products, .. } = self.received;
         let (delays, delay_products) = (times - self.sent.times, products - self.sent.products);
         let spread = squares - bytes * bytes / count;
         let slope = (products - bytes * times / count) / spread;

@@ -91,7 +91,7 @@ impl Assignment {
         Err(NotPublishing)
     }
 
-    /// Lets a track wait for an m-line.
+    /// Adds a track that waits for an m-line.
     pub fn subscribe(&mut self, track: TrackId, kind: MediaKind) {
         self.waiting.push((track, kind));
     }
@@ -118,8 +118,8 @@ impl Assignment {
         is_live
     }
 
-    /// Assigns waiting tracks to vacant live m-lines, and returns the indices of these. A set goes to the publisher
-    /// that can use most of its m-lines. Tracks without a fitting m-line wait for the next offer.
+    /// Assigns waiting tracks to vacant live m-lines, and returns the indices of these m-lines. A publisher gets the set
+    /// of which it can use most m-lines. Tracks without a suitable m-line wait for the next offer.
     pub fn exchange(&mut self) -> Vec<(usize, TrackId)> {
         self.free_sets();
         let mut exchanged = Vec::new();

@@ -12,7 +12,7 @@ pub struct MLine {
     pub kind: MediaKind,
     /// The mid, known once the offer that adds the m-line has been built; fixed.
     pub mid: Option<Mid>,
-    /// Its purpose.
+    /// Whether the peer sends or receives on it, and what.
     pub role: Role,
     /// Whether the latest offer that changed this m-line was answered.
     pub(super) answered: bool,
@@ -33,7 +33,7 @@ pub enum Role {
         wanted: bool,
         /// Whether the latest offer asks the peer to send.
         described: bool,
-        /// Whether it was requested during a pending offer; if that is answered `inactive`, it is offered again.
+        /// Whether it was requested during a pending offer. If that offer is answered `inactive`, it is offered again.
         again: bool,
     },
     /// The peer receives on it.

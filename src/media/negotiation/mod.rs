@@ -1,8 +1,9 @@
 //! Offers and answers as sets of m-lines.
 //!
 //! In: publications and subscriptions of one peer, and the text of its SDP answers. Out: the changes that the next offer
-//! makes, and what an answer agreed to. Only the server sends offers, one at a time. A change alters the wanted state,
-//! and the next offer carries the difference, so any number of changes during a pending offer costs one more offer.
+//! makes, and the publications and subscriptions that an answer accepted. Only the server sends offers, one at a time.
+//! A change alters the wanted state, and the next offer contains the difference, so any number of changes during a
+//! pending offer costs one more offer.
 //!
 //! Never here: packets, SSRCs that are sealed, or a use of an answer's text before it is checked and reduced.
 
@@ -25,7 +26,7 @@ use crate::media::negotiation::m_line::{MLine, Role};
 use crate::track::Source;
 
 /// How long a change waits for others before it is offered: a burst of joins costs one offer per peer. A shorter time
-/// causes more offers, a longer one delays newcomers.
+/// causes more offers, a longer one delays the media of participants that join.
 pub const DEBOUNCE: Duration = Duration::from_millis(75);
 
 /// Time limit of an answer.
@@ -38,7 +39,7 @@ pub struct Negotiation {
     assignment: Assignment,
     /// When the pending offer was started.
     pending_since: Option<Instant>,
-    /// The time of the first change that no offer carries yet.
+    /// The time of the first change that no offer contains yet.
     changed_at: Option<Instant>,
     /// Whether an m-line changed its track without an offer.
     has_exchanged: bool,
@@ -161,7 +162,7 @@ impl Negotiation {
         Some(m_line)
     }
 
-    /// Assigns waiting tracks to vacant live m-lines, and returns the indices of these. See `Assignment::exchange`.
+    /// Assigns waiting tracks to vacant live m-lines; see `Assignment::exchange`.
     pub fn exchange(&mut self) -> Vec<(usize, TrackId)> {
         let exchanged = self.assignment.exchange();
         self.has_exchanged |= !exchanged.is_empty();
@@ -242,7 +243,7 @@ impl Negotiation {
         self.assignment.m_lines[m_line].mid = Some(mid);
     }
 
-    /// Handles the answer. Returns what it started and ended.
+    /// Handles the answer. Returns the publications and subscriptions that it started, ended or refused.
     pub fn handle_answer(&mut self, now: Instant, answers: impl Iterator<Item = Answered>) -> Vec<Agreed> {
         self.pending_since = None;
         let mut agreed = Vec::new();

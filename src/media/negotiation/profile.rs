@@ -160,7 +160,7 @@ impl Profile {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PayloadTypes {
     codecs: [Option<(Pt, Option<Pt>)>; 5],
-    /// Payload type of redundant sound (RFC 2198), if accepted.
+    /// Payload type of redundant audio (RFC 2198), if accepted.
     pub red: Option<Pt>,
 }
 

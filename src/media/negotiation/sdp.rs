@@ -121,7 +121,7 @@ pub fn with_codec_before_redundancy(offer: &str) -> String {
 /// URI of the extension with the transport-wide sequence number.
 const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 
-/// The URI under which str0m negotiates it, so that str0m does not read it itself. See `bandwidth::arrivals`.
+/// The URI under which str0m negotiates it, so that str0m does not read it itself. See `media::publish::arrivals`.
 pub const UNREAD_TRANSPORT_CC: &str = "unread:transport-wide-cc";
 
 /// Replaces str0m's URI in an offer by the real one.

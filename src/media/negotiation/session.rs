@@ -12,7 +12,7 @@ use crate::media::negotiation::sdp::{self, named, unnamed, with_simulcast};
 use crate::media::negotiation::{Change, Negotiation};
 use crate::track::Source;
 
-/// What the offers and answers of one peer have to repeat.
+/// The SDP state of one peer, which later offers and answers have to repeat.
 pub struct Session {
     pending: Option<SdpPendingOffer>,
     /// The answer to `pending`, queued until `handle_answer` may run.

@@ -372,7 +372,7 @@ enum Step {
     Publish(Source),
     Unpublish(Source),
     Offer,
-    /// The bits select the m-lines to decline.
+    /// The bits select the m-lines that are answered `inactive`.
     Answer(u8),
 }
 

@@ -9,8 +9,8 @@ use crate::limits::bucket::Bucket;
 const CHECKS: f64 = 50.0;
 const CHECKS_AT_ONCE: f64 = 100.0;
 
-/// RTCP datagrams per second, and burst. A browser with 16 videos on a path with 10 % loss sends 200. More could cost
-/// thousands of statuses each, fewer leave losses unrepaired.
+/// RTCP datagrams per second, and burst. A browser with 16 videos on a path with 10 % loss sends 200. More cost CPU
+/// time, since each can report on thousands of packets; fewer leave losses unrepaired.
 const FEEDBACK: f64 = 500.0;
 const FEEDBACK_AT_ONCE: f64 = 1_000.0;
 

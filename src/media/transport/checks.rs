@@ -1,11 +1,11 @@
-//! The connectivity checks of one peer: which of them str0m gets (RFC 8445 section 7.3).
+//! The connectivity checks of one peer: authentication, and which of them are passed to str0m (RFC 8445 section 7.3).
 
 use aws_lc_rs::hmac;
 use str0m::ice::StunMessage;
 
-/// Connectivity checks that str0m keeps until the first answer brings the password for the replies: one for each
-/// candidate pair of a common client. str0m handles one in each turn of the loop. More adds turns without use, fewer
-/// delays a client with many addresses until its next check.
+/// Connectivity checks that str0m keeps until the first answer, which contains the password for the replies: one for
+/// each candidate pair of a common client. str0m handles one in each turn of the loop. More only adds turns, fewer delays
+/// a client with many addresses until its next check.
 const EARLY_CHECKS: u32 = 8;
 
 /// The lowest priority of a candidate (RFC 8445 section 5.1.2).
@@ -34,7 +34,7 @@ impl Checks {
     }
 
     /// Returns true if `contents` is a connectivity check authenticated with this peer's password. str0m would create a
-    /// candidate pair without that, and checks nothing if the address is the nominated one.
+    /// candidate pair before it verifies a check, and does not verify checks from the nominated address.
     pub fn is_authentic(&self, contents: &[u8]) -> bool {
         let Ok(message) = StunMessage::parse(contents) else {
             return false;
@@ -55,7 +55,8 @@ impl Checks {
     /// Returns an authentic check as if it nominated its candidate pair, or `None` if it does so already or str0m would
     /// refuse it.
     ///
-    /// The priority becomes the lowest one: a pair that the peer itself nominates later takes precedence.
+    /// The check has the lowest priority. str0m uses it only for an address that it does not know yet: then a pair that
+    /// the peer itself nominates later takes precedence. The candidate of a known address keeps its priority.
     pub fn nominating(&self, contents: &[u8]) -> Option<Vec<u8>> {
         let check = StunMessage::parse(contents).ok().filter(|check| !check.use_candidate())?;
         let (username, tiebreaker) = (check.username()?, check.ice_controlling()?);

@@ -23,7 +23,7 @@ struct Run {
     start: usize,
     end: usize,
     segment: usize,
-    /// How many more datagrams fit.
+    /// The number of further datagrams that fit.
     left: usize,
 }
 
@@ -34,7 +34,7 @@ pub struct Segments<'a> {
     pub route: Route,
     /// Their contents, one after the other.
     pub bytes: &'a [u8],
-    /// Bytes of each datagram but the last.
+    /// Bytes of each datagram except the last, which may be shorter.
     pub segment: usize,
 }
 

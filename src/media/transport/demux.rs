@@ -32,7 +32,7 @@ impl Demux {
         self.by_ufrag.insert(ufrag.to_owned(), peer);
     }
 
-    /// Assigns a validated source address to `peer`, also if it was another peer's before.
+    /// Assigns a validated source address to `peer`, even if it was assigned to another peer before.
     pub fn insert_address(&mut self, source: SocketAddr, peer: PeerId) {
         self.by_address.insert(source, peer);
     }

@@ -1,7 +1,7 @@
 //! From datagrams to authentic packets and back: addresses, keys and the buffer of outgoing datagrams.
 //!
 //! In: datagrams with their addresses, and packets to encrypt. Out: the peer that a datagram belongs to, the addresses
-//! that it may be sent media at, decrypted RTCP, and datagrams grouped for the kernel.
+//! to which media may be sent, decrypted RTCP, and datagrams grouped for the kernel.
 //!
 //! Never here: a send to an address without consent, a sequence number of an SSRC that is encrypted for two packets, or
 //! the meaning of a packet's payload.

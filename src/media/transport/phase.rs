@@ -49,7 +49,8 @@ impl Phase {
         }
     }
 
-    /// Returns true if an authentic check is to nominate its candidate pair without the peer's word, because it is late.
+    /// Returns true if the next authentic check nominates its candidate pair even though it does not say so, because the
+    /// peer's nomination is late.
     ///
     /// After unanswered checks libwebrtc sends the next check on a pair, the first that nominates it, only 0.9 to 2.5 s
     /// after the answered one (`BasicIceController::CalculateActiveWritablePingInterval`).
@@ -61,10 +62,10 @@ impl Phase {
         }
     }
 
-    /// Returns what is missing, for the log.
+    /// Returns what the phase waits for, for the log.
     pub fn missing(self) -> &'static str {
         match self {
-            Self::Connecting { ice: false, .. } => "no ICE connectivity check came",
+            Self::Connecting { ice: false, .. } => "no ICE connectivity check arrived",
             Self::Connecting { ice: true, .. } => "DTLS did not finish",
             Self::Lost { .. } => "ICE consent was lost",
             Self::Signaling | Self::Connected => "nothing is missing",

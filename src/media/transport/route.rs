@@ -1,4 +1,4 @@
-//! The way of a datagram between the server and a peer.
+//! The two addresses of a datagram between the server and a peer.
 
 use std::net::SocketAddr;
 

@@ -241,7 +241,7 @@ impl Server {
     fn check_limits(&self, id: ConnId, join: &Join) -> Result<(), JoinRefusal> {
         let limits = &self.config.limits;
         let existing = self.rooms.get(&join.room);
-        let over = |status, code, message, setting| {
+        let refuse = |status, code, message, setting| {
             Err(JoinRefusal { setting: Some(setting), ..JoinRefusal::new(status, code, message) })
         };
         let is_blocked = |network| self.admission.faults.refused_until(self.now, network);
@@ -253,7 +253,7 @@ impl Server {
         let is_counted = self.conns.get(id).is_some_and(|entry| entry.network.is_some());
         if !is_counted && join.network.is_some_and(|network| self.conns.is_crowded(network, limits)) {
             let message = "Too many connections from your network.";
-            return over(429, "too-many-conns", message, "--max-conns-per-addr");
+            return refuse(429, "too-many-conns", message, "--max-conns-per-addr");
         }
         let may_pass = join.returns.is_some() || join.grant.rights.moderate;
         if existing.is_some_and(Room::is_locked) && !may_pass {
@@ -264,20 +264,20 @@ impl Server {
         }
         match existing {
             Some(existing) if self.is_full(existing) && self.longest_absent(existing).is_none() => {
-                over(503, "room-full", "This room is full.", "--max-room-size")
+                refuse(503, "room-full", "This room is full.", "--max-room-size")
             }
             None if self.rooms.len() >= limits.max_rooms => {
-                over(503, "server-full", "The server has no space for another room.", "--max-rooms")
+                refuse(503, "server-full", "The server has no space for another room.", "--max-rooms")
             }
             // Disconnected participants count too: `Bounds` includes their memory.
             _ if self.participants.len() >= limits.max_participants.min(limits.max_conns) => {
                 let is_conns = limits.max_conns < limits.max_participants;
                 let setting = if is_conns { "--max-conns" } else { "--max-participants" };
-                over(503, "server-full", "The server is full.", setting)
+                refuse(503, "server-full", "The server is full.", setting)
             }
             _ if self.admission.is_busy(limits) => {
                 let message = "Too many people are joining right now. Try again in a moment.";
-                over(503, "server-busy", message, "--max-pending")
+                refuse(503, "server-busy", message, "--max-pending")
             }
             _ => Ok(()),
         }

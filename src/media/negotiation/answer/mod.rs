@@ -1,9 +1,9 @@
 //! Reduces SDP answers as clients write them to the lines that the server uses, in the form that str0m's parser
 //! accepts.
 //!
-//! RFC 8866 allows much in an answer that has no meaning here: other line types, unknown and repeated attributes,
-//! omitted defaults, session attributes that apply to the m-lines, line ends without CR. str0m's parser rejects most of
-//! it. The reduced answer has one line for each used value. Everything else is left unparsed.
+//! RFC 8866 allows much in an answer that is not used here: other line types, unknown and repeated attributes, omitted
+//! defaults, session attributes that apply to the m-lines, line ends without CR. str0m's parser rejects most of it. The
+//! reduced answer has one line for each used value. Everything else is not parsed.
 //!
 //! Answers that RFC 8829 allows but this server does not support are refused with the reason: see [`AnswerRefusal`].
 
@@ -110,8 +110,8 @@ pub fn parameter_sets(answer: &str, offered: &[Offered]) -> Vec<(Mid, Vec<Vec<u8
     sets.take(MAX_SENDING_M_LINES).collect()
 }
 
-/// Returns the m-lines on which the client accepts redundant sound (RFC 2198). str0m has this for all m-lines together
-/// only.
+/// Returns the m-lines on which the client accepts redundant audio (RFC 2198). str0m reports this only for all m-lines
+/// together.
 pub fn redundant(answer: &str, offered: &[Offered]) -> Vec<Mid> {
     let (_, sections) = read(answer).unwrap_or_default();
     let redundant = sections.iter().zip(offered).filter(|(section, offered)| {

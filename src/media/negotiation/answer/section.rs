@@ -17,7 +17,7 @@ const CODECS: [&str; 7] = ["opus", "VP8", "VP9", "H264", "AV1", "rtx", "red"];
 const FEEDBACK: [&str; 5] = ["nack", "nack pli", "ccm fir", "transport-cc", "goog-remb"];
 
 /// Maximum number of parameters of one payload type, and of SSRCs of one m-line, that are read. Clients send a tenth of
-/// that.
+/// these.
 const PARAMETERS: usize = 32;
 const SSRCS: usize = 64;
 
@@ -172,7 +172,7 @@ impl Section<'_> {
             let mut words = value.split_whitespace().skip_while(|word| *word != "send").skip(1);
             Some(words.next()?.trim_start_matches("rid=").split(';'))
         });
-        // Of alternatives the first is used. A tilde marks a layer that starts paused.
+        // The first of several alternatives is used. A tilde marks a layer that starts paused.
         let layers = layers.into_iter().flatten().filter_map(|layer| layer.split(',').next());
         let is_known = |layer: &&str| rids.iter().any(|rid| ***rid == *layer.trim_start_matches('~'));
         let layers: Vec<&str> = layers.filter(is_known).take(RIDS.len()).collect();

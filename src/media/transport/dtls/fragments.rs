@@ -1,4 +1,4 @@
-//! The handshake messages of a peer as far as they have arrived, against forged fragments.
+//! The handshake fragments received from a peer so far, tracked to reject forged ones.
 
 /// Content types of records (RFC 5246 section 6.2.1), and the size of their header in DTLS (RFC 6347 section 4.1).
 pub(super) const CHANGE_CIPHER_SPEC: u8 = 20;

@@ -1,4 +1,4 @@
-//! SRTP for one peer beside str0m's: seals forwarded packets and opens the feedback on them.
+//! SRTP for one peer, in addition to str0m's: seals forwarded packets and opens the feedback on them.
 //!
 //! str0m copies, queues and records each packet that it sends; this module seals a packet in its send buffer. Both use
 //! the same session keys (RFC 5764 section 4.2), so they must not share an SSRC: sealing two packets with the same

@@ -1,9 +1,9 @@
-//! A least-squares line through the times of packets, whose slope is a bitrate.
+//! Linear regression of the times of packets over their bytes, whose slope gives a bitrate.
 
-/// A least-squares line through times in microseconds over the bytes before each packet. It is less sensitive to jitter
+/// A least-squares fit of times in microseconds over the bytes before each packet. It is less sensitive to jitter
 /// than the times of the first and the last packet.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Line {
+pub(super) struct Regression {
     /// The first time, modulo 2^32.
     pub start: u32,
     /// The last time, relative to `start`.
@@ -16,7 +16,7 @@ pub(super) struct Line {
     pub products: f64,
 }
 
-impl Line {
+impl Regression {
     /// Adds a packet.
     pub fn push(&mut self, bytes: u32, micros: u32) {
         if self.count == 0.0 {
