@@ -19,7 +19,7 @@ pub(super) struct Route {
     pub(super) answer: Answer,
 }
 
-/// All routes. A request belongs to the first path that matches. Routes with the same path are its other methods.
+/// All routes. A request belongs to the first path that matches; the routes with this path are its methods.
 const ROUTES: &[Route] = &[
     Route::get("", Server::answer_root),
     Route::get("/check", Server::answer_check),

@@ -96,8 +96,8 @@ impl Turn {
 }
 
 impl Server {
-    /// Records how long the event loop was awake in a turn. This is also the delay of the packets that the turn has
-    /// forwarded as they arrived: reading the clock once more when they were sent would cost time.
+    /// Records how long the event loop was awake in a turn. This is also taken as the delay of the packets that the turn
+    /// forwarded at once: reading the clock again when they are sent would cost time.
     pub fn record_turn(&mut self, awake: Duration) {
         self.stats.turn.observe(awake);
         let forwarded = self.stats.packets_forwarded_at_once();

@@ -29,9 +29,9 @@ const LEAST_LOWERED_FULL: f64 = 0.35;
 /// Target time in seconds for draining a queue, within those bounds.
 const DRAIN_SECS: f64 = 0.8;
 
-/// Smallest fraction of the estimate that one reduction leaves: after half a second without arrivals the path still
-/// carries something. A lower value mistakes a gap in the arrivals for a dead path, a higher one needs more reductions
-/// to follow a drop of the capacity.
+/// Smallest fraction of the estimate that one reduction leaves: a gap in the arrivals lowers the measured arrival rate
+/// more than the capacity. A lower value mistakes such a gap for a dead path, a higher one needs more reductions to
+/// follow a drop of the capacity.
 const LEAST_LEFT: f64 = 0.35;
 
 /// Smallest fraction of the arrival rate that remains when more is sent than the estimate allows and the queue stands.
@@ -77,8 +77,8 @@ const FEEDBACK: Duration = Duration::from_millis(100);
 const STANDING_MS: f64 = 50.0;
 
 /// Queueing delay in milliseconds above which a standing queue counts as full: then the arrival rate is the capacity,
-/// however little is sent. A lower value is reached by bursts of other flows, a higher one keeps the queue that a stall
-/// left.
+/// however little is sent. A lower value is reached by bursts of other flows; with a higher one, the queue that a stall
+/// has built takes longer to drain.
 const FULL_MS: f64 = 500.0;
 
 /// Lower bound of the estimate when it is halved for silence: audio and one small picture continue, and their arrival
@@ -466,7 +466,7 @@ impl Estimator {
             _ => Some(received),
         };
         self.after_drain = Some(LOWERED * carried);
-        // After an outage the measurements contain no gap.
+        // The measurements began anew after an outage, so they contain no gap that this bound would have to allow for.
         let is_resumed = self.resumed.is_some_and(|resumed| now < resumed + RESUMING);
         let least = if is_resumed { 0.0 } else { LEAST_LEFT * self.estimate };
         self.lower(now, lowered.max(least));

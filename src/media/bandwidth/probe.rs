@@ -34,7 +34,7 @@ const DEPTH: u32 = 5_000;
 const MAX_DEPTH: Duration = Duration::from_millis(150);
 
 /// Lower bound of the fraction by which a train exceeds the limit, used to compute its length. A lower value makes
-/// trains longer, a higher one measures within the burst.
+/// trains longer; with a higher one, a train ends before it has emptied the bucket, and measures only a burst.
 const LEAST_EXCESS: f64 = 0.25;
 
 /// A train that directly follows another one finds 1/`REFILLED` of the bucket refilled.
@@ -53,7 +53,7 @@ const LONG_STEP: f64 = 1.5;
 const MARGIN: f64 = 1.2;
 
 /// Time between trains: initial value, and upper bound while trains show nothing new. A shorter time finds capacity
-/// sooner and costs a hundredth of it.
+/// sooner, but sends more padding; at these values, trains take about a hundredth of the capacity.
 const INTERVALS: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
 
 /// Time until the next train if media among the packets of the last one spoiled the measurement, so that it showed

@@ -54,7 +54,7 @@ pub(super) struct Train {
     pub probe: Probe,
     /// The wanted bitrate when it was sent.
     pub wanted_bps: f64,
-    /// The rate may exceed the last known limit.
+    /// Whether its rate may exceed the last known limit.
     pub is_beyond: bool,
     /// Arrived bytes that are skipped before the measurement.
     skipped: u32,

@@ -147,12 +147,13 @@ impl Trend {
         let grows = slope >= self.slope;
         self.slope = slope;
         self.over = if slope > self.threshold { self.over + 1 } else { 0 };
-        self.usage = match () {
-            () if self.over >= 2 && grows => Usage::Over,
-            () if slope < -self.threshold => Usage::Under,
-            () if slope <= self.threshold => Usage::Normal,
-            () => self.usage,
-        };
+        if self.over >= 2 && grows {
+            self.usage = Usage::Over;
+        } else if slope < -self.threshold {
+            self.usage = Usage::Under;
+        } else if slope <= self.threshold {
+            self.usage = Usage::Normal;
+        }
         let beyond = slope.abs() - self.threshold;
         if beyond < OUTLIER {
             let speed = if beyond > 0.0 { RISE } else { FALL };

@@ -66,7 +66,7 @@ enum State {
     Head {
         begun: bool,
     },
-    /// A request was handed to the server; its response is missing.
+    /// A request was handed to the server, which has not responded yet.
     Pending {
         websocket_key: Option<String>,
         is_head: bool,

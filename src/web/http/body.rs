@@ -15,7 +15,7 @@ pub const MAX_CHUNK_FRAMING: usize = 16 * 1024;
 pub enum Body {
     /// The head announces none.
     Absent,
-    /// The head announces one, of which nothing has been read.
+    /// The head announces one. None of it has been read.
     Unread(Framing),
     /// The whole body.
     Read(Vec<u8>),
