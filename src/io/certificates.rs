@@ -137,8 +137,8 @@ impl Certificates {
         let fingerprint = acceptor.fingerprint();
         if is_second {
             info!(
-                "addresses or names of this machine changed: those that the first certificate does not cover get a \
-                 second one, SHA-256 {fingerprint}"
+                "addresses or names of this machine changed: a second certificate is served for those that the first \
+                 does not cover, SHA-256 {fingerprint}"
             );
         } else {
             info!("certificate replaced for new connections, SHA-256 {fingerprint}");

@@ -150,9 +150,9 @@ fn metrics_are_readable_from_loopback_only_unless_more_is_permitted() {
 fn a_bad_token_file_is_named_and_a_readable_one_is_warned_of() {
     let folder = Folder::new();
     for (name, content, expected) in [
-        ("empty", "", "0 bytes are too short"),
-        ("line", "\r\n", "0 bytes are too short"),
-        ("short", "hunter2\n", "7 bytes are too short"),
+        ("empty", "", "has 0 bytes and needs at least 32"),
+        ("line", "\r\n", "has 0 bytes and needs at least 32"),
+        ("short", "hunter2\n", "has 7 bytes and needs at least 32"),
     ] {
         let file = folder.write(name, content);
         let ended = run(&["--addr", "127.0.0.1:0", "--admin-token-file", file.to_str().unwrap()], &[]);
