@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use str0m::media::Mid;
 
-use crate::id::{IDENTITY_BYTES, PeerId};
+use crate::id::{ID_CHARS, IDENTITY_BYTES, PeerId};
 use crate::media::publish::history::History;
 use crate::media::publish::layer::LAYERS;
 use crate::media::publish::layers::Layers;
@@ -19,6 +19,9 @@ use crate::track::{Kind, Source};
 
 /// Maximum size of a chat message, in bytes of UTF-8.
 pub const CHAT_BYTES: usize = 4096;
+
+/// Maximum size of a reaction, in bytes of UTF-8: the longest emoji sequences, such as families, have less.
+pub const REACTION_BYTES: usize = 32;
 
 /// Maximum number of identities of removed participants, and of resume secrets, that a room remembers. Above it the
 /// oldest are forgotten.
@@ -37,8 +40,11 @@ pub struct Room {
     returning: VecDeque<String>,
     /// The current speakers, and the microphones that are forwarded.
     pub speakers: Speakers,
+    /// The public id of the participant whom a moderator shows large to everyone.
+    pub spotlight: Option<String>,
     history: VecDeque<ChatMessage>,
     next_message: u64,
+    next_hand: u64,
 }
 
 /// One chat message.
@@ -94,7 +100,12 @@ impl Room {
     pub const fn max_bytes(participants: usize, messages: usize) -> usize {
         let message = size_of::<ChatMessage>() + CHAT_BYTES + 4 * NAME_CHARS;
         let remembered = 2 * REMEMBERED * (size_of::<String>() + IDENTITY_BYTES);
-        size_of::<Self>() + 8 * ROOM_CHARS + participants * Speakers::BYTES_EACH + 2 * messages * message + remembered
+        size_of::<Self>()
+            + 8 * ROOM_CHARS
+            + ID_CHARS
+            + participants * Speakers::BYTES_EACH
+            + 2 * messages * message
+            + remembered
     }
 
     /// Adds a participant.
@@ -132,6 +143,12 @@ impl Room {
         if let Some(identity) = identity.filter(|identity| !self.is_removed(identity)) {
             remember(&mut self.removed, identity);
         }
+    }
+
+    /// Numbers a raised hand: hands are ordered by it.
+    pub fn number_hand(&mut self) -> u64 {
+        self.next_hand += 1;
+        self.next_hand
     }
 
     /// Adds a chat message, and drops the oldest ones above `keep`. `from` and `name` are those of the sender.

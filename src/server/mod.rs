@@ -10,12 +10,10 @@
 
 mod addresses;
 pub mod bounds;
-mod chat;
 mod conns;
 mod drain;
 mod forwarding;
 mod messages;
-mod moderation;
 mod output;
 mod participants;
 mod presence;

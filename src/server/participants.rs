@@ -48,6 +48,7 @@ pub struct Participant {
     pub has_sent_message: bool,
     /// Until when a disconnected participant may return; `None` while it has a connection.
     pub absent_until: Option<Instant>,
+    pub standing: Standing,
     /// Whether the client was notified that it sends packets that are too large.
     pub has_reported_oversized: bool,
     pub budget: MessageBudget,
@@ -58,6 +59,15 @@ pub struct Participant {
     pub seats: Seats,
     pub outbox: Outbox,
     pub queued: Queued,
+}
+
+/// What a participant has in its room beside media, and keeps when it returns.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Standing {
+    /// The number of its raised hand: the lowest was raised first.
+    pub hand: Option<u64>,
+    /// A moderator has made it a moderator.
+    pub is_promoted: bool,
 }
 
 /// The state of a participant's media transport.
@@ -226,6 +236,15 @@ impl Participants {
         }
     }
 
+    /// The public ids of those whose hands are raised, in the order of raising.
+    pub fn hands(&self, ids: impl Iterator<Item = PeerId>) -> Vec<&str> {
+        let participants = ids.filter_map(|id| self.get(id));
+        let raised = participants.filter_map(|participant| Some((participant.standing.hand?, &*participant.id)));
+        let mut raised: Vec<(u64, &str)> = raised.collect();
+        raised.sort_unstable();
+        raised.into_iter().map(|(_, id)| id).collect()
+    }
+
     /// A published track.
     pub fn track(&self, track: TrackId) -> Option<&Track> {
         self.get(track.publisher)?.published.track(track.mid)
@@ -309,6 +328,7 @@ mod tests {
             network: None,
             has_sent_message: false,
             absent_until: None,
+            standing: Standing::default(),
             has_reported_oversized: false,
             budget: MessageBudget::new(now),
             published: Published::default(),

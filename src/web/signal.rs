@@ -28,11 +28,19 @@
 //! | `publish` | `{"event":"publish","kind":"video","source":"screen"}`: requests one more m-line to send on |
 //! | `unpublish` | `{"event":"unpublish","kind":"video","source":"screen"}`, optionally with the `mid` |
 //! | `mute` | `{"event":"mute","source":"microphone","muted":true}`: the participant's mute state, for the others |
+//! | `hand` | `{"event":"hand","raised":true}`: raises or lowers the participant's hand |
+//! | `reaction` | `{"event":"reaction","reaction":"👍"}`: an emoji of up to 32 bytes that the others' pages show for a moment; it is not kept |
+//! | `rename` | `{"event":"rename","name":"Ann Lee"}`: changes the participant's name, unless the token contains it |
 //! | `leave` | `{"event":"leave"}`: leaves the room at once. Without it, a participant whose connection ends stays in the room for 30 s, and a new connection with the `resume` secret takes its place |
 //! | `renew` | `{"event":"renew"}`: the client's transport has failed; the server offers a fresh one (see `media`), at once or after a pause |
 //! | `moderate` | `{"event":"moderate","action":"mute","id":"b7"}`: mutes the microphone of participant `b7`, who can unmute it again |
 //! | `moderate` | `{"event":"moderate","action":"remove","id":"b7"}`: sends `removed` to participant `b7` and closes its connection; the participant cannot rejoin (see [`token`](crate::web::token)) until the room has been empty |
 //! | `moderate` | `{"event":"moderate","action":"lock"}`: only moderators can join, until `unlock` or until the room is empty; participants who left the locked room can rejoin with `resume` |
+//! | `moderate` | `{"event":"moderate","action":"mute-all"}`: mutes the microphones of all participants who are not moderators |
+//! | `moderate` | `{"event":"moderate","action":"lower-hand","id":"b7"}`: lowers the hand of participant `b7` |
+//! | `moderate` | `{"event":"moderate","action":"spotlight","id":"b7"}`: shows participant `b7` large to everyone; without `id`, ends the spotlight |
+//! | `moderate` | `{"event":"moderate","action":"promote","id":"b7"}`: makes participant `b7` a moderator until it leaves |
+//! | `moderate` | `{"event":"moderate","action":"end"}`: sends `ended` to all participants, closes their connections, and ends the room |
 //! | `view` | `{"event":"view","views":[{"mid":"2","width":640,"height":360,"priority":1}]}`: the size at which the page shows the track on an m-line, in device pixels; 0 x 0 pauses its video. M-lines that are not listed keep their size; one that starts to carry another participant's track counts as shown until it is listed again |
 //! | `view` | `{"event":"view","views":[{"id":"b7","source":"camera","width":640,"height":360,"priority":2}]}`: the same for a participant, on whichever m-line their track is or will be. If there are more publishers than seats (last-N), participants with `priority` 2 or higher rank right after those who speak, and those who are shown rank before those who are not |
 //!
@@ -45,15 +53,22 @@
 //!
 //! | event | example |
 //! | --- | --- |
-//! | `welcome` | `{"event":"welcome","id":"k3v9x0q2","room":"default","name":"Ann","resume":"...","rights":{"publish":true,"subscribe":true,"moderate":false},"locked":false,"participants":[{"id":"b7","name":"Bob","muted":["camera"]}],"limits":{"chat_bytes":4096,"name_chars":64,"room_peers":100,"last_n":16},"version":"0.1.0"}`: the first message |
+//! | `welcome` | `{"event":"welcome","id":"k3v9x0q2","room":"default","name":"Ann","resume":"...","rights":{"publish":true,"subscribe":true,"moderate":false},"locked":false,"participants":[{"id":"b7","name":"Bob","moderator":true,"muted":["camera"]}],"hands":["b7"],"spotlight":"b7","limits":{"chat_bytes":4096,"name_chars":64,"room_peers":100,"last_n":16},"version":"0.1.0"}`: the first message. `moderator`, `hands` (in the order of raising) and `spotlight` are left out if they are false or empty |
 //! | `history` | `{"event":"history","lines":[{"message":"hi","time":"14:30:45","from":"b7","name":"Bob","id":17}]}`: the latest chat messages, if there are any |
 //! | `tracks` | `{"event":"tracks","tracks":[{"mid":"0","id":"b7","kind":"video","source":"camera","muted":false}]}`: the track on each m-line; `"own":true` marks m-lines that the client sends on. Sent before each offer, for the m-lines of that offer, and without an offer if m-lines of the latest offer carry other tracks now, or none. The WebSocket and UDP are not ordered against each other: packets of the new track may arrive before this message |
 //! | `offer` | `{"event":"offer","data":"{\"type\":\"offer\",\"sdp\":\"v=0...\"}"}` |
 //! | `candidate` | `{"event":"candidate","data":"{\"candidate\":\"candidate:1 1 udp 1 192.0.2.9 8080 typ host\",\"sdpMid\":\"0\"}"}`: a new address of the server, which later offers contain too; never sent before the first offer |
 //! | `chat` | `{"event":"chat","message":"hi","time":"14:30:45","from":"b7","name":"Bob","id":18}` |
-//! | `joined`, `left` | `{"event":"joined","id":"b7","name":"Bob"}` |
+//! | `joined` | `{"event":"joined","id":"b7","name":"Bob"}`, with `"moderator":true` for a moderator |
+//! | `left` | `{"event":"left","id":"b7","name":"Bob"}`; its hand is down, and its spotlight has ended |
 //! | `mute` | `{"event":"mute","id":"b7","source":"camera","muted":true}` |
 //! | `mute` | `{"event":"mute","id":"b7","source":"microphone","muted":true,"by":"k3v9x0q2"}`: muted by a moderator; sent to the muted participant too |
+//! | `hand` | `{"event":"hand","id":"b7","raised":true}`; everyone receives these messages in the same order |
+//! | `hand` | `{"event":"hand","id":"b7","raised":false,"by":"k3v9x0q2"}`: lowered by a moderator; sent to `b7` too |
+//! | `reaction` | `{"event":"reaction","id":"b7","reaction":"👍"}` |
+//! | `rename` | `{"event":"rename","id":"b7","name":"Bob Lee"}`: sent to `b7` too, with the name as it is shown |
+//! | `spotlight` | `{"event":"spotlight","id":"b7","by":"k3v9x0q2"}`: a moderator has put `b7` into the spotlight; with `"id":null`, the spotlight has ended |
+//! | `promote` | `{"event":"promote","id":"b7","by":"k3v9x0q2"}`: `b7` is a moderator now |
 //! | `lock` | `{"event":"lock","locked":true,"by":"k3v9x0q2"}`: a moderator has locked or unlocked the room |
 //! | `speaking` | `{"event":"speaking","ids":["b7"]}`: the participants who speak now: the dominant speaker, then the others by loudness; sent on change, at most five times a second |
 //! | `quality` | `{"event":"quality","tracks":[{"mid":"2","sent":true,"rid":"h","height":360,"limit":"bandwidth"}]}`: what is sent of a subscribed video track, and what prevents a better quality: `view` (the page shows it no larger), `bandwidth` (the estimate allows no more), `server` (the server is overloaded), `publisher` (the publisher sends no more; with `sent` false, nothing for 3 s), `keyframe` (the track, or the better layer, waits for a keyframe), `oversized` (the publisher's packets are too large to forward), `codec` (the subscriber does not support the codec), or `none` (it is the best quality). `rid` and `height` are present if known; each m-line is sent on change |
@@ -71,7 +86,8 @@
 //! A client may send 10 messages a second with bursts of 100, and 240 KiB of text a second with bursts of 512 KiB; the
 //! answer to each offer is not charged. Every other message is charged before it is parsed, valid or not. Chat
 //! messages, including empty and overlong ones, have their own limit of 10 a second with bursts of 20; those within it
-//! do not count towards the number of messages. A message that is malformed or exceeds a limit gets an `error` and
+//! do not count towards the number of messages. Raised hands, reactions and new names are limited to 2 a second with
+//! bursts of 20; those above it are refused, which is not a fault. A message that is malformed or exceeds a limit gets an `error` and
 //! counts as a fault. Ten faults are tolerated, and one more every 10 s; the next one closes the connection with 1008
 //! and the code of that fault as the reason. A client that returns with `resume` continues with its remaining limits.
 //!
@@ -89,6 +105,7 @@
 //! | `origin` | 403 | the page's origin is neither the server's own nor an allowed one |
 //! | `locked` | 403 | the room is locked |
 //! | `removed` | 403, 1008 | a moderator has removed the participant |
+//! | `ended` | 1008 | a moderator has ended the call for everyone |
 //! | `no-upgrade` | 426 | a proxy does not forward WebSocket upgrades; from `check` only |
 //! | `too-many-conns` | 429 | the client's network has reached its limit of connections |
 //! | `too-many-faults` | 429 | too many calls from the client's network have failed; retry after `Retry-After` |
@@ -100,6 +117,9 @@
 //! | `too-fast` | `error`, 1008 | too many messages, bytes or frames; a fault. A `candidate` above the limit is ignored |
 //! | `chat-too-fast` | `error`, 1008 | too many chat messages; a fault |
 //! | `chat-too-long` | `error` | the chat message has too many bytes |
+//! | `gesture-too-fast` | `error` | too many raised hands, reactions and new names |
+//! | `bad-reaction` | `error` | the reaction is empty, has more than 32 bytes, or contains white space or control characters |
+//! | `bad-name` | `error` | the new name has no visible character |
 //! | `forbidden` | `error` | the token does not grant this |
 //! | `not-there` | `error` | the participant to be moderated has left |
 //! | `track-limit` | `error` | the participant publishes as many tracks as allowed, or has rejected too many m-lines of the kind |
@@ -131,7 +151,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-pub use incoming::{BadMessage, ClientMessage, Moderation, View, Viewed};
+pub use incoming::{BadMessage, ClientMessage, Moderation, ParticipantAction, View, Viewed};
 pub use outgoing::{ChatMessage, Limits, MediaState, Participant, Quality, ServerMessage, Track};
 
 /// `data` of `offer` and `answer`.

@@ -47,6 +47,7 @@ mod faults;
 mod forged;
 mod forwarding;
 mod found;
+mod gestures;
 mod grid;
 mod joining;
 mod layers;

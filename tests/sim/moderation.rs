@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use aq_server::server::Sizes;
+
 use crate::media::{Camera, Microphone};
 use crate::sim::Sim;
 use crate::story::{millis, secs};
@@ -51,11 +53,13 @@ fn is_refused(sim: &mut Sim, name: &str, code: &str) {
 #[test]
 fn a_participant_without_the_right_changes_nothing() {
     let mut sim = call(910);
-    for (action, target) in [("mute", Some("cat")), ("remove", Some("cat")), ("lock", None), ("unlock", None)] {
+    let on_cat = ["mute", "remove", "lower-hand", "spotlight", "promote"].map(|action| (action, Some("cat")));
+    let on_room = ["lock", "unlock", "mute-all", "spotlight", "end"].map(|action| (action, None));
+    for (action, target) in on_cat.into_iter().chain(on_room) {
         moderate(&mut sim, "bob", action, target);
     }
     sim.run(secs(2));
-    assert_eq!(sim.browser("bob").page.error_codes(), ["forbidden"; 4]);
+    assert_eq!(sim.browser("bob").page.error_codes(), ["forbidden"; 10]);
     for name in ["ann", "bob", "cat"] {
         let page = &sim.browser(name).page;
         assert!(page.mutes.is_empty() && page.left.is_empty() && page.locked == [(false, None)], "{name}");
@@ -269,4 +273,122 @@ fn a_lock_ends_when_the_last_participant_leaves() {
     sim.run(secs(1));
     assert_eq!(sim.browser("bob").page.locked, [(false, None)]);
     assert_eq!(sim.server.sizes().rooms, 1);
+}
+
+#[test]
+fn a_moderator_mutes_all_others_but_no_moderators() {
+    let mut sim = call(920);
+    invite(&mut sim, "mod", json!({"moderate": true}));
+    sim.run(secs(2));
+    moderate(&mut sim, "ann", "mute-all", None);
+    sim.run(millis(300));
+    let muted = |sim: &Sim, viewer: &str| {
+        let mutes = sim.browser(viewer).page.mutes.iter();
+        mutes.map(|mute| mute["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let expected = ["bob", "cat"].map(|name| sim.browser(name).page.id.clone());
+    for viewer in ["ann", "bob", "cat", "mod"] {
+        assert_eq!(muted(&sim, viewer), expected, "{viewer}");
+    }
+    // A second time changes nothing, and the pages send on.
+    moderate(&mut sim, "ann", "mute-all", None);
+    sim.run(secs(1));
+    assert!(!sim.hears("ann", "bob") && !sim.hears("mod", "cat"));
+    assert!(sim.hears("bob", "ann") && sim.hears("bob", "mod"), "moderators are not muted");
+    assert_eq!(muted(&sim, "mod"), expected);
+    sim.say("bob", &json!({"event": "mute", "source": "microphone", "muted": false}));
+    sim.run(secs(1));
+    assert!(sim.hears("ann", "bob") && !sim.hears("ann", "cat"));
+}
+
+#[test]
+fn a_moderator_lowers_a_hand() {
+    let mut sim = call(921);
+    for name in ["cat", "bob"] {
+        sim.say(name, &json!({"event": "hand", "raised": true}));
+        sim.run(millis(100));
+    }
+    let (bob, cat) = (sim.browser("bob").page.id.clone(), sim.browser("cat").page.id.clone());
+    assert_eq!(sim.browser("ann").page.hands, [cat.clone(), bob.clone()]);
+    moderate(&mut sim, "ann", "lower-hand", Some("cat"));
+    sim.run(millis(300));
+    for viewer in ["ann", "cat"] {
+        assert_eq!(sim.browser(viewer).page.hands, std::slice::from_ref(&bob), "{viewer}");
+    }
+    // It is down already.
+    moderate(&mut sim, "ann", "lower-hand", Some("cat"));
+    sim.say("cat", &json!({"event": "hand", "raised": true}));
+    sim.run(millis(300));
+    assert_eq!(sim.browser("ann").page.hands, [bob, cat]);
+}
+
+#[test]
+fn a_spotlight_is_for_everyone_until_it_ends_or_its_participant_leaves() {
+    let mut sim = call(922);
+    let ids = ["bob", "cat"].map(|name| Some(sim.browser(name).page.id.clone()));
+    let [bob, cat] = ids;
+    moderate(&mut sim, "ann", "spotlight", Some("bob"));
+    moderate(&mut sim, "ann", "spotlight", Some("bob"));
+    sim.run(millis(300));
+    invite(&mut sim, "dan", json!({}));
+    sim.run(secs(1));
+    assert_eq!(sim.browser("dan").page.spotlights, std::slice::from_ref(&bob), "in `welcome`");
+    moderate(&mut sim, "ann", "spotlight", None);
+    moderate(&mut sim, "ann", "spotlight", Some("cat"));
+    sim.run(millis(300));
+    sim.leave("cat");
+    sim.run(secs(1));
+    invite(&mut sim, "eve", json!({}));
+    sim.run(secs(1));
+    let all = [None, bob, None, cat, None];
+    assert_eq!(sim.browser("ann").page.spotlights, all);
+    assert_eq!(sim.browser("dan").page.spotlights, all[1..]);
+    assert_eq!(sim.browser("eve").page.spotlights, [None]);
+}
+
+#[test]
+fn a_promoted_participant_is_a_moderator_until_it_leaves() {
+    let mut sim = call(923);
+    moderate(&mut sim, "ann", "promote", Some("bob"));
+    moderate(&mut sim, "ann", "promote", Some("bob"));
+    sim.run(millis(300));
+    let (ann, bob) = (sim.browser("ann").page.id.clone(), sim.browser("bob").page.id.clone());
+    assert_eq!(sim.browser("cat").page.moderators, [ann, bob.clone()].into());
+    assert_eq!(sim.browser("bob").page.rights["moderate"], true);
+    // It is one after it has returned, too.
+    come_back(&mut sim, "bob", json!({"sub": "bob"}));
+    sim.run(secs(1));
+    assert_eq!(sim.browser("bob").page.rights["moderate"], true);
+    moderate(&mut sim, "bob", "lock", None);
+    sim.run(millis(300));
+    assert_eq!(sim.browser("ann").page.locked.last(), Some(&(true, Some(bob.clone()))));
+    moderate(&mut sim, "bob", "unlock", None);
+    sim.leave("bob");
+    sim.run(secs(1));
+    invite(&mut sim, "bob2", json!({"sub": "bob"}));
+    sim.run(secs(1));
+    assert_eq!(sim.browser("bob2").page.rights["moderate"], false, "a new participant");
+    invite(&mut sim, "dan", json!({}));
+    sim.run(secs(1));
+    assert_eq!(sim.browser("dan").page.moderators.len(), 1);
+}
+
+#[test]
+fn a_moderator_ends_the_call_for_everyone() {
+    let mut sim = call(924);
+    moderate(&mut sim, "ann", "end", None);
+    for name in ["ann", "bob", "cat"] {
+        sim.tell_changes(sim.tag(name), 1, secs(1));
+        sim.dismissed.insert(name.to_owned());
+    }
+    sim.run(secs(1));
+    for name in ["ann", "bob", "cat"] {
+        assert_eq!(sim.browser(name).closed, Some((1008, "ended".to_owned())), "{name}");
+        assert_eq!(sim.browser(name).page.error_codes(), ["ended"], "{name}");
+    }
+    assert_eq!(sim.server.sizes(), Sizes::default(), "nothing is left of the room");
+    // The room can be used again.
+    invite(&mut sim, "dan", json!({}));
+    sim.run(secs(1));
+    assert!(sim.browser("dan").page.participants.is_empty());
 }

@@ -26,6 +26,15 @@ pub struct Page {
     pub locked: Vec<(bool, Option<String>)>,
     /// The names of the other participants, by id.
     pub participants: BTreeMap<String, String>,
+    /// The ids of the other participants who are moderators.
+    pub moderators: BTreeSet<String>,
+    /// The ids of the participants whose hands are raised, in the order of raising. Its own is among them only if the
+    /// server has said so.
+    pub hands: Vec<String>,
+    /// The id of the participant in the spotlight: the initial one and each change.
+    pub spotlights: Vec<Option<String>>,
+    /// The reactions of others: the id and the emoji.
+    pub reactions: Vec<(String, String)>,
     /// The tracks of the last `tracks` message.
     pub tracks: Vec<Track>,
     /// The tracks of every `tracks` message, and when it arrived.
@@ -104,12 +113,18 @@ impl Page {
             "joined" => {
                 let (id, name) = (text_of(&message, "id"), text_of(&message, "name"));
                 assert_ne!(id, self.id, "a participant must not be notified of its own join");
+                self.note_moderator(&id, &message["moderator"]);
                 assert_eq!(self.participants.insert(id, name), None, "the participant joined twice");
             }
             "left" => {
                 let (id, name) = (text_of(&message, "id"), text_of(&message, "name"));
                 assert_eq!(self.participants.remove(&id).as_ref(), Some(&name), "an unknown participant left");
                 self.lost.remove(&id);
+                self.moderators.remove(&id);
+                self.hands.retain(|raised| *raised != id);
+                if self.spotlights.last().is_some_and(|lit| lit.as_ref() == Some(&id)) {
+                    self.spotlights.push(None);
+                }
                 self.left.push((now, id, name));
             }
             "tracks" => self.on_tracks(now, &message),
@@ -122,6 +137,31 @@ impl Page {
             }
             "chat" => self.on_chat(&message),
             "mute" => self.mutes.push(message),
+            "hand" => self.on_hand(&message),
+            "reaction" => {
+                let id = text_of(&message, "id");
+                assert!(self.participants.contains_key(&id), "a reaction of an unknown participant");
+                self.reactions.push((id, text_of(&message, "reaction")));
+            }
+            "rename" => {
+                let (id, name) = (text_of(&message, "id"), text_of(&message, "name"));
+                let known = if id == self.id { Some(&mut self.name) } else { self.participants.get_mut(&id) };
+                let old = std::mem::replace(known.expect("a known participant"), name.clone());
+                assert_ne!(old, name, "`rename` must only be sent on change");
+            }
+            "promote" => {
+                let id = text_of(&message, "id");
+                if id == self.id {
+                    self.rights["moderate"] = json!(true);
+                } else {
+                    assert!(self.participants.contains_key(&id) && self.moderators.insert(id), "{message}");
+                }
+            }
+            "spotlight" => {
+                let id = message["id"].as_str().map(str::to_owned);
+                assert_ne!(self.spotlights.last(), Some(&id), "`spotlight` must only be sent on change");
+                self.spotlights.push(id);
+            }
             "lock" => {
                 let locked = message["locked"].as_bool().expect("locked");
                 assert_ne!(
@@ -176,7 +216,32 @@ impl Page {
             if participant["media"] == json!("lost") {
                 self.lost.insert(id.clone());
             }
+            self.note_moderator(&id, &participant["moderator"]);
             assert_eq!(self.participants.insert(id, name), None, "the participant is listed twice");
+        }
+        let hands = message["hands"].as_array();
+        self.hands.extend(hands.into_iter().flatten().map(|id| id.as_str().expect("an id").to_owned()));
+        self.spotlights.push(message["spotlight"].as_str().map(str::to_owned));
+    }
+
+    fn note_moderator(&mut self, id: &str, moderator: &Value) {
+        assert!(moderator.is_null() || *moderator == json!(true), "`moderator` is true or absent");
+        if *moderator == json!(true) {
+            self.moderators.insert(id.to_owned());
+        }
+    }
+
+    fn on_hand(&mut self, message: &Value) {
+        let id = text_of(message, "id");
+        assert!(id == self.id || self.participants.contains_key(&id), "a hand of an unknown participant");
+        let was_raised = self.hands.contains(&id);
+        if message["raised"] == json!(true) {
+            assert!(!was_raised, "`hand` must only be sent on change");
+            self.hands.push(id);
+        } else {
+            // A page is not notified of its own raised hand.
+            assert!(was_raised || id == self.id, "`hand` must only be sent on change");
+            self.hands.retain(|raised| *raised != id);
         }
     }
 

@@ -21,6 +21,11 @@ const MESSAGE_BURST: f64 = 100.0;
 const CHAT_RATE: f64 = 10.0;
 const CHAT_BURST: f64 = 20.0;
 
+/// Raised hands, reactions and new names a second from one participant, and the burst. Each is sent to the whole room;
+/// with a lower limit, applause is cut off.
+const GESTURE_RATE: f64 = 2.0;
+const GESTURE_BURST: f64 = 20.0;
+
 /// Bytes of the longest chat message in JSON: an escaped character takes six.
 const LONGEST_CHAT: f64 = 6.0 * CHAT_BYTES as f64 + 64.0;
 
@@ -45,6 +50,7 @@ pub struct MessageBudget {
     messages: Bucket,
     bytes: Bucket,
     chat: Bucket,
+    gestures: Bucket,
     faults: Bucket,
     /// The longest answer to the pending offer, which is not charged; 0 if none is expected.
     answer_bytes: usize,
@@ -57,6 +63,7 @@ impl MessageBudget {
             messages: Bucket::new(now, MESSAGE_RATE, MESSAGE_BURST),
             bytes: Bucket::new(now, BYTE_RATE, BYTE_BURST),
             chat: Bucket::new(now, CHAT_RATE, CHAT_BURST),
+            gestures: Bucket::new(now, GESTURE_RATE, GESTURE_BURST),
             faults: Bucket::new(now, FAULTS_PER_S, MAX_FAULTS),
             answer_bytes: 0,
         }
@@ -80,6 +87,11 @@ impl MessageBudget {
     /// Refunds a chat message that is within the chat limit. Its bytes stay charged.
     pub fn refund_chat(&mut self) {
         self.messages.give(1.0);
+    }
+
+    /// Takes one raised hand, reaction or new name from their limit. Returns false if it is used up.
+    pub fn take_gesture(&mut self, now: Instant) -> bool {
+        self.gestures.take(now)
     }
 
     /// Allows one uncharged answer to an offer with this many m-lines.
@@ -151,11 +163,11 @@ impl KeptBudgets {
             self.0.pop_front();
         }
         let last = self.0.iter().rposition(|kept| kept.network == network)?;
-        let MessageBudget { mut messages, mut bytes, mut chat, .. } = self.0.remove(last)?.budget;
-        for bucket in [&mut messages, &mut bytes, &mut chat] {
+        let MessageBudget { mut messages, mut bytes, mut chat, mut gestures, .. } = self.0.remove(last)?.budget;
+        for bucket in [&mut messages, &mut bytes, &mut chat, &mut gestures] {
             bucket.fill_half(now);
         }
-        Some(MessageBudget { messages, bytes, chat, ..MessageBudget::new(now) })
+        Some(MessageBudget { messages, bytes, chat, gestures, ..MessageBudget::new(now) })
     }
 }
 
@@ -259,6 +271,7 @@ mod tests {
             (0..spent).for_each(|_| assert!(budget.charge(start, 1)));
             while budget.tolerate_fault(start) {}
             while budget.take_chat(start) {}
+            while budget.take_gesture(start) {}
             budget.expect_answer(400);
             budget
         };
@@ -277,6 +290,7 @@ mod tests {
             assert!(budget.tolerate_fault(start), "protocol errors are not kept");
             assert!(!budget.take_answer(1), "the pending offer is not kept");
             assert!((0..10).all(|_| budget.take_chat(start)) && !budget.take_chat(start));
+            assert!((0..10).all(|_| budget.take_gesture(start)) && !budget.take_gesture(start));
         }
         assert!(kept_budgets.take(start, here).is_none());
         keep(&mut kept_budgets, "ann", 0);

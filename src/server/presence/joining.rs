@@ -13,9 +13,8 @@ use crate::media::transport::allowance::Allowance;
 use crate::room::seats::Seats;
 use crate::room::{CHAT_BYTES, Published, Room};
 use crate::server::Server;
-use crate::server::chat;
-use crate::server::messages::POLICY;
-use crate::server::participants::{Outbox, Participant, Queued, Transport};
+use crate::server::messages::{POLICY, chat};
+use crate::server::participants::{Outbox, Participant, Queued, Standing, Transport};
 use crate::text::NAME_CHARS;
 use crate::timers::Waiter;
 use crate::track::Source;
@@ -57,7 +56,8 @@ impl Server {
             info!("{id} {:?} joined room {room:?}{again}{omitted}", participant.name);
         }
         if !is_resumed && let Some(room) = self.rooms.get(&room) {
-            let joined = ServerMessage::Joined { id: &participant.id, name: &participant.name };
+            let moderator = participant.grant.rights.moderate;
+            let joined = ServerMessage::Joined { id: &participant.id, name: &participant.name, moderator };
             self.participants.broadcast(now, room, Some(id), &joined, &mut self.conns);
         }
         self.schedule_offer(id);
@@ -100,6 +100,9 @@ impl Server {
             return;
         };
         room.expect_back(&participant.resume);
+        if room.spotlight.as_ref() == Some(own_id) {
+            room.spotlight = None;
+        }
         if room.participants().is_empty() {
             self.rooms.remove(room_name);
             return;
@@ -193,6 +196,7 @@ impl Server {
             network: join.network,
             has_sent_message: false,
             absent_until: None,
+            standing: Standing::default(),
             has_reported_oversized: false,
             budget: MessageBudget::new(now),
             published: Published::default(),
@@ -208,12 +212,16 @@ impl Server {
         };
         self.admission.kept_budgets.forget(&old.id);
         old.published.forget_m_lines();
+        let mut grant = participant.grant;
+        grant.rights.moderate |= old.standing.is_promoted;
         Participant {
             id: old.id,
             name: old.name,
             // Not a new secret: the connection may break again before the client has received it.
             resume: old.resume,
             has_sent_message: true,
+            grant,
+            standing: old.standing,
             published: old.published,
             budget: old.budget,
             transport: Transport { is_lost: old.transport.is_lost, ..transport },
@@ -237,9 +245,11 @@ impl Server {
             return;
         };
         let room = self.rooms.get(&own.room);
+        let everyone = others.iter().copied().chain([id]);
         let others = others.iter().filter_map(|other| self.participants.get(*other)).map(|other| signal::Participant {
             id: &other.id,
             name: &other.name,
+            moderator: other.grant.rights.moderate,
             muted: other.published.muted(),
             media: other.transport.is_lost.then_some(MediaState::Lost),
         });
@@ -251,6 +261,8 @@ impl Server {
             rights: own.grant.rights,
             locked: room.is_some_and(Room::is_locked),
             participants: others.collect(),
+            hands: self.participants.hands(everyone),
+            spotlight: room.and_then(|room| room.spotlight.as_deref()),
             limits: signal::Limits {
                 chat_bytes: CHAT_BYTES,
                 name_chars: NAME_CHARS,

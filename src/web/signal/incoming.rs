@@ -51,6 +51,21 @@ pub enum ClientMessage {
         /// The new state.
         muted: bool,
     },
+    /// Raises or lowers the participant's hand.
+    Hand {
+        /// The new state.
+        raised: bool,
+    },
+    /// Shows a reaction to the room.
+    Reaction {
+        /// An emoji.
+        reaction: String,
+    },
+    /// Changes the participant's name.
+    Rename {
+        /// The new name.
+        name: String,
+    },
     /// The participant leaves for good.
     Leave,
     /// The client's transport has failed; the client needs a fresh one.
@@ -62,20 +77,38 @@ pub enum ClientMessage {
 /// A moderator's action.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Moderation {
-    /// Mute a participant's microphone.
-    Mute {
+    /// An action on one participant.
+    Participant {
         /// The participant.
         id: String,
+        /// The action.
+        action: ParticipantAction,
     },
-    /// Remove a participant from the room.
-    Remove {
-        /// The participant.
-        id: String,
-    },
+    /// Mute the microphones of all who are not moderators.
+    MuteAll,
+    /// End the spotlight.
+    EndSpotlight,
     /// Lock the room: only moderators can join.
     Lock,
     /// Unlock the room.
     Unlock,
+    /// Remove everyone and end the room.
+    End,
+}
+
+/// A moderator's action on one participant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParticipantAction {
+    /// Mute the microphone.
+    Mute,
+    /// Lower the hand.
+    LowerHand,
+    /// Show the participant large to everyone.
+    Spotlight,
+    /// Make the participant a moderator.
+    Promote,
+    /// Remove the participant from the room.
+    Remove,
 }
 
 /// The size at which the page shows a track.
@@ -132,20 +165,41 @@ struct Fields {
     views: Option<Vec<View>>,
     action: Option<Action>,
     id: Option<String>,
+    raised: Option<bool>,
+    reaction: Option<String>,
+    name: Option<String>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 enum Action {
     Mute,
+    MuteAll,
+    LowerHand,
+    Spotlight,
+    Promote,
     Remove,
     Lock,
     Unlock,
+    End,
 }
 
 /// The names of the client events.
-const EVENTS: [&str; 10] =
-    ["answer", "candidate", "chat", "publish", "unpublish", "mute", "view", "leave", "renew", "moderate"];
+const EVENTS: [&str; 13] = [
+    "answer",
+    "candidate",
+    "chat",
+    "publish",
+    "unpublish",
+    "mute",
+    "view",
+    "hand",
+    "reaction",
+    "rename",
+    "leave",
+    "renew",
+    "moderate",
+];
 
 impl ClientMessage {
     /// Returns true if a text frame may have this event, at a fraction of the cost of parsing it.
@@ -197,15 +251,29 @@ impl ClientMessage {
                 source: fields.source.ok_or_else(|| missing("source"))?,
                 muted: fields.muted.ok_or_else(|| missing("muted"))?,
             }),
+            "hand" => Ok(Self::Hand { raised: fields.raised.ok_or_else(|| missing("raised"))? }),
+            "reaction" => Ok(Self::Reaction { reaction: fields.reaction.ok_or_else(|| missing("reaction"))? }),
+            "rename" => Ok(Self::Rename { name: fields.name.ok_or_else(|| missing("name"))? }),
             "leave" => Ok(Self::Leave),
             "renew" => Ok(Self::Renew),
             "moderate" => {
-                let id = || fields.id.ok_or_else(|| missing("id"));
-                Ok(Self::Moderate(match fields.action.ok_or_else(|| missing("action"))? {
-                    Action::Mute => Moderation::Mute { id: id()? },
-                    Action::Remove => Moderation::Remove { id: id()? },
+                let action = fields.action.ok_or_else(|| missing("action"))?;
+                let names_one = fields.id.is_some();
+                let on = |action| match fields.id {
+                    Some(id) => Ok(Moderation::Participant { id, action }),
+                    None => Err(missing("id")),
+                };
+                Ok(Self::Moderate(match action {
+                    Action::Mute => on(ParticipantAction::Mute)?,
+                    Action::LowerHand => on(ParticipantAction::LowerHand)?,
+                    Action::Spotlight if !names_one => Moderation::EndSpotlight,
+                    Action::Spotlight => on(ParticipantAction::Spotlight)?,
+                    Action::Promote => on(ParticipantAction::Promote)?,
+                    Action::Remove => on(ParticipantAction::Remove)?,
+                    Action::MuteAll => Moderation::MuteAll,
                     Action::Lock => Moderation::Lock,
                     Action::Unlock => Moderation::Unlock,
+                    Action::End => Moderation::End,
                 }))
             }
             name => {

@@ -26,6 +26,12 @@ pub enum ServerMessage<'a> {
         locked: bool,
         /// The other participants.
         participants: Vec<Participant<'a>>,
+        /// The participants whose hands are raised, in the order of raising.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        hands: Vec<&'a str>,
+        /// The participant in the spotlight.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        spotlight: Option<&'a str>,
         /// The server's limits.
         limits: Limits,
         /// The server's version.
@@ -60,6 +66,9 @@ pub enum ServerMessage<'a> {
         id: &'a str,
         /// The participant's name.
         name: &'a str,
+        /// The participant is a moderator.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        moderator: bool,
     },
     /// A participant has left.
     Left {
@@ -84,6 +93,44 @@ pub enum ServerMessage<'a> {
     Lock {
         /// The new state.
         locked: bool,
+        /// The moderator.
+        by: &'a str,
+    },
+    /// A participant has raised or lowered its hand.
+    Hand {
+        /// The participant.
+        id: &'a str,
+        /// The new state.
+        raised: bool,
+        /// The moderator who lowered it; `None` if the participant did.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<&'a str>,
+    },
+    /// A reaction of a participant.
+    Reaction {
+        /// The participant.
+        id: &'a str,
+        /// An emoji. Plain text, never markup.
+        reaction: &'a str,
+    },
+    /// A participant has changed its name.
+    Rename {
+        /// The participant.
+        id: &'a str,
+        /// The new name.
+        name: &'a str,
+    },
+    /// A moderator has put a participant into the spotlight, or ended the spotlight.
+    Spotlight {
+        /// The participant; `None` if nobody is in the spotlight now.
+        id: Option<&'a str>,
+        /// The moderator.
+        by: &'a str,
+    },
+    /// A moderator has made a participant a moderator.
+    Promote {
+        /// The participant.
+        id: &'a str,
         /// The moderator.
         by: &'a str,
     },
@@ -167,6 +214,9 @@ pub struct Participant<'a> {
     pub id: &'a str,
     /// The name, trimmed. Plain text, never markup.
     pub name: &'a str,
+    /// The participant is a moderator.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub moderator: bool,
     /// The muted sources.
     pub muted: &'a [Source],
     /// `Lost` if the participant has no media connection.

@@ -23,6 +23,7 @@ fn documented_client_messages_parse() {
     let (kind, source, mid) = (Kind::Video, Source::Screen, None);
     let view = |of, priority| View { of, width: 640, height: 360, priority };
     let bob = Viewed::Participant { id: "b7".to_owned(), source: Source::Camera };
+    let on_bob = |action| ClientMessage::Moderate(Moderation::Participant { id: "b7".to_owned(), action });
     let expected = [
         ClientMessage::Answer { sdp: "v=0...".to_owned() },
         ClientMessage::Candidate,
@@ -30,11 +31,19 @@ fn documented_client_messages_parse() {
         ClientMessage::Publish { kind, source },
         ClientMessage::Unpublish { kind, source, mid },
         ClientMessage::Mute { source: Source::Microphone, muted: true },
+        ClientMessage::Hand { raised: true },
+        ClientMessage::Reaction { reaction: "👍".to_owned() },
+        ClientMessage::Rename { name: "Ann Lee".to_owned() },
         ClientMessage::Leave,
         ClientMessage::Renew,
-        ClientMessage::Moderate(Moderation::Mute { id: "b7".to_owned() }),
-        ClientMessage::Moderate(Moderation::Remove { id: "b7".to_owned() }),
+        on_bob(ParticipantAction::Mute),
+        on_bob(ParticipantAction::Remove),
         ClientMessage::Moderate(Moderation::Lock),
+        ClientMessage::Moderate(Moderation::MuteAll),
+        on_bob(ParticipantAction::LowerHand),
+        on_bob(ParticipantAction::Spotlight),
+        on_bob(ParticipantAction::Promote),
+        ClientMessage::Moderate(Moderation::End),
         ClientMessage::View { views: vec![view(Viewed::MLine { mid: "2".to_owned() }, 1)] },
         ClientMessage::View { views: vec![view(bob, 2)] },
     ];
@@ -57,7 +66,15 @@ fn documented_server_messages_match_the_encoder() {
             resume: "...",
             rights: Rights { publish: true, subscribe: true, moderate: false },
             locked: false,
-            participants: vec![Participant { id: "b7", name: "Bob", muted: &[Source::Camera], media: None }],
+            participants: vec![Participant {
+                id: "b7",
+                name: "Bob",
+                moderator: true,
+                muted: &[Source::Camera],
+                media: None,
+            }],
+            hands: vec!["b7"],
+            spotlight: Some("b7"),
             limits: Limits { chat_bytes: 4096, name_chars: 64, room_peers: 100, last_n: 16 },
             version: "0.1.0",
         },
@@ -75,9 +92,16 @@ fn documented_server_messages_match_the_encoder() {
         ServerMessage::offer("v=0...".to_owned()),
         ServerMessage::candidate("candidate:1 1 udp 1 192.0.2.9 8080 typ host", "0"),
         ServerMessage::Chat(chat(18)),
-        ServerMessage::Joined { id: "b7", name: "Bob" },
+        ServerMessage::Joined { id: "b7", name: "Bob", moderator: false },
+        ServerMessage::Left { id: "b7", name: "Bob" },
         ServerMessage::Mute { id: "b7", source: Source::Camera, muted: true, by: None },
         ServerMessage::Mute { id: "b7", source: Source::Microphone, muted: true, by: Some("k3v9x0q2") },
+        ServerMessage::Hand { id: "b7", raised: true, by: None },
+        ServerMessage::Hand { id: "b7", raised: false, by: Some("k3v9x0q2") },
+        ServerMessage::Reaction { id: "b7", reaction: "👍" },
+        ServerMessage::Rename { id: "b7", name: "Bob Lee" },
+        ServerMessage::Spotlight { id: Some("b7"), by: "k3v9x0q2" },
+        ServerMessage::Promote { id: "b7", by: "k3v9x0q2" },
         ServerMessage::Lock { locked: true, by: "k3v9x0q2" },
         ServerMessage::Speaking { ids: vec!["b7"] },
         ServerMessage::Quality {
@@ -117,7 +141,13 @@ fn malformed_messages_are_refused_with_a_reason() {
         "{\"event\":\"moderate\"}",
         "{\"event\":\"moderate\",\"action\":\"mute\"}",
         "{\"event\":\"moderate\",\"action\":\"remove\",\"id\":7}",
-        "{\"event\":\"moderate\",\"action\":\"promote\",\"id\":\"b7\"}",
+        "{\"event\":\"moderate\",\"action\":\"demote\",\"id\":\"b7\"}",
+        "{\"event\":\"moderate\",\"action\":\"promote\"}",
+        "{\"event\":\"moderate\",\"action\":\"lower-hand\"}",
+        "{\"event\":\"hand\"}",
+        "{\"event\":\"hand\",\"raised\":1}",
+        "{\"event\":\"reaction\"}",
+        "{\"event\":\"rename\",\"name\":null}",
         "{\"event\":\"view\"}",
         "{\"event\":\"view\",\"views\":[{\"mid\":\"1\",\"width\":-1,\"height\":0}]}",
         "{\"event\":\"view\",\"views\":[{\"id\":\"b7\",\"width\":1,\"height\":1}]}",
@@ -129,4 +159,10 @@ fn malformed_messages_are_refused_with_a_reason() {
     }
     let unknown = ClientMessage::parse("{\"event\":\"levitate\",\"height\":3}");
     assert_eq!(unknown, Err(BadMessage::UnknownEvent("levitate".to_owned())));
+}
+
+#[test]
+fn a_spotlight_without_a_participant_ends_it() {
+    let parsed = ClientMessage::parse("{\"event\":\"moderate\",\"action\":\"spotlight\"}");
+    assert_eq!(parsed, Ok(ClientMessage::Moderate(Moderation::EndSpotlight)));
 }

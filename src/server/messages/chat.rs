@@ -1,13 +1,13 @@
 //! Chat: a message is sent to the other participants of the room and added to its history.
 
-use super::Server;
 use crate::id::PeerId;
 use crate::room::{CHAT_BYTES, ChatMessage};
+use crate::server::Server;
 use crate::web::signal::{self, ServerMessage};
 
 impl Server {
     /// Handles a chat message.
-    pub(super) fn on_chat(&mut self, id: PeerId, text: String) {
+    pub(in crate::server) fn on_chat(&mut self, id: PeerId, text: String) {
         let now = self.now;
         let Some(participant) = self.participants.get_mut(id) else {
             return;
@@ -35,7 +35,7 @@ impl Server {
 }
 
 /// Converts a chat message to the form that the protocol sends.
-pub(super) fn encode(message: &ChatMessage) -> signal::ChatMessage<'_> {
+pub(in crate::server) fn encode(message: &ChatMessage) -> signal::ChatMessage<'_> {
     let ChatMessage { id, text, time, from, name } = message;
     signal::ChatMessage { message: text, time, from, name, id: *id }
 }

@@ -2,38 +2,51 @@
 
 use log::info;
 
-use super::Server;
-use super::participants::Participant;
 use crate::id::PeerId;
+use crate::server::Server;
+use crate::server::participants::Participant;
 use crate::track::Source;
-use crate::web::signal::{Moderation, ServerMessage};
+use crate::web::signal::{Moderation, ParticipantAction, ServerMessage};
 
 impl Server {
     /// Executes a moderator's action. Refuses it if the participant is not a moderator.
-    pub(super) fn on_moderate(&mut self, id: PeerId, moderation: &Moderation) {
+    pub(in crate::server) fn on_moderate(&mut self, id: PeerId, moderation: &Moderation) {
         let Some(participant) = self.participants.get(id) else {
             return;
         };
         if !participant.grant.rights.moderate {
             return self.refuse(id, "forbidden", "Only moderators can do this.", false);
         }
-        let room = participant.room.clone();
+        let name = participant.room.clone();
         match moderation {
-            Moderation::Mute { id: target } => match self.find(&room, target) {
-                Some(other) => self.silence(id, other),
+            Moderation::Participant { id: target, action } => match self.find(&name, target) {
+                Some(target) => self.moderate_one(id, target, *action, &name),
                 None => self.refuse(id, "not-there", "This participant has left.", false),
             },
-            Moderation::Remove { id: target } => match self.find(&room, target) {
-                Some(other) => self.expel(id, other, &room),
-                None => self.refuse(id, "not-there", "This participant has left.", false),
-            },
-            Moderation::Lock => self.set_locked(id, &room, true),
-            Moderation::Unlock => self.set_locked(id, &room, false),
+            Moderation::MuteAll => self.silence_all(id, &name),
+            Moderation::EndSpotlight => self.set_spotlight(id, None, &name),
+            Moderation::Lock => self.set_locked(id, &name, true),
+            Moderation::Unlock => self.set_locked(id, &name, false),
+            Moderation::End => self.end_room(id, &name),
+        }
+    }
+
+    fn moderate_one(&mut self, by: PeerId, target: PeerId, action: ParticipantAction, room: &str) {
+        match action {
+            ParticipantAction::Mute => self.silence(by, target),
+            ParticipantAction::LowerHand => {
+                if let Some(moderator) = self.public_id(by) {
+                    self.set_hand(target, false, Some(&moderator));
+                }
+            }
+            ParticipantAction::Spotlight => self.set_spotlight(by, Some(target), room),
+            ParticipantAction::Promote => self.promote(by, target, room),
+            ParticipantAction::Remove => self.expel(by, target, room),
         }
     }
 
     /// Handles the mute state that a participant reports.
-    pub(super) fn on_mute(&mut self, id: PeerId, source: Source, muted: bool) {
+    pub(in crate::server) fn on_mute(&mut self, id: PeerId, source: Source, muted: bool) {
         if let Some(participant) = self.participants.get_mut(id) {
             if source == Source::Microphone && !muted {
                 participant.published.set_silenced(false);
@@ -70,13 +83,63 @@ impl Server {
 
     /// Mutes a microphone: it is not forwarded until the participant unmutes it.
     fn silence(&mut self, by: PeerId, id: PeerId) {
-        let Some(moderator) = self.participants.get(by).map(|moderator| moderator.id.clone()) else {
+        let Some(moderator) = self.public_id(by) else {
             return;
         };
         if let Some(participant) = self.participants.get_mut(id) {
             participant.published.set_silenced(true);
             info!("{by} muted {id} in room {:?}", participant.room);
             self.set_muted(id, Source::Microphone, true, Some(&moderator));
+        }
+    }
+
+    /// Mutes the microphones of all participants who are not moderators.
+    fn silence_all(&mut self, by: PeerId, name: &str) {
+        let Some(room) = self.rooms.get(name) else {
+            return;
+        };
+        let participants = self.participants.of(room);
+        let others = participants.filter(|(_, participant)| !participant.grant.rights.moderate).map(|(id, _)| id);
+        for id in others.collect::<Vec<_>>() {
+            self.silence(by, id);
+        }
+    }
+
+    /// Puts a participant into the spotlight; `None` ends it.
+    fn set_spotlight(&mut self, by: PeerId, id: Option<PeerId>, name: &str) {
+        let id = id.and_then(|id| self.public_id(id));
+        let Some(room) = self.rooms.get_mut(name).filter(|room| room.spotlight != id) else {
+            return;
+        };
+        room.spotlight = id;
+        if let Some(moderator) = self.participants.get(by) {
+            let message = ServerMessage::Spotlight { id: room.spotlight.as_deref(), by: &moderator.id };
+            self.participants.broadcast(self.now, room, None, &message, &mut self.conns);
+        }
+    }
+
+    /// Makes a participant a moderator until it leaves.
+    fn promote(&mut self, by: PeerId, id: PeerId, name: &str) {
+        let Some(participant) = self.participants.get_mut(id).filter(|it| !it.grant.rights.moderate) else {
+            return;
+        };
+        participant.grant.rights.moderate = true;
+        participant.standing.is_promoted = true;
+        info!("{by} made {id} a moderator of room {name:?}");
+        if let (Some(participant), Some(moderator)) = (self.participants.get(id), self.participants.get(by))
+            && let Some(room) = self.rooms.get(name)
+        {
+            let message = ServerMessage::Promote { id: &participant.id, by: &moderator.id };
+            self.participants.broadcast(self.now, room, None, &message, &mut self.conns);
+        }
+    }
+
+    /// Removes all participants, which ends the room.
+    fn end_room(&mut self, by: PeerId, name: &str) {
+        let participants = self.rooms.get(name).map_or(Vec::new(), |room| room.participants().to_vec());
+        info!("{by} ended room {name:?}");
+        for id in participants {
+            self.dismiss(id, "ended", "A moderator has ended this call for everyone.", false);
         }
     }
 
@@ -111,6 +174,10 @@ impl Server {
             let message = ServerMessage::Lock { locked, by: &moderator.id };
             self.participants.broadcast(self.now, room, None, &message, &mut self.conns);
         }
+    }
+
+    fn public_id(&self, id: PeerId) -> Option<String> {
+        self.participants.get(id).map(|participant| participant.id.clone())
     }
 
     /// The participant with this public id in a room.

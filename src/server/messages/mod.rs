@@ -1,12 +1,16 @@
 //! The messages of participants: they are charged to a budget, parsed, and dispatched or refused.
 
+pub(super) mod chat;
+mod gestures;
+mod moderation;
+
 use std::time::Duration;
 
 use log::{debug, log};
 
-use super::Server;
-use super::presence::budget::MAX_FAULTS;
 use crate::id::{ConnId, PeerId};
+use crate::server::Server;
+use crate::server::presence::budget::MAX_FAULTS;
 use crate::web::signal::{BadMessage, ClientMessage, ServerMessage};
 
 /// The WebSocket close code for a policy violation (RFC 6455 section 7.4.1).
@@ -17,7 +21,7 @@ const CANDIDATE_BYTES: usize = 1_024;
 
 impl Server {
     /// Handles a text frame of a participant.
-    pub(super) fn on_message(&mut self, conn: ConnId, text: &str) {
+    pub(in crate::server) fn on_message(&mut self, conn: ConnId, text: &str) {
         let Some(id) = self.conns.get(conn).and_then(|entry| entry.participant) else {
             return;
         };
@@ -48,6 +52,9 @@ impl Server {
             Ok(ClientMessage::Unpublish { kind, source, mid }) => self.on_unpublish(id, kind, source, mid),
             Ok(ClientMessage::View { views }) => self.on_view(id, &views),
             Ok(ClientMessage::Mute { source, muted }) => self.on_mute(id, source, muted),
+            Ok(ClientMessage::Hand { raised }) => self.on_hand(id, raised),
+            Ok(ClientMessage::Reaction { reaction }) => self.on_reaction(id, &reaction),
+            Ok(ClientMessage::Rename { name }) => self.on_rename(id, &name),
             Ok(ClientMessage::Leave) => self.on_leave(id),
             Ok(ClientMessage::Renew) => self.on_renew(id),
             Ok(ClientMessage::Moderate(moderation)) => self.on_moderate(id, &moderation),
@@ -63,7 +70,7 @@ impl Server {
     }
 
     /// Sends a message to one participant.
-    pub(super) fn send(&mut self, id: PeerId, message: &ServerMessage<'_>) {
+    pub(in crate::server) fn send(&mut self, id: PeerId, message: &ServerMessage<'_>) {
         if let Some(participant) = self.participants.get(id)
             && let Some(conn) = self.conns.touch(participant.conn)
         {
@@ -72,7 +79,7 @@ impl Server {
     }
 
     /// Refuses a message and counts a protocol error. Too many of them end the connection.
-    pub(super) fn strike(&mut self, id: PeerId, code: &str, message: &str) {
+    pub(in crate::server) fn strike(&mut self, id: PeerId, code: &str, message: &str) {
         let now = self.now;
         let Some(participant) = self.participants.get_mut(id) else {
             return;
@@ -91,13 +98,13 @@ impl Server {
     }
 
     /// Refuses a message: answers it with `error`.
-    pub(super) fn refuse(&mut self, id: PeerId, code: &str, message: &str, retry: bool) {
+    pub(in crate::server) fn refuse(&mut self, id: PeerId, code: &str, message: &str, retry: bool) {
         self.stats.messages_refused += 1;
         self.send(id, &ServerMessage::error(code, message, retry));
     }
 
     /// Sends an error to a participant and closes its connection.
-    pub(super) fn dismiss(&mut self, id: PeerId, code: &str, message: &str, retry: bool) {
+    pub(in crate::server) fn dismiss(&mut self, id: PeerId, code: &str, message: &str, retry: bool) {
         self.refuse(id, code, message, retry);
         let Some(participant) = self.participants.get(id) else {
             return;
