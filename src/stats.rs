@@ -4,7 +4,7 @@ use crate::drop_reason::Drops;
 use crate::histogram::Histogram;
 
 /// The outcomes of a join: the two kinds of success, and the codes of refusals.
-pub const JOIN_OUTCOMES: [&str; 14] = [
+pub const JOIN_OUTCOMES: [&str; 16] = [
     "joined",
     "resumed",
     "bad-room",
@@ -19,6 +19,8 @@ pub const JOIN_OUTCOMES: [&str; 14] = [
     "too-many-conns",
     "too-many-faults",
     "unauthorized",
+    "waiting",
+    "waiting-full",
 ];
 
 /// Counters since the start; they only grow.

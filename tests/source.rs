@@ -460,7 +460,7 @@ fn first_text(arguments: &str) -> Option<&str> {
 
 /// The error codes that the code sends, each with a file that sends it.
 fn sent_codes() -> BTreeMap<String, PathBuf> {
-    let calls = ["refuse(", "strike(", "dismiss(", "renew(", "ServerMessage::error(", "Refusal::new("];
+    let calls = ["refuse(", "strike(", "dismiss(", "renew(", "turn_away(", "ServerMessage::error(", "Refusal::new("];
     let mut sent = BTreeMap::new();
     for module in modules().iter().filter(|module| module.name.starts_with("server") || module.name.starts_with("web"))
     {

@@ -52,6 +52,11 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Returns the maximum number of participants: each has a connection.
+    pub fn participants(&self) -> usize {
+        self.max_participants.min(self.max_conns)
+    }
+
     /// Returns the maximum number of other participants that one participant receives.
     pub fn seats(&self) -> usize {
         if self.last_n == 0 { usize::MAX } else { self.last_n }

@@ -13,6 +13,7 @@ use crate::server::forwarding::pacing;
 use crate::server::output::DATAGRAM_BYTES;
 use crate::server::participants::{Outbox, Participant};
 use crate::server::presence::admission::Admission;
+use crate::server::presence::waiting::WaitingRoom;
 use crate::server::turn::{BATCHES_BYTES, WORK_BYTES};
 use crate::web::conn::Conn;
 use crate::web::websocket;
@@ -52,13 +53,16 @@ impl Bounds {
         let participant = (conn + media + state) as u64;
         let room = Room::max_bytes(others + 1, limits.chat_history) as u64;
         let idle = (OWN_BYTES + Admission::MAX_BYTES + Notices::MAX_BYTES + 4 * DATAGRAM_BYTES + BATCHES_BYTES) as u64;
-        let participants = limits.max_participants.min(limits.max_conns) as u64;
+        let participants = limits.participants() as u64;
         let rooms = (limits.max_rooms as u64).min(participants);
         let other_conns = limits.max_conns as u64 - participants;
         Self {
             participant,
             room: room + (others as u64 + 1) * participant,
-            total: idle + participants * participant + rooms * room + other_conns * conn as u64,
+            total: idle
+                + participants * participant
+                + rooms * room
+                + other_conns * (conn + WaitingRoom::BYTES_EACH) as u64,
             idle,
         }
     }

@@ -194,6 +194,7 @@ impl Server {
 
     fn on_conn_closed(&mut self, id: ConnId, reason: &'static str) {
         debug!("conn {}: closed: {reason}", id.0);
+        self.end_waiting(id);
         if let Some(participant) = self.conns.release(id) {
             self.on_disconnected(participant, reason);
         }
@@ -201,6 +202,7 @@ impl Server {
 
     fn forget_conn(&mut self, id: ConnId) -> Option<PeerId> {
         self.timers.cancel(Waiter::Conn(id));
+        self.end_waiting(id);
         self.conns.remove(id)?.participant
     }
 }

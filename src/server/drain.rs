@@ -60,7 +60,7 @@ impl Server {
         }
     }
 
-    /// Sends `closing` to all participants. It names when to reconnect: soon if there is another server, else after the
+    /// Sends `closing` to all participants and to clients that wait. It names when to reconnect: soon if there is another server, else after the
     /// restart of this one. Closes all other connections.
     fn announce_shutdown(&mut self, ends: Instant) {
         let url = self.config.drain_url.as_deref();
@@ -68,11 +68,11 @@ impl Server {
         let closing = ServerMessage::Closing { reason: "shutdown", retry_ms: retry.as_millis() as u64, url };
         let frame = encode_text(&closing.to_json());
         for id in self.conns.ids().collect::<Vec<ConnId>>() {
-            let is_participant = self.conns.get(id).is_some_and(|entry| entry.participant.is_some());
+            let is_present = self.is_waiting(id) || self.conns.get(id).is_some_and(|entry| entry.participant.is_some());
             let Some(conn) = self.conns.touch(id) else {
                 continue;
             };
-            if is_participant {
+            if is_present {
                 conn.send_encoded(self.now, &frame);
             } else {
                 conn.close(self.now, GOING_AWAY, "shutdown");

@@ -42,6 +42,7 @@ pub use output::Output;
 use output::Outputs;
 use participants::Participants;
 use presence::admission::Admission;
+use presence::waiting::WaitingRoom;
 use turn::Turn;
 
 /// The arguments of [`Server::new`].
@@ -153,6 +154,7 @@ pub struct Server {
     participants: Participants,
     rooms: BTreeMap<String, Room>,
     admission: Admission,
+    waiting: WaitingRoom,
     notices: Notices,
 
     demux: Demux,
@@ -178,6 +180,7 @@ impl Server {
             conns: Conns::default(),
             participants: Participants::default(),
             rooms: BTreeMap::new(),
+            waiting: WaitingRoom::default(),
             notices: Notices::new(now),
             demux: Demux::default(),
             timers: Timers::default(),

@@ -68,7 +68,12 @@ impl Server {
                 "The proxy in front of this server does not forward WebSocket upgrades; see docs/hosting.",
             )
             .response(),
-            Ok(_) => Response::json(200, &json!({ "ok": true }).to_string()),
+            Ok(join) => {
+                let room = self.rooms.get(&join.room);
+                let participants = room.map_or(0, |room| room.participants().len());
+                let answer = json!({ "ok": true, "participants": participants, "waiting": join.must_wait });
+                Response::json(200, &answer.to_string())
+            }
             Err(refusal) => refusal.response(),
         })
     }
@@ -81,6 +86,11 @@ impl Server {
             return Some(response.with_header("Upgrade", "websocket".to_owned()));
         }
         match self.admit(id, request) {
+            Ok(join) if join.must_wait => {
+                self.stats.count_join("waiting");
+                self.wait(id, join);
+                None
+            }
             Ok(join) => {
                 self.stats.count_join(if join.replaces.is_some() { "resumed" } else { "joined" });
                 self.join(id, join);

@@ -11,6 +11,7 @@
 //! - `token`: required if the server has a token secret (see [`token`](crate::web::token));
 //! - `renew=1`: the client supports fresh transports on the same WebSocket (see `media`);
 //! - `simulcast=1`: the client can send a camera as simulcast, on the m-line that is offered for the camera;
+//! - `knock=1`: if the room is locked, wait until a moderator admits the client (see `waiting`);
 //! - `attempt`: a random name of up to 32 characters for this attempt to connect (see below).
 //!
 //! A refused upgrade gets an HTTP status with the `error` event as its body. Browsers hide both from pages, so a page
@@ -31,6 +32,7 @@
 //! | `hand` | `{"event":"hand","raised":true}`: raises or lowers the participant's hand |
 //! | `reaction` | `{"event":"reaction","reaction":"👍"}`: an emoji of up to 32 bytes that the others' pages show for a moment; it is not kept |
 //! | `rename` | `{"event":"rename","name":"Ann Lee"}`: changes the participant's name, unless the token contains it |
+//! | `admit` | `{"event":"admit","id":"w4","admitted":true}`: a moderator admits the client `w4` that waits, or with `false` turns it away |
 //! | `leave` | `{"event":"leave"}`: leaves the room at once. Without it, a participant whose connection ends stays in the room for 30 s, and a new connection with the `resume` secret takes its place |
 //! | `renew` | `{"event":"renew"}`: the client's transport has failed; the server offers a fresh one (see `media`), at once or after a pause |
 //! | `moderate` | `{"event":"moderate","action":"mute","id":"b7"}`: mutes the microphone of participant `b7`, who can unmute it again |
@@ -53,7 +55,7 @@
 //!
 //! | event | example |
 //! | --- | --- |
-//! | `welcome` | `{"event":"welcome","id":"k3v9x0q2","room":"default","name":"Ann","resume":"...","rights":{"publish":true,"subscribe":true,"moderate":false},"locked":false,"participants":[{"id":"b7","name":"Bob","moderator":true,"muted":["camera"]}],"hands":["b7"],"spotlight":"b7","limits":{"chat_bytes":4096,"name_chars":64,"room_peers":100,"last_n":16},"version":"0.1.0"}`: the first message. `moderator`, `hands` (in the order of raising) and `spotlight` are left out if they are false or empty |
+//! | `welcome` | `{"event":"welcome","id":"k3v9x0q2","room":"default","name":"Ann","resume":"...","rights":{"publish":true,"subscribe":true,"moderate":false},"locked":false,"participants":[{"id":"b7","name":"Bob","moderator":true,"muted":["camera"]}],"hands":["b7"],"spotlight":"b7","limits":{"chat_bytes":4096,"name_chars":64,"room_peers":100,"last_n":16},"version":"0.1.0"}`: the first message, unless the client has to wait (see `waiting`). `moderator`, `hands` (in the order of raising) and `spotlight` are left out if they are false or empty |
 //! | `history` | `{"event":"history","lines":[{"message":"hi","time":"14:30:45","from":"b7","name":"Bob","id":17}]}`: the latest chat messages, if there are any |
 //! | `tracks` | `{"event":"tracks","tracks":[{"mid":"0","id":"b7","kind":"video","source":"camera","muted":false}]}`: the track on each m-line; `"own":true` marks m-lines that the client sends on. Sent before each offer, for the m-lines of that offer, and without an offer if m-lines of the latest offer carry other tracks now, or none. The WebSocket and UDP are not ordered against each other: packets of the new track may arrive before this message |
 //! | `offer` | `{"event":"offer","data":"{\"type\":\"offer\",\"sdp\":\"v=0...\"}"}` |
@@ -63,6 +65,8 @@
 //! | `left` | `{"event":"left","id":"b7","name":"Bob"}`; its hand is down, and its spotlight has ended |
 //! | `mute` | `{"event":"mute","id":"b7","source":"camera","muted":true}` |
 //! | `mute` | `{"event":"mute","id":"b7","source":"microphone","muted":true,"by":"k3v9x0q2"}`: muted by a moderator; sent to the muted participant too |
+//! | `waiting` | `{"event":"waiting","position":2}`: the client waits for a moderator; sent instead of `welcome` to a client with `knock=1` if the room is locked, and when the position changes. When the client is admitted, or the room is no longer locked, `welcome` follows on the same WebSocket. Until then only `leave` has an effect |
+//! | `knock` | `{"event":"knock","id":"w4","name":"Dan","waiting":true}`: a client waits; with `false`, it waits no more. Sent to moderators, and to new ones for each client that waits |
 //! | `hand` | `{"event":"hand","id":"b7","raised":true}`; everyone receives these messages in the same order |
 //! | `hand` | `{"event":"hand","id":"b7","raised":false,"by":"k3v9x0q2"}`: lowered by a moderator; sent to `b7` too |
 //! | `reaction` | `{"event":"reaction","id":"b7","reaction":"👍"}` |
@@ -103,7 +107,9 @@
 //! | `bad-room` | 400 | the room name has no visible character, or more than 128 |
 //! | `unauthorized` | 401 | the token is missing or invalid; the server's log says why |
 //! | `origin` | 403 | the page's origin is neither the server's own nor an allowed one |
-//! | `locked` | 403 | the room is locked |
+//! | `locked` | 403 | the room is locked, and the client does not wait (`knock=1`) |
+//! | `not-admitted` | 1008 | a moderator has turned away the client, which waited |
+//! | `waiting-full` | 503 | 50 clients wait for the room already |
 //! | `removed` | 403, 1008 | a moderator has removed the participant |
 //! | `ended` | 1008 | a moderator has ended the call for everyone |
 //! | `no-upgrade` | 426 | a proxy does not forward WebSocket upgrades; from `check` only |

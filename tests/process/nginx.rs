@@ -162,7 +162,7 @@ fn a_call_works_behind_nginx() {
     let redirect = nginx.get("/aq_server");
     let location = redirect.header("location").expect("a redirect");
     assert!(location.ends_with("/aq_server/") && !location.contains(&process.port().to_string()), "{location}");
-    assert_eq!(nginx.get("/aq_server/check?name=Ann").json(), json!({"ok": true}));
+    assert_eq!(nginx.get("/aq_server/check?name=Ann").json(), json!({"ok": true, "participants": 0, "waiting": false}));
 
     let foreign = upgrade(nginx.connect(), nginx.upgrade_request("Eve", "https://evil.example"));
     assert_eq!(foreign.err(), Some(403));

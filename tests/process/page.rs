@@ -177,7 +177,7 @@ fn health_and_check_answer_json() {
     }
 
     let check = get(process.addr(), "/aq_server/check?room=one&name=Ann");
-    assert_eq!((check.status, check.json()), (200, json!({"ok": true})));
+    assert_eq!((check.status, check.json()), (200, json!({"ok": true, "participants": 0, "waiting": false})));
     let bad = get(process.addr(), &format!("/aq_server/check?room={}", "x".repeat(129)));
     assert_eq!((bad.status, &bad.json()["code"]), (400, &json!("bad-room")));
     let upgrade = get(process.addr(), "/aq_server/websocket");

@@ -148,7 +148,7 @@ fn gestures_are_limited() {
     let gesture = |round: u64| -> Value {
         match round % 3 {
             0 => json!({"event": "reaction", "reaction": "\u{1f44f}"}),
-            1 => json!({"event": "hand", "raised": round % 2 == 0}),
+            1 => json!({"event": "hand", "raised": round.is_multiple_of(2)}),
             _ => json!({"event": "rename", "name": format!("ann {round}")}),
         }
     };

@@ -37,6 +37,7 @@ mod tile;
 #[path = "../token/mod.rs"]
 mod token;
 mod trace;
+mod waiting;
 mod websocket;
 
 mod budgets;

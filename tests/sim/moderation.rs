@@ -1,8 +1,7 @@
 //! Only moderators can mute and remove participants and lock rooms.
 
-use serde_json::{Value, json};
-
 use aq_server::server::Sizes;
+use serde_json::{Value, json};
 
 use crate::media::{Camera, Microphone};
 use crate::sim::Sim;

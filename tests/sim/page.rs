@@ -33,6 +33,10 @@ pub struct Page {
     pub hands: Vec<String>,
     /// The id of the participant in the spotlight: the initial one and each change.
     pub spotlights: Vec<Option<String>>,
+    /// Its positions in the queue of those who wait, until it is welcomed.
+    pub positions: Vec<u64>,
+    /// The clients that wait, as a moderator knows them: ids and names in the order of knocking.
+    pub knocks: Vec<(String, String)>,
     /// The reactions of others: the id and the emoji.
     pub reactions: Vec<(String, String)>,
     /// The tracks of the last `tracks` message.
@@ -97,7 +101,9 @@ impl Page {
         let message: Value = serde_json::from_str(text).expect("the server sends JSON");
         let event = message["event"].as_str().expect("every message has an event").to_owned();
         if self.id.is_empty() {
-            assert_eq!(event, "welcome", "the first message must be `welcome`");
+            let is_waiting = !self.positions.is_empty() && matches!(event.as_str(), "error" | "closing");
+            let is_first = matches!(event.as_str(), "welcome" | "waiting");
+            assert!(is_first || is_waiting, "the first message must be `welcome` or `waiting`, not {event}");
         }
         let was_described = std::mem::replace(&mut self.is_described, event == "tracks");
         assert!(event != "offer" || was_described, "`tracks` must come directly before the offer");
@@ -138,6 +144,22 @@ impl Page {
             "chat" => self.on_chat(&message),
             "mute" => self.mutes.push(message),
             "hand" => self.on_hand(&message),
+            "waiting" => {
+                assert!(self.id.is_empty(), "a participant does not wait");
+                self.positions.push(message["position"].as_u64().expect("a position"));
+            }
+            "knock" => {
+                assert_eq!(self.rights["moderate"], json!(true), "only moderators are told who waits");
+                let knock = (text_of(&message, "id"), text_of(&message, "name"));
+                let was_known = self.knocks.contains(&knock);
+                if message["waiting"] == json!(true) {
+                    assert!(!was_known, "`knock` must only be sent on change");
+                    self.knocks.push(knock);
+                } else {
+                    assert!(was_known, "`knock` must only be sent on change");
+                    self.knocks.retain(|other| *other != knock);
+                }
+            }
             "reaction" => {
                 let id = text_of(&message, "id");
                 assert!(self.participants.contains_key(&id), "a reaction of an unknown participant");

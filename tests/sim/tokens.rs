@@ -13,9 +13,14 @@ const START: u64 = 1_000_000_000;
 
 /// A server that requires tokens.
 pub fn guarded(seed: u64) -> Sim {
+    Sim::with(world(seed))
+}
+
+/// The world of such a server.
+pub fn world(seed: u64) -> World {
     let mut world = World { rate: Rate::SPARSE, ..World::new(seed) };
     world.config.token_secret = Some(Secret::new(SECRET.as_bytes()).unwrap());
-    Sim::with(world)
+    world
 }
 
 /// Claims of a token for room `main` that expires in an hour, with additional claims.

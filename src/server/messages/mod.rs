@@ -23,7 +23,7 @@ impl Server {
     /// Handles a text frame of a participant.
     pub(in crate::server) fn on_message(&mut self, conn: ConnId, text: &str) {
         let Some(id) = self.conns.get(conn).and_then(|entry| entry.participant) else {
-            return;
+            return self.on_waiting_message(conn, text);
         };
         let Some(participant) = self.participants.get_mut(id) else {
             return;
@@ -55,6 +55,7 @@ impl Server {
             Ok(ClientMessage::Hand { raised }) => self.on_hand(id, raised),
             Ok(ClientMessage::Reaction { reaction }) => self.on_reaction(id, &reaction),
             Ok(ClientMessage::Rename { name }) => self.on_rename(id, &name),
+            Ok(ClientMessage::Admit { id: waiting, admitted }) => self.on_admit(id, &waiting, admitted),
             Ok(ClientMessage::Leave) => self.on_leave(id),
             Ok(ClientMessage::Renew) => self.on_renew(id),
             Ok(ClientMessage::Moderate(moderation)) => self.on_moderate(id, &moderation),

@@ -132,14 +132,17 @@ impl Server {
             let message = ServerMessage::Promote { id: &participant.id, by: &moderator.id };
             self.participants.broadcast(self.now, room, None, &message, &mut self.conns);
         }
+        self.send_knocks(id);
     }
 
     /// Removes all participants, which ends the room.
     fn end_room(&mut self, by: PeerId, name: &str) {
         let participants = self.rooms.get(name).map_or(Vec::new(), |room| room.participants().to_vec());
+        const ENDED: &str = "A moderator has ended this call for everyone.";
         info!("{by} ended room {name:?}");
+        self.turn_all_away(name, "ended", ENDED);
         for id in participants {
-            self.dismiss(id, "ended", "A moderator has ended this call for everyone.", false);
+            self.dismiss(id, "ended", ENDED, false);
         }
     }
 
@@ -173,6 +176,9 @@ impl Server {
         if let Some(moderator) = self.participants.get(id) {
             let message = ServerMessage::Lock { locked, by: &moderator.id };
             self.participants.broadcast(self.now, room, None, &message, &mut self.conns);
+        }
+        if !locked {
+            self.admit_all(name);
         }
     }
 

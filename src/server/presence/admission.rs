@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::budget::KeptBudgets;
 use super::diagnosis::Diagnosis;
+use super::waiting::MAX_WAITING;
 use crate::config::{Config, Limits};
 use crate::id::{ConnId, PeerId};
 use crate::limits::bucket::Bucket;
@@ -33,6 +34,7 @@ const MAX_MEDIALESS: usize = 20;
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// An admitted join.
+#[derive(Clone)]
 pub struct Join {
     pub room: String,
     pub name: String,
@@ -46,6 +48,8 @@ pub struct Join {
     pub network: Option<Network>,
     /// The participant that continues on the new connection.
     pub replaces: Option<PeerId>,
+    /// The room is locked, and the client waits until a moderator admits it.
+    pub must_wait: bool,
     /// The `resume` secret with which the client has left the room without being removed. It may enter the room even if
     /// the room is locked.
     pub returns: Option<String>,
@@ -230,15 +234,18 @@ impl Server {
         let returns =
             resume.filter(|secret| existing.is_some_and(|existing| existing.is_returning(secret))).map(str::to_owned);
         let network = self.network(id, request);
-        let join = Join { room, name, grant, simulcast, can_renew, network, replaces, returns };
+        let may_pass = replaces.is_some() || returns.is_some() || grant.rights.moderate;
+        let must_wait = existing.is_some_and(Room::is_locked) && !may_pass;
+        let join = Join { room, name, grant, simulcast, can_renew, network, replaces, must_wait, returns };
         if replaces.is_none() {
-            self.check_limits(id, &join)?;
+            self.check_limits(id, &join, request.param("knock") == Some("1"))?;
         }
         Ok(join)
     }
 
-    /// Checks whether the server, the room and the client's network have capacity for another participant.
-    fn check_limits(&self, id: ConnId, join: &Join) -> Result<(), JoinRefusal> {
+    /// Checks whether the server, the room and the client's network have capacity for another participant, or for a
+    /// client that knocks at a locked room.
+    fn check_limits(&self, id: ConnId, join: &Join, knocks: bool) -> Result<(), JoinRefusal> {
         let limits = &self.config.limits;
         let existing = self.rooms.get(&join.room);
         let refuse = |status, code, message, setting| {
@@ -255,22 +262,25 @@ impl Server {
             let message = "Too many connections from your network.";
             return refuse(429, "too-many-conns", message, "--max-conns-per-addr");
         }
-        let may_pass = join.returns.is_some() || join.grant.rights.moderate;
-        if existing.is_some_and(Room::is_locked) && !may_pass {
+        if join.must_wait && !knocks {
             return Err(JoinRefusal::new(403, "locked", "This room is locked. A moderator can unlock it."));
+        }
+        if join.must_wait && self.waiting.len_of(&join.room) >= MAX_WAITING {
+            let message = "Too many people wait for this room. Try again later.";
+            return Err(JoinRefusal::new(503, "waiting-full", message));
         }
         if self.shedding.refuses_joins() {
             return Err(JoinRefusal::new(503, "full", "The server is overloaded. Try again in a moment."));
         }
         match existing {
-            Some(existing) if self.is_full(existing) && self.longest_absent(existing).is_none() => {
+            Some(existing) if !join.must_wait && self.is_full(existing) && self.longest_absent(existing).is_none() => {
                 refuse(503, "room-full", "This room is full.", "--max-room-size")
             }
             None if self.rooms.len() >= limits.max_rooms => {
                 refuse(503, "server-full", "The server has no space for another room.", "--max-rooms")
             }
             // Disconnected participants count too: `Bounds` includes their memory.
-            _ if self.participants.len() >= limits.max_participants.min(limits.max_conns) => {
+            _ if self.participants.len() >= limits.participants() => {
                 let is_conns = limits.max_conns < limits.max_participants;
                 let setting = if is_conns { "--max-conns" } else { "--max-participants" };
                 refuse(503, "server-full", "The server is full.", setting)

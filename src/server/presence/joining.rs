@@ -60,6 +60,7 @@ impl Server {
             let joined = ServerMessage::Joined { id: &participant.id, name: &participant.name, moderator };
             self.participants.broadcast(now, room, Some(id), &joined, &mut self.conns);
         }
+        self.send_knocks(id);
         self.schedule_offer(id);
     }
 
@@ -105,7 +106,7 @@ impl Server {
         }
         if room.participants().is_empty() {
             self.rooms.remove(room_name);
-            return;
+            return self.admit_all(room_name);
         }
         for other in room.participants() {
             if let Some(other) = self.participants.get_mut(*other) {

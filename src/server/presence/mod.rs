@@ -10,3 +10,4 @@ pub mod diagnosis;
 mod joining;
 mod returning;
 mod transport;
+pub mod waiting;

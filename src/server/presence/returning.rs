@@ -16,7 +16,7 @@ use crate::timers::Waiter;
 const RETURN: Duration = Duration::from_secs(30);
 
 /// The WebSocket close code of a normal closure (RFC 6455 section 7.4.1).
-const NORMAL: u16 = 1000;
+pub const NORMAL: u16 = 1000;
 
 impl Server {
     /// Handles the end of a participant's connection without `leave`: keeps the participant for `RETURN`, if the client

@@ -66,6 +66,13 @@ pub enum ClientMessage {
         /// The new name.
         name: String,
     },
+    /// Admits or turns away a client that waits.
+    Admit {
+        /// The client.
+        id: String,
+        /// False turns it away.
+        admitted: bool,
+    },
     /// The participant leaves for good.
     Leave,
     /// The client's transport has failed; the client needs a fresh one.
@@ -168,6 +175,7 @@ struct Fields {
     raised: Option<bool>,
     reaction: Option<String>,
     name: Option<String>,
+    admitted: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -185,7 +193,7 @@ enum Action {
 }
 
 /// The names of the client events.
-const EVENTS: [&str; 13] = [
+const EVENTS: [&str; 14] = [
     "answer",
     "candidate",
     "chat",
@@ -196,6 +204,7 @@ const EVENTS: [&str; 13] = [
     "hand",
     "reaction",
     "rename",
+    "admit",
     "leave",
     "renew",
     "moderate",
@@ -254,6 +263,10 @@ impl ClientMessage {
             "hand" => Ok(Self::Hand { raised: fields.raised.ok_or_else(|| missing("raised"))? }),
             "reaction" => Ok(Self::Reaction { reaction: fields.reaction.ok_or_else(|| missing("reaction"))? }),
             "rename" => Ok(Self::Rename { name: fields.name.ok_or_else(|| missing("name"))? }),
+            "admit" => Ok(Self::Admit {
+                id: fields.id.ok_or_else(|| missing("id"))?,
+                admitted: fields.admitted.ok_or_else(|| missing("admitted"))?,
+            }),
             "leave" => Ok(Self::Leave),
             "renew" => Ok(Self::Renew),
             "moderate" => {

@@ -134,6 +134,20 @@ pub enum ServerMessage<'a> {
         /// The moderator.
         by: &'a str,
     },
+    /// The recipient waits until a moderator admits it to the locked room.
+    Waiting {
+        /// Its place in the queue, from 1.
+        position: usize,
+    },
+    /// For moderators: a client waits for the room, or waits no more.
+    Knock {
+        /// The client; not the id of a participant.
+        id: &'a str,
+        /// The client's name. Plain text, never markup.
+        name: &'a str,
+        /// False if it was admitted or turned away, or has gone.
+        waiting: bool,
+    },
     /// The set or order of speakers has changed.
     Speaking {
         /// The dominant speaker, then the others by loudness.
