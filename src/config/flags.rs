@@ -112,8 +112,8 @@ pub(super) struct Flags {
     #[arg(long, env, value_name = "IP[/BITS]", value_parser = parse_network)]
     #[arg(value_delimiter = ',', help_heading = MONITORING, verbatim_doc_comment)]
     metrics_allow: Vec<IpNet>,
-    /// File with a token of at least 32 bytes that permits its bearer to read {prefix}/metrics from anywhere; a line
-    /// break at its end is ignored
+    /// File with a token of at least 32 bytes that permits its bearer to read {prefix}/metrics from anywhere and to send
+    /// notices to the participants; a line break at its end is ignored
     #[arg(long, env, value_name = "FILE", help_heading = MONITORING, verbatim_doc_comment)]
     admin_token_file: Option<PathBuf>,
     /// Seconds for which calls continue after SIGTERM; new participants are refused meanwhile. A second

@@ -25,6 +25,7 @@ const ROUTES: &[Route] = &[
     Route::get("/check", Server::answer_check),
     Route::get("/health", Server::answer_health),
     Route::get("/metrics", Server::answer_metrics),
+    Route { method: Method::Post, path: "/notice", accepts: &["application/json"], answer: Server::answer_notice },
     Route::get("/websocket", Server::answer_websocket),
     Route::get("/ws", Server::answer_websocket),
     Route::get("/*", Server::answer_file),

@@ -13,8 +13,7 @@ use crate::web::http::{Request, Response};
 impl Server {
     /// Responds with the metrics, if the client may read them.
     pub(super) fn answer_metrics(&mut self, id: ConnId, request: &Request) -> Option<Response> {
-        let token = self.config.admin_token.as_ref().zip(request.bearer.as_ref());
-        let has_token = token.is_some_and(|(token, bearer)| token.is_equal(bearer.as_bytes()));
+        let has_token = self.has_admin_token(request);
         let remote = self.conns.get(id)?.conn.remote().ip();
         let config = &self.config;
         if !has_token && !is_permitted(&config.metrics_allow, &config.trusted_proxies, remote, request) {
@@ -25,6 +24,12 @@ impl Server {
         }
         self.settle_drops();
         Some(Response::metrics(&metrics::text(&self.stats, &self.gauges())))
+    }
+
+    /// Whether a request carries the admin token. Compared in constant time.
+    pub(super) fn has_admin_token(&self, request: &Request) -> bool {
+        let token = self.config.admin_token.as_ref().zip(request.bearer.as_ref());
+        token.is_some_and(|(token, bearer)| token.is_equal(bearer.as_bytes()))
     }
 
     fn gauges(&self) -> Gauges {

@@ -82,6 +82,7 @@
 //! | `media` | `{"event":"media","state":"connected"}`: the client's own media is connected again |
 //! | `media` | `{"event":"media","id":"b7","state":"lost"}`: the media of another participant is disconnected; with `connected`, it is connected again. In `welcome`, participants without media have `"media":"lost"` |
 //! | `error` | `{"event":"error","code":"chat-too-long","message":"A chat message may have at most 4096 bytes.","retry":true}`; `retry` is true if the same request may succeed later; `id` and `source` name a track if the error concerns one |
+//! | `notice` | `{"event":"notice","message":"The server restarts at 18:00."}`: words from the host, who sends them with a POST to `{prefix}/notice` |
 //! | `closing` | `{"event":"closing","reason":"shutdown","retry_ms":4000}`: the server shuts down; calls continue until it closes the connection; reconnect after `retry_ms` |
 //! | `closing` | `{"event":"closing","reason":"shutdown","retry_ms":1000,"url":"https://b.example.org/aq_server/"}`: the same, and the page to reconnect to is at `url` |
 //!

@@ -17,6 +17,7 @@ mod logs;
 mod media;
 mod metrics;
 mod nginx;
+mod notice;
 mod origin;
 mod page;
 mod proxies;

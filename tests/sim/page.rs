@@ -56,6 +56,8 @@ pub struct Page {
     /// Each `quality` message: which layers are received, and why no better ones are.
     pub qualities: Vec<(Instant, Value)>,
     pub closing: Vec<Value>,
+    /// The host's notices.
+    pub notices: Vec<String>,
     /// The `media` messages about its own media connection.
     pub media: Vec<(Instant, Value)>,
     /// The ids of other participants without a media connection.
@@ -203,6 +205,7 @@ impl Page {
                 assert!(message["retry"].is_boolean() && message["message"].is_string());
                 self.errors.push((now, message));
             }
+            "notice" => self.notices.push(text_of(&message, "message")),
             "closing" => self.closing.push(message),
             "media" => self.on_media(now, message),
             other => panic!("unknown event {other}"),

@@ -3,6 +3,7 @@
 pub(super) mod chat;
 mod gestures;
 mod moderation;
+mod notice;
 
 use std::time::Duration;
 

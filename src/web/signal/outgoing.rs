@@ -182,6 +182,11 @@ pub enum ServerMessage<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_ms: Option<u64>,
     },
+    /// Words from the host.
+    Notice {
+        /// The text. Never markup.
+        message: &'a str,
+    },
     /// A request of the client was refused, or one of its tracks has a problem.
     Error {
         /// The stable code, in kebab-case.

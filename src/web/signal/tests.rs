@@ -116,6 +116,7 @@ fn documented_server_messages_match_the_encoder() {
         media(None, MediaState::Connected, false, None, None),
         media(Some("b7"), MediaState::Lost, false, None, None),
         ServerMessage::error("chat-too-long", "A chat message may have at most 4096 bytes.", true),
+        ServerMessage::Notice { message: "The server restarts at 18:00." },
         ServerMessage::Closing { reason: "shutdown", retry_ms: 4000, url: None },
         ServerMessage::Closing { reason: "shutdown", retry_ms: 1000, url: Some("https://b.example.org/aq_server/") },
     ];
