@@ -7,7 +7,6 @@ use serde_json::json;
 
 use super::budget::KeptBudgets;
 use super::diagnosis::Diagnosis;
-use super::waiting::MAX_WAITING;
 use crate::config::{Config, Limits};
 use crate::id::{ConnId, PeerId};
 use crate::limits::bucket::Bucket;
@@ -265,7 +264,7 @@ impl Server {
         if join.must_wait && !knocks {
             return Err(JoinRefusal::new(403, "locked", "This room is locked. A moderator can unlock it."));
         }
-        if join.must_wait && self.waiting.len_of(&join.room) >= MAX_WAITING {
+        if join.must_wait && self.waiting.is_full(&join.room) {
             let message = "Too many people wait for this room. Try again later.";
             return Err(JoinRefusal::new(503, "waiting-full", message));
         }

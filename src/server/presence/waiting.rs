@@ -15,7 +15,7 @@ use crate::text::{NAME_CHARS, ROOM_CHARS};
 use crate::web::signal::{ClientMessage, ServerMessage};
 
 /// The most clients that wait for one room. Each change of the queue notifies all of them.
-pub const MAX_WAITING: usize = 50;
+const MAX_WAITING: usize = 50;
 
 /// The clients that wait, by room in the order of knocking.
 #[derive(Default)]
@@ -41,8 +41,13 @@ impl WaitingRoom {
         + 12 * ROOM_CHARS
         + IDENTITY_BYTES;
 
+    /// Whether no other client may wait for a room.
+    pub fn is_full(&self, room: &str) -> bool {
+        self.len_of(room) >= MAX_WAITING
+    }
+
     /// The number of clients that wait for a room.
-    pub fn len_of(&self, room: &str) -> usize {
+    fn len_of(&self, room: &str) -> usize {
         self.rooms.get(room).map_or(0, BTreeMap::len)
     }
 
