@@ -109,7 +109,7 @@ impl Peer {
         let engine = ENGINE_BYTES + m_lines * (ENGINE_M_LINE_BYTES + size_of::<Offered>());
         let sent = MAX_SENDING_M_LINES * answer::PARAMETER_SETS_BYTES;
         let sending = Sending::max_bytes(tracks + MAX_DEAD_M_LINES);
-        engine + sent + Streams::MAX_BYTES + Gate::MAX_BYTES + sending
+        engine + sent + Streams::MAX_BYTES + Gate::MAX_BYTES + Checks::MAX_BYTES + sending
     }
 
     /// Creates a peer that has sent no offer yet.
@@ -279,7 +279,14 @@ impl Peer {
         if is_stun(contents) {
             // Checks from the address that receives media are not charged: other addresses cannot use up its allowance.
             let is_way = self.sending.egress.as_ref().is_some_and(|egress| egress.route.remote == route.remote);
-            let is_allowed = self.checks.is_authentic(contents) && (is_way || self.gate.allowance.take_check(now));
+            let Some(id) = self.checks.authenticate(contents) else {
+                return Ok(None);
+            };
+            // The first check after a loss of consent directs media to its source. An attacker may have repeated it.
+            if matches!(self.phase, Phase::Lost { .. }) && self.checks.has_accepted(id) {
+                return Ok(None);
+            }
+            let is_allowed = is_way || self.gate.allowance.take_check(now);
             if !is_allowed || !self.checks.take() {
                 return Ok(None);
             }
@@ -287,6 +294,7 @@ impl Peer {
             if validated.is_none() {
                 return Ok(None);
             }
+            self.checks.accept(id);
             let is_late = self.phase.is_nomination_late(now);
             nominating = is_late.then(|| self.checks.nominating(contents)).flatten();
             if let Some(check) = &nominating

@@ -1,7 +1,8 @@
-//! Datagrams that an attacker on the path may send from a participant's address: none of them affects the participant.
+//! Datagrams that an attacker on the path may send from a participant's address, or replay from another one: none of them
+//! affects the participant.
 
 use crate::media::{Camera, Microphone, Rate, Screen};
-use crate::sim::{Sim, World};
+use crate::sim::{Sim, World, addr};
 use crate::story::{millis, secs};
 
 fn sparse(seed: u64) -> Sim {
@@ -117,4 +118,29 @@ fn unauthenticated_packets_are_not_charged_to_the_publisher() {
         assert!(gap < millis(700), "no {source:?} for {gap:?}");
     }
     assert_eq!(sim.server.stats().datagrams_excess, 0);
+}
+
+/// While Bob's path is interrupted, an attacker repeats one of his checks from another address.
+#[test]
+fn a_repeated_check_draws_no_media_to_another_address() {
+    for is_repeated in [true, false] {
+        let mut sim = sparse(833);
+        sim.join("ann");
+        let bob = sim.join("bob");
+        sim.run(secs(3));
+        let (destination, check) = sim.checks[&bob].clone();
+        sim.links[bob].up.is_partitioned = true;
+        sim.links[bob].down.is_partitioned = true;
+        sim.run(secs(17));
+        // A check that the server has not seen shows that the attacker's datagrams would have an effect.
+        let check = if is_repeated { check } else { sim.checks[&bob].1.clone() };
+        let stranger = addr("203.0.113.66:6666");
+        let own = sim.browser("bob").addr();
+        sim.links[bob].public = vec![stranger, own];
+        let before = sim.links[bob].down.lost_rtp;
+        sim.send_raw(stranger, destination, check, 1);
+        sim.run(secs(2));
+        let drawn = sim.links[bob].down.lost_rtp - before;
+        assert_eq!(drawn == 0, is_repeated, "{drawn} packets, repeated: {is_repeated}");
+    }
 }

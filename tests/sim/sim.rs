@@ -106,7 +106,7 @@ pub struct Sim {
     unnamed: Vec<(usize, Arrival)>,
     pub(crate) names: BTreeMap<String, usize>,
     /// The last STUN request of each browser, and its destination.
-    checks: BTreeMap<usize, (SocketAddr, Vec<u8>)>,
+    pub(crate) checks: BTreeMap<usize, (SocketAddr, Vec<u8>)>,
     seed: u64,
     start: Instant,
     queue: BinaryHeap<Reverse<Event>>,

@@ -1,12 +1,18 @@
 //! The connectivity checks of one peer: authentication, and which of them are passed to str0m (RFC 8445 section 7.3).
 
+use std::collections::VecDeque;
+
 use aws_lc_rs::hmac;
-use str0m::ice::StunMessage;
+use str0m::ice::{StunMessage, TransId};
 
 /// Connectivity checks that str0m keeps until the first answer, which contains the password for the replies: one for
 /// each candidate pair of a common client. str0m handles one in each turn of the loop. More only adds turns, fewer delays
 /// a client with many addresses until its next check.
 const EARLY_CHECKS: u32 = 8;
+
+/// Accepted checks that are remembered, to recognize repeated ones: those of two minutes from a client with a few
+/// candidate pairs. Fewer let an attacker repeat checks sooner, more take memory.
+const ACCEPTED: usize = 256;
 
 /// The lowest priority of a candidate (RFC 8445 section 5.1.2).
 const LOWEST: u32 = 1;
@@ -20,12 +26,17 @@ pub struct Checks {
     password: String,
     /// Number of connectivity checks before the first answer; `None` after it.
     early: Option<u32>,
+    /// The transaction ids of the last accepted checks, oldest first.
+    accepted: VecDeque<TransId>,
 }
 
 impl Checks {
+    /// Upper bound of the memory, in bytes.
+    pub const MAX_BYTES: usize = 2 * ACCEPTED * size_of::<TransId>();
+
     /// Creates the state of a peer without an answer.
     pub fn new(ufrag: String, password: String) -> Self {
-        Self { ufrag, password, early: Some(0) }
+        Self { ufrag, password, early: Some(0), accepted: VecDeque::new() }
     }
 
     /// Returns the ICE username fragment that identifies the peer in STUN requests.
@@ -33,14 +44,31 @@ impl Checks {
         &self.ufrag
     }
 
-    /// Returns true if `contents` is a connectivity check authenticated with this peer's password. str0m would create a
-    /// candidate pair before it verifies a check, and does not verify checks from the nominated address.
-    pub fn is_authentic(&self, contents: &[u8]) -> bool {
-        let Ok(message) = StunMessage::parse(contents) else {
-            return false;
-        };
+    /// Returns the transaction id if `contents` is a connectivity check authenticated with this peer's password. str0m
+    /// would create a candidate pair before it verifies a check, and does not verify checks from the nominated address.
+    pub fn authenticate(&self, contents: &[u8]) -> Option<TransId> {
+        let message = StunMessage::parse(contents).ok()?;
         let is_named = message.split_username().is_some_and(|(local, _)| local == self.ufrag);
-        message.is_binding_request() && is_named && message.verify(self.password.as_bytes(), hmac_sha1)
+        let is_authentic =
+            message.is_binding_request() && is_named && message.verify(self.password.as_bytes(), hmac_sha1);
+        is_authentic.then(|| message.trans_id())
+    }
+
+    /// Records an accepted check.
+    pub fn accept(&mut self, id: TransId) {
+        if self.has_accepted(id) {
+            return;
+        }
+        if self.accepted.len() >= ACCEPTED {
+            self.accepted.pop_front();
+        }
+        self.accepted.push_back(id);
+    }
+
+    /// Returns true if the check is one of the last that were accepted: anyone on the path can repeat it, also from another
+    /// address.
+    pub fn has_accepted(&self, id: TransId) -> bool {
+        self.accepted.contains(&id)
     }
 
     /// Counts a check. Returns false if there are too many before the first answer.
@@ -91,8 +119,6 @@ fn hmac_sha1(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {
 
 #[cfg(test)]
 mod tests {
-    use str0m::ice::TransId;
-
     use super::*;
 
     fn checks() -> Checks {
@@ -111,11 +137,39 @@ mod tests {
     fn a_check_that_nominates_is_the_peers_check_in_everything_else() {
         let own = check(true, false);
         let nominating = checks().nominating(&own).expect("it does not nominate yet");
-        assert!(checks().is_authentic(&own) && checks().is_authentic(&nominating));
+        assert!(checks().authenticate(&own).is_some() && checks().authenticate(&nominating).is_some());
         let [own, nominating] = [&own, &nominating].map(|check| StunMessage::parse(check).expect("valid STUN"));
         assert_eq!((nominating.trans_id(), nominating.username()), (own.trans_id(), own.username()));
         assert_eq!((nominating.ice_controlling(), nominating.prio()), (own.ice_controlling(), Some(LOWEST)));
         assert!(nominating.use_candidate() && !own.use_candidate());
+    }
+
+    #[test]
+    fn the_last_accepted_checks_are_remembered_however_often_they_are_repeated() {
+        let mut checks = checks();
+        let ids: Vec<TransId> = (0..=ACCEPTED).map(|_| TransId::new()).collect();
+        for id in &ids[..ACCEPTED] {
+            assert!(!checks.has_accepted(*id));
+            checks.accept(*id);
+        }
+        for _ in 0..ACCEPTED {
+            checks.accept(ids[7]);
+        }
+        assert!(ids[..ACCEPTED].iter().all(|id| checks.has_accepted(*id)));
+        checks.accept(ids[ACCEPTED]);
+        assert!(!checks.has_accepted(ids[0]) && ids[1..].iter().all(|id| checks.has_accepted(*id)));
+        assert!(checks.accepted.capacity() * size_of::<TransId>() <= Checks::MAX_BYTES);
+    }
+
+    #[test]
+    fn only_a_check_with_the_name_and_the_password_of_the_peer_is_authentic() {
+        let own = check(true, false);
+        let id = StunMessage::parse(&own).expect("valid STUN").trans_id();
+        assert_eq!(checks().authenticate(&own), Some(id));
+        let other = Checks::new("other".to_owned(), "password of the server".to_owned());
+        let secret = Checks::new("own".to_owned(), "another password".to_owned());
+        assert!(other.authenticate(&own).is_none() && secret.authenticate(&own).is_none());
+        assert_eq!(checks().authenticate(b"\0\x01no STUN"), None);
     }
 
     #[test]
