@@ -279,22 +279,14 @@ impl Peer {
         if is_stun(contents) {
             // Checks from the address that receives media are not charged: other addresses cannot use up its allowance.
             let is_way = self.sending.egress.as_ref().is_some_and(|egress| egress.route.remote == route.remote);
-            let Some(id) = self.checks.authenticate(contents) else {
-                return Ok(None);
-            };
-            // The first check after a loss of consent directs media to its source. An attacker may have repeated it.
-            if matches!(self.phase, Phase::Lost { .. }) && self.checks.has_accepted(id) {
-                return Ok(None);
-            }
-            let is_allowed = is_way || self.gate.allowance.take_check(now);
-            if !is_allowed || !self.checks.take() {
+            let charge = || is_way || self.gate.allowance.take_check(now);
+            if !self.checks.admit(contents, self.phase, charge) {
                 return Ok(None);
             }
             validated = self.sending.addresses.validate(now, route);
             if validated.is_none() {
                 return Ok(None);
             }
-            self.checks.accept(id);
             let is_late = self.phase.is_nomination_late(now);
             nominating = is_late.then(|| self.checks.nominating(contents)).flatten();
             if let Some(check) = &nominating

@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use aws_lc_rs::hmac;
 use str0m::ice::{StunMessage, TransId};
 
+use crate::media::transport::phase::Phase;
+
 /// Connectivity checks that str0m keeps until the first answer, which contains the password for the replies: one for
 /// each candidate pair of a common client. str0m handles one in each turn of the loop. More only adds turns, fewer delays
 /// a client with many addresses until its next check.
@@ -26,7 +28,7 @@ pub struct Checks {
     password: String,
     /// Number of connectivity checks before the first answer; `None` after it.
     early: Option<u32>,
-    /// The transaction ids of the last accepted checks, oldest first.
+    /// The transaction ids of the last accepted checks, newest first.
     accepted: VecDeque<TransId>,
 }
 
@@ -44,9 +46,29 @@ impl Checks {
         &self.ufrag
     }
 
+    /// Decides whether a check is accepted. `charge` is called for an authentic check and returns false if there are too
+    /// many.
+    ///
+    /// While consent is lost, the next check directs media to its source. Anyone on the path can repeat a check from
+    /// another address, so one that was accepted before is refused then.
+    pub fn admit(&mut self, contents: &[u8], phase: Phase, charge: impl FnOnce() -> bool) -> bool {
+        let Some(id) = self.authenticate(contents) else {
+            return false;
+        };
+        let is_repeated = self.accepted.contains(&id);
+        if is_repeated && matches!(phase, Phase::Lost { .. }) || !charge() || !self.take() {
+            return false;
+        }
+        if !is_repeated {
+            self.accepted.truncate(ACCEPTED - 1);
+            self.accepted.push_front(id);
+        }
+        true
+    }
+
     /// Returns the transaction id if `contents` is a connectivity check authenticated with this peer's password. str0m
     /// would create a candidate pair before it verifies a check, and does not verify checks from the nominated address.
-    pub fn authenticate(&self, contents: &[u8]) -> Option<TransId> {
+    fn authenticate(&self, contents: &[u8]) -> Option<TransId> {
         let message = StunMessage::parse(contents).ok()?;
         let is_named = message.split_username().is_some_and(|(local, _)| local == self.ufrag);
         let is_authentic =
@@ -54,25 +76,8 @@ impl Checks {
         is_authentic.then(|| message.trans_id())
     }
 
-    /// Records an accepted check.
-    pub fn accept(&mut self, id: TransId) {
-        if self.has_accepted(id) {
-            return;
-        }
-        if self.accepted.len() >= ACCEPTED {
-            self.accepted.pop_front();
-        }
-        self.accepted.push_back(id);
-    }
-
-    /// Returns true if the check is one of the last that were accepted: anyone on the path can repeat it, also from another
-    /// address.
-    pub fn has_accepted(&self, id: TransId) -> bool {
-        self.accepted.contains(&id)
-    }
-
     /// Counts a check. Returns false if there are too many before the first answer.
-    pub fn take(&mut self) -> bool {
+    fn take(&mut self) -> bool {
         let Some(count) = &mut self.early else {
             return true;
         };
@@ -146,19 +151,22 @@ mod tests {
 
     #[test]
     fn the_last_accepted_checks_are_remembered_however_often_they_are_repeated() {
-        let mut checks = checks();
-        let ids: Vec<TransId> = (0..=ACCEPTED).map(|_| TransId::new()).collect();
-        for id in &ids[..ACCEPTED] {
-            assert!(!checks.has_accepted(*id));
-            checks.accept(*id);
+        let lost = Phase::Lost { since: std::time::Instant::now() };
+        let mut state = checks();
+        state.handle_answer();
+        let all: Vec<Vec<u8>> = (0..=ACCEPTED).map(|_| check(true, false)).collect();
+        for check in &all[..ACCEPTED] {
+            assert!(state.admit(check, Phase::Connected, || true) && !state.admit(check, lost, || true));
         }
         for _ in 0..ACCEPTED {
-            checks.accept(ids[7]);
+            assert!(state.admit(&all[7], Phase::Connected, || true));
         }
-        assert!(ids[..ACCEPTED].iter().all(|id| checks.has_accepted(*id)));
-        checks.accept(ids[ACCEPTED]);
-        assert!(!checks.has_accepted(ids[0]) && ids[1..].iter().all(|id| checks.has_accepted(*id)));
-        assert!(checks.accepted.capacity() * size_of::<TransId>() <= Checks::MAX_BYTES);
+        assert!(!all[..ACCEPTED].iter().any(|check| state.admit(check, lost, || true)));
+        assert!(!state.admit(&all[ACCEPTED], lost, || false), "a check over the limit is not accepted");
+        assert!(state.admit(&all[ACCEPTED], lost, || true));
+        assert!(!all[1..].iter().any(|check| state.admit(check, lost, || true)));
+        assert!(state.admit(&all[0], lost, || true), "the oldest is forgotten");
+        assert!(state.accepted.capacity() * size_of::<TransId>() <= Checks::MAX_BYTES);
     }
 
     #[test]
