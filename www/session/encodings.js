@@ -5,6 +5,7 @@
 const scalabilityMode = 'L1T3';
 
 // The simulcast layers of a camera, by the rid in the offer. `layers` says which of them are needed.
+/** @type {Record<string, RTCRtpEncodingParameters & { scalabilityMode: string }>} */
 const LAYERS = {
   q: { maxBitrate: 150_000, scaleResolutionDownBy: 4, scalabilityMode },
   h: { maxBitrate: 500_000, scaleResolutionDownBy: 2, scalabilityMode },
@@ -18,37 +19,47 @@ const SINGLE = { maxBitrate: 1_500_000, scalabilityMode };
 const SCREEN = { maxBitrate: 2_500_000, scalabilityMode };
 
 export class Encodings {
+  /** @type {Map<string, string[]>} */
   wanted = new Map(); // mid -> rids that some subscriber needs; without an entry, all are sent
 
-  // Handles `layers`.
+  /** Handles `layers`. @param {string} mid @param {string[]} rids */
   handleLayers(mid, rids) {
     this.wanted.set(mid, rids);
   }
 
-  // Sets the parameters of a transceiver's sender. If the browser refuses them, the previous ones stay.
+  /**
+   * Sets the parameters of a transceiver's sender. If the browser refuses them, the previous ones stay.
+   * @param {RTCRtpTransceiver} transceiver @param {string} source
+   */
   async apply({ mid, sender }, source) {
     const parameters = sender.getParameters();
     const { encodings } = parameters;
     if (!encodings?.length) return; // nothing is negotiated yet
     const before = JSON.stringify(encodings);
-    const wanted = this.wanted.get(mid);
+    const wanted = this.wanted.get(mid ?? '');
     for (const encoding of encodings) {
-      Object.assign(encoding, source === 'screen' ? SCREEN : LAYERS[encoding.rid] ?? SINGLE);
+      Object.assign(encoding, source === 'screen' ? SCREEN : LAYERS[encoding.rid ?? ''] ?? SINGLE);
       encoding.active = !wanted || (encoding.rid ? wanted.includes(encoding.rid) : wanted.length > 0);
     }
-    if (source === 'screen') parameters.degradationPreference = 'maintain-resolution';
+    if (source === 'screen') Object.assign(parameters, { degradationPreference: 'maintain-resolution' });
     if (JSON.stringify(encodings) === before) return;
     await set(sender, parameters).catch((error) => console.info('encodings:', error.message));
   }
 }
 
-// Sets the parameters, without scalabilityMode if the encoder does not support it.
+/**
+ * Sets the parameters, without scalabilityMode if the encoder does not support it.
+ * @param {RTCRtpSender} sender @param {RTCRtpSendParameters} parameters
+ */
 async function set(sender, parameters) {
   try {
     await sender.setParameters(parameters);
   } catch {
     const plain = sender.getParameters(); // the result of getParameters can be set only once
-    plain.encodings = parameters.encodings.map(({ scalabilityMode, ...encoding }) => encoding);
+    plain.encodings = parameters.encodings.map((encoding) => {
+      const { scalabilityMode: _, ...rest } = /** @type {any} */ (encoding);
+      return rest;
+    });
     await sender.setParameters(plain);
   }
 }

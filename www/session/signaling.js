@@ -3,6 +3,17 @@
 // One Signaling is one stay in one room: it lasts across reconnects and ends with `leave`, or with a refusal that a
 // retry would not change.
 
+/** @typedef {import('../words/index.js').Words} Words */
+/** @typedef {import('../room.js').Message} Message */
+/** @typedef {{ words: Words, attempt: number, delay: number }} Loss `delay` is in milliseconds until the next attempt */
+/**
+ * @typedef {{
+ *   message: (message: Message) => void,
+ *   lost: (loss: Loss) => void,
+ *   refused: (words: Words, code: string) => void,
+ * }} Listener
+ */
+
 // The backoff doubles from the first value to the last. A lower first value would flood a server that restarts; a
 // higher last one would keep users waiting for a server that is back.
 const BACKOFF_FIRST_MS = 500;
@@ -21,47 +32,62 @@ const CLOSING_SPREAD_MS = 1500;
 // The time that a server is assumed to take to restart.
 const RESTART_MS = 1000;
 
+// Why an answer was refused, which a user cannot do anything about but start afresh.
+const DISAGREED = ['bad-answer', 'unsupported-answer', 'unexpected-answer'];
+
 export class Signaling {
-  // on: opened(), message(object), lost(words, delay_ms), refused(words)
-  constructor({ room, name, token }, on) {
-    this.query = { room, name, token };
+  /** @type {WebSocket | null} */
+  socket = null;
+  /** @type {ReturnType<typeof setTimeout> | null} */
+  timer = null;
+  /** @type {string | null} */
+  resume = null;
+  attempt = 0;
+  planned = false; // `closing` has set the timer, which `online` must not cut short
+  due = 0;
+  ended = false;
+  /** @type {Message | null} */
+  lastError = null;
+  asked = {}; // the request to `check` whose response counts
+  name = '';
+
+  /**
+   * @param {{ room: string, name: string, token: string | null }} query
+   * @param {Listener} on
+   * @param {string} page the page's URL
+   */
+  constructor(query, on, page) {
+    this.query = query;
     this.on = on;
-    this.home = this.base = new URL('websocket', document.baseURI);
-    this.resume = null;
-    this.attempt = 0;
-    this.socket = null;
-    this.timer = null;
-    this.planned = false; // `closing` has set the timer, which `online` must not cut short
-    this.ended = false;
-    this.lastError = null;
-    this.online = () => this.timer && !this.planned && this.connect();
-    addEventListener('online', this.online);
+    this.page = new URL(page);
+    this.home = this.base = new URL('websocket', this.page);
     this.connect();
   }
 
+  /** @param {Message} message @returns {boolean} whether there is a connection */
   send(message) {
     if (this.socket?.readyState !== WebSocket.OPEN) return false;
     this.socket.send(JSON.stringify(message));
     return true;
   }
 
-  // The call works: resets the backoff. The opening of the WebSocket alone does not, or a connection that always closes
-  // right after it would be retried at the shortest interval for ever.
+  /**
+   * The call works: resets the backoff. The opening of the WebSocket alone does not, or a connection that always closes
+   * right after it would be retried at the shortest interval for ever.
+   */
   settled() {
     this.attempt = 0;
   }
 
-  // Closes the connection and opens a new one after the backoff.
-  reconnect(words) {
-    this.drop();
-    this.wait(words);
+  /** Tries now instead of after the backoff, as when the network is back or the user asks for it. */
+  hurry() {
+    if (this.timer && !this.planned) this.connect();
   }
 
-  // Leaves the room. Without `leave`, the server would keep the participant for 30 s, for a reconnect.
+  /** Leaves the room. Without `leave`, the server would keep the participant for 30 s, for a reconnect. */
   leave() {
     this.send({ event: 'leave' });
     this.drop();
-    removeEventListener('online', this.online);
     this.ended = true;
   }
 
@@ -77,7 +103,6 @@ export class Signaling {
       if (socket !== this.socket) return;
       opened = true;
       this.clearTimer();
-      this.on.opened();
     };
     socket.onmessage = ({ data }) => {
       if (socket === this.socket) this.onMessage(data);
@@ -89,6 +114,7 @@ export class Signaling {
     };
   }
 
+  /** @param {string} data */
   onMessage(data) {
     let message;
     try {
@@ -102,45 +128,50 @@ export class Signaling {
     this.on.message(message);
   }
 
-  // The server shuts down: calls continue until it closes the connection or this page reconnects. The reconnects are
-  // spread over CLOSING_SPREAD_MS only, however long the shutdown takes: meanwhile the participants are in no call.
+  /**
+   * The server shuts down: calls continue until it closes the connection or this page reconnects. The reconnects are
+   * spread over CLOSING_SPREAD_MS only, however long the shutdown takes: meanwhile the participants are in no call.
+   * @param {{ retry_ms?: number, url?: string }} message
+   */
   onClosing({ retry_ms: retry = 1000, url }) {
-    const there = url && successor(url);
+    const there = url && successor(url, this.page);
     if (there) this.base = there;
     this.planned = true;
     this.due = Date.now() + retry;
     this.knock(retry);
   }
 
+  /** @param {number} after milliseconds @returns {number} the milliseconds until the attempt */
   knock(after) {
     this.clearTimer();
-    this.timer = setTimeout(() => this.connect(), after + Math.random() * CLOSING_SPREAD_MS);
+    const delay = after + Math.random() * CLOSING_SPREAD_MS;
+    this.timer = setTimeout(() => this.connect(), delay);
+    return delay;
   }
 
+  /** @param {{ code: number, reason: string }} event */
   onClose({ code, reason }) {
     this.socket = null;
     if (this.planned) {
       // The server may close before the announced time.
-      this.knock(Math.max(0, Math.min(RESTART_MS, this.due - Date.now())));
-      return this.on.lost('The server restarts. Reconnecting…', 0);
+      const delay = this.knock(Math.max(0, Math.min(RESTART_MS, this.due - Date.now())));
+      return this.on.lost({ words: { key: 'lost.restarting' }, attempt: 1, delay });
     }
     const error = this.lastError;
     // 1008 is "policy violation": the reason is an error code, and `retry` of its `error` event says whether to retry.
-    if (code === 1008 && !(error?.code === reason && error.retry)) {
-      const words = error?.code === reason ? error.message : REASONS[reason] ?? `(${reason || 'no reason given'})`;
-      return this.refuse(['replaced', 'removed'].includes(reason) ? words : `You were removed from the call. ${words}`);
-    }
-    this.wait('The connection was lost. Reconnecting…');
+    if (code === 1008 && !(error?.code === reason && error.retry)) return this.refuse(ending(reason, error), reason);
+    this.wait({ key: 'lost.connection' });
   }
 
-  // Browsers hide why an upgrade was refused, so this asks `check`, which responds with the same refusal.
+  /** Browsers hide why an upgrade was refused, so this asks `check`, which responds with the same refusal. */
   async onFailedUpgrade() {
     this.drop();
     const asked = this.asked = {};
     const url = this.url('check');
     // If it was the successor of a closing server, the next attempt goes to the page's own server.
     this.base = this.home;
-    let response, error = {};
+    let response;
+    let error = /** @type {{ code?: string, message?: string }} */ ({});
     try {
       response = await fetch(url, { cache: 'no-store', signal: AbortSignal.timeout?.(UPGRADE_TIMEOUT_MS) });
       error = await response.json().catch(() => ({}));
@@ -149,15 +180,15 @@ export class Signaling {
     // 502 and 504 come from a proxy whose server is unavailable: they count as no response.
     if (!response || response.ok || [502, 504].includes(response.status)) {
       const blocked = response?.ok && this.attempt > 1; // at first the server may just be starting
-      return this.wait(blocked
-        ? 'The server answers, but something in between blocks WebSockets; see docs/hosting. Trying again…'
-        : 'The server can’t be reached. Trying again…');
+      return this.wait({ key: blocked ? 'lost.no-websocket' : 'lost.unreachable' });
     }
-    const words = error.message || `The server refuses the connection (status ${response.status}).`;
-    if (![429, 503].includes(response.status)) return this.refuse(words);
-    this.wait(`${words} Trying again…`, retryAfter(response));
+    const { code = '', message } = error;
+    const words = code || message ? { code, message } : { key: /** @type {const} */ ('refused.status'), params: { status: response.status } };
+    if (![429, 503].includes(response.status)) return this.refuse(words, code);
+    this.wait(words, retryAfter(response));
   }
 
+  /** @param {Words} words @param {number} [atLeast] milliseconds */
   wait(words, atLeast = 0) {
     const backoff = Math.min(BACKOFF_LAST_MS, BACKOFF_FIRST_MS * 2 ** this.attempt);
     this.attempt += 1;
@@ -165,17 +196,18 @@ export class Signaling {
     const delay = atLeast + backoff * (0.5 + Math.random() / 2);
     this.clearTimer();
     this.timer = setTimeout(() => this.connect(), delay);
-    this.on.lost(words, delay);
+    this.on.lost({ words, attempt: this.attempt, delay });
   }
 
-  refuse(words) {
+  /** @param {Words} words @param {string} code */
+  refuse(words, code) {
     this.leave();
-    this.on.refused(words);
+    this.on.refused(words, code);
   }
 
   drop() {
     this.clearTimer();
-    this.asked = null;
+    this.asked = {};
     this.planned = false;
     const socket = this.socket;
     this.socket = null;
@@ -183,11 +215,14 @@ export class Signaling {
   }
 
   clearTimer() {
-    clearTimeout(this.timer);
+    if (this.timer) clearTimeout(this.timer);
     this.timer = null;
   }
 
-  // The URL of `file` next to the page, or next to the successor's page, with this participant's parameters.
+  /**
+   * The URL of `file` next to the page, or next to the successor's page, with this participant's parameters.
+   * @param {'websocket' | 'check'} file
+   */
   url(file) {
     const url = new URL(file, this.base);
     const secure = ['https:', 'wss:'].includes(url.protocol);
@@ -201,35 +236,42 @@ export class Signaling {
     url.searchParams.set('renew', '1');
     url.searchParams.set('attempt', this.name);
     // An upgrade has an `Origin` field and a same-origin GET has none: this parameter replaces it.
-    if (file === 'check') url.searchParams.set('origin', location.origin);
+    if (file === 'check') url.searchParams.set('origin', this.page.origin);
     if (token) url.searchParams.set('token', token);
     if (this.resume) url.searchParams.set('resume', this.resume);
     return url.href;
   }
 }
 
-const REASONS = {
-  replaced: 'You joined from another window: this one was closed.',
-  'room-full': 'The room is full.',
-  'server-full': 'The server is full.',
-  'bad-room': 'The server does not accept this room name.',
-};
+/**
+ * Why the server closed a connection for good.
+ * @param {string} reason @param {Message | null} error @returns {Words}
+ */
+function ending(reason, error) {
+  if (DISAGREED.includes(reason)) return { key: 'ended.disagreed' };
+  if (reason === 'replaced' || reason === 'removed') return { code: reason };
+  return { key: 'ended.by-server', params: { words: { code: reason, message: error?.code === reason ? error.message : reason } } };
+}
 
+/** @param {Response} response @returns {number} milliseconds */
 function retryAfter(response) {
   const seconds = Number(response.headers.get('Retry-After')) || 0;
   return Math.min(RETRY_AFTER_LAST_MS, Math.max(0, seconds * 1000));
 }
 
-// Returns the URL of `closing` if it is acceptable, else null. It must be encrypted, since the token goes there; the
-// only exception is the same host, if the page itself came unencrypted.
-function successor(text) {
+/**
+ * The URL of `closing` if it is acceptable, else null. It must be encrypted, since the token goes there; the only
+ * exception is the same host, if the page itself came unencrypted.
+ * @param {string} text @param {URL} page
+ */
+function successor(text, page) {
   let url;
   try {
-    url = new URL(text, document.baseURI);
+    url = new URL(text, page);
   } catch {
     return null;
   }
   const secure = url.protocol === 'https:';
-  const plain = url.protocol === 'http:' && location.protocol === 'http:' && url.hostname === location.hostname;
+  const plain = url.protocol === 'http:' && page.protocol === 'http:' && url.hostname === page.hostname;
   return secure || plain ? url : null;
 }

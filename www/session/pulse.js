@@ -11,15 +11,22 @@ const SILENT_LOOKS = 3;
 const STEADY_LOOKS = 2;
 
 export class Pulse {
-  // isDue(): whether a working connection would receive packets; looked(isSilent) is called after each look.
+  isSilent = false;
+  isDoubted = false; // the network was reported lost, and no packets have disproved it since
+  steady = 0; // consecutive looks with packets
+  proof = 0; // those of `steady` since the last doubt
+  quiet = 0; // consecutive looks without packets
+  flowed = false; // packets flowed before `quiet`
+  packets = 0;
+
+  /**
+   * @param {{ getStats: () => Promise<any> }} pc
+   * @param {() => boolean} isDue whether a working connection would receive packets
+   * @param {(isSilent: boolean) => void} looked called after each look
+   */
   constructor(pc, isDue, looked) {
     this.pc = pc;
-    this.isSilent = false;
-    this.isDoubted = false; // the network was reported lost, and no packets have disproved it since
-    this.steady = 0; // consecutive looks with packets
-    this.proof = 0; // those of `steady` since the last doubt
-    this.quiet = 0; // consecutive looks without packets
-    this.packets = 0;
+    /** @type {ReturnType<typeof setInterval> | null} */
     this.timer = setInterval(async () => {
       await this.look(isDue());
       if (this.timer) looked(this.isSilent);
@@ -38,10 +45,11 @@ export class Pulse {
   }
 
   close() {
-    clearInterval(this.timer);
+    if (this.timer) clearInterval(this.timer);
     this.timer = null;
   }
 
+  /** @param {boolean} isDue */
   async look(isDue) {
     let packets = 0;
     for (const { type, packetsReceived = 0 } of (await this.pc.getStats()).values()) {

@@ -1,0 +1,37 @@
+// What screen readers say although the focus is elsewhere. Views put it into the live regions.
+
+import { signal } from './store.js';
+
+/** @typedef {import('./words/index.js').Words} Words */
+
+/** Joins and leaves within this time, in milliseconds, are said together. */
+const GATHER_MS = 2000;
+/** In a room of more people, joins and leaves are not said. */
+const MOST_PEOPLE = 20;
+
+export const said = signal(/** @type {{ words: Words, assertive: boolean } | null} */ (null));
+
+/** @type {Record<'joined' | 'left', (string | Words)[]>} */
+const gathered = { joined: [], left: [] };
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let timer;
+
+/** @param {Words} words @param {boolean} [assertive] */
+export function announce(words, assertive = false) {
+  said.value = { words, assertive };
+}
+
+/** @param {'joined' | 'left'} what @param {string | Words} name @param {number} people */
+export function gather(what, name, people) {
+  if (people > MOST_PEOPLE) return;
+  gathered[what].push(name);
+  clearTimeout(timer);
+  timer = setTimeout(() => {
+    for (const each of /** @type {const} */ (['joined', 'left'])) {
+      const names = gathered[each].splice(0);
+      if (!names.length) continue;
+      const key = names.length > 1 ? /** @type {const} */ (`said.${each}-more`) : /** @type {const} */ (`said.${each}`);
+      announce({ key, params: { name: names[0], count: names.length - 1 } });
+    }
+  }, GATHER_MS);
+}

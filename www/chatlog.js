@@ -1,0 +1,77 @@
+// The chat messages of a stay, as a value: every function gives the next one.
+
+/**
+ * @typedef {{ key: number, name: string, from: string, text: string, time: string, own: boolean, more: boolean, refused: boolean }} Entry
+ *   `more` marks one that soon follows another of the same participant: it is shown without the name.
+ * @typedef {{
+ *   entries: readonly Entry[], seen: ReadonlySet<string>, ids: ReadonlySet<string>, earlier: ReadonlySet<string>,
+ *   unread: number, next: number, last: { from: string, at: number } | null,
+ * }} Log
+ *   `ids` are this participant's ids since the log began: their messages are entered when they are sent. `earlier` are
+ *   ids that this tab had before: their messages come with the history.
+ * @typedef {{ id?: number, message: string, time: string, from?: string, name?: string }} Line a chat message of the server
+ */
+
+/** The most chat messages on the page. Older ones are removed, so that a room open for days does not fill the memory. */
+export const MOST = 1000;
+
+/** A message this soon after another one of the same participant is shown without the name. */
+const TOGETHER_MS = 120_000;
+
+/** @type {Log} */
+export const EMPTY_LOG = { entries: [], seen: new Set(), ids: new Set(), earlier: new Set(), unread: 0, next: 0, last: null };
+
+/** @param {Log} log @param {string} id this participant's id from now on @param {Iterable<string>} earlier @returns {Log} */
+export function setOwn(log, id, earlier) {
+  return { ...log, ids: new Set(log.ids).add(id), earlier: new Set(earlier) };
+}
+
+/** @param {Log} log @param {readonly Line[]} lines @param {number} now @returns {Log} */
+export function addHistory(log, lines, now) {
+  return lines.filter(({ from }) => !log.ids.has(from ?? '')).reduce((next, line) => enter(next, line, line.time, now), log);
+}
+
+/** @param {Log} log @param {Line} line @param {boolean} isRead @param {number} now @returns {Log} */
+export function receive(log, line, isRead, now) {
+  const next = enter(log, line, timeOfDay(now), now);
+  return next === log || isRead ? next : { ...next, unread: next.unread + 1 };
+}
+
+/** Enters an own message. The server does not send one back to its sender. @param {Log} log @param {string} text @param {number} now @returns {Log} */
+export function send(log, text, now) {
+  return append(log, { name: '', from: '', text, time: timeOfDay(now), own: true }, now);
+}
+
+/** Marks a message as not sent. The server does not say which one it refused: takes the last unmarked one. @param {Log} log @returns {Log} */
+export function refuse(log) {
+  const at = log.entries.findLastIndex(({ own, refused }) => own && !refused);
+  return at < 0 ? log : { ...log, entries: log.entries.with(at, { ...log.entries[at], refused: true }) };
+}
+
+/** @param {Log} log @returns {Log} */
+export const read = (log) => (log.unread ? { ...log, unread: 0 } : log);
+
+/** @param {Log} log @param {Line} line @param {string} time @param {number} now @returns {Log} */
+function enter(log, line, time, now) {
+  const { id, from = '', name = '', message } = line;
+  // Message ids restart with the server: only id, sender and time together identify a chat message.
+  const key = `${id} ${from} ${line.time}`;
+  if (id !== undefined && log.seen.has(key)) return log;
+  const own = log.earlier.has(from);
+  const next = append(log, { name: own ? '' : name, from: own ? '' : from || name, text: message, time, own }, now);
+  return id === undefined ? next : { ...next, seen: new Set(log.seen).add(key) };
+}
+
+/** @param {Log} log @param {Omit<Entry, 'key' | 'more' | 'refused'>} entry @param {number} now @returns {Log} */
+function append(log, entry, now) {
+  const { last } = log;
+  const more = last !== null && last.from === entry.from && now - last.at < TOGETHER_MS;
+  const entries = [...log.entries, { ...entry, key: log.next, more, refused: false }].slice(-MOST);
+  return { ...log, entries, next: log.next + 1, last: { from: entry.from, at: now } };
+}
+
+/** @param {number} now */
+function timeOfDay(now) {
+  const at = new Date(now);
+  return [at.getHours(), at.getMinutes(), at.getSeconds()].map((n) => String(n).padStart(2, '0')).join(':');
+}

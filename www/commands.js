@@ -1,0 +1,70 @@
+// What the user can do in a call: one table for the bar, the menus and the keyboard.
+
+import { canShareScreen } from './devices/open.js';
+import * as state from './state.js';
+
+/** @typedef {import('./words/index.js').Words} Words */
+/**
+ * @typedef {{
+ *   id: string, key?: string, words: () => Words, icon: () => string, run: () => void,
+ *   isShown?: () => boolean, isOff?: () => boolean, isPressed?: () => boolean, isChecked?: () => boolean, isBad?: boolean,
+ * }} Command
+ *   `key` is a letter or sign that runs it while nobody types. `isOff`: a device that is off; `isPressed`: something
+ *   that is on or open; `isChecked`: one of several choices.
+ * @typedef {{
+ *   local: import('./store.js').Signal<import('./devices/local.js').Local | null>,
+ *   session: () => import('./session/session.js').Session | null,
+ *   invite: () => void,
+ *   leave: () => void,
+ * }} App
+ */
+
+/** @param {App} app @returns {Record<string, Command>} */
+export function commands(app) {
+  const own = () => app.local.value?.state.value;
+  const canPublish = () => state.rights.value.publish;
+  const panel = (/** @type {import('./state.js').PanelName} */ name) => () => { state.panel.value = state.panel.peek() === name ? null : name; };
+  const turn = (/** @type {number} */ by) => () => { state.page.value = Math.max(0, Math.min(state.page.peek() + by, state.pages.peek() - 1)); };
+  const isLocked = () => state.room.value.me?.locked ?? false;
+  /** @type {Command[]} */
+  const all = [
+    {
+      id: 'mic', key: 'm', isShown: canPublish, isOff: () => !own()?.microphone,
+      icon: () => (own()?.microphone ? 'mic' : 'mic-off'), words: () => ({ key: own()?.microphone ? 'command.mute' : 'command.unmute' }),
+      run: () => app.local.peek()?.toggleMicrophone(),
+    },
+    {
+      id: 'camera', key: 'v', isShown: canPublish, isOff: () => !own()?.camera,
+      icon: () => (own()?.camera ? 'camera' : 'camera-off'), words: () => ({ key: own()?.camera ? 'command.stop-camera' : 'command.start-camera' }),
+      run: () => app.local.peek()?.toggleCamera(),
+    },
+    {
+      id: 'screen', key: 'd', isShown: () => canPublish() && canShareScreen(), isPressed: () => Boolean(own()?.screen),
+      icon: () => (own()?.screen ? 'stop' : 'screen'), words: () => ({ key: own()?.screen ? 'command.stop-sharing' : 'command.share' }),
+      run: () => app.local.peek()?.toggleScreen(),
+    },
+    { id: 'chat', key: 'c', icon: () => 'chat', words: () => ({ key: 'command.chat' }), isPressed: () => state.panel.value === 'chat', run: panel('chat') },
+    {
+      id: 'grid', icon: () => 'grid', words: () => ({ key: 'command.grid' }), isChecked: () => state.mode.value === 'grid',
+      run: () => { state.mode.value = 'grid'; },
+    },
+    {
+      id: 'spotlight', icon: () => 'spotlight', words: () => ({ key: 'command.spotlight' }), isChecked: () => state.mode.value === 'spotlight',
+      run: () => { state.mode.value = 'spotlight'; },
+    },
+    {
+      id: 'layout', key: 'g', icon: () => 'grid', words: () => ({ key: 'command.layout' }),
+      run: () => { state.mode.value = state.mode.peek() === 'grid' ? 'spotlight' : 'grid'; },
+    },
+    { id: 'previous', key: '[', icon: () => 'previous', words: () => ({ key: 'command.previous' }), run: turn(-1) },
+    { id: 'next', key: ']', icon: () => 'next', words: () => ({ key: 'command.next' }), run: turn(1) },
+    { id: 'invite', icon: () => 'link', words: () => ({ key: 'command.invite' }), run: app.invite },
+    {
+      id: 'lock', isShown: () => state.rights.value.moderate, icon: () => (isLocked() ? 'unlock' : 'lock'),
+      words: () => ({ key: isLocked() ? 'command.unlock' : 'command.lock' }),
+      run: () => app.session()?.moderate(state.room.peek().me?.locked ? 'unlock' : 'lock'),
+    },
+    { id: 'leave', key: 'l', icon: () => 'leave', words: () => ({ key: 'command.leave' }), isBad: true, run: app.leave },
+  ];
+  return Object.fromEntries(all.map((each) => [each.id, each]));
+}

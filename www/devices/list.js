@@ -1,0 +1,18 @@
+// The cameras and microphones of this device, as far as the browser tells them.
+
+import { signal } from '../store.js';
+
+/** @typedef {{ id: string, label: string }} Device */
+
+export const microphones = signal(/** @type {Device[]} */ ([]));
+export const cameras = signal(/** @type {Device[]} */ ([]));
+
+/** Lists the devices again. Without a permission browsers give no labels, and the lists are empty. */
+export async function listDevices() {
+  const all = await navigator.mediaDevices?.enumerateDevices?.().catch(() => []) ?? [];
+  const of = (/** @type {string} */ kind) => all
+    .filter((each) => each.kind === kind && each.label)
+    .map(({ deviceId, label }) => ({ id: deviceId, label }));
+  microphones.value = of('audioinput');
+  cameras.value = of('videoinput');
+}

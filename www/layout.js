@@ -1,0 +1,218 @@
+// Where each picture stands: participants, shares, pins and the space in, rectangles and pages out.
+//
+// Coordinates start at the top and at the start side; who draws mirrors them for scripts that run from right to left.
+
+/**
+ * @typedef {{ x: number, y: number, width: number, height: number }} Box
+ * @typedef {{ width: number, height: number }} Size
+ * @typedef {'tile' | 'large' | 'share' | 'strip' | 'self'} Role
+ * @typedef {Box & { key: string, role: Role }} Placed
+ * @typedef {'top-start' | 'top-end' | 'bottom-start' | 'bottom-end'} Corner
+ * @typedef {{
+ *   people: readonly string[], own: string, shares?: readonly string[], pinned?: string | null,
+ *   speaker?: string | null, mode?: 'grid' | 'spotlight', space: Size, phone?: boolean, page?: number,
+ *   corner?: Corner, selfHidden?: boolean, aspect?: number,
+ * }} Scene
+ *   People, shares and the speaker are participant ids; `own` is this participant's; `pinned` is the key of a picture;
+ *   `aspect` is that of the shared screen.
+ * @typedef {{
+ *   kind: 'none' | 'alone' | 'duo' | 'grid' | 'large', tiles: Placed[], page: number, pages: number,
+ *   pager: (Box & { upright: boolean }) | null, caption: Box | null, slots: number,
+ * }} Layout
+ *   `slots` is how many other participants the first page shows.
+ */
+
+export const GAP = 8;
+const PAGER = 44;
+const CAPTION = 44;
+const MOST_PER_PAGE = 25;
+/** Below these a face is not recognized. */
+const LEAST_DESK = { width: 200, height: 110 };
+const LEAST_PHONE = { width: 140, height: 100 };
+/** Beside a shared screen on an upright phone, faces are company, not the subject. */
+const LEAST_BESIDE_SHARE = { width: 90, height: 64 };
+/** A space that is lower has a strip of three and puts the caption of a share into the strip. */
+const LOW = 420;
+/** Between choices whose tiles are within this share of the best one, the better use of the space decides. */
+const ABOUT_EQUAL = 0.95;
+
+const clamp = (/** @type {number} */ least, /** @type {number} */ value, /** @type {number} */ most) => Math.max(least, Math.min(value, most));
+
+/** @param {Scene} scene @returns {Layout} */
+export function layout(scene) {
+  const { people, own, space, page = 0 } = scene;
+  const me = `${own} camera`;
+  if (space.width < 1 || space.height < 1) return made('none', [], { slots: people.length });
+  const large = subject(scene);
+  if (large) return withLarge(scene, large);
+  if (!people.length) return made('alone', [{ key: me, role: 'tile', ...fitted(1, space)[0] }], { slots: 0 });
+  if (people.length === 1) return duo(scene);
+  return paged(people.map((id) => `${id} camera`), me, space, least(scene), page);
+}
+
+/** The picture that is shown large, if any. @param {Scene} scene @returns {string | null} */
+function subject({ people, shares = [], pinned, speaker, mode }) {
+  const isShare = (/** @type {string} */ key) => shares.some((id) => key === `${id} screen`);
+  const isFace = (/** @type {string} */ key) => people.some((id) => key === `${id} camera`);
+  if (pinned && (isShare(pinned) || (isFace(pinned) && (people.length > 1 || shares.length)))) return pinned;
+  if (shares.length) return `${shares[shares.length - 1]} screen`;
+  if (mode !== 'spotlight' || people.length < 2) return null;
+  return `${speaker && people.includes(speaker) ? speaker : people[0]} camera`;
+}
+
+/** @param {Layout['kind']} kind @param {Placed[]} tiles @param {Partial<Layout>} more @returns {Layout} */
+function made(kind, tiles, more) {
+  return { kind, tiles, page: 0, pages: 1, pager: null, caption: null, slots: 0, ...more };
+}
+
+/** @param {Scene} scene */
+const least = ({ phone = false }) => (phone ? LEAST_PHONE : LEAST_DESK);
+
+/** @param {Size} space */
+const isUpright = ({ width, height }) => width < height;
+
+/**
+ * One to one: the other fills the space, oneself stands in a corner.
+ * @param {Scene} scene @returns {Layout}
+ */
+function duo({ people, own, space, corner = 'bottom-end', selfHidden = false }) {
+  const other = { key: `${people[0]} camera`, role: /** @type {Role} */ ('large'), x: 0, y: 0, ...space };
+  if (selfHidden) return made('duo', [other], { slots: 1 });
+  const upright = isUpright(space);
+  const share = upright ? 0.3 * space.width : 0.19 * space.width;
+  const width = Math.min(upright ? clamp(96, share, 224) : clamp(112, share, 320), space.width / 2);
+  const height = Math.min(upright ? (width * 4) / 3 : (width * 10) / 16, space.height / 2);
+  const edge = Math.min(12, space.width - width, space.height - height);
+  const x = corner.endsWith('end') ? space.width - width - edge : edge;
+  const y = corner.startsWith('bottom') ? space.height - height - edge : edge;
+  return made('duo', [other, { key: `${own} camera`, role: 'self', x, y, width, height }], { slots: 1 });
+}
+
+/**
+ * A speaker or a shared screen large, the others in a strip or below.
+ * @param {Scene} scene @param {string} large @returns {Layout}
+ */
+function withLarge(scene, large) {
+  const { people, own, shares = [], space, page = 0, aspect = 16 / 9 } = scene;
+  const isShare = large.endsWith(' screen');
+  const rest = [...shares.map((id) => `${id} screen`), ...people.map((id) => `${id} camera`)].filter((key) => key !== large);
+  const me = `${own} camera`;
+  if (isUpright(space)) {
+    if (isShare) {
+      const height = Math.min(space.width / aspect, (space.height - CAPTION) * 0.6);
+      const share = { x: 0, y: CAPTION, width: space.width, height };
+      const top = CAPTION + height + GAP;
+      const below = { width: space.width, height: Math.max(1, space.height - top) };
+      const under = paged(rest, me, below, LEAST_BESIDE_SHARE, page, 3);
+      for (const box of [...under.tiles, under.pager]) if (box) box.y += top;
+      const caption = { x: 0, y: 0, width: space.width, height: CAPTION };
+      return { ...under, kind: 'large', caption, tiles: [{ key: large, role: 'share', ...share }, ...under.tiles] };
+    }
+    const count = Math.min(3, rest.length + 1);
+    const pager = rest.length + 1 > 3 ? PAGER + GAP : 0;
+    const height = clamp(96, 0.2 * space.height, 160);
+    const top = space.height - height - pager;
+    const speaker = { key: large, role: /** @type {Role} */ ('large'), x: 0, y: 0, width: space.width, height: Math.max(1, top - GAP) };
+    const width = (space.width - GAP * 2) / 3;
+    const { keys, ...pages } = pageOf(rest, me, 3, page);
+    const start = (space.width - count * width - (count - 1) * GAP) / 2;
+    const strip = keys.map((key, at) => placed(key, 'strip', start + at * (width + GAP), top, width, height));
+    return made('large', [speaker, ...strip], { ...pages, pager: pager ? { x: 0, y: space.height - PAGER, width: space.width, height: PAGER, upright: false } : null });
+  }
+  const width = clamp(128, 0.17 * space.width, Math.min(288, space.width / 2));
+  const isLow = space.height < LOW;
+  const left = space.width - width - GAP;
+  const inStrip = isShare && isLow ? CAPTION : 0; // the caption stands at the top of the strip
+  const slots = isLow ? (inStrip ? 2 : 3) : 5;
+  const isPaged = rest.length + 1 > slots;
+  const { keys, ...pages } = pageOf(rest, me, slots, page);
+  const tall = space.height - inStrip - (isPaged ? PAGER + GAP : 0);
+  const height = Math.min((tall - GAP * (slots - 1)) / slots, width * 0.75);
+  const strip = keys.map((key, at) => placed(key, 'strip', left + GAP, inStrip + at * (height + GAP), width, height));
+  const pager = isPaged ? { x: left + GAP, y: space.height - PAGER, width, height: PAGER, upright: false } : null;
+  if (!isShare) return made('large', [placed(large, 'large', 0, 0, left, space.height), ...strip], { ...pages, pager });
+  if (inStrip) {
+    const caption = { x: left + GAP, y: 0, width, height: CAPTION };
+    return made('large', [placed(large, 'share', 0, 0, left, space.height), ...strip], { ...pages, pager, caption });
+  }
+  const shown = Math.min(space.height - CAPTION, left / aspect);
+  const y = (space.height - CAPTION - shown) / 2;
+  const caption = { x: 0, y, width: left, height: CAPTION };
+  return made('large', [placed(large, 'share', 0, y + CAPTION, left, shown), ...strip], { ...pages, pager, caption });
+}
+
+/** @param {string} key @param {Role} role @param {number} x @param {number} y @param {number} width @param {number} height @returns {Placed} */
+const placed = (key, role, x, y, width, height) => ({ key, role, x, y, width: Math.max(1, width), height: Math.max(1, height) });
+
+/**
+ * The keys of a page: oneself last on each.
+ * @param {readonly string[]} rest @param {string} me @param {number} slots tiles of a page @param {number} wanted
+ */
+function pageOf(rest, me, slots, wanted) {
+  const each = Math.max(1, slots - 1);
+  const pages = Math.max(1, Math.ceil(rest.length / each));
+  const page = clamp(0, wanted, pages - 1);
+  return { keys: [...rest.slice(page * each, (page + 1) * each), me], page, pages, slots: Math.min(each, rest.length) };
+}
+
+/**
+ * A grid over as many pages as it needs.
+ * @param {readonly string[]} rest @param {string} me @param {Size} space @param {Size} tile the least size of a tile
+ * @param {number} page @param {number} [columns] the most columns @returns {Layout}
+ */
+function paged(rest, me, space, tile, page, columns) {
+  const count = rest.length + 1;
+  const holds = (/** @type {number} */ n, /** @type {Size} */ within) => {
+    const [{ width, height }] = fitted(n, within, columns);
+    return width >= tile.width && height >= tile.height;
+  };
+  /** @type {(key: string, box: Box) => Placed} */
+  const at = (key, box) => ({ key, role: 'tile', ...box });
+  if (count <= MOST_PER_PAGE && (count <= 2 || holds(count, space))) {
+    const boxes = fitted(count, space, columns);
+    return made('grid', [...rest, me].map((key, n) => at(key, boxes[n])), { slots: rest.length });
+  }
+  const beside = !isUpright(space) && space.height < LOW;
+  const within = beside
+    ? { width: space.width - PAGER - GAP, height: space.height }
+    : { width: space.width, height: space.height - PAGER - GAP };
+  if (within.width < 1 || within.height < 1) return made('grid', [at(me, fitted(1, space, columns)[0])], { slots: 0 });
+  let slots = Math.min(MOST_PER_PAGE, count);
+  while (slots > 2 && !holds(slots, within)) slots -= 1;
+  const { keys, ...pages } = pageOf(rest, me, slots, page);
+  const boxes = fitted(keys.length, within, columns);
+  const pager = beside
+    ? { x: space.width - PAGER, y: 0, width: PAGER, height: space.height, upright: true }
+    : { x: 0, y: space.height - PAGER, width: space.width, height: PAGER, upright: false };
+  return made('grid', keys.map((key, n) => at(key, boxes[n])), { ...pages, pager });
+}
+
+/**
+ * The boxes of `count` tiles: the columns whose tile holds the largest face, or among about equal ones those that use
+ * the space best. Tiles fill their cell, between 1:2 and 2:1; a last row that is not full is centred.
+ * @param {number} count @param {Size} space @param {number} [most] columns @returns {Box[]}
+ */
+function fitted(count, space, most = count) {
+  const face = isUpright(space) ? 1 : 4 / 3;
+  const choices = [];
+  for (let columns = 1; columns <= Math.min(count, most); columns += 1) {
+    const rows = Math.ceil(count / columns);
+    if (columns > 1 && Math.ceil(count / (columns - 1)) === rows && columns * rows - count >= rows) continue; // an empty column
+    const cell = { width: (space.width - GAP * (columns - 1)) / columns, height: (space.height - GAP * (rows - 1)) / rows };
+    if (cell.width < 1 || cell.height < 1) continue;
+    const width = Math.min(cell.width, cell.height * 2);
+    const height = Math.min(cell.height, cell.width * 2);
+    choices.push({ columns, rows, width, height, size: Math.min(width, height * face), use: count * width * height });
+  }
+  if (!choices.length) return Array.from({ length: count }, () => ({ x: 0, y: 0, width: 1, height: 1 }));
+  const best = Math.max(...choices.map(({ size }) => size));
+  const near = choices.filter(({ size }) => size >= best * ABOUT_EQUAL);
+  const { columns, rows, width, height } = near.reduce((one, other) => (other.use > one.use + 1 ? other : one));
+  const top = (space.height - rows * height - (rows - 1) * GAP) / 2;
+  return Array.from({ length: count }, (_, at) => {
+    const row = Math.floor(at / columns);
+    const inRow = row === rows - 1 ? count - row * columns : columns;
+    const start = (space.width - inRow * width - (inRow - 1) * GAP) / 2;
+    return { x: start + (at % columns) * (width + GAP), y: top + row * (height + GAP), width, height };
+  });
+}

@@ -1,0 +1,143 @@
+// The room as the server tells it: `reduce` takes a message and gives the next state. Nothing here does anything else.
+
+/**
+ * @typedef {{ publish: boolean, subscribe: boolean, moderate: boolean }} Rights
+ * @typedef {'microphone' | 'camera' | 'screen'} SourceName
+ * @typedef {{ id: string, name: string, muted: ReadonlySet<string>, media: string }} Person
+ * @typedef {{ mid: string, id: string, kind: 'audio' | 'video', source: SourceName, muted: boolean, own?: boolean }} Line
+ * @typedef {{ id: string, room: string, name: string, rights: Rights, locked: boolean }} Me
+ * @typedef {{ sent: boolean, limit: string }} Quality
+ * @typedef {{ chat_bytes: number, name_chars: number, last_n: number }} Limits
+ * @typedef {{
+ *   me: Me | null,
+ *   people: ReadonlyMap<string, Person>,
+ *   lines: readonly Line[],
+ *   speaking: readonly string[],
+ *   quality: ReadonlyMap<string, Quality>,
+ *   undecodable: ReadonlySet<string>,
+ *   limits: Limits,
+ * }} Room
+ * @typedef {{ event: string, [field: string]: any }} Message
+ */
+
+/** The rights without a token, and with an older server, whose `welcome` has no `rights`. */
+export const EVERYBODY = { publish: true, subscribe: true, moderate: false };
+
+/** @type {Room} */
+export const EMPTY = {
+  me: null,
+  people: new Map(), // the other participants, in the order in which they joined
+  lines: [], // of the last `tracks`
+  speaking: [], // ids, the dominant speaker first
+  quality: new Map(), // by `key`
+  undecodable: new Set(), // keys of the tracks that this browser cannot decode
+  limits: { chat_bytes: 4096, name_chars: 64, last_n: 0 },
+};
+
+/** Names the pictures of a participant. @param {string} id @param {string} source */
+export const key = (id, source) => `${id} ${source}`;
+
+/** @param {Room} room @param {Message} message @returns {Room} the same object if nothing has changed */
+export function reduce(room, message) {
+  const step = steps[message.event];
+  return step ? step(room, message) : room;
+}
+
+/** @type {Record<string, (room: Room, message: any) => Room>} */
+const steps = {
+  welcome(_, { id, room: name, name: own, rights = EVERYBODY, locked = false, participants = [], limits = {} }) {
+    return {
+      ...EMPTY,
+      me: { id, room: name, name: own, rights, locked },
+      people: new Map(participants.map((/** @type {any} */ each) => [each.id, person(each)])),
+      limits: { ...EMPTY.limits, ...limits },
+    };
+  },
+
+  joined(room, message) {
+    if (message.id === room.me?.id) return room;
+    return { ...room, people: new Map(room.people).set(message.id, person(message)) };
+  },
+
+  left(room, { id }) {
+    if (!room.people.has(id)) return room;
+    const people = new Map(room.people);
+    people.delete(id);
+    const others = (/** @type {string} */ each) => !each.startsWith(`${id} `);
+    return {
+      ...room,
+      people,
+      speaking: room.speaking.filter((each) => each !== id),
+      quality: new Map([...room.quality].filter(([each]) => others(each))),
+      undecodable: new Set([...room.undecodable].filter(others)),
+    };
+  },
+
+  renamed(room, { id, name }) {
+    if (room.me && id === room.me.id) return { ...room, me: { ...room.me, name } };
+    return change(room, id, { name: name || '' });
+  },
+
+  tracks(room, { tracks = [] }) {
+    let next = { ...room, lines: tracks };
+    for (const { id, source, muted, own } of tracks) if (!own) next = mute(next, id, source, muted);
+    return next;
+  },
+
+  mute(room, { id, source, muted }) {
+    return mute(room, id, source, muted);
+  },
+
+  quality(room, { tracks = [] }) {
+    const quality = new Map(room.quality);
+    for (const { mid, sent, limit } of tracks) {
+      const line = room.lines.find((each) => each.mid === mid);
+      if (line) quality.set(key(line.id, line.source), { sent, limit });
+    }
+    return { ...room, quality };
+  },
+
+  media(room, { id, state }) {
+    return id ? change(room, id, { media: state }) : room;
+  },
+
+  lock(room, { locked }) {
+    return room.me ? { ...room, me: { ...room.me, locked } } : room;
+  },
+
+  speaking(room, { ids = [] }) {
+    return { ...room, speaking: ids };
+  },
+
+  error(room, { code, id, source }) {
+    if (code !== 'cannot-decode') return room;
+    return { ...room, undecodable: new Set(room.undecodable).add(key(id, source)) };
+  },
+};
+
+/** @returns {Person} @param {{ id: string, name?: string, muted?: string[], media?: string }} message */
+function person({ id, name = '', muted = [], media = 'connected' }) {
+  return { id, name, muted: new Set(muted), media };
+}
+
+/** @param {Room} room @param {string} id @param {Partial<Person>} fields @returns {Room} */
+function change(room, id, fields) {
+  const before = room.people.get(id);
+  return before ? { ...room, people: new Map(room.people).set(id, { ...before, ...fields }) } : room;
+}
+
+/** @param {Room} room @param {string} id @param {string} source @param {boolean} muted @returns {Room} */
+function mute(room, id, source, muted) {
+  const before = room.people.get(id)?.muted;
+  if (!before || before.has(source) === muted) return room;
+  const sources = new Set(before);
+  if (muted) sources.add(source);
+  else sources.delete(source);
+  const next = change(room, id, { muted: sources });
+  if (!muted) return next;
+  // What was said about the picture is over.
+  const [quality, undecodable] = [new Map(room.quality), new Set(room.undecodable)];
+  quality.delete(key(id, source));
+  undecodable.delete(key(id, source));
+  return { ...next, quality, undecodable };
+}

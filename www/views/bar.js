@@ -1,0 +1,72 @@
+// The bar: what one does in a call. The room's name stands beside it.
+
+import * as state from '../state.js';
+import { restriction } from '../session/invitation.js';
+import { say, t } from '../words/index.js';
+import { h } from './dom.js';
+import { icon } from './icons.js';
+import { item, openPopover } from './popover.js';
+
+/** @typedef {import('../commands.js').Command} Command */
+
+/** @param {Command} command @param {string} [more] classes @param {...Node} inside */
+function tool(command, more = '', ...inside) {
+  const { isPressed, isOff } = command;
+  return h('button', {
+    type: 'button', id: `btn-${command.id}`,
+    class: () => `tool${more && ` ${more}`}${isOff?.() ? ' off' : ''}${isPressed?.() ? ' active' : ''}`,
+    'aria-keyshortcuts': command.key ? command.key.toUpperCase() : null,
+    title: () => (command.key ? t('command.with-key', { name: say(command.words()), key: command.key.toUpperCase() }) : say(command.words())),
+    hidden: () => command.isShown?.() === false,
+    on: { click: command.run },
+  }, icon(command.icon), h('span', { class: 'words' }, () => say(command.words())), ...inside);
+}
+
+/** @param {Record<string, Command>} commands */
+export function bar(commands) {
+  const unread = () => state.chat.value.unread;
+  const badge = h('span', { id: 'unread', class: 'badge', hidden: () => !unread() },
+    () => (unread() > 99 ? '99+' : unread()), h('span', { class: 'unseen' }, () => t('chat.unread', { count: unread() })));
+  const chat = tool(commands.chat, '', badge);
+  chat.setAttribute('aria-controls', 'panel');
+  const split = (/** @type {Command} */ command) => h('div', { class: () => `split${command.isOff?.() ? ' off' : ''}`, hidden: () => command.isShown?.() === false }, tool(command));
+  const more = tool({ id: 'more', icon: () => 'more', words: () => ({ key: 'command.more' }), run: () => openMore(more, commands) });
+  more.setAttribute('aria-haspopup', 'menu');
+  more.setAttribute('aria-expanded', 'false');
+  return h('nav', { id: 'bar', class: 'bar', 'aria-label': () => t('call.controls') },
+    split(commands.mic), split(commands.camera), tool(commands.screen, 'wide'), chat, more, tool(commands.leave, 'leave'));
+}
+
+/** @param {HTMLElement} anchor @param {Record<string, Command>} commands */
+function openMore(anchor, commands) {
+  openPopover(anchor, { id: 'more-menu', label: () => t('command.more') }, (close) => {
+    const of = (/** @type {string} */ id) => item(commands[id], close);
+    const screen = of('screen');
+    screen.classList.add('narrow');
+    const moderates = state.rights.peek().moderate;
+    return [
+      screen,
+      h('div', { role: 'group', 'aria-label': () => t('command.layout') }, of('grid'), of('spotlight')),
+      h('hr', null),
+      of('invite'),
+      ...(moderates ? [h('hr', null), h('p', { class: 'caption', role: 'presentation' }, () => t('menu.everybody')), of('lock')] : []),
+    ];
+  });
+}
+
+/** The room's name, its people and the invitation. @param {Record<string, Command>} commands @param {() => boolean} canInvite */
+export function roomHeader(commands, canInvite) {
+  const people = () => state.room.value.people.size + 1;
+  const limits = () => restriction(state.rights.value);
+  return h('header', { id: 'top', class: 'room' },
+    h('div', { class: 'place' },
+      h('h1', { id: 'room-name', tabindex: -1 }, () => state.room.value.me?.room),
+      h('p', { id: 'restricted', hidden: () => !limits() }, () => say(limits()))),
+    h('span', { id: 'locked', class: 'state', hidden: () => !state.room.value.me?.locked, title: () => t('call.locked') },
+      icon('lock'), h('span', { class: 'unseen' }, () => t('call.locked'))),
+    h('span', { id: 'count', class: 'count' }, icon('people'), people, h('span', { class: 'unseen' }, () => t('call.count', { count: people() }))),
+    h('button', {
+      type: 'button', id: 'btn-invite', class: 'quiet', hidden: () => !canInvite(), title: () => t('command.invite'),
+      'aria-label': () => t('command.invite'), on: { click: commands.invite.run },
+    }, icon('link')));
+}

@@ -1,0 +1,100 @@
+// The call: bar, room, notices, tiles and the panel beside them.
+
+import { announce } from '../announce.js';
+import { dismiss, notify } from '../notices.js';
+import * as state from '../state.js';
+import { effect, scope, untracked } from '../store.js';
+import { number, t } from '../words/index.js';
+import { bar, roomHeader } from './bar.js';
+import { byId, h } from './dom.js';
+import { icon } from './icons.js';
+import { noticeRow } from './notice.js';
+import { setBox, stage } from './stage.js';
+
+/** Panels are loaded when they are opened first. @type {Record<import('../state.js').PanelName, () => Promise<{ panel: (app: App) => HTMLElement }>>} */
+const PANELS = {
+  chat: () => import('./chat.js'),
+  people: () => import('./chat.js'),
+  statistics: () => import('./chat.js'),
+};
+
+/** @typedef {import('../commands.js').App} App */
+
+/** @param {App} app @param {Record<string, import('../commands.js').Command>} commands @param {() => boolean} canInvite */
+export function callView(app, commands, canInvite) {
+  const tiles = stage({
+    local: () => app.local.value,
+    show: (shown) => app.session()?.view.show(shown),
+    options: (tile) => { import('./tile-menu.js').then(({ openTileMenu }) => openTileMenu(tile, app)); },
+  });
+  const step = (/** @type {'previous' | 'next'} */ id) => h('button', {
+    type: 'button', class: 'quiet', 'aria-label': () => t(`command.${id}`), on: { click: commands[id].run },
+    disabled: () => (id === 'next' ? state.page.value >= state.pages.value - 1 : state.page.value <= 0),
+  }, icon(id));
+  const pager = h('nav', { class: () => `pager${tiles.arranged.value.pager?.upright ? ' upright' : ''}`, 'aria-label': () => t('call.pages') },
+    step('previous'),
+    h('p', null, () => `${number(state.page.value + 1)} / ${number(state.pages.value)}`),
+    step('next'));
+  effect(() => setBox(pager, tiles.arranged.value.pager));
+  const alone = h('p', { id: 'alone', hidden: () => state.room.value.people.size > 0 || state.phase.value !== 'joined' },
+    () => t(canInvite() ? 'call.alone' : 'call.alone-tokens'));
+  tiles.element.append(pager, alone);
+
+  const panel = h('div', { id: 'panel', hidden: () => !state.panel.value });
+  followPanel(panel, app);
+  effect(() => {
+    const isBlocked = state.isSoundBlocked.value;
+    const hear = () => {
+      tiles.hear();
+      state.isSoundBlocked.value = false;
+    };
+    if (!isBlocked) return dismiss('sound');
+    notify({ id: 'sound', kind: 'warn', icon: 'volume', words: { key: 'sound.blocked' }, actions: [{ words: { key: 'sound.hear' }, run: hear }] });
+  });
+
+  const element = h('div', { id: 'call', hidden: () => !state.isInCall.value },
+    bar(commands), roomHeader(commands, canInvite),
+    h('main', { class: 'middle' }, h('div', { class: 'stage' }, noticeRow('notices'), h('div', { class: 'space' }, tiles.element)), panel));
+  return { element, resume: tiles.resume };
+}
+
+/** @param {HTMLElement} box @param {App} app */
+function followPanel(box, app) {
+  effect(() => {
+    const name = state.panel.value;
+    if (!name) return;
+    let end = () => {};
+    let isOver = false;
+    PANELS[name]().then(({ panel }) => {
+      if (isOver) return;
+      end = scope(() => box.replaceChildren(panel(app)));
+      /** @type {HTMLElement | null} */ (box.querySelector('[data-focus]'))?.focus();
+    });
+    return () => {
+      isOver = true;
+      const hadFocus = box.contains(document.activeElement);
+      end();
+      box.replaceChildren();
+      if (hadFocus && untracked(() => state.isInCall.value)) byId(`btn-${name}`)?.focus();
+    };
+  });
+  box.addEventListener('keydown', (event) => {
+    if (event.key === 'Escape' && !event.defaultPrevented) state.panel.value = null;
+  });
+}
+
+/** Says what the own devices do now. @param {App} app */
+export function announceDevices(app) {
+  /** @type {{ microphone: boolean, camera: boolean } | null} */
+  let before = null;
+  effect(() => {
+    const own = app.local.value?.state.value;
+    const isIn = state.phase.value === 'joined';
+    const now = own && isIn ? { microphone: own.microphone, camera: Boolean(own.camera) } : null;
+    if (now && before) {
+      if (now.microphone !== before.microphone) announce({ key: now.microphone ? 'said.microphone-on' : 'said.microphone-off' });
+      if (now.camera !== before.camera) announce({ key: now.camera ? 'said.camera-on' : 'said.camera-off' });
+    }
+    before = now;
+  });
+}

@@ -1,0 +1,98 @@
+// The preview in the lobby: how others will see and hear oneself, and the menus of the devices.
+
+import { cameras, microphones } from '../devices/list.js';
+import { measure } from '../devices/level.js';
+import { effect, signal } from '../store.js';
+import { say, t } from '../words/index.js';
+import { h, hue, initials } from './dom.js';
+import { icon } from './icons.js';
+
+/** @typedef {import('../devices/local.js').DeviceName} DeviceName */
+
+const BARS = 12;
+
+/** @param {import('./lobby.js').Form} form @param {{ local: import('../commands.js').App['local'] }} app @returns {HTMLElement} */
+export function preview(form, app) {
+  const own = () => app.local.value?.state.value;
+  const problem = () => app.local.value?.problem.value ?? null;
+  const cause = () => problem()?.cause;
+  const isBlank = () => !own()?.camera;
+  const video = h('video', { class: 'mirror', autoplay: true, playsinline: true, muted: true, hidden: isBlank, 'aria-label': () => t('lobby.preview') });
+  effect(() => {
+    const camera = own()?.camera ?? null;
+    video.srcObject = camera && new MediaStream([camera]);
+    if (camera) video.play().catch(() => {});
+  });
+  const isExplained = () => cause() === 'refused' || cause() === 'insecure';
+  const name = () => form.name.value.trim();
+  const again = () => app.local.peek()?.open(form.want.peek());
+
+  const blank = h('div', { class: 'blank', hidden: () => !isBlank() || isExplained() },
+    h('span', { class: 'initials', 'aria-hidden': 'true' }, () => initials(name())),
+    h('p', null, () => (own()?.opening ? t('lobby.asked') : problem() ? say(problem()?.words ?? null) : t('lobby.camera-off'))));
+  effect(() => blank.style.setProperty('--hue', String(hue(name()))));
+  const steps = h('div', { class: 'blank steps', hidden: () => cause() !== 'refused' || !isBlank() },
+    h('h2', null, icon('camera-off'), () => t('blocked.title')),
+    h('ol', null, h('li', null, () => t('blocked.one')), h('li', null, () => t('blocked.two')), h('li', null, () => t('blocked.three'))),
+    h('button', { type: 'button', class: 'button', id: 'btn-again', on: { click: again } }, icon('retry'), () => t('action.try-again')));
+  const insecure = h('div', { class: 'blank steps', hidden: () => cause() !== 'insecure' },
+    h('h2', null, icon('info'), () => t('insecure.title')),
+    h('p', null, () => t('insecure.text')),
+    h('p', null, () => t('insecure.host')));
+
+  return h('div', { class: 'preview-box' },
+    h('div', { class: 'preview' }, video, blank, steps, insecure, h('p', { class: 'chip', hidden: () => isBlank() || !name() }, name)),
+    h('div', { class: 'devices', hidden: () => cause() === 'insecure' },
+      device('microphone', form, app, meter(app)), device('camera', form, app)));
+}
+
+/** @param {DeviceName} source @param {import('./lobby.js').Form} form @param {{ local: import('../commands.js').App['local'] }} app @param {HTMLElement} [foot] */
+function device(source, form, app, foot) {
+  const isMicrophone = source === 'microphone';
+  const list = isMicrophone ? microphones : cameras;
+  const own = () => app.local.value?.state.value;
+  const isOn = () => (isMicrophone ? own()?.microphone : Boolean(own()?.camera)) ?? false;
+  const track = () => (isMicrophone ? own()?.audio : own()?.camera);
+  const toggle = async () => {
+    const local = app.local.peek();
+    await (isMicrophone ? local?.toggleMicrophone() : local?.toggleCamera());
+    form.want.value = { ...form.want.peek(), [source]: isOn() };
+  };
+  const words = () => t(isMicrophone ? (isOn() ? 'command.mute' : 'command.unmute') : isOn() ? 'command.stop-camera' : 'command.start-camera');
+  const select = h('select', {
+    class: 'select', id: `pick-${source}`, 'aria-label': () => t(isMicrophone ? 'device.microphone-name' : 'device.camera-name'),
+    on: { change: () => { app.local.peek()?.choose(source, select.value); } },
+  });
+  effect(() => {
+    const current = track()?.getSettings().deviceId;
+    select.replaceChildren(...list.value.map(({ id, label }) => h('option', { value: id }, label)));
+    if (current) select.value = current;
+  });
+  return h('div', { class: 'device' },
+    h('button', {
+      type: 'button', class: () => `button toggle${isOn() ? '' : ' off'}${list.value.length ? '' : ' whole'}`, id: isMicrophone ? 'with-mic' : 'with-camera',
+      'aria-label': words, title: words, on: { click: toggle },
+    }, icon(() => `${isMicrophone ? 'mic' : 'camera'}${isOn() ? '' : '-off'}`)),
+    h('div', { class: 'picker', hidden: () => !list.value.length }, select, h('span', { class: 'icon-holder' }, icon('down'))),
+    foot ?? null);
+}
+
+/** Bars that light up while one speaks. @param {{ local: import('../commands.js').App['local'] }} app */
+function meter(app) {
+  const lit = signal(0);
+  const track = () => app.local.value?.state.value.audio ?? null;
+  const element = h('div', {
+    class: 'meter', role: 'meter', 'aria-label': () => t('device.level'), 'aria-valuemin': 0, 'aria-valuemax': BARS, 'aria-valuenow': () => lit.value,
+    hidden: () => !track(),
+  }, ...Array.from({ length: BARS }, (_, at) => h('i', { class: () => (at < lit.value ? 'lit' : '') })));
+  effect(() => {
+    const audio = track();
+    if (!audio) return;
+    const end = measure(audio, (level) => { lit.value = Math.round(level * BARS); });
+    return () => {
+      end();
+      lit.value = 0;
+    };
+  });
+  return element;
+}

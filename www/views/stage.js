@@ -1,0 +1,180 @@
+// The stage: the tiles of the call, where the layout puts them.
+
+import { effect, untracked, signal, computed } from '../store.js';
+import { layout } from '../layout.js';
+import { reorder, UNORDERED } from '../order.js';
+import * as state from '../state.js';
+import { isSame, sharers, tileModels } from '../tiles.js';
+import { language, t } from '../words/index.js';
+import { h } from './dom.js';
+import { glide } from './glide.js';
+import { Tile } from './tile.js';
+
+/** @typedef {import('../layout.js').Placed} Placed */
+
+/** The same as in style/call.css. */
+export const PHONE = '(max-width: 599px), (max-height: 479px)';
+
+/**
+ * @param {{ local: () => import('../devices/local.js').Local | null, show: (shown: Map<string, import('../session/view.js').Shown>) => void, options: (tile: Tile) => void }} app
+ */
+export function stage(app) {
+  /** @type {Map<string, Tile>} */
+  const tiles = new Map();
+  const space = signal({ width: 0, height: 0 });
+  const order = signal(UNORDERED);
+  const fullscreen = signal(/** @type {Element | null} */ (null));
+  const phone = matchMedia(PHONE);
+  const isPhone = signal(phone.matches);
+  phone.addEventListener('change', () => { isPhone.value = phone.matches; });
+  const caption = h('p', { class: 'share-caption', hidden: true });
+  const element = h('section', { id: 'tiles', 'aria-label': () => t('call.people') }, caption);
+  new ResizeObserver(([{ contentRect: { width, height } }]) => { space.value = { width, height }; }).observe(element);
+  element.addEventListener('keydown', (event) => walk(event, element));
+  document.addEventListener('fullscreenchange', () => { fullscreen.value = document.fullscreenElement; });
+
+  const models = computed(() => {
+    const { camera, microphone } = app.local()?.state.value ?? { camera: null, microphone: false };
+    return tileModels({ room: state.room.value, lines: state.lines.value, camera, microphone, away: state.phase.value !== 'joined' });
+  });
+  const shares = computed(() => sharers(state.room.value, state.lines.value));
+  const arranged = computed(() => layout({
+    people: order.value.ids, own: state.room.value.me?.id ?? '', shares: shares.value, pinned: state.pinned.value,
+    speaker: order.value.speaker, mode: state.mode.value, space: space.value, phone: isPhone.value,
+    page: state.page.value, corner: state.corner.value,
+  }));
+
+  effect(() => {
+    language.value;
+    const wanted = models.value;
+    untracked(() => setTiles(wanted));
+  });
+
+  /** @param {import('../tiles.js').TileModel[]} wanted */
+  function setTiles(wanted) {
+    const keys = new Set(wanted.map(({ key }) => key));
+    for (const [key, tile] of tiles) {
+      if (keys.has(key)) continue;
+      tiles.delete(key);
+      tile.remove();
+      if (state.pinned.peek() === key) state.pinned.value = null;
+    }
+    for (const model of wanted) tiles.get(model.key)?.picture.keepOnly(model.audio, model.video);
+    for (const model of wanted) {
+      let tile = tiles.get(model.key);
+      if (!tile) {
+        tile = new Tile(model, { blocked: () => { state.isSoundBlocked.value = true; }, options: app.options });
+        tiles.set(model.key, tile);
+        const self = element.querySelector(':scope > .self');
+        element.insertBefore(tile.element, self);
+      } else if (!isSame(model, tile.model)) tile.update(model);
+      tile.picture.setTracks(model.audio, model.video);
+    }
+  }
+
+  // The order follows who joins, leaves and speaks.
+  let timer = 0;
+  const settle = () => {
+    clearTimeout(timer);
+    const { people, speaking } = state.room.value;
+    const seen = { ids: [...people.keys()], speaking, slots: arranged.peek().slots, now: performance.now() };
+    const next = reorder(order.peek(), seen);
+    const before = order.peek();
+    const isOther = next.order.speaker !== before.speaker || next.order.ids.join() !== before.ids.join();
+    if (isOther) order.value = next.order;
+    else Object.assign(before, next.order);
+    if (next.wake !== null) timer = window.setTimeout(settle, Math.max(10, next.wake - performance.now()));
+  };
+  effect(settle);
+
+  let window0 = '';
+  effect(() => {
+    const { kind, tiles: placed, page, pages, caption: place } = arranged.value;
+    models.value; // a tile may be new
+    untracked(() => {
+      const size = `${innerWidth} ${innerHeight}`;
+      const isStill = size === window0; // a window that changes its size drags the tiles along
+      window0 = size;
+      put(placed, isStill);
+      state.pages.value = pages;
+      if (state.page.peek() !== page) state.page.value = page;
+      element.dataset.kind = kind;
+      setBox(caption, place);
+      const shown = placed.find(({ role }) => role === 'share');
+      if (place && shown) caption.textContent = t('tile.screen', { name: tiles.get(shown.key)?.model.name || t('person.guest') });
+    });
+  });
+
+  /** @param {Placed[]} placed @param {boolean} moves */
+  function put(placed, moves) {
+    const places = new Map(placed.map((each) => [each.key, each]));
+    const isMirrored = document.documentElement.dir === 'rtl';
+    const { width: whole } = space.peek();
+    for (const [key, tile] of tiles) {
+      const place = places.get(key);
+      tile.isShown = Boolean(place);
+      tile.element.classList.toggle('away', !place);
+      tile.element.inert = !place;
+      if (!place) continue;
+      tile.element.dataset.role = place.role;
+      tile.element.classList.toggle('pinned', state.pinned.peek() === key);
+      const x = isMirrored ? whole - place.x - place.width : place.x;
+      glide(tile, { ...place, x }, moves);
+    }
+    const first = placed.find(({ role }) => role !== 'self')?.key;
+    const isReached = [...tiles.values()].some(({ button, isShown }) => button.tabIndex === 0 && isShown);
+    if (!isReached) for (const [key, { button }] of tiles) button.tabIndex = key === first ? 0 : -1;
+    if (state.pinned.peek()) state.pinned.value; // followed below
+  }
+
+  // What is visible is requested, at its size.
+  effect(() => {
+    const places = new Map(arranged.value.tiles.map((each) => [each.key, each]));
+    const whole = fullscreen.value;
+    const shown = new Map();
+    for (const { key, own } of models.value) {
+      if (own) continue;
+      const place = whole && tiles.get(key)?.element === whole ? { width: innerWidth, height: innerHeight } : places.get(key);
+      const ratio = devicePixelRatio;
+      const isLarge = places.get(key)?.role === 'share' || state.pinned.value === key || key.endsWith(' screen');
+      // With last-N, priorities of 2 and higher give participants a seat right after those who speak.
+      shown.set(key, { width: (place?.width ?? 0) * ratio, height: (place?.height ?? 0) * ratio, priority: isLarge ? 2 : 1 });
+    }
+    untracked(() => app.show(shown));
+  });
+
+  effect(() => {
+    const { isSilent } = state.look.value;
+    if (!document.hidden) for (const tile of tiles.values()) if (!tile.model.own) tile.look(isSilent);
+  });
+
+  return {
+    element,
+    arranged,
+    resume: () => tiles.forEach(({ picture }) => picture.resume()),
+    hear: () => tiles.forEach(({ picture }) => picture.hear()),
+  };
+}
+
+/** @param {HTMLElement} element @param {import('../layout.js').Box | null} box */
+export function setBox(element, box) {
+  element.hidden = !box;
+  if (!box) return;
+  const { style } = element;
+  [style.insetInlineStart, style.top] = [`${box.x}px`, `${box.y}px`];
+  [style.width, style.height] = [`${box.width}px`, `${box.height}px`];
+}
+
+/** The tiles are one Tab stop; the arrow keys move between them. @param {KeyboardEvent} event @param {HTMLElement} root */
+function walk(event, root) {
+  const steps = /** @type {Record<string, number>} */ ({ ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 });
+  const step = steps[event.key];
+  const buttons = /** @type {HTMLElement[]} */ ([...root.querySelectorAll('.tile:not(.away) > .tile-button')]);
+  const at = buttons.indexOf(/** @type {HTMLElement} */ (document.activeElement));
+  if (!step || at < 0) return;
+  event.preventDefault();
+  const isMirrored = document.documentElement.dir === 'rtl' && /Left|Right/.test(event.key);
+  const next = buttons[(at + (isMirrored ? -step : step) + buttons.length) % buttons.length];
+  for (const button of buttons) button.tabIndex = button === next ? 0 : -1;
+  next.focus();
+}

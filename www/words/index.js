@@ -1,0 +1,80 @@
+// The page's language: sentences by key, in the language of the browser or of the settings.
+//
+// A language is a module with the same keys as en.js. An entry is a text with {parameters}, or texts by plural category
+// of the parameter `count`. Numbers and dates are written as the language does.
+
+import { remember, remembered } from '../settings.js';
+import { signal } from '../store.js';
+
+/** @typedef {keyof typeof import('./en.js').default} Key */
+/** @typedef {string | { [category in Intl.LDMLPluralRule]?: string }} Entry */
+/** @typedef {Record<Key, Entry>} Dictionary */
+/** @typedef {Record<string, string | number | Date | Words | null | undefined>} Params */
+/** @typedef {{ key: Key, params?: Params } | { code: string, message?: string }} Words a sentence, or an error of the server by its code */
+
+/** @type {Record<string, () => Promise<{ default: Dictionary }>>} */
+const LANGUAGES = {
+  en: () => import('./en.js'),
+  de: () => import('./de.js'),
+};
+const RIGHT_TO_LEFT = ['ar', 'fa', 'he', 'ur'];
+const DATE = /** @type {const} */ ({ dateStyle: 'medium', timeStyle: 'short' });
+
+/** The names of the languages, each in itself. */
+export const NAMES = { en: 'English', de: 'Deutsch' };
+
+export const language = signal('en');
+/** @type {Dictionary | null} */
+let dictionary = null;
+
+/** The first language that the page has. @param {readonly string[]} wanted such as those of the browser */
+export function chooseLanguage(wanted) {
+  const known = wanted.map((each) => each.toLowerCase().split('-')[0]).find((each) => Object.hasOwn(LANGUAGES, each));
+  return known ?? 'en';
+}
+
+/** @param {string} code */
+async function load(code) {
+  dictionary = (await LANGUAGES[code]()).default;
+  language.value = code;
+  if (typeof document === 'undefined') return;
+  document.documentElement.lang = code;
+  document.documentElement.dir = RIGHT_TO_LEFT.includes(code) ? 'rtl' : 'ltr';
+}
+
+/** Takes a language from now on and on later visits. @param {string} code */
+export function setLanguage(code) {
+  remember('language', code);
+  return load(code);
+}
+
+/** Resolves when the page can write. */
+export const wordsLoaded = load(chooseLanguage([remembered('language', ''), ...(globalThis.navigator?.languages ?? [])]));
+
+/** The sentence in the current language; an effect that calls this follows the language. @param {Key} key @param {Params} [params] @returns {string} */
+export function t(key, params = {}) {
+  const code = language.value;
+  const entry = dictionary?.[key] ?? key;
+  const text = typeof entry === 'string' ? entry : entry[new Intl.PluralRules(code).select(Number(params.count ?? 0))] ?? entry.other ?? key;
+  return text.replace(/\{(\w+)\}/g, (_, name) => write(params[name]));
+}
+
+/** @param {Words | null} words @returns {string} */
+export function say(words) {
+  if (!words) return '';
+  if ('key' in words) return t(words.key, words.params);
+  const key = /** @type {Key} */ (`error.${words.code}`);
+  language.value;
+  return dictionary && Object.hasOwn(dictionary, key) ? t(key) : words.message || words.code;
+}
+
+/** @param {number} value */
+export const number = (value) => new Intl.NumberFormat(language.value).format(value);
+
+/** @param {Params[string]} value */
+function write(value) {
+  if (value === null || value === undefined) return '';
+  if (typeof value === 'number') return number(value);
+  if (value instanceof Date) return value.toLocaleString(language.value, DATE);
+  return typeof value === 'object' ? say(value) : value;
+}
