@@ -491,11 +491,13 @@ fn documented_error_codes_are_those_that_are_sent() {
     for code in &documented {
         assert!(sent.contains_key(code), "`{code}` is documented but never sent");
     }
-    let page = ["app", "signaling"].map(|name| format!("www/{name}.js"));
-    for path in page {
-        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&path)).unwrap();
-        for code in text.split("code === '").skip(1).filter_map(|rest| rest.split('\'').next()) {
-            assert!(documented.contains(code), "{path} expects `{code}`, which is not documented");
-        }
+    let page = ["words/en", "session/session", "session/signaling"].map(|name| format!("www/{name}.js"));
+    let page = page.map(|path| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap());
+    for code in &documented {
+        assert!(page[0].contains(&format!("  'error.{code}': ")), "www/words/en.js has no words for `{code}`");
+    }
+    for code in page[1..].iter().flat_map(|text| text.split("code === '").skip(1)) {
+        let code = code.split('\'').next().expect("a quote ends the code");
+        assert!(documented.contains(code) || code.is_empty(), "the page expects `{code}`, which is not documented");
     }
 }

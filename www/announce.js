@@ -11,6 +11,8 @@ const MOST_PEOPLE = 20;
 
 export const said = signal(/** @type {{ words: Words, assertive: boolean } | null} */ (null));
 
+const KEYS = /** @type {const} */ ({ joined: ['said.joined', 'said.joined-more'], left: ['said.left', 'said.left-more'] });
+
 /** @type {Record<'joined' | 'left', (string | Words)[]>} */
 const gathered = { joined: [], left: [] };
 /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -30,8 +32,8 @@ export function gather(what, name, people) {
     for (const each of /** @type {const} */ (['joined', 'left'])) {
       const names = gathered[each].splice(0);
       if (!names.length) continue;
-      const key = names.length > 1 ? /** @type {const} */ (`said.${each}-more`) : /** @type {const} */ (`said.${each}`);
-      announce({ key, params: { name: names[0], count: names.length - 1 } });
+      const [one, more] = KEYS[each];
+      announce({ key: names.length > 1 ? more : one, params: { name: names[0], count: names.length - 1 } });
     }
   }, GATHER_MS);
 }

@@ -35,6 +35,9 @@ const LEAST_BESIDE_SHARE = { width: 90, height: 64 };
 const LOW = 420;
 /** Between choices whose tiles are within this share of the best one, the better use of the space decides. */
 const ABOUT_EQUAL = 0.95;
+/** The share of the space that tiles should fill. If the best choice fills less, a face may be smaller by so much. */
+const GOOD_USE = 0.8;
+const NOT_MUCH_LESS = 0.8;
 
 const clamp = (/** @type {number} */ least, /** @type {number} */ value, /** @type {number} */ most) => Math.max(least, Math.min(value, most));
 
@@ -68,6 +71,9 @@ function made(kind, tiles, more) {
 /** @param {Scene} scene */
 const least = ({ phone = false }) => (phone ? LEAST_PHONE : LEAST_DESK);
 
+/** @param {Size} size @param {Size} least */
+const isAtLeast = (size, least) => size.width >= least.width && size.height >= least.height;
+
 /** @param {Size} space */
 const isUpright = ({ width, height }) => width < height;
 
@@ -93,39 +99,46 @@ function duo({ people, own, space, corner = 'bottom-end', selfHidden = false }) 
  * @param {Scene} scene @param {string} large @returns {Layout}
  */
 function withLarge(scene, large) {
-  const { people, own, shares = [], space, page = 0, aspect = 16 / 9 } = scene;
-  const isShare = large.endsWith(' screen');
+  const { people, shares = [], space } = scene;
   const rest = [...shares.map((id) => `${id} screen`), ...people.map((id) => `${id} camera`)].filter((key) => key !== large);
-  const me = `${own} camera`;
-  if (isUpright(space)) {
-    if (isShare) {
-      const height = Math.min(space.width / aspect, (space.height - CAPTION) * 0.6);
-      const share = { x: 0, y: CAPTION, width: space.width, height };
-      const top = CAPTION + height + GAP;
-      const below = { width: space.width, height: Math.max(1, space.height - top) };
-      const under = paged(rest, me, below, LEAST_BESIDE_SHARE, page, 3);
-      for (const box of [...under.tiles, under.pager]) if (box) box.y += top;
-      const caption = { x: 0, y: 0, width: space.width, height: CAPTION };
-      return { ...under, kind: 'large', caption, tiles: [{ key: large, role: 'share', ...share }, ...under.tiles] };
-    }
-    const count = Math.min(3, rest.length + 1);
-    const pager = rest.length + 1 > 3 ? PAGER + GAP : 0;
-    const height = clamp(96, 0.2 * space.height, 160);
-    const top = space.height - height - pager;
-    const speaker = { key: large, role: /** @type {Role} */ ('large'), x: 0, y: 0, width: space.width, height: Math.max(1, top - GAP) };
-    const width = (space.width - GAP * 2) / 3;
-    const { keys, ...pages } = pageOf(rest, me, 3, page);
-    const start = (space.width - count * width - (count - 1) * GAP) / 2;
-    const strip = keys.map((key, at) => placed(key, 'strip', start + at * (width + GAP), top, width, height));
-    return made('large', [speaker, ...strip], { ...pages, pager: pager ? { x: 0, y: space.height - PAGER, width: space.width, height: PAGER, upright: false } : null });
-  }
-  const width = clamp(128, 0.17 * space.width, Math.min(288, space.width / 2));
+  if (!isUpright(space)) return beside(scene, large, rest);
+  return large.endsWith(' screen') ? underShare(scene, large, rest) : underSpeaker(scene, large, rest);
+}
+
+/** A shared screen above a grid of all. @param {Scene} scene @param {string} large @param {string[]} rest @returns {Layout} */
+function underShare({ own, space, page = 0, aspect = 16 / 9 }, large, rest) {
+  const height = Math.min(space.width / aspect, (space.height - CAPTION) * 0.6);
+  const top = CAPTION + height + GAP;
+  const below = { width: space.width, height: Math.max(1, space.height - top) };
+  const under = paged(rest, `${own} camera`, below, LEAST_BESIDE_SHARE, page, 3);
+  for (const box of [...under.tiles, under.pager]) if (box) box.y += top;
+  const caption = { x: 0, y: 0, width: space.width, height: CAPTION };
+  return { ...under, kind: 'large', caption, tiles: [placed(large, 'share', 0, CAPTION, space.width, height), ...under.tiles] };
+}
+
+/** A speaker above a strip of three. @param {Scene} scene @param {string} large @param {string[]} rest @returns {Layout} */
+function underSpeaker({ own, space, page = 0 }, large, rest) {
+  const isPaged = rest.length + 1 > 3;
+  const height = clamp(96, 0.2 * space.height, 160);
+  const top = space.height - height - (isPaged ? PAGER + GAP : 0);
+  const width = (space.width - GAP * 2) / 3;
+  const { keys, ...pages } = pageOf(rest, `${own} camera`, 3, page);
+  const start = (space.width - keys.length * width - (keys.length - 1) * GAP) / 2;
+  const strip = keys.map((key, at) => placed(key, 'strip', start + at * (width + GAP), top, width, height));
+  const pager = isPaged ? { x: 0, y: space.height - PAGER, width: space.width, height: PAGER, upright: false } : null;
+  return made('large', [placed(large, 'large', 0, 0, space.width, top - GAP), ...strip], { ...pages, pager });
+}
+
+/** What is large beside a strip at the end side. @param {Scene} scene @param {string} large @param {string[]} rest @returns {Layout} */
+function beside({ own, space, page = 0, aspect = 16 / 9 }, large, rest) {
+  const isShare = large.endsWith(' screen');
   const isLow = space.height < LOW;
+  const width = clamp(128, 0.17 * space.width, Math.min(288, space.width / 2));
   const left = space.width - width - GAP;
   const inStrip = isShare && isLow ? CAPTION : 0; // the caption stands at the top of the strip
-  const slots = isLow ? (inStrip ? 2 : 3) : 5;
+  const slots = !isLow ? 5 : inStrip ? 2 : 3;
   const isPaged = rest.length + 1 > slots;
-  const { keys, ...pages } = pageOf(rest, me, slots, page);
+  const { keys, ...pages } = pageOf(rest, `${own} camera`, slots, page);
   const tall = space.height - inStrip - (isPaged ? PAGER + GAP : 0);
   const height = Math.min((tall - GAP * (slots - 1)) / slots, width * 0.75);
   const strip = keys.map((key, at) => placed(key, 'strip', left + GAP, inStrip + at * (height + GAP), width, height));
@@ -162,26 +175,26 @@ function pageOf(rest, me, slots, wanted) {
  */
 function paged(rest, me, space, tile, page, columns) {
   const count = rest.length + 1;
-  const holds = (/** @type {number} */ n, /** @type {Size} */ within) => {
-    const [{ width, height }] = fitted(n, within, columns);
-    return width >= tile.width && height >= tile.height;
-  };
+  const holds = (/** @type {number} */ n, /** @type {Size} */ within, /** @type {Size} */ least) => isAtLeast(fitted(n, within, least, columns)[0], least);
   /** @type {(key: string, box: Box) => Placed} */
   const at = (key, box) => ({ key, role: 'tile', ...box });
-  if (count <= MOST_PER_PAGE && (count <= 2 || holds(count, space))) {
-    const boxes = fitted(count, space, columns);
+  // An upright tile of the same size is as good, if all are on one page or the space is used better then.
+  const turned = { width: tile.height, height: tile.width };
+  const fits = [tile, turned].filter((each) => count <= 2 || holds(count, space, each)).map((each) => fitted(count, space, each, columns));
+  if (count <= MOST_PER_PAGE && fits.length) {
+    const boxes = fits.find(([{ width, height }]) => count * width * height >= GOOD_USE * space.width * space.height) ?? fits[0];
     return made('grid', [...rest, me].map((key, n) => at(key, boxes[n])), { slots: rest.length });
   }
-  const beside = !isUpright(space) && space.height < LOW;
-  const within = beside
+  const isLow = !isUpright(space) && space.height < LOW;
+  const within = isLow
     ? { width: space.width - PAGER - GAP, height: space.height }
     : { width: space.width, height: space.height - PAGER - GAP };
-  if (within.width < 1 || within.height < 1) return made('grid', [at(me, fitted(1, space, columns)[0])], { slots: 0 });
+  if (within.width < 1 || within.height < 1) return made('grid', [at(me, fitted(1, space)[0])], { slots: 0 });
   let slots = Math.min(MOST_PER_PAGE, count);
-  while (slots > 2 && !holds(slots, within)) slots -= 1;
+  while (slots > 2 && !holds(slots, within, tile)) slots -= 1;
   const { keys, ...pages } = pageOf(rest, me, slots, page);
-  const boxes = fitted(keys.length, within, columns);
-  const pager = beside
+  const boxes = fitted(keys.length, within, tile, columns);
+  const pager = isLow
     ? { x: space.width - PAGER, y: 0, width: PAGER, height: space.height, upright: true }
     : { x: 0, y: space.height - PAGER, width: space.width, height: PAGER, upright: false };
   return made('grid', keys.map((key, n) => at(key, boxes[n])), { ...pages, pager });
@@ -190,10 +203,12 @@ function paged(rest, me, space, tile, page, columns) {
 /**
  * The boxes of `count` tiles: the columns whose tile holds the largest face, or among about equal ones those that use
  * the space best. Tiles fill their cell, between 1:2 and 2:1; a last row that is not full is centred.
- * @param {number} count @param {Size} space @param {number} [most] columns @returns {Box[]}
+ * @param {number} count @param {Size} space @param {Size} [least] the size of a tile, if that is possible
+ * @param {number} [most] columns @returns {Box[]}
  */
-function fitted(count, space, most = count) {
+function fitted(count, space, least = { width: 1, height: 1 }, most = count) {
   const face = isUpright(space) ? 1 : 4 / 3;
+  /** @type {(Size & { columns: number, rows: number, size: number, use: number })[]} */
   const choices = [];
   for (let columns = 1; columns <= Math.min(count, most); columns += 1) {
     const rows = Math.ceil(count / columns);
@@ -205,9 +220,15 @@ function fitted(count, space, most = count) {
     choices.push({ columns, rows, width, height, size: Math.min(width, height * face), use: count * width * height });
   }
   if (!choices.length) return Array.from({ length: count }, () => ({ x: 0, y: 0, width: 1, height: 1 }));
-  const best = Math.max(...choices.map(({ size }) => size));
-  const near = choices.filter(({ size }) => size >= best * ABOUT_EQUAL);
-  const { columns, rows, width, height } = near.reduce((one, other) => (other.use > one.use + 1 ? other : one));
+  const large = choices.filter((each) => isAtLeast(each, least));
+  const fit = large.length ? large : choices;
+  const best = Math.max(...fit.map(({ size }) => size));
+  const near = fit.filter(({ size }) => size >= best * ABOUT_EQUAL);
+  /** @type {(one: typeof choices[0], other: typeof choices[0]) => typeof choices[0]} */
+  const fuller = (one, other) => (other.use > one.use + 1 ? other : one);
+  const first = near.reduce(fuller);
+  const isGood = first.use >= GOOD_USE * space.width * space.height;
+  const { columns, rows, width, height } = isGood ? first : fit.filter(({ size }) => size >= best * NOT_MUCH_LESS).reduce(fuller);
   const top = (space.height - rows * height - (rows - 1) * GAP) / 2;
   return Array.from({ length: count }, (_, at) => {
     const row = Math.floor(at / columns);

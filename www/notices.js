@@ -25,6 +25,7 @@ const RANKS = /** @type {const} */ ([
   'presenting', // the own screen is shared
   'problem', // something was refused
   'info', // something happened
+  'alone', // nobody else is there
 ]);
 
 /** For how long a notice stays that only tells what happened, in milliseconds. */

@@ -73,7 +73,7 @@ const steps = {
     };
   },
 
-  renamed(room, { id, name }) {
+  rename(room, { id, name }) {
     if (room.me && id === room.me.id) return { ...room, me: { ...room.me, name } };
     return change(room, id, { name: name || '' });
   },

@@ -39,7 +39,7 @@ fn addresses_become_links_and_own_messages_stay_own() {
 
     for (text, wanted) in LINKS {
         let found: (String, Vec<String>) = bob.eval(&format!(
-            "import(new URL('chat.js', document.baseURI)).then(({{ linked }}) => {{
+            "import(new URL('views/chat.js', document.baseURI)).then(({{ linked }}) => {{
                 const box = document.createElement('p');
                 box.append(...linked({}));
                 return [box.textContent, [...box.querySelectorAll('a')].map(({{ href }}) => href)];
@@ -77,7 +77,7 @@ fn addresses_become_links_and_own_messages_stay_own() {
     }
     // Leave and join without a reload.
     ann.leaves();
-    ann.press("#btn-join");
+    ann.press("#btn-rejoin");
     ann.is_joined();
     ann.until("its own message is its own", &is_own("You", "before"));
     ann.until("and that is all", "probe.chat().length === 3");

@@ -36,71 +36,99 @@ fn focus_survives_page_changes_and_stays_out_of_covered_elements() {
     let mut dan = chromium.open(&server.link("garden", "Dan"));
     ann.has_tiles_of(&["Bob", "Cleo", "Dan"]);
 
-    // Pin the first on an empty stage, replace it by the second, and unpin.
-    for (name, other) in [("Bob", None), ("Cleo", Some("Bob"))] {
-        focus(&mut ann, &format!("#grid .tile[data-name={name}] .corner"));
+    // Pin the first, replace it by the second, and unpin.
+    for (name, wanted) in [("Bob", "Bob"), ("Cleo", "Cleo"), ("Cleo", "")] {
+        focus(&mut ann, &format!(".tile[data-name={name}] > .tile-button"));
         ann.keys("Enter");
-        has_focus(&mut ann, &format!("#stage .tile[data-name={name}] .corner"));
-        if let Some(other) = other {
-            ann.until("it is back", &format!("document.querySelector('#grid .tile[data-name={other}]')"));
-        }
+        has_focus(&mut ann, "#item-pin");
+        ann.keys("Enter");
+        has_focus(&mut ann, &format!(".tile[data-name={name}] > .tile-button"));
+        let large = "document.querySelector('.tile[data-role=large]')?.dataset.name ?? ''";
+        ann.until("it is large", &format!("({large}) === {wanted:?}"));
     }
+    // Escape closes a menu.
     ann.keys("Enter");
-    has_focus(&mut ann, "#grid .tile[data-name=Cleo] .corner");
+    has_focus(&mut ann, "#item-pin");
+    ann.keys("Escape");
+    has_focus(&mut ann, ".tile[data-name=Cleo] > .tile-button");
+    // The tiles are one Tab stop, and arrows move between them.
+    ann.keys("ArrowRight");
+    has_focus(&mut ann, ".tile[data-name=Dan] > .tile-button");
+    ann.keys("ArrowLeft");
+    has_focus(&mut ann, ".tile[data-name=Cleo] > .tile-button");
+    let stops = "[...document.querySelectorAll('.tile-button')].filter(({ tabIndex }) => tabIndex === 0).length";
+    assert_eq!(ann.eval::<usize>(stops), 1);
 
-    // Participants whose tile has the focus leave: one from the middle, one from the stage, and the last one.
+    // Participants whose tile has the focus leave: one from the middle, one who is large, and the last one.
     cleo.leaves();
     ann.has_tiles_of(&["Bob", "Dan"]);
-    has_focus(&mut ann, ".tile[data-name=Bob] .corner, .tile[data-name=Dan] .corner");
-    focus(&mut ann, "#grid .tile[data-name=Dan] .corner");
-    ann.keys("Enter");
-    has_focus(&mut ann, "#stage .tile[data-name=Dan] .corner");
+    has_focus(&mut ann, ".tile[data-name=Bob] > .tile-button, .tile[data-name=Dan] > .tile-button");
+    ann.picks("Dan", "pin");
+    has_focus(&mut ann, ".tile[data-name=Dan][data-role=large] > .tile-button");
     dan.leaves();
     ann.has_tiles_of(&["Bob"]);
-    has_focus(&mut ann, ".tile[data-name=Bob] .corner");
+    has_focus(&mut ann, ".tile[data-name=Bob] > .tile-button, .tile.self > .tile-button");
+    focus(&mut ann, ".tile[data-name=Bob] > .tile-button");
     bob.leaves();
     ann.has_tiles_of(&[]);
-    has_focus(&mut ann, "#room-name");
-    // An element is hidden while it has the focus.
-    ann.eval::<()>("void (document.querySelector('#notice').hidden = false)");
-    focus(&mut ann, "#btn-notice");
+    has_focus(&mut ann, ".tile.self > .tile-button");
+    // A notice goes while it has the focus.
+    ann.eval::<()>(
+        "import(new URL('notices.js', document.baseURI)).then(({ tell }) => tell({ key: 'invite.copied' }))",
+    );
+    focus(&mut ann, "[data-notice=info] .dismiss");
     ann.keys("Enter");
-    has_focus(&mut ann, "#room-name");
+    ann.until("it keeps a focus in the call", "document.activeElement !== document.body");
     // If the user removes the focus, the page does not restore it.
     focus(&mut ann, "#btn-mic");
     ann.eval::<()>("void document.activeElement.blur()");
     ann.eval::<()>("new Promise((done) => setTimeout(() => { document.querySelector('#btn-mic').hidden = true; setTimeout(done, 50); }, 50))");
     has_focus(&mut ann, "body");
+    ann.eval::<()>("void (document.querySelector('#btn-mic').hidden = false)");
 
-    // On a phone the chat covers the call.
+    // Keys run commands while nobody types.
+    let is_off = |ann: &mut Page, off: bool| {
+        ann.until("the microphone", &format!("document.querySelector('#btn-mic').classList.contains('off') === {off}"));
+    };
+    ann.keys("m");
+    is_off(&mut ann, true);
+    ann.keys("m");
+    is_off(&mut ann, false);
+
+    // On a phone, too, nothing lies under the chat.
     ann.resizes(360, 640);
     focus(&mut ann, "#btn-chat");
     ann.keys("Enter");
     has_focus(&mut ann, "#chat-input");
-    let mut reached = 0;
+    ann.keys("m");
+    is_off(&mut ann, false);
+    let mut reached = std::collections::BTreeSet::new();
     for _ in 0..TABS {
         ann.keys("Tab");
-        assert!(
-            ann.eval::<bool>(
-                "document.activeElement === document.body || Boolean(document.activeElement.closest('#chat, #notice'))"
-            ),
-            "a key reaches what is covered"
-        );
-        reached += usize::from(ann.eval::<bool>("document.activeElement !== document.body"));
+        let at = "(({ id, className, tagName }) => id || className || tagName)(document.activeElement)";
+        reached.insert(ann.eval::<String>(at));
+        let is_covered = "(({ activeElement: at }) => {
+            if (at === document.body) return false;
+            const { x, y, width, height } = at.getBoundingClientRect();
+            const found = document.elementFromPoint(x + width / 2, y + height / 2);
+            return !at.contains(found) && !found?.contains(at);
+        })(document)";
+        assert!(!ann.eval::<bool>(is_covered), "a key reaches what is covered");
     }
-    assert!(reached > 4, "Tab reaches the chat: {reached}");
-    // The same if the window becomes narrow while the chat is open.
-    ann.resizes(1280, 800);
-    focus(&mut ann, "#btn-camera");
-    ann.resizes(360, 640);
-    ann.until("the focus is in the chat", "Boolean(document.activeElement.closest('#chat'))");
+    for id in ["btn-mic", "chat-input", "btn-send", "chat-log", "btn-chat-close", "btn-leave"] {
+        assert!(reached.contains(id), "Tab reaches {id}: {reached:?}");
+    }
     focus(&mut ann, "#chat-input");
     ann.keys("Escape");
     has_focus(&mut ann, "#btn-chat");
 
     focus(&mut ann, "#btn-leave");
     ann.keys("Enter");
-    ann.until("the form is back", "document.body.dataset.state === 'form'");
+    ann.until("the end screen is shown", "document.body.dataset.state === 'ended'");
+    has_focus(&mut ann, "#ended h1");
+    focus(&mut ann, "#btn-lobby");
+    ann.keys("Enter");
+    ann.until("the lobby is back", "document.body.dataset.state === 'lobby'");
     has_focus(&mut ann, "#join h1");
     for page in [&mut ann, &mut bob, &mut cleo, &mut dan] {
         page.is_sound();

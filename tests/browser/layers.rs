@@ -13,11 +13,11 @@ use crate::turn::{alone, side_by_side};
 /// heights occurs once.
 pub const WINDOWS: [((u32, u32), u32); 6] = [
     ((400, 300), 180),
-    ((1280, 800), 360),
+    ((640, 500), 360),
     ((1600, 1200), 720),
     ((400, 300), 180),
     ((1600, 1200), 720),
-    ((1280, 800), 360),
+    ((640, 500), 360),
 ];
 
 /// Makes a browser ignore simulcast in offers, as one without simulcast does.

@@ -32,6 +32,9 @@
     .filter((found) => found < least)
     .map((found) => `${words} of ${name(element)}: ${found.toFixed(2)}:1`);
 
+  // Clipped to one pixel, for screen readers only.
+  const hiddenBox = (element) => { for (let at = element; at; at = at.parentElement) if (getComputedStyle(at).clipPath !== 'none') return true; return false; };
+
   window.looks = {
     // Visible pairs of a color and its background with less contrast than WCAG 1.4.3 and 1.4.11 require.
     pale() {
@@ -41,14 +44,27 @@
         if (!isVisible(element) || isInactive(element)) continue;
         const style = getComputedStyle(element);
         const hasText = [...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.textContent.trim());
-        const field = element.matches('input:not([type=checkbox]), textarea');
+        const field = element.matches('input:not([type=checkbox]), textarea, select');
         if (hasText || field) bad.push(...check(4.5, 'text', element, style.color));
         if (field) bad.push(...check(4.5, 'placeholder', element, getComputedStyle(element, '::placeholder').color));
         if (element.matches('svg.icon')) bad.push(...check(3, 'icon', element, style.stroke));
-        if (element.matches('.switch, #join-form > input, #chat-form')) bad.push(...check(3, 'edge', element, style.borderTopColor, element.parentElement));
+        if (element.matches('.input, .select')) bad.push(...check(3, 'edge', element, style.borderTopColor, element.parentElement));
         pairs += hasText || field || element.matches('svg.icon');
       }
       return { pairs, bad };
+    },
+
+    // Shows a notice of each kind, as the page does.
+    async notices(words) {
+      const { notify } = await import(new URL('notices.js', document.baseURI));
+      notify({ id: 'info', kind: 'plain', icon: 'info', words: { code: '', message: words }, closes: true });
+      notify({ id: 'problem', kind: 'warn', icon: 'warn', words: { code: '', message: words }, closes: true, until: Date.now() + 9000 });
+      notify({ id: 'presenting', kind: 'accent', icon: 'screen', words: { code: '', message: words }, actions: [{ words: { code: '', message: 'Words' }, run() {} }] });
+    },
+
+    async dismisses() {
+      const { dismissAll } = await import(new URL('notices.js', document.baseURI));
+      dismissAll();
     },
 
     // From now on the class `hovered` looks like `:hover`.
@@ -58,17 +74,26 @@
           if (rule.selectorText?.includes(':hover')) sheet.insertRule(rule.cssText.replaceAll(':hover', '.hovered'), at + 1);
         }
       }
-      for (const element of document.querySelectorAll('button, .switch, .tile, input')) element.classList.add('hovered');
+      for (const element of document.querySelectorAll('button, .tile, input, .item')) element.classList.add('hovered');
     },
 
     // Visible elements that extend beyond the window's sides.
-    wide: () => [...document.querySelectorAll('body :is(button, input:not([type=checkbox]), label, p, h1, form, textarea)')]
-      .filter((element) => isVisible(element) && !element.closest('.unseen'))
+    wide: () => [...document.querySelectorAll('body :is(button, input:not([type=checkbox]), label, p, h1, h2, form, textarea, select, .tile, .notice, .panel)')]
+      .filter((element) => isVisible(element) && !element.closest('.unseen, .words') && !hiddenBox(element))
       .filter((element) => {
         const { left, right } = element.getBoundingClientRect();
         return left < 0 || right > innerWidth;
       })
       .map(name),
+
+    // Visible controls that are smaller than a finger needs.
+    small: () => [...document.querySelectorAll('#call :is(button, textarea)')]
+      .filter((element) => isVisible(element) && !element.matches('.link'))
+      .filter((element) => {
+        const { width, height } = element.getBoundingClientRect();
+        return width < 43.5 || height < 43.5;
+      })
+      .map((element) => `${name(element)}: ${element.getBoundingClientRect().width} x ${element.getBoundingClientRect().height}`),
 
     // Returns true if the whole element is within the window.
     within(selector) {

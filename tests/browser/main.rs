@@ -13,6 +13,7 @@ mod keyboard;
 mod layers;
 mod looks;
 mod moderation;
+mod modules;
 mod outage;
 mod outside;
 mod page;

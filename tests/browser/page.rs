@@ -121,7 +121,13 @@ impl Page {
 
     /// Enables forced colors, as a high contrast mode does.
     pub fn forces_colors(&mut self) {
-        self.tab.force_colors();
+        self.tab.emulate(&[("forced-colors", "active")]);
+    }
+
+    /// Prefers dark or light colors, and no motion.
+    pub fn prefers_dark(&mut self, dark: bool) {
+        let scheme = if dark { "dark" } else { "light" };
+        self.tab.emulate(&[("prefers-color-scheme", scheme), ("prefers-reduced-motion", "reduce")]);
     }
 
     /// Presses a key, such as `Tab`.
@@ -139,11 +145,23 @@ impl Page {
 
     pub fn leaves(&mut self) {
         self.press("#btn-leave");
-        self.until("the form is back", "document.body.dataset.state === 'form'");
+        self.until("the end screen is shown", "document.body.dataset.state === 'ended'");
+    }
+
+    /// Picks an item of the menu of a participant's tile.
+    pub fn picks(&mut self, name: &str, item: &str) {
+        self.press(&format!(".tile:not(.self)[data-name={name:?}] > .tile-button"));
+        self.press(&format!("#tile-menu #item-{item}"));
+    }
+
+    /// Picks an item of the menu "More".
+    pub fn picks_more(&mut self, item: &str) {
+        self.press("#btn-more");
+        self.press(&format!("#more-menu #item-{item}"));
     }
 
     pub fn says(&mut self, text: &str) {
-        if self.eval("document.querySelector('#chat').hidden") {
+        if self.eval("!document.querySelector('#chat')") {
             self.press("#btn-chat");
         }
         self.types("#chat-input", text);
@@ -175,7 +193,8 @@ impl Page {
     }
 
     pub fn shows_neither_picture_nor_sound_of(&mut self, name: &str) {
-        let look = format!("[...{}.classList].join(' ') === 'tile silent'", tile(name));
+        let look =
+            format!("(({{ classList: has }}) => has.contains('silent') && !has.contains('has-video'))({})", tile(name));
         self.until(&format!("{name} has the placeholder and the mark of silence"), &look);
     }
 

@@ -56,16 +56,20 @@
       return (await stats('outbound-rtp')).filter(({ kind }) => kind === 'video').map(({ codecId }) => names.get(codecId));
     },
 
-    chat: () => [...document.querySelectorAll('#chat-log .line')].map((line) => ({
+    // What the notice row says: the words of the most urgent notice, or ''.
+    says: () => [...document.querySelectorAll('.notice:not([data-notice=alone]) .words')].find((words) => words.checkVisibility())?.textContent ?? '',
+
+    // Chat messages: as shown, or as held while the chat is closed.
+    chat: () => ($('#chat-log') ? [...document.querySelectorAll('#chat-log .line')] : null)?.map((line) => ({
       who: line.querySelector('.who').textContent,
       text: line.querySelector('.text').textContent,
       own: line.classList.contains('own'),
-    })),
+    })) ?? window.aq?.chat ?? [],
 
     // State of the page, for the message of a failed test.
     state: async () => ({
       state: document.body?.dataset.state,
-      words: ['#notice .words', '#banner', '#join-status', '#toasts'].map((selector) => $(selector)?.textContent).filter(Boolean),
+      words: ['#notices', '#lobby-notices', '#join-status', '#ended-words'].map((selector) => $(selector)?.textContent).filter(Boolean),
       tiles: [...document.querySelectorAll('.tile')].map((tile) => `${tile.className}: ${tile.dataset.name}`),
       videos: await Promise.all([...document.querySelectorAll('video')].map((video) => window.probe.media(video))),
       connection: pc() && [pc().connectionState, pc().iceConnectionState, pc().signalingState],

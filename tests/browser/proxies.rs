@@ -21,7 +21,7 @@ const STARTS: usize = 5;
 
 const NO_UPGRADE: &str = "The proxy in front of this server does not forward WebSocket upgrades; see docs/hosting.";
 const WRONG_HOST: &str =
-    "The server does not know this page's address. A proxy in front has to pass on Host with its port";
+    "The server does not know this page’s address. A proxy in front has to pass on Host with its port";
 
 /// nginx with one port per location.
 struct Nginx {
@@ -104,9 +104,8 @@ fn a_page_behind_a_misconfigured_proxy_names_the_mistake() {
         match expected {
             None => page.is_joined(),
             Some(words) => {
-                let says = "document.querySelector('#notice').hidden ? '' : document.querySelector('#notice .words').textContent";
-                page.until("it says what is wrong", &format!("({says}).startsWith({words:?})"));
-                let is_over = page.eval::<bool>("document.body.dataset.state === 'form'");
+                page.until("it says what is wrong", &format!("probe.says().startsWith({words:?})"));
+                let is_over = page.eval::<bool>("document.body.dataset.state === 'lobby'");
                 assert!(is_over, "the page stops trying: {location}");
             }
         }

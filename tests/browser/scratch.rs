@@ -20,6 +20,21 @@ impl Scratch {
         Self(folder)
     }
 
+    /// Copies all files below `from` into the folder `to` of this one.
+    pub fn copies(&self, from: &Path, to: &str) {
+        let to = self.0.join(to);
+        fs::create_dir_all(&to).expect("the build folder is writable");
+        for entry in fs::read_dir(from).expect("the folder is there") {
+            let entry = entry.expect("it is read");
+            let name = to.join(entry.file_name());
+            if entry.path().is_dir() {
+                self.copies(&entry.path(), name.to_str().expect("the path is UTF-8"));
+            } else {
+                fs::copy(entry.path(), name).expect("it is copied");
+            }
+        }
+    }
+
     pub fn path(&self) -> &Path {
         &self.0
     }

@@ -84,7 +84,7 @@ fn two_pages_meet_talk_part_and_meet_again() {
     let lines = ann.transceivers();
     bob.leaves();
     ann.has_tiles_of(&[]);
-    bob.press("#btn-join");
+    bob.press("#btn-rejoin");
     bob.is_joined();
     ann.sees_and_hears("Bob");
     bob.sees_and_hears("Ann");
@@ -165,7 +165,7 @@ fn without_devices_a_participant_can_watch_listen_and_chat() {
     let mut ann = chromium.open(&server.link("garden", "Ann"));
     let mut eve = chromium.open_with(&server.link("garden", "Eve"), REFUSED);
     eve.is_joined();
-    eve.until("the denied permission is explained", "!document.querySelector('#notice').hidden && document.querySelector('#notice').textContent.includes('You can watch, listen and chat.')");
+    eve.until("the denied permission is explained", "probe.says().includes('You can watch, listen and chat.')");
     eve.sees_and_hears("Ann");
     ann.has_tiles_of(&["Eve"]);
     ann.shows_neither_picture_nor_sound_of("Eve");
@@ -226,8 +226,7 @@ fn a_call_comes_back_after_the_server_was_away() {
 
     let start = Instant::now();
     server.stop();
-    let explained = "document.body.dataset.state === 'reconnecting' && !document.querySelector('#banner').hidden
-        && /Reconnecting|Trying again/.test(document.querySelector('#banner').textContent)";
+    let explained = "document.body.dataset.state === 'reconnecting' && /Reconnecting/.test(probe.says())";
     for page in [&mut ann, &mut bob] {
         page.until("the lost connection is explained", explained);
     }
@@ -235,12 +234,12 @@ fn a_call_comes_back_after_the_server_was_away() {
     assert!(start.elapsed() < AT_ONCE, "reported after {:?}", start.elapsed());
     // The server stays away longer than announced.
     for page in [&mut ann, &mut bob] {
-        page.until("it tries again", "/can’t be reached/.test(document.querySelector('#banner').textContent)");
+        page.until("it tries again", "/can’t be reached/.test(probe.says())");
     }
     server.start_again();
     for page in [&mut ann, &mut bob] {
         page.is_joined();
-        page.until("the words are gone", "document.querySelector('#banner').hidden");
+        page.until("the words are gone", "!probe.says()");
     }
     ann.sees_and_hears("Bob");
     bob.sees_and_hears("Ann");
@@ -269,7 +268,7 @@ fn a_call_moves_to_another_server_before_its_own_ends() {
     ann.says("Nice here.");
     bob.finds_line("Ann", "Nice here.");
     for page in [&mut ann, &mut bob] {
-        page.until("nothing is wrong", "document.querySelector('#banner').hidden");
+        page.until("nothing is wrong", "!probe.says()");
     }
 }
 
@@ -285,7 +284,7 @@ fn a_call_comes_back_from_a_server_that_ended_earlier_than_announced() {
     server.stop_at_once();
     server.start_again();
     for page in [&mut ann, &mut bob] {
-        page.until("nothing is wrong", "document.querySelector('#banner').hidden");
+        page.until("nothing is wrong", "!probe.says()");
     }
     ann.sees_and_hears("Bob");
     assert!(start.elapsed() < Duration::from_secs(50), "after {:?}", start.elapsed());
@@ -317,11 +316,9 @@ fn a_page_that_knows_only_six_messages_takes_part() {
     let Some(mut chromium) = Chromium::start() else { return };
     let www = Scratch::new("www");
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let product =
-        fs::read_dir(here.join("www")).expect("the product has a page").map(|file| file.expect("it is read").path());
-    let plain = ["plain.html", "plain.js"].map(|file| here.join("tests/browser").join(file));
-    for file in product.chain(plain) {
-        fs::copy(&file, www.path().join(file.file_name().expect("a file has a name"))).expect("it is copied");
+    www.copies(&here.join("www"), "");
+    for file in ["plain.html", "plain.js"] {
+        fs::copy(here.join("tests/browser").join(file), www.path().join(file)).expect("it is copied");
     }
     let server = Program::start(&["--www", www.path().to_str().expect("the build folder's path is UTF-8")]);
     let link = format!("{}plain.html", server.url);
@@ -363,7 +360,7 @@ fn others_see_when_devices_are_switched_off_and_on() {
     ann.shows_neither_picture_nor_sound_of("Bob");
     bob.press("#btn-screen");
     ann.sees_screen_of("Bob");
-    bob.until("one's own screen is shown", "document.querySelector('.tile.screen.own video')?.currentTime > 0");
+    bob.until("it says that it presents", "probe.says().startsWith('You are presenting')");
     ann.shows_neither_picture_nor_sound_of("Bob");
 
     // A participant that joins later sees the same.
@@ -403,8 +400,9 @@ fn a_pinned_participant_is_large_and_keeps_a_seat_under_last_n() {
     ann.has_tiles_of(&names);
     let mut lines = 0;
     for name in names {
-        ann.press(&format!("#grid .tile[data-name={name}] .corner"));
-        let large = "[...document.querySelectorAll('#stage .tile')].map(({ dataset }) => dataset.name).join()";
+        ann.picks(name, "pin");
+        let large =
+            "[...document.querySelectorAll('.tile[data-role=large]')].map(({ dataset }) => dataset.name).join()";
         ann.until(&format!("{name} alone is large"), &format!("{large} === '{name}'"));
         ann.plays(&tile(name), true, false);
         lines = lines.max(ann.transceivers());
@@ -414,8 +412,8 @@ fn a_pinned_participant_is_large_and_keeps_a_seat_under_last_n() {
     }
     assert!(lines <= 2 + 2 * 2, "{lines} lines");
     ann.has_tiles_of(&names);
-    ann.press("#stage .pinned .corner");
-    ann.until("no participant is large", "document.querySelector('#stage').hidden");
+    ann.picks("Dan", "pin");
+    ann.until("no participant is large", "!document.querySelector('.tile[data-role=large]')");
     ann.has_tiles_of(&names);
     for mut page in others.into_iter().chain([ann]) {
         page.is_sound();

@@ -82,10 +82,11 @@ impl Tab {
         }
     }
 
-    /// Enables forced colors, as a high contrast mode does; Chromium only.
-    pub fn force_colors(&mut self) {
-        let feature = json!({ "name": "forced-colors", "value": "active" });
-        self.call("Emulation.setEmulatedMedia", json!({ "features": [feature] }));
+    /// Sets the user's preferences, as media features and their values; Chromium only.
+    pub fn emulate(&mut self, features: &[(&str, &str)]) {
+        let features: Vec<Value> =
+            features.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
+        self.call("Emulation.setEmulatedMedia", json!({ "features": features }));
     }
 
     /// Presses a key, such as `Tab`; Chromium only.
@@ -94,6 +95,9 @@ impl Tab {
             "Tab" => (9, None),
             "Enter" => (13, Some("\r")),
             "Escape" => (27, None),
+            "ArrowLeft" => (37, None),
+            "ArrowRight" => (39, None),
+            letter if letter.len() == 1 => (i32::from(letter.to_ascii_uppercase().as_bytes()[0]), Some(letter)),
             other => panic!("no key {other}"),
         };
         for kind in ["keyDown", "keyUp"] {

@@ -10,6 +10,8 @@
 const CAUSES = {
   NotAllowedError: 'refused', SecurityError: 'refused', NotFoundError: 'missing', NotReadableError: 'taken', AbortError: 'taken',
 };
+/** The beginnings of the keys of the sentences. */
+const SENTENCES = { refused: 'device.refused-', missing: 'device.missing-', taken: 'device.taken-', other: 'device.other-', insecure: '' };
 
 const AUDIO = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
 
@@ -87,6 +89,6 @@ function problemOf(error, what, isAll) {
   const cause = CAUSES[error.name] ?? 'other';
   const params = { reason: `${error.name}: ${error.message}` };
   /** @type {Words} */
-  const words = { key: /** @type {any} */ (`device.${cause}-${what}`), params };
+  const words = { key: /** @type {any} */ (`${SENTENCES[cause]}${what}`), params };
   return { cause, words: isAll ? { key: 'device.rest', params: { words } } : words };
 }

@@ -1,17 +1,22 @@
 // The call: bar, room, notices, tiles and the panel beside them.
 
 import { announce } from '../announce.js';
-import { dismiss, notify } from '../notices.js';
+import { dismiss, notify, tell } from '../notices.js';
 import * as state from '../state.js';
 import { effect, scope, untracked } from '../store.js';
-import { number, t } from '../words/index.js';
+import { number, say, t } from '../words/index.js';
 import { bar, roomHeader } from './bar.js';
 import { byId, h } from './dom.js';
 import { icon } from './icons.js';
 import { noticeRow } from './notice.js';
 import { setBox, stage } from './stage.js';
 
-/** Panels are loaded when they are opened first. @type {Record<import('../state.js').PanelName, () => Promise<{ panel: (app: App) => HTMLElement }>>} */
+/** By then the first pictures are on their way, in milliseconds. */
+const SETTLED_MS = 300;
+
+const loadTileMenu = () => import('./tile-menu.js');
+
+/** @type {Record<import('../state.js').PanelName, () => Promise<{ panel: (app: App) => HTMLElement }>>} */
 const PANELS = {
   chat: () => import('./chat.js'),
   people: () => import('./chat.js'),
@@ -20,15 +25,26 @@ const PANELS = {
 
 /** @typedef {import('../commands.js').App} App */
 
+/** Panels and menus load with the first call, once it has begun: later the server may be away, or another one. */
+function loadAll() {
+  Promise.all([loadTileMenu(), import('./confirm.js'), ...Object.values(PANELS).map((load) => load())]).catch(onUnloaded);
+}
+
+/** @param {Error} error */
+function onUnloaded(error) {
+  console.info(error);
+  tell({ key: 'problem.unloaded' }, 'warn');
+}
+
 /** @param {App} app @param {Record<string, import('../commands.js').Command>} commands @param {() => boolean} canInvite */
 export function callView(app, commands, canInvite) {
   const tiles = stage({
     local: () => app.local.value,
     show: (shown) => app.session()?.view.show(shown),
-    options: (tile) => { import('./tile-menu.js').then(({ openTileMenu }) => openTileMenu(tile, app)); },
+    options: (tile) => { loadTileMenu().then(({ openTileMenu }) => openTileMenu(tile, app), onUnloaded); },
   });
   const step = (/** @type {'previous' | 'next'} */ id) => h('button', {
-    type: 'button', class: 'quiet', 'aria-label': () => t(`command.${id}`), on: { click: commands[id].run },
+    type: 'button', class: 'quiet', 'aria-label': () => say(commands[id].words()), on: { click: commands[id].run },
     disabled: () => (id === 'next' ? state.page.value >= state.pages.value - 1 : state.page.value <= 0),
   }, icon(id));
   const pager = h('nav', { class: () => `pager${tiles.arranged.value.pager?.upright ? ' upright' : ''}`, 'aria-label': () => t('call.pages') },
@@ -36,10 +52,14 @@ export function callView(app, commands, canInvite) {
     h('p', null, () => `${number(state.page.value + 1)} / ${number(state.pages.value)}`),
     step('next'));
   effect(() => setBox(pager, tiles.arranged.value.pager));
-  const alone = h('p', { id: 'alone', hidden: () => state.room.value.people.size > 0 || state.phase.value !== 'joined' },
-    () => t(canInvite() ? 'call.alone' : 'call.alone-tokens'));
-  tiles.element.append(pager, alone);
+  tiles.element.append(pager);
+  effect(() => {
+    if (state.room.value.people.size || state.phase.value !== 'joined') return dismiss('alone');
+    const actions = canInvite() ? [{ words: /** @type {const} */ ({ key: 'command.invite' }), icon: 'link', run: app.invite }] : [];
+    notify({ id: 'alone', kind: 'plain', words: { key: canInvite() ? 'call.alone' : 'call.alone-tokens' }, actions });
+  });
 
+  effect(() => { if (state.phase.value === 'joined') setTimeout(loadAll, SETTLED_MS); });
   const panel = h('div', { id: 'panel', hidden: () => !state.panel.value });
   followPanel(panel, app);
   effect(() => {
@@ -54,7 +74,7 @@ export function callView(app, commands, canInvite) {
 
   const element = h('div', { id: 'call', hidden: () => !state.isInCall.value },
     bar(commands), roomHeader(commands, canInvite),
-    h('main', { class: 'middle' }, h('div', { class: 'stage' }, noticeRow('notices'), h('div', { class: 'space' }, tiles.element)), panel));
+    h('main', { class: 'middle' }, h('div', { class: 'stage' }, noticeRow('notices', () => state.isInCall.value), h('div', { class: 'space' }, tiles.element)), panel));
   return { element, resume: tiles.resume };
 }
 
@@ -69,7 +89,7 @@ function followPanel(box, app) {
       if (isOver) return;
       end = scope(() => box.replaceChildren(panel(app)));
       /** @type {HTMLElement | null} */ (box.querySelector('[data-focus]'))?.focus();
-    });
+    }, onUnloaded);
     return () => {
       isOver = true;
       const hadFocus = box.contains(document.activeElement);

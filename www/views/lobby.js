@@ -20,6 +20,7 @@ import { preview } from './preview.js';
 
 /** @param {Form} form @param {{ local: import('../commands.js').App['local'], join: () => void, cancel: () => void }} app */
 export function lobbyView(form, app) {
+  const isHere = () => state.phase.value === 'lobby' || state.phase.value === 'joining';
   const isJoining = () => state.phase.value === 'joining';
   const invited = () => form.invitation.value;
   const told = () => invited().words ?? restriction(invited().rights);
@@ -35,8 +36,8 @@ export function lobbyView(form, app) {
     on: { input: (event) => { value.value = /** @type {HTMLInputElement} */ (event.target).value; } }, ...more,
   });
   const fixedRoom = () => Boolean(invited().room);
-  return h('main', { id: 'join', class: 'lobby', hidden: () => state.isInCall.value || state.phase.value === 'ended' },
-    h('div', { class: 'lobby-notices' }, noticeRow('lobby-notices')),
+  return h('main', { id: 'join', class: 'lobby', hidden: () => !isHere() },
+    h('div', { class: 'lobby-notices' }, noticeRow('lobby-notices', isHere)),
     h('section', { class: 'you', 'aria-label': () => t('lobby.you'), hidden: () => !canPublish() }, preview(form, app)),
     h('form', {
       id: 'join-form', class: 'enter', autocomplete: 'off',

@@ -6,11 +6,11 @@ import { number, say, t } from '../words/index.js';
 import { h } from './dom.js';
 import { icon } from './icons.js';
 
-/** @param {string} id */
-export function noticeRow(id) {
+/** @param {string} id @param {() => boolean} isSeen whether the row stands where the user is now */
+export function noticeRow(id, isSeen) {
   const isOpen = signal(false); // all of them
   const now = signal(Date.now());
-  const shown = computed(() => (isOpen.value ? notices.value : notices.value.slice(0, 1)));
+  const shown = computed(() => (!isSeen() ? [] : isOpen.value ? notices.value : notices.value.slice(0, 1)));
   const element = h('section', { id, class: 'notices', 'aria-label': () => t('notice.list') });
   const more = h('button', {
     type: 'button', class: 'link', hidden: () => notices.value.length < 2, 'aria-expanded': () => String(isOpen.value),

@@ -10,6 +10,8 @@ import { t } from '../words/index.js';
 /** The limits of `quality` that are shown; one that is usual for a moment only after so many milliseconds. @type {Record<string, number>} */
 const SHOWN_LIMITS = { bandwidth: 0, server: 0, oversized: 0, keyframe: 3000 };
 
+const touch = matchMedia('(hover: none)');
+
 export class Tile {
   isShown = true; // on this page of the layout
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -60,6 +62,8 @@ export class Tile {
     this.button.setAttribute('aria-haspopup', 'dialog');
     this.button.append(icon('more'));
     this.button.onclick = () => on.options(this);
+    // On touch screens the button is not shown: the tile itself opens the menu.
+    element.onclick = ({ target }) => { if (touch.matches && !this.button.contains(/** @type {Node} */ (target))) on.options(this); };
     element.append(this.picture.element, this.face, this.note, this.stall, this.label, this.button);
     this.write();
     this.setQuality();
@@ -91,7 +95,7 @@ export class Tile {
     this.drawFace(name);
     const isStopped = this.slow && quality && !quality.sent;
     const note = lost ? t('tile.lost')
-      : undecodable && !this.picture.isShown ? t('error.cannot-decode')
+      : undecodable && !element.classList.contains('has-video') ? t('error.cannot-decode')
         : isStopped ? t(/** @type {any} */ (`tile.stopped-${this.slow}`)) : '';
     setText(this.note, note);
     this.note.hidden = !note;

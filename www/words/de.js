@@ -85,6 +85,8 @@ export default {
 
   'error.bad-answer': 'Ihr Browser und der Server konnten sich nicht über den Anruf einigen. Laden Sie die Seite neu.',
   'error.bad-message': 'Der Server konnte eine Nachricht dieser Seite nicht lesen. Laden Sie die Seite neu.',
+  'error.bad-name': 'Ein Name muss ein sichtbares Zeichen haben.',
+  'error.bad-reaction': 'Diese Reaktion lässt sich nicht senden.',
   'error.bad-room': 'Der Name eines Raums muss 1 bis 128 sichtbare Zeichen haben.',
   'error.cannot-decode': 'Ihr Browser kann dieses Video nicht abspielen.',
   'error.cannot-renew': 'Ton und Bild ließen sich nicht wieder verbinden. Verlassen Sie den Anruf und treten Sie wieder bei.',
@@ -92,8 +94,10 @@ export default {
   'error.chat-too-long': 'Die Nachricht ist zu lang und wurde nicht gesendet.',
   'error.closing': 'Der Server startet neu. Sie werden von selbst wieder verbunden.',
   'error.dtls-failed': 'Ton und Bild ließen sich nicht verschlüsseln. Laden Sie die Seite neu oder versuchen Sie einen anderen Browser.',
+  'error.ended': 'Die Moderation hat den Anruf für alle beendet.',
   'error.forbidden': 'Ihre Einladung erlaubt das nicht.',
   'error.full': 'Der Server ist überlastet. Versuchen Sie es gleich noch einmal.',
+  'error.gesture-too-fast': 'Das war zu schnell. Warten Sie einen Moment.',
   'error.internal': 'Im Server ist etwas fehlgeschlagen. Treten Sie wieder bei.',
   'error.lines-rejected': 'Ihr Browser hat einen Teil von Ton und Bild abgelehnt. Laden Sie die Seite neu, um alle zu sehen und zu hören.',
   'error.locked': 'Dieser Raum ist gesperrt. Wer moderiert, kann ihn entsperren.',
@@ -102,6 +106,7 @@ export default {
   'error.negotiation-timeout': 'Ihr Browser hat nicht rechtzeitig geantwortet. Treten Sie wieder bei.',
   'error.no-srtp': 'Ihr Browser kann Ton und Bild nicht so verschlüsseln, wie der Server es braucht. Versuchen Sie einen anderen Browser.',
   'error.no-upgrade': 'Der Proxy vor diesem Server leitet WebSocket-Upgrades nicht weiter; siehe docs/hosting.',
+  'error.not-admitted': 'Die Moderation hat Sie nicht hereingelassen.',
   'error.not-publishing': 'Das wird schon nicht mehr gesendet.',
   'error.not-there': 'Diese Person ist schon gegangen.',
   'error.origin': 'Der Server kennt die Adresse dieser Seite nicht. Ein Proxy davor muss Host mit seinem Port weitergeben; eine Seite von anderswo muss in den Einstellungen des Servers erlaubt sein.',
@@ -121,6 +126,7 @@ export default {
   'error.unsupported-answer': 'Ihr Browser und der Server konnten sich nicht über den Anruf einigen. Laden Sie die Seite neu.',
   'error.unsupported-certificate': 'Der Server kann das Zertifikat Ihres Browsers nicht benutzen. Versuchen Sie einen anderen Browser.',
   'error.used-up': 'Diese Verbindung wird schon zu lange benutzt. Treten Sie wieder bei.',
+  'error.waiting-full': 'Es warten schon zu viele. Versuchen Sie es gleich noch einmal.',
 
   'insecure.title': 'Sie können zusehen, zuhören und chatten',
   'insecure.text': 'Dieser Link beginnt mit http. Browser erlauben Kamera und Mikrofon nur auf Seiten, die mit https beginnen. Um zu sprechen und gesehen zu werden, bitten Sie die einladende Person um einen https-Link.',
@@ -176,6 +182,7 @@ export default {
   'person.you': 'Sie',
 
   'problem.call': 'Mit dem Anruf ging etwas schief ({reason}). Wenn jemand fehlt, verlassen Sie ihn und treten Sie wieder bei.',
+  'problem.unloaded': 'Dieser Teil der Seite ließ sich nicht laden. Versuchen Sie es noch einmal, wenn Sie verbunden sind.',
 
   'refused.status': 'Der Server verweigert die Verbindung (Status {status}). Fragen Sie, wer Sie eingeladen hat.',
 

@@ -85,6 +85,8 @@ export default {
 
   'error.bad-answer': 'Your browser and the server could not agree on the call. Reload the page.',
   'error.bad-message': 'The server could not read a message of this page. Reload the page.',
+  'error.bad-name': 'A name must have a visible character.',
+  'error.bad-reaction': 'This reaction cannot be sent.',
   'error.bad-room': 'A room name must have 1 to 128 visible characters.',
   'error.cannot-decode': 'Your browser cannot play this video.',
   'error.cannot-renew': 'Audio and video could not be connected again. Leave the call and rejoin.',
@@ -92,8 +94,10 @@ export default {
   'error.chat-too-long': 'The message is too long and was not sent.',
   'error.closing': 'The server is restarting. You will be reconnected automatically.',
   'error.dtls-failed': 'Audio and video could not be encrypted. Reload the page or try another browser.',
+  'error.ended': 'A moderator has ended the call for everybody.',
   'error.forbidden': 'Your invitation does not allow this.',
   'error.full': 'The server is overloaded. Try again in a moment.',
+  'error.gesture-too-fast': 'That was too fast. Wait a moment.',
   'error.internal': 'Something failed in the server. Rejoin the call.',
   'error.lines-rejected': 'Your browser refused some of the audio and video. Reload the page to see and hear everybody.',
   'error.locked': 'This room is locked. A moderator can unlock it.',
@@ -102,6 +106,7 @@ export default {
   'error.negotiation-timeout': 'Your browser did not answer in time. Rejoin the call.',
   'error.no-srtp': 'Your browser cannot encrypt audio and video as the server needs it. Try another browser.',
   'error.no-upgrade': 'The proxy in front of this server does not forward WebSocket upgrades; see docs/hosting.',
+  'error.not-admitted': 'A moderator did not let you in.',
   'error.not-publishing': 'This is not being sent any more.',
   'error.not-there': 'This person has left already.',
   'error.origin': 'The server does not know this page’s address. A proxy in front has to pass on Host with its port; a page from elsewhere has to be allowed by the server’s setting.',
@@ -121,6 +126,7 @@ export default {
   'error.unsupported-answer': 'Your browser and the server could not agree on the call. Reload the page.',
   'error.unsupported-certificate': 'The server cannot use the certificate of your browser. Try another browser.',
   'error.used-up': 'This connection has been in use for too long. Rejoin the call.',
+  'error.waiting-full': 'Too many people are waiting already. Try again in a moment.',
 
   'insecure.title': 'You can watch, listen and chat',
   'insecure.text': 'This link starts with http. Browsers allow camera and microphone only on pages that start with https. To speak and be seen, ask the person who invited you for an https link.',
@@ -176,6 +182,7 @@ export default {
   'person.you': 'You',
 
   'problem.call': 'Something went wrong with the call ({reason}). If somebody is missing, leave and rejoin.',
+  'problem.unloaded': 'This part of the page could not be loaded. Try again when you are connected.',
 
   'refused.status': 'The server refuses the connection (status {status}). Ask the host.',
 

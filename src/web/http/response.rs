@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-/// The page may load files from this server, open WebSockets, and use camera and microphone; it must never be framed.
-/// `connect-src` names the WebSocket schemes because in some browsers 'self' does not include them.
+/// The page may load files from this server, open WebSockets, and use camera and microphone; it must never be framed, and
+/// no text becomes script or markup (Trusted Types without any policy). `connect-src` names the WebSocket schemes because in some browsers 'self' does not include them.
 const SECURITY_HEADERS: &str = "\
 Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
 media-src 'self' blob:; connect-src 'self' ws: wss:; font-src 'self'; manifest-src 'self'; base-uri 'none'; \
-form-action 'none'; frame-ancestors 'none'\r\n\
+form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'\r\n\
 X-Content-Type-Options: nosniff\r\n\
 Referrer-Policy: no-referrer\r\n\
 X-Frame-Options: DENY\r\n\

@@ -1,0 +1,13 @@
+// All tests of the page's pure modules: `node --test tests/page/all.mjs`, or in a browser with `run`.
+
+import './chatlog.mjs';
+import './layout.mjs';
+import './links.mjs';
+import './order.mjs';
+import './room.mjs';
+import './session.mjs';
+import './store.mjs';
+import './tiles.mjs';
+import './words.mjs';
+
+export { run } from './harness.mjs';
