@@ -136,7 +136,7 @@ function beside({ own, space, page = 0, aspect = 16 / 9 }, large, rest) {
   const width = clamp(128, 0.17 * space.width, Math.min(288, space.width / 2));
   const left = space.width - width - GAP;
   const inStrip = isShare && isLow ? CAPTION : 0; // the caption stands at the top of the strip
-  const slots = !isLow ? 5 : inStrip ? 2 : 3;
+  const slots = isLow ? 3 : 5;
   const isPaged = rest.length + 1 > slots;
   const { keys, ...pages } = pageOf(rest, `${own} camera`, slots, page);
   const tall = space.height - inStrip - (isPaged ? PAGER + GAP : 0);

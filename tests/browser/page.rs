@@ -94,10 +94,11 @@ impl Page {
     // Actions of the user.
 
     pub fn press(&mut self, selector: &str) {
-        // The point in the middle has to belong to the element, so that nothing covers it.
+        // The point in the middle has to belong to the element, so that nothing covers it, and tiles have to stand still.
         let place = format!(
             "(() => {{
                 const element = document.querySelector({selector:?});
+                if (element.closest('.tile')?.getAnimations().length) return null;
                 const {{ x, y, width, height }} = element.getBoundingClientRect();
                 const [left, top] = [x + width / 2, y + height / 2];
                 return element.contains(document.elementFromPoint(left, top)) ? [left, top] : null;

@@ -2,7 +2,7 @@ import { GAP, layout } from '../../www/layout.js';
 import { equal, ok, test } from './harness.mjs';
 
 const SIZES = [[320, 480], [360, 640], [360, 740], [480, 320], [568, 320], [740, 360], [768, 1024], [1024, 768], [1280, 720], [1280, 800], [1366, 768], [1920, 1080], [2560, 1080], [1080, 1920], [3840, 2160]];
-const COUNTS = Array.from({ length: 100 }, (_, at) => at + 1);
+const COUNTS = [...Array.from({ length: 30 }, (_, at) => at + 1), 36, 49, 50, 64, 75, 99, 100];
 
 const names = (count) => Array.from({ length: count - 1 }, (_, at) => `p${at}`);
 /** What is left for the tiles of a window: see "Layout in numbers" of the page's principles. */
