@@ -19,6 +19,7 @@ macro_rules! embedded {
 const EMBEDDED: &[(&str, &[u8])] = embedded![
     "announce.js",
     "app.js",
+    "call.js",
     "chatlog.js",
     "commands.js",
     "devices/level.js",

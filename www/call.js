@@ -1,0 +1,89 @@
+// The call's part of the page: it connects the session with what the user sees and does.
+
+import { announce } from './announce.js';
+import { commands } from './commands.js';
+import { dismiss, notify, tell } from './notices.js';
+import { findToken, inviteLink } from './session/invitation.js';
+import { Session } from './session/session.js';
+import * as state from './state.js';
+import { computed, effect } from './store.js';
+import { announceDevices, callView } from './views/call.js';
+import { endView } from './views/end.js';
+import { listenToKeys } from './views/keys.js';
+import { liveRegions } from './views/live.js';
+
+const TITLE = 'AQ Server';
+// A device that opens within this time, in milliseconds, needed no question of the browser.
+const ASKED_MS = 800;
+
+/** @param {{ local: import('./commands.js').App['local'], page: () => URL, rejoin: () => void }} page */
+export function setUp({ local, page, rejoin }) {
+  /** @type {Session | null} */
+  let session = null;
+
+  async function invite() {
+    const { me } = state.room.peek();
+    if (!me) return;
+    const link = inviteLink(page(), me.room);
+    try {
+      await navigator.clipboard.writeText(link);
+      tell({ key: 'invite.copied' });
+      announce({ key: 'invite.copied' });
+    } catch {
+      // Pages over plain http have no clipboard: show the address, to be copied by hand.
+      notify({ id: 'info', kind: 'plain', icon: 'link', words: { key: 'invite.address', params: { link } }, closes: true });
+    }
+  }
+
+  const app = { local, session: () => session, invite, leave: () => session?.leave() };
+  const table = commands(app);
+  // If a token is required, an address without one is useless.
+  const canInvite = () => state.phase.value !== 'lobby' && !findToken(page());
+  const call = callView(app, table, canInvite);
+  const toLobby = () => { state.phase.value = 'lobby'; };
+  document.body.append(call.element, endView({ rejoin, toLobby }), ...liveRegions());
+  listenToKeys(table);
+  announceDevices(app);
+  followDevices(local);
+
+  effect(() => {
+    if (state.phase.value === 'ended' && document.fullscreenElement) document.exitFullscreen();
+  });
+  effect(() => {
+    const { me } = state.room.value;
+    const { unread } = state.chat.value;
+    document.title = me ? `${unread ? `(${unread}) ` : ''}${me.room} · ${TITLE}` : TITLE;
+  });
+
+  // Browsers pause media in a page that is hidden, and do not always resume it.
+  for (const event of ['visibilitychange', 'resume']) document.addEventListener(event, () => document.hidden || call.resume());
+  document.addEventListener('visibilitychange', () => session?.view.hide(document.hidden && !document.pictureInPictureElement));
+  addEventListener('pageshow', call.resume);
+  addEventListener('online', () => session?.signaling.hurry());
+  addEventListener('offline', () => session?.connection.doubt());
+
+  return {
+    session: () => session,
+    /** @param {{ room: string, name: string, token: string | null }} query @param {import('./devices/local.js').Local} devices */
+    join: (query, devices) => { session = new Session(query, devices, document.baseURI); },
+  };
+}
+
+/** Tells about the own devices in a call: what is wrong, what the browser asks, what is shared. @param {import('./commands.js').App['local']} local */
+function followDevices(local) {
+  const problem = computed(() => (state.isInCall.value && state.rights.value.publish ? local.value?.problem.value ?? null : null));
+  effect(() => {
+    if (!problem.value) return dismiss('device');
+    notify({ id: 'device', kind: 'warn', icon: 'warn', words: problem.value.words, closes: true });
+  });
+  effect(() => {
+    if (!state.isInCall.value || !local.value?.state.value.opening) return dismiss('asked');
+    const timer = setTimeout(() => notify({ id: 'asked', kind: 'plain', icon: 'info', words: { key: 'device.asked' }, closes: true }), ASKED_MS);
+    return () => clearTimeout(timer);
+  });
+  effect(() => {
+    if (!state.isInCall.value || !local.value?.state.value.screen) return dismiss('presenting');
+    const stop = { words: /** @type {const} */ ({ key: 'command.stop-sharing' }), icon: 'stop', run: () => local.peek()?.stopScreen() };
+    notify({ id: 'presenting', kind: 'accent', icon: 'screen', words: { key: 'sharing.own' }, actions: [stop] });
+  });
+}
