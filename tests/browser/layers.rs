@@ -14,9 +14,9 @@ use crate::turn::{alone, side_by_side};
 pub const WINDOWS: [((u32, u32), u32); 6] = [
     ((400, 300), 180),
     ((640, 500), 360),
-    ((1600, 1200), 720),
+    ((1000, 700), 720),
     ((400, 300), 180),
-    ((1600, 1200), 720),
+    ((1000, 700), 720),
     ((640, 500), 360),
 ];
 
@@ -157,7 +157,7 @@ fn follows_smoothly(viewer: &mut Page, name: &str, changes: usize) {
 
 fn sends_what_is_watched(publisher: &mut Page, name: &str, viewer: &mut Page) {
     for ((width, height), lines, layers) in
-        [((1600, 1200), 720, &["f", "h", "q"][..]), ((400, 300), 180, &["q"]), ((1600, 1200), 720, &["f", "h", "q"])]
+        [((1000, 700), 720, &["f", "h", "q"][..]), ((400, 300), 180, &["q"]), ((1000, 700), 720, &["f", "h", "q"])]
     {
         viewer.resizes(width, height);
         viewer.gets_lines_of(name, lines);

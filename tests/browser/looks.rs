@@ -196,6 +196,7 @@ fn states_are_distinguishable_with_forced_colors() {
         ann.until(&format!("{what} is seen beside {before}"), &format!("{look} !== {before:?}"));
         before
     };
+    ann.until("the microphone is open", "!document.querySelector('#with-mic').classList.contains('off')");
     differs(&mut ann, "a microphone that is off", "#with-mic", "null", "document.querySelector('#with-mic').click()");
     ann.joins("garden", "Ann");
     let quiet = differs(
