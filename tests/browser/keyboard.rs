@@ -113,7 +113,8 @@ fn focus_survives_page_changes_and_stays_out_of_covered_elements() {
             const found = document.elementFromPoint(x + width / 2, y + height / 2);
             return !at.contains(found) && !found?.contains(at);
         })(document)";
-        assert!(!ann.eval::<bool>(is_covered), "a key reaches what is covered");
+        // Tiles may still glide.
+        ann.until("the focus is not on what is covered", &format!("!{is_covered}"));
     }
     for id in ["btn-mic", "chat-input", "btn-send", "chat-log", "btn-chat-close", "btn-leave"] {
         assert!(reached.contains(id), "Tab reaches {id}: {reached:?}");
