@@ -50,9 +50,16 @@ impl Wire {
 
 impl Read for Wire {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(tcp) => tcp.read(buffer),
-            Self::Tls(tls) => tls.read(buffer),
+        loop {
+            let read = match self {
+                Self::Plain(tcp) => tcp.read(buffer),
+                Self::Tls(tls) => tls.read(buffer),
+            };
+            // A read with a timeout is interrupted when the machine or the process was stopped (signal(7)).
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
         }
     }
 }
