@@ -35,7 +35,7 @@ const ROUNDS: usize = 3;
 #[test]
 fn the_picture_follows_the_tile_and_never_freezes() {
     let _turn = alone();
-    let Some(mut chromium) = Chromium::start() else { return };
+    let Some(mut chromium) = Chromium::start_at_full_rate() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
     let mut bob = chromium.open(&server.link("garden", "Bob"));
@@ -49,7 +49,7 @@ fn the_picture_follows_the_tile_and_never_freezes() {
 #[test]
 fn layers_without_a_viewer_are_not_sent() {
     let _turn = side_by_side();
-    let Some(mut chromium) = Chromium::start() else { return };
+    let Some(mut chromium) = Chromium::start_at_full_rate() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
     let mut bob = chromium.open(&server.link("garden", "Bob"));
@@ -93,7 +93,7 @@ fn a_browser_without_simulcast_sends_one_stream_to_all() {
 #[test]
 fn firefox_receives_the_layer_that_fits_its_tile() {
     let _turn = alone();
-    let Some((firefox, mut chromium)) = Firefox::start().zip(Chromium::start()) else { return };
+    let Some((firefox, mut chromium)) = Firefox::start().zip(Chromium::start_at_full_rate()) else { return };
     let server = Program::start(&Firefox::REACHABLE);
     let mut ann = firefox.open(&server.link("garden", "Ann"));
     let mut bob = chromium.open(&server.link("garden", "Bob"));
@@ -107,7 +107,7 @@ fn firefox_receives_the_layer_that_fits_its_tile() {
 #[test]
 fn firefox_sends_simulcast_layers() {
     let mut turn = alone();
-    let Some((firefox, mut chromium)) = Firefox::start().zip(Chromium::start()) else { return };
+    let Some((firefox, mut chromium)) = Firefox::start().zip(Chromium::start_at_full_rate()) else { return };
     let server = Program::start(&Firefox::REACHABLE);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
     let mut bob = firefox.open(&server.link("garden", "Bob"));

@@ -40,7 +40,7 @@ fn iptables(verb: &str, [side, port]: &[String; 2]) -> bool {
 #[test]
 fn pictures_return_at_once_after_an_outage() {
     let _turn = alone();
-    let Some(mut chromium) = Chromium::start() else { return };
+    let Some(mut chromium) = Chromium::start_at_full_rate() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
     let mut bob = chromium.open(&server.link("garden", "Bob"));

@@ -105,7 +105,7 @@ fn a_permission_prompt_does_not_delay_joining_and_appears_once() {
 #[test]
 fn each_sign_of_network_loss_is_reported_and_pictures_are_marked_as_frozen() {
     let mut turn = alone();
-    let Some(mut chromium) = Chromium::start() else { return };
+    let Some(mut chromium) = Chromium::start_at_full_rate() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
     let mut bob = chromium.open(&server.link("garden", "Bob"));

@@ -38,7 +38,7 @@ fn sends_spatial(codec: &str, mode: &str) -> String {
 fn the_picture_follows_the_tile_within_one_stream() {
     for (codec, mode) in [("VP9", "L3T3_KEY"), ("AV1", "L3T3")] {
         let _turn = alone();
-        let Some(mut chromium) = Chromium::start() else { return };
+        let Some(mut chromium) = Chromium::start_at_full_rate() else { return };
         let server = Program::start(&[]);
         let mut ann = chromium.open(&server.link("garden", "Ann"));
         let mut bob = chromium.open_with(&server.link("garden", "Bob"), &sends_spatial(codec, mode));

@@ -293,7 +293,7 @@ fn a_call_comes_back_from_a_server_that_ended_earlier_than_announced() {
 #[test]
 fn the_page_says_that_pictures_are_reduced_because_the_server_is_busy() {
     let mut turn = alone();
-    let Some(mut chromium) = Chromium::start() else { return };
+    let Some(mut chromium) = Chromium::start_at_full_rate() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
     let mut bob = chromium.open(&server.link("garden", "Bob"));

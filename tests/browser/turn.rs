@@ -1,8 +1,12 @@
-//! Which stories run at the same time. The harness runs as many side by side as there are cores. A story is alone while
-//! it measures times, counts freezes or overloads the machine, and takes its turn before it opens pages, because an open
-//! page computes even while its story waits.
+//! Which stories run at the same time. The harness starts more than there are cores (`RUST_TEST_THREADS` in
+//! `.cargo/config.toml`); each then waits for its turn before it opens pages, because an open page computes even while its
+//! story waits. A story is alone while it measures times, counts freezes or overloads the machine.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+/// How many stories run side by side: each of them also waits now and then.
+static SIDE_BY_SIDE: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from) + 1);
 
 static RUNNING: Mutex<Running> = Mutex::new(Running { beside: 0, is_one_alone: false, waiting: 0 });
 static CHANGED: Condvar = Condvar::new();
@@ -20,9 +24,9 @@ pub struct Turn {
     is_alone: bool,
 }
 
-/// Waits until no story is alone or waits for that.
+/// Waits until no story is alone or waits for that, and few run side by side.
 pub fn side_by_side() -> Turn {
-    let busy = |running: &mut Running| running.is_one_alone || running.waiting > 0;
+    let busy = |running: &mut Running| running.is_one_alone || running.waiting > 0 || running.beside >= *SIDE_BY_SIDE;
     CHANGED.wait_while(running(), busy).unwrap_or_else(PoisonError::into_inner).beside += 1;
     Turn { is_alone: false }
 }
