@@ -5,8 +5,8 @@
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// How many stories run side by side: each of them also waits now and then.
-static SIDE_BY_SIDE: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from) + 1);
+/// How many stories run side by side. With more, encoders have too little of a core and lower their pictures.
+static SIDE_BY_SIDE: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
 
 static RUNNING: Mutex<Running> = Mutex::new(Running { beside: 0, is_one_alone: false, waiting: 0 });
 static CHANGED: Condvar = Condvar::new();
