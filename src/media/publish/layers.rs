@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use crate::media::publish::grade::{Grade, is_enough};
+use crate::media::publish::grade::Grade;
 use crate::media::publish::keyframe::Reason;
 use crate::media::publish::layer::{LAYERS, Layer, TEMPORAL_LAYERS};
 use crate::media::rtp::packet::Packet;
@@ -257,17 +257,6 @@ impl Layers {
         Some((layer, reason))
     }
 
-    /// Returns how many layers, from the smallest, a tile of this height in device pixels can use; all if the page does
-    /// not report the height.
-    pub fn usable(&self, tile: Option<u32>) -> u8 {
-        let enough = |tile| (0..LAYERS).find(|layer| is_enough(self.height(*layer), tile));
-        match tile {
-            Some(0) => 0,
-            Some(tile) => enough(tile).map_or(LAYERS, |layer| layer + 1) as u8,
-            None => LAYERS as u8,
-        }
-    }
-
     /// Returns the grades of the track, lowest first: each active layer, the lowest one also without its upper temporal
     /// layers, and each other one also without its highest temporal layer.
     pub fn grades(&self) -> SmallVec<[Grade; MAX_GRADES]> {
@@ -310,6 +299,11 @@ impl Layers {
                 self.changed = true;
             }
         }
+    }
+
+    /// Returns the picture heights of all layers, the smallest first; 0 if unknown.
+    pub fn heights(&self) -> [u16; LAYERS] {
+        std::array::from_fn(|layer| self.height(layer))
     }
 
     /// Returns the picture height of a layer: as stated in its packets, else scaled from another layer; 0 if unknown.

@@ -10,12 +10,15 @@ use crate::drop_reason::{DropReason, MLineDrops};
 use crate::id::TrackId;
 use crate::media::negotiation::profile::PayloadTypes;
 use crate::media::publish::keyframe::{self, Reason};
+use crate::media::publish::layer::TEMPORAL_LAYERS;
 use crate::media::publish::layers::Layers;
 use crate::media::rtp::codec;
 use crate::media::rtp::codec::parameter_sets::Preface;
 use crate::media::rtp::elements::Ids;
 use crate::media::rtp::packet::Packet;
 use crate::media::rtp::rtcp::SenderReport;
+use crate::media::subscribe::allocation::claim;
+use crate::media::subscribe::allocation::wish::Means;
 use crate::media::subscribe::egress::Egress;
 use crate::media::subscribe::picture_ids::PictureIds;
 use crate::media::subscribe::quality::{Limit, Quality};
@@ -105,7 +108,7 @@ impl Outgoing {
             view: View::default(),
             quality: None,
             reported_quality: None,
-            target: Some(Selection::BEST),
+            target: None,
             layer: 0,
             renumbering: Renumbering::new(first[0]),
             unfinished: None,
@@ -129,7 +132,7 @@ impl Outgoing {
         self.quality = None;
         self.reported_quality = None;
         self.view = View::default();
-        self.target = Some(Selection::BEST);
+        self.target = claim::select_first(self.view.tile(), Means::All, false);
         self.has_reported_codec = false;
     }
 
@@ -410,13 +413,13 @@ impl Outgoing {
     /// Returns the highest spatial and temporal layers to send of a simulcast layer.
     fn bound(&self, layer: u8) -> Bound {
         let Some(target) = self.target else {
-            return Bound { spatial: Selection::BEST.spatial, temporal: u8::MAX };
+            return Bound { spatial: u8::MAX, temporal: u8::MAX };
         };
         let temporal = match target.temporal {
             // While the estimate is too low for this layer, only its base layer is sent until the smaller layer's
             // keyframe.
             _ if target.layer < layer && self.is_short() => 0,
-            temporal if temporal < Selection::BEST.temporal => temporal,
+            temporal if usize::from(temporal) < TEMPORAL_LAYERS - 1 => temporal,
             // `description.temporal` may exceed the known temporal layers.
             _ => u8::MAX,
         };

@@ -9,7 +9,7 @@ use crate::media::publish::grade::Grade;
 use crate::media::publish::layer::RIDS;
 use crate::media::publish::layers::MAX_GRADES;
 use crate::media::subscribe::allocation::wish::{Means, Wish};
-use crate::media::subscribe::allocation::{self, Grant};
+use crate::media::subscribe::allocation::{self, Grant, claim};
 use crate::media::subscribe::quality::{Limit, Quality};
 use crate::media::subscribe::selection::{Selection, View};
 use crate::room::subscribers::Subscriber;
@@ -218,12 +218,9 @@ impl Server {
         let Some(published) = self.participants.track_mut(track) else {
             return;
         };
-        let wanted = match (means, published.source) {
-            (Means::All, _) | (Means::Least, Source::Screen) => published.layers.usable(view.tile()),
-            (Means::Least, _) => published.layers.usable(view.tile()).min(1),
-            (Means::Nothing, _) => 0,
-        };
-        let wanted = published.layers.needed(wanted);
+        let is_screen = published.source == Source::Screen;
+        let permit = claim::permit(view.tile(), means, is_screen, &published.layers.heights());
+        let wanted = published.layers.needed(permit.layers as u8);
         let unqueued = published.subscribers.set(Subscriber { peer: id, m_line: line, layers, wanted }, reason);
         // A lower number is sent later, by `distribute`: the need of one subscriber does not say how long the others
         // have needed less.
@@ -307,10 +304,7 @@ impl Candidate {
                 let spatial = if is_highest { before.unwrap_or(u8::MAX) } else { part.spatial };
                 Some(Selection { spatial, ..part })
             }
-            // No layer has arrived yet: take whichever arrives first.
-            None if self.grades.is_empty() && self.view.tile() != Some(0) && self.means != Means::Nothing => {
-                Some(Selection::BEST)
-            }
+            None if self.grades.is_empty() => claim::select_first(self.view.tile(), self.means, self.is_screen),
             None => None,
         }
     }

@@ -163,7 +163,7 @@ fn spatial_layers_are_active_when_a_keyframe_lists_them_until_they_stop() {
     key.description.heights = [90, 180, 360];
     layers.handle_packet(start, &key);
     assert_eq!(of(&layers), [(0, 90), (1, 180), (2, 360)]);
-    assert_eq!([None, Some(0), Some(90), Some(200)].map(|tile| layers.usable(tile)), [3, 0, 1, 2]);
+    assert_eq!(layers.heights(), [90, 180, 360]);
     let gone = play_spatial(&mut layers, start, 100..2_000, &[(0, 0), (1, 0)]);
     assert!(gone.iter().any(|ms| (600..=900).contains(ms)), "{gone:?}");
     assert_eq!(of(&layers), [(0, 90), (1, 180)], "the third never sent a packet");
@@ -299,15 +299,14 @@ fn a_keyframe_is_spread_and_a_stream_of_keyframes_counts_in_full() {
 }
 
 #[test]
-fn the_height_of_a_tile_limits_the_usable_layers() {
+fn the_height_of_one_layer_is_the_measure_of_the_others() {
     let start = Instant::now();
     let mut layers = Layers::default();
-    let usable = |layers: &Layers| [Some(0), Some(90), Some(120), Some(400), None].map(|tile| layers.usable(tile));
-    assert_eq!(usable(&layers), [0, 3, 3, 3, 3], "no height is known");
+    assert_eq!(layers.heights(), [0; 3], "no height is known");
     layers.handle_packet(start, &packet(start, 1, 0, 180));
-    assert_eq!(usable(&layers), [0, 1, 1, 3, 3]);
+    assert_eq!(layers.heights(), [90, 180, 360]);
     layers.handle_packet(start, &packet(start, 0, 0, 80));
-    assert_eq!(usable(&layers), [0, 1, 2, 3, 3]);
+    assert_eq!(layers.heights(), [80, 180, 360]);
 }
 
 #[test]

@@ -1,10 +1,15 @@
-//! A claim: a wish that can be granted, step by step, from a budget.
+//! The layers that a subscriber may get (`permit`), and its claim: a wish that is granted from a budget, step by step.
 
 use std::cmp::Reverse;
 
+use smallvec::SmallVec;
+
 use super::wish::{Means, Wish};
 use crate::media::publish::grade::is_enough;
+use crate::media::publish::layer::LAYERS;
+use crate::media::publish::layers::MAX_GRADES;
 use crate::media::subscribe::quality::Limit;
+use crate::media::subscribe::selection::Selection;
 
 /// Bandwidth that must remain when a step is granted that was not granted before, as 1/`HEADROOM` of what is spent.
 /// With a fifth, an estimate or a bitrate may vary by 8 % around any value. Less headroom flaps, and each switch costs
@@ -21,6 +26,46 @@ const ASSUMED_BPS: [u64; 3] = [150_000, 500_000, 1_700_000];
 
 /// The same for a track with a single layer, whose bitrate starts low and is not known in advance.
 const ASSUMED_ALONE_BPS: u64 = 200_000;
+
+/// The layers of a track that a subscriber may get if its bandwidth suffices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permit {
+    /// The number of layers, from the smallest.
+    pub layers: usize,
+    /// Only the lowest temporal layer of the best of these layers is permitted.
+    is_thinned: bool,
+}
+
+/// Returns the layers of a track that a subscriber may get, by the height of its tile (`None` if the page does not
+/// report it) and the server's load. `heights` has the picture height of each layer, the smallest first; 0 if unknown.
+///
+/// A new rule about layers belongs here: no other function decides which layers are permitted. The publisher is asked
+/// for these layers, and the allocation chooses one of them by bandwidth.
+pub fn permit(tile: Option<u32>, means: Means, is_screen: bool, heights: &[u16]) -> Permit {
+    let sufficient = tile.and_then(|tile| heights.iter().position(|height| is_enough(*height, tile)));
+    let usable = sufficient.map_or(heights.len(), |layer| layer + 1);
+    match means {
+        _ if tile == Some(0) => Permit { layers: 0, is_thinned: false },
+        Means::All => Permit { layers: usable, is_thinned: false },
+        Means::Least if is_screen => Permit { layers: usable, is_thinned: true },
+        Means::Least => Permit { layers: usable.min(1), is_thinned: false },
+        Means::Nothing => Permit { layers: 0, is_thinned: false },
+    }
+}
+
+/// Returns the selection for a track of which no layer has arrived: the layer that arrives first, if any is permitted.
+pub fn select_first(tile: Option<u32>, means: Means, is_screen: bool) -> Option<Selection> {
+    (permit(tile, means, is_screen, &[0; LAYERS]).layers > 0).then_some(Selection::BEST)
+}
+
+/// Returns why a track without a grade is not sent.
+pub(super) fn limit_without_grade(wish: &Wish) -> Limit {
+    match (wish.height, wish.means) {
+        (Some(0), _) => Limit::View,
+        (_, Means::Nothing) => Limit::Server,
+        _ => Limit::Publisher,
+    }
+}
 
 /// The bandwidth for video.
 pub(super) struct Budget {
@@ -59,19 +104,22 @@ pub(super) struct Claim<'a> {
 
 impl<'a> Claim<'a> {
     pub(super) fn new(index: usize, wish: &'a Wish<'a>) -> Option<Self> {
-        let is_sent = wish.height != Some(0) && wish.means != Means::Nothing;
-        let last = wish.grades.len().checked_sub(1).filter(|_| is_sent)?;
-        let mut claim = Self { index, wish, best: last, is_cut_by_load: false, granted: None };
-        claim.best = (0..last).find(|at| claim.ends_layer(*at) && claim.is_enough(*at)).unwrap_or(last);
-        if wish.means == Means::Least {
-            let layer = if wish.is_screen { wish.grades[claim.best].layer } else { wish.grades[0].layer };
-            let is_least =
-                |at: &usize| if wish.is_screen { wish.grades[*at].layer == layer } else { claim.ends_layer(*at) };
-            let least = (0..=claim.best).find(is_least).unwrap_or(claim.best);
-            claim.is_cut_by_load = least < claim.best;
-            claim.best = least;
-        }
+        let mut claim = Self { index, wish, best: 0, is_cut_by_load: false, granted: None };
+        claim.best = claim.best_with(wish.means)?;
+        claim.is_cut_by_load = claim.best_with(Means::All).is_some_and(|best| claim.best < best);
         Some(claim)
+    }
+
+    /// Returns the index of the best permitted grade under a load of the server; `None` if no grade is permitted.
+    fn best_with(&self, means: Means) -> Option<usize> {
+        let Wish { grades, height, is_screen, .. } = *self.wish;
+        // The best grade of each layer.
+        let ends: SmallVec<[usize; MAX_GRADES]> = (0..grades.len()).filter(|at| self.ends_layer(*at)).collect();
+        let heights: SmallVec<[u16; MAX_GRADES]> = ends.iter().map(|at| grades[*at].height).collect();
+        let permit = permit(height, means, is_screen, &heights);
+        let end = ends[permit.layers.checked_sub(1)?];
+        let begin = (0..=end).find(|at| grades[*at].layer == grades[end].layer);
+        if permit.is_thinned { begin } else { Some(end) }
     }
 
     /// Takes the next step if there is one and it fits.

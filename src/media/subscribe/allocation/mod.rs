@@ -9,13 +9,13 @@
 //! Steps are taken in one fixed order, and a step that was refused has to fit with headroom to be granted again: an
 //! estimate that varies by less than the headroom does not make layers flap.
 
-mod claim;
+pub mod claim;
 pub mod wish;
 
 use smallvec::SmallVec;
 
 use self::claim::{Budget, Claim, HEADROOM};
-use self::wish::{Means, Wish};
+use self::wish::Wish;
 use crate::media::publish::grade::Grade;
 use crate::media::subscribe::quality::Limit;
 
@@ -53,14 +53,7 @@ pub struct Totals {
 /// visible video is refused only if no other gets more than its lowest grade.
 pub fn allocate(available_bps: Option<u64>, audio_bps: u64, wishes: &[Wish], grants: &mut Vec<Grant>) -> Totals {
     grants.clear();
-    grants.extend(wishes.iter().map(|wish| {
-        let limit = match (wish.height, wish.means) {
-            (Some(0), _) => Limit::View,
-            (_, Means::Nothing) => Limit::Server,
-            _ => Limit::Publisher,
-        };
-        Grant { grade: None, limit }
-    }));
+    grants.extend(wishes.iter().map(|wish| Grant { grade: None, limit: claim::limit_without_grade(wish) }));
     let mut claims: SmallVec<[Claim; 32]> = SmallVec::new();
     claims.extend(wishes.iter().enumerate().filter_map(|(index, wish)| Claim::new(index, wish)));
     claims.sort_unstable_by_key(Claim::rank);

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::wish::Means;
 use super::*;
 use crate::media::inputs;
 
@@ -195,6 +196,25 @@ fn a_grade_below_what_the_view_can_use_is_limited_by_bandwidth() {
     for (available, limit) in [(2_260_000, Limit::None), (2_259_999, Limit::Bandwidth)] {
         allocate(Some(available), 40_000, &[stage(720), tile(CAMERA, 150)], &mut grants);
         assert_eq!(grants[0].limit, limit);
+    }
+}
+
+#[test]
+fn the_tile_and_the_servers_load_limit_the_permitted_layers() {
+    const TILES: [Option<u32>; 5] = [Some(0), Some(90), Some(120), Some(400), None];
+    let cases: &[([u16; 3], Means, bool, [usize; 5])] = &[
+        ([0, 0, 0], Means::All, false, [0, 3, 3, 3, 3]),
+        ([90, 180, 360], Means::All, false, [0, 1, 1, 3, 3]),
+        ([80, 180, 360], Means::All, false, [0, 1, 2, 3, 3]),
+        ([80, 180, 360], Means::Least, false, [0, 1, 1, 1, 1]),
+        ([80, 180, 360], Means::Least, true, [0, 1, 2, 3, 3]),
+        ([80, 180, 360], Means::Nothing, true, [0; 5]),
+    ];
+    for (heights, means, is_screen, expected) in cases {
+        let layers = |tile| claim::permit(tile, *means, *is_screen, heights).layers;
+        assert_eq!(TILES.map(layers), *expected, "{heights:?} {means:?}");
+        let is_sent = TILES.map(|tile| claim::select_first(tile, *means, *is_screen).is_some());
+        assert_eq!(is_sent, expected.map(|layers| layers > 0), "a track of which no layer has arrived");
     }
 }
 
