@@ -1,6 +1,6 @@
 //! A peer is one participant's WebRTC endpoint: one `Rtc`, its negotiation, and the media forwarded to it.
 //!
-//! No other module names `Rtc`. Every method that changes it requires a call of `drain` before the loop sleeps.
+//! No other module names `Rtc`. After every method that changes it, `drain` must be called before the loop sleeps.
 //!
 //! str0m handles ICE, DTLS, SDP and the media that a publisher sends. Media for a subscriber bypasses it: `Sending`
 //! seals it with the same keys. So str0m must not send anything under the SSRCs of these m-lines, not even reports: its
@@ -42,12 +42,12 @@ use crate::media::transport::srtp::{Exported, Srtp};
 use crate::media::transport::{dtls, opening};
 use crate::track::Source;
 
-/// Maximum number of m-lines, audio and video in both directions, that one peer may reject permanently, in addition to
-/// the m-lines that one offer has for its tracks.
+/// Maximum number of m-lines that one peer may reject permanently: audio and video, in both directions. The m-lines
+/// that its tracks need come on top.
 const MAX_DEAD_M_LINES: usize = 4 * MAX_REJECTED_M_LINES;
 
-/// Maximum number of local candidates in the life of one peer. str0m forgets none, so more lets the memory of a long
-/// call grow with each address change; fewer omits addresses of a machine with many interfaces.
+/// Maximum number of local candidates in the life of one peer. str0m forgets none. A higher limit lets the memory of a
+/// long call grow with each address change; a lower one omits addresses of a machine with many interfaces.
 const MAX_CANDIDATES: usize = 256;
 
 /// Memory that str0m uses for one peer and for each of its m-lines, measured (`tests/allocations.rs`) and rounded up.
@@ -60,7 +60,7 @@ pub struct Peer {
     rtc: Box<Rtc>,
     /// Present and former addresses of the server that were given to str0m.
     candidates: Vec<SocketAddr>,
-    /// What its m-lines should carry, and what was agreed.
+    /// The m-lines: the tracks that each should carry, and the latest agreement.
     pub negotiation: Negotiation,
     session: Session,
     checks: Checks,
@@ -71,7 +71,7 @@ pub struct Peer {
     gate: Gate,
     /// Route of str0m's last datagram that was not STUN.
     transport: Option<Route>,
-    /// The keying material from DTLS, until media is connected.
+    /// The SRTP keying material that DTLS exported; taken when media is connected.
     exported: Option<Exported>,
     /// SSRC of sender reports.
     reporter: u32,
@@ -80,7 +80,7 @@ pub struct Peer {
     arrived: (Option<Route>, Elements),
     phase: Phase,
     has_ice: bool,
-    /// Whether str0m got a datagram and was not polled since.
+    /// Whether a datagram was passed to str0m since the last drain.
     is_fed: bool,
     /// When the `Rtc`'s timeout is due.
     next_timeout: Option<Instant>,
@@ -95,7 +95,7 @@ pub enum PeerEvent {
     Request(Request),
     /// ICE and DTLS are connected.
     Connected,
-    /// ICE consent was lost after that (RFC 7675), or restored.
+    /// ICE consent was lost after `Connected` (RFC 7675), or restored.
     Consent {
         /// Whether consent is held now.
         is_held: bool,
@@ -143,11 +143,11 @@ impl Peer {
     /// Adds the server's present addresses as candidates. Returns those that the client does not know yet, in the form
     /// of RFC 8839 section 5.1, with the mid they belong to; none before the first offer, which contains them.
     ///
-    /// Former addresses stay: a cable that is plugged in again restores them, and removing one from ICE would end a call
-    /// that only waits for that. The client's connectivity checks find out which pairs work.
+    /// Former addresses stay candidates: they return when a cable is plugged in again, and removing one from ICE would
+    /// end a call that waits for that. The client's connectivity checks find out which pairs work.
     ///
     /// # Errors
-    /// The peer has had too many addresses to add another one and has to end. A new peer starts with the present ones.
+    /// The peer has reached the limit of addresses and has to end. A new peer starts with the present ones only.
     pub fn add_candidates(&mut self, profile: &Profile) -> Result<Vec<(String, Mid)>, PeerError> {
         let mid = self.negotiation.m_lines().iter().filter(|m_line| !m_line.is_dead()).find_map(|m_line| m_line.mid);
         let mut added = Vec::new();
@@ -184,7 +184,7 @@ impl Peer {
             self.rtc.direct_api().remove_stream_tx(outgoing.ssrc.into());
         }
         let Some((offer, pending)) = applied else {
-            // str0m already has this state, so it is agreed without an offer.
+            // str0m's state has these changes already, so they are agreed without an offer.
             let answers = self.answered();
             self.negotiation.handle_answer(now, answers.into_iter());
             self.negotiation.note_exchange();
@@ -218,7 +218,7 @@ impl Peer {
     /// Applies the answer to the outstanding offer.
     ///
     /// # Errors
-    /// The answer is invalid: the peer has to end, because an answer can't be applied in part.
+    /// The answer is invalid. The peer has to end, because the answer may have been applied in part.
     pub fn handle_answer(
         &mut self,
         now: Instant,
@@ -278,8 +278,8 @@ impl Peer {
         let (mut validated, mut number, mut admitted) = (None, None, None);
         if is_stun(contents) {
             // Checks from the address that receives media are not charged: other addresses cannot use up its allowance.
-            let is_way = self.sending.egress.as_ref().is_some_and(|egress| egress.route.remote == route.remote);
-            let charge = || is_way || self.gate.allowance.take_check(now);
+            let is_media_route = self.sending.egress.as_ref().is_some_and(|egress| egress.route.remote == route.remote);
+            let charge = || is_media_route || self.gate.allowance.take_check(now);
             if !self.checks.admit(contents, self.phase, charge) {
                 return Ok(None);
             }
@@ -295,7 +295,8 @@ impl Peer {
                 input = Input::Receive(now, receive);
             }
         } else if rtcp::is_rtcp(contents) {
-            // Only `Sending` handles the RTCP of a pure subscriber: decrypting it twice would be the largest cost of one.
+            // RTCP of a peer that publishes nothing goes to `Sending` only: decrypting it twice would be the largest
+            // cost of such a peer.
             let is_of_sender = self.sending.handle_rtcp(now, route, contents, &mut self.gate.allowance);
             let is_for_receiver = is_of_sender && !self.streams.is_empty();
             if self.sending.egress.is_some() && !is_for_receiver {
@@ -457,7 +458,7 @@ impl Peer {
         self.session.has_simulcast()
     }
 
-    /// Returns the m-lines of the latest offer, as an answer has to repeat them.
+    /// Returns the m-lines of the latest offer, which an answer has to repeat.
     #[cfg(test)]
     pub fn offered(&self) -> &[Offered] {
         self.session.offered()
@@ -557,8 +558,8 @@ impl Peer {
     fn on_transmit(&mut self, now: Instant, transmit: &Transmit, datagrams: &mut Datagrams) {
         let Some(mut route) = self.sending.addresses.route(transmit.destination) else { return };
         if !is_stun(&transmit.contents) {
-            // str0m keeps the nominated pair until it is lost; the egress follows the peer's packets. The handshake goes
-            // back where it came from: Chromium drops it on a path without a STUN response.
+            // str0m keeps the nominated pair until it is lost, but the egress follows the source of the peer's packets.
+            // DTLS is answered on the route on which it arrived: Chromium drops it on a path without a STUN response.
             let answered = self.arrived.0.filter(|at| self.sending.addresses.holds(now, at.remote));
             route = self.sending.egress.as_ref().map_or(answered.unwrap_or(route), |egress| egress.route);
             // Without consent nothing is sent there, not even reports (RFC 7675 section 5.1).
@@ -598,7 +599,7 @@ impl Peer {
     fn on_ice_state(&mut self, now: Instant, state: IceConnectionState) {
         self.has_ice = state.is_connected();
         if self.has_ice && matches!(self.phase, Phase::Lost { .. }) {
-            // The packets not sent in the meantime would be a gap of any length; a restart avoids it.
+            // Without a restart, the packets dropped in the meantime would leave a long gap in the sequence numbers.
             self.sending.restart();
         }
         self.phase = self.phase.after_ice(now, self.has_ice);
@@ -611,7 +612,7 @@ impl Peer {
         if let (Some(egress), Some(route)) = (&mut self.sending.egress, route) {
             egress.take_route(now, route);
         }
-        // Packets of nothing but padding are forwarded as well: a dropped one would look like a loss to all subscribers.
+        // Packets with padding only are forwarded too: all subscribers would take a dropped one for lost.
         let (ssrc, pt) = (packet.header.ssrc, packet.header.payload_type);
         if packet.payload.len() + elements.len() > MAX_PAYLOAD {
             let stream = self.stream(now, ssrc);
@@ -619,7 +620,7 @@ impl Peer {
             return;
         }
         if *packet.seq_no >= SEQ_NO_LIMIT {
-            // str0m has created a stream for it, which counts towards the limit of streams.
+            // str0m has created a stream for the SSRC, which counts towards the limit of streams.
             self.stream(now, ssrc);
             return;
         }

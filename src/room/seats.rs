@@ -14,12 +14,12 @@ use crate::media::subscribe::selection::View;
 use crate::track::Source;
 
 /// Minimum time for which a seat is kept, unless an audible publisher needs it. Each exchange costs a keyframe, and a
-/// picture that disappears at once is of no use. Longer follows scrolling more slowly.
+/// picture that disappears at once is useless. A longer time follows scrolling more slowly.
 pub const STAY: Duration = Duration::from_secs(2);
 
 /// Maximum exchanges per second, and in a burst, even for audible publishers: each is reported to the page, and
-/// microphones that click in turn could cause any number of them. Fewer cut off the first words in a lively discussion,
-/// more let noise cause traffic.
+/// microphones that click in turn could cause any number of them. A lower limit cuts off first words in a lively
+/// discussion, a higher one lets noise cause traffic.
 const EXCHANGES: f64 = 5.0;
 const EXCHANGE_BURST: f64 = 15.0;
 
@@ -36,8 +36,8 @@ pub struct Publisher {
     pub peer: PeerId,
     /// Whether its microphone is audible (see [`super::speakers`]).
     pub is_audible: bool,
-    /// Number of publishers that spoke more recently; `None` if it never spoke.
-    pub turn: Option<usize>,
+    /// Number of publishers that have spoken more recently; `None` if it never spoke.
+    pub recency: Option<usize>,
     /// Whether it shares a screen.
     pub has_screen: bool,
     /// Whether it sends a camera that is not muted.
@@ -69,18 +69,18 @@ struct Seat {
     since: Instant,
 }
 
-/// What the page last reported about a publisher's tile.
+/// The last report of the page about a publisher's tile.
 #[derive(Clone, Copy, Debug)]
 struct Shown {
     peer: PeerId,
     source: Source,
     view: View,
-    /// Whether the report named the participant rather than an m-line, so that it survives the loss of the seat.
+    /// Whether the report named the participant and not an m-line. Then it is kept when the publisher loses its seat.
     is_lasting: bool,
 }
 
 /// The rank of a publisher, the greater the better: audible, priority if pinned, shares a screen, visible, sends video,
-/// and how recently it spoke. The last alone is not enough to take a seat.
+/// and how recently it spoke. A publisher that is ahead in the last alone takes no seat.
 type Rank = (bool, u32, bool, bool, bool, Reverse<usize>);
 
 impl Seats {
@@ -143,8 +143,8 @@ impl Seats {
         moves
     }
 
-    /// Records what the page shows of a publisher. `is_lasting` is true if the report named the participant rather than
-    /// an m-line.
+    /// Records how the page shows a publisher. `is_lasting` is true if the report named the participant rather than an
+    /// m-line.
     pub fn show(&mut self, peer: PeerId, source: Source, view: View, is_lasting: bool) {
         match self.shown.iter_mut().find(|shown| (shown.peer, shown.source) == (peer, source)) {
             Some(shown) => (shown.view, shown.is_lasting) = (view, shown.is_lasting || is_lasting),
@@ -168,7 +168,7 @@ impl Seats {
         self.shown.iter_mut().filter(|shown| shown.peer == old).for_each(|shown| shown.peer = new);
     }
 
-    /// Returns what the page shows of a publisher; `None` if it has not reported.
+    /// Returns how the page shows a publisher; `None` if it has not reported that.
     pub fn view(&self, peer: PeerId, source: Source) -> Option<View> {
         self.shown.iter().find(|shown| (shown.peer, shown.source) == (peer, source)).map(|shown| shown.view)
     }
@@ -194,8 +194,8 @@ impl Seats {
         let seen = shown.filter(|shown| shown.view.tile() != Some(0)).map(|shown| shown.view.priority).max();
         let pinned = seen.filter(|priority| *priority >= PINNED).unwrap_or(0);
         let is_shown = is_unreported || seen.is_some();
-        let turn = Reverse(publisher.turn.unwrap_or(usize::MAX));
-        (publisher.is_audible, pinned, publisher.has_screen, is_shown, publisher.has_picture, turn)
+        let recency = Reverse(publisher.recency.unwrap_or(usize::MAX));
+        (publisher.is_audible, pinned, publisher.has_screen, is_shown, publisher.has_picture, recency)
     }
 
     fn may_go(&self, now: Instant, peer: PeerId) -> bool {
@@ -213,7 +213,8 @@ impl Seats {
     }
 }
 
-/// Returns true if a publisher may take the seat of another: its rank is better even without how recently they spoke.
+/// Returns true if a publisher may take the seat of another: its rank is better even if the time since they spoke is
+/// ignored.
 fn outranks(rank: &Rank, other: &Rank) -> bool {
     let without_speech = |rank: &Rank| (rank.0, rank.1, rank.2, rank.3, rank.4);
     without_speech(rank) > without_speech(other)
@@ -230,15 +231,17 @@ mod tests {
     }
 
     fn publisher(slot: u32) -> Publisher {
-        Publisher { peer: peer(slot), is_audible: false, turn: None, has_screen: false, has_picture: true }
+        Publisher { peer: peer(slot), is_audible: false, recency: None, has_screen: false, has_picture: true }
     }
 
-    /// Returns `count` publishers with cameras. Those in `turns` have spoken, the latest first, and the first `heard`
+    /// Returns `count` publishers with cameras. Those in `spoken` have spoken, the latest first, and the first `heard`
     /// of them are audible.
-    fn publishers(count: u32, turns: &[u32], heard: usize) -> Vec<Publisher> {
-        let turn = |slot: u32| turns.iter().position(|turn| *turn == slot);
-        let is_audible = |slot| turn(slot).is_some_and(|turn| turn < heard);
-        (0..count).map(|slot| Publisher { turn: turn(slot), is_audible: is_audible(slot), ..publisher(slot) }).collect()
+    fn publishers(count: u32, spoken: &[u32], heard: usize) -> Vec<Publisher> {
+        let recency = |slot: u32| spoken.iter().position(|other| *other == slot);
+        let is_audible = |slot| recency(slot).is_some_and(|recency| recency < heard);
+        (0..count)
+            .map(|slot| Publisher { recency: recency(slot), is_audible: is_audible(slot), ..publisher(slot) })
+            .collect()
     }
 
     fn view(height: u32, priority: u32) -> View {
@@ -303,17 +306,17 @@ mod tests {
     }
 
     /// A step of a story: time in milliseconds, slots that have spoken (the latest first), how many of them are
-    /// audible, what the page reports, slots that lose their seat, slots that gain one.
+    /// audible, the reports of the page, slots that lose their seat, slots that gain one.
     type Step<'a> = (u64, &'a [u32], usize, Reports<'a>, &'a [u32], &'a [u32]);
 
     fn play(name: &str, story: &[Step]) {
         let start = Instant::now();
         let mut seats = Seats::new(Instant::now());
-        for (index, (ms, turns, heard, reports, off, on)) in story.iter().enumerate() {
+        for (index, (ms, spoken, heard, reports, off, on)) in story.iter().enumerate() {
             for (slot, height, priority) in *reports {
                 seats.show(peer(*slot), Source::Camera, view(*height, *priority), true);
             }
-            let moves = seats.settle(start + Duration::from_millis(*ms), OWN, 3, &publishers(6, turns, *heard));
+            let moves = seats.settle(start + Duration::from_millis(*ms), OWN, 3, &publishers(6, spoken, *heard));
             let slots = |peers: &[PeerId]| peers.iter().map(|peer| peer.slot).collect::<Vec<_>>();
             assert_eq!((slots(&moves.off), slots(&moves.on)), (off.to_vec(), on.to_vec()), "{name}, step {index}");
         }
@@ -388,8 +391,8 @@ mod tests {
         let mut exchanges = 0;
         for click in 0..500 {
             let now = start + Duration::from_millis(20 * click);
-            let turns = [0, 1, 2].map(|before| (click + 9 - before) as u32 % 9);
-            exchanges += seats.settle(now, OWN, 4, &publishers(9, &turns, 3)).off.len();
+            let spoken = [0, 1, 2].map(|before| (click + 9 - before) as u32 % 9);
+            exchanges += seats.settle(now, OWN, 4, &publishers(9, &spoken, 3)).off.len();
             assert!(seats.seated.len() == 4 && seats.next_look().is_none_or(|at| at > now));
         }
         assert!((50..=66).contains(&exchanges), "{exchanges} in ten seconds");

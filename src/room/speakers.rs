@@ -1,9 +1,9 @@
 //! The speakers of a room, and the choice of the audible microphones, which are the only ones forwarded in a large room.
 //!
-//! `microphone` detects the speech of each microphone. It cannot tell when some participants speak; their microphones
-//! are unknown. An unknown microphone is never reported as speaking. In a large room it is audible while there are fewer
-//! audible microphones than allowed, or in place of a known one that has been silent for `LONG_SILENCE`; any participant
-//! that speaks replaces it at once.
+//! `microphone` detects speech in each microphone's packets. Where neither levels nor packet sizes show when a
+//! participant speaks, the microphone is unknown. An unknown microphone is never reported as speaking. In a large room
+//! it is audible while there are fewer audible microphones than allowed, or in place of a known one that has been
+//! silent for `LONG_SILENCE`; any participant that speaks replaces it at once.
 
 mod microphone;
 
@@ -16,8 +16,8 @@ use crate::limits::bucket::Bucket;
 /// Share of speech of the current speaker below which another participant may become the speaker.
 const YIELDS: f32 = 0.35;
 
-/// How long a participant is still reported as speaking after its last speech. Shorter makes the mark on the page blink
-/// in the gaps between words.
+/// How long a participant is still reported as speaking after its last speech. With a shorter time, the mark on the
+/// page blinks in the gaps between words.
 const HOLD: Duration = Duration::from_millis(500);
 
 /// How much louder, in decibels, and for how long a participant has to speak over the speaker to become the speaker.
@@ -31,12 +31,12 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 const IMMUNITY: Duration = Duration::from_secs(1);
 
 /// Maximum number of seatings per second, and in a burst, that newly audible microphones cause. A seating is work for
-/// all participants in the room; the burst lets all be heard that begin to speak at the same moment.
-const TURNS: f64 = 50.0;
-const TURN_BURST: f64 = 10.0;
+/// all participants in the room; the burst is for participants that begin to speak at the same moment.
+const SEATINGS: f64 = 50.0;
+const SEATING_BURST: f64 = 10.0;
 
-/// How long an audible microphone must have been silent to be replaced by an unknown one. Shorter changes audible
-/// microphones, and thus seats, in every pause.
+/// How long an audible microphone must have been silent to be replaced by an unknown one. With a shorter time, audible
+/// microphones, and thus seats, change in every pause.
 const LONG_SILENCE: Duration = Duration::from_secs(5);
 
 /// The microphones of one room.
@@ -49,10 +49,12 @@ pub struct Speakers {
     is_limited: bool,
     reported: Vec<PeerId>,
     next_report: Option<Instant>,
-    /// Peers that have been audible, the latest first. Muted ones stay.
-    turns: Vec<PeerId>,
-    has_new_turn: bool,
-    turn_limit: Option<Bucket>,
+    /// Participants that have been audible, the latest first. Muted ones stay.
+    recently_audible: Vec<PeerId>,
+    /// Whether a microphone has become audible that `poll_newly_audible` has not returned yet.
+    has_newly_audible: bool,
+    /// The limit of the seatings that newly audible microphones cause.
+    seating_limit: Option<Bucket>,
 }
 
 #[derive(Debug)]
@@ -124,14 +126,14 @@ impl Speakers {
     /// Removes a participant that left.
     pub fn forget(&mut self, peer: PeerId) {
         self.remove(peer);
-        self.turns.retain(|other| *other != peer);
+        self.recently_audible.retain(|other| *other != peer);
     }
 
-    /// Returns true if a microphone has become audible since this last returned true. Rate-limited: while the limit
-    /// holds, call it again with the next packet of any participant.
-    pub fn poll_turn(&mut self, now: Instant) -> bool {
-        let limit = self.turn_limit.get_or_insert_with(|| Bucket::new(now, TURNS, TURN_BURST));
-        self.has_new_turn && limit.take(now) && std::mem::take(&mut self.has_new_turn)
+    /// Returns true if a microphone has become audible since this last returned true. Above the rate limit it returns
+    /// false: call it again with the next packet of any participant.
+    pub fn poll_newly_audible(&mut self, now: Instant) -> bool {
+        let limit = self.seating_limit.get_or_insert_with(|| Bucket::new(now, SEATINGS, SEATING_BURST));
+        self.has_newly_audible && limit.take(now) && std::mem::take(&mut self.has_newly_audible)
     }
 
     /// Updates the reported speakers, at most every `REPORT_INTERVAL`. Returns true if they changed.
@@ -181,8 +183,8 @@ impl Speakers {
     }
 
     /// Returns the participants that have been audible, the latest first.
-    pub fn turns(&self) -> &[PeerId] {
-        &self.turns
+    pub fn recently_audible(&self) -> &[PeerId] {
+        &self.recently_audible
     }
 
     /// Makes the participant whose packet has just arrived the current speaker, if the current one yields.
@@ -237,17 +239,17 @@ impl Speakers {
                 return false;
             };
             self.speakers[quietest].audible_since = None;
-            self.note_turn(self.speakers[quietest].peer);
+            self.note_audible(self.speakers[quietest].peer);
         }
         self.speakers[index].audible_since = Some(now);
-        self.note_turn(self.speakers[index].peer);
-        self.has_new_turn = true;
+        self.note_audible(self.speakers[index].peer);
+        self.has_newly_audible = true;
         true
     }
 
-    fn note_turn(&mut self, peer: PeerId) {
-        self.turns.retain(|other| *other != peer);
-        self.turns.insert(0, peer);
+    fn note_audible(&mut self, peer: PeerId) {
+        self.recently_audible.retain(|other| *other != peer);
+        self.recently_audible.insert(0, peer);
     }
 }
 

@@ -105,7 +105,7 @@ pub struct BatchPacket {
     /// Index into the batch.
     pub packet: u32,
     /// Index of the subscriber's m-line.
-    pub line: u32,
+    pub m_line: u32,
     pub track: TrackId,
 }
 
@@ -115,7 +115,7 @@ pub struct HeldPacket {
     pub since: Instant,
     pub position: u32,
     pub layer: u8,
-    pub line: u32,
+    pub m_line: u32,
     pub track: TrackId,
 }
 

@@ -66,9 +66,16 @@ impl Turn {
         !self.queued[Work::Negotiate as usize].is_empty()
     }
 
-    /// Queues a peer to be ended.
+    /// Queues a peer to be ended. Only its first error is kept.
     pub fn fail(&mut self, id: PeerId, error: PeerError) {
-        self.failed.push_back((id, error));
+        if !self.has_failed(id) {
+            self.failed.push_back((id, error));
+        }
+    }
+
+    /// Whether a peer is queued to be ended. The queue is empty in almost every turn.
+    pub fn has_failed(&self, id: PeerId) -> bool {
+        self.failed.iter().any(|(failed, _)| *failed == id)
     }
 
     /// Queues the reassignment of a room's seats, once for all changes of a batch.

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use aq_server::drop_reason::DropReason;
 use aq_server::media::fault::{self, Site};
-use aq_server::server::Sizes;
+use aq_server::server::{Input, Sizes};
 
 use crate::answering::Answering;
 use crate::media::{Camera, Microphone, Rate, Screen};
@@ -132,6 +133,50 @@ fn a_panic_ends_one_peer_and_no_other_is_affected() {
             assert!(gap < millis(200), "{one} did not hear {other} for {gap:?} after a panic in {site:?}");
         }
     }
+}
+
+#[test]
+fn a_failed_peer_gets_no_more_datagrams_of_its_batch() {
+    let mut sim = sparse(167);
+    sim.join("ann");
+    sim.join("bob");
+    sim.run(secs(3));
+    sim.dismissed.insert("ann".to_owned());
+    let (source, destination) = (sim.browser("ann").addr(), sim.candidates[0]);
+    for _ in 0..3 {
+        fault::arm(Some((Site::Datagram, 0)));
+        sim.give(Input::Datagram { source, destination, contents: &[0x80; 20] });
+    }
+    assert_eq!(fault::armed(), Some(Site::Datagram), "only the first datagram reaches the peer");
+    fault::arm(None);
+    sim.run(secs(2));
+    assert_eq!(sim.server.stats().peers_failed, 1);
+    assert_eq!(sim.browser("ann").page.error_codes(), ["internal"]);
+    assert!(sim.browser("bob").is_live());
+}
+
+#[test]
+fn held_packets_of_a_failed_peer_count_as_unpublished() {
+    let mut sim = Sim::with(World { rate: Rate::BROWSER, ..World::new(168) });
+    sim.join("ann");
+    sim.run(secs(2));
+    sim.watch("bob");
+    sim.narrow("bob", 1_000_000);
+    let is_held = (0..20_000).any(|_| {
+        sim.run(millis(1));
+        sim.server.undecided_packets() > 1
+    });
+    assert!(is_held, "the pacer holds packets of a large picture");
+    sim.dismissed.insert("ann".to_owned());
+    let drops = |sim: &Sim, reason| sim.server.stats().drops.get(reason);
+    let (held, before) = (sim.server.undecided_packets(), drops(&sim, DropReason::Unpublished));
+    fault::arm(Some((Site::Datagram, 0)));
+    let (source, destination) = (sim.browser("ann").addr(), sim.candidates[0]);
+    sim.give(Input::Datagram { source, destination, contents: &[0x80; 20] });
+    sim.drain_server();
+    assert_eq!((fault::armed(), sim.server.undecided_packets()), (None, 0));
+    assert_eq!(drops(&sim, DropReason::Unpublished) - before, held);
+    assert_eq!(drops(&sim, DropReason::Reassigned), 0);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Records which of a publisher's packets arrived, and when, and writes the transport-wide feedback that the
 //! publisher's congestion control needs (draft-holmer-rmcat-transport-wide-cc-extensions-01 section 3.1).
 //!
-//! str0m has such a recorder too. It extends a sequence number below the first one to almost 2^64, and its next message
-//! would list all the packets missing before it, which exhausts memory; so these sequence numbers are hidden from
-//! str0m.
+//! str0m's own recorder is not used. It extends a sequence number below the first one to almost 2^64, and its next
+//! message would list all packets missing before that number, which exhausts memory. These sequence numbers are
+//! therefore hidden from str0m.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -19,15 +19,15 @@ use crate::media::rtp::transport_feedback::{
 /// wake-ups.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Unreported packets after which a message is due before the interval has passed.
+/// Number of unreported packets from which on a message is due at once.
 const EARLY_PACKETS: usize = 200;
 
-/// Packets kept after they were reported. If a reordered packet arrives late, the packets that overtook it are reported
-/// again.
+/// Number of packets kept after they were reported. If a reordered packet arrives late, the packets that overtook it
+/// are reported again.
 const KEPT_REPORTED: usize = 128;
 
-/// Maximum number of packets kept. Packets that exceed it before a message is written are not reported, so the
-/// publisher counts them as lost; it sends too much.
+/// Maximum number of packets kept. Packets above it are not reported, and the publisher counts them as lost: it sends
+/// too much.
 const MAX_PACKETS: usize = 1_024;
 
 /// Largest jump of the sequence number, in either direction. A larger one restarts the record, and the packets in
@@ -56,7 +56,7 @@ pub struct Arrivals {
     arrived: VecDeque<(i64, i64)>,
     /// Number of packets at the front of `arrived` that have been reported.
     reported: usize,
-    /// Packets since the last message.
+    /// Number of packets since the last message.
     unwritten: usize,
     /// SSRC of the last packet. libwebrtc accepts only messages that name an SSRC in use.
     media_ssrc: u32,

@@ -1,4 +1,5 @@
-//! The gate before str0m: which media datagrams of a peer it gets, and what is learned from them.
+//! The gate in front of str0m: decides which media datagrams of a peer are passed to str0m, and records their SSRCs and
+//! arrival times.
 
 use std::time::Instant;
 
@@ -10,17 +11,17 @@ use crate::media::rtp::elements::Elements;
 use crate::media::transport::allowance::Allowance;
 use crate::media::transport::srtp::Srtp;
 
-/// What is known of the packets of one peer before str0m gets them.
+/// The gate of one peer.
 pub struct Gate {
     /// The SSRCs of authentic packets.
     pub heard: Heard,
     /// Arrival times of media packets, by transport-wide sequence number.
     pub arrivals: Arrivals,
-    /// What the peer may send.
+    /// The limits of what the peer may send.
     pub allowance: Allowance,
 }
 
-/// A media datagram that str0m gets.
+/// A media datagram that is passed to str0m.
 pub struct Admitted {
     /// The SSRC.
     pub ssrc: u32,
@@ -38,7 +39,8 @@ impl Gate {
         Self { heard: Heard::default(), arrivals: Arrivals::new(now), allowance }
     }
 
-    /// Decides whether str0m gets an RTP packet. Returns `None` if it must not. `srtp` is `None` before there are keys.
+    /// Decides whether an RTP packet is passed to str0m. Returns `None` if it is not. `srtp` is `None` before there are
+    /// keys.
     ///
     /// # Errors
     /// The peer has sent too many SSRCs and has to end.

@@ -1,15 +1,16 @@
-//! The SSRCs that one peer sends. It decides for which of them str0m may be given a packet that is not authenticated.
+//! The SSRCs that one peer sends. A packet may be passed to str0m without authentication only if its SSRC has a stream.
 //!
 //! str0m reads a packet's mid and rid before it authenticates the packet. If it has no stream for the packet's SSRC, it
-//! moves the m-line's stream to that SSRC. A forged or replayed packet could so take the stream from the SSRC in use.
-//! Packets of SSRCs without a stream are therefore authenticated before str0m gets them.
+//! moves the m-line's stream to that SSRC. A forged or replayed packet could thus take the stream from the SSRC in use.
+//! Packets of SSRCs without a stream are therefore authenticated before they are passed to str0m.
 
 use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
 
-/// Maximum number of SSRCs in the life of one transport, RTX streams included. str0m forgets none of them, for its replay
-/// protection. More lets a client use more memory; fewer ends the transports of clients that change SSRCs occasionally.
+/// Maximum number of SSRCs in the life of one transport, RTX streams included. str0m forgets none of them, for its
+/// replay protection. A higher limit lets a client use more memory; a lower one ends the transports of clients that
+/// change SSRCs occasionally.
 const MAX_SSRCS: usize = 2_048;
 
 /// Bytes that str0m keeps per SSRC, in a map that doubles its capacity.

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use crate::media::rtp::codec::configuration::MAX_ADDED_BYTES;
 use crate::media::rtp::packet::Packet;
 
-/// Maximum number of packets per track: two seconds at 5 Mbit/s. Fewer turn a burst of loss into a freeze, more cost
-/// memory, once per track.
+/// Maximum number of packets per track: two seconds at 5 Mbit/s. A lower limit turns a burst of loss into a freeze; a
+/// higher one costs memory, once per track.
 const PACKETS: usize = 1_024;
 
 /// Time for which packets are kept. A retransmission after this is too late for any jitter buffer; a longer time costs

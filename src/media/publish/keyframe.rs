@@ -32,7 +32,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Returns true if the waiting subscriber has a picture in the meantime.
+    /// Whether the subscriber has a picture while it waits.
     pub fn can_wait(self) -> bool {
         self == Reason::Switch
     }

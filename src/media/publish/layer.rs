@@ -15,8 +15,8 @@ pub const LAYERS: usize = RIDS.len();
 pub const TEMPORAL_LAYERS: usize = 3;
 
 /// Number of measurements over which a keyframe is spread. A shared screen may begin with one of 100 KB; counted at
-/// once, it would displace cameras although the path carries both. A higher number underestimates a publisher that
-/// sends only keyframes for longer.
+/// once, it would displace cameras although the path carries both. With a higher number, the bitrate of a publisher
+/// that sends only keyframes is underestimated for longer.
 const KEYFRAME_MEASUREMENTS: u32 = 8;
 
 /// Weight of the last measurement in the smoothed bitrate.

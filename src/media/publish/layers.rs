@@ -21,7 +21,7 @@ pub const MAX_GRADES: usize = TEMPORAL_LAYERS + 2 * (LAYERS - 1);
 const MEASUREMENT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A layer without packets for this long, while another continues, is inactive. A shorter time mistakes a pause of a
-/// slow camera for the end, a longer one freezes the picture of the layer's subscribers.
+/// slow camera for the end of the layer; a longer one freezes the picture of the layer's subscribers.
 const SILENCE: Duration = Duration::from_millis(600);
 
 /// Time for which a layer that no subscriber wants is still sent. A shorter time costs a keyframe whenever a subscriber
@@ -36,12 +36,12 @@ const REQUEST_SPACING: Duration = Duration::from_millis(330);
 /// Picture heights of the layers if no packet states them.
 const ASSUMED_HEIGHTS: [u16; LAYERS] = [180, 360, 720];
 
-/// Time for which a track is reported as oversized after a packet that was too large. A longer time reports a problem
-/// that is over; with a shorter one the report flickers.
+/// Time for which a track is reported as oversized after a packet that was too large. With a longer time, a problem is
+/// reported when it is over; with a shorter one, the report flickers.
 const OVERSIZED_MEMORY: Duration = Duration::from_secs(5);
 
 /// A track without packets for this long is silent. Browsers repeat a still picture once per second. A shorter time
-/// reports silence when two of these are lost, a longer one reports it late.
+/// reports silence when two of these are lost; a longer one reports it late.
 const QUIET: Duration = Duration::from_secs(3);
 
 /// State of the layers of one track.
@@ -53,7 +53,7 @@ pub struct Layers {
     seen: u8,
     /// The layers are spatial layers of a single SSRC.
     is_spatial: bool,
-    /// The active layers, or what is known of them, have changed since the last `take_changed`.
+    /// The active layers, their heights or their bitrates have changed since the last `take_changed`.
     changed: bool,
     /// When the bitrates are measured next.
     measurement_due: Option<Instant>,
@@ -200,7 +200,7 @@ impl Layers {
         is_due
     }
 
-    /// Takes over the number of layers that the publisher was asked for on an track of the same m-line.
+    /// Sets the number of layers that the publisher was asked for when the previous track of its m-line ended.
     pub fn resume(&mut self, signaled: u8) {
         self.signaled = Some(signaled);
     }
@@ -285,8 +285,8 @@ impl Layers {
         grades
     }
 
-    /// Takes over the picture heights of a packet. Spatial layers that it lists for the first time count as active: a
-    /// subscriber that waited for their first packets would miss the keyframe that they begin with.
+    /// Stores the picture heights that a packet states. Spatial layers that it lists for the first time count as
+    /// active: a subscriber that waited for their first packets would miss the keyframe that they begin with.
     fn on_heights(&mut self, now: Instant, packet: &Packet) {
         let heights = packet.description.heights;
         self.is_spatial |= heights[1] > 0;

@@ -1,6 +1,6 @@
 //! Capture times of packets in local monotonic time, derived from the publisher's sender reports.
 //!
-//! Our own sender reports are written from the capture time of the last packet (RFC 3550 section 6.4.1). With arrival
+//! The server's own sender reports state the capture time of the last packet (RFC 3550 section 6.4.1). With arrival
 //! times instead, a difference in path delay between audio and video would become a lip-sync error. So capture times
 //! are taken from the publisher's reports and converted to local time with one offset for the whole publisher.
 
@@ -10,8 +10,8 @@ use str0m::media::Frequency;
 
 /// Maximum plausible delay between capture and arrival. A packet with a longer one counts as captured on arrival:
 /// libwebrtc's audio clock stands still while nothing is sent, so packets after a pause appear too old until the next
-/// report. A report with a longer delay means that the clock was set. A shorter limit mistakes a bad network for these,
-/// a longer one prolongs lip-sync errors.
+/// report. A report with a longer delay means that the clock was set. A shorter limit mistakes the delay of a bad
+/// network for these cases; a longer one prolongs lip-sync errors.
 const MAX_DELAY: Duration = Duration::from_secs(1);
 
 /// Nanoseconds per second. Multiplied with 2^31 ticks, they fit 64 bits.
@@ -36,19 +36,19 @@ pub struct SenderClock {
 impl SenderClock {
     /// Handles a report of any of the publisher's tracks, received at `now`.
     pub fn handle_report(&mut self, now: Instant, ntp: SystemTime) {
-        let later_than_anchor = match self.local(ntp) {
+        let is_better = match self.local(ntp) {
             None => true,
-            // The capture would be after the arrival: this report had a lower delay than the anchor.
+            // The report would be captured after its arrival: its delay was lower than that of the anchor.
             Some(captured) if captured > now => true,
             Some(captured) => now - captured >= MAX_DELAY,
         };
-        if later_than_anchor {
+        if is_better {
             self.anchor = Some((now, ntp));
         }
     }
 
-    /// Returns when the sample with this RTP timestamp was captured, in local time and not after `now`; `now` itself if
-    /// nothing better is known.
+    /// Returns when the sample with this RTP timestamp was captured, in local time and not after `now`. Returns `now`
+    /// if no report gives a plausible time.
     pub fn captured(&self, now: Instant, report: Option<Report>, timestamp: u32, clock_rate: Frequency) -> Instant {
         let since_report = |report: Report| {
             let ticks = timestamp.wrapping_sub(report.timestamp) as i32;

@@ -1,4 +1,4 @@
-//! One SSRC that a peer publishes: what has to be kept of it to read its packets.
+//! One SSRC that a peer publishes, with the state that is needed to read its packets.
 
 use std::sync::Arc;
 use std::time::Instant;

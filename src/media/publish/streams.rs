@@ -13,9 +13,9 @@ use crate::media::publish::stream::Stream;
 use crate::media::rtp::elements::Elements;
 use crate::media::rtp::packet::Packet;
 
-/// Incoming SSRCs of one peer at a time, without RTX SSRCs. At the limit the longest-silent finished stream is removed:
-/// one that another SSRC has replaced, or whose m-line no longer sends. A peer has m-lines and layers for 24, so a
-/// finished stream always exists.
+/// Maximum number of incoming SSRCs of one peer at a time, without RTX SSRCs. At the limit the longest-silent finished
+/// stream is removed: one that another SSRC has replaced, or whose m-line no longer sends. A peer has m-lines and
+/// layers for 24, so a finished stream always exists.
 const MAX_SSRCS: usize = 32;
 
 /// The streams of one peer.
@@ -25,9 +25,9 @@ pub struct Streams {
     clock: SenderClock,
     /// H.264 parameter sets in the latest answer, by m-line.
     parameter_sets: Vec<(Mid, Vec<Vec<u8>>)>,
-    /// See `take_oversized`.
+    /// The number of oversized packets and the mid of the last one, for `take_oversized`.
     oversized: (u64, Option<Mid>),
-    /// See `take_unconfigured`.
+    /// The number of dropped parts of configurations, for `take_unconfigured`.
     unconfigured: u64,
 }
 
@@ -35,7 +35,7 @@ impl Streams {
     /// Maximum memory in bytes.
     pub const MAX_BYTES: usize = MAX_SSRCS * (2 * size_of::<Stream>() + Stream::max_bytes());
 
-    /// Returns true if the peer has sent no packet.
+    /// Returns true if the peer has no stream.
     pub fn is_empty(&self) -> bool {
         self.streams.is_empty()
     }

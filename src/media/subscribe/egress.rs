@@ -15,20 +15,20 @@ use crate::media::transport::datagrams::Datagrams;
 use crate::media::transport::route::Route;
 use crate::media::transport::srtp::Srtp;
 
-/// Interval between sender reports. A shorter one synchronizes sound and picture sooner, a longer one costs less for
-/// each subscriber.
+/// Interval between sender reports. A shorter one synchronizes audio and video sooner, a longer one costs less for each
+/// subscriber.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Estimate until the first probe completes after some 100 ms: enough for sound and thumbnails. A higher value fills
+/// Estimate until the first probe completes after some 100 ms: enough for audio and thumbnails. A higher value fills
 /// the queue of a slow path with keyframes that it can't carry, a lower one starts with fewer pictures.
 const START_BPS: u64 = 300_000;
 
-/// Estimate below which sound is sent without redundancy: three voices with it take 300 kbit/s. A lower value crowds
+/// Estimate below which audio is sent without redundancy: three voices with it take 300 kbit/s. A lower value crowds
 /// out video, a higher one takes the redundancy from subscribers on lossy Wi-Fi.
 const NARROW_BPS: u64 = 800_000;
 
-/// Retransmissions may take the estimate divided by `RETRANSMISSION_PART`, and save up that rate for `RETRANSMISSION_SAVED_SECS`. More
-/// would worsen the loss of a congested path, less does not make up for 10 % of random loss.
+/// Retransmissions may take 1/`RETRANSMISSION_PART` of the estimate, with a burst of `RETRANSMISSION_SAVED_SECS`
+/// seconds of that rate. More would worsen the loss of a congested path, less does not make up for 10 % of random loss.
 const RETRANSMISSION_PART: f64 = 4.0;
 const RETRANSMISSION_SAVED_SECS: f64 = 0.25;
 
@@ -36,8 +36,8 @@ const RETRANSMISSION_SAVED_SECS: f64 = 0.25;
 /// lower value leaves short bursts of lost packets without retransmission, a higher one fills a path with the packets of an outage.
 const TRIED: u64 = 2;
 
-/// Smallest burst of retransmissions in bytes: two packets, or the largest packet would never be retransmitted on a
-/// slow path.
+/// Smallest burst of retransmissions in bytes: two packets. With less, the largest packet would never be retransmitted
+/// on a slow path.
 const RETRANSMISSION_LEAST_SAVED: f64 = 3_000.0;
 
 /// Interval between two packets, or bursts, of a probe. A shorter one is smoother and wakes the event loop more often.
@@ -50,11 +50,11 @@ const MESSAGES: usize = 8;
 /// Size limit of one compound packet of sender reports, in bytes.
 const COMPOUND_BYTES: usize = 1_100;
 
-/// How long packets from a left path count as late. A shorter time lets late packets send media back to a dead path, a
-/// longer one keeps media on the wrong path where the peer returns to the previous one.
+/// Time after a change of the route for which packets from the previous one count as late. With a shorter time a late
+/// packet moves media back to a dead path; with a longer one media stays on the wrong path if the peer returns.
 const LATEST: Duration = Duration::from_secs(1);
 
-/// Maximum number of remembered left paths: as many as a peer has addresses.
+/// Maximum number of previous routes remembered: as many as a peer has addresses.
 const MAX_LEFT: usize = 8;
 
 /// Seconds from 1900, the NTP epoch, to 1970 (RFC 5905 section 6).
@@ -69,11 +69,11 @@ pub struct Egress {
     pub srtp: Srtp,
     /// The route to the validated address that media is sent to.
     pub route: Route,
-    /// Recently left routes, and when each was left.
+    /// Previous routes, and when each was left.
     left: Vec<(Route, Instant)>,
-    /// When consent for `route` expires, as of the last look-up.
+    /// When consent for `route` expires, as cached at the last look-up.
     pub held_until: Option<Instant>,
-    /// The SSRC of the sender of reports; no stream uses it.
+    /// The SSRC from which reports are sent; no stream uses it.
     reporter: u32,
     next_report: Instant,
     /// The peer's last reference time and its arrival, to be answered with the next report (RFC 3611 section 4.5).
@@ -169,7 +169,7 @@ impl Egress {
         }
     }
 
-    /// Takes `bytes` from the retransmission budget. Returns false if there are not as many.
+    /// Takes `bytes` from the retransmission budget. Returns false if it has fewer.
     pub fn take_retransmission(&mut self, now: Instant, bytes: usize) -> bool {
         let (rate, burst) = self.retransmission_limits();
         let Some(bucket) = &mut self.retransmissions else { return true };
@@ -222,8 +222,8 @@ impl Egress {
         self.train = None;
     }
 
-    /// Takes the route of an authentic packet as the peer's, unless that route was left less than `LATEST` ago: then
-    /// the packet is late.
+    /// Sends media to the source of an authentic packet from now on, unless that route was left less than `LATEST` ago:
+    /// then the packet is late.
     #[inline]
     pub fn take_route(&mut self, now: Instant, route: Route) {
         if self.route != route {

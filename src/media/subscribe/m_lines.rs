@@ -91,7 +91,7 @@ impl MLines {
         self.m_lines.iter().flatten()
     }
 
-    /// The same with their indices.
+    /// The m-lines that have SSRCs, with their indices.
     pub fn enumerate(&self) -> impl Iterator<Item = (usize, &Outgoing)> {
         self.m_lines.iter().enumerate().filter_map(|(m_line, outgoing)| Some((m_line, outgoing.as_ref()?)))
     }

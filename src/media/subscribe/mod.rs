@@ -1,4 +1,4 @@
-//! What one peer receives: the SSRCs that the server sends to it.
+//! The streams that the server sends to one peer, as a subscriber.
 //!
 //! In: packets of the tracks that it subscribes to, its feedback on them, and the layers that the allocation grants.
 //! Out: sealed datagrams, and the peer's requests for keyframes and lost packets.

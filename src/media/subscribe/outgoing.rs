@@ -49,13 +49,13 @@ pub struct Outgoing {
     pub track: Option<TrackId>,
     /// The track of the last sent packet. If it is started again, its timestamps continue by its own clock.
     last_track: Option<TrackId>,
-    /// How the subscriber shows it.
+    /// How the subscriber's page shows the track.
     pub view: View,
     /// The quality that the allocation grants.
     pub quality: Option<Quality>,
     /// The quality last reported to the subscriber.
     pub reported_quality: Option<Quality>,
-    /// The layers to send; `None` pauses it.
+    /// The layers to send; `None` if the track is paused.
     target: Option<Selection>,
     /// The layer sent now.
     layer: u8,
@@ -66,7 +66,7 @@ pub struct Outgoing {
     /// `KEYFRAME_WAIT`.
     first_start: Option<Instant>,
     picture_ids: PictureIds,
-    /// Whether the subscriber's answer accepts redundant sound (RFC 2198) on this m-line.
+    /// Whether the subscriber's answer accepts redundant audio (RFC 2198) on this m-line.
     pub takes_redundancy: bool,
     payload_types: PayloadTypes,
     writer: Writer,
@@ -155,7 +155,7 @@ impl Outgoing {
         self.target = selection;
     }
 
-    /// The selected layers; `None` if the track is paused or there is none.
+    /// The selected layers; `None` if the track is paused or there is no track.
     pub fn selected(&self) -> Option<Selection> {
         self.target.filter(|_| self.track.is_some())
     }
@@ -184,12 +184,12 @@ impl Outgoing {
         self.counts.packets()
     }
 
-    /// Whether it sends sound.
+    /// Whether the track is audio.
     pub fn is_audio(&self) -> bool {
         self.track.is_some() && self.payload_types.find(Codec::Opus).is_some()
     }
 
-    /// The layer that needs a keyframe, and why.
+    /// The layer that needs a keyframe, and the reason.
     pub fn awaited(&self) -> Option<(u8, Reason)> {
         let Selection { layer, spatial, .. } = self.selected()?;
         match self.layer() {
@@ -199,8 +199,8 @@ impl Outgoing {
         }
     }
 
-    /// Returns the quality that the subscriber effectively gets of a track with these layers, given the granted
-    /// quality.
+    /// Returns the quality in which the subscriber gets the track now. It is less than the granted quality while a
+    /// keyframe is awaited, for example. `layers` are those of the track.
     pub fn result(&self, layers: &Layers) -> Option<Quality> {
         let granted = self.quality?;
         let nothing = |limit| Quality { is_sent: false, layer: None, height: 0, limit };
@@ -226,7 +226,7 @@ impl Outgoing {
         Some(result)
     }
 
-    /// Whether it waits for a starting point.
+    /// Whether the stream waits for a starting point.
     pub fn is_waiting(&self) -> bool {
         self.renumbering.is_waiting()
     }
@@ -325,7 +325,7 @@ impl Outgoing {
         if switches { Outcome::Switched } else { Outcome::Sent }
     }
 
-    /// Why a packet of a layer that is not selected is dropped.
+    /// The drop reason for packets of layers that are not selected.
     pub fn why_not_selected(&self) -> DropReason {
         match self.quality.map(|quality| quality.limit) {
             _ if self.target.is_some() => DropReason::LayerNotSelected,
@@ -393,7 +393,7 @@ impl Outgoing {
         self.rtx.find((self.renumbering.next_seq_no() as u16).wrapping_sub(1).wrapping_sub(back))
     }
 
-    /// Notes that the subscriber has received packets of this SSRC.
+    /// Records that the subscriber has received packets of this SSRC.
     pub fn handle_report(&mut self) {
         self.writer.is_known = true;
     }
@@ -426,7 +426,7 @@ impl Outgoing {
         Bound { spatial: target.spatial, temporal }
     }
 
-    /// Whether the estimate limits the granted quality.
+    /// Whether bandwidth limits the granted quality.
     fn is_short(&self) -> bool {
         self.quality.is_some_and(|quality| quality.limit == Limit::Bandwidth)
     }

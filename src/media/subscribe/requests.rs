@@ -1,4 +1,4 @@
-//! What one peer requests by RTCP of the media that is sent to it: keyframes and lost packets.
+//! The requests that one subscriber sends by RTCP: keyframes and lost packets.
 
 use crate::media::subscribe::m_lines::MAX_LOOKUPS;
 use crate::media::subscribe::rtx::Sent;
@@ -51,7 +51,7 @@ impl Requests {
         self.0.is_empty()
     }
 
-    /// Takes all.
+    /// Takes all requests.
     pub fn take(&mut self) -> impl Iterator<Item = Request> {
         self.0.drain(..)
     }

@@ -1,5 +1,5 @@
-//! The retransmission state of one outgoing stream: which packets were sent, the bandwidth share of retransmissions,
-//! and the sequence numbers of the RTX SSRC (RFC 4588).
+//! The retransmission state of one outgoing stream: the packets that were sent, the budget of retransmissions, and the
+//! sequence numbers of the RTX SSRC (RFC 4588).
 
 use crate::media::rtp::codec::{self, PictureId};
 
@@ -117,7 +117,7 @@ impl Sent {
         }
     }
 
-    /// Returns the ids that the packet was sent with; `of` are the ids of the publisher's packet.
+    /// Returns the ids with which the packet was sent. `of` has the ids of the publisher's packet.
     pub fn ids(&self, of: codec::Ids) -> codec::Ids {
         codec::Ids {
             picture: of.picture.map(|id| id.with(self.picture_id)),

@@ -1,6 +1,6 @@
 //! The sending side of one peer: its outgoing SSRCs, the transport, and the peer's feedback on them.
 //!
-//! It works on ids, numbers and addresses only. Their negotiation is the peer's (`peer.rs`).
+//! It takes negotiated ids and numbers as given: `peer.rs` negotiates them.
 
 use std::time::Instant;
 
@@ -31,8 +31,8 @@ use crate::media::transport::srtp::Srtp;
 /// Maximum number of arrival feedback messages in one RTCP datagram: each of 20 bytes can state thousands of arrivals.
 const MAX_ARRIVALS: usize = 4;
 
-/// Bytes of pacer budget needed before held packets are retried, or more if a larger packet was held. With less, that
-/// packet would be retried in vain until there is budget for it.
+/// Pacer budget in bytes from which on held packets are tried again; a larger held packet raises it. With less, that
+/// packet would be tried in vain.
 const LARGEST_PACKET: usize = MAX_PAYLOAD + WIRE_OVERHEAD;
 
 /// The sending side of one peer.
@@ -43,7 +43,7 @@ pub struct Sending {
     pub addresses: Addresses,
     /// The transport; `None` until there are keys.
     pub egress: Option<Egress>,
-    /// Whether the transport is connected, so that media may be sent.
+    /// Whether ICE and DTLS are connected, so that media may be sent.
     pub is_open: bool,
     /// Whether the peer sends feedback on the arrival of each packet.
     pub is_acknowledged: bool,
@@ -66,7 +66,7 @@ pub struct Forwarded {
     pub held: usize,
     /// Packets dropped.
     pub dropped: Drops<u16>,
-    /// The layer that needs a keyframe for the subscriber to start or switch, and which of both.
+    /// The layer that needs a keyframe, and the reason.
     pub awaits_keyframe: Option<(u8, Reason)>,
     /// Whether the sent layer changed, or the awaited keyframe arrived.
     pub switched: bool,
@@ -110,7 +110,7 @@ impl Sending {
         self.m_lines.renew(mid, names)
     }
 
-    /// Sets the m-lines on which the peer accepts redundant sound.
+    /// Sets the m-lines on which the peer accepts redundant audio (RFC 2198).
     pub fn set_redundant(&mut self, mids: &[Mid]) {
         for outgoing in self.m_lines.iter_mut() {
             outgoing.takes_redundancy = mids.contains(&outgoing.mid);
@@ -132,8 +132,8 @@ impl Sending {
         self.m_lines.iter_mut().for_each(Outgoing::pause);
     }
 
-    /// Forwards packets of a track on an m-line. Video is paced, and the rest of the packets held, unless it is
-    /// `overdue`.
+    /// Forwards packets of a track on an m-line. Video stops at the first packet that the pacer refuses; the caller
+    /// holds it and the rest. Packets that are `overdue` are not paced.
     pub fn forward<'a>(
         &mut self,
         now: Instant,
@@ -249,7 +249,7 @@ impl Sending {
             .map(|egress| egress.estimator.estimate_bps())
     }
 
-    /// Notes that the estimate was allocated; all of the wanted media would take `wanted_bps`.
+    /// Records that the estimate was allocated. All of the wanted media would take `wanted_bps`.
     pub fn handle_allocation(&mut self, now: Instant, wanted_bps: u64) {
         if let Some(egress) = &mut self.egress {
             self.demand.handle_allocation(now, egress.estimator.estimate_bps(), wanted_bps);
@@ -262,15 +262,15 @@ impl Sending {
         std::mem::take(&mut self.has_estimate)
     }
 
-    /// Whether an outage with lost packets to the peer has ended since the last call.
+    /// Returns true once after an outage of the path to the peer in which packets were lost.
     pub fn take_hole(&mut self) -> bool {
         self.egress.as_mut().is_some_and(|egress| egress.estimator.take_hole())
     }
 
-    /// The bitrate of sound as last measured, but at least that of two voices: a silent participant may speak at any
+    /// The bitrate of audio as last measured, but at least that of two voices: a silent participant may speak at any
     /// time.
-    pub fn sound_bps(&mut self, now: Instant) -> u64 {
-        self.demand.sound_bps(now, &self.m_lines)
+    pub fn audio_bps(&mut self, now: Instant) -> u64 {
+        self.demand.audio_bps(now, &self.m_lines)
     }
 
     /// Whether the estimate differs from the one allocated last, or a repeated allocation is due.
@@ -284,7 +284,8 @@ impl Sending {
         m_lines.find_map(|(m_line, outgoing)| Some((m_line, outgoing.track?, outgoing.latest_sent(back)?)))
     }
 
-    /// Sends a padding packet: `again` if it is given, else an empty one. Returns false if neither is possible.
+    /// Sends a padding packet: a repetition of the packet in `again`, or an empty one if that is `None`. Returns false
+    /// if retransmission is not negotiated or there is no route.
     pub fn pad(&mut self, now: Instant, again: Option<(usize, Sent, &Packet)>, datagrams: &mut Datagrams) -> bool {
         if !self.ensure_route(now) {
             return false;
@@ -423,7 +424,7 @@ impl Sending {
         is_sender
     }
 
-    /// The keys; `None` before there are any.
+    /// The SRTP keys; `None` before the peer is connected.
     pub fn srtp(&self) -> Option<&Srtp> {
         self.egress.as_ref().map(|egress| &egress.srtp)
     }

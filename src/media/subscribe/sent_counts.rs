@@ -1,4 +1,4 @@
-//! What a sender report states of one SSRC (RFC 3550 section 6.4.1).
+//! The contents of the sender reports about one SSRC (RFC 3550 section 6.4.1).
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ impl SentCounts {
         self.octets = self.octets.wrapping_add(bytes as u32);
     }
 
-    /// Notes the RTP timestamp and the capture time of a packet of the publisher.
+    /// Records the RTP timestamp and the capture time of a packet of the publisher.
     #[inline]
     pub fn note(&mut self, timestamp: u32, captured: Instant, clock_rate: Frequency) {
         self.last = Some(Last { timestamp, captured, clock_rate });

@@ -20,7 +20,7 @@ const HEADROOM: usize = 256;
 const HAS_PADDING: u8 = 0x20;
 const HAS_EXTENSIONS: u8 = 0x10;
 
-/// What the headers of an m-line's packets have in common.
+/// The header fields that all packets of an m-line have in common.
 pub(super) struct Writer {
     /// The header extensions that the subscriber accepts.
     pub accepted: Ids,

@@ -21,11 +21,12 @@ const QUIETEST: f32 = 50.0;
 /// In the pauses of speech the estimate falls quickly.
 const NOISE_RISE: f32 = 2.0;
 
-/// Upper bound of the noise estimate after the first packet, in the same unit: a participant who joins while speaking
-/// has to be recognised.
+/// Upper bound of the noise estimate after the first packet, in the same unit: the speech of a participant who joins
+/// while speaking must still stand out.
 const FIRST_NOISE: f32 = 70.0;
 
-/// Duration of a packet, and the time constant of the share of speech. Longer is steadier and later.
+/// Duration of a packet, and the time constant of the share of speech. A longer constant is steadier, and detects
+/// speech later.
 const PACKET: Duration = Duration::from_millis(20);
 const MEMORY: Duration = Duration::from_millis(250);
 
@@ -84,13 +85,13 @@ impl Microphone {
         }
     }
 
-    /// Takes the level of a packet, in decibels below 0 dBov (0 to 127). Returns true if it is speech.
+    /// Takes the level of a packet, in decibels below 0 dBov (0 to 127). Returns true if the packet is speech.
     pub fn handle_level(&mut self, now: Instant, level: u8) -> bool {
         self.has_levels = true;
         self.take_level(now, level)
     }
 
-    /// Takes the size of a packet. Returns true if it is speech.
+    /// Takes the size of a packet in bytes. Returns true if the packet is speech.
     pub fn handle_size(&mut self, now: Instant, bytes: usize) -> bool {
         if self.has_levels {
             // A single packet without the level extension.

@@ -113,15 +113,19 @@ fn three_microphones_are_audible_and_a_new_speaker_from_the_first_packet() {
     // Packets after an inaudible time are a new stretch.
     let now = start + Duration::from_millis(4_840);
     assert_eq!(speakers.handle_level(now, peer(1), 30, Some(3)), Some(1));
-    assert_eq!(speakers.turns(), [4, 0, 3, 2, 1].map(peer), "a replaced microphone counts as audible until then");
+    assert_eq!(
+        speakers.recently_audible(),
+        [4, 0, 3, 2, 1].map(peer),
+        "a replaced microphone counts as audible until then"
+    );
     assert!(speakers.is_audible(peer(4)) && !speakers.is_audible(peer(0)));
     speakers.remove(peer(3));
-    assert!(speakers.poll_turn(now) && !speakers.poll_turn(now));
+    assert!(speakers.poll_newly_audible(now) && !speakers.poll_newly_audible(now));
     assert_eq!(speakers.handle_level(now, peer(0), 30, Some(3)), Some(2));
-    assert!(speakers.poll_turn(now) && !speakers.is_audible(peer(3)));
-    assert_eq!(speakers.turns(), [0, 4, 3, 2, 1].map(peer), "a muted microphone stays in the list");
+    assert!(speakers.poll_newly_audible(now) && !speakers.is_audible(peer(3)));
+    assert_eq!(speakers.recently_audible(), [0, 4, 3, 2, 1].map(peer), "a muted microphone stays in the list");
     speakers.forget(peer(3));
-    assert_eq!(speakers.turns(), [0, 4, 2, 1].map(peer));
+    assert_eq!(speakers.recently_audible(), [0, 4, 2, 1].map(peer));
     assert_eq!(speakers.handle_level(now, peer(2), 80, None), Some(2), "all are forwarded in a small room");
 }
 
@@ -171,8 +175,8 @@ fn without_levels_microphones_are_audible_only_while_few_others_speak() {
     let start = Instant::now();
     let at = |ms| start + Duration::from_millis(ms);
     let mut speakers = Speakers::default();
-    // Five microphones with a constant bitrate, and three with levels of which the first `speaking` speak. Returns
-    // the slots audible in the last round, the reported speakers, and the number of turns.
+    // Five microphones with a constant bitrate, and three with levels of which the first `speaking` speak. Returns the
+    // slots audible in the last round, the reported speakers, and how many have been audible.
     let mut talk = |from: u64, ms: u64, speaking: u32| {
         let mut heard = Vec::new();
         for round in 0..ms / 20 {
@@ -189,17 +193,17 @@ fn without_levels_microphones_are_audible_only_while_few_others_speak() {
             }
         }
         speakers.poll_change(at(from + ms));
-        (heard, speakers.reported().to_vec(), speakers.turns().len())
+        (heard, speakers.reported().to_vec(), speakers.recently_audible().len())
     };
     assert_eq!(talk(0, 1_000, 0).0, [0, 1, 2], "the first three become audible and stay so");
-    let (heard, reported, turns) = talk(1_000, 2_000, 2);
-    assert_eq!((heard.len(), &heard[1..], reported.len(), turns), (3, &[5, 6][..], 2, 5));
+    let (heard, reported, recent) = talk(1_000, 2_000, 2);
+    assert_eq!((heard.len(), &heard[1..], reported.len(), recent), (3, &[5, 6][..], 2, 5));
     let (heard, reported, _) = talk(3_000, 2_000, 3);
     assert_eq!((heard, reported.len()), (vec![5, 6, 7], 3), "speakers replace microphones without levels");
     assert_eq!(talk(5_000, 4_000, 0).0, [5, 6, 7], "a pause changes nothing");
-    let (heard, reported, turns) = talk(9_000, 4_000, 0);
+    let (heard, reported, recent) = talk(9_000, 4_000, 0);
     assert_eq!(
-        (heard, reported.len(), turns),
+        (heard, reported.len(), recent),
         (vec![0, 1, 2], 0, 6),
         "after five seconds of silence they are replaced"
     );
@@ -209,13 +213,13 @@ fn without_levels_microphones_are_audible_only_while_few_others_speak() {
 fn microphones_that_take_turns_with_every_packet_do_not_cause_a_seating_each() {
     let start = Instant::now();
     let mut speakers = Speakers::default();
-    let mut turns = 0;
+    let mut seatings = 0;
     for click in 0..2_000 {
         let now = start + Duration::from_millis(click);
         speakers.handle_level(now, peer(click as u32 % 400), 10, Some(1));
-        turns += u32::from(speakers.poll_turn(now));
+        seatings += u32::from(speakers.poll_newly_audible(now));
     }
-    assert!((90..=111).contains(&turns), "{turns} seatings in two seconds");
+    assert!((90..=111).contains(&seatings), "{seatings} seatings in two seconds");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Accounts for each received packet and each other participant of the room: forwarded, or dropped for a reason.
+//! The account of packets: for each other participant of the room, a received packet is either forwarded or dropped for
+//! a reason.
 
 use crate::drop_reason::DropReason;
 use crate::id::PeerId;
@@ -7,8 +8,7 @@ use crate::server::Server;
 use crate::server::participants::Outbox;
 
 impl Server {
-    /// Brings the drop counters up to date. The number of steps is that of all m-lines; call it before the counters are
-    /// read.
+    /// Brings the drop counters up to date. Call it before reading them: it visits every subscription of the server.
     pub fn settle_drops(&mut self) {
         let mut unqueued: Vec<Unqueued> = Vec::new();
         for id in self.participants.page(0, self.participants.slots()).collect::<Vec<_>>() {
@@ -36,16 +36,16 @@ impl Server {
     }
 
     /// Counts packets that were not forwarded on a subscriber's m-line.
-    pub(in crate::server) fn count_dropped(&mut self, id: PeerId, line: usize, reason: DropReason, count: u64) {
+    pub(in crate::server) fn count_dropped(&mut self, id: PeerId, m_line: usize, reason: DropReason, count: u64) {
         self.stats.drops.add(reason, count);
         let participant = self.participants.get_mut(id);
-        if let Some(outgoing) = participant.and_then(|participant| participant.peer.sending.m_line_mut(line)) {
+        if let Some(outgoing) = participant.and_then(|participant| participant.peer.sending.m_line_mut(m_line)) {
             outgoing.drops.add(self.now, reason, count);
         }
     }
 
-    /// Counts packets of a publisher that are not forwarded to any participant and do not reach `distribute`. Those of a
-    /// participant that has left count once.
+    /// Counts packets of a publisher that are forwarded to no participant, once for each of the others in the room. If
+    /// the publisher has left, the number of the others is unknown, and each packet counts once.
     pub(in crate::server) fn count_withheld(&mut self, publisher: PeerId, reason: DropReason, count: u64) {
         let publisher = self.participants.get(publisher);
         let audience = publisher.map_or(1, |publisher| publisher.published.audience);
@@ -53,7 +53,7 @@ impl Server {
         self.stats.drops.add(reason, count * audience);
     }
 
-    /// Updates the number of other participants for all participants of a room.
+    /// Updates the number of other participants that each participant of a room has.
     pub(in crate::server) fn count_audience(&mut self, room: &str) {
         let Some(room) = self.rooms.get(room) else {
             return;

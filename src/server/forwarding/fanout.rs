@@ -70,7 +70,7 @@ impl Server {
                     if queue.is_empty() {
                         self.turn.receivers.push_back(subscriber.peer);
                     }
-                    queue.push(BatchPacket { packet: index as u32, line: subscriber.m_line as u32, track: track_id });
+                    queue.push(BatchPacket { packet: index as u32, m_line: subscriber.m_line as u32, track: track_id });
                 } else {
                     self.stats.drops.add(DropReason::PeerEnded, 1);
                 }
@@ -97,36 +97,36 @@ impl Server {
         let mut reports = Vec::new();
         let mut undecided = queue.len();
         let result = guarded(Site::Forward, || {
-            for run in queue.chunk_by(|a, b| (a.line, a.track) == (b.line, b.track)) {
-                let BatchPacket { line, track, .. } = run[0];
+            for run in queue.chunk_by(|a, b| (a.m_line, a.track) == (b.m_line, b.track)) {
+                let BatchPacket { m_line, track, .. } = run[0];
                 let packet = |queued: &BatchPacket| &self.turn.batch[queued.packet as usize].1;
-                let mut unsent = run.len();
-                // Held packets are sent first.
+                let mut to_hold = run.len();
+                // Packets that are held already are sent first.
                 if held.is_empty() || packet(&run[0]).codec == Codec::Opus {
                     let packets = run.iter().map(packet);
                     let datagrams = &mut self.outputs.datagrams;
-                    let forwarded = peer.sending.forward(now, line as usize, track, packets, false, datagrams);
+                    let forwarded = peer.sending.forward(now, m_line as usize, track, packets, false, datagrams);
                     self.stats.packets_forwarded += forwarded.sent;
                     if (forwarded.sent as usize) + forwarded.held < run.len() {
                         self.stats.drops.add_run(&forwarded.dropped);
                     }
-                    unsent = forwarded.held;
-                    undecided -= run.len() - unsent;
+                    to_hold = forwarded.held;
+                    undecided -= run.len() - to_hold;
                     if forwarded.has_news() {
-                        reports.push((line as usize, track, forwarded));
+                        reports.push((m_line as usize, track, forwarded));
                     }
                 }
-                // Mostly all packets of a run were sent.
-                if unsent == 0 {
+                // Most runs are sent whole.
+                if to_hold == 0 {
                     continue;
                 }
-                undecided -= unsent;
-                let unsent = run[run.len() - unsent..].iter().map(packet);
-                held.extend(unsent.map(|packet| HeldPacket {
+                undecided -= to_hold;
+                let rest = run[run.len() - to_hold..].iter().map(packet);
+                held.extend(rest.map(|packet| HeldPacket {
                     since: now,
                     position: packet.position,
                     layer: packet.layer,
-                    line,
+                    m_line,
                     track,
                 }));
             }
@@ -140,8 +140,8 @@ impl Server {
             self.stats.drops.add(DropReason::PeerEnded, undecided as u64);
             return self.failed_sending(id, error);
         }
-        for (line, track, forwarded) in reports {
-            self.on_forwarded(id, line, track, forwarded);
+        for (m_line, track, forwarded) in reports {
+            self.on_forwarded(id, m_line, track, forwarded);
         }
         if is_held || is_paced {
             self.schedule_pace(id);

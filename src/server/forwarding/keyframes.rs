@@ -34,8 +34,8 @@ impl Server {
         let Some(participant) = self.participants.get(id) else {
             return;
         };
-        let lines = 0..participant.peer.negotiation.m_lines().len();
-        let tracks: Vec<_> = lines.filter_map(|line| participant.peer.sending.carried(line)).collect();
+        let m_lines = 0..participant.peer.negotiation.m_lines().len();
+        let tracks: Vec<_> = m_lines.filter_map(|m_line| participant.peer.sending.carried(m_line)).collect();
         for (track, layer) in tracks {
             self.request_keyframe(track, layer, reason);
         }

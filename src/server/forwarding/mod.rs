@@ -1,4 +1,4 @@
-//! Forwarding: datagrams come in at [`peers`], their packets go through [`fanout`] to each subscriber, and datagrams
+//! Forwarding: [`peers`] takes in datagrams, [`fanout`] passes their packets to each subscriber, and sealed datagrams
 //! go out.
 //!
 //! What a subscriber gets is decided in three steps: [`seating`] chooses the publishers, [`offers`] gives their tracks

@@ -55,8 +55,8 @@ impl Server {
             return;
         };
         let conn = participant.conn;
-        let lines = participant.peer.offered_m_lines();
-        participant.budget.expect_answer(lines);
+        let m_lines = participant.peer.offered_m_lines();
+        participant.budget.expect_answer(m_lines);
         let is_fresh = is_first && participant.transport.attempts > 0;
         let fresh = is_fresh.then(|| {
             let state = MediaState::Connecting;
@@ -65,7 +65,7 @@ impl Server {
         let tracks = self.described_tracks(id).to_json();
         let offer = ServerMessage::offer(offer).to_json();
         if let Some(conn) = self.conns.touch(conn) {
-            conn.set_message_limit(sdp::message_limit(lines));
+            conn.set_message_limit(sdp::message_limit(m_lines));
             if let Some(fresh) = fresh {
                 conn.send_text(now, &fresh);
             }
@@ -179,7 +179,7 @@ impl Server {
         match agreed {
             Agreed::Publishing { mid, kind, source } => self.start_track(id, mid, kind, source),
             Agreed::NotPublishing { mid } => self.end_track(TrackId { publisher: id, mid }),
-            Agreed::Subscribed { m_line, track } => self.start_line(id, m_line, track),
+            Agreed::Subscribed { m_line, track } => self.start_m_line(id, m_line, track),
             Agreed::Refused { track } => {
                 debug!("{id}: track {:?} of {} rejected", track.mid, track.publisher);
                 self.stop_forwarding(id, track);
@@ -215,11 +215,11 @@ impl Server {
     /// The track on each m-line, by the latest offer and the exchanges since.
     pub(in crate::server) fn described_tracks(&self, id: PeerId) -> ServerMessage<'_> {
         let participant = self.participants.get(id);
-        let lines = participant.into_iter().flat_map(|participant| participant.peer.negotiation.m_lines());
-        let tracks = lines.filter_map(|line| {
-            let mid: &Mid = line.mid.as_ref()?;
-            let own = line.asks_for();
-            let (publisher, source) = match (own, line.carries()) {
+        let m_lines = participant.into_iter().flat_map(|participant| participant.peer.negotiation.m_lines());
+        let tracks = m_lines.filter_map(|m_line| {
+            let mid: &Mid = m_line.mid.as_ref()?;
+            let own = m_line.asks_for();
+            let (publisher, source) = match (own, m_line.carries()) {
                 (Some(source), _) => (participant?, source),
                 (None, Some(track)) => {
                     let publisher = self.participants.get(track.publisher)?;
@@ -230,7 +230,7 @@ impl Server {
             Some(signal::Track {
                 mid,
                 id: &publisher.id,
-                kind: line.kind.into(),
+                kind: m_line.kind.into(),
                 source,
                 muted: publisher.published.muted().contains(&source),
                 own: own.is_some(),

@@ -1,4 +1,4 @@
-//! Pacing: delays video to the rate of the subscriber's path, and sends probes.
+//! Pacing: holds video back so that it leaves at the rate of the subscriber's path, and sends the padding of probes.
 
 use std::time::Duration;
 
@@ -14,25 +14,26 @@ use crate::timers::Waiter;
 /// How long the pacer holds a packet at most. A longer time would delay the picture more than a queue on the path does.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// The number of latest packets that are repeated as padding in probes.
+/// Number of recent packets that probes repeat as padding.
 const PADDING: u16 = 64;
 
-/// The most padding packets sent at once for a probe.
+/// Maximum number of padding packets sent at once for a probe.
 const BURST: usize = 128;
 
-/// The most memory of packets held for one subscriber, in bytes, if each of its publishers sends this many packets per
-/// second.
+/// Upper bound of the memory of the packets held for one subscriber, in bytes, if each of its publishers sends this
+/// many packets per second.
 pub const fn held_max_bytes(publishers: usize, packets_per_second: usize) -> usize {
     let packets = publishers * packets_per_second * PATIENCE.as_millis() as usize / 1_000;
     2 * packets * size_of::<HeldPacket>()
 }
 
 impl Server {
-    /// Sends the held packets that may be sent now, and padding for the probe. The caller schedules the next time.
+    /// Sends the held packets that may be sent now, and padding for the probe. The caller sets the timer for the rest
+    /// (`schedule_pace`).
     pub(in crate::server) fn release(&mut self, id: PeerId) {
         let now = self.now;
         let mut oldest = None;
-        while let Some(&HeldPacket { since, position, line, track, .. }) =
+        while let Some(&HeldPacket { since, position, m_line, track, .. }) =
             self.participants.get(id).and_then(|participant| participant.outbox.held.front())
         {
             let published = self.participants.track(track);
@@ -42,14 +43,14 @@ impl Server {
             };
             let Some(packet) = packet else {
                 participant.outbox.held.pop_front();
-                self.count_dropped(id, line as usize, DropReason::HeldTooLong, 1);
+                self.count_dropped(id, m_line as usize, DropReason::HeldTooLong, 1);
                 continue;
             };
             let overdue = now >= since + PATIENCE;
             let one = std::iter::once(&packet);
             let sending = &mut participant.peer.sending;
             let datagrams = &mut self.outputs.datagrams;
-            let forward = || Ok(sending.forward(now, line as usize, track, one, overdue, datagrams));
+            let forward = || Ok(sending.forward(now, m_line as usize, track, one, overdue, datagrams));
             let forwarded = match guarded(Site::Release, forward) {
                 Ok(forwarded) => forwarded,
                 Err(error) => return self.failed_sending(id, error),
@@ -66,7 +67,7 @@ impl Server {
                 self.stats.packets_paced += forwarded.sent;
                 oldest.get_or_insert(since);
             }
-            self.on_forwarded(id, line as usize, track, forwarded);
+            self.on_forwarded(id, m_line as usize, track, forwarded);
         }
         if let Some(since) = oldest {
             self.stats.forward_delay.observe(now - since);
@@ -74,7 +75,7 @@ impl Server {
         self.fill_probe(id);
     }
 
-    /// Starts a probe if one is due, after the estimate has changed or was used up.
+    /// Starts a probe if one is due. Call it when the estimate has changed or has been allocated.
     pub(in crate::server) fn probe(&mut self, id: PeerId) {
         let now = self.now;
         if let Some(participant) = self.participants.get_mut(id) {
@@ -99,10 +100,10 @@ impl Server {
         }
     }
 
-    /// Handles the consequences of forwarding beside the packets themselves.
-    pub(in crate::server) fn on_forwarded(&mut self, id: PeerId, line: usize, track: TrackId, forwarded: Forwarded) {
+    /// Applies layer switches, keyframe requests and codec errors that forwarding reported.
+    pub(in crate::server) fn on_forwarded(&mut self, id: PeerId, m_line: usize, track: TrackId, forwarded: Forwarded) {
         if forwarded.switched {
-            self.update_subscription(id, line, track);
+            self.update_subscription(id, m_line, track);
         }
         if let Some((layer, reason)) = forwarded.awaits_keyframe {
             self.request_keyframe(track, layer, reason);
@@ -130,7 +131,7 @@ impl Server {
         }
     }
 
-    /// Returns whether the running probe needs another packet now; a probe that has all of its packets ends.
+    /// Returns true if the running probe needs another packet now. Ends a probe that has all of its packets.
     fn poll_padding(&mut self, id: PeerId) -> bool {
         let now = self.now;
         self.egress(id).is_some_and(|egress| egress.poll_padding(now))
@@ -140,7 +141,7 @@ impl Server {
         self.participants.get_mut(id)?.peer.sending.egress.as_mut()
     }
 
-    /// Sends one padding packet; false if that is impossible.
+    /// Sends one padding packet. Returns false if that is impossible.
     fn pad(&mut self, id: PeerId) -> bool {
         let now = self.now;
         let Some(participant) = self.participants.get_mut(id) else {
@@ -149,11 +150,11 @@ impl Server {
         let index = (participant.outbox.padding_index + 1) % PADDING;
         participant.outbox.padding_index = index;
         let sending = &participant.peer.sending;
-        let latest = sending.padding(index).or_else(|| sending.padding(0));
-        let again = latest.and_then(|(line, track, sent)| {
-            Some((line, sent, self.participants.track(track)?.history.find(sent.position)?.clone()))
+        let recent = sending.padding(index).or_else(|| sending.padding(0));
+        let again = recent.and_then(|(m_line, track, sent)| {
+            Some((m_line, sent, self.participants.track(track)?.history.find(sent.position)?.clone()))
         });
-        let again = again.as_ref().map(|(line, sent, packet)| (*line, *sent, packet));
+        let again = again.as_ref().map(|(m_line, sent, packet)| (*m_line, *sent, packet));
         let Some(participant) = self.participants.get_mut(id) else {
             return false;
         };

@@ -1,4 +1,4 @@
-//! Peers: datagrams and time go into them, and their packets and events come out.
+//! Input to and output from peers: datagrams and timeouts, packets and events.
 
 use std::net::SocketAddr;
 
@@ -22,7 +22,7 @@ use crate::timers::Waiter;
 use crate::web::signal::ServerMessage;
 
 impl Server {
-    /// Passes a datagram to the peer that it belongs to and handles the consequences.
+    /// Passes a datagram to its peer, and drains the peer if it has output.
     pub(in crate::server) fn on_datagram(&mut self, source: SocketAddr, local: SocketAddr, contents: &[u8]) {
         self.stats.datagrams_in += 1;
         self.stats.bytes_in += contents.len() as u64;
@@ -39,7 +39,8 @@ impl Server {
             }
             Match::Unknown => None,
         };
-        let Some(id) = id else {
+        // A peer that failed earlier in the batch is not trustworthy, and ends in this turn.
+        let Some(id) = id.filter(|id| !self.turn.has_failed(*id)) else {
             self.stats.datagrams_unknown += 1;
             return;
         };
@@ -78,14 +79,14 @@ impl Server {
         }
     }
 
-    /// Passes the time to a participant's peer and drains it.
+    /// Handles a timeout of a participant's peer and drains it.
     pub(in crate::server) fn drive(&mut self, id: PeerId) {
         let now = self.now;
         self.stats.peer_timeouts += 1;
         let Some(participant) = self.participants.get_mut(id) else {
             return;
         };
-        // The history of a track that sends nothing is freed, and its subscribers are notified.
+        // A track without packets gets no other chance to free its history and to notify its subscribers.
         let expire = |track: &mut Track| {
             track.history.expire(now);
             track.layers.expire(now).then_some(TrackId { publisher: id, mid: track.mid })
@@ -153,22 +154,22 @@ impl Server {
                     self.stats.drops.add(DropReason::Silenced, rest);
                 }
             }
-            PeerEvent::Request(Request::Keyframe { m_line: line }) => {
+            PeerEvent::Request(Request::Keyframe { m_line }) => {
                 let forwarded =
-                    self.participants.get(id).and_then(|participant| participant.peer.sending.carried(line));
+                    self.participants.get(id).and_then(|participant| participant.peer.sending.carried(m_line));
                 if let Some((track, layer)) = forwarded {
                     self.request_keyframe(track, layer, Reason::Pli);
                 }
             }
-            PeerEvent::Request(Request::Packet { m_line: line, sent }) => self.resend(id, line, sent),
+            PeerEvent::Request(Request::Packet { m_line, sent }) => self.resend(id, m_line, sent),
             PeerEvent::Connected => self.on_connected(id),
             PeerEvent::Consent { is_held } => self.on_consent(id, is_held),
         }
     }
 
     /// Retransmits a packet that a subscriber has lost, if it is still in the history.
-    fn resend(&mut self, id: PeerId, line: usize, sent: Sent) {
-        let forwarded = self.participants.get(id).and_then(|participant| participant.peer.sending.carried(line));
+    fn resend(&mut self, id: PeerId, m_line: usize, sent: Sent) {
+        let forwarded = self.participants.get(id).and_then(|participant| participant.peer.sending.carried(m_line));
         let Some((track, layer)) = forwarded else {
             return;
         };
@@ -179,7 +180,8 @@ impl Server {
             return self.request_keyframe(track, layer, Reason::Loss);
         };
         let sending = &mut subscriber.peer.sending;
-        match guarded(Site::Resend, || Ok(sending.resend(self.now, line, sent, packet, &mut self.outputs.datagrams))) {
+        match guarded(Site::Resend, || Ok(sending.resend(self.now, m_line, sent, packet, &mut self.outputs.datagrams)))
+        {
             Ok(true) => self.stats.packets_resent += 1,
             Ok(false) => self.stats.packets_not_resent += 1,
             Err(error) => self.failed_sending(id, error),
@@ -190,7 +192,7 @@ impl Server {
     fn on_connected(&mut self, id: PeerId) {
         self.on_media_connected(id);
         debug!("{id}: media connected");
-        // Nothing bounded the bitrate before there was an estimate.
+        // Earlier allocations had no estimate to limit them.
         self.allocate(id);
         self.request_keyframes(id, Reason::Join);
     }

@@ -1,5 +1,5 @@
-//! Quality: the layer of each track that a participant is sent, by what the page shows, the estimate, and the
-//! publisher's layers.
+//! Quality: builds the input of a subscriber's allocation, applies the result to its m-lines, and reports it: the
+//! quality to the subscriber, the wanted layers to the publishers.
 
 use smallvec::SmallVec;
 use str0m::media::Mid;
@@ -18,9 +18,9 @@ use crate::server::participants::Work;
 use crate::track::{Kind, Source};
 use crate::web::signal::{self, ServerMessage};
 
-/// The total bitrate up to which every track is sent at least in its lowest grade before the path has been measured, so
-/// that no camera stops that has just started. A higher value fills the queue of a slow path for a moment; a lower one
-/// delays some videos.
+/// Until the path has been measured, every track is sent in at least its lowest grade up to this total bitrate, so that
+/// a camera that has just started does not stop. A higher value fills the queue of a slow path for a moment; a lower
+/// one delays some videos.
 const UNMEASURED_BPS: u64 = 1_500_000;
 
 /// The bitrate assumed for the lowest grade of a track before the path has been measured.
@@ -28,7 +28,7 @@ const UNMEASURED_TRACK_BPS: u64 = 150_000;
 
 /// One subscribed video track, as input for the allocation.
 struct Candidate {
-    line: usize,
+    m_line: usize,
     track: TrackId,
     view: View,
     is_screen: bool,
@@ -59,9 +59,9 @@ impl Server {
             return;
         };
         let available_bps = sending.available_bps();
-        let sound_bps = sending.sound_bps(now);
+        let audio_bps = sending.audio_bps(now);
         let is_measured = sending.egress.as_ref().is_some_and(|egress| egress.estimator.is_measured());
-        let totals = allocation::allocate(available_bps, sound_bps, &wishes, &mut grants);
+        let totals = allocation::allocate(available_bps, audio_bps, &wishes, &mut grants);
         if !is_measured {
             let mut spent_bps = totals.allocated_bps;
             let is_starved = |grant: &Grant| grant.grade.is_none() && grant.limit == Limit::Bandwidth;
@@ -77,7 +77,7 @@ impl Server {
             let Some(outgoing) = self
                 .participants
                 .get_mut(id)
-                .and_then(|participant| participant.peer.sending.m_line_mut(candidate.line))
+                .and_then(|participant| participant.peer.sending.m_line_mut(candidate.m_line))
             else {
                 continue;
             };
@@ -92,7 +92,7 @@ impl Server {
             if outgoing.selected() != selection {
                 outgoing.select(selection);
             }
-            self.update_subscription(id, candidate.line, candidate.track);
+            self.update_subscription(id, candidate.m_line, candidate.track);
         }
         if let Some(participant) = self.participants.get_mut(id) {
             participant.peer.sending.handle_allocation(now, totals.wanted_bps);
@@ -106,18 +106,18 @@ impl Server {
         let Some(participant) = self.participants.get(id) else {
             return;
         };
-        let lines = participant.peer.sending.videos().filter_map(|(line, outgoing)| {
+        let m_lines = participant.peer.sending.videos().filter_map(|(m_line, outgoing)| {
             let track = outgoing.track?;
             let layers = &self.participants.track(track)?.layers;
             let result = outgoing.result(layers);
-            (result != outgoing.reported_quality).then_some((line, outgoing.mid, result?))
+            (result != outgoing.reported_quality).then_some((m_line, outgoing.mid, result?))
         });
-        let changed: Vec<_> = lines.collect();
+        let changed: Vec<_> = m_lines.collect();
         let Some(participant) = self.participants.get_mut(id) else {
             return;
         };
-        for (line, _, quality) in &changed {
-            if let Some(outgoing) = participant.peer.sending.m_line_mut(*line) {
+        for (m_line, _, quality) in &changed {
+            if let Some(outgoing) = participant.peer.sending.m_line_mut(*m_line) {
                 outgoing.reported_quality = Some(*quality);
             }
         }
@@ -127,7 +127,8 @@ impl Server {
         }
     }
 
-    /// Marks a track whose packets are dropped because they are too large; its subscribers are notified.
+    /// Marks a track as one whose packets are too large to forward, which changes the quality reported to its
+    /// subscribers.
     pub(in crate::server) fn on_oversized(&mut self, track: TrackId) {
         let now = self.now;
         let Some(published) = self.participants.track_mut(track).filter(|published| published.kind == Kind::Video)
@@ -169,14 +170,14 @@ impl Server {
     }
 
     fn candidates(&self, id: PeerId) -> Vec<Candidate> {
-        let lines = self.participants.get(id).into_iter().flat_map(|participant| participant.peer.sending.videos());
-        let candidates = lines.filter_map(|(line, outgoing)| {
+        let m_lines = self.participants.get(id).into_iter().flat_map(|participant| participant.peer.sending.videos());
+        let candidates = m_lines.filter_map(|(m_line, outgoing)| {
             let track = outgoing.track?;
             let publisher = self.participants.get(track.publisher)?;
             let published = publisher.published.track(track.mid).filter(|published| published.kind == Kind::Video)?;
             let room = self.rooms.get(&publisher.room);
             Some(Candidate {
-                line,
+                m_line,
                 track,
                 view: outgoing.view,
                 is_screen: published.source == Source::Screen,
@@ -194,13 +195,14 @@ impl Server {
 
     /// Updates the track's subscriber entry after a change on an m-line: the forwarded and wanted layers. Requests the
     /// keyframe that the m-line waits for.
-    pub(in crate::server) fn update_subscription(&mut self, id: PeerId, line: usize, track: TrackId) {
+    pub(in crate::server) fn update_subscription(&mut self, id: PeerId, m_line: usize, track: TrackId) {
         let now = self.now;
         let Some(participant) = self.participants.get_mut(id) else {
             return;
         };
         let is_connected = participant.peer.is_connected();
-        let Some(outgoing) = participant.peer.sending.m_line_mut(line).filter(|outgoing| outgoing.track == Some(track))
+        let Some(outgoing) =
+            participant.peer.sending.m_line_mut(m_line).filter(|outgoing| outgoing.track == Some(track))
         else {
             return;
         };
@@ -211,9 +213,9 @@ impl Server {
         // A held packet must not start a layer whose later packets are not queued.
         let held = &mut participant.outbox.held;
         let held_before = held.len();
-        held.retain(|held| held.line as usize != line || layers & 1 << held.layer != 0);
+        held.retain(|held| held.m_line as usize != m_line || layers & 1 << held.layer != 0);
         let discarded = (held_before - held.len()) as u64;
-        self.count_dropped(id, line, reason, discarded);
+        self.count_dropped(id, m_line, reason, discarded);
         let means = self.means(track, view.priority);
         let Some(published) = self.participants.track_mut(track) else {
             return;
@@ -221,9 +223,8 @@ impl Server {
         let is_screen = published.source == Source::Screen;
         let permit = claim::permit(view.tile(), means, is_screen, &published.layers.heights());
         let wanted = published.layers.needed(permit.layers as u8);
-        let unqueued = published.subscribers.set(Subscriber { peer: id, m_line: line, layers, wanted }, reason);
-        // A lower number is sent later, by `distribute`: the need of one subscriber does not say how long the others
-        // have needed less.
+        let unqueued = published.subscribers.set(Subscriber { peer: id, m_line, layers, wanted }, reason);
+        // The publisher is asked for fewer layers by `distribute`, which compares the needs of all subscribers.
         let is_raised = wanted > published.layers.signaled() && published.layers.want(now, wanted);
         if is_raised {
             self.send_wanted_layers(track, wanted);
@@ -297,8 +298,8 @@ impl Candidate {
         match grant.grade {
             Some(index) => {
                 let part = self.part(&self.grades[index]);
-                // The highest grade has no spatial bound: a layer above it begins with a keyframe, which must not be
-                // missed. A previous higher bound is kept if the layers above end, since that needs no keyframe.
+                // The highest grade has no spatial bound, so that the keyframe of a new layer above it is forwarded. A
+                // previous bound that is high enough is kept, because a higher one takes effect at a keyframe only.
                 let is_highest = index + 1 == self.grades.len();
                 let before = self.selected.map(|selected| selected.spatial).filter(|before| *before >= part.spatial);
                 let spatial = if is_highest { before.unwrap_or(u8::MAX) } else { part.spatial };

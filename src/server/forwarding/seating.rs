@@ -1,5 +1,5 @@
-//! Seating: the publishers whose tracks each participant is sent (last-N), and the exchange of tracks on m-lines without
-//! an offer.
+//! Seating: chooses the publishers that each participant receives (last-N), and puts their tracks on m-lines without an
+//! offer where possible.
 
 use std::collections::BTreeMap;
 
@@ -39,8 +39,8 @@ impl Server {
         }
     }
 
-    /// Applies a `view` message: video that the page does not show is not sent. Ignores participants who have left and
-    /// tracks without a picture.
+    /// Applies a `view` message: video that the page does not show is not sent. Views of participants who have left and
+    /// of microphones are ignored.
     pub(in crate::server) fn on_view(&mut self, id: PeerId, views: &[signal::View]) {
         let participant = self.participants.get(id);
         let Some(room) = participant.and_then(|participant| self.rooms.get(&participant.room)) else {
@@ -97,8 +97,10 @@ impl Server {
             let held = &mut participant.outbox.held;
             let ended: Vec<HeldPacket> = held.iter().copied().filter(|held| held.track == track).collect();
             held.retain(|held| held.track != track);
+            let is_published = self.participants.track(track).is_some();
+            let reason = if is_published { DropReason::Reassigned } else { DropReason::Unpublished };
             for held in ended {
-                self.count_dropped(id, held.line as usize, DropReason::Reassigned, 1);
+                self.count_dropped(id, held.m_line as usize, reason, 1);
             }
         }
         if let Some(published) = self.participants.track_mut(track) {
@@ -115,12 +117,12 @@ impl Server {
         let exchanged = participant.peer.exchange(&self.profile);
         self.stats.exchanges += exchanged.len() as u64;
         self.send_exchanged_tracks(id);
-        for (line, track) in exchanged {
-            self.start_line(id, line, track);
+        for (m_line, track) in exchanged {
+            self.start_m_line(id, m_line, track);
         }
     }
 
-    /// Sends `tracks` if m-lines carry other tracks than last sent.
+    /// Sends a `tracks` message if the m-lines carry other tracks than in the last one.
     pub(in crate::server) fn send_exchanged_tracks(&mut self, id: PeerId) {
         let Some(participant) = self.participants.get_mut(id) else {
             return;
@@ -136,15 +138,15 @@ impl Server {
     }
 
     /// Starts to forward a track on an m-line.
-    pub(in crate::server) fn start_line(&mut self, id: PeerId, line: usize, track: TrackId) {
+    pub(in crate::server) fn start_m_line(&mut self, id: PeerId, m_line: usize, track: TrackId) {
         let source = self.participants.track(track).map(|published| published.source);
         if let (Some(participant), Some(source)) = (self.participants.get_mut(id), source)
             && let Some(view) = participant.seats.view(track.publisher, source)
-            && let Some(outgoing) = participant.peer.sending.m_line_mut(line)
+            && let Some(outgoing) = participant.peer.sending.m_line_mut(m_line)
         {
             outgoing.view = view;
         }
-        self.update_subscription(id, line, track);
+        self.update_subscription(id, m_line, track);
         self.queue(Work::Allocate, id);
     }
 
@@ -184,13 +186,13 @@ impl Server {
     /// The publisher and source of the track on a participant's m-line.
     fn shown_on(&self, id: PeerId, mid: Mid) -> Option<(PeerId, Source)> {
         let peer = &self.participants.get(id)?.peer;
-        let line = peer.video_m_line(mid)?;
-        let track = peer.negotiation.m_lines()[line].carries()?;
+        let m_line = peer.video_m_line(mid)?;
+        let track = peer.negotiation.m_lines()[m_line].carries()?;
         let source = self.participants.track(track)?.source;
         Some((track.publisher, source))
     }
 
-    /// The participants of a room who publish, in the order of joining.
+    /// The participants of a room who publish a track, in the order of joining.
     fn publishers(&self, room: &Room) -> Vec<Publisher> {
         let publishers = self.participants.of(room).filter_map(|(id, participant)| {
             let published = &participant.published;
@@ -199,7 +201,7 @@ impl Server {
             (!published.tracks.is_empty()).then(|| Publisher {
                 peer: id,
                 is_audible: room.speakers.is_audible(id),
-                turn: room.speakers.turns().iter().position(|turn| *turn == id),
+                recency: room.speakers.recently_audible().iter().position(|peer| *peer == id),
                 has_screen: video(Source::Screen),
                 has_picture: video(Source::Camera) && !published.muted().contains(&Source::Camera),
             })

@@ -12,8 +12,8 @@ use crate::server::Server;
 use crate::server::participants::Work;
 use crate::track::Source;
 
-/// Participants whose allocation is queued in one turn after a change of the stage. More delay the packets of that
-/// turn; fewer delay the relief.
+/// Number of participants whose allocation is queued in one turn after a change of the stage. A higher number delays
+/// the packets of that turn; a lower one delays the relief.
 const REALLOCATIONS: usize = 32;
 
 /// The load, and the progress of applying its stage to the participants.
@@ -42,7 +42,7 @@ impl Shedding {
         self.load.stage() >= Stage::Videos
     }
 
-    /// Whether participants are left to reallocate in the next turn.
+    /// Whether the next turn has more participants to reallocate.
     pub fn has_next(&self) -> bool {
         self.next_slot.is_some()
     }
@@ -81,7 +81,8 @@ impl Server {
         self.shedding.next_slot = (end < self.participants.slots()).then_some(end);
     }
 
-    /// What the load allows to send of a video that the page shows with this priority.
+    /// Returns how much of a video the server's load allows to send to a subscriber whose page shows it with this
+    /// priority.
     pub(super) fn means(&self, track: TrackId, priority: u32) -> Means {
         let stage = self.shedding.load.stage();
         if stage == Stage::Nothing {
@@ -92,8 +93,8 @@ impl Server {
         };
         let is_screen = publisher.published.track(track.mid).is_some_and(|track| track.source == Source::Screen);
         let room = self.rooms.get(&publisher.room);
-        let has_word = room.is_some_and(|room| room.speakers.dominant() == Some(track.publisher));
-        let is_kept = stage < Stage::Videos || is_screen || has_word || priority >= PINNED;
+        let is_dominant = room.is_some_and(|room| room.speakers.dominant() == Some(track.publisher));
+        let is_kept = stage < Stage::Videos || is_screen || is_dominant || priority >= PINNED;
         if is_kept { Means::Least } else { Means::Nothing }
     }
 }

@@ -1,4 +1,5 @@
-//! Speaking: the audio levels of microphones decide which of them are forwarded, and which participants are reported as speaking.
+//! Speaking: the audio levels of microphones decide which of them are forwarded, and which participants are reported as
+//! speaking.
 
 use str0m::format::Codec;
 
@@ -9,8 +10,8 @@ use crate::track::Source;
 use crate::web::signal::ServerMessage;
 
 impl Server {
-    /// Passes the audio level of a packet of the batch to the speakers of its room. Returns whether the packet is
-    /// forwarded: in a large room only those of the loudest microphones are.
+    /// Passes the audio level of a packet of the batch to the speaker detection of its room. Returns false if the
+    /// packet is not forwarded: in a large room, only the loudest microphones are.
     pub(super) fn admit_audio(&mut self, index: usize) -> bool {
         let now = self.now;
         let (publisher, packet) = &mut self.turn.batch[index];
@@ -35,10 +36,10 @@ impl Server {
         };
         packet.incoming.epoch = epoch.unwrap_or_default();
         let has_changed = room.speakers.poll_change(now);
-        let has_new_turn = room.speakers.poll_turn(now);
-        if has_changed || has_new_turn {
+        let has_newly_audible = room.speakers.poll_newly_audible(now);
+        if has_changed || has_newly_audible {
             let name = participant.room.clone();
-            if has_new_turn {
+            if has_newly_audible {
                 // At once, so that this packet also reaches subscribers that had no seat for the publisher.
                 self.seat_room(&name);
             }
@@ -49,7 +50,7 @@ impl Server {
         epoch.is_some()
     }
 
-    /// Sends a room its speakers.
+    /// Notifies the participants of a room who speaks.
     pub(in crate::server) fn send_speakers(&mut self, name: &str) {
         let Some(room) = self.rooms.get(name) else {
             return;

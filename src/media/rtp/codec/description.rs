@@ -1,4 +1,4 @@
-//! What is known of one packet: its frame, its layer and the ids of its picture.
+//! The description of one packet: its frame, its layer and the ids of its picture.
 
 /// A temporal layer that is not below any other: layer ids have three bits.
 pub const ALL_LAYERS: u8 = 7;
@@ -33,7 +33,7 @@ pub struct Description {
     pub heights: Heights,
 }
 
-/// The ids of a picture that a decoder expects to be contiguous, as far as the packet contains them.
+/// The ids of a picture that a decoder expects to be contiguous; `None` for those that the packet does not contain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ids {
     /// Picture id (RFC 7741 and RFC 9628, section 4.2).

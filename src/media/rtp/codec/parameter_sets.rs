@@ -14,8 +14,8 @@ use crate::media::rtp::codec::h264::{self, IDR_SLICE, PPS, SEI, SLICE, SPS, STAP
 /// matrices 300. A higher value lets each keyframe in the history take more memory; a lower one drops required sets.
 pub const MAX_BYTES: usize = 400;
 
-/// Maximum number of kept sets, and of sets read from one packet. Encoders use two or three, some number a few more.
-/// Each set that is read is compared with all kept ones.
+/// Maximum number of kept sets, and of sets read from one packet. Most encoders use two or three, some a few more. Each
+/// set that is read is compared with all kept ones.
 pub const SETS: usize = 16;
 
 /// Minimum time between two changes of the preface: the history holds a copy of each version. A longer time delays
@@ -81,7 +81,7 @@ pub enum Start {
     No,
     /// Decoding can start: the packet contains all required sets.
     Alone,
-    /// Decoding can start if this is sent before the packet.
+    /// Decoding can start if this preface is sent before the packet.
     With(Preface),
 }
 
@@ -173,8 +173,8 @@ impl ParameterSets {
         }
         while 1 + self.bytes + length > MAX_BYTES || self.sets.len() >= SETS {
             self.dropped += 1;
-            // Evict a set of the same type: the only set of the other type may have been sent once and be needed for
-            // good.
+            // Evict a set of the same type: the only set of the other type may have been sent once and be needed as
+            // long as the stream lasts.
             let is_of_kind = |set: &Set| set.key.0 == key.0;
             let has_kind = self.sets.iter().any(is_of_kind);
             let rivals = self.sets.iter().enumerate().filter(|(_, set)| !has_kind || is_of_kind(set));

@@ -144,8 +144,8 @@ pub fn patch(payload: &mut [u8], ids: Ids) {
 /// Looks for a scalability structure: returns the packet's own, or `Missing` if the packet starts a keyframe without
 /// one.
 ///
-/// In non-flexible mode, receivers do not accept a keyframe with layers without it (libwebrtc, `RtpVp9RefFinder`), and
-/// publishers need not send it with each keyframe (RFC 9628 section 4.2).
+/// In non-flexible mode, receivers do not accept a keyframe with layers that lacks the structure (libwebrtc,
+/// `RtpVp9RefFinder`), but publishers need not send it with each keyframe (RFC 9628 section 4.2).
 pub fn find_structure(payload: &[u8]) -> Option<Found<'_>> {
     if payload.first()? & SCALABILITY_STRUCTURE == 0 {
         let Description { starts_keyframe, .. } = describe(payload)?;

@@ -12,12 +12,13 @@ use crate::media::subscribe::quality::Limit;
 use crate::media::subscribe::selection::Selection;
 
 /// Bandwidth that must remain when a step is granted that was not granted before, as 1/`HEADROOM` of what is spent.
-/// With a fifth, an estimate or a bitrate may vary by 8 % around any value. Less headroom flaps, and each switch costs
-/// a keyframe; more leaves bandwidth unused.
+/// With a fifth, an estimate or a bitrate may vary by 8 % around any value. With less headroom layers flap, and each
+/// switch costs a keyframe; more leaves bandwidth unused.
 pub(super) const HEADROOM: u64 = 5;
 
-/// The same for a step that only adds pictures to a layer already sent. It costs no keyframe, so it may come and go:
-/// more headroom withholds pictures that would fit, less follows each variation.
+/// The same for a step that only raises the picture rate of a layer already sent. It costs no keyframe, so it may be
+/// taken and undone often: more headroom withholds pictures that would fit, less follows each variation of the
+/// estimate.
 const HEADROOM_OF_PICTURES: u64 = 20;
 
 /// Assumed bitrates of layers before they are measured: about what browsers send for heights of 180, 360 and 720.

@@ -1,9 +1,14 @@
 //! Allocation of one subscriber's bandwidth: which grade of each track it gets.
 //!
+//! A *grade* is one way to send a track: a layer, and how many of its temporal layers. A *wish* is the demand for one
+//! track: its grades, and how the page shows it. The *means* are how much of the track the server's load allows. A
+//! *claim* is a wish of which at least one grade is permitted; it is raised grade by grade while the budget suffices. A
+//! *grant* is the result for one wish: a grade or none, and why it is not a better one.
+//!
 //! Audio is subtracted first. Then every visible video gets its lowest grade before any video gets a better one:
-//! screens first, then by the page's priority, then active speakers. Then the videos on stage are raised to a watchable
-//! height, and then all are raised by one step each, round after round, until nothing fits any more. The rest goes to
-//! layers that fit only with a part of their pictures.
+//! screens first, then in the order of the page's priorities, then active speakers. Then the videos on stage are raised
+//! to a watchable height, and then all are raised by one step each, round after round, until nothing fits any more. The
+//! rest goes to layers that fit only at a reduced picture rate.
 //!
 //! A step down is immediate, because a queue grows from the first excess packet. A step up requires spare bandwidth.
 //! Steps are taken in one fixed order, and a step that was refused has to fit with headroom to be granted again: an

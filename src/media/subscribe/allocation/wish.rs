@@ -1,4 +1,4 @@
-//! What a subscriber wants of one track.
+//! A wish: the demand of a subscriber for one track, and the means that the server has for it.
 
 use crate::media::publish::grade::Grade;
 
@@ -12,7 +12,8 @@ pub struct Wish<'a> {
     /// Priority, higher is more important. Videos with the highest priority are on stage; if there is a screen, only if
     /// that priority is not 0.
     pub priority: u32,
-    /// Text: resolution matters more than motion. Screens are always on stage.
+    /// The track is a shared screen: it shows text, for which resolution matters more than motion. Screens are always
+    /// on stage.
     pub is_screen: bool,
     /// The publisher is an active speaker.
     pub speaks: bool,
@@ -29,8 +30,8 @@ pub struct Wish<'a> {
 pub enum Means {
     /// Any grade.
     All,
-    /// The smallest layer of a camera. Of a screen, whose text must stay readable, the best layer with the fewest
-    /// pictures.
+    /// For a camera, the smallest layer. For a screen, whose text must stay readable, the best layer at its lowest
+    /// picture rate.
     Least,
     /// No grade.
     Nothing,

@@ -245,9 +245,9 @@ fn retransmissions_are_limited_to_a_share_of_the_sent_bytes() {
 }
 
 #[test]
-fn redundant_sound_is_sent_whole_if_negotiated_and_the_path_is_wide_enough() {
+fn redundant_audio_is_sent_whole_if_negotiated_and_the_path_is_wide_enough() {
     let mut fixture = Fixture::new();
-    let sound = |fixture: &Fixture, number: u32| {
+    let audio = |fixture: &Fixture, number: u32| {
         let mut packet = packet(fixture.now, number);
         packet.codec = Codec::Opus;
         packet.redundant = Some(600);
@@ -266,7 +266,7 @@ fn redundant_sound_is_sent_whole_if_negotiated_and_the_path_is_wide_enough() {
         fixture.outgoing.start(track, payload_types, Ids(0));
         fixture.egress.estimator.handle_remb(estimate);
         fixture.egress.on_estimate(fixture.now);
-        let packet = sound(&fixture, number);
+        let packet = audio(&fixture, number);
         fixture.outgoing.forward(fixture.now, &packet, &mut fixture.egress, &mut fixture.datagrams);
         let length = fixture.datagrams.iter().last().unwrap().1.len() - 12 - SRTP_OVERHEAD;
         assert_eq!((fixture.last().1 & 0x7f, length), expected, "{number}");

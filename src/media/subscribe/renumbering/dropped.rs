@@ -28,7 +28,7 @@ struct Run {
     last_timestamp: Option<u32>,
 }
 
-/// What was dropped around a late packet.
+/// The dropped packets and pictures around a late packet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Around {
     /// Number of packets and pictures dropped before it.
@@ -42,7 +42,7 @@ impl Dropped {
     /// Upper bound of the heap memory in bytes.
     pub const MAX_BYTES: usize = 2 * RUNS * size_of::<Run>();
 
-    /// Forgets all, for another source.
+    /// Forgets all packets, for another source.
     pub fn clear(&mut self) {
         self.runs.clear();
         self.known_from = 0;

@@ -1,4 +1,4 @@
-//! The choice of the packets of one SSRC by spatial and temporal layer.
+//! Chooses by spatial and temporal layer which packets of one SSRC are sent.
 
 use std::collections::VecDeque;
 
@@ -118,7 +118,7 @@ impl LayerFilter {
         Verdict::Sent
     }
 
-    /// Whether the layer of a late packet, of whose picture `highest` is the highest spatial layer sent, is sent.
+    /// Whether to send a late packet. `highest` is the highest spatial layer sent of its picture.
     pub fn allows_late(&self, description: &Description, highest: Option<u8>, bound: Bound) -> bool {
         description.temporal <= self.temporal.min(bound.temporal)
             && highest.is_some_and(|highest| description.spatial <= highest)

@@ -21,7 +21,8 @@ use crate::media::rtp::packet::Incoming;
 /// to see the number roll over to 0 before it loses half a cycle of packets (RFC 3711 section 3.3.1).
 pub const FIRST_SEQ_NO_LIMIT: u32 = 1 << 15;
 
-/// After this silence of the current SSRC, packets of the SSRC that it replaced count as a return and not as late.
+/// If the current SSRC has been silent for this long, a packet of the SSRC that it replaced is not late: the publisher
+/// has returned to that SSRC.
 const RETURN: Duration = Duration::from_millis(500);
 
 /// The outgoing packet's fields.

@@ -156,10 +156,10 @@ fn a_peer_without_the_negotiated_feedback_has_no_estimate() {
 }
 
 #[test]
-fn sound_is_reserved_at_its_measured_bitrate() {
+fn audio_is_reserved_at_its_measured_bitrate() {
     let start = Instant::now();
     let mut sending = sending(start);
-    assert_eq!(sending.sound_bps(start), 0, "no sound");
+    assert_eq!(sending.audio_bps(start), 0, "no audio");
     let mut payload_types = PayloadTypes::default();
     payload_types.insert(Codec::Opus, 111.into(), None);
     let track = TrackId { publisher: PeerId { slot: 0, generation: 0 }, mid: Mid::from("0") };
@@ -168,25 +168,25 @@ fn sound_is_reserved_at_its_measured_bitrate() {
         sending.add_m_line(m_line, Mid::from(["1", "2", "3"][m_line]), 10 + m_line as u32, None, &mut names).unwrap();
         sending.m_line_mut(m_line).unwrap().start(track, payload_types, Ids(0));
     }
-    assert_eq!(sending.sound_bps(start), 2 * VOICE_BPS, "two may speak at once");
+    assert_eq!(sending.audio_bps(start), 2 * VOICE_BPS, "two may speak at once");
     let mut datagrams = Datagrams::default();
     for (from, payload, expected) in [(0, 180, 300_000), (1_000, 10, 2 * VOICE_BPS)] {
         for number in 0..50 {
             let now = start + Duration::from_millis(from + 20 * number);
             for m_line in 0..3 {
                 let seq_no = from + number;
-                let packet = Packet { payload: vec![1; payload].into(), ..sound(now, m_line as u32, seq_no) };
+                let packet = Packet { payload: vec![1; payload].into(), ..audio(now, m_line as u32, seq_no) };
                 sending.forward(now, m_line, track, std::iter::once(&packet), false, &mut datagrams);
             }
-            assert!(sending.sound_bps(now) >= 2 * VOICE_BPS);
+            assert!(sending.audio_bps(now) >= 2 * VOICE_BPS);
         }
-        assert_eq!(sending.sound_bps(start + Duration::from_millis(from + 1_000)), expected);
+        assert_eq!(sending.audio_bps(start + Duration::from_millis(from + 1_000)), expected);
     }
     sending.stop(track);
-    assert_eq!(sending.sound_bps(start + Duration::from_secs(9)), 0);
+    assert_eq!(sending.audio_bps(start + Duration::from_secs(9)), 0);
 }
 
-fn sound(now: Instant, ssrc: u32, seq_no: u64) -> Packet {
+fn audio(now: Instant, ssrc: u32, seq_no: u64) -> Packet {
     let mut packet = Packet { payload: [].into(), ..packet(now, Codec::Opus, seq_no) };
     packet.incoming.ssrc = ssrc;
     packet.incoming.timestamp = 960 * seq_no as u32;
