@@ -1,6 +1,5 @@
 //! The table of participants by `PeerId`, and the state of one participant.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use rustc_hash::FxHashMap;
@@ -12,14 +11,12 @@ use crate::network::Network;
 use crate::room::seats::Seats;
 use crate::room::{Published, Room, Track};
 use crate::server::conns::Conns;
+use crate::server::forwarding::outbox::Outbox;
 use crate::server::presence::budget::MessageBudget;
 use crate::text::{NAME_CHARS, ROOM_CHARS};
 use crate::web::signal::ServerMessage;
 use crate::web::token::Grant;
 use crate::web::websocket::encode_text;
-
-/// The most packets received in one turn: sockets are read in batches of 64 datagrams.
-pub const BATCH_PACKETS: usize = 128;
 
 /// All participants. A `PeerId` is an index with a generation, so that a stale id finds nothing.
 #[derive(Default)]
@@ -86,37 +83,6 @@ pub struct Transport {
     pub doubtful_failures: u32,
     /// When the current transport connected.
     pub connected_at: Option<Instant>,
-}
-
-/// Packets queued for one subscriber.
-#[derive(Default)]
-pub struct Outbox {
-    /// Packets of the batch.
-    pub batch: Vec<BatchPacket>,
-    /// Paced video packets that may not be sent yet.
-    pub held: VecDeque<HeldPacket>,
-    /// The index of the last packet sent as padding, counted back from the latest.
-    pub padding_index: u16,
-}
-
-/// One packet of the batch to forward to one subscriber.
-#[derive(Clone, Copy)]
-pub struct BatchPacket {
-    /// Index into the batch.
-    pub packet: u32,
-    /// Index of the subscriber's m-line.
-    pub m_line: u32,
-    pub track: TrackId,
-}
-
-/// A packet held back by the subscriber's pacer. The packet itself is in the history of its track.
-#[derive(Clone, Copy)]
-pub struct HeldPacket {
-    pub since: Instant,
-    pub position: u32,
-    pub layer: u8,
-    pub m_line: u32,
-    pub track: TrackId,
 }
 
 /// Work on one participant that is done once in a turn, however often it is queued.
@@ -268,16 +234,6 @@ impl Participant {
     pub const fn max_bytes(tracks: usize, others: usize) -> usize {
         let names = 4 * (NAME_CHARS + ROOM_CHARS) + IDENTITY_BYTES;
         size_of::<Self>() + names + Published::max_bytes(tracks, others) + Seats::max_bytes(others)
-    }
-}
-
-impl Outbox {
-    /// Upper bound of the memory of its packets of the batch, in bytes.
-    pub const MAX_BYTES: usize = 2 * BATCH_PACKETS * size_of::<BatchPacket>();
-
-    /// The number of its packets.
-    pub fn len(&self) -> usize {
-        self.batch.len() + self.held.len()
     }
 }
 

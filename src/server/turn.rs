@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Server;
+use super::forwarding::outbox::BATCH_PACKETS;
 use super::output::Output;
-use super::participants::{BATCH_PACKETS, Participant, Participants, Work};
+use super::participants::{Participant, Participants, Work};
 use crate::id::{PeerId, TrackId};
 use crate::media::fault::PeerError;
 use crate::media::peer::PeerEvent;

@@ -3,9 +3,10 @@
 
 use crate::drop_reason::DropReason;
 use crate::id::PeerId;
-use crate::room::subscribers::Unqueued;
+use crate::room::subscribers::{Subscribers, Unqueued};
 use crate::server::Server;
-use crate::server::participants::Outbox;
+use crate::server::forwarding::outbox::Outbox;
+use crate::stats::Stats;
 
 impl Server {
     /// Brings the drop counters up to date. Call it before reading them: it visits every subscription of the server.
@@ -65,4 +66,11 @@ impl Server {
             }
         }
     }
+}
+
+/// Counts a packet of a track as due to each of the `audience` other participants. Returns how many of them have no
+/// m-line that carries the track, for the caller to count as dropped: `Subscribers` counts the others.
+pub(super) fn count_due(stats: &mut Stats, audience: u64, subscribers: &Subscribers) -> u64 {
+    stats.packets_due += audience;
+    audience.saturating_sub(subscribers.carriers() as u64)
 }

@@ -6,7 +6,9 @@ use crate::drop_reason::DropReason;
 use crate::id::{PeerId, TrackId};
 use crate::media::fault::{PeerError, Site, guarded};
 use crate::server::Server;
-use crate::server::participants::{BatchPacket, HeldPacket, Outbox, Participant, Work};
+use crate::server::forwarding::drops;
+use crate::server::forwarding::outbox::{BatchPacket, HeldPacket, Outbox};
+use crate::server::participants::{Participant, Work};
 use crate::track::Kind;
 
 impl Server {
@@ -28,16 +30,15 @@ impl Server {
                 self.count_withheld(track_id.publisher, DropReason::Unpublished, 1);
                 continue;
             };
-            self.stats.packets_due += audience;
-            let rest = audience.saturating_sub(track.subscribers.carriers() as u64);
+            let without_m_line = drops::count_due(&mut self.stats, audience, &track.subscribers);
             if !is_admitted {
                 self.stats.packets_quiet += 1;
                 track.subscribers.count_not_loudest();
-                self.stats.drops.add(DropReason::NotLoudest, rest);
+                self.stats.drops.add(DropReason::NotLoudest, without_m_line);
                 continue;
             }
             self.stats.packets_in += 1;
-            self.stats.drops.add(DropReason::NoSeat, rest);
+            self.stats.drops.add(DropReason::NoSeat, without_m_line);
             track.subscribers.count(layer);
             let mut has_changed = false;
             let mut request = None;

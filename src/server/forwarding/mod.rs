@@ -10,6 +10,7 @@ pub mod drops;
 mod fanout;
 mod keyframes;
 mod offers;
+pub mod outbox;
 pub mod pacing;
 mod peers;
 mod quality;

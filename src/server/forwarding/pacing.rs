@@ -8,7 +8,8 @@ use crate::media::fault::{Site, guarded};
 use crate::media::subscribe::egress::Egress;
 use crate::media::subscribe::sending::Forwarded;
 use crate::server::Server;
-use crate::server::participants::{HeldPacket, Work};
+use crate::server::forwarding::outbox::HeldPacket;
+use crate::server::participants::Work;
 use crate::timers::Waiter;
 
 /// How long the pacer holds a packet at most. A longer time would delay the picture more than a queue on the path does.

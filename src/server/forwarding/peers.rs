@@ -17,6 +17,7 @@ use crate::media::transport::demux::Match;
 use crate::media::transport::route::Route;
 use crate::room::Track;
 use crate::server::Server;
+use crate::server::forwarding::drops;
 use crate::server::participants::{Participant, Work};
 use crate::timers::Waiter;
 use crate::web::signal::ServerMessage;
@@ -145,13 +146,12 @@ impl Server {
                 if !published.is_silenced(packet.mid) {
                     return self.turn.arrived.push((id, packet));
                 }
-                self.stats.packets_quiet += 1;
-                self.stats.packets_due += published.audience;
                 let audience = published.audience;
                 if let Some(track) = published.track_mut(packet.mid) {
+                    self.stats.packets_quiet += 1;
                     track.subscribers.count_silenced();
-                    let rest = audience.saturating_sub(track.subscribers.carriers() as u64);
-                    self.stats.drops.add(DropReason::Silenced, rest);
+                    let without_m_line = drops::count_due(&mut self.stats, audience, &track.subscribers);
+                    self.stats.drops.add(DropReason::Silenced, without_m_line);
                 }
             }
             PeerEvent::Request(Request::Keyframe { m_line }) => {

@@ -12,7 +12,8 @@ use crate::limits::faults;
 use crate::media::fault::PeerError;
 use crate::room::seats::Seats;
 use crate::server::Server;
-use crate::server::participants::{Outbox, Participant, Queued, Transport};
+use crate::server::forwarding::outbox::Outbox;
+use crate::server::participants::{Participant, Queued, Transport};
 use crate::web::signal::{MediaState, ServerMessage};
 
 /// The pause before the second consecutive fresh transport. It doubles with each further one, up to `LAST_PAUSE`. The
