@@ -257,23 +257,12 @@ impl Outgoing {
             return Outcome::Ended(self.why_not_selected());
         }
         let switches = self.is_waiting() || packet.layer != self.layer;
-        let is_start = packet.incoming.can_start;
         // A starting point whose parameter sets are missing restarts the mapping for every subscriber: the preface
         // before it needs a sequence number of its own.
-        if switches || is_start && packet.preface.as_ref().is_some_and(|preface| preface.is_missing) {
-            let is_same_track = self.last_track == self.track;
-            // The decoder has the references of the other layer only.
-            let needs_keyframe = is_same_track && packet.layer != self.layer;
-            if !is_start || needs_keyframe && !self.accept_start(now, packet) {
-                return Outcome::Dropped(DropReason::AwaitsKeyframe);
-            }
-            self.first_start = None;
-            if is_same_track {
-                self.renumbering.pause();
-            } else {
-                self.renumbering.change_track();
-            }
-            self.last_track = self.track;
+        let lacks_sets = || packet.preface.as_ref().is_some_and(|preface| preface.is_missing);
+        let restarts = switches || packet.incoming.can_start && lacks_sets();
+        if restarts && !self.restart_mapping(now, packet) {
+            return Outcome::Dropped(DropReason::AwaitsKeyframe);
         }
         let bound = self.bound(packet.layer);
         let rewritten = match self.renumbering.rewrite(&packet.incoming, &packet.description, bound) {
@@ -309,12 +298,7 @@ impl Outgoing {
             return Outcome::Dropped(DropReason::Guard);
         }
         if packet.codec != Codec::Opus {
-            if rewritten.seq_no + 1 == self.renumbering.next_seq_no() {
-                self.unfinished = Some(picture).filter(|_| !marker);
-            }
-            let (seq_no, role) = (rewritten.seq_no as u16, if marker { Role::Last } else { Role::Inner });
-            let sent = Sent::new(seq_no, rewritten.timestamp, packet.position, role, ids);
-            self.rtx.remember(sent, packet.wire_bytes());
+            self.remember(packet, &rewritten, ids, marker);
         }
         self.counts.count(payload.len());
         self.counts.note(rewritten.timestamp, packet.incoming.captured, packet.incoming.clock_rate);
@@ -403,11 +387,40 @@ impl Outgoing {
         self.counts.poll_report(now, wall, self.ssrc)
     }
 
+    /// Restarts the mapping of numbers at a packet: a stream or a layer starts with it. Returns false if it cannot start
+    /// there.
+    fn restart_mapping(&mut self, now: Instant, packet: &Packet) -> bool {
+        let is_same_track = self.last_track == self.track;
+        // The decoder has the references of the other layer only.
+        let needs_keyframe = is_same_track && packet.layer != self.layer;
+        if !packet.incoming.can_start || needs_keyframe && !self.accept_start(now, packet) {
+            return false;
+        }
+        self.first_start = None;
+        if is_same_track {
+            self.renumbering.pause();
+        } else {
+            self.renumbering.change_track();
+        }
+        self.last_track = self.track;
+        true
+    }
+
     /// Returns true if a change of layers may start here: at a keyframe, or if none has arrived for `KEYFRAME_WAIT`,
     /// because some publishers send only one keyframe and answer requests with recovery points.
     fn accept_start(&mut self, now: Instant, packet: &Packet) -> bool {
         let first = *self.first_start.get_or_insert(now);
         packet.description.starts_keyframe || now >= first + KEYFRAME_WAIT
+    }
+
+    /// Records a sent video packet: for retransmissions, and whether its picture is complete.
+    fn remember(&mut self, packet: &Packet, rewritten: &Rewritten, ids: codec::Ids, marker: bool) {
+        if rewritten.seq_no + 1 == self.renumbering.next_seq_no() {
+            self.unfinished = (!marker).then_some((packet.layer, packet.incoming.timestamp));
+        }
+        let (seq_no, role) = (rewritten.seq_no as u16, if marker { Role::Last } else { Role::Inner });
+        let sent = Sent::new(seq_no, rewritten.timestamp, packet.position, role, ids);
+        self.rtx.remember(sent, packet.wire_bytes());
     }
 
     /// Returns the highest spatial and temporal layers to send of a simulcast layer.
