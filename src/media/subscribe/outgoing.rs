@@ -30,8 +30,8 @@ use crate::media::subscribe::writer::{Header, Writer};
 use crate::media::transport::datagrams::Datagrams;
 
 /// How long a change of layers waits for a keyframe while other starting points arrive. It exceeds the longest interval
-/// between keyframe requests. After it, the change is worth the errors that a decoder shows until all areas are
-/// refreshed.
+/// between keyframe requests. After it, the change is made at any starting point, although the decoder then shows
+/// errors until all areas of the picture are refreshed.
 const KEYFRAME_WAIT: Duration = Duration::from_millis(keyframe::LONGEST.as_millis() as u64 + 500);
 
 /// Size of a padding packet in bytes: the largest that RTP allows.
@@ -47,7 +47,7 @@ pub struct Outgoing {
     pub rtx: Rtx,
     /// The track sent now.
     pub track: Option<TrackId>,
-    /// The track of the last sent packet. If it is started again, its timestamps continue by its own clock.
+    /// The track of the packet sent last. If this track starts again, its timestamps continue by its own clock.
     last_track: Option<TrackId>,
     /// How the subscriber's page shows the track.
     pub view: View,
@@ -82,7 +82,7 @@ pub struct Outgoing {
 pub enum Outcome {
     /// Written to the datagrams.
     Sent,
-    /// Written to the datagrams; from here on another layer than before is sent, or none.
+    /// Written to the datagrams; from this packet on, another layer is sent, or none.
     Switched,
     /// Dropped because nothing is selected any more; the track is now paused.
     Ended(DropReason),
@@ -143,8 +143,9 @@ impl Outgoing {
         self.pause();
     }
 
-    /// Selects the layers to send. Another simulcast layer starts at its next keyframe, and the old one is sent until
-    /// then. Fewer spatial layers are sent from the next picture on. With `None`, a started picture is sent to its end.
+    /// Selects the layers to send. A different simulcast layer starts at its next keyframe, and the previous one is
+    /// sent until then. Fewer spatial layers are sent from the next picture on. With `None`, a started picture is sent
+    /// to its end.
     pub fn select(&mut self, selection: Option<Selection>) {
         if selection.is_none() && self.unfinished.is_none() {
             self.pause();
@@ -277,7 +278,7 @@ impl Outgoing {
         if rewritten.starts {
             self.picture_ids.start();
         }
-        // VP8 alone is renumbered without dropped pictures, see `PictureIds`.
+        // Only the picture ids of VP8 leave no gaps for dropped pictures; see `PictureIds`.
         let dropped_pictures = if packet.codec == Codec::Vp8 { rewritten.dropped_pictures } else { 0 };
         let ids = self.picture_ids.map(packet.description.ids, dropped_pictures);
         // A subscriber without redundancy, or with a narrow path, gets the packet's own frame only.

@@ -340,7 +340,7 @@ impl Sending {
         outgoing.resend(now, sent, packet, egress, datagrams)
     }
 
-    /// Sets how the subscriber shows a track.
+    /// Sets how the subscriber's page shows a track.
     pub fn set_view(&mut self, track: TrackId, view: View) {
         let mut m_lines = self.m_lines.iter_mut();
         if let Some(outgoing) = m_lines.find(|outgoing| outgoing.track == Some(track)) {
@@ -354,7 +354,7 @@ impl Sending {
         m_lines.for_each(Outgoing::stop);
     }
 
-    /// The m-lines that send video now.
+    /// The m-lines on which video is sent now.
     pub fn videos(&self) -> impl Iterator<Item = (usize, &Outgoing)> {
         self.m_lines.enumerate().filter(|(_, outgoing)| outgoing.track.is_some() && !outgoing.is_audio())
     }
@@ -365,7 +365,8 @@ impl Sending {
         Some((outgoing.track?, outgoing.selected()?.layer))
     }
 
-    /// Handles RTCP of the peer that arrived over `route`. Returns whether it may concern the peer's own streams too.
+    /// Handles RTCP of the peer that arrived over `route`. Returns true if it may also concern the streams that the
+    /// peer sends.
     pub fn handle_rtcp(&mut self, now: Instant, route: Route, contents: &[u8], allowance: &mut Allowance) -> bool {
         let Some(egress) = &mut self.egress else {
             return true;

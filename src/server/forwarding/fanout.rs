@@ -12,7 +12,8 @@ use crate::server::participants::{Participant, Work};
 use crate::track::Kind;
 
 impl Server {
-    /// Makes the arrived packets the batch: queues them for their subscribers, and requests keyframes from publishers.
+    /// Distributes the arrived packets as the next batch: queues them for their subscribers, and requests keyframes
+    /// from publishers.
     pub(in crate::server) fn distribute(&mut self) {
         let now = self.now;
         std::mem::swap(&mut self.turn.batch, &mut self.turn.arrived);

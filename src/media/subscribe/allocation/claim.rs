@@ -90,7 +90,7 @@ impl Budget {
 
 /// A wish that can be granted, with its steps from nothing to the best grade that its view can use.
 ///
-/// Not every grade is a step. A camera is raised by resolution with all pictures, because halving the picture rate
+/// Not every grade is a step. A camera is raised by resolution at its full picture rate, because halving that rate
 /// looks worse than halving the height. Its picture rate is reduced only in its lowest layer, or to use the rest of the
 /// bandwidth. A screen reduces the picture rate of its best layer first, and its resolution only after that, because
 /// unreadable text is useless however smooth it is.
@@ -195,7 +195,7 @@ impl<'a> Claim<'a> {
         grades.get(at + 1).is_none_or(|next| next.layer != grades[at].layer)
     }
 
-    /// Returns true if the grade has the fewest temporal layers of its layer.
+    /// Returns true if the grade has the lowest picture rate of its layer.
     fn begins_layer(&self, at: usize) -> bool {
         let grades = self.wish.grades;
         at == 0 || grades[at - 1].layer != grades[at].layer
