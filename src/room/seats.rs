@@ -254,10 +254,10 @@ mod tests {
         slots
     }
 
-    /// What the page reports: slot, picture height, priority.
+    /// Reports of the page: slot, picture height, priority.
     type Reports<'a> = &'a [(u32, u32, u32)];
 
-    /// Name, publishers, what the page reports, number of seats, and the slots that get them.
+    /// Name, publishers, reports of the page, number of seats, and the slots that get them.
     type Row<'a> = (&'a str, Vec<Publisher>, Reports<'a>, usize, &'a [u32]);
 
     #[test]

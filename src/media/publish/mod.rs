@@ -1,4 +1,4 @@
-//! What one peer publishes: the streams that arrive from it, and what is known of them.
+//! The streams that one peer publishes, and the state of each.
 //!
 //! In: its packets and sender reports, and the wishes of the subscribers. Out: packets to forward, the layers that are
 //! active, keyframe requests, arrival feedback, and past packets to answer NACKs.

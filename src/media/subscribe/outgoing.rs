@@ -86,7 +86,8 @@ pub enum Outcome {
     Switched,
     /// Dropped because nothing is selected any more; the track is now paused.
     Ended(DropReason),
-    /// Dropped because the subscriber has not negotiated the codec: the first such packet of a subscription.
+    /// Dropped because the subscriber has not negotiated the codec. Returned once per subscription; the following
+    /// packets are `Dropped`.
     CannotDecode,
     /// Dropped, or replaced by padding.
     Dropped(DropReason),
@@ -258,8 +259,8 @@ impl Outgoing {
             return Outcome::Ended(self.why_not_selected());
         }
         let switches = self.is_waiting() || packet.layer != self.layer;
-        // A starting point whose parameter sets are missing restarts the mapping for every subscriber: the preface
-        // before it needs a sequence number of its own.
+        // If a starting point lacks its parameter sets, a preface is sent before it, which needs a sequence number of
+        // its own. The mapping therefore restarts there for every subscriber.
         let lacks_sets = || packet.preface.as_ref().is_some_and(|preface| preface.is_missing);
         let restarts = switches || packet.incoming.can_start && lacks_sets();
         if restarts && !self.restart_mapping(now, packet) {

@@ -1,5 +1,5 @@
-//! Numbers the pictures of one outgoing SSRC continuously across switches of its source: picture ids, TL0PICIDX, and
-//! the frame numbers of dependency descriptors.
+//! Numbers the pictures of one outgoing SSRC continuously across switches of its source, which is the incoming SSRC
+//! that is forwarded: picture ids, TL0PICIDX, and the frame numbers of dependency descriptors.
 //!
 //! A source's numbers get a constant offset, so that relative references between its frames stay valid: P_DIFF (RFC
 //! 9628 section 4.2) and the descriptor's frame differences (AV1 RTP payload specification, appendix A.4). Dropped
@@ -28,7 +28,8 @@ struct Counter {
 }
 
 impl PictureIds {
-    /// Starts another source, or the same after a pause: the numbers of the next packet follow the highest sent.
+    /// Starts a source, which may be the previous one after a pause: the numbers of the next packet follow the highest
+    /// sent.
     pub fn start(&mut self) {
         self.picture.offset = None;
         self.tl0_pic_idx.offset = None;

@@ -31,8 +31,8 @@ use crate::media::transport::srtp::Srtp;
 /// Maximum number of arrival feedback messages in one RTCP datagram: each of 20 bytes can state thousands of arrivals.
 const MAX_ARRIVALS: usize = 4;
 
-/// Pacer budget in bytes from which on held packets are tried again; a larger held packet raises it. With less, that
-/// packet would be tried in vain.
+/// Bytes of pacer budget that must be available before held packets are tried again. The size of a larger held packet
+/// replaces this value: with less budget, that packet would be refused again.
 const LARGEST_PACKET: usize = MAX_PAYLOAD + WIRE_OVERHEAD;
 
 /// The sending side of one peer.

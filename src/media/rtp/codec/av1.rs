@@ -119,7 +119,7 @@ pub fn with_sequence_header(payload: &[u8], sequence_header: &[u8]) -> Option<Ve
     Some(completed)
 }
 
-/// Returns the first OBU element, as far as it is in this packet.
+/// Returns the first OBU element, or its beginning if it continues in the next packet.
 fn first_unit(payload: &[u8]) -> Option<&[u8]> {
     let units = &payload[1..];
     if payload[0] & COUNT == ONE_OBU {

@@ -11,9 +11,9 @@ use crate::media::publish::layers::MAX_GRADES;
 use crate::media::subscribe::quality::Limit;
 use crate::media::subscribe::selection::Selection;
 
-/// Bandwidth that must remain when a step is granted that was not granted before, as 1/`HEADROOM` of what is spent.
-/// With a fifth, an estimate or a bitrate may vary by 8 % around any value. With less headroom layers flap, and each
-/// switch costs a keyframe; more leaves bandwidth unused.
+/// Spare bandwidth that must remain when a step is granted that was not granted before: 1/`HEADROOM` of the spent
+/// bandwidth. With a fifth, layers do not flap while the estimate or a bitrate varies by up to 8 %. With less headroom
+/// they do, and each switch costs a keyframe; more leaves bandwidth unused.
 pub(super) const HEADROOM: u64 = 5;
 
 /// The same for a step that only raises the picture rate of a layer already sent. It costs no keyframe, so it may be

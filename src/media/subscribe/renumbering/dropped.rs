@@ -75,7 +75,8 @@ impl Dropped {
         }
     }
 
-    /// Returns what was dropped around a late packet, or `None` if the packet itself was dropped or is too old.
+    /// Returns the dropped packets and pictures around a late packet, or `None` if the packet itself was dropped or is
+    /// too old.
     pub fn around(&self, seq_no: u64) -> Option<Around> {
         if seq_no < self.known_from {
             return None;

@@ -1,9 +1,10 @@
 //! Rewrites the sequence numbers and timestamps of one outgoing SSRC, across switches of the source and without the
-//! layers that the subscriber does not get.
+//! layers that the subscriber does not get. The source is the incoming SSRC that is forwarded at the time: it changes
+//! with the simulcast layer and with the track.
 //!
-//! The outgoing extended sequence number only grows. While the source stays the same, it is a bijection of the incoming
-//! one. Hence no number is used for two packets (under AES-GCM that would reveal the authentication key, RFC 7714
-//! section 8.1), and gaps come from network losses only.
+//! The outgoing extended sequence number only grows. While the source stays the same, each incoming number is mapped to
+//! one outgoing number and no two to the same. Hence no number is used for two packets (under AES-GCM that would reveal
+//! the authentication key, RFC 7714 section 8.1), and gaps come from network losses only.
 
 mod dropped;
 mod layer_filter;
