@@ -295,7 +295,7 @@ impl Peer {
                 input = Input::Receive(now, receive);
             }
         } else if rtcp::is_rtcp(contents) {
-            // If the peer publishes nothing, only `Sending` gets its RTCP: decrypting it twice would be its largest cost.
+            // RTCP of a peer that publishes nothing goes to `Sending` only: decrypting it twice would be costly.
             let is_of_sender = self.sending.handle_rtcp(now, route, contents, &mut self.gate.allowance);
             let is_for_receiver = is_of_sender && !self.streams.is_empty();
             if self.sending.egress.is_some() && !is_for_receiver {
