@@ -7,7 +7,8 @@ import { findToken, inviteLink } from './session/invitation.js';
 import { Session } from './session/session.js';
 import * as state from './state.js';
 import { computed, effect } from './store.js';
-import { announceDevices, callView } from './views/call.js';
+import { announceDevices, callView, loadReactions, withPart } from './views/call.js';
+import { byId } from './views/dom.js';
 import { endView } from './views/end.js';
 import { listenToKeys } from './views/keys.js';
 import { liveRegions } from './views/live.js';
@@ -35,7 +36,8 @@ export function setUp({ local, page, rejoin }) {
     }
   }
 
-  const app = { local, session: () => session, invite, leave: () => session?.leave() };
+  const react = () => withPart(loadReactions(), ({ openReactions }) => openReactions(byId('btn-react'), table.hand, (emoji) => session?.gestures.react(emoji)));
+  const app = { local, session: () => session, invite, react, leave: () => session?.leave() };
   const table = commands(app);
   // If a token is required, an address without one is useless.
   const canInvite = () => state.phase.value !== 'lobby' && !findToken(page());

@@ -15,6 +15,7 @@ import * as state from './state.js';
  *   local: import('./store.js').Signal<import('./devices/local.js').Local | null>,
  *   session: () => import('./session/session.js').Session | null,
  *   invite: () => void,
+ *   react: () => void,
  *   leave: () => void,
  * }} App
  */
@@ -25,6 +26,7 @@ export function commands(app) {
   const canPublish = () => state.rights.value.publish;
   const panel = (/** @type {import('./state.js').PanelName} */ name) => () => { state.panel.value = state.panel.peek() === name ? null : name; };
   const turn = (/** @type {number} */ by) => () => { state.page.value = Math.max(0, Math.min(state.page.peek() + by, state.pages.peek() - 1)); };
+  const isRaised = () => state.room.value.hands.includes(state.room.value.me?.id ?? '');
   const isLocked = () => state.room.value.me?.locked ?? false;
   /** @type {Command[]} */
   const all = [
@@ -43,6 +45,11 @@ export function commands(app) {
       icon: () => (own()?.screen ? 'stop' : 'screen'), words: () => ({ key: own()?.screen ? 'command.stop-sharing' : 'command.share' }),
       run: () => app.local.peek()?.toggleScreen(),
     },
+    {
+      id: 'hand', key: 'h', icon: () => 'hand', words: () => ({ key: isRaised() ? 'command.lower-hand' : 'command.hand' }),
+      isPressed: isRaised, run: () => app.session()?.gestures.toggleHand(),
+    },
+    { id: 'react', key: 'e', icon: () => 'smile', words: () => ({ key: 'command.react' }), run: app.react },
     { id: 'chat', key: 'c', icon: () => 'chat', words: () => ({ key: 'command.chat' }), isPressed: () => state.panel.value === 'chat', run: panel('chat') },
     {
       id: 'grid', icon: () => 'grid', words: () => ({ key: 'command.grid' }), isChecked: () => state.mode.value === 'grid',

@@ -3,7 +3,7 @@
 /**
  * @typedef {{ publish: boolean, subscribe: boolean, moderate: boolean }} Rights
  * @typedef {'microphone' | 'camera' | 'screen'} SourceName
- * @typedef {{ id: string, name: string, muted: ReadonlySet<string>, media: string }} Person
+ * @typedef {{ id: string, name: string, muted: ReadonlySet<string>, media: string, moderator: boolean }} Person
  * @typedef {{ mid: string, id: string, kind: 'audio' | 'video', source: SourceName, muted: boolean, own?: boolean }} Line
  * @typedef {{ id: string, room: string, name: string, rights: Rights, locked: boolean }} Me
  * @typedef {{ sent: boolean, limit: string }} Quality
@@ -15,6 +15,11 @@
  *   speaking: readonly string[],
  *   quality: ReadonlyMap<string, Quality>,
  *   undecodable: ReadonlySet<string>,
+ *   hands: readonly string[],
+ *   reactions: ReadonlyMap<string, { emoji: string }>,
+ *   spotlight: string | null,
+ *   knocks: ReadonlyMap<string, string>,
+ *   position: number,
  *   limits: Limits,
  * }} Room
  * @typedef {{ event: string, [field: string]: any }} Message
@@ -31,6 +36,11 @@ export const EMPTY = {
   speaking: [], // ids, the dominant speaker first
   quality: new Map(), // by `key`
   undecodable: new Set(), // keys of the tracks that this browser cannot decode
+  hands: [], // ids, in the order of raising
+  reactions: new Map(), // by id, while they are shown
+  spotlight: null, // the id of the one whom a moderator shows large to everybody
+  knocks: new Map(), // id -> name of those who wait to come in; moderators know them
+  position: 0, // of this client among those who wait to come in, from 1
   limits: { chat_bytes: 4096, name_chars: 64, last_n: 0 },
 };
 
@@ -45,11 +55,13 @@ export function reduce(room, message) {
 
 /** @type {Record<string, (room: Room, message: any) => Room>} */
 const steps = {
-  welcome(_, { id, room: name, name: own, rights = EVERYBODY, locked = false, participants = [], limits = {} }) {
+  welcome(_, { id, room: name, name: own, rights = EVERYBODY, locked = false, participants = [], hands = [], spotlight = null, limits = {} }) {
     return {
       ...EMPTY,
       me: { id, room: name, name: own, rights, locked },
       people: new Map(participants.map((/** @type {any} */ each) => [each.id, person(each)])),
+      hands,
+      spotlight,
       limits: { ...EMPTY.limits, ...limits },
     };
   },
@@ -68,6 +80,9 @@ const steps = {
       ...room,
       people,
       speaking: room.speaking.filter((each) => each !== id),
+      hands: room.hands.filter((each) => each !== id),
+      reactions: new Map([...room.reactions].filter(([each]) => each !== id)),
+      spotlight: room.spotlight === id ? null : room.spotlight,
       quality: new Map([...room.quality].filter(([each]) => others(each))),
       undecodable: new Set([...room.undecodable].filter(others)),
     };
@@ -101,6 +116,41 @@ const steps = {
     return id ? change(room, id, { media: state }) : room;
   },
 
+  waiting(_, { position = 1 }) {
+    return { ...EMPTY, position };
+  },
+
+  knock(room, { id, name = '', waiting }) {
+    if (!waiting && !room.knocks.has(id)) return room;
+    const knocks = new Map(room.knocks);
+    if (waiting) knocks.set(id, name);
+    else knocks.delete(id);
+    return { ...room, knocks };
+  },
+
+  hand(room, { id, raised }) {
+    if (room.hands.includes(id) === raised) return room;
+    return { ...room, hands: raised ? [...room.hands, id] : room.hands.filter((each) => each !== id) };
+  },
+
+  /** Without an emoji, the one that was shown is over. */
+  reaction(room, { id, reaction }) {
+    const reactions = new Map(room.reactions);
+    if (reaction) reactions.set(id, { emoji: reaction });
+    else reactions.delete(id);
+    return { ...room, reactions };
+  },
+
+  spotlight(room, { id = null }) {
+    return { ...room, spotlight: id };
+  },
+
+  promote(room, { id }) {
+    const { me } = room;
+    if (me && me.id === id) return { ...room, me: { ...me, rights: { ...me.rights, moderate: true } } };
+    return change(room, id, { moderator: true });
+  },
+
   lock(room, { locked }) {
     return room.me ? { ...room, me: { ...room.me, locked } } : room;
   },
@@ -115,9 +165,9 @@ const steps = {
   },
 };
 
-/** @returns {Person} @param {{ id: string, name?: string, muted?: string[], media?: string }} message */
-function person({ id, name = '', muted = [], media = 'connected' }) {
-  return { id, name, muted: new Set(muted), media };
+/** @returns {Person} @param {{ id: string, name?: string, muted?: string[], media?: string, moderator?: boolean }} message */
+function person({ id, name = '', muted = [], media = 'connected', moderator = false }) {
+  return { id, name, muted: new Set(muted), media, moderator };
 }
 
 /** @param {Room} room @param {string} id @param {Partial<Person>} fields @returns {Room} */

@@ -6,9 +6,9 @@ import { key } from './room.js';
  * @typedef {{
  *   key: string, id: string, source: 'camera' | 'screen', own: boolean, name: string,
  *   audio: MediaStreamTrack | null, video: MediaStreamTrack | null,
- *   silent: boolean, speaking: boolean, lost: boolean, undecodable: boolean,
+ *   silent: boolean, speaking: boolean, lost: boolean, undecodable: boolean, hand: number, reaction: { emoji: string } | null,
  *   quality: import('./room.js').Quality | null,
- * }} TileModel
+ * }} TileModel `hand` is the place in the queue from 1, or 0
  * @typedef {{
  *   room: import('./room.js').Room, lines: readonly import('./session/call.js').Received[],
  *   camera: MediaStreamTrack | null, microphone: boolean, away: boolean,
@@ -37,17 +37,19 @@ export function tileModels({ room, lines, camera, microphone, away }) {
     const [undecodable, quality] = [room.undecodable.has(of), (video && room.quality.get(of)) ?? null];
     return { key: of, id, source, own: false, audio: carries.get(`${key(id, audio)} audio`) ?? null, video, undecodable, quality };
   };
+  const gestures = (/** @type {string} */ id) => ({ hand: room.hands.indexOf(id) + 1, reaction: room.reactions.get(id) ?? null });
   const faces = [...people.values()].map(({ id, name, muted, media }) => {
     // A missing microphone does not mean that it is off while reconnecting, nor for a participant without a seat.
     const isUnknown = isBlind || (limits.last_n > 0 && sent.size >= limits.last_n && !sent.has(id));
     const silent = (!spoken.has(id) && !isUnknown) || muted.has('microphone');
-    return { ...picture(id, 'camera', 'microphone'), name, silent, speaking: speaking.has(id), lost: media === 'lost' };
+    return { ...picture(id, 'camera', 'microphone'), name, silent, speaking: speaking.has(id), lost: media === 'lost', ...gestures(id) };
   });
   const screens = sharers(room, lines).map((id) => (
-    { ...picture(id, 'screen', 'screen'), name: people.get(id)?.name ?? '', silent: false, speaking: false, lost: false }));
+    { ...picture(id, 'screen', 'screen'), name: people.get(id)?.name ?? '', silent: false, speaking: false, lost: false, hand: 0, reaction: null }));
   const own = {
     key: key(me.id, 'camera'), id: me.id, source: /** @type {const} */ ('camera'), own: true, name: me.name, audio: null, video: camera,
     silent: !microphone && rights.publish, speaking: room.speaking.includes(me.id), lost: false, undecodable: false, quality: null,
+    ...gestures(me.id),
   };
   return [...faces, ...screens, own];
 }

@@ -52,6 +52,40 @@ test('media, lock and speaking', () => {
   equal(reduce(room, { event: 'left', id: 'c' }).speaking, ['me']);
 });
 
+test('hands are in the order of raising, and go with their participant', () => {
+  const hand = (id, raised) => ({ event: 'hand', id, raised });
+  const room = play({ ...WELCOME, hands: ['c'] }, hand('me', true), hand('b', true), hand('c', true));
+  equal(room.hands, ['c', 'me', 'b']);
+  equal(reduce(room, hand('me', false)).hands, ['c', 'b']);
+  equal(reduce(room, { event: 'left', id: 'c' }).hands, ['me', 'b']);
+  equal(reduce(room, WELCOME).hands, [], 'a welcome says which hands are up');
+});
+
+test('a reaction is shown until its end, and each one is another', () => {
+  const thumb = { event: 'reaction', id: 'b', reaction: '👍' };
+  const room = play(WELCOME, thumb);
+  equal(room.reactions.get('b').emoji, '👍');
+  ok(reduce(room, thumb).reactions.get('b') !== room.reactions.get('b'), 'the same emoji again is another reaction');
+  for (const end of [{ event: 'reaction', id: 'b', reaction: '' }, { event: 'left', id: 'b' }]) equal(reduce(room, end).reactions.size, 0);
+});
+
+test('the spotlight ends with its participant; a moderator is marked', () => {
+  const room = play({ ...WELCOME, participants: [{ id: 'b', name: 'Bob', moderator: true }, { id: 'c' }], spotlight: 'b' }, { event: 'promote', id: 'c', by: 'b' });
+  equal([room.spotlight, room.people.get('b').moderator, room.people.get('c').moderator], ['b', true, true]);
+  equal([reduce(room, { event: 'left', id: 'b' }).spotlight, reduce(room, { event: 'spotlight', id: null }).spotlight], [null, null]);
+  equal(reduce(room, { event: 'spotlight', id: 'c' }).spotlight, 'c');
+  equal([room.me.rights.moderate, reduce(room, { event: 'promote', id: 'me' }).me.rights.moderate], [false, true]);
+});
+
+test('who waits to come in, and the own place among them', () => {
+  const knock = (id, waiting) => ({ event: 'knock', id, name: 'Dan', waiting });
+  const room = play(WELCOME, knock('w1', true), knock('w2', true), knock('w1', false), knock('gone', false));
+  equal([...room.knocks], [['w2', 'Dan']]);
+  const waiting = play(WELCOME, { event: 'waiting', position: 2 });
+  equal([waiting.me, waiting.people.size, waiting.position], [null, 0, 2]);
+  equal(reduce(waiting, WELCOME).position, 0);
+});
+
 test('what changes nothing gives the same room, and no step changes the room before', () => {
   const room = play(WELCOME);
   const before = JSON.stringify([...room.people.keys()]);

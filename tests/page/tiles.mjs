@@ -47,6 +47,12 @@ test('quality goes with a picture', () => {
   equal(of(models(room, []), 'b camera').quality, null);
 });
 
+test('hands have their place in the queue, reactions their tile', () => {
+  const room = [{ event: 'hand', id: 'c', raised: true }, { event: 'hand', id: 'me', raised: true }, { event: 'reaction', id: 'b', reaction: '🎉' }].reduce(reduce, welcome());
+  const found = models(room, [line('c', 'screen', 'video')]);
+  equal(found.map(({ key, hand, reaction }) => [key, hand, reaction?.emoji ?? '']), [['b camera', 0, '🎉'], ['c camera', 1, ''], ['c screen', 0, ''], ['me camera', 2, '']]);
+});
+
 test('models are the same if every field is', () => {
   const [one] = models(welcome(), []);
   const [other] = models(welcome(), []);

@@ -10,6 +10,7 @@ import { keepInTab, keptInTab } from '../settings.js';
 import * as state from '../state.js';
 import { Call } from './call.js';
 import { Connection } from './connection.js';
+import { Gestures } from './gestures.js';
 import { Signaling } from './signaling.js';
 import { View } from './view.js';
 
@@ -28,6 +29,7 @@ export class Session {
   /** @type {Map<string, boolean>} */
   told = new Map(); // source -> the mute state of this participant that the server has
   view = new View((message) => this.send(message));
+  gestures = new Gestures((message) => this.send(message));
   connection = new Connection((message) => this.send(message), () => this.isMediaDue());
   ended = false;
 
@@ -108,6 +110,7 @@ export class Session {
 
   /** @type {Record<string, (message: any, before: import('../room.js').Room) => void>} */
   handlers = {
+    ...this.gestures.handlers,
     welcome: ({ id }, before) => {
       const again = before.me?.id === id;
       const { me, people } = state.room.peek();
@@ -163,6 +166,7 @@ export class Session {
       if (!isOpen) announce({ key: 'said.chat', params: { name: line.name || { key: 'person.somebody' }, text: line.message } });
     },
     error: ({ code, message }) => {
+      if (code === 'gesture-too-fast' || code === 'unknown-event') this.gestures.refused();
       if (UNTOLD.includes(code)) return console.info(message);
       if (code === 'chat-too-long' || code === 'chat-too-fast') state.chat.value = refuse(state.chat.peek());
       tell({ code, message }, 'warn');

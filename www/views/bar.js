@@ -30,11 +30,14 @@ export function bar(commands) {
   const chat = tool(commands.chat, '', badge);
   chat.setAttribute('aria-controls', 'panel');
   const split = (/** @type {Command} */ command) => h('div', { class: () => `split${command.isOff?.() ? ' off' : ''}`, hidden: () => command.isShown?.() === false }, tool(command));
+  const react = tool(commands.react);
+  react.setAttribute('aria-haspopup', 'menu');
+  react.setAttribute('aria-expanded', 'false');
   const more = tool({ id: 'more', icon: () => 'more', words: () => ({ key: 'command.more' }), run: () => openMore(more, commands) });
   more.setAttribute('aria-haspopup', 'menu');
   more.setAttribute('aria-expanded', 'false');
   return h('nav', { id: 'bar', class: 'bar', 'aria-label': () => t('call.controls') },
-    split(commands.mic), split(commands.camera), tool(commands.screen, 'wide'), chat, more, tool(commands.leave, 'leave'));
+    split(commands.mic), split(commands.camera), tool(commands.screen, 'wide'), tool(commands.hand, 'wide'), react, chat, more, tool(commands.leave, 'leave'));
 }
 
 /** @param {HTMLElement} anchor @param {Record<string, Command>} commands */

@@ -15,6 +15,7 @@ import { setBox, stage } from './stage.js';
 const SETTLED_MS = 300;
 
 const loadTileMenu = () => import('./tile-menu.js');
+export const loadReactions = () => import('./people/react.js');
 
 /** @type {Record<import('../state.js').PanelName, () => Promise<{ panel: (app: App) => HTMLElement }>>} */
 const PANELS = {
@@ -27,7 +28,12 @@ const PANELS = {
 
 /** Panels and menus load with the first call, once it has begun: later the server may be away, or another one. */
 function loadAll() {
-  Promise.all([loadTileMenu(), import('./confirm.js'), ...Object.values(PANELS).map((load) => load())]).catch(onUnloaded);
+  Promise.all([loadTileMenu(), loadReactions(), import('./confirm.js'), ...Object.values(PANELS).map((load) => load())]).catch(onUnloaded);
+}
+
+/** Goes on with a part of the page that loads on first use. @template T @param {Promise<T>} part @param {(part: T) => void} act */
+export function withPart(part, act) {
+  part.then(act, onUnloaded);
 }
 
 /** @param {Error} error */
@@ -41,7 +47,7 @@ export function callView(app, commands, canInvite) {
   const tiles = stage({
     local: () => app.local.value,
     show: (shown) => app.session()?.view.show(shown),
-    options: (tile) => { loadTileMenu().then(({ openTileMenu }) => openTileMenu(tile, app), onUnloaded); },
+    options: (tile) => withPart(loadTileMenu(), ({ openTileMenu }) => openTileMenu(tile, app)),
   });
   const step = (/** @type {'previous' | 'next'} */ id) => h('button', {
     type: 'button', class: 'quiet', 'aria-label': () => say(commands[id].words()), on: { click: commands[id].run },

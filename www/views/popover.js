@@ -51,13 +51,14 @@ export function openPopover(anchor, { id, label, role = 'menu' }, fill) {
 }
 
 /** @param {HTMLElement} root */
-const items = (root) => /** @type {HTMLElement[]} */ ([...root.querySelectorAll('.item:not([hidden]), input')]);
+const items = (root) => /** @type {HTMLElement[]} */ ([...root.querySelectorAll('.item, input')]).filter((each) => each.checkVisibility());
 
 /** @param {KeyboardEvent} event @param {HTMLElement} root */
 function move(event, root) {
   const all = items(root);
   const at = all.indexOf(/** @type {HTMLElement} */ (document.activeElement));
-  const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: all.length - 1 }[event.key];
+  const side = document.documentElement.dir === 'rtl' ? -1 : 1;
+  const to = { ArrowDown: at + 1, ArrowUp: at - 1, ArrowRight: at + side, ArrowLeft: at - side, Home: 0, End: all.length - 1 }[event.key];
   if (to === undefined || !all.length || (/** @type {Element} */ (event.target).matches('input') && event.key !== 'ArrowDown' && event.key !== 'ArrowUp')) return;
   event.preventDefault();
   all[(to + all.length) % all.length].focus();

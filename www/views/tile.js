@@ -3,7 +3,7 @@
 import { hue, initials } from './dom.js';
 import { icon } from './icons.js';
 import { Picture } from './picture.js';
-import { t } from '../words/index.js';
+import { number, t } from '../words/index.js';
 
 /** @typedef {import('../tiles.js').TileModel} TileModel */
 
@@ -17,6 +17,8 @@ export class Tile {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   timer = undefined;
   slow = ''; // the limit that is shown
+  /** @type {TileModel['reaction'] | undefined} */
+  shown = undefined; // the reaction that is shown
   /** @type {string | null} */
   place = null; // as last set
 
@@ -36,6 +38,12 @@ export class Tile {
     this.note = make('p', 'note');
     this.stall = make('p', 'stall');
     this.stall.hidden = true;
+    this.hand = make('p', 'chip hand');
+    this.hand.setAttribute('aria-hidden', 'true'); // the tile's label says it
+    this.queue = make('span');
+    this.hand.append(icon('hand'), this.queue);
+    this.reaction = make('p', 'reaction');
+    this.reaction.setAttribute('aria-hidden', 'true');
     this.label = make('p', 'chip label');
     this.nameText = make('span', 'name');
     this.mark = make('span', 'slow');
@@ -64,7 +72,7 @@ export class Tile {
     this.button.onclick = () => on.options(this);
     // On touch screens the button is not shown: the tile itself opens the menu.
     element.onclick = ({ target }) => { if (touch.matches && !this.button.contains(/** @type {Node} */ (target))) on.options(this); };
-    element.append(this.picture.element, this.face, this.note, this.stall, this.label, this.button);
+    element.append(this.picture.element, this.face, this.note, this.stall, this.hand, this.reaction, this.label, this.button);
     this.write();
     this.setQuality();
   }
@@ -80,7 +88,7 @@ export class Tile {
   /** Shows all but the tracks. */
   write() {
     const { element, model } = this;
-    const { own, silent, speaking, lost, undecodable, quality } = model;
+    const { own, silent, speaking, lost, undecodable, quality, hand } = model;
     const name = model.name || t(own ? 'person.you' : 'person.guest');
     const words = own ? t('person.you') : model.source === 'screen' ? t('tile.screen', { name }) : name;
     element.dataset.name = name;
@@ -89,7 +97,11 @@ export class Tile {
     this.muteIcon.style.display = silent ? '' : 'none';
     this.wave.hidden = !speaking || silent;
     setText(this.nameText, words);
-    element.setAttribute('aria-label', silent ? t('tile.silent', { name: words }) : words);
+    const mute = silent ? t('tile.silent', { name: words }) : words;
+    element.setAttribute('aria-label', hand ? t('tile.hand', { name: mute, place: hand }) : mute);
+    this.hand.hidden = !hand;
+    setText(this.queue, hand ? number(hand) : '');
+    this.react();
     this.button.setAttribute('aria-label', own ? t('tile.own-options') : t('tile.options', { name: words }));
     setText(this.stall, t('tile.frozen'));
     this.drawFace(name);
@@ -101,6 +113,19 @@ export class Tile {
     this.note.hidden = !note;
     this.mark.hidden = !this.slow;
     this.mark.title = this.slow ? t(/** @type {any} */ (`tile.limit-${this.slow}`)) : '';
+  }
+
+  /** A reaction rises once; the next one starts again. */
+  react() {
+    const { reaction } = this.model;
+    if (this.shown === reaction) return;
+    this.shown = reaction;
+    this.reaction.hidden = !reaction;
+    this.reaction.replaceChildren();
+    if (!reaction) return;
+    const emoji = make('span');
+    emoji.textContent = reaction.emoji;
+    this.reaction.append(emoji);
   }
 
   /** @param {string} name */

@@ -32,14 +32,17 @@ export default {
 
   'command.chat': 'Chat',
   'command.grid': 'Alle gleich groß',
+  'command.hand': 'Hand heben',
   'command.invite': 'Einladungslink kopieren',
   'command.layout': 'Anordnung',
   'command.leave': 'Verlassen',
   'command.lock': 'Raum sperren',
+  'command.lower-hand': 'Hand senken',
   'command.more': 'Mehr',
   'command.mute': 'Stumm',
   'command.next': 'Nächste Seite',
   'command.previous': 'Vorige Seite',
+  'command.react': 'Reagieren',
   'command.share': 'Teilen',
   'command.spotlight': 'Wer spricht, groß',
   'command.start-camera': 'Kamera an',
@@ -165,6 +168,7 @@ export default {
   'menu.everybody': 'Für alle',
 
   'moderation.locked': '{name} hat den Raum gesperrt: Niemand sonst kann hereinkommen.',
+  'moderation.lowered': '{name} hat Ihre Hand gesenkt.',
   'moderation.muted': '{name} hat Ihr Mikrofon ausgeschaltet. Sie können es wieder einschalten.',
   'moderation.unlocked': '{name} hat den Raum entsperrt.',
 
@@ -184,6 +188,13 @@ export default {
   'problem.call': 'Mit dem Anruf ging etwas schief ({reason}). Wenn jemand fehlt, verlassen Sie ihn und treten Sie wieder bei.',
   'problem.unloaded': 'Dieser Teil der Seite ließ sich nicht laden. Versuchen Sie es noch einmal, wenn Sie verbunden sind.',
 
+  'react.applause': 'Applaus',
+  'react.heart': 'Herz',
+  'react.laugh': 'Lachen',
+  'react.party': 'Feiern',
+  'react.surprise': 'Staunen',
+  'react.thumb': 'Daumen hoch',
+
   'refused.status': 'Der Server verweigert die Verbindung (Status {status}). Fragen Sie, wer Sie eingeladen hat.',
 
   'remove.text': 'Eine Rückkehr ist erst möglich, wenn der Raum einmal leer war.',
@@ -199,6 +210,9 @@ export default {
   'said.camera-on': 'Kamera an',
   'said.chat': '{name}: {text}',
   'said.entered': { one: 'Sie sind in {room} mit {count} Person', other: 'Sie sind in {room} mit {count} Personen' },
+  'said.hand': '{name} meldet sich',
+  'said.hand-down': 'Ihre Hand ist gesenkt',
+  'said.hand-up': 'Ihre Hand ist gehoben',
   'said.joined': '{name} ist da',
   'said.joined-more': { one: '{name} und {count} andere Person sind da', other: '{name} und {count} andere sind da' },
   'said.left': '{name} ist gegangen',
@@ -213,6 +227,7 @@ export default {
 
   'tile.frozen': 'Steht still',
   'tile.full': 'Vollbild',
+  'tile.hand': '{name}, Hand gehoben, Platz {place}',
   'tile.limit-bandwidth': 'Ihre Verbindung ist zu langsam für ein schärferes Bild',
   'tile.limit-keyframe': 'Noch kam kein Bild, mit dem das Video oder ein schärferes beginnen kann',
   'tile.limit-oversized': 'Teile dieses Videos kommen in Paketen, die zu groß zum Weiterleiten sind',

@@ -32,14 +32,17 @@ export default {
 
   'command.chat': 'Chat',
   'command.grid': 'Everybody the same size',
+  'command.hand': 'Raise hand',
   'command.invite': 'Copy invite link',
   'command.layout': 'Layout',
   'command.leave': 'Leave',
   'command.lock': 'Lock the room',
+  'command.lower-hand': 'Lower hand',
   'command.more': 'More',
   'command.mute': 'Mute',
   'command.next': 'Next page',
   'command.previous': 'Page before',
+  'command.react': 'React',
   'command.share': 'Share',
   'command.spotlight': 'Whoever speaks, large',
   'command.start-camera': 'Start camera',
@@ -165,6 +168,7 @@ export default {
   'menu.everybody': 'For everybody',
 
   'moderation.locked': '{name} locked the room: nobody else can come in.',
+  'moderation.lowered': '{name} lowered your hand.',
   'moderation.muted': '{name} turned your microphone off. You can turn it on again.',
   'moderation.unlocked': '{name} unlocked the room.',
 
@@ -184,6 +188,13 @@ export default {
   'problem.call': 'Something went wrong with the call ({reason}). If somebody is missing, leave and rejoin.',
   'problem.unloaded': 'This part of the page could not be loaded. Try again when you are connected.',
 
+  'react.applause': 'Applause',
+  'react.heart': 'Heart',
+  'react.laugh': 'Laughter',
+  'react.party': 'Party',
+  'react.surprise': 'Surprise',
+  'react.thumb': 'Thumbs up',
+
   'refused.status': 'The server refuses the connection (status {status}). Ask the host.',
 
   'remove.text': 'They cannot come back until the room has been empty.',
@@ -199,6 +210,9 @@ export default {
   'said.camera-on': 'Camera on',
   'said.chat': '{name}: {text}',
   'said.entered': { one: 'You are in {room} with {count} person', other: 'You are in {room} with {count} people' },
+  'said.hand': '{name} raised a hand',
+  'said.hand-down': 'Your hand is down',
+  'said.hand-up': 'Your hand is up',
   'said.joined': '{name} joined',
   'said.joined-more': { one: '{name} and {count} other joined', other: '{name} and {count} others joined' },
   'said.left': '{name} left',
@@ -213,6 +227,7 @@ export default {
 
   'tile.frozen': 'Frozen',
   'tile.full': 'Full screen',
+  'tile.hand': '{name}, hand raised, place {place}',
   'tile.limit-bandwidth': 'Your connection is too slow for a sharper picture',
   'tile.limit-keyframe': 'No picture has come yet with which the video, or a sharper one, can start',
   'tile.limit-oversized': 'Parts of this video come in packets that are too large to be forwarded',

@@ -1,0 +1,84 @@
+// Gestures: raised hands, reactions, new names; and who moderates. The server sends a hand and a reaction to the
+// others only, so the own ones are entered when they are sent.
+
+import { announce } from '../announce.js';
+import { tell } from '../notices.js';
+import { reduce } from '../room.js';
+import * as state from '../state.js';
+
+/** @typedef {import('../words/index.js').Words} Words */
+/** @typedef {import('../room.js').Message} Message */
+
+/** For how long a reaction is shown, in milliseconds. */
+const SHOWN_MS = 3000;
+
+export class Gestures {
+  isHandUnsure = false; // the latest gesture was the own hand, and the server may refuse it
+
+  /** @param {(message: Message) => boolean} send */
+  constructor(send) {
+    this.send = send;
+  }
+
+  /** Raises or lowers the own hand. */
+  toggleHand() {
+    const { me, hands } = state.room.peek();
+    if (!me) return;
+    const raised = !hands.includes(me.id);
+    if (!this.send({ event: 'hand', raised })) return;
+    this.isHandUnsure = true;
+    enter({ event: 'hand', id: me.id, raised });
+    announce({ key: raised ? 'said.hand-up' : 'said.hand-down' });
+  }
+
+  /** @param {string} reaction */
+  react(reaction) {
+    const { me } = state.room.peek();
+    if (!me || !this.send({ event: 'reaction', reaction })) return;
+    this.isHandUnsure = false;
+    enter({ event: 'reaction', id: me.id, reaction });
+    this.showReaction(me.id);
+  }
+
+  /** @param {string} name */
+  rename(name) {
+    this.isHandUnsure = false;
+    if (name && name !== state.room.peek().me?.name) this.send({ event: 'rename', name });
+  }
+
+  /** The server refused a gesture, or does not know gestures. */
+  refused() {
+    const { me, hands } = state.room.peek();
+    if (!this.isHandUnsure || !me) return;
+    this.isHandUnsure = false;
+    enter({ event: 'hand', id: me.id, raised: !hands.includes(me.id) });
+  }
+
+  /** Ends what is shown of a reaction, unless another one follows. @param {string} id */
+  showReaction(id) {
+    const shown = state.room.peek().reactions.get(id);
+    setTimeout(() => {
+      if (state.room.peek().reactions.get(id) === shown) enter({ event: 'reaction', id, reaction: '' });
+    }, SHOWN_MS);
+  }
+
+  /** @type {Record<string, (message: any, before: import('../room.js').Room) => void>} */
+  handlers = {
+    hand: ({ id, raised, by }, before) => {
+      if (by && id === before.me?.id) {
+        tell({ key: 'moderation.lowered', params: { name: nameOr(by) } });
+      } else if (raised && !before.hands.includes(id)) {
+        announce({ key: 'said.hand', params: { name: state.nameOf(id) ?? { key: 'person.guest' } } });
+      }
+    },
+    reaction: ({ id }) => this.showReaction(id),
+  };
+}
+
+/** @param {Message} message */
+function enter(message) {
+  state.room.value = reduce(state.room.peek(), message);
+}
+
+/** @param {string} id @returns {string | Words} */
+const nameOr = (id) => state.nameOf(id) ?? { key: 'person.moderator' };
