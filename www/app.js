@@ -102,6 +102,14 @@ effect(() => {
   if (phase === 'joined' && !query.has('autojoin')) history.replaceState(null, '', inviteLink(page(), state.room.peek().me?.room ?? ''));
 });
 
+// A new name that was chosen in the call is the one to rejoin with.
+effect(() => {
+  const name = state.room.value.me?.name;
+  if (!name || name === form.name.peek() || form.invitation.peek().name) return;
+  form.name.value = name;
+  remember('name', name);
+});
+
 // Leaves at once, so that the other participants do not wait for a timeout. A page that enters the back/forward cache
 // leaves too, and comes back with the way to rejoin.
 addEventListener('pagehide', () => {

@@ -3,15 +3,16 @@
 import { announce } from './announce.js';
 import { commands } from './commands.js';
 import { dismiss, notify, tell } from './notices.js';
-import { findToken, inviteLink } from './session/invitation.js';
+import { findToken, inviteLink, readInvitation } from './session/invitation.js';
 import { Session } from './session/session.js';
 import * as state from './state.js';
 import { computed, effect } from './store.js';
-import { announceDevices, callView, loadReactions, withPart } from './views/call.js';
+import { announceDevices, callView, loadConfirm, loadReactions, loadRename, withPart } from './views/call.js';
 import { byId } from './views/dom.js';
 import { endView } from './views/end.js';
 import { listenToKeys } from './views/keys.js';
 import { liveRegions } from './views/live.js';
+import { t } from './words/index.js';
 
 const TITLE = 'AQ Server';
 // A device that opens within this time, in milliseconds, needed no question of the browser.
@@ -37,10 +38,17 @@ export function setUp({ local, page, rejoin }) {
   }
 
   const react = () => withPart(loadReactions(), ({ openReactions }) => openReactions(byId('btn-react'), table.hand, (emoji) => session?.gestures.react(emoji)));
-  const app = { local, session: () => session, invite, react, leave: () => session?.leave() };
-  const table = commands(app);
+  const rename = () => withPart(loadRename(), ({ openRename }) => openRename((name) => session?.gestures.rename(name)));
+  // The name of an invitation is the host's choice.
+  const canRename = () => state.isInCall.value && !readInvitation(findToken(page()), 0).name;
   // If a token is required, an address without one is useless.
   const canInvite = () => state.phase.value !== 'lobby' && !findToken(page());
+  const end = () => withPart(loadConfirm(), async ({ ask }) => {
+    if (await ask({ title: t('end.title'), text: t('end.text'), yes: t('command.end') })) session?.moderate('end');
+  });
+  const app = { local, session: () => session, invite, canInvite, react, rename, canRename, end, leave: () => session?.leave() };
+  const table = commands(app);
+  followKnocks(() => session);
   const call = callView(app, table, canInvite);
   const toLobby = () => { state.phase.value = 'lobby'; };
   document.body.append(call.element, endView({ rejoin, toLobby }), ...liveRegions());
@@ -69,6 +77,22 @@ export function setUp({ local, page, rejoin }) {
     /** @param {{ room: string, name: string, token: string | null }} query @param {import('./devices/local.js').Local} devices */
     join: (query, devices) => { session = new Session(query, devices, document.baseURI); },
   };
+}
+
+/** Tells moderators who wants to come in. @param {() => Session | null} session */
+function followKnocks(session) {
+  effect(() => {
+    const waiting = [...state.room.value.knocks];
+    // The panel has them at its top.
+    if (!waiting.length || state.panel.value === 'people') return dismiss('knock');
+    const [[id, name]] = waiting;
+    const params = { name: name || /** @type {const} */ ({ key: 'person.guest' }), count: waiting.length - 1 };
+    const admit = { words: /** @type {const} */ ({ key: 'knock.admit' }), run: () => session()?.admit(id, true) };
+    const refuse = { words: /** @type {const} */ ({ key: 'knock.refuse' }), run: () => session()?.admit(id, false) };
+    const show = { words: /** @type {const} */ ({ key: 'knock.show' }), run: () => { state.panel.value = 'people'; } };
+    const isOne = waiting.length === 1;
+    notify({ id: 'knock', kind: 'plain', icon: 'people', words: { key: isOne ? 'knock.one' : 'knock.more', params }, actions: isOne ? [admit, refuse] : [show] });
+  });
 }
 
 /** Tells about the own devices in a call: what is wrong, what the browser asks, what is shared. @param {import('./commands.js').App['local']} local */

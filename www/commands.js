@@ -15,7 +15,11 @@ import * as state from './state.js';
  *   local: import('./store.js').Signal<import('./devices/local.js').Local | null>,
  *   session: () => import('./session/session.js').Session | null,
  *   invite: () => void,
+ *   canInvite: () => boolean,
  *   react: () => void,
+ *   rename: () => void,
+ *   canRename: () => boolean,
+ *   end: () => void,
  *   leave: () => void,
  * }} App
  */
@@ -51,6 +55,7 @@ export function commands(app) {
     },
     { id: 'react', key: 'e', icon: () => 'smile', words: () => ({ key: 'command.react' }), run: app.react },
     { id: 'chat', key: 'c', icon: () => 'chat', words: () => ({ key: 'command.chat' }), isPressed: () => state.panel.value === 'chat', run: panel('chat') },
+    { id: 'people', key: 'p', icon: () => 'people', words: () => ({ key: 'command.people' }), isPressed: () => state.panel.value === 'people', run: panel('people') },
     {
       id: 'grid', icon: () => 'grid', words: () => ({ key: 'command.grid' }), isChecked: () => state.mode.value === 'grid',
       run: () => { state.mode.value = 'grid'; },
@@ -66,11 +71,13 @@ export function commands(app) {
     { id: 'previous', key: '[', icon: () => 'previous', words: () => ({ key: 'command.previous' }), run: turn(-1) },
     { id: 'next', key: ']', icon: () => 'next', words: () => ({ key: 'command.next' }), run: turn(1) },
     { id: 'invite', icon: () => 'link', words: () => ({ key: 'command.invite' }), run: app.invite },
+    { id: 'rename', isShown: app.canRename, icon: () => 'edit', words: () => ({ key: 'command.rename' }), run: app.rename },
     {
       id: 'lock', isShown: () => state.rights.value.moderate, icon: () => (isLocked() ? 'unlock' : 'lock'),
       words: () => ({ key: isLocked() ? 'command.unlock' : 'command.lock' }),
       run: () => app.session()?.moderate(state.room.peek().me?.locked ? 'unlock' : 'lock'),
     },
+    { id: 'end', isShown: () => state.rights.value.moderate, icon: () => 'leave', words: () => ({ key: 'command.end' }), isBad: true, run: app.end },
     { id: 'leave', key: 'l', icon: () => 'leave', words: () => ({ key: 'command.leave' }), isBad: true, run: app.leave },
   ];
   return Object.fromEntries(all.map((each) => [each.id, each]));

@@ -21,6 +21,7 @@ const RANKS = /** @type {const} */ ([
   'device', // a camera or microphone cannot be used
   'asked', // the browser may ask for a permission
   'knock', // a participant asks to come in
+  'host', // words of the host
   'talking', // one speaks while muted
   'presenting', // the own screen is shared
   'problem', // something was refused

@@ -95,7 +95,10 @@ fn a_moderator_mutes_locks_and_removes() {
     for page in [&mut ann, &mut bob, &mut eve] {
         page.until("it shows the lock", "!document.querySelector('#locked').hidden");
     }
-    is_told(&mut chromium.open(&link("Cleo", json!({}))), "This room is locked");
+    let mut cleo = chromium.open(&link("Cleo", json!({})));
+    cleo.until("it waits", "document.querySelector('#join-status').textContent.startsWith('Waiting for a moderator')");
+    cleo.press("#btn-join");
+    cleo.until("it waits no more", "document.body.dataset.state === 'lobby'");
     is_told(&mut chromium.open(&server.link("garden", "Dan")), "This room is for invited people");
     // Its payload is `null`.
     let mut dan = chromium.open(&format!("{}?room=garden#token=a.bnVsbA.c", server.url));

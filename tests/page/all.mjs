@@ -5,6 +5,7 @@ import './layout.mjs';
 import './links.mjs';
 import './order.mjs';
 import './room.mjs';
+import './roster.mjs';
 import './session.mjs';
 import './store.mjs';
 import './tiles.mjs';

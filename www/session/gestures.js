@@ -2,7 +2,7 @@
 // others only, so the own ones are entered when they are sent.
 
 import { announce } from '../announce.js';
-import { tell } from '../notices.js';
+import { notify, tell } from '../notices.js';
 import { reduce } from '../room.js';
 import * as state from '../state.js';
 
@@ -72,6 +72,19 @@ export class Gestures {
       }
     },
     reaction: ({ id }) => this.showReaction(id),
+    promote: ({ id, by }, before) => {
+      if (id === before.me?.id) tell({ key: 'moderation.promoted', params: { name: nameOr(by) } });
+    },
+    spotlight: ({ id, by }, before) => {
+      if (id === before.me?.id && by !== id) tell({ key: 'moderation.spotlight', params: { name: nameOr(by) } });
+    },
+    knock: ({ id, name, waiting }, before) => {
+      if (waiting && !before.knocks.has(id)) announce({ key: 'knock.one', params: { name: name || { key: 'person.guest' } } });
+    },
+    notice: ({ message }) => {
+      // The words of the host, in whatever language they are.
+      notify({ id: 'host', kind: 'plain', icon: 'info', words: { code: 'notice', message }, closes: true });
+    },
   };
 }
 

@@ -23,6 +23,8 @@ const OWN_IDS = 50;
 // Codes of `error` events that the user cannot do anything about.
 const UNTOLD = ['not-publishing', 'cannot-decode', 'unknown-event'];
 
+/** @typedef {'mute' | 'mute-all' | 'lower-hand' | 'spotlight' | 'promote' | 'remove' | 'lock' | 'unlock' | 'end'} Action */
+
 export class Session {
   /** @type {Call | null} */
   call = null;
@@ -74,7 +76,7 @@ export class Session {
     this.connection.close();
     this.view.close();
     this.local.close();
-    for (const id of /** @type {const} */ (['signaling', 'asked', 'sound', 'problem', 'info'])) dismiss(id);
+    for (const id of /** @type {const} */ (['signaling', 'asked', 'sound', 'problem', 'info', 'host', 'knock'])) dismiss(id);
     state.isSoundBlocked.value = false;
     state.end.value = end && { ...end, room: this.signaling.query.room };
     state.phase.value = end ? 'ended' : 'lobby';
@@ -96,9 +98,14 @@ export class Session {
     return null;
   }
 
-  /** @param {'mute' | 'remove' | 'lock' | 'unlock'} action @param {string} [id] */
+  /** @param {Action} action @param {string} [id] */
   moderate(action, id) {
     this.send({ event: 'moderate', action, ...(id && { id }) });
+  }
+
+  /** Lets a client in that waits, or turns it away. @param {string} id @param {boolean} admitted */
+  admit(id, admitted) {
+    this.send({ event: 'admit', id, admitted });
   }
 
   /** @param {Message} message */
@@ -125,6 +132,19 @@ export class Session {
       state.waiting.value = null;
       state.phase.value = 'joined';
       announce(isBack ? { key: 'said.back' } : { key: 'said.entered', params: { room: me?.room ?? '', count: people.size } });
+    },
+    rename: ({ id, name }, before) => {
+      if (id !== before.me?.id) return;
+      this.signaling.query = { ...this.signaling.query, name }; // for a server that has forgotten this participant
+      tell({ key: 'rename.done', params: { name } });
+    },
+    // A moderator has to let this client in, at first or after an absence that was too long.
+    waiting: ({ position = 1 }) => {
+      dismiss('signaling');
+      state.lines.value = [];
+      state.phase.value = 'joining';
+      const wait = /** @type {const} */ ({ key: 'lobby.waiting' });
+      state.waiting.value = position > 1 ? { key: 'lobby.waiting-after', params: { words: wait, count: position - 1 } } : wait;
     },
     history: ({ lines = [] }) => {
       state.chat.value = addHistory(state.chat.peek(), lines, Date.now());

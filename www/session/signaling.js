@@ -35,6 +35,9 @@ const RESTART_MS = 1000;
 // Why an answer was refused, which a user cannot do anything about but start afresh.
 const DISAGREED = ['bad-answer', 'unsupported-answer', 'unexpected-answer'];
 
+// Ends that somebody has decided: their own words say it all.
+const TOLD = ['replaced', 'removed', 'not-admitted', 'ended'];
+
 export class Signaling {
   /** @type {WebSocket | null} */
   socket = null;
@@ -234,6 +237,7 @@ export class Signaling {
     if (name) url.searchParams.set('name', name);
     url.searchParams.set('simulcast', '1');
     url.searchParams.set('renew', '1');
+    url.searchParams.set('knock', '1'); // servers that know no waiting room refuse with `locked`
     url.searchParams.set('attempt', this.name);
     // An upgrade has an `Origin` field and a same-origin GET has none: this parameter replaces it.
     if (file === 'check') url.searchParams.set('origin', this.page.origin);
@@ -249,7 +253,7 @@ export class Signaling {
  */
 function ending(reason, error) {
   if (DISAGREED.includes(reason)) return { key: 'ended.disagreed' };
-  if (reason === 'replaced' || reason === 'removed') return { code: reason };
+  if (TOLD.includes(reason)) return { code: reason };
   return { key: 'ended.by-server', params: { words: { code: reason, message: error?.code === reason ? error.message : reason } } };
 }
 

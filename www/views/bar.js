@@ -2,7 +2,7 @@
 
 import * as state from '../state.js';
 import { restriction } from '../session/invitation.js';
-import { say, t } from '../words/index.js';
+import { number, say, t } from '../words/index.js';
 import { h } from './dom.js';
 import { icon } from './icons.js';
 import { item, openPopover } from './popover.js';
@@ -51,8 +51,8 @@ function openMore(anchor, commands) {
       screen,
       h('div', { role: 'group', 'aria-label': () => t('command.layout') }, of('grid'), of('spotlight')),
       h('hr', null),
-      of('invite'),
-      ...(moderates ? [h('hr', null), h('p', { class: 'caption', role: 'presentation' }, () => t('menu.everybody')), of('lock')] : []),
+      of('people'), of('invite'), of('rename'),
+      ...(moderates ? [h('hr', null), h('p', { class: 'caption', role: 'presentation' }, () => t('menu.everybody')), of('lock'), of('end')] : []),
     ];
   });
 }
@@ -67,7 +67,11 @@ export function roomHeader(commands, canInvite) {
       h('p', { id: 'restricted', hidden: () => !limits() }, () => say(limits()))),
     h('span', { id: 'locked', class: 'state', hidden: () => !state.room.value.me?.locked, title: () => t('call.locked') },
       icon('lock'), h('span', { class: 'unseen' }, () => t('call.locked'))),
-    h('span', { id: 'count', class: 'count' }, icon('people'), people, h('span', { class: 'unseen' }, () => t('call.count', { count: people() }))),
+    h('button', {
+      type: 'button', id: 'btn-people', class: () => `quiet count${commands.people.isPressed?.() ? ' active' : ''}`, 'aria-keyshortcuts': 'P', 'aria-controls': 'panel',
+      'aria-expanded': () => String(commands.people.isPressed?.()), 'aria-label': () => t('call.count', { count: people() }), title: () => t('call.count', { count: people() }),
+      on: { click: commands.people.run },
+    }, icon('people'), h('span', null, () => number(people())), h('span', { class: 'dot', hidden: () => !state.room.value.knocks.size })),
     h('button', {
       type: 'button', id: 'btn-invite', class: 'quiet', hidden: () => !canInvite(), title: () => t('command.invite'),
       'aria-label': () => t('command.invite'), on: { click: commands.invite.run },

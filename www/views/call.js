@@ -15,12 +15,14 @@ import { setBox, stage } from './stage.js';
 const SETTLED_MS = 300;
 
 const loadTileMenu = () => import('./tile-menu.js');
+export const loadConfirm = () => import('./confirm.js');
+export const loadRename = () => import('./people/rename.js');
 export const loadReactions = () => import('./people/react.js');
 
 /** @type {Record<import('../state.js').PanelName, () => Promise<{ panel: (app: App) => HTMLElement }>>} */
 const PANELS = {
   chat: () => import('./chat.js'),
-  people: () => import('./chat.js'),
+  people: () => import('./people/panel.js'),
   statistics: () => import('./chat.js'),
 };
 
@@ -28,7 +30,7 @@ const PANELS = {
 
 /** Panels and menus load with the first call, once it has begun: later the server may be away, or another one. */
 function loadAll() {
-  Promise.all([loadTileMenu(), loadReactions(), import('./confirm.js'), ...Object.values(PANELS).map((load) => load())]).catch(onUnloaded);
+  Promise.all([loadTileMenu(), loadReactions(), loadRename(), loadConfirm(), ...Object.values(PANELS).map((load) => load())]).catch(onUnloaded);
 }
 
 /** Goes on with a part of the page that loads on first use. @template T @param {Promise<T>} part @param {(part: T) => void} act */
@@ -84,6 +86,12 @@ export function callView(app, commands, canInvite) {
   return { element, resume: tiles.resume };
 }
 
+/** To the button of a panel, or to the menu that has it. @param {string} name */
+function returnFocus(name) {
+  const button = byId(`btn-${name}`);
+  (button?.checkVisibility() ? button : byId('btn-more'))?.focus();
+}
+
 /** @param {HTMLElement} box @param {App} app */
 function followPanel(box, app) {
   effect(() => {
@@ -101,7 +109,7 @@ function followPanel(box, app) {
       const hadFocus = box.contains(document.activeElement);
       end();
       box.replaceChildren();
-      if (hadFocus && untracked(() => state.isInCall.value)) byId(`btn-${name}`)?.focus();
+      if (hadFocus && untracked(() => state.isInCall.value)) returnFocus(name);
     };
   });
   box.addEventListener('keydown', (event) => {

@@ -22,12 +22,13 @@ import { preview } from './preview.js';
 export function lobbyView(form, app) {
   const isHere = () => state.phase.value === 'lobby' || state.phase.value === 'joining';
   const isJoining = () => state.phase.value === 'joining';
+  const isWaiting = () => isJoining() && state.room.value.position > 0;
   const invited = () => form.invitation.value;
   const told = () => invited().words ?? restriction(invited().rights);
   const canPublish = () => invited().rights.publish;
   const problem = () => (canPublish() ? app.local.value?.problem.value?.cause : undefined);
   const joinWords = () => {
-    if (isJoining()) return t('action.cancel');
+    if (isJoining()) return t(isWaiting() ? 'lobby.stop-waiting' : 'action.cancel');
     return problem() === 'insecure' ? t('lobby.join-watch') : problem() === 'refused' ? t('lobby.join-listen') : t('lobby.join');
   };
   /** @param {string} id @param {import('../store.js').Signal<string>} value @param {() => boolean} isFixed @param {Record<string, any>} more */
@@ -56,6 +57,6 @@ export function lobbyView(form, app) {
           }, icon('dice'))))),
     h('p', { id: 'invited', hidden: () => !told() }, () => say(told())),
     h('button', { type: 'submit', id: 'btn-join', class: () => `button join${isJoining() ? '' : ' main'}` }, joinWords),
-    h('p', { id: 'join-status', class: 'after', role: 'status', hidden: () => !isJoining() && problem() !== 'refused' },
+    h('p', { id: 'join-status', class: () => `after${isWaiting() ? ' waits' : ''}`, role: 'status', hidden: () => !isJoining() && problem() !== 'refused' },
       () => (isJoining() ? say(state.waiting.value ?? { key: 'lobby.connecting' }) : t('lobby.later')))));
 }

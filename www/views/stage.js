@@ -3,6 +3,7 @@
 import { effect, untracked, signal, computed } from '../store.js';
 import { layout } from '../layout.js';
 import { reorder, UNORDERED } from '../order.js';
+import { key } from '../room.js';
 import * as state from '../state.js';
 import { isSame, sharers, tileModels } from '../tiles.js';
 import { language, t } from '../words/index.js';
@@ -38,8 +39,10 @@ export function stage(app) {
     return tileModels({ room: state.room.value, lines: state.lines.value, camera, microphone, away: state.phase.value !== 'joined' });
   });
   const shares = computed(() => sharers(state.room.value, state.lines.value));
+  // What this person pinned goes before what a moderator shows to everybody.
+  const large = computed(() => state.pinned.value ?? (state.room.value.spotlight && key(state.room.value.spotlight, 'camera')));
   const arranged = computed(() => layout({
-    people: order.value.ids, own: state.room.value.me?.id ?? '', shares: shares.value, pinned: state.pinned.value,
+    people: order.value.ids, own: state.room.value.me?.id ?? '', shares: shares.value, pinned: large.value,
     speaker: order.value.speaker, mode: state.mode.value, space: space.value, phone: isPhone.value,
     page: state.page.value, corner: state.corner.value,
   }));
@@ -136,7 +139,7 @@ export function stage(app) {
       if (own) continue;
       const place = whole && tiles.get(key)?.element === whole ? { width: innerWidth, height: innerHeight } : places.get(key);
       const ratio = devicePixelRatio;
-      const isLarge = places.get(key)?.role === 'share' || state.pinned.value === key || key.endsWith(' screen');
+      const isLarge = places.get(key)?.role === 'share' || large.value === key || key.endsWith(' screen');
       // With last-N, priorities of 2 and higher give participants a seat right after those who speak.
       shown.set(key, { width: (place?.width ?? 0) * ratio, height: (place?.height ?? 0) * ratio, priority: isLarge ? 2 : 1 });
     }

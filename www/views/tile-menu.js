@@ -1,41 +1,75 @@
-// The menu of a tile: what concerns one participant. A dialog, because more than menu items will be in it.
+// The menu of a person: what concerns one participant, from the tile and from the list of people. A dialog, because
+// more than menu items will be in it.
 
 import * as state from '../state.js';
 import { t } from '../words/index.js';
 import { h } from './dom.js';
 import { item, openPopover } from './popover.js';
 
-/** @param {import('./tile.js').Tile} tile @param {import('../commands.js').App} app */
-export function openTileMenu(tile, app) {
-  const { model: { key, id, own, source }, element, button } = tile;
-  const name = /** @type {string} */ (element.dataset.name);
-  const { rights } = state;
-  /** @type {import('../commands.js').Command[]} */
-  const commands = [
+/** @typedef {import('../commands.js').App} App */
+/** @typedef {import('../commands.js').Command} Command */
+/** @typedef {{ key: string, id: string, own: boolean, source: 'camera' | 'screen', name: string, element: HTMLElement | null }} Person `element` is the tile, if it is its menu */
+
+/** @param {import('./tile.js').Tile} tile @param {App} app */
+export function openTileMenu({ model: { key, id, own, source }, element, button }, app) {
+  openPersonMenu(button, { key, id, own, source, name: /** @type {string} */ (element.dataset.name), element }, app);
+}
+
+/** @param {HTMLElement} anchor @param {Person} person @param {App} app */
+export function openPersonMenu(anchor, person, app) {
+  const { own, name } = person;
+  const forAll = moderation(person, app).filter(({ isShown }) => isShown?.() !== false);
+  openPopover(anchor, { id: 'tile-menu', role: 'dialog', label: () => (own ? t('tile.own-options') : t('tile.options', { name })) }, (close) => [
+    h('h2', null, name),
+    ...forMe(person, app).map((each) => item(each, close)),
+    ...(forAll.length ? [h('hr', null), h('p', { class: 'caption' }, () => t('menu.everybody'))] : []),
+    ...forAll.map((each) => item(each, close)),
+  ]);
+}
+
+/** What changes nothing for others. @param {Person} person @param {App} app @returns {Command[]} */
+function forMe({ key, own, element }, app) {
+  return [
     {
       id: 'pin', icon: () => 'pin', words: () => ({ key: state.pinned.value === key ? 'tile.unpin' : 'tile.pin' }),
-      isShown: () => !own && rights.value.subscribe,
+      isShown: () => !own && state.rights.value.subscribe,
       run: () => { state.pinned.value = state.pinned.peek() === key ? null : key; },
     },
     {
-      id: 'full', icon: () => 'expand', words: () => ({ key: 'tile.full' }), isShown: () => Boolean(element.requestFullscreen),
-      run: () => { (document.fullscreenElement ? document.exitFullscreen() : element.requestFullscreen()).catch(() => {}); },
+      id: 'full', icon: () => 'expand', words: () => ({ key: 'tile.full' }), isShown: () => Boolean(element?.requestFullscreen),
+      run: () => { (document.fullscreenElement ? document.exitFullscreen() : element?.requestFullscreen())?.catch(() => {}); },
+    },
+    { id: 'rename', icon: () => 'edit', words: () => ({ key: 'command.rename' }), isShown: () => own && app.canRename(), run: app.rename },
+  ];
+}
+
+/** What a moderator may do. @param {Person} person @param {App} app @returns {Command[]} */
+function moderation({ id, own, source, name }, app) {
+  const room = () => state.room.value;
+  const may = () => state.rights.value.moderate && source === 'camera';
+  const isLarge = () => room().spotlight === id;
+  const act = (/** @type {import('../session/session.js').Action} */ action) => () => app.session()?.moderate(action, id);
+  const asked = (/** @type {() => { title: string, text: string, yes: string }} */ words, /** @type {import('../session/session.js').Action} */ action) => async () => {
+    const { ask } = await import('./confirm.js');
+    if (await ask(words())) app.session()?.moderate(action, id);
+  };
+  return [
+    {
+      id: 'large', icon: () => 'spotlight', words: () => ({ key: isLarge() ? 'tile.unspotlight' : 'tile.spotlight' }), isShown: may,
+      run: () => app.session()?.moderate('spotlight', isLarge() ? undefined : id),
+    },
+    { id: 'mute', icon: () => 'mic-off', words: () => ({ key: 'tile.mute' }), isShown: () => may() && !own, run: act('mute') },
+    {
+      id: 'lower', icon: () => 'hand', words: () => ({ key: 'command.lower-hand' }),
+      isShown: () => may() && !own && room().hands.includes(id), run: act('lower-hand'),
     },
     {
-      id: 'mute', icon: () => 'mic-off', words: () => ({ key: 'tile.mute' }), isShown: () => canModerate,
-      run: () => app.session()?.moderate('mute', id),
+      id: 'promote', icon: () => 'star', words: () => ({ key: 'tile.promote' }), isShown: () => may() && !own && room().people.get(id)?.moderator === false,
+      run: asked(() => ({ title: t('promote.title', { name }), text: t('promote.text'), yes: t('promote.yes') }), 'promote'),
     },
-    { id: 'remove', icon: () => 'remove', words: () => ({ key: 'tile.remove' }), isBad: true, isShown: () => canModerate, run: () => remove() },
+    {
+      id: 'remove', icon: () => 'remove', words: () => ({ key: 'tile.remove' }), isBad: true, isShown: () => may() && !own,
+      run: asked(() => ({ title: t('remove.title', { name }), text: t('remove.text'), yes: t('remove.yes') }), 'remove'),
+    },
   ];
-  const canModerate = rights.peek().moderate && !own && source === 'camera';
-  const remove = async () => {
-    const { ask } = await import('./confirm.js');
-    if (await ask({ title: t('remove.title', { name }), text: t('remove.text'), yes: t('remove.yes') })) app.session()?.moderate('remove', id);
-  };
-  openPopover(button, { id: 'tile-menu', role: 'dialog', label: () => t('tile.options', { name }) }, (close) => [
-    h('h2', null, name),
-    ...commands.slice(0, 2).map((each) => item(each, close)),
-    ...(canModerate ? [h('hr', null), h('p', { class: 'caption' }, () => t('menu.everybody'))] : []),
-    ...commands.slice(2).map((each) => item(each, close)),
-  ]);
 }

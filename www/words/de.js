@@ -31,6 +31,7 @@ export default {
   'chat.unread': 'ungelesen',
 
   'command.chat': 'Chat',
+  'command.end': 'Für alle beenden…',
   'command.grid': 'Alle gleich groß',
   'command.hand': 'Hand heben',
   'command.invite': 'Einladungslink kopieren',
@@ -41,8 +42,10 @@ export default {
   'command.more': 'Mehr',
   'command.mute': 'Stumm',
   'command.next': 'Nächste Seite',
+  'command.people': 'Personen',
   'command.previous': 'Vorige Seite',
   'command.react': 'Reagieren',
+  'command.rename': 'Namen ändern…',
   'command.share': 'Teilen',
   'command.spotlight': 'Wer spricht, groß',
   'command.start-camera': 'Kamera an',
@@ -78,6 +81,9 @@ export default {
   'device.taken-screen': 'Der Bildschirm lässt sich gerade nicht teilen. Schließen Sie andere Programme, die ihn teilen, und versuchen Sie es noch einmal.',
   'device.unplugged-camera': 'Ihre Kamera wurde getrennt. Schließen Sie sie an und schalten Sie sie wieder ein.',
   'device.unplugged-microphone': 'Ihr Mikrofon wurde getrennt. Schließen Sie es an und schalten Sie es wieder ein.',
+
+  'end.text': 'Alle verlassen den Anruf, und der Raum endet.',
+  'end.title': 'Den Anruf für alle beenden?',
 
   'ended.by-server': 'Der Server hat den Anruf beendet: {words}',
   'ended.disagreed': 'Ihr Browser und der Server konnten sich nicht über den Anruf einigen. Laden Sie die Seite neu.',
@@ -141,6 +147,14 @@ export default {
   'invite.address': 'Kopieren Sie diese Adresse: {link}',
   'invite.copied': 'Link kopiert',
 
+  'knock.admit': 'Hereinlassen',
+  'knock.admit-one': '{name} hereinlassen',
+  'knock.more': { one: '{name} und {count} weitere Person möchten beitreten', other: '{name} und {count} weitere möchten beitreten' },
+  'knock.one': '{name} möchte beitreten',
+  'knock.refuse': 'Abweisen',
+  'knock.refuse-one': '{name} abweisen',
+  'knock.show': 'Alle zeigen',
+
   'lobby.asked': 'Erlauben Sie Kamera und Mikrofon in der Frage Ihres Browsers. Sie können auch ohne beitreten.',
   'lobby.camera-off': 'Ihre Kamera ist aus',
   'lobby.connecting': 'Verbinden…',
@@ -153,7 +167,10 @@ export default {
   'lobby.preview': 'Ihre Kamera',
   'lobby.propose': 'Anderen Namen vorschlagen',
   'lobby.room': 'Raum',
+  'lobby.stop-waiting': 'Nicht mehr warten',
   'lobby.title': 'Dem Anruf beitreten',
+  'lobby.waiting': 'Sie warten, bis die Moderation Sie hereinlässt. Dann treten Sie von selbst bei.',
+  'lobby.waiting-after': { one: '{words} {count} Person ist vor Ihnen.', other: '{words} {count} Personen sind vor Ihnen.' },
   'lobby.you': 'Wie andere Sie sehen und hören',
 
   'lost.attempt': '{words} Neu verbinden (Versuch {attempt}).',
@@ -170,6 +187,8 @@ export default {
   'moderation.locked': '{name} hat den Raum gesperrt: Niemand sonst kann hereinkommen.',
   'moderation.lowered': '{name} hat Ihre Hand gesenkt.',
   'moderation.muted': '{name} hat Ihr Mikrofon ausgeschaltet. Sie können es wieder einschalten.',
+  'moderation.promoted': '{name} lässt Sie mitmoderieren.',
+  'moderation.spotlight': '{name} zeigt Sie allen groß.',
   'moderation.unlocked': '{name} hat den Raum entsperrt.',
 
   'network.interrupted': 'Vom Netz kommt nichts an. Prüfen Sie WLAN oder Kabel; der Anruf geht weiter, wenn es wieder da ist.',
@@ -180,6 +199,19 @@ export default {
   'notice.more': { one: '{count} weiterer', other: '{count} weitere' },
   'notice.seconds': 'Nächster Versuch in {seconds} s',
 
+  'people.close': 'Liste der Personen schließen',
+  'people.hand': 'Hand gehoben, Platz {place}',
+  'people.here': 'Im Anruf',
+  'people.invite': 'Einladen',
+  'people.lost': 'Nicht verbunden',
+  'people.moderator': 'Moderation',
+  'people.mute-all': 'Alle stumm',
+  'people.nobody': 'Niemand heißt so.',
+  'people.search': 'Suchen',
+  'people.silent': 'Mikrofon aus',
+  'people.speaking': 'Spricht',
+  'people.waiting': 'Warten auf Einlass',
+
   'person.guest': 'Gast',
   'person.moderator': 'Die Moderation',
   'person.somebody': 'Jemand',
@@ -187,6 +219,10 @@ export default {
 
   'problem.call': 'Mit dem Anruf ging etwas schief ({reason}). Wenn jemand fehlt, verlassen Sie ihn und treten Sie wieder bei.',
   'problem.unloaded': 'Dieser Teil der Seite ließ sich nicht laden. Versuchen Sie es noch einmal, wenn Sie verbunden sind.',
+
+  'promote.text': 'Moderierende können andere stumm schalten, entfernen und hereinlassen, bis sie gehen.',
+  'promote.title': '{name} moderieren lassen?',
+  'promote.yes': 'Moderieren lassen',
 
   'react.applause': 'Applaus',
   'react.heart': 'Herz',
@@ -200,6 +236,10 @@ export default {
   'remove.text': 'Eine Rückkehr ist erst möglich, wenn der Raum einmal leer war.',
   'remove.title': '{name} aus dem Anruf entfernen?',
   'remove.yes': 'Entfernen',
+
+  'rename.done': 'Andere sehen Sie jetzt als {name}.',
+  'rename.title': 'Namen ändern',
+  'rename.yes': 'Ändern',
 
   'rights.chat': 'Sie können hier chatten',
   'rights.send': 'Sie können die anderen hier weder sehen noch hören',
@@ -237,12 +277,15 @@ export default {
   'tile.options': 'Optionen für {name}',
   'tile.own-options': 'Optionen für Ihr eigenes Bild',
   'tile.pin': 'Für mich anheften',
+  'tile.promote': 'Moderieren lassen…',
   'tile.remove': 'Aus dem Anruf entfernen…',
   'tile.screen': 'Bildschirm von {name}',
   'tile.silent': '{name}, Mikrofon aus',
+  'tile.spotlight': 'Allen groß zeigen',
   'tile.stopped-bandwidth': 'Ihre Verbindung ist zu langsam für dieses Bild.',
   'tile.stopped-keyframe': 'Warten auf ein Bild, mit dem das Video beginnen kann.',
   'tile.stopped-oversized': 'Dieses Video kommt in Paketen, die zu groß zum Weiterleiten sind.',
   'tile.stopped-server': 'Der Server hat für dieses Bild zu viel zu tun.',
   'tile.unpin': 'Lösen',
+  'tile.unspotlight': 'Nicht mehr groß zeigen',
 };

@@ -31,6 +31,7 @@ export default {
   'chat.unread': 'unread',
 
   'command.chat': 'Chat',
+  'command.end': 'End for everybody…',
   'command.grid': 'Everybody the same size',
   'command.hand': 'Raise hand',
   'command.invite': 'Copy invite link',
@@ -41,8 +42,10 @@ export default {
   'command.more': 'More',
   'command.mute': 'Mute',
   'command.next': 'Next page',
+  'command.people': 'People',
   'command.previous': 'Page before',
   'command.react': 'React',
+  'command.rename': 'Change your name…',
   'command.share': 'Share',
   'command.spotlight': 'Whoever speaks, large',
   'command.start-camera': 'Start camera',
@@ -78,6 +81,9 @@ export default {
   'device.taken-screen': 'The screen can’t be shared right now. Close other programs that share it and try again.',
   'device.unplugged-camera': 'Your camera was unplugged. Plug it in, then switch it on again.',
   'device.unplugged-microphone': 'Your microphone was unplugged. Plug it in, then switch it on again.',
+
+  'end.text': 'All people leave, and the room ends.',
+  'end.title': 'End the call for everybody?',
 
   'ended.by-server': 'The server ended the call: {words}',
   'ended.disagreed': 'Your browser and the server could not agree on the call. Reload the page.',
@@ -141,6 +147,14 @@ export default {
   'invite.address': 'Copy this address: {link}',
   'invite.copied': 'Link copied',
 
+  'knock.admit': 'Admit',
+  'knock.admit-one': 'Admit {name}',
+  'knock.more': { one: '{name} and {count} other want to join', other: '{name} and {count} others want to join' },
+  'knock.one': '{name} wants to join',
+  'knock.refuse': 'Turn away',
+  'knock.refuse-one': 'Turn {name} away',
+  'knock.show': 'Show all',
+
   'lobby.asked': 'Allow the camera and microphone in the question of your browser. You can join without them, too.',
   'lobby.camera-off': 'Your camera is off',
   'lobby.connecting': 'Connecting…',
@@ -153,7 +167,10 @@ export default {
   'lobby.preview': 'Your camera',
   'lobby.propose': 'Propose another name',
   'lobby.room': 'Room',
+  'lobby.stop-waiting': 'Stop waiting',
   'lobby.title': 'Join the call',
+  'lobby.waiting': 'Waiting for a moderator to let you in. You will join automatically.',
+  'lobby.waiting-after': { one: '{words} {count} person is before you.', other: '{words} {count} people are before you.' },
   'lobby.you': 'How others see and hear you',
 
   'lost.attempt': '{words} Reconnecting (attempt {attempt}).',
@@ -170,6 +187,8 @@ export default {
   'moderation.locked': '{name} locked the room: nobody else can come in.',
   'moderation.lowered': '{name} lowered your hand.',
   'moderation.muted': '{name} turned your microphone off. You can turn it on again.',
+  'moderation.promoted': '{name} made you a moderator.',
+  'moderation.spotlight': '{name} shows you large to everybody.',
   'moderation.unlocked': '{name} unlocked the room.',
 
   'network.interrupted': 'Nothing arrives from the network. Check your Wi-Fi or cable; the call goes on when it is back.',
@@ -180,6 +199,19 @@ export default {
   'notice.more': { one: '{count} more', other: '{count} more' },
   'notice.seconds': 'Trying again in {seconds} s',
 
+  'people.close': 'Close the list of people',
+  'people.hand': 'Hand raised, place {place}',
+  'people.here': 'In the call',
+  'people.invite': 'Invite',
+  'people.lost': 'Not connected',
+  'people.moderator': 'Moderator',
+  'people.mute-all': 'Mute all',
+  'people.nobody': 'Nobody has this name.',
+  'people.search': 'Search',
+  'people.silent': 'Microphone off',
+  'people.speaking': 'Speaking',
+  'people.waiting': 'Waiting to come in',
+
   'person.guest': 'Guest',
   'person.moderator': 'A moderator',
   'person.somebody': 'Somebody',
@@ -187,6 +219,10 @@ export default {
 
   'problem.call': 'Something went wrong with the call ({reason}). If somebody is missing, leave and rejoin.',
   'problem.unloaded': 'This part of the page could not be loaded. Try again when you are connected.',
+
+  'promote.text': 'They can mute, remove and admit people, until they leave.',
+  'promote.title': 'Make {name} a moderator?',
+  'promote.yes': 'Make moderator',
 
   'react.applause': 'Applause',
   'react.heart': 'Heart',
@@ -200,6 +236,10 @@ export default {
   'remove.text': 'They cannot come back until the room has been empty.',
   'remove.title': 'Remove {name} from the call?',
   'remove.yes': 'Remove',
+
+  'rename.done': 'Others see you as {name} now.',
+  'rename.title': 'Change your name',
+  'rename.yes': 'Change',
 
   'rights.chat': 'You can chat here',
   'rights.send': 'You can’t see or hear the others here',
@@ -237,12 +277,15 @@ export default {
   'tile.options': 'Options for {name}',
   'tile.own-options': 'Options for your own picture',
   'tile.pin': 'Pin for me',
+  'tile.promote': 'Make moderator…',
   'tile.remove': 'Remove from the call…',
   'tile.screen': '{name}’s screen',
   'tile.silent': '{name}, microphone off',
+  'tile.spotlight': 'Show large to everybody',
   'tile.stopped-bandwidth': 'Your connection is too slow for this picture.',
   'tile.stopped-keyframe': 'Waiting for a picture with which the video can start.',
   'tile.stopped-oversized': 'This video comes in packets that are too large to be forwarded.',
   'tile.stopped-server': 'The server has too much to do for this picture.',
   'tile.unpin': 'Unpin',
+  'tile.unspotlight': 'Stop showing large',
 };
