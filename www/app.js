@@ -4,6 +4,7 @@ import { listDevices } from './devices/list.js';
 import { Local } from './devices/local.js';
 import { dismiss, tell } from './notices.js';
 import { findToken, inviteLink, readInvitation } from './session/invitation.js';
+import { findPresence } from './session/presence.js';
 import { remember, remembered } from './settings.js';
 import * as state from './state.js';
 import { effect, signal } from './store.js';
@@ -14,6 +15,10 @@ import { t, wordsLoaded } from './words/index.js';
 
 /** @typedef {typeof import('./call.js')} CallModule */
 /** @typedef {ReturnType<CallModule['setUp']>} CallPart */
+
+// The room is looked up when nobody types for the first time, and again after the second, in milliseconds.
+const TYPED_MS = 400;
+const LOOK_AGAIN_MS = 10_000;
 
 const page = () => new URL(location.href);
 const query = page().searchParams;
@@ -29,6 +34,7 @@ const form = {
   room: signal(''),
   want: signal({ microphone: remembered('microphone', true) && asked('mic'), camera: remembered('camera', true) && asked('cam') }),
   invitation: signal(readInvitation(null, 0)),
+  presence: signal(/** @type {import('./session/presence.js').Presence | null} */ (null)),
 };
 
 // A read-only view of the page's state, for the browser's console and for tests.
@@ -100,6 +106,27 @@ effect(() => {
   const phase = document.body.dataset.state = state.phase.value;
   if (phase === 'lobby' && (!local.peek() || local.peek()?.closed)) openDevices();
   if (phase === 'joined' && !query.has('autojoin')) history.replaceState(null, '', inviteLink(page(), state.room.peek().me?.room ?? ''));
+});
+
+// Who is in the room, while the user is in the lobby.
+effect(() => {
+  const room = form.room.value.trim();
+  const { words } = form.invitation.value;
+  form.presence.value = null;
+  if (state.phase.value !== 'lobby' || !room || words) return;
+  const ends = new AbortController();
+  const look = async () => {
+    const query = { room, token: findToken(page()) };
+    const found = document.hidden ? form.presence.peek() : await findPresence(query, new URL(document.baseURI), ends.signal);
+    if (ends.signal.aborted) return;
+    form.presence.value = found;
+    if (found) timer = setTimeout(look, LOOK_AGAIN_MS);
+  };
+  let timer = setTimeout(look, TYPED_MS);
+  return () => {
+    clearTimeout(timer);
+    ends.abort();
+  };
 });
 
 // A new name that was chosen in the call is the one to rejoin with.

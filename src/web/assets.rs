@@ -39,6 +39,7 @@ const EMBEDDED: &[(&str, &[u8])] = embedded![
     "session/encodings.js",
     "session/gestures.js",
     "session/invitation.js",
+    "session/presence.js",
     "session/pulse.js",
     "session/session.js",
     "session/signaling.js",

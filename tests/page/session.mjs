@@ -1,4 +1,5 @@
 import { readInvitation, restriction } from '../../www/session/invitation.js';
+import { readPresence } from '../../www/session/presence.js';
 import { Pulse } from '../../www/session/pulse.js';
 import { View } from '../../www/session/view.js';
 import { equal, test } from './harness.mjs';
@@ -12,6 +13,12 @@ test('an invitation fills in the form and says when it is not valid', () => {
   equal(readInvitation(token({ exp: NOW / 1000 - 9 }), NOW).words.key, 'invitation.expired');
   equal(readInvitation(token({ nbf: NOW / 1000 + 9 }), NOW).words.key, 'invitation.early');
   for (const bad of [null, '', 'a.b', 'a.bnVsbA.c', token([])]) equal(readInvitation(bad, NOW).name, '', String(bad));
+});
+
+test('who is in a room is read from the answer of `check`, if it says so', () => {
+  equal(readPresence({ ok: true, participants: 3, waiting: true }), { people: 3, waits: true });
+  equal(readPresence({ ok: true, participants: 0 }), { people: 0, waits: false });
+  equal([readPresence({ ok: true }), readPresence(null), readPresence({ participants: 'many' })], [null, null, null], 'an older server');
 });
 
 test('what the rights do not allow is said', () => {

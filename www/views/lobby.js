@@ -15,6 +15,7 @@ import { preview } from './preview.js';
  *   name: import('../store.js').Signal<string>, room: import('../store.js').Signal<string>,
  *   want: import('../store.js').Signal<{ microphone: boolean, camera: boolean }>,
  *   invitation: import('../store.js').Signal<import('../session/invitation.js').Invitation>,
+ *   presence: import('../store.js').Signal<import('../session/presence.js').Presence | null>,
  * }} Form
  */
 
@@ -56,7 +57,17 @@ export function lobbyView(form, app) {
             'aria-label': () => t('lobby.propose'), on: { click: () => { form.room.value = proposeRoom(); } },
           }, icon('dice'))))),
     h('p', { id: 'invited', hidden: () => !told() }, () => say(told())),
+    h('p', { id: 'presence', role: 'status' }, () => say(there(form.presence.value))),
     h('button', { type: 'submit', id: 'btn-join', class: () => `button join${isJoining() ? '' : ' main'}` }, joinWords),
     h('p', { id: 'join-status', class: () => `after${isWaiting() ? ' waits' : ''}`, role: 'status', hidden: () => !isJoining() && problem() !== 'refused' },
       () => (isJoining() ? say(state.waiting.value ?? { key: 'lobby.connecting' }) : t('lobby.later')))));
+}
+
+/** @param {import('../session/presence.js').Presence | null} presence @returns {import('../words/index.js').Words | null} */
+function there(presence) {
+  if (!presence) return null;
+  const { people, waits } = presence;
+  /** @type {import('../words/index.js').Words} */
+  const words = people ? { key: 'lobby.people', params: { count: people } } : { key: 'lobby.nobody' };
+  return waits ? { key: 'lobby.will-wait', params: { words } } : words;
 }

@@ -164,6 +164,8 @@ export default {
   'lobby.later': 'Beide lassen sich später im Anruf einschalten.',
   'lobby.name': 'Ihr Name',
   'lobby.name-hint': 'So sehen andere Sie',
+  'lobby.nobody': 'Noch ist niemand in diesem Anruf.',
+  'lobby.people': { one: '{count} Person ist in diesem Anruf.', other: '{count} Personen sind in diesem Anruf.' },
   'lobby.preview': 'Ihre Kamera',
   'lobby.propose': 'Anderen Namen vorschlagen',
   'lobby.room': 'Raum',
@@ -171,6 +173,7 @@ export default {
   'lobby.title': 'Dem Anruf beitreten',
   'lobby.waiting': 'Sie warten, bis die Moderation Sie hereinlässt. Dann treten Sie von selbst bei.',
   'lobby.waiting-after': { one: '{words} {count} Person ist vor Ihnen.', other: '{words} {count} Personen sind vor Ihnen.' },
+  'lobby.will-wait': '{words} Die Moderation lässt Sie herein.',
   'lobby.you': 'Wie andere Sie sehen und hören',
 
   'lost.attempt': '{words} Neu verbinden (Versuch {attempt}).',

@@ -164,6 +164,8 @@ export default {
   'lobby.later': 'You can switch both on later, in the call.',
   'lobby.name': 'Your name',
   'lobby.name-hint': 'How others see you',
+  'lobby.nobody': 'Nobody is in this call yet.',
+  'lobby.people': { one: '{count} person is in this call.', other: '{count} people are in this call.' },
   'lobby.preview': 'Your camera',
   'lobby.propose': 'Propose another name',
   'lobby.room': 'Room',
@@ -171,6 +173,7 @@ export default {
   'lobby.title': 'Join the call',
   'lobby.waiting': 'Waiting for a moderator to let you in. You will join automatically.',
   'lobby.waiting-after': { one: '{words} {count} person is before you.', other: '{words} {count} people are before you.' },
+  'lobby.will-wait': '{words} A moderator lets you in.',
   'lobby.you': 'How others see and hear you',
 
   'lost.attempt': '{words} Reconnecting (attempt {attempt}).',
