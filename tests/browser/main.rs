@@ -17,6 +17,7 @@ mod modules;
 mod outage;
 mod outside;
 mod page;
+mod people;
 mod program;
 mod proxies;
 mod remote;
