@@ -129,8 +129,9 @@ const steps = {
   },
 
   hand(room, { id, raised }) {
-    if (room.hands.includes(id) === raised) return room;
-    return { ...room, hands: raised ? [...room.hands, id] : room.hands.filter((each) => each !== id) };
+    const others = room.hands.filter((each) => each !== id);
+    // The own hand is raised here at once; the server's message then says where it stands among the others'.
+    return { ...room, hands: raised ? [...others, id] : others };
   },
 
   /** Without an emoji, the one that was shown is over. */

@@ -67,8 +67,8 @@
 //! | `mute` | `{"event":"mute","id":"b7","source":"microphone","muted":true,"by":"k3v9x0q2"}`: muted by a moderator; sent to the muted participant too |
 //! | `waiting` | `{"event":"waiting","position":2}`: the client waits for a moderator; sent instead of `welcome` to a client with `knock=1` if the room is locked, and when the position changes. When the client is admitted, or the room is no longer locked, `welcome` follows on the same WebSocket. Until then only `leave` has an effect |
 //! | `knock` | `{"event":"knock","id":"w4","name":"Dan","waiting":true}`: a client waits; with `false`, it waits no more. Sent to moderators, and to new ones for each client that waits |
-//! | `hand` | `{"event":"hand","id":"b7","raised":true}`; everyone receives these messages in the same order |
-//! | `hand` | `{"event":"hand","id":"b7","raised":false,"by":"k3v9x0q2"}`: lowered by a moderator; sent to `b7` too |
+//! | `hand` | `{"event":"hand","id":"b7","raised":true}`; sent to `b7` too: everyone receives these messages in the same order |
+//! | `hand` | `{"event":"hand","id":"b7","raised":false,"by":"k3v9x0q2"}`: lowered by a moderator |
 //! | `reaction` | `{"event":"reaction","id":"b7","reaction":"👍"}` |
 //! | `rename` | `{"event":"rename","id":"b7","name":"Bob Lee"}`: sent to `b7` too, with the name as it is shown |
 //! | `spotlight` | `{"event":"spotlight","id":"b7","by":"k3v9x0q2"}`: a moderator has put `b7` into the spotlight; with `"id":null`, the spotlight has ended |

@@ -54,10 +54,11 @@ test('media, lock and speaking', () => {
 
 test('hands are in the order of raising, and go with their participant', () => {
   const hand = (id, raised) => ({ event: 'hand', id, raised });
-  const room = play({ ...WELCOME, hands: ['c'] }, hand('me', true), hand('b', true), hand('c', true));
-  equal(room.hands, ['c', 'me', 'b']);
+  const room = play({ ...WELCOME, hands: ['c'] }, hand('me', true), hand('b', true), hand('me', true));
+  // The own hand was shown at once, and has the place of the server's message.
+  equal(room.hands, ['c', 'b', 'me']);
   equal(reduce(room, hand('me', false)).hands, ['c', 'b']);
-  equal(reduce(room, { event: 'left', id: 'c' }).hands, ['me', 'b']);
+  equal(reduce(room, { event: 'left', id: 'c' }).hands, ['b', 'me']);
   equal(reduce(room, WELCOME).hands, [], 'a welcome says which hands are up');
 });
 

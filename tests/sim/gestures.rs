@@ -49,6 +49,7 @@ fn hands_are_shown_to_everyone_in_the_order_of_raising() {
     // Raising again does not move a hand.
     raise(&mut sim, "cat", true);
     assert_eq!(hands(&sim, "bob"), ["cat", "ann"]);
+    assert_eq!(hands(&sim, "ann"), ["cat", "own"], "its own hand has its place in the order");
     sim.watch("dan");
     sim.run(secs(1));
     assert_eq!(hands(&sim, "dan"), ["cat", "ann"], "hands raised before joining");

@@ -28,8 +28,7 @@ pub struct Page {
     pub participants: BTreeMap<String, String>,
     /// The ids of the other participants who are moderators.
     pub moderators: BTreeSet<String>,
-    /// The ids of the participants whose hands are raised, in the order of raising. Its own is among them only if the
-    /// server has said so.
+    /// The ids of the participants whose hands are raised, in the order of raising.
     pub hands: Vec<String>,
     /// The id of the participant in the spotlight: the initial one and each change.
     pub spotlights: Vec<Option<String>>,
@@ -264,8 +263,7 @@ impl Page {
             assert!(!was_raised, "`hand` must only be sent on change");
             self.hands.push(id);
         } else {
-            // A page is not notified of its own raised hand.
-            assert!(was_raised || id == self.id, "`hand` must only be sent on change");
+            assert!(was_raised, "`hand` must only be sent on change");
             self.hands.retain(|raised| *raised != id);
         }
     }

@@ -1,5 +1,5 @@
-// Gestures: raised hands, reactions, new names; and who moderates. The server sends a hand and a reaction to the
-// others only, so the own ones are entered when they are sent.
+// Gestures: raised hands, reactions, new names; and who moderates. The server sends a reaction to the others only, so
+// the own one is entered when it is sent; so is the own hand, to be shown at once.
 
 import { announce } from '../announce.js';
 import { notify, tell } from '../notices.js';

@@ -16,7 +16,7 @@ impl Server {
         }
     }
 
-    /// Raises or lowers a hand. `by` is the public id of the moderator, or `None` if the participant did it.
+    /// Raises or lowers a hand. The participant is notified too, so that everyone sees the same order. `by` is the public id of the moderator, or `None` if the participant did it.
     pub(super) fn set_hand(&mut self, id: PeerId, raised: bool, by: Option<&str>) {
         let Some(participant) = self.participants.get_mut(id).filter(|it| it.standing.hand.is_some() != raised) else {
             return;
@@ -27,8 +27,7 @@ impl Server {
         participant.standing.hand = raised.then(|| room.number_hand());
         let own_id = participant.id.clone();
         let message = ServerMessage::Hand { id: &own_id, raised, by };
-        let except = by.is_none().then_some(id);
-        self.participants.broadcast(self.now, room, except, &message, &mut self.conns);
+        self.participants.broadcast(self.now, room, None, &message, &mut self.conns);
     }
 
     /// Sends a reaction to the others.
