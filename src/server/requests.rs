@@ -110,9 +110,7 @@ impl Server {
     pub(super) fn answer_file(&mut self, _: ConnId, request: &Request) -> Option<Response> {
         let path = routes::path_below(&self.config.prefix, request).and_then(|path| path.strip_prefix('/'));
         Some(match path.and_then(|path| self.assets.find(path)) {
-            Some(asset) => {
-                Response::file(request.if_none_match.as_deref(), asset.content_type, &asset.etag, &asset.body)
-            }
+            Some(asset) => asset.response(request.if_none_match.as_deref(), request.accepts_gzip),
             None => routes::not_found(),
         })
     }

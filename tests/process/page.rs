@@ -1,10 +1,11 @@
 //! HTTP: the page and its files, other routes, and invalid requests.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
+use flate2::read::GzDecoder;
 use serde_json::json;
 
 use crate::folder::Folder;
@@ -85,7 +86,48 @@ fn every_file_of_the_page_is_served() {
         assert_eq!((changed.status, changed.body.len()), (200, file.len()), "{path}");
         let head = http.request("HEAD", &path, &[]);
         assert_eq!(head.header("content-length"), Some(file.len().to_string().as_str()), "{path}");
+        assert_eq!(head.header("content-encoding"), None, "{path}");
     }
+}
+
+#[test]
+fn files_are_compressed_for_clients_that_accept_it() {
+    let process = start();
+    let mut http = Http::connect(process.addr());
+    let www = Path::new(env!("CARGO_MANIFEST_DIR")).join("www");
+    let accept = "Accept-Encoding: gzip, deflate, br, zstd";
+    let mut compressed = 0;
+    for name in files_below(&www) {
+        let path = format!("/aq_server/{name}");
+        let file = fs::read(www.join(&name)).unwrap();
+        let response = http.request("GET", &path, &[accept]);
+        assert_eq!(response.status, 200, "{path}");
+        let head = http.request("HEAD", &path, &[accept]);
+        assert_eq!(head.headers, response.headers, "{path}");
+        if response.header("content-encoding").is_none() {
+            assert!(response.body == file && file.len() < 1_000, "{path} is not compressed");
+            continue;
+        }
+        compressed += 1;
+        assert_eq!(response.header("content-encoding"), Some("gzip"), "{path}");
+        assert_eq!(response.header("vary"), Some("Accept-Encoding"), "{path}");
+        assert_eq!(response.header("content-length"), Some(response.body.len().to_string().as_str()), "{path}");
+        let mut plain = Vec::new();
+        GzDecoder::new(&*response.body).read_to_end(&mut plain).expect("valid gzip");
+        assert!(plain == file, "{path} differs from the file");
+        check_security(&response);
+
+        let etag = response.header("etag").expect("an ETag");
+        assert_ne!(Some(etag), http.get(&path).header("etag"), "{path}");
+        let again = http.request("GET", &path, &[accept, &format!("If-None-Match: {etag}")]);
+        assert_eq!((again.status, again.body.len()), (304, 0), "{path}");
+        assert_eq!((again.header("vary"), again.header("etag")), (Some("Accept-Encoding"), Some(etag)), "{path}");
+    }
+    assert!(compressed > 30, "only {compressed} files are compressed");
+    // Responses with secrets are never compressed: their length would depend on them.
+    let health = http.request("GET", "/aq_server/health", &[accept]);
+    assert_eq!((health.header("content-encoding"), health.header("vary")), (None, None));
+    assert_eq!(health.json()["status"], "ok");
 }
 
 #[test]

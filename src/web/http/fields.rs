@@ -38,6 +38,21 @@ impl<'a> Fields<'a> {
         tokens.any(|found| found.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
     }
 
+    /// Whether a response with the content coding gzip is acceptable, and not less welcome than one without a coding
+    /// (RFC 9110 section 12.5.3). `*` stands for each of the two that is not named. Elements with an invalid weight are
+    /// ignored.
+    pub(super) fn accepts_gzip(&self) -> bool {
+        let accepted = self.list("accept-encoding").to_ascii_lowercase();
+        let weight = |codings: &[&str]| {
+            let mut elements = accepted.split(',').filter_map(weighted);
+            elements.find(|(coding, _)| codings.contains(coding)).map(|(_, weight)| weight)
+        };
+        // RFC 9110 section 8.4.1.3: x-gzip is the same coding.
+        let gzip = weight(&["gzip", "x-gzip"]).or(weight(&["*"])).unwrap_or(0.0);
+        let identity = weight(&["identity"]).or(weight(&["*"])).unwrap_or(0.0);
+        gzip > 0.0 && gzip >= identity
+    }
+
     /// The body that follows the head (RFC 9112 section 6.3). Refuses fields from which a proxy might conclude another
     /// length.
     pub(super) fn body(&self, is_1_1: bool) -> Result<Body, Refusal> {
@@ -95,8 +110,67 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// An element of `Accept-Encoding`: the coding and its weight from 0 to 1, which is 1 by default.
+fn weighted(element: &str) -> Option<(&str, f32)> {
+    let (coding, parameter) = element.split_once(';').unwrap_or((element, "q=1"));
+    let weight = parameter.trim_ascii().strip_prefix("q=")?.parse().ok()?;
+    (0.0..=1.0).contains(&weight).then_some((coding.trim_ascii(), weight))
+}
+
 /// Whether the key is the Base64 of 16 bytes: 22 characters and the padding.
 fn is_websocket_key(key: &str) -> bool {
     let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     key.len() == 24 && key.ends_with("==") && key.bytes().take(22).all(is_base64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_sent_to_clients_that_accept_it() {
+        let table: &[(bool, &[&str])] = &[
+            (false, &[]),
+            (false, &[""]),
+            (true, &["gzip"]),
+            (true, &["GZIP"]),
+            (true, &["x-gzip"]),
+            (true, &["gzip, deflate, br, zstd"]),
+            (true, &["deflate,gzip"]),
+            (true, &["br", "gzip"]),
+            (false, &["br, zstd"]),
+            (false, &["gzipped"]),
+            (true, &["*"]),
+            (true, &["br;q=1.0, *;q=0.5"]),
+            (false, &["*;q=0"]),
+            (true, &["gzip, *;q=0"]),
+            (false, &["gzip;q=0"]),
+            (false, &["gzip;q=0, *"]),
+            (false, &["gzip;q=0.000"]),
+            (true, &["gzip;q=0.001"]),
+            (true, &["gzip ; q=0.5 , br"]),
+            (true, &["gzip;Q=1"]),
+            (false, &["identity"]),
+            (false, &["gzip;q=0.5, identity"]),
+            (true, &["gzip, identity"]),
+            (true, &["gzip;q=0.5, identity;q=0.5"]),
+            (true, &["gzip;q=0.5, identity;q=0"]),
+            (false, &["identity;q=0"]),
+            (true, &["identity;q=0, *"]),
+            (false, &["gzip;q=0.2, *;q=0.4"]),
+            (false, &["gzip;q=2"]),
+            (false, &["gzip;q=-1"]),
+            (false, &["gzip;q=nan"]),
+            (false, &["gzip;q="]),
+            (false, &["gzip;"]),
+            (false, &["gzip;level=9"]),
+            (true, &["gzip;q=x, gzip"]),
+            (false, &["\u{fffd}\0,;;=,"]),
+        ];
+        for (expected, values) in table {
+            let header = |value: &&'static str| httparse::Header { name: "accept-Encoding", value: value.as_bytes() };
+            let headers: Vec<_> = values.iter().map(header).collect();
+            assert_eq!(Fields(&headers).accepts_gzip(), *expected, "{values:?}");
+        }
+    }
 }

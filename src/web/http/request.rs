@@ -37,6 +37,8 @@ pub struct Request {
     pub bearer: Option<String>,
     /// The `If-None-Match` field.
     pub if_none_match: Option<String>,
+    /// `Accept-Encoding` has gzip, and not another coding that the client prefers.
+    pub accepts_gzip: bool,
     /// The key of a valid WebSocket upgrade (RFC 6455 section 4.2.1); `None` for other requests.
     pub websocket_key: Option<String>,
     /// The request has a `Sec-WebSocket-Key`: the client meant an upgrade, even if a proxy has removed `Upgrade` and
@@ -117,6 +119,7 @@ impl Request {
             has_proxy_fields: PROXY_FIELDS.iter().any(|name| fields.all(name).next().is_some()),
             bearer: owned(fields.single("authorization").ok().flatten().and_then(bearer)),
             if_none_match: owned(fields.single("if-none-match")?),
+            accepts_gzip: fields.accepts_gzip(),
             websocket_key: if is_1_1 && method == Method::Get { owned(fields.websocket_key()?) } else { None },
             has_websocket_key: fields.all("sec-websocket-key").next().is_some(),
             content_type: fields.content_type()?,
