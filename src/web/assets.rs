@@ -16,8 +16,8 @@ use crate::web::http::Response;
 const INDEX: &str = "index.html";
 
 /// Sizes in bytes of the files that are compressed. A smaller one shares a packet with its head anyway; a larger one
-/// would hold up the loop for more than 30 ms.
-const GZIP_SIZES: RangeInclusive<usize> = 512..=1 << 20;
+/// would hold up the loop for several milliseconds.
+const GZIP_SIZES: RangeInclusive<usize> = 512..=128 << 10;
 
 /// Builds the table of embedded files from their paths below `www/`.
 macro_rules! embedded {
@@ -112,7 +112,7 @@ pub struct Asset {
     /// The media type of the body.
     pub content_type: &'static str,
     plain: Encoded,
-    /// Compressed at the first request, 0.2 ms for a file of 10 KB: neither the start of the server nor a reload of
+    /// Compressed at the first request: neither the start of the server nor a reload of
     /// `--www` waits for all files. `None` if it is hardly smaller.
     gzip: OnceLock<Option<Encoded>>,
 }
