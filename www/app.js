@@ -108,7 +108,7 @@ effect(() => {
   if (phase === 'joined' && !query.has('autojoin')) history.replaceState(null, '', inviteLink(page(), state.room.peek().me?.room ?? ''));
 });
 
-// Who is in the room, while the user is in the lobby.
+// The lobby shows how many participants are in the room.
 effect(() => {
   const room = form.room.value.trim();
   const { words } = form.invitation.value;

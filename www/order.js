@@ -1,7 +1,7 @@
 // The order of the tiles: who speaks comes into view, and nobody else moves.
 //
 // A participant on a later page who speaks for SPEAKS_MS takes the place of whoever on the first page was silent
-// longest, at most once in MOVE_MS. In the same way the speaker who is shown large changes.
+// longest, at most once in MOVE_MS. The speaker in the spotlight layout changes by the same rule.
 
 /**
  * @typedef {{

@@ -38,7 +38,7 @@ export const EMPTY = {
   undecodable: new Set(), // keys of the tracks that this browser cannot decode
   hands: [], // ids, in the order of raising
   reactions: new Map(), // by id, while they are shown
-  spotlight: null, // the id of the one whom a moderator shows large to everybody
+  spotlight: null, // the id of the participant that a moderator has put into the spotlight
   knocks: new Map(), // id -> name of those who wait to come in; moderators know them
   position: 0, // of this client among those who wait to come in, from 1
   limits: { chat_bytes: 4096, name_chars: 64, last_n: 0 },

@@ -40,7 +40,7 @@ pub struct Room {
     returning: VecDeque<String>,
     /// The current speakers, and the microphones that are forwarded.
     pub speakers: Speakers,
-    /// The public id of the participant whom a moderator shows large to everyone.
+    /// The public id of the participant in the spotlight.
     pub spotlight: Option<String>,
     history: VecDeque<ChatMessage>,
     next_message: u64,

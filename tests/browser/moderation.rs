@@ -119,7 +119,7 @@ fn a_moderator_mutes_locks_and_removes() {
     ann.picks("Bob", "remove");
     ann.press("#confirm-yes");
     let removed = "document.body.dataset.state === 'ended' && document.querySelector('#ended-words').textContent";
-    bob.until("it is told", &format!("({removed} || '').includes('A moderator has removed you')"));
+    bob.until("the page names the reason", &format!("({removed} || '').includes('A moderator has removed you')"));
     assert!(bob.eval::<bool>("!document.querySelector('#btn-rejoin').checkVisibility()"), "it cannot rejoin");
     ann.has_tiles_of(&["Eve"]);
     ann.picks_more("lock");

@@ -94,7 +94,7 @@ fn a_moderator_admits_and_refuses_those_who_wait() {
     ann.has_tiles_of(&["Dan"]);
     eve.until("she is the next", "!document.querySelector('#join-status').textContent.includes('before')");
     ann.press("#knocks [data-name=Eve] .quiet");
-    eve.until("she is told", "probe.says() === 'A moderator did not let you in.'");
+    eve.until("the page names the reason", "probe.says() === 'A moderator did not let you in.'");
     ann.until("nobody waits", "!document.querySelector('#knocks').checkVisibility()");
 
     ann.picks("Dan", "promote");

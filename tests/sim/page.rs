@@ -150,7 +150,7 @@ impl Page {
                 self.positions.push(message["position"].as_u64().expect("a position"));
             }
             "knock" => {
-                assert_eq!(self.rights["moderate"], json!(true), "only moderators are told who waits");
+                assert_eq!(self.rights["moderate"], json!(true), "`knock` is sent to moderators only");
                 let knock = (text_of(&message, "id"), text_of(&message, "name"));
                 let was_known = self.knocks.contains(&knock);
                 if message["waiting"] == json!(true) {

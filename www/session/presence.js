@@ -1,4 +1,4 @@
-// Who is in a room, as the lobby asks before one joins.
+// How many participants are in a room, for the lobby.
 
 /** @typedef {{ people: number, waits: boolean }} Presence `waits`: a moderator has to let one in */
 

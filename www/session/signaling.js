@@ -35,7 +35,7 @@ const RESTART_MS = 1000;
 // Why an answer was refused, which a user cannot do anything about but start afresh.
 const DISAGREED = ['bad-answer', 'unsupported-answer', 'unexpected-answer'];
 
-// Ends that somebody has decided: their own words say it all.
+// Codes of a close by decision of a person; their words need no introduction.
 const TOLD = ['replaced', 'removed', 'not-admitted', 'ended'];
 
 export class Signaling {

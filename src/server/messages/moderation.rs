@@ -33,7 +33,10 @@ impl Server {
 
     fn moderate_one(&mut self, by: PeerId, target: PeerId, action: ParticipantAction, room: &str) {
         match action {
-            ParticipantAction::Mute => self.silence(by, target),
+            ParticipantAction::Mute => {
+                info!("{by} muted {target} in room {room:?}");
+                self.silence(by, target);
+            }
             ParticipantAction::LowerHand => {
                 if let Some(moderator) = self.public_id(by) {
                     self.set_hand(target, false, Some(&moderator));
@@ -88,7 +91,6 @@ impl Server {
         };
         if let Some(participant) = self.participants.get_mut(id) {
             participant.published.set_silenced(true);
-            info!("{by} muted {id} in room {:?}", participant.room);
             self.set_muted(id, Source::Microphone, true, Some(&moderator));
         }
     }
@@ -100,7 +102,9 @@ impl Server {
         };
         let participants = self.participants.of(room);
         let others = participants.filter(|(_, participant)| !participant.grant.rights.moderate).map(|(id, _)| id);
-        for id in others.collect::<Vec<_>>() {
+        let others: Vec<PeerId> = others.collect();
+        info!("{by} muted {} participants in room {name:?}", others.len());
+        for id in others {
             self.silence(by, id);
         }
     }
