@@ -3,9 +3,18 @@
 
 use std::time::{Duration, Instant};
 
-/// Pacing rate as a multiple of the estimate. With a lower value a keyframe waits longer here; with a higher one it waits
-/// in the queue of the path, and delays all packets behind it.
+/// Pacing rate as a multiple of the estimate: on a narrow path, and from twice `NARROW_BPS` on. With a lower value a
+/// keyframe waits longer here; with a higher one it waits in the queue of the path and delays the audio behind it, which
+/// takes longer the narrower the path is.
+const NARROW_FACTOR: f64 = 1.25;
 const FACTOR: f64 = 2.5;
+
+/// Estimate up to which a path is narrow. Above it the factor grows in proportion to the estimate.
+const NARROW_BPS: f64 = 1e6;
+
+/// How long packets are held at most, times the factor: what leaves in that time takes the path 250 ms. A longer time
+/// delays the picture more than the queue of the path would, a shorter one lets large keyframes fill that queue.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Burst that may leave at once: this time at the pacing rate, or this many bytes (ten packets). A larger burst causes
 /// more loss where queues are short; a smaller one makes the event loop wake up for ordinary frames.
@@ -29,27 +38,40 @@ pub struct Pacer {
     /// Refill rate in bytes per second.
     rate: f64,
     burst: f64,
+    patience: Duration,
 }
 
 impl Pacer {
+    /// The longest time for which packets may be held.
+    pub const MAX_PATIENCE: Duration = Duration::from_nanos((PATIENCE.as_nanos() as f64 / NARROW_FACTOR) as u64);
+
     /// Creates a full bucket for an estimate.
     pub fn new(now: Instant, estimate_bps: u64) -> Self {
-        let mut pacer = Self { tokens: 0.0, filled: now, rate: 0.0, burst: 0.0 };
-        pacer.set_estimate(now, estimate_bps);
+        let mut pacer = Self { tokens: 0.0, filled: now, rate: 0.0, burst: 0.0, patience: PATIENCE };
+        pacer.set_estimate(now, estimate_bps, false);
         pacer.tokens = pacer.burst;
         pacer
     }
 
-    /// Sets the pacing rate from an estimate.
-    pub fn set_estimate(&mut self, now: Instant, estimate_bps: u64) {
-        let rate = (estimate_bps.max(1) as f64) / 8.0 * FACTOR;
+    /// Sets the pacing rate from an estimate. One that is not measured is a guess, often too low.
+    pub fn set_estimate(&mut self, now: Instant, estimate_bps: u64, is_measured: bool) {
+        let estimate = estimate_bps.max(1) as f64;
+        let narrow_factor = (NARROW_FACTOR * estimate / NARROW_BPS).clamp(NARROW_FACTOR, FACTOR);
+        let factor = if is_measured { narrow_factor } else { FACTOR };
+        let rate = factor * estimate / 8.0;
         if rate == self.rate {
             return;
         }
         self.fill(now);
         self.rate = rate;
-        let least = (rate / FACTOR * NARROW_BURST.as_secs_f64()).clamp(MIN_BURST_BYTES, BURST_BYTES);
+        self.patience = PATIENCE.div_f64(factor);
+        let least = (estimate / 8.0 * NARROW_BURST.as_secs_f64()).clamp(MIN_BURST_BYTES, BURST_BYTES);
         self.burst = (rate * BURST.as_secs_f64()).max(least);
+    }
+
+    /// How long a packet may be held.
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// Returns true if a packet of `bytes` bytes may leave now.
@@ -129,6 +151,25 @@ mod tests {
             let later = now + Duration::from_secs(9);
             assert_eq!(pacer.next_release(later, 1_200), later);
             assert_eq!((0..).take_while(|_| pacer.take(later, 1_200)).count(), at_once, "{estimate_bps}");
+        }
+    }
+
+    #[test]
+    fn a_measured_path_is_paced_more_slowly_and_packets_wait_longer_the_narrower_it_is() {
+        let start = Instant::now();
+        for (estimate_bps, factor, patience_ms) in [
+            (300_000, 1.25, 200),
+            (1_000_000, 1.25, 200),
+            (1_600_000, 2.0, 125),
+            (2_000_000, 2.5, 100),
+            (9_000_000, 2.5, 100),
+        ] {
+            let mut pacer = Pacer::new(start, estimate_bps);
+            assert_eq!((pacer.rate, pacer.patience()), (2.5 * estimate_bps as f64 / 8.0, Duration::from_millis(100)));
+            pacer.set_estimate(start, estimate_bps, true);
+            assert!((pacer.rate / (factor * estimate_bps as f64 / 8.0) - 1.0).abs() < 1e-9, "{estimate_bps}");
+            assert_eq!(pacer.patience(), Duration::from_millis(patience_ms), "{estimate_bps}");
+            assert!(pacer.patience() <= Pacer::MAX_PATIENCE);
         }
     }
 

@@ -33,12 +33,13 @@ const DEPTH: u32 = 5_000;
 /// Upper bound of the bucket depth, as time at the estimate. A longer time fills the queues of very narrow paths.
 const MAX_DEPTH: Duration = Duration::from_millis(150);
 
+/// Estimate below which the possible burst is deducted from what a train shows. A lower value fills the queues of narrow
+/// paths for a second, and a higher one makes wide paths take more trains.
+const NARROW_BPS: f64 = 1e6;
+
 /// Lower bound of the fraction by which a train exceeds the limit, used to compute its length. A lower value makes
 /// trains longer; with a higher one, a train ends before it has emptied the bucket, and measures only a burst.
 const LEAST_EXCESS: f64 = 0.25;
-
-/// A train that directly follows another one finds 1/`REFILLED` of the bucket refilled.
-const REFILLED: u32 = 4;
 
 /// If the rate is lowered this soon after a train raised it, the train measured a burst. A shorter time misses bursts
 /// that take long to fill the queue, a longer one blames trains for the traffic of others.
@@ -157,8 +158,7 @@ impl Prober {
                 let bitrate = bitrate.min(most);
                 let half = stretch * bytes_in(bitrate, duration) / 2.0;
                 let excess = (1.0 - limit_bps.unwrap_or(estimate_bps).max(estimate_bps) / bitrate).max(LEAST_EXCESS);
-                let depth = f64::from(if self.is_chained(now) { self.depth / REFILLED } else { self.depth });
-                let depth = depth.min(bytes_in(estimate_bps, MAX_DEPTH));
+                let depth = f64::from(self.depth).min(bytes_in(estimate_bps, MAX_DEPTH));
                 let skipped = half.max(depth / excess);
                 (bitrate, skipped + half.max(MEASURED_BYTES), skipped, depth)
             }
@@ -171,7 +171,9 @@ impl Prober {
         let probe =
             Probe { cluster: self.cluster, bitrate_bps: bitrate as u64, bytes: bytes as usize, packets: PACKETS };
         let ends = now + lasts + FEEDBACK_WAIT;
-        self.train = Some(Train::new(probe, ends, wanted_bps, is_beyond, skipped as u32, burst as u32));
+        let mut train = Train::new(probe, ends, wanted_bps, is_beyond, skipped as u32, burst as u32);
+        train.discounts_burst = is_beyond && self.has_result && estimate_bps < NARROW_BPS;
+        self.train = Some(train);
         Some(probe)
     }
 
@@ -353,6 +355,25 @@ mod tests {
             ("all are lost", 3_000, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], None),
         ] {
             assert_eq!(result(spacing, lost), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_train_on_a_narrow_path_shows_no_more_than_what_it_carried_without_a_burst() {
+        // Of 27 packets of 750 bytes, 5,000 bytes may be a burst, and the rest took 26 intervals of 8 ms.
+        for (estimate_bps, expected) in [(500_000, 557_692), (1_200_000, 1_800_000)] {
+            let start = Instant::now();
+            let mut prober = Prober { has_result: true, ..Prober::new(start) };
+            let estimate = f64::from(estimate_bps);
+            let probe = prober.poll(start, estimate, 1e9, Some(estimate)).unwrap();
+            let spacing = (8_000_000 * 750 / probe.bitrate_bps) as u32;
+            for number in 0..probe.bytes.div_ceil(750) as u32 {
+                let sent = spacing * number;
+                let packet = Acknowledged { sent, received: Some(sent), was_lost: false, bytes: 750, cluster: 1 };
+                prober.push(&packet);
+            }
+            let found = prober.poll_result(start, RTT, estimate).unwrap();
+            assert!((found.bps / f64::from(expected) - 1.0).abs() < 0.01 && found.is_more, "{probe:?}: {found:?}");
         }
     }
 

@@ -60,6 +60,9 @@ pub(super) struct Train {
     skipped: u32,
     /// Bytes that may have passed as a burst.
     burst: u32,
+    /// Whether those bytes are deducted from what a train without a queue has shown: the path may be narrower than the
+    /// train by as much as the burst.
+    pub discounts_burst: bool,
     arrived: u32,
     lost: u32,
     bytes_arrived: u32,
@@ -88,6 +91,7 @@ impl Train {
             is_beyond,
             skipped,
             burst,
+            discounts_burst: false,
             arrived: 0,
             lost: 0,
             bytes_arrived: 0,
@@ -187,7 +191,8 @@ impl Train {
         // Media in the train leaves at its own rate. If it left first, the measured part was slow; if it left last, the
         // measured part was a burst. Then use the whole train.
         let is_burst = received > FASTER * sent;
-        let carried = if is_burst { self.whole_bps() } else { received.min(sent).max(self.whole_bps()) };
+        let carried =
+            if is_burst || self.discounts_burst { self.whole_bps() } else { received.min(sent).max(self.whole_bps()) };
         let found = if is_limit {
             CAPACITY_SHARE * received
         } else if lost <= CHANCE_LOSS {

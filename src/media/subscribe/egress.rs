@@ -161,7 +161,7 @@ impl Egress {
     /// Applies the estimate, which may have changed.
     pub fn on_estimate(&mut self, now: Instant) {
         let estimate_bps = self.estimator.estimate_bps();
-        self.pacer.set_estimate(now, estimate_bps);
+        self.pacer.set_estimate(now, estimate_bps, self.estimator.is_measured());
         self.is_narrow = estimate_bps < NARROW_BPS;
         if self.retransmissions.is_none() {
             let (rate, burst) = self.retransmission_limits();

@@ -1,9 +1,8 @@
 //! Pacing: holds video back so that it leaves at the rate of the subscriber's path, and sends the padding of probes.
 
-use std::time::Duration;
-
 use crate::drop_reason::DropReason;
 use crate::id::{PeerId, TrackId};
+use crate::media::bandwidth::pacer::Pacer;
 use crate::media::fault::{Site, guarded};
 use crate::media::subscribe::egress::Egress;
 use crate::media::subscribe::sending::Forwarded;
@@ -11,9 +10,6 @@ use crate::server::Server;
 use crate::server::forwarding::outbox::HeldPacket;
 use crate::server::participants::Work;
 use crate::timers::Waiter;
-
-/// How long the pacer holds a packet at most. A longer time would delay the picture more than a queue on the path does.
-const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Number of recent packets that probes repeat as padding.
 const PADDING: u16 = 64;
@@ -24,7 +20,7 @@ const BURST: usize = 128;
 /// Upper bound of the memory of the packets held for one subscriber, in bytes, if each of its publishers sends this
 /// many packets per second.
 pub const fn held_max_bytes(publishers: usize, packets_per_second: usize) -> usize {
-    let packets = publishers * packets_per_second * PATIENCE.as_millis() as usize / 1_000;
+    let packets = publishers * packets_per_second * Pacer::MAX_PATIENCE.as_millis() as usize / 1_000;
     2 * packets * size_of::<HeldPacket>()
 }
 
@@ -47,7 +43,8 @@ impl Server {
                 self.count_dropped(id, m_line as usize, DropReason::HeldTooLong, 1);
                 continue;
             };
-            let overdue = now >= since + PATIENCE;
+            let overdue =
+                participant.peer.sending.egress.as_ref().is_none_or(|egress| now >= since + egress.pacer.patience());
             let one = std::iter::once(&packet);
             let sending = &mut participant.peer.sending;
             let datagrams = &mut self.outputs.datagrams;

@@ -190,7 +190,7 @@ impl Call {
         self.estimator.set_wanted(self.demand_bps as u64);
         let estimate = self.estimator.estimate_bps();
         self.estimates.push(estimate as f64);
-        self.pacer.set_estimate(now, estimate);
+        self.pacer.set_estimate(now, estimate, self.estimator.is_measured());
         if self.now_ms.is_multiple_of(FRAME_MS) {
             let rate = (estimate as f64).min(self.demand_bps).min(self.media_bps);
             // Frames differ in size, and one in 300 is a keyframe.
