@@ -59,11 +59,11 @@ impl Bounds {
         let other_conns = limits.max_conns as u64 - participants;
         Self {
             participant,
-            room: room + (others as u64 + 1) * participant,
+            room: participant.saturating_mul(others as u64 + 1).saturating_add(room),
             total: idle
-                + participants * participant
-                + rooms * room
-                + other_conns * (conn + WaitingRoom::BYTES_EACH) as u64,
+                .saturating_add(participants.saturating_mul(participant))
+                .saturating_add(rooms.saturating_mul(room))
+                .saturating_add(other_conns.saturating_mul((conn + WaitingRoom::BYTES_EACH) as u64)),
             idle,
         }
     }

@@ -20,7 +20,7 @@ const BURST: usize = 128;
 /// Upper bound of the memory of the packets held for one subscriber, in bytes, if each of its publishers sends this
 /// many packets per second.
 pub const fn held_max_bytes(publishers: usize, packets_per_second: usize) -> usize {
-    let packets = publishers * packets_per_second * Pacer::MAX_PATIENCE.as_millis() as usize / 1_000;
+    let packets = publishers * (packets_per_second * Pacer::MAX_PATIENCE.as_millis() as usize).div_ceil(1_000);
     2 * packets * size_of::<HeldPacket>()
 }
 
