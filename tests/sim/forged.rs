@@ -67,7 +67,7 @@ fn packets_of_a_former_ssrc_do_not_take_over_a_stream() {
 }
 
 /// Ann stops her simulcast camera, her screen then changes SSRCs more often than the server remembers, and she
-/// publishes the camera again: neither its packets nor the answer name its SSRCs a second time.
+/// publishes the camera again with the same SSRCs.
 #[test]
 fn a_paused_m_line_resumes_with_its_ssrcs_after_many_other_ssrcs() {
     let mut sim = sparse(831);

@@ -52,6 +52,13 @@ impl MLine {
         Self { kind, mid: None, role, answered: false, accepted: false, dead: false }
     }
 
+    /// An accepted video m-line on which the peer sends its camera if that is `wanted`, or a dead one.
+    #[cfg(test)]
+    pub fn publishing(mid: Mid, wanted: bool, dead: bool) -> Self {
+        let role = Role::Publish { source: Source::Camera, wanted, described: wanted, again: false };
+        Self { mid: Some(mid), answered: true, accepted: !dead, dead, ..Self::new(MediaKind::Video, role) }
+    }
+
     /// Whether an answer rejected it.
     pub fn is_dead(&self) -> bool {
         self.dead

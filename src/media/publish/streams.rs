@@ -138,3 +138,32 @@ impl Streams {
         std::mem::take(&mut self.unconfigured)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn replaced_streams_are_removed_first_paused_ones_last_and_active_ones_never() {
+        let start = Instant::now();
+        let [active, paused, dead] = ["active", "paused", "dead"].map(Mid::from);
+        let m_lines = [
+            MLine::publishing(active, true, false),
+            MLine::publishing(paused, false, false),
+            MLine::publishing(dead, false, true),
+        ];
+        let mut streams = Streams::default();
+        // The longest-silent stream is the paused one, then that of the dead m-line.
+        for (ssrc, mid, layer) in
+            [(1, paused, 0), (2, dead, 0), (3, active, 0), (4, active, 1), (5, active, 0), (6, active, 0)]
+        {
+            streams.insert(start + Duration::from_secs(ssrc.into()), ssrc.into(), mid, layer, false);
+        }
+        let new = (Mid::from("new"), 0);
+        let removed: Vec<_> = std::iter::from_fn(|| streams.remove_finished(new, &m_lines)).map(|ssrc| *ssrc).collect();
+        assert_eq!(removed, [3, 5, 2, 1]);
+        assert_eq!(streams.remove_finished((active, 1), &m_lines).as_deref(), Some(&4), "the new stream replaces it");
+    }
+}
