@@ -99,6 +99,7 @@ fn firefox_receives_the_layer_that_fits_its_tile() {
     let mut bob = chromium.open(&server.link("garden", "Bob"));
     ann.sees_and_hears("Bob");
     bob.sees_and_hears("Ann");
+    gestures_and_writes(&mut ann, "Ann", &mut bob);
     follows_smoothly(&mut ann, "Bob", 20);
     ann.is_sound();
     bob.is_sound();
@@ -126,6 +127,25 @@ fn firefox_sends_simulcast_layers() {
     bob.sends_layers(&["f", "h", "q"]);
     ann.is_sound();
     bob.is_sound();
+}
+
+/// Raises the hand of a participant, reacts, writes a chat message and opens the list of people.
+fn gestures_and_writes(page: &mut Page, name: &str, other: &mut Page) {
+    page.keys("h");
+    other.until("the hand is up", &format!("{}.querySelector('.hand').textContent === '1'", tile(name)));
+    page.press("#btn-hand");
+    other.until("the hand is down", &format!("{}.querySelector('.hand').hidden", tile(name)));
+    page.press("#btn-react");
+    page.press("#react-menu .item.emoji");
+    other.until("the reaction is shown", &format!("!{}.querySelector('.reaction').hidden", tile(name)));
+    page.says("Hello, it works here, too");
+    page.press("#btn-chat");
+    other.press("#btn-chat");
+    other.finds_line(name, "Hello, it works here, too");
+    other.press("#btn-chat");
+    page.press("#btn-people");
+    page.until("two are listed", "document.querySelectorAll('#people-list .person').length === 2");
+    page.press("#btn-people");
 }
 
 /// Changes the size of the viewer's window `changes` times, and each time waits until the picture height follows. Returns

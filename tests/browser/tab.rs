@@ -89,8 +89,12 @@ impl Tab {
         self.call("Emulation.setEmulatedMedia", json!({ "features": features }));
     }
 
-    /// Presses a key, such as `Tab`; Chromium only.
+    /// Presses a key, such as `Tab`; in Firefox, only one that writes a character.
     pub fn key(&mut self, key: &str) {
+        if self.firefox.is_some() {
+            assert!(key.chars().count() == 1, "no key {key}");
+            return self.insert(key);
+        }
         let (code, text) = match key {
             "Tab" => (9, None),
             "Enter" => (13, Some("\r")),
@@ -109,8 +113,17 @@ impl Tab {
         }
     }
 
-    /// Types a text; Chromium only.
+    /// Types a text.
     pub fn insert(&mut self, text: &str) {
+        if self.firefox.is_some() {
+            let keys = text.chars().map(|letter| letter.to_string());
+            let press =
+                |key: String| [json!({ "type": "keyDown", "value": key }), json!({ "type": "keyUp", "value": key })];
+            let actions: Vec<Value> = keys.flat_map(press).collect();
+            let source = json!({ "type": "key", "id": "keyboard", "actions": actions });
+            self.call("input.performActions", json!({ "context": self.id, "actions": [source] }));
+            return;
+        }
         self.call("Input.insertText", json!({ "text": text }));
     }
 
