@@ -36,7 +36,11 @@ fn main() -> ExitCode {
     let _flush = Flush;
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(error),
+        Err(error) => {
+            let code = fail(error);
+            logger::flush(logger::ERROR_PATIENCE);
+            code
+        }
     }
 }
 
@@ -45,7 +49,7 @@ struct Flush;
 
 impl Drop for Flush {
     fn drop(&mut self) {
-        logger::flush();
+        logger::flush(logger::PATIENCE);
     }
 }
 

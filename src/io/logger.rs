@@ -22,8 +22,15 @@ const QUEUED: usize = 1_024;
 /// Maximum size of a line's text in bytes.
 const LINE_BYTES: usize = 4_096;
 
-/// Maximum time that `flush` waits for the queue to be written.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// Maximum time in which the queue is flushed when the process is asked to end. Nobody may read standard error.
+pub const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The same when the process ends by itself: the error line is all that explains it, and a busy machine may run the log
+/// thread late.
+pub const ERROR_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Interval between two attempts to queue into a full queue.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// Name of the log thread.
 const THREAD: &str = "log";
@@ -79,17 +86,17 @@ impl Queue {
         };
     }
 
-    /// Waits until all entries are written, at most `PATIENCE`.
-    fn flush(&self) {
+    /// Waits until all entries are written, at most `patience`.
+    fn flush(&self, patience: Duration) {
         let (done, is_done) = sync_channel(1);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         let mut entry = Entry::Flush(done);
         while let Err(TrySendError::Full(back)) = self.entries.try_send(entry) {
             if Instant::now() >= deadline {
                 return;
             }
             entry = back;
-            thread::sleep(PATIENCE / 50);
+            thread::sleep(RETRY);
         }
         let _ = is_done.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
@@ -112,7 +119,7 @@ impl Log for Logger {
     }
 
     fn flush(&self) {
-        self.queue.flush();
+        self.queue.flush(PATIENCE);
     }
 }
 
@@ -147,15 +154,15 @@ pub fn print_line(line: fmt::Arguments<'_>) {
     }
 }
 
-/// Waits until all lines are written, at most `PATIENCE`, and then writes how many were lost at the end.
-pub fn flush() {
+/// Waits until all lines are written, at most `patience`, and then writes how many were lost at the end.
+pub fn flush(patience: Duration) {
     let Some(queue) = QUEUE.get() else {
         return;
     };
-    queue.flush();
+    queue.flush(patience);
     if queue.lost.load(Ordering::Relaxed) > 0 {
         queue.put("aq-server: end of log".to_owned(), Entry::Plain);
-        queue.flush();
+        queue.flush(PATIENCE);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The contents of the log, and a server whose log can't be written.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
 use std::thread;
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::client::{Client, exchange, run_until};
 use crate::http::get;
-use crate::process::{DEADLINE, Process};
+use crate::process::{DEADLINE, Process, command};
 
 /// Capacity of a pipe on Linux in bytes (pipe(7)).
 const PIPE_BYTES: usize = 65_536;
@@ -55,6 +55,21 @@ fn a_server_whose_log_is_closed_or_full_or_unread_still_serves() {
         run_until(&mut [&mut ann], "the close", |clients| clients[0].closed.is_some());
         assert_eq!(process.wait().code, Some(0));
     }
+}
+
+#[test]
+fn the_error_that_ends_the_start_is_written_even_if_the_log_is_blocked_for_a_while() {
+    /// Several times as long as the server waits when it is asked to end.
+    const BLOCKED: Duration = Duration::from_secs(2);
+    let (mut reader, mut writer) = io::pipe().expect("a pipe");
+    writer.write_all(&[b'\n'; PIPE_BYTES]).expect("the pipe has room");
+    let args = ["--addr", "127.0.0.1:0", "--www", "/missing"];
+    let mut child = command(&args, &[]).stdout(Stdio::null()).stderr(writer).spawn().expect("the binary starts");
+    thread::sleep(BLOCKED);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).expect("the log is UTF-8");
+    assert_eq!(child.wait().expect("it ends").code(), Some(1));
+    assert!(text.trim().starts_with("aq-server: --www (WWW_DIR) /missing: "), "{:?}", text.trim());
 }
 
 #[test]

@@ -153,7 +153,7 @@ pub fn run_unheard(args: &[&str]) -> Option<i32> {
     status.code()
 }
 
-fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
+pub fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_aq-server"));
     command.args(args).env_clear().envs(env.iter().copied());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
