@@ -40,8 +40,9 @@ use std::time::{Duration, Instant};
 /// Time limit for a condition to become true. A lower one fails on a busy machine; a higher one delays failures.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Interval between two checks of a condition.
+/// Interval between two checks of a condition at first, and at most. Each check has the page collect its statistics.
 const POLL: Duration = Duration::from_millis(50);
+const MAX_POLL: Duration = Duration::from_millis(200);
 
 /// Calls `look` until it succeeds. Returns its last error after the deadline.
 fn poll<T>(look: impl FnMut() -> Result<T, String>) -> Result<T, String> {
@@ -53,7 +54,8 @@ fn poll_for<T>(time: Duration, mut look: impl FnMut() -> Result<T, String>) -> R
     loop {
         match look() {
             Err(last) if start.elapsed() >= time => return Err(last),
-            Err(_) => thread::sleep(POLL),
+            // A condition is seen after at most a tenth more than the time it took to become true.
+            Err(_) => thread::sleep((start.elapsed() / 10).clamp(POLL, MAX_POLL)),
             found => return found,
         }
     }

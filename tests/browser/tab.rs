@@ -9,6 +9,8 @@ pub struct Tab {
     /// ID of Chromium's target or Firefox's browsing context.
     pub id: String,
     remote: Remote,
+    /// Device pixels per CSS pixel; Chromium only.
+    scale: f64,
     /// The Firefox of this tab, which ends with it.
     firefox: Option<Firefox>,
 }
@@ -22,12 +24,12 @@ pub struct Said {
 }
 
 impl Tab {
-    pub fn in_chromium(remote: Remote, id: String) -> Self {
-        Self { id, remote, firefox: None }
+    pub fn in_chromium(remote: Remote, id: String, scale: f64) -> Self {
+        Self { id, remote, scale, firefox: None }
     }
 
     pub fn in_firefox(remote: Remote, id: String, firefox: Firefox) -> Self {
-        Self { id, remote, firefox: Some(firefox) }
+        Self { id, remote, scale: 1.0, firefox: Some(firefox) }
     }
 
     /// Runs `script` in each later page before the page's own scripts.
@@ -60,7 +62,7 @@ impl Tab {
             self.call("browsingContext.setViewport", json!({ "context": self.id, "viewport": viewport }));
             return;
         }
-        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": self.scale, "mobile": false });
         self.call("Emulation.setDeviceMetricsOverride", metrics);
     }
 
