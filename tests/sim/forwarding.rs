@@ -1,5 +1,7 @@
 //! Packets on their way from a publisher to its subscribers.
 
+use aq_server::drop_reason::DropReason;
+
 use crate::answering::Sound;
 use crate::media::{Camera, Microphone, Rate};
 use crate::network::Path;
@@ -242,7 +244,9 @@ fn packets_too_large_to_forward_are_counted_and_their_publisher_is_notified_once
     sim.join("ann");
     sim.join("bob");
     sim.run(secs(5));
-    assert!(sim.server.stats().packets_oversized > 20);
+    let stats = sim.server.stats();
+    assert!(stats.packets_oversized > 20);
+    assert_eq!(stats.drops.get(DropReason::TooLarge), stats.packets_oversized, "each has one other participant");
     for name in ["ann", "bob"] {
         let errors: Vec<_> = sim.browser(name).page.errors.iter().map(|(_, error)| error.clone()).collect();
         let errors_received: Vec<_> = errors.iter().filter(|error| error["code"] == "packet-too-large").collect();

@@ -44,6 +44,7 @@ mod budgets;
 mod capacity;
 mod chat;
 mod drop;
+mod dropping;
 mod faults;
 mod forged;
 mod forwarding;
