@@ -57,6 +57,10 @@ export function commands(app) {
     { id: 'chat', key: 'c', icon: () => 'chat', words: () => ({ key: 'command.chat' }), isPressed: () => state.panel.value === 'chat', run: panel('chat') },
     { id: 'people', key: 'p', icon: () => 'people', words: () => ({ key: 'command.people' }), isPressed: () => state.panel.value === 'people', run: panel('people') },
     {
+      id: 'statistics', key: 's', icon: () => 'stats', words: () => ({ key: 'figures.title' }),
+      isPressed: () => state.panel.value === 'statistics', run: panel('statistics'),
+    },
+    {
       id: 'grid', icon: () => 'grid', words: () => ({ key: 'command.grid' }), isChecked: () => state.mode.value === 'grid',
       run: () => { state.mode.value = 'grid'; },
     },

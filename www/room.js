@@ -6,7 +6,7 @@
  * @typedef {{ id: string, name: string, muted: ReadonlySet<string>, media: string, moderator: boolean }} Person
  * @typedef {{ mid: string, id: string, kind: 'audio' | 'video', source: SourceName, muted: boolean, own?: boolean }} Line
  * @typedef {{ id: string, room: string, name: string, rights: Rights, locked: boolean }} Me
- * @typedef {{ sent: boolean, limit: string }} Quality
+ * @typedef {{ sent: boolean, limit: string, rid?: string, height?: number }} Quality `rid` and `height` are of the layer that is sent
  * @typedef {{ chat_bytes: number, name_chars: number, last_n: number }} Limits
  * @typedef {{
  *   me: Me | null,
@@ -105,9 +105,9 @@ const steps = {
 
   quality(room, { tracks = [] }) {
     const quality = new Map(room.quality);
-    for (const { mid, sent, limit } of tracks) {
+    for (const { mid, sent, limit, rid, height } of tracks) {
       const line = room.lines.find((each) => each.mid === mid);
-      if (line) quality.set(key(line.id, line.source), { sent, limit });
+      if (line) quality.set(key(line.id, line.source), { sent, limit, rid, height });
     }
     return { ...room, quality };
   },

@@ -26,6 +26,7 @@ export const end = signal(/** @type {End | null} */ (null));
 export const panel = signal(/** @type {PanelName | null} */ (null));
 export const mode = signal(/** @type {'grid' | 'spotlight'} */ ('grid'));
 export const pinned = signal(/** @type {string | null} */ (null)); // the key of a picture
+export const looked = signal(/** @type {string | null} */ (null)); // the key of the picture whose statistics come first
 export const page = signal(0);
 export const pages = signal(1);
 export const corner = signal(/** @type {import('./layout.js').Corner} */ ('bottom-end'));

@@ -7,6 +7,7 @@ import './order.mjs';
 import './room.mjs';
 import './roster.mjs';
 import './session.mjs';
+import './statistics.mjs';
 import './store.mjs';
 import './tiles.mjs';
 import './words.mjs';

@@ -10,6 +10,9 @@ const SILENT_LOOKS = 3;
 // Consecutive looks with packets that count as a flow. Without a flow before it, a pause does not count as silence.
 const STEADY_LOOKS = 2;
 
+// The looks of a minute, and one before them.
+const KEPT_LOOKS = Math.ceil(60_000 / EVERY_MS) + 1;
+
 export class Pulse {
   isSilent = false;
   isDoubted = false; // the network was reported lost, and no packets have disproved it since
@@ -18,6 +21,8 @@ export class Pulse {
   quiet = 0; // consecutive looks without packets
   flowed = false; // packets flowed before `quiet`
   packets = 0;
+  /** @type {{ at: number, received: number, sent: number }[]} */
+  traffic = []; // bytes at the looks of the last minute
 
   /**
    * @param {{ getStats: () => Promise<any> }} pc
@@ -51,10 +56,14 @@ export class Pulse {
 
   /** @param {boolean} isDue */
   async look(isDue) {
-    let packets = 0;
-    for (const { type, packetsReceived = 0 } of (await this.pc.getStats()).values()) {
+    let [packets, received, sent] = [0, 0, 0];
+    for (const { type, packetsReceived = 0, bytesReceived = 0, bytesSent = 0 } of (await this.pc.getStats()).values()) {
       if (type === 'inbound-rtp' || type === 'transport') packets += packetsReceived;
+      if (type === 'inbound-rtp') received += bytesReceived;
+      if (type === 'outbound-rtp') sent += bytesSent;
     }
+    this.traffic.push({ at: performance.now(), received, sent });
+    if (this.traffic.length > KEPT_LOOKS) this.traffic.shift();
     const came = packets !== this.packets;
     this.packets = packets;
     if (came) {

@@ -23,7 +23,7 @@ export const loadReactions = () => import('./people/react.js');
 const PANELS = {
   chat: () => import('./chat.js'),
   people: () => import('./people/panel.js'),
-  statistics: () => import('./chat.js'),
+  statistics: () => import('./statistics/panel.js'),
 };
 
 /** @typedef {import('../commands.js').App} App */
