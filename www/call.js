@@ -7,7 +7,7 @@ import { findToken, inviteLink, readInvitation } from './session/invitation.js';
 import { Session } from './session/session.js';
 import * as state from './state.js';
 import { computed, effect } from './store.js';
-import { announceDevices, callView, loadConfirm, loadReactions, loadRename, withPart } from './views/call.js';
+import { announceDevices, callView, loadConfirm, loadFloat, loadReactions, loadRename, withPart } from './views/call.js';
 import { byId } from './views/dom.js';
 import { endView } from './views/end.js';
 import { listenToKeys } from './views/keys.js';
@@ -46,7 +46,8 @@ export function setUp({ local, page, rejoin }) {
   const end = () => withPart(loadConfirm(), async ({ ask }) => {
     if (await ask({ title: t('end.title'), text: t('end.text'), yes: t('command.end') })) session?.moderate('end');
   });
-  const app = { local, session: () => session, invite, canInvite, react, rename, canRename, end, leave: () => session?.leave() };
+  const float = () => withPart(loadFloat(), ({ toggleWindow }) => toggleWindow(app, table).catch(() => {})); // the browser may refuse a window
+  const app = { local, session: () => session, invite, canInvite, react, rename, canRename, end, float, leave: () => session?.leave() };
   const table = commands(app);
   followKnocks(() => session);
   const call = callView(app, table, canInvite);
@@ -67,7 +68,9 @@ export function setUp({ local, page, rejoin }) {
 
   // Browsers pause media in a page that is hidden, and do not always resume it.
   for (const event of ['visibilitychange', 'resume']) document.addEventListener(event, () => document.hidden || call.resume());
-  document.addEventListener('visibilitychange', () => session?.view.hide(document.hidden && !document.pictureInPictureElement));
+  const followSight = () => session?.view.hide(document.hidden && !document.pictureInPictureElement && !state.isFloating.value);
+  document.addEventListener('visibilitychange', followSight);
+  effect(followSight);
   addEventListener('pageshow', call.resume);
   addEventListener('online', () => session?.signaling.hurry());
   addEventListener('offline', () => session?.connection.doubt());

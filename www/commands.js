@@ -20,6 +20,7 @@ import * as state from './state.js';
  *   rename: () => void,
  *   canRename: () => boolean,
  *   end: () => void,
+ *   float: () => void,
  *   leave: () => void,
  * }} App
  */
@@ -59,6 +60,10 @@ export function commands(app) {
     {
       id: 'statistics', key: 's', icon: () => 'stats', words: () => ({ key: 'figures.title' }),
       isPressed: () => state.panel.value === 'statistics', run: panel('statistics'),
+    },
+    {
+      id: 'float', key: 'w', icon: () => 'pip', words: () => ({ key: 'float.open' }), isShown: () => 'documentPictureInPicture' in globalThis,
+      isPressed: () => state.isFloating.value, run: app.float,
     },
     {
       id: 'grid', icon: () => 'grid', words: () => ({ key: 'command.grid' }), isChecked: () => state.mode.value === 'grid',

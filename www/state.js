@@ -27,6 +27,11 @@ export const panel = signal(/** @type {PanelName | null} */ (null));
 export const mode = signal(/** @type {'grid' | 'spotlight'} */ ('grid'));
 export const pinned = signal(/** @type {string | null} */ (null)); // the key of a picture
 export const looked = signal(/** @type {string | null} */ (null)); // the key of the picture whose statistics come first
+/** How loud pictures are here, by key, in percent; and those that are not watched. Both for this call. */
+export const volumes = signal(/** @type {ReadonlyMap<string, number>} */ (new Map()));
+export const unwatched = signal(/** @type {ReadonlySet<string>} */ (new Set()));
+/** The call is in a small window, too. */
+export const isFloating = signal(false);
 export const page = signal(0);
 export const pages = signal(1);
 export const corner = signal(/** @type {import('./layout.js').Corner} */ ('bottom-end'));

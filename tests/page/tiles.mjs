@@ -53,6 +53,15 @@ test('hands have their place in the queue, reactions their tile', () => {
   equal(found.map(({ key, hand, reaction }) => [key, hand, reaction?.emoji ?? '']), [['b camera', 0, '🎉'], ['c camera', 1, ''], ['c screen', 0, ''], ['me camera', 2, '']]);
 });
 
+test('what is not watched has no picture, but its sound; volumes are those of pictures', () => {
+  const lines = [line('b', 'camera', 'video'), line('b', 'microphone', 'audio'), line('c', 'screen', 'video')];
+  const found = models(welcome(), lines, { unwatched: new Set(['b camera', 'c camera']), volumes: new Map([['c screen', 150]]) });
+  equal(found.map(({ key, video, audio, unwatched, volume }) => [key, video, audio, unwatched, volume]), [
+    ['b camera', null, 'b microphone audio', true, 100], ['c camera', null, null, false, 100],
+    ['c screen', 'c screen video', null, false, 150], ['me camera', null, null, false, 100],
+  ]);
+});
+
 test('models are the same if every field is', () => {
   const [one] = models(welcome(), []);
   const [other] = models(welcome(), []);

@@ -9,8 +9,8 @@ import { item, openPopover } from './popover.js';
 
 /** @typedef {import('../commands.js').Command} Command */
 
-/** @param {Command} command @param {string} [more] classes @param {...Node} inside */
-function tool(command, more = '', ...inside) {
+/** A command as a button. @param {Command} command @param {string} [more] classes @param {...Node} inside */
+export function tool(command, more = '', ...inside) {
   const { isPressed, isOff } = command;
   return h('button', {
     type: 'button', id: `btn-${command.id}`,
@@ -51,7 +51,7 @@ function openMore(anchor, commands) {
       screen,
       h('div', { role: 'group', 'aria-label': () => t('command.layout') }, of('grid'), of('spotlight')),
       h('hr', null),
-      of('people'), of('statistics'), of('invite'), of('rename'),
+      of('people'), of('statistics'), of('float'), of('invite'), of('rename'),
       ...(moderates ? [h('hr', null), h('p', { class: 'caption', role: 'presentation' }, () => t('menu.everybody')), of('lock'), of('end')] : []),
     ];
   });

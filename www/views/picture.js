@@ -1,5 +1,7 @@
 // The media element of a tile: plays a participant's audio and video, and tells whether there is a picture.
 
+import { Gain } from './tiles/gain.js';
+
 // Tracks that have shown a participant. If an m-line then carries another participant's track, frames that arrive
 // within IN_FLIGHT_MS may still show the previous one.
 const SHOWN = new WeakSet();
@@ -25,6 +27,9 @@ export class Picture {
   isFrozen = false;
   frames = 0;
   still = 0; // looks without a new frame
+  volume = 100; // percent
+  /** @type {Gain | null} */
+  gain = null; // plays the audio instead of the element
   /** @type {number[]} */
   resumes = [];
 
@@ -57,6 +62,31 @@ export class Picture {
     this.video = video;
     if (video && !this.own) video.onmute = video.onunmute = () => this.play();
     this.play();
+    this.mix();
+  }
+
+  /** @param {number} percent from 0 to 200 */
+  setVolume(percent) {
+    if (this.own || this.volume === percent) return;
+    this.volume = percent;
+    this.mix();
+  }
+
+  /** Web Audio plays the sound only where the element cannot: above 100 %, and on iOS, where its volume is fixed. */
+  mix() {
+    const { element, audio, volume } = this;
+    if (this.own) return;
+    element.volume = Math.min(1, volume / 100);
+    const needsGain = audio && Math.abs(element.volume - volume / 100) > 0.01;
+    if (this.gain && (!needsGain || this.gain.track !== audio)) {
+      this.gain.close();
+      this.gain = null;
+      element.muted = false;
+    }
+    if (!needsGain) return;
+    this.gain ??= new Gain(audio);
+    this.gain.set(volume / 100);
+    element.muted = true;
   }
 
   /**
@@ -151,7 +181,7 @@ export class Picture {
   /** Turns the sound on after a click. */
   hear() {
     if (this.own) return;
-    this.element.muted = false;
+    this.element.muted = Boolean(this.gain);
     this.element.play().catch(() => {});
   }
 }

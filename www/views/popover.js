@@ -47,7 +47,8 @@ export function openPopover(anchor, { id, label, role = 'menu' }, fill) {
   anchor.setAttribute('aria-expanded', 'true');
   element.showPopover();
   place(element, anchor);
-  items(element)[0]?.focus();
+  const all = items(element);
+  (all.find((each) => each.matches('.item')) ?? all[0])?.focus();
 }
 
 /** @param {HTMLElement} root */

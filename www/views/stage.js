@@ -36,7 +36,7 @@ export function stage(app) {
 
   const models = computed(() => {
     const { camera, microphone } = app.local()?.state.value ?? { camera: null, microphone: false };
-    return tileModels({ room: state.room.value, lines: state.lines.value, camera, microphone, away: state.phase.value !== 'joined' });
+    return tileModels({ room: state.room.value, lines: state.lines.value, camera, microphone, away: state.phase.value !== 'joined', volumes: state.volumes.value, unwatched: state.unwatched.value });
   });
   const shares = computed(() => sharers(state.room.value, state.lines.value));
   // What this person pinned goes before what a moderator shows to everybody.
@@ -135,15 +135,21 @@ export function stage(app) {
     const places = new Map(arranged.value.tiles.map((each) => [each.key, each]));
     const whole = fullscreen.value;
     const shown = new Map();
-    for (const { key, own } of models.value) {
+    for (const { key, own, unwatched } of models.value) {
       if (own) continue;
-      const place = whole && tiles.get(key)?.element === whole ? { width: innerWidth, height: innerHeight } : places.get(key);
+      const place = unwatched ? null : whole && tiles.get(key)?.element === whole ? { width: innerWidth, height: innerHeight } : places.get(key);
       const ratio = devicePixelRatio;
       const isLarge = places.get(key)?.role === 'share' || large.value === key || key.endsWith(' screen');
       // With last-N, priorities of 2 and higher give participants a seat right after those who speak.
       shown.set(key, { width: (place?.width ?? 0) * ratio, height: (place?.height ?? 0) * ratio, priority: isLarge ? 2 : 1 });
     }
     untracked(() => app.show(shown));
+  });
+
+  effect(() => {
+    if (state.isInCall.value) return;
+    state.volumes.value = new Map();
+    state.unwatched.value = new Set();
   });
 
   effect(() => {

@@ -5,6 +5,7 @@ import * as state from '../state.js';
 import { t } from '../words/index.js';
 import { h } from './dom.js';
 import { item, openPopover } from './popover.js';
+import { volume } from './tiles/volume.js';
 
 /** @typedef {import('../commands.js').App} App */
 /** @typedef {import('../commands.js').Command} Command */
@@ -21,6 +22,7 @@ export function openPersonMenu(anchor, person, app) {
   const forAll = moderation(person, app).filter(({ isShown }) => isShown?.() !== false);
   openPopover(anchor, { id: 'tile-menu', role: 'dialog', label: () => (own ? t('tile.own-options') : t('tile.options', { name })) }, (close) => [
     h('h2', null, name),
+    own || !state.rights.peek().subscribe ? null : volume(person.key, name),
     ...forMe(person, app).map((each) => item(each, close)),
     ...(forAll.length ? [h('hr', null), h('p', { class: 'caption' }, () => t('menu.everybody'))] : []),
     ...forAll.map((each) => item(each, close)),
@@ -36,8 +38,29 @@ function forMe({ key, own, element }, app) {
       run: () => { state.pinned.value = state.pinned.peek() === key ? null : key; },
     },
     {
+      id: 'watch', icon: () => 'hide', words: () => ({ key: state.unwatched.value.has(key) ? 'watch.again' : 'watch.stop' }),
+      isShown: () => !own && state.rights.value.subscribe,
+      run: () => {
+        const next = new Set(state.unwatched.peek());
+        if (!next.delete(key)) next.add(key);
+        state.unwatched.value = next;
+      },
+    },
+    {
       id: 'full', icon: () => 'expand', words: () => ({ key: 'tile.full' }), isShown: () => Boolean(element?.requestFullscreen),
       run: () => { (document.fullscreenElement ? document.exitFullscreen() : element?.requestFullscreen())?.catch(() => {}); },
+    },
+    {
+      id: 'pip', icon: () => 'pip', words: () => ({ key: 'float.picture' }),
+      isShown: () => document.pictureInPictureEnabled && Boolean(element?.classList.contains('has-video')),
+      run: () => { element?.querySelector('video')?.requestPictureInPicture().catch(() => {}); },
+    },
+    {
+      id: 'figures', icon: () => 'stats', words: () => ({ key: 'figures.title' }),
+      run: () => {
+        state.looked.value = key;
+        state.panel.value = 'statistics';
+      },
     },
     { id: 'rename', icon: () => 'edit', words: () => ({ key: 'command.rename' }), isShown: () => own && app.canRename(), run: app.rename },
   ];

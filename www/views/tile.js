@@ -75,6 +75,7 @@ export class Tile {
     element.append(this.picture.element, this.face, this.note, this.stall, this.hand, this.reaction, this.label, this.button);
     this.write();
     this.setQuality();
+    this.picture.setVolume(model.volume);
   }
 
   /** @param {TileModel} model */
@@ -83,12 +84,13 @@ export class Tile {
     this.model = model;
     this.write();
     if (before.quality !== model.quality) this.setQuality();
+    this.picture.setVolume(model.volume);
   }
 
   /** Shows all but the tracks. */
   write() {
     const { element, model } = this;
-    const { own, silent, speaking, lost, undecodable, quality, hand } = model;
+    const { own, silent, speaking, lost, undecodable, unwatched, quality, hand } = model;
     const name = model.name || t(own ? 'person.you' : 'person.guest');
     const words = own ? t('person.you') : model.source === 'screen' ? t('tile.screen', { name }) : name;
     element.dataset.name = name;
@@ -107,6 +109,7 @@ export class Tile {
     this.drawFace(name);
     const isStopped = this.slow && quality && !quality.sent;
     const note = lost ? t('tile.lost')
+      : unwatched ? t('watch.not')
       : undecodable && !element.classList.contains('has-video') ? t('error.cannot-decode')
         : isStopped ? t(/** @type {any} */ (`tile.stopped-${this.slow}`)) : '';
     setText(this.note, note);

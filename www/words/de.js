@@ -327,4 +327,15 @@ export default {
   'why.own-bandwidth': 'Ihre Verbindung ist zu langsam, um ein schärferes Bild zu senden.',
   'why.own-cpu': 'Dieses Gerät ist zu ausgelastet, um ein schärferes Bild zu senden.',
   'why.own-other': 'Der Browser sendet gerade kein schärferes Bild.',
+
+  'volume.of': 'Lautstärke von {name}, für mich',
+  'volume.percent': '{percent} %',
+
+  'watch.stop': 'Nicht ansehen',
+  'watch.again': 'Wieder ansehen',
+  'watch.not': 'Sie sehen das nicht an.',
+
+  'float.alone': 'Sonst ist niemand hier.',
+  'float.open': 'Kleines Fenster',
+  'float.picture': 'Bild im Bild',
 };

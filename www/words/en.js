@@ -327,4 +327,15 @@ export default {
   'why.own-bandwidth': 'Your connection is too slow to send a sharper picture.',
   'why.own-cpu': 'This device is too busy to send a sharper picture.',
   'why.own-other': 'The browser sends no sharper picture right now.',
+
+  'volume.of': 'Volume of {name}, for me',
+  'volume.percent': '{percent} %',
+
+  'watch.stop': 'Don’t watch',
+  'watch.again': 'Watch again',
+  'watch.not': 'You are not watching this.',
+
+  'float.alone': 'Nobody else is here.',
+  'float.open': 'Small window',
+  'float.picture': 'Picture in picture',
 };

@@ -20,7 +20,10 @@ const isPersonal = signal(false);
 /** @param {import('../../commands.js').App} app */
 export function panel(app) {
   const { reading, minute, close } = sampler(app.session);
-  effect(() => close);
+  effect(() => () => {
+    close();
+    state.looked.value = null;
+  });
   const rate = (/** @type {'down' | 'up'} */ which) => graph(
     () => t(which === 'down' ? 'figures.down' : 'figures.up'),
     () => bits(minute.value.at(-1)?.[which] ?? 0),
