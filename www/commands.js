@@ -66,6 +66,11 @@ export function commands(app) {
       isPressed: () => state.isFloating.value, run: app.float,
     },
     {
+      id: 'self', key: 'y', icon: () => 'hide', words: () => ({ key: state.selfView.value === 'shown' ? 'self.hide' : 'self.show' }),
+      isShown: () => state.room.value.people.size === 1,
+      run: () => { state.selfView.value = state.selfView.peek() === 'shown' ? 'hidden' : 'shown'; },
+    },
+    {
       id: 'grid', icon: () => 'grid', words: () => ({ key: 'command.grid' }), isChecked: () => state.mode.value === 'grid',
       run: () => { state.mode.value = 'grid'; },
     },

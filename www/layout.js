@@ -8,10 +8,11 @@
  * @typedef {'tile' | 'large' | 'share' | 'strip' | 'self'} Role
  * @typedef {Box & { key: string, role: Role }} Placed
  * @typedef {'top-start' | 'top-end' | 'bottom-start' | 'bottom-end'} Corner
+ * @typedef {'shown' | 'chip' | 'hidden'} SelfView
  * @typedef {{
  *   people: readonly string[], own: string, shares?: readonly string[], pinned?: string | null,
  *   speaker?: string | null, mode?: 'grid' | 'spotlight', space: Size, phone?: boolean, page?: number,
- *   corner?: Corner, selfHidden?: boolean, aspect?: number,
+ *   corner?: Corner, self?: SelfView, aspect?: number,
  * }} Scene
  *   People, shares and the speaker are participant ids; `own` is this participant's; `pinned` is the key of a picture;
  *   `aspect` is that of the shared screen.
@@ -26,6 +27,8 @@ export const GAP = 8;
 const PAGER = 44;
 const CAPTION = 44;
 const MOST_PER_PAGE = 25;
+/** What is left of the own picture that was made small. */
+const CHIP = { width: 148, height: 44 };
 /** Below these a face is not recognized. */
 const LEAST_DESK = { width: 200, height: 110 };
 const LEAST_PHONE = { width: 140, height: 100 };
@@ -81,13 +84,14 @@ const isUpright = ({ width, height }) => width < height;
  * One to one: the other fills the space, oneself stands in a corner.
  * @param {Scene} scene @returns {Layout}
  */
-function duo({ people, own, space, corner = 'bottom-end', selfHidden = false }) {
+function duo({ people, own, space, corner = 'bottom-end', self = 'shown' }) {
   const other = { key: `${people[0]} camera`, role: /** @type {Role} */ ('large'), x: 0, y: 0, ...space };
-  if (selfHidden) return made('duo', [other], { slots: 1 });
+  if (self === 'hidden') return made('duo', [other], { slots: 1 });
   const upright = isUpright(space);
   const share = upright ? 0.3 * space.width : 0.19 * space.width;
-  const width = Math.min(upright ? clamp(96, share, 224) : clamp(112, share, 320), space.width / 2);
-  const height = Math.min(upright ? (width * 4) / 3 : (width * 10) / 16, space.height / 2);
+  const isChip = self === 'chip';
+  const width = Math.min(isChip ? CHIP.width : upright ? clamp(96, share, 224) : clamp(112, share, 320), space.width / 2);
+  const height = Math.min(isChip ? CHIP.height : upright ? (width * 4) / 3 : (width * 10) / 16, space.height / 2);
   const edge = Math.min(12, space.width - width, space.height - height);
   const x = corner.endsWith('end') ? space.width - width - edge : edge;
   const y = corner.startsWith('bottom') ? space.height - height - edge : edge;

@@ -34,6 +34,7 @@ export const unwatched = signal(/** @type {ReadonlySet<string>} */ (new Set()));
 export const isFloating = signal(false);
 export const page = signal(0);
 export const pages = signal(1);
+export const selfView = signal(/** @type {import('./layout.js').SelfView} */ ('shown')); // beside one other person
 export const corner = signal(/** @type {import('./layout.js').Corner} */ ('bottom-end'));
 
 /** The browser plays no sound before a click. */

@@ -97,7 +97,9 @@ test('one to one, the other fills the space and oneself stands in a corner', () 
   equal(Math.round(self.width), 240);
   const [, moved] = layout({ ...scene, corner: 'top-start' }).tiles;
   equal([moved.x, moved.y], [12, 12]);
-  equal(layout({ ...scene, selfHidden: true }).tiles.length, 1);
+  equal(layout({ ...scene, self: 'hidden' }).tiles.length, 1);
+  const [, chip] = layout({ ...scene, self: 'chip' }).tiles;
+  equal([chip.role, chip.width, chip.height, chip.x + chip.width, chip.y + chip.height], ['self', 148, 44, space.width - 12, space.height - 12], 'a chip');
   equal(layout({ ...scene, pinned: 'bob camera' }).kind, 'duo', 'the only other one is large anyway');
 });
 

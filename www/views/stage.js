@@ -10,6 +10,8 @@ import { language, t } from '../words/index.js';
 import { h } from './dom.js';
 import { glide } from './glide.js';
 import { Tile } from './tile.js';
+import { cornerTowards } from './tiles/corner.js';
+import { moveSelf } from './tiles/self.js';
 
 /** @typedef {import('../layout.js').Placed} Placed */
 
@@ -32,6 +34,7 @@ export function stage(app) {
   const element = h('section', { id: 'tiles', 'aria-label': () => t('call.people') }, caption);
   new ResizeObserver(([{ contentRect: { width, height } }]) => { space.value = { width, height }; }).observe(element);
   element.addEventListener('keydown', (event) => walk(event, element));
+  moveSelf(element);
   document.addEventListener('fullscreenchange', () => { fullscreen.value = document.fullscreenElement; });
 
   const models = computed(() => {
@@ -44,7 +47,7 @@ export function stage(app) {
   const arranged = computed(() => layout({
     people: order.value.ids, own: state.room.value.me?.id ?? '', shares: shares.value, pinned: large.value,
     speaker: order.value.speaker, mode: state.mode.value, space: space.value, phone: isPhone.value,
-    page: state.page.value, corner: state.corner.value,
+    page: state.page.value, corner: state.corner.value, self: state.selfView.value,
   }));
 
   effect(() => {
@@ -102,6 +105,7 @@ export function stage(app) {
       state.pages.value = pages;
       if (state.page.peek() !== page) state.page.value = page;
       element.dataset.kind = kind;
+      element.dataset.corner = kind === 'duo' && state.selfView.peek() !== 'hidden' ? state.corner.peek() : '';
       setBox(caption, place);
       const shown = placed.find(({ role }) => role === 'share');
       if (place && shown) caption.textContent = t('tile.screen', { name: tiles.get(shown.key)?.model.name || t('person.guest') });
@@ -120,6 +124,7 @@ export function stage(app) {
       tile.element.inert = !place;
       if (!place) continue;
       tile.element.dataset.role = place.role;
+      tile.element.classList.toggle('small', place.role === 'self' && state.selfView.peek() === 'chip');
       tile.element.classList.toggle('pinned', state.pinned.peek() === key);
       const x = isMirrored ? whole - place.x - place.width : place.x;
       glide(tile, { ...place, x }, moves);
@@ -182,7 +187,14 @@ function walk(event, root) {
   const at = buttons.indexOf(/** @type {HTMLElement} */ (document.activeElement));
   if (!step || at < 0) return;
   event.preventDefault();
-  const isMirrored = document.documentElement.dir === 'rtl' && /Left|Right/.test(event.key);
+  const isRightToLeft = document.documentElement.dir === 'rtl';
+  // The own picture in a corner moves to another one first.
+  const corner = buttons[at].closest('[data-role=self]') && cornerTowards(state.corner.peek(), event.key, isRightToLeft);
+  if (corner) {
+    state.corner.value = corner;
+    return;
+  }
+  const isMirrored = isRightToLeft && /Left|Right/.test(event.key);
   const next = buttons[(at + (isMirrored ? -step : step) + buttons.length) % buttons.length];
   for (const button of buttons) button.tabIndex = button === next ? 0 : -1;
   next.focus();

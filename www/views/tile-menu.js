@@ -1,6 +1,7 @@
 // The menu of a person: what concerns one participant, from the tile and from the list of people. A dialog, because
 // more than menu items will be in it.
 
+import { tell } from '../notices.js';
 import * as state from '../state.js';
 import { t } from '../words/index.js';
 import { h } from './dom.js';
@@ -49,6 +50,17 @@ function forMe({ key, own, element }, app) {
     {
       id: 'full', icon: () => 'expand', words: () => ({ key: 'tile.full' }), isShown: () => Boolean(element?.requestFullscreen),
       run: () => { (document.fullscreenElement ? document.exitFullscreen() : element?.requestFullscreen())?.catch(() => {}); },
+    },
+    {
+      id: 'small', icon: () => 'minimize', words: () => ({ key: state.selfView.value === 'chip' ? 'self.show' : 'self.small' }),
+      isShown: () => element?.dataset.role === 'self', run: () => { state.selfView.value = state.selfView.peek() === 'chip' ? 'shown' : 'chip'; },
+    },
+    {
+      id: 'hide', icon: () => 'hide', words: () => ({ key: 'self.hide' }), isShown: () => element?.dataset.role === 'self',
+      run: () => {
+        state.selfView.value = 'hidden';
+        tell({ key: 'self.hidden' });
+      },
     },
     {
       id: 'pip', icon: () => 'pip', words: () => ({ key: 'float.picture' }),

@@ -338,4 +338,9 @@ export default {
   'float.alone': 'Sonst ist niemand hier.',
   'float.open': 'Kleines Fenster',
   'float.picture': 'Bild im Bild',
+
+  'self.hide': 'Eigenes Bild ausblenden',
+  'self.hidden': 'Die anderen sehen Sie weiterhin. Y drücken, oder „Eigenes Bild zeigen“ im Menü „Mehr“.',
+  'self.show': 'Eigenes Bild zeigen',
+  'self.small': 'Eigenes Bild verkleinern',
 };

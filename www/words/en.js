@@ -338,4 +338,9 @@ export default {
   'float.alone': 'Nobody else is here.',
   'float.open': 'Small window',
   'float.picture': 'Picture in picture',
+
+  'self.hide': 'Hide my picture',
+  'self.hidden': 'Others still see you. Press Y, or “Show my picture” in the menu “More”.',
+  'self.show': 'Show my picture',
+  'self.small': 'Make my picture small',
 };
