@@ -111,8 +111,11 @@ function followDevices(local) {
     return () => clearTimeout(timer);
   });
   effect(() => {
-    if (!state.isInCall.value || !local.value?.state.value.screen) return dismiss('presenting');
+    const { screen } = local.value?.state.value ?? {};
+    if (!state.isInCall.value || !screen) return dismiss('presenting');
+    const isSharp = screen.contentHint !== 'motion';
+    const hint = { words: /** @type {const} */ ({ key: isSharp ? 'presenting.motion' : 'presenting.detail' }), run: () => local.peek()?.hint(isSharp ? 'motion' : 'detail') };
     const stop = { words: /** @type {const} */ ({ key: 'command.stop-sharing' }), icon: 'stop', run: () => local.peek()?.stopScreen() };
-    notify({ id: 'presenting', kind: 'accent', icon: 'screen', words: { key: 'sharing.own' }, actions: [stop] });
+    notify({ id: 'presenting', kind: 'accent', icon: 'screen', words: { key: 'sharing.own' }, actions: [hint, stop] });
   });
 }

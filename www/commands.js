@@ -1,7 +1,9 @@
 // What the user can do in a call: one table for the bar, the menus and the keyboard.
 
 import { canShareScreen } from './devices/open.js';
+import { key } from './room.js';
 import * as state from './state.js';
+import { sharers } from './tiles.js';
 
 /** @typedef {import('./words/index.js').Words} Words */
 /**
@@ -33,6 +35,7 @@ export function commands(app) {
   const turn = (/** @type {number} */ by) => () => { state.page.value = Math.max(0, Math.min(state.page.peek() + by, state.pages.peek() - 1)); };
   const isRaised = () => state.room.value.hands.includes(state.room.value.me?.id ?? '');
   const isLocked = () => state.room.value.me?.locked ?? false;
+  const shares = () => sharers(state.room.value, state.lines.value).map((id) => key(id, 'screen'));
   /** @type {Command[]} */
   const all = [
     {
@@ -69,6 +72,14 @@ export function commands(app) {
       id: 'self', key: 'y', icon: () => 'hide', words: () => ({ key: state.selfView.value === 'shown' ? 'self.hide' : 'self.show' }),
       isShown: () => state.room.value.people.size === 1,
       run: () => { state.selfView.value = state.selfView.peek() === 'shown' ? 'hidden' : 'shown'; },
+    },
+    {
+      id: 'share', key: 'z', icon: () => 'next', words: () => ({ key: 'share.other' }), isShown: () => shares().length > 1,
+      run: () => {
+        const keys = shares();
+        const at = keys.indexOf(state.pinned.peek() ?? keys[keys.length - 1]);
+        state.pinned.value = keys[(at + 1) % keys.length];
+      },
     },
     {
       id: 'grid', icon: () => 'grid', words: () => ({ key: 'command.grid' }), isChecked: () => state.mode.value === 'grid',

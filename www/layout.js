@@ -12,10 +12,10 @@
  * @typedef {{
  *   people: readonly string[], own: string, shares?: readonly string[], pinned?: string | null,
  *   speaker?: string | null, mode?: 'grid' | 'spotlight', space: Size, phone?: boolean, page?: number,
- *   corner?: Corner, self?: SelfView, aspect?: number,
+ *   corner?: Corner, self?: SelfView, aspect?: number, aspects?: ReadonlyMap<string, number>,
  * }} Scene
  *   People, shares and the speaker are participant ids; `own` is this participant's; `pinned` is the key of a picture;
- *   `aspect` is that of the shared screen.
+ *   `aspects` are those of shared screens, by key; `aspect` is that of one without.
  * @typedef {{
  *   kind: 'none' | 'alone' | 'duo' | 'grid' | 'large', tiles: Placed[], page: number, pages: number,
  *   pager: (Box & { upright: boolean }) | null, caption: Box | null, slots: number,
@@ -103,7 +103,8 @@ function duo({ people, own, space, corner = 'bottom-end', self = 'shown' }) {
  * @param {Scene} scene @param {string} large @returns {Layout}
  */
 function withLarge(scene, large) {
-  const { people, shares = [], space } = scene;
+  const { people, shares = [], space, aspects } = scene;
+  scene = { ...scene, aspect: aspects?.get(large) ?? scene.aspect };
   const rest = [...shares.map((id) => `${id} screen`), ...people.map((id) => `${id} camera`)].filter((key) => key !== large);
   if (!isUpright(space)) return beside(scene, large, rest);
   return large.endsWith(' screen') ? underShare(scene, large, rest) : underSpeaker(scene, large, rest);

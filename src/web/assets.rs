@@ -56,6 +56,7 @@ const EMBEDDED: &[(&str, &[u8])] = embedded![
     "session/session.js",
     "session/signaling.js",
     "session/statistics.js",
+    "session/stereo.js",
     "session/view.js",
     "settings.js",
     "state.js",

@@ -9,6 +9,7 @@ import './room.mjs';
 import './roster.mjs';
 import './session.mjs';
 import './statistics.mjs';
+import './stereo.mjs';
 import './store.mjs';
 import './tiles.mjs';
 import './words.mjs';

@@ -129,3 +129,13 @@ test('a share is shown whole, below its caption, beside a strip', () => {
 test('without space there is nothing', () => {
   equal(layout({ people: ['a', 'b'], own: 'me', space: { width: 0, height: 0 } }).tiles, []);
 });
+
+test('a share has its own aspect, and one of several is large by choice', () => {
+  const space = { width: 1200, height: 700 };
+  const scene = { people: ['a', 'b'], own: 'me', space, shares: ['a', 'b'], aspects: new Map([['a screen', 2], ['b screen', 0.5]]) };
+  const large = (more = {}) => layout({ ...scene, ...more }).tiles[0];
+  const [last, chosen] = [large(), large({ pinned: 'a screen' })];
+  equal([last.key, last.role, chosen.key, chosen.role], ['b screen', 'share', 'a screen', 'share']);
+  equal([chosen.width / chosen.height, large({ aspects: new Map(), pinned: 'a screen' }).width / large({ aspects: new Map() }).height], [2, 16 / 9]);
+  equal(layout({ ...scene, pinned: 'a screen' }).tiles[1], layout({ ...scene, pinned: 'a screen' }).tiles.find(({ key }) => key === 'b screen'), 'the other one is first in the strip');
+});

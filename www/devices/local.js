@@ -3,7 +3,7 @@
 // The tracks outlive a reconnect: each new Call sends what is in `tracks`. The lobby opens them, the call takes them over.
 
 import { signal } from '../store.js';
-import { isAllowed, openDevices, openScreen } from './open.js';
+import { isAllowed, openDevices, openScreen, SCREEN as SHARED } from './open.js';
 
 /** @typedef {import('./open.js').Problem} Problem */
 /** @typedef {'microphone' | 'camera'} DeviceName */
@@ -124,6 +124,16 @@ export class Local {
     for (const key of [SCREEN, SCREEN_AUDIO]) {
       if (this.release(key)) this.on.unpublish(key);
     }
+  }
+
+  /** Says what matters in the shared screen. @param {import('./open.js').Hint} hint */
+  hint(hint) {
+    const track = this.tracks.get(SCREEN);
+    if (!track) return;
+    track.contentHint = hint;
+    track.applyConstraints(SHARED[hint]).catch(() => {}); // then the rate stays as it is
+    this.on.changed(SCREEN);
+    this.show();
   }
 
   close() {

@@ -18,8 +18,15 @@ const AUDIO = { echoCancellation: true, noiseSuppression: true, autoGainControl:
 // The size of the largest simulcast layer. More would cost encoding time; less is blurred in a large tile.
 const VIDEO = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30, max: 30 } };
 
-// Sharp text matters more than smooth motion.
-const SCREEN = { frameRate: { ideal: 15, max: 30 } };
+/** Sharp text matters more than smooth motion, unless the person who shares says otherwise. @typedef {'detail' | 'motion'} Hint */
+/** @type {Record<Hint, MediaTrackConstraints>} */
+export const SCREEN = { detail: { frameRate: { ideal: 15, max: 30 } }, motion: { frameRate: { ideal: 30, max: 30 } } };
+
+// Shared sound is music or speech that is mixed already: in stereo, and as it is.
+const SCREEN_AUDIO = { echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 2 };
+
+// What the browser's picker offers: not the call itself, which would show itself in itself.
+const PICKER = { selfBrowserSurface: 'exclude', surfaceSwitching: 'include', systemAudio: 'include' };
 
 export const isInsecure = () => !navigator.mediaDevices?.getUserMedia;
 
@@ -71,7 +78,7 @@ export async function isAllowed(name) {
 /** If the user closes the picker, there is no problem. @returns {Promise<Opened>} */
 export async function openScreen() {
   try {
-    const stream = await navigator.mediaDevices.getDisplayMedia({ video: SCREEN, audio: true });
+    const stream = await navigator.mediaDevices.getDisplayMedia({ video: SCREEN.detail, audio: SCREEN_AUDIO, ...PICKER });
     const video = stream.getVideoTracks()[0] ?? null;
     if (video) video.contentHint = 'detail';
     return { audio: stream.getAudioTracks()[0] ?? null, video, problem: null };

@@ -5,6 +5,7 @@
 // A reconnect creates a new Call.
 
 import { Encodings } from './encodings.js';
+import { screenSounds, withStereo } from './stereo.js';
 
 /** @typedef {import('../room.js').Line} Line */
 /** @typedef {Line & { track: MediaStreamTrack | null }} Received an m-line of another participant, with its receiver's track */
@@ -119,10 +120,11 @@ export class Call {
   /** @param {Line[]} lines @param {RTCSessionDescriptionInit} offer */
   async answer(lines, offer) {
     const { pc } = this;
-    await pc.setRemoteDescription(offer);
+    await pc.setRemoteDescription({ ...offer, sdp: withStereo(offer.sdp ?? '', screenSounds(lines, true)) });
     this.own = new Map(lines.filter((line) => line.own).map((line) => [`${line.source} ${line.kind}`, line.mid]));
     const attached = await this.attachOwn();
-    await pc.setLocalDescription(await pc.createAnswer());
+    const { type, sdp = '' } = await pc.createAnswer();
+    await pc.setLocalDescription({ type, sdp: withStereo(sdp, screenSounds(lines, false)) });
     this.send({ event: 'answer', data: JSON.stringify(pc.localDescription) });
     for (const mid of this.own.values()) await this.encode(this.transceiver(mid));
     this.showLines();

@@ -15,7 +15,6 @@ const LAYERS = {
 // A camera without simulcast, which every subscriber gets in its one size.
 const SINGLE = { maxBitrate: 1_500_000, scalabilityMode };
 
-// Sharp text matters more: the frame rate drops first when the bitrate is low.
 const SCREEN = { maxBitrate: 2_500_000, scalabilityMode };
 
 export class Encodings {
@@ -34,15 +33,17 @@ export class Encodings {
   async apply({ mid, sender }, source) {
     const parameters = sender.getParameters();
     const { encodings } = parameters;
+    // What drops first when the bitrate is low: the frame rate, if sharp text matters, or the size.
+    const degradationPreference = sender.track?.contentHint === 'motion' ? 'balanced' : 'maintain-resolution';
     if (!encodings?.length) return; // nothing is negotiated yet
-    const before = JSON.stringify(encodings);
+    const before = JSON.stringify(parameters);
     const wanted = this.wanted.get(mid ?? '');
     for (const encoding of encodings) {
       Object.assign(encoding, source === 'screen' ? SCREEN : LAYERS[encoding.rid ?? ''] ?? SINGLE);
       encoding.active = !wanted || (encoding.rid ? wanted.includes(encoding.rid) : wanted.length > 0);
     }
-    if (source === 'screen') Object.assign(parameters, { degradationPreference: 'maintain-resolution' });
-    if (JSON.stringify(encodings) === before) return;
+    if (source === 'screen') Object.assign(parameters, { degradationPreference });
+    if (JSON.stringify(parameters) === before) return;
     await set(sender, parameters).catch((error) => console.info('encodings:', error.message));
   }
 }

@@ -50,6 +50,7 @@ export function callView(app, commands, canInvite) {
   const tiles = stage({
     local: () => app.local.value,
     show: (shown) => app.session()?.view.show(shown),
+    nextShare: commands.share.run,
     options: (tile) => withPart(loadTileMenu(), ({ openTileMenu }) => openTileMenu(tile, app)),
   });
   const step = (/** @type {'previous' | 'next'} */ id) => h('button', {

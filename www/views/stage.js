@@ -9,6 +9,7 @@ import { isSame, sharers, tileModels } from '../tiles.js';
 import { language, t } from '../words/index.js';
 import { h } from './dom.js';
 import { glide } from './glide.js';
+import { icon } from './icons.js';
 import { Tile } from './tile.js';
 import { cornerTowards } from './tiles/corner.js';
 import { moveSelf } from './tiles/self.js';
@@ -19,7 +20,7 @@ import { moveSelf } from './tiles/self.js';
 export const PHONE = '(max-width: 599px), (max-height: 479px)';
 
 /**
- * @param {{ local: () => import('../devices/local.js').Local | null, show: (shown: Map<string, import('../session/view.js').Shown>) => void, options: (tile: Tile) => void }} app
+ * @param {{ local: () => import('../devices/local.js').Local | null, show: (shown: Map<string, import('../session/view.js').Shown>) => void, options: (tile: Tile) => void, nextShare: () => void }} app
  */
 export function stage(app) {
   /** @type {Map<string, Tile>} */
@@ -30,8 +31,8 @@ export function stage(app) {
   const phone = matchMedia(PHONE);
   const isPhone = signal(phone.matches);
   phone.addEventListener('change', () => { isPhone.value = phone.matches; });
-  const caption = h('p', { class: 'share-caption', hidden: true });
-  const element = h('section', { id: 'tiles', 'aria-label': () => t('call.people') }, caption);
+  const aspects = signal(/** @type {ReadonlyMap<string, number>} */ (new Map())); // of shared screens
+  const element = h('section', { id: 'tiles', 'aria-label': () => t('call.people') });
   new ResizeObserver(([{ contentRect: { width, height } }]) => { space.value = { width, height }; }).observe(element);
   element.addEventListener('keydown', (event) => walk(event, element));
   moveSelf(element);
@@ -42,12 +43,17 @@ export function stage(app) {
     return tileModels({ room: state.room.value, lines: state.lines.value, camera, microphone, away: state.phase.value !== 'joined', volumes: state.volumes.value, unwatched: state.unwatched.value });
   });
   const shares = computed(() => sharers(state.room.value, state.lines.value));
+  const sharer = h('span', null);
+  const caption = h('div', { class: 'share-caption', hidden: true }, sharer, h('button', {
+    type: 'button', id: 'btn-next-share', class: 'quiet', hidden: () => shares.value.length < 2, 'aria-label': () => t('share.other'), title: () => t('share.other'), on: { click: app.nextShare },
+  }, icon('next')));
+  element.prepend(caption);
   // What this person pinned goes before what a moderator shows to everybody.
   const large = computed(() => state.pinned.value ?? (state.room.value.spotlight && key(state.room.value.spotlight, 'camera')));
   const arranged = computed(() => layout({
     people: order.value.ids, own: state.room.value.me?.id ?? '', shares: shares.value, pinned: large.value,
     speaker: order.value.speaker, mode: state.mode.value, space: space.value, phone: isPhone.value,
-    page: state.page.value, corner: state.corner.value, self: state.selfView.value,
+    page: state.page.value, corner: state.corner.value, self: state.selfView.value, aspects: aspects.value,
   }));
 
   effect(() => {
@@ -71,11 +77,20 @@ export function stage(app) {
       if (!tile) {
         tile = new Tile(model, { blocked: () => { state.isSoundBlocked.value = true; }, options: app.options });
         tiles.set(model.key, tile);
+        if (model.source === 'screen') followAspect(tile);
         const self = element.querySelector(':scope > .self');
         element.insertBefore(tile.element, self);
       } else if (!isSame(model, tile.model)) tile.update(model);
       tile.picture.setTracks(model.audio, model.video);
     }
+  }
+
+  /** A shared window has any aspect, and another one when it is resized. @param {Tile} tile */
+  function followAspect({ model: { key: of }, picture: { element: video } }) {
+    video.addEventListener('resize', () => {
+      const { videoWidth, videoHeight } = video;
+      if (videoWidth && videoHeight) aspects.value = new Map(aspects.peek()).set(of, videoWidth / videoHeight);
+    });
   }
 
   // The order follows who joins, leaves and speaks.
@@ -108,7 +123,7 @@ export function stage(app) {
       element.dataset.corner = kind === 'duo' && state.selfView.peek() !== 'hidden' ? state.corner.peek() : '';
       setBox(caption, place);
       const shown = placed.find(({ role }) => role === 'share');
-      if (place && shown) caption.textContent = t('tile.screen', { name: tiles.get(shown.key)?.model.name || t('person.guest') });
+      if (place && shown) sharer.textContent = t('tile.screen', { name: tiles.get(shown.key)?.model.name || t('person.guest') });
     });
   });
 

@@ -343,4 +343,9 @@ export default {
   'self.hidden': 'Die anderen sehen Sie weiterhin. Y drücken, oder „Eigenes Bild zeigen“ im Menü „Mehr“.',
   'self.show': 'Eigenes Bild zeigen',
   'self.small': 'Eigenes Bild verkleinern',
+
+  'presenting.detail': 'Scharfer Text',
+  'presenting.motion': 'Flüssige Bewegung',
+
+  'share.other': 'Anderen Bildschirm zeigen',
 };

@@ -343,4 +343,9 @@ export default {
   'self.hidden': 'Others still see you. Press Y, or “Show my picture” in the menu “More”.',
   'self.show': 'Show my picture',
   'self.small': 'Make my picture small',
+
+  'presenting.detail': 'Sharp text',
+  'presenting.motion': 'Smooth motion',
+
+  'share.other': 'Show the other screen',
 };
