@@ -7,7 +7,7 @@ import { findToken, inviteLink, readInvitation } from './session/invitation.js';
 import { Session } from './session/session.js';
 import * as state from './state.js';
 import { computed, effect } from './store.js';
-import { announceDevices, callView, loadConfirm, loadFloat, loadReactions, loadRename, withPart } from './views/call.js';
+import { announceDevices, callView, loadConfirm, loadFloat, loadKeys, loadReactions, loadRename, withPart } from './views/call.js';
 import { byId } from './views/dom.js';
 import { endView } from './views/end.js';
 import { listenToKeys } from './views/keys.js';
@@ -47,7 +47,8 @@ export function setUp({ local, page, rejoin }) {
     if (await ask({ title: t('end.title'), text: t('end.text'), yes: t('command.end') })) session?.moderate('end');
   });
   const float = () => withPart(loadFloat(), ({ toggleWindow }) => toggleWindow(app, table).catch(() => {})); // the browser may refuse a window
-  const app = { local, session: () => session, invite, canInvite, react, rename, canRename, end, float, leave: () => session?.leave() };
+  const keys = () => withPart(loadKeys(), ({ openKeys }) => openKeys(table));
+  const app = { local, session: () => session, invite, canInvite, react, rename, canRename, end, float, keys, leave: () => session?.leave() };
   const table = commands(app);
   followKnocks(() => session);
   const call = callView(app, table, canInvite);

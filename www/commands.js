@@ -23,6 +23,7 @@ import { sharers } from './tiles.js';
  *   canRename: () => boolean,
  *   end: () => void,
  *   float: () => void,
+ *   keys: () => void,
  *   leave: () => void,
  * }} App
  */
@@ -95,14 +96,19 @@ export function commands(app) {
     },
     { id: 'previous', key: '[', icon: () => 'previous', words: () => ({ key: 'command.previous' }), run: turn(-1) },
     { id: 'next', key: ']', icon: () => 'next', words: () => ({ key: 'command.next' }), run: turn(1) },
-    { id: 'invite', icon: () => 'link', words: () => ({ key: 'command.invite' }), run: app.invite },
-    { id: 'rename', isShown: app.canRename, icon: () => 'edit', words: () => ({ key: 'command.rename' }), run: app.rename },
+    { id: 'invite', key: 'i', icon: () => 'link', words: () => ({ key: 'command.invite' }), run: app.invite },
+    { id: 'rename', key: 'n', isShown: app.canRename, icon: () => 'edit', words: () => ({ key: 'command.rename' }), run: app.rename },
     {
-      id: 'lock', isShown: () => state.rights.value.moderate, icon: () => (isLocked() ? 'unlock' : 'lock'),
+      id: 'lock', key: 'k', isShown: () => state.rights.value.moderate, icon: () => (isLocked() ? 'unlock' : 'lock'),
       words: () => ({ key: isLocked() ? 'command.unlock' : 'command.lock' }),
       run: () => app.session()?.moderate(state.room.peek().me?.locked ? 'unlock' : 'lock'),
     },
-    { id: 'end', isShown: () => state.rights.value.moderate, icon: () => 'leave', words: () => ({ key: 'command.end' }), isBad: true, run: app.end },
+    { id: 'end', key: 'x', isShown: () => state.rights.value.moderate, icon: () => 'leave', words: () => ({ key: 'command.end' }), isBad: true, run: app.end },
+    {
+      id: 'mute-all', key: 'a', icon: () => 'mic-off', words: () => ({ key: 'people.mute-all' }),
+      isShown: () => state.rights.value.moderate && state.room.value.people.size > 0, run: () => app.session()?.moderate('mute-all'),
+    },
+    { id: 'keys', key: '?', icon: () => 'keys', words: () => ({ key: 'keys.title' }), run: app.keys },
     { id: 'leave', key: 'l', icon: () => 'leave', words: () => ({ key: 'command.leave' }), isBad: true, run: app.leave },
   ];
   return Object.fromEntries(all.map((each) => [each.id, each]));

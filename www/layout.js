@@ -117,8 +117,10 @@ function underShare({ own, space, page = 0, aspect = 16 / 9 }, large, rest) {
   const below = { width: space.width, height: Math.max(1, space.height - top) };
   const under = paged(rest, `${own} camera`, below, LEAST_BESIDE_SHARE, page, 3);
   for (const box of [...under.tiles, under.pager]) if (box) box.y += top;
+  const width = Math.min(space.width, height * aspect);
+  const x = (space.width - width) / 2;
   const caption = { x: 0, y: 0, width: space.width, height: CAPTION };
-  return { ...under, kind: 'large', caption, tiles: [placed(large, 'share', 0, CAPTION, space.width, height), ...under.tiles] };
+  return { ...under, kind: 'large', caption, tiles: [placed(large, 'share', x, CAPTION, width, height), ...under.tiles] };
 }
 
 /** A speaker above a strip of three. @param {Scene} scene @param {string} large @param {string[]} rest @returns {Layout} */
@@ -154,9 +156,11 @@ function beside({ own, space, page = 0, aspect = 16 / 9 }, large, rest) {
     return made('large', [placed(large, 'share', 0, 0, left, space.height), ...strip], { ...pages, pager, caption });
   }
   const shown = Math.min(space.height - CAPTION, left / aspect);
+  const wide = Math.min(left, shown * aspect);
+  const x = (left - wide) / 2;
   const y = (space.height - CAPTION - shown) / 2;
-  const caption = { x: 0, y, width: left, height: CAPTION };
-  return made('large', [placed(large, 'share', 0, y + CAPTION, left, shown), ...strip], { ...pages, pager, caption });
+  const caption = { x, y, width: left - x, height: CAPTION };
+  return made('large', [placed(large, 'share', x, y + CAPTION, wide, shown), ...strip], { ...pages, pager, caption });
 }
 
 /** @param {string} key @param {Role} role @param {number} x @param {number} y @param {number} width @param {number} height @returns {Placed} */

@@ -81,6 +81,7 @@ const EMBEDDED: &[(&str, &[u8])] = embedded![
     "views/float/window.js",
     "views/focus.js",
     "views/glide.js",
+    "views/help/keys.js",
     "views/icons.js",
     "views/keys.js",
     "views/live.js",

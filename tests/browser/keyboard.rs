@@ -135,3 +135,120 @@ fn focus_survives_page_changes_and_stays_out_of_covered_elements() {
         page.is_sound();
     }
 }
+
+/// Presses Tab until the element has the focus.
+fn tabs_to(page: &mut Page, selector: &str) {
+    for _ in 0..TABS {
+        page.keys("Tab");
+        if page.eval(&format!("document.activeElement.matches({selector:?})")) {
+            return;
+        }
+    }
+    panic!("Tab does not reach {selector}");
+}
+
+fn writes(page: &mut Page, text: &str) {
+    for letter in text.chars() {
+        page.keys(&letter.to_string());
+    }
+}
+
+#[test]
+fn a_call_from_the_lobby_to_its_end_by_keyboard_alone() {
+    let _turn = side_by_side();
+    let Some(mut chromium) = Chromium::start() else { return };
+    let server = Program::start(&[]);
+    let mut bob = chromium.open(&server.link("garden", "Bob"));
+    bob.is_joined();
+    let mut ann = chromium.open(&format!("{}?room=garden", server.url));
+    tabs_to(&mut ann, "#name");
+    writes(&mut ann, "Ann");
+    tabs_to(&mut ann, "#btn-join");
+    ann.keys("Enter");
+    ann.is_joined();
+    ann.has_tiles_of(&["Bob"]);
+    // The microphone is the first stop.
+    has_focus(&mut ann, "#room-name");
+    ann.keys("Tab");
+    has_focus(&mut ann, "#btn-mic");
+    let is = |id: &str, class: &str, is: bool| {
+        format!("document.querySelector('#btn-{id}').classList.contains('{class}') === {is}")
+    };
+    ann.keys("Enter");
+    ann.until("the microphone is off", &is("mic", "off", true));
+    for (key, look) in [
+        ("m", is("mic", "off", false)),
+        ("v", is("camera", "off", true)),
+        ("v", is("camera", "off", false)),
+        ("h", is("hand", "active", true)),
+        ("d", is("screen", "active", true)),
+    ] {
+        ann.keys(key);
+        ann.until(key, &look);
+    }
+    bob.until(
+        "Bob sees the screen and the hand",
+        "document.querySelector('.tile.screen') && !document.querySelector('.tile:not(.self) .hand').hidden",
+    );
+    ann.keys("d");
+    bob.until("the screen is gone", "!document.querySelector('.tile.screen')");
+
+    // The keys are listed, and none of them works while a dialog is open or somebody types.
+    ann.keys("?");
+    has_focus(&mut ann, "#btn-keys-close");
+    let listed: Vec<String> =
+        ann.eval("[...document.querySelectorAll('#keys kbd')].map(({ textContent }) => textContent)");
+    for key in ["M", "V", "D", "H", "E", "C", "P", "S", "W", "Y", "G", "I", "N", "L", "?"] {
+        assert!(listed.iter().any(|each| each == key), "{key} is listed: {listed:?}");
+    }
+    assert!(!listed.iter().any(|each| each == "K"), "only what one may do is listed: {listed:?}");
+    ann.keys("m");
+    ann.keys("Escape");
+    ann.until("the dialog is closed", "!document.querySelector('#keys')");
+    has_focus(&mut ann, "#btn-mic");
+    ann.keys("c");
+    has_focus(&mut ann, "#chat-input");
+    writes(&mut ann, "mlc?");
+    ann.keys("Enter");
+    bob.finds_line("Ann", "mlc?");
+    ann.until("none was run", &is("mic", "off", false));
+    ann.keys("Escape");
+    has_focus(&mut ann, "#btn-chat");
+
+    // Menus, panels, and what is in them.
+    ann.keys("e");
+    has_focus(&mut ann, "#react-menu .item");
+    ann.keys("Enter");
+    bob.until("the reaction is there", "[...document.querySelectorAll('.reaction')].some(({ hidden }) => !hidden)");
+    ann.keys("p");
+    has_focus(&mut ann, "#people-search");
+    ann.keys("Escape");
+    ann.keys("s");
+    has_focus(&mut ann, "#btn-statistics-close");
+    ann.keys("Enter");
+    ann.until("the statistics are closed", "document.querySelector('#panel').hidden");
+    tabs_to(&mut ann, ".tile[data-name=Bob] > .tile-button");
+    ann.keys("Enter");
+    has_focus(&mut ann, "#item-pin");
+    ann.keys("ArrowUp");
+    has_focus(&mut ann, "#volume");
+    ann.keys("ArrowLeft");
+    ann.until("it is softer", "document.querySelector('.volume output').textContent === '95 %'");
+    ann.keys("Escape");
+    ann.keys("n");
+    has_focus(&mut ann, "#new-name");
+    writes(&mut ann, "Ann Lee");
+    ann.keys("Enter");
+    bob.has_tiles_of(&["Ann Lee"]);
+    ann.keys("y");
+    ann.until("the own picture is away", "document.querySelector('.tile.self').classList.contains('away')");
+
+    ann.keys("l");
+    ann.until("the end screen is shown", "document.body.dataset.state === 'ended'");
+    tabs_to(&mut ann, "#btn-rejoin");
+    ann.keys("Enter");
+    ann.is_joined();
+    ann.has_tiles_of(&["Bob"]);
+    ann.is_sound();
+    bob.is_sound();
+}

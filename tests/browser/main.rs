@@ -18,6 +18,7 @@ mod outage;
 mod outside;
 mod page;
 mod people;
+mod pictures;
 mod program;
 mod proxies;
 mod remote;

@@ -115,6 +115,11 @@ impl Page {
         self.tab.insert(text);
     }
 
+    /// Presses at one place and releases at another one.
+    pub fn drags(&mut self, from: (f64, f64), to: (f64, f64)) {
+        self.tab.drag(from, to);
+    }
+
     /// Resizes its window, in CSS pixels.
     pub fn resizes(&mut self, width: u32, height: u32) {
         self.tab.resize(width, height);

@@ -84,6 +84,14 @@ impl Tab {
         }
     }
 
+    /// Drags from one position to another one; Chromium only.
+    pub fn drag(&mut self, from: (f64, f64), to: (f64, f64)) {
+        for (kind, (x, y)) in [("mousePressed", from), ("mouseMoved", to), ("mouseReleased", to)] {
+            let event = json!({ "type": kind, "x": x, "y": y, "button": "left", "buttons": 1, "clickCount": 1 });
+            self.call("Input.dispatchMouseEvent", event);
+        }
+    }
+
     /// Sets the user's preferences, as media features and their values; Chromium only.
     pub fn emulate(&mut self, features: &[(&str, &str)]) {
         let features: Vec<Value> =
@@ -102,7 +110,9 @@ impl Tab {
             "Enter" => (13, Some("\r")),
             "Escape" => (27, None),
             "ArrowLeft" => (37, None),
+            "ArrowUp" => (38, None),
             "ArrowRight" => (39, None),
+            "ArrowDown" => (40, None),
             letter if letter.len() == 1 => (i32::from(letter.to_ascii_uppercase().as_bytes()[0]), Some(letter)),
             other => panic!("no key {other}"),
         };

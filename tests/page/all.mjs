@@ -1,6 +1,7 @@
 // All tests of the page's pure modules: `node --test tests/page/all.mjs`, or in a browser with `run`.
 
 import './chatlog.mjs';
+import './commands.mjs';
 import './corner.mjs';
 import './layout.mjs';
 import './links.mjs';

@@ -36,7 +36,9 @@ export function bar(commands) {
   const more = tool({ id: 'more', icon: () => 'more', words: () => ({ key: 'command.more' }), run: () => openMore(more, commands) });
   more.setAttribute('aria-haspopup', 'menu');
   more.setAttribute('aria-expanded', 'false');
-  return h('nav', { id: 'bar', class: 'bar', 'aria-label': () => t('call.controls') },
+  // The heading has the focus first: the microphone is the next stop.
+  const heading = h('h1', { id: 'room-name', class: 'unseen', tabindex: -1 }, () => state.room.value.me?.room);
+  return h('nav', { id: 'bar', class: 'bar', 'aria-label': () => t('call.controls') }, heading,
     split(commands.mic), split(commands.camera), tool(commands.screen, 'wide'), tool(commands.hand, 'wide'), react, chat, more, tool(commands.leave, 'leave'));
 }
 
@@ -51,7 +53,7 @@ function openMore(anchor, commands) {
       screen,
       h('div', { role: 'group', 'aria-label': () => t('command.layout') }, of('grid'), of('spotlight')),
       h('hr', null),
-      of('people'), of('statistics'), of('float'), of('self'), of('invite'), of('rename'),
+      of('people'), of('statistics'), of('float'), of('self'), of('invite'), of('rename'), of('keys'),
       ...(moderates ? [h('hr', null), h('p', { class: 'caption', role: 'presentation' }, () => t('menu.everybody')), of('lock'), of('end')] : []),
     ];
   });
@@ -63,7 +65,7 @@ export function roomHeader(commands, canInvite) {
   const limits = () => restriction(state.rights.value);
   return h('header', { id: 'top', class: 'room' },
     h('div', { class: 'place' },
-      h('h1', { id: 'room-name', tabindex: -1 }, () => state.room.value.me?.room),
+      h('p', { class: 'title', 'aria-hidden': 'true' }, () => state.room.value.me?.room),
       h('p', { id: 'restricted', hidden: () => !limits() }, () => say(limits()))),
     h('span', { id: 'locked', class: 'state', hidden: () => !state.room.value.me?.locked, title: () => t('call.locked') },
       icon('lock'), h('span', { class: 'unseen' }, () => t('call.locked'))),

@@ -15,6 +15,7 @@ import { setBox, stage } from './stage.js';
 const SETTLED_MS = 300;
 
 const loadTileMenu = () => import('./tile-menu.js');
+export const loadKeys = () => import('./help/keys.js');
 export const loadFloat = () => import('./float/window.js');
 export const loadConfirm = () => import('./confirm.js');
 export const loadRename = () => import('./people/rename.js');
@@ -31,7 +32,7 @@ const PANELS = {
 
 /** Panels and menus load with the first call, once it has begun: later the server may be away, or another one. */
 function loadAll() {
-  Promise.all([loadTileMenu(), loadReactions(), loadRename(), loadConfirm(), loadFloat(), ...Object.values(PANELS).map((load) => load())]).catch(onUnloaded);
+  Promise.all([loadTileMenu(), loadReactions(), loadRename(), loadConfirm(), loadFloat(), loadKeys(), ...Object.values(PANELS).map((load) => load())]).catch(onUnloaded);
 }
 
 /** Goes on with a part of the page that loads on first use. @template T @param {Promise<T>} part @param {(part: T) => void} act */

@@ -6,7 +6,10 @@ import { isInCall } from '../state.js';
 export function listenToKeys(table) {
   const byKey = new Map(Object.values(table).filter(({ key }) => key).map((command) => [command.key, command]));
   addEventListener('keydown', (event) => {
-    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.repeat) return;
+    if (event.defaultPrevented || event.isComposing || event.repeat || event.metaKey) return;
+    // Many layouts have signs such as "[" only with AltGr, or on a Mac with Option.
+    const isSign = !/^[\p{L}\p{N}]$/u.test(event.key);
+    if (event.ctrlKey || event.altKey ? !isSign || (event.ctrlKey && !event.getModifierState('AltGraph')) : false) return;
     const target = /** @type {Element | null} */ (event.target);
     if (!isInCall.peek() || target?.closest('input, textarea, select, [contenteditable], dialog, [popover]')) return;
     const command = byKey.get(event.key.toLowerCase());

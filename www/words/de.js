@@ -348,4 +348,13 @@ export default {
   'presenting.motion': 'Flüssige Bewegung',
 
   'share.other': 'Anderen Bildschirm zeigen',
+
+  'keys.arrows': 'Von Kachel zu Kachel; das eigene Bild in eine andere Ecke',
+  'keys.close': 'Tastenliste schließen',
+  'keys.enter': 'Menü einer Kachel öffnen',
+  'keys.enter-key': 'Eingabe',
+  'keys.escape': 'Menü, Dialog oder Bereich schließen',
+  'keys.escape-key': 'Esc',
+  'keys.title': 'Tasten',
+  'keys.typing': 'Beim Tippen wirkt keine davon.',
 };

@@ -348,4 +348,13 @@ export default {
   'presenting.motion': 'Smooth motion',
 
   'share.other': 'Show the other screen',
+
+  'keys.arrows': 'From tile to tile; the own picture to another corner',
+  'keys.close': 'Close the list of keys',
+  'keys.enter': 'Open the menu of a tile',
+  'keys.enter-key': 'Enter',
+  'keys.escape': 'Close a menu, a dialog or a panel',
+  'keys.escape-key': 'Esc',
+  'keys.title': 'Keys',
+  'keys.typing': 'None of them works while you are typing.',
 };
