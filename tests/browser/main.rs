@@ -2,10 +2,13 @@
 //!
 //! Chromium is searched as `chromium`, `chromium-browser` and `google-chrome` on `PATH`, Firefox as `firefox-esr` and
 //! `firefox`; `AQ_CHROMIUM` and `AQ_FIREFOX` override their paths. Without a browser its tests are skipped; with
-//! `AQ_REQUIRE_CHROMIUM=1` and `AQ_REQUIRE_FIREFOX=1` they fail. `AQ_SCREENSHOT=FILE` saves a picture of a call. All
+//! `AQ_REQUIRE_CHROMIUM=1` and `AQ_REQUIRE_FIREFOX=1` they fail. `AQ_AXE` is the path of
+//! axe-core's `axe.min.js` (`.ci/run` installs it); without it that story is skipped, or fails with `AQ_REQUIRE_AXE=1`.
+//! `AQ_SCREENSHOT=FILE` saves a picture of a call. All
 //! stories share one Chromium and run side by side, except where they measure (`turn`). No test sleeps for a fixed time:
 //! each step waits for a condition, up to a deadline.
 
+mod axe;
 mod chatting;
 mod chromium;
 mod firefox;

@@ -43,7 +43,7 @@ export function openPopover(anchor, { id, label, role = 'menu' }, fill) {
   });
   closeOpen = close;
   if (!element) return;
-  document.body.append(element);
+  (anchor.closest('nav, main') ?? document.body).append(element); // a screen reader finds it beside its button
   anchor.setAttribute('aria-expanded', 'true');
   element.showPopover();
   place(element, anchor);
@@ -76,12 +76,12 @@ function place(element, anchor) {
   element.style.setProperty('--top', `${Math.max(EDGE, top)}px`);
 }
 
-/** A command as an item of a menu. @param {Command} command @param {() => void} close */
-export function item(command, close) {
+/** A command as an item of a menu, or as a button of a dialog. @param {Command} command @param {() => void} close @param {'menu' | 'dialog'} [of] */
+export function item(command, close, of = 'menu') {
   const { id, isChecked } = command;
   return h('button', {
     type: 'button', class: `item${command.isBad ? ' bad' : ''}`, id: `item-${id}`,
-    role: isChecked ? 'menuitemradio' : 'menuitem', 'aria-checked': isChecked ? () => String(isChecked()) : null,
+    role: of === 'dialog' ? null : isChecked ? 'menuitemradio' : 'menuitem', 'aria-checked': isChecked ? () => String(isChecked()) : null,
     hidden: () => command.isShown?.() === false,
     on: { click: () => { close(); command.run(); } },
   }, icon(command.icon), h('span', null, () => say(command.words())), command.key ? h('kbd', null, command.key.toUpperCase()) : null);

@@ -24,9 +24,9 @@ export function openPersonMenu(anchor, person, app) {
   openPopover(anchor, { id: 'tile-menu', role: 'dialog', label: () => (own ? t('tile.own-options') : t('tile.options', { name })) }, (close) => [
     h('h2', null, name),
     own || !state.rights.peek().subscribe ? null : volume(person.key, name),
-    ...forMe(person, app).map((each) => item(each, close)),
+    ...forMe(person, app).map((each) => item(each, close, 'dialog')),
     ...(forAll.length ? [h('hr', null), h('p', { class: 'caption' }, () => t('menu.everybody'))] : []),
-    ...forAll.map((each) => item(each, close)),
+    ...forAll.map((each) => item(each, close, 'dialog')),
   ]);
 }
 
