@@ -105,8 +105,11 @@ const EMBEDDED: &[(&str, &[u8])] = embedded![
     "views/tiles/gain.js",
     "views/tiles/self.js",
     "views/tiles/volume.js",
+    "words/ar.js",
     "words/de.js",
     "words/en.js",
+    "words/es.js",
+    "words/fr.js",
     "words/index.js",
     "words/rooms.js",
 ];

@@ -1,10 +1,13 @@
+import ar from '../../www/words/ar.js';
 import de from '../../www/words/de.js';
 import en from '../../www/words/en.js';
+import es from '../../www/words/es.js';
+import fr from '../../www/words/fr.js';
 import { chooseLanguage, NAMES, say, setLanguage, t, wordsLoaded } from '../../www/words/index.js';
 import { proposeRoom } from '../../www/words/rooms.js';
 import { equal, ok, test } from './harness.mjs';
 
-const LANGUAGES = { de };
+const LANGUAGES = { ar, de, es, fr };
 const parameters = (entry) => [...new Set(Object.values(typeof entry === 'string' ? { entry } : entry).join().match(/\{\w+\}/g) ?? [])].sort().join();
 
 for (const [code, words] of Object.entries(LANGUAGES)) {
@@ -33,7 +36,7 @@ test('a language is chosen by the first that the page has', () => {
   equal(chooseLanguage(['', 'fi', 'de-AT', 'en']), 'de');
   equal(chooseLanguage([]), 'en');
   equal(chooseLanguage(['constructor']), 'en');
-  ok('de' in NAMES && 'en' in NAMES, 'every language has a name');
+  equal(Object.keys(NAMES).sort(), ['en', ...Object.keys(LANGUAGES)].sort(), 'every language has a name');
 });
 
 test('sentences are filled in, with plurals, numbers and other sentences', async () => {
@@ -49,6 +52,8 @@ test('sentences are filled in, with plurals, numbers and other sentences', async
   await setLanguage('de');
   equal(t('call.count', { count: 1200 }), '1.200 Personen');
   equal(say({ code: 'locked' }), 'Dieser Raum ist gesperrt. Wer moderiert, kann ihn entsperren.');
+  await setLanguage('ar');
+  equal([1, 2, 3, 11, 100].map((count) => t('call.count', { count }).replace(/[\d٠-٩]+ /, '')), ['شخص واحد', 'شخصان', 'أشخاص', 'شخصًا', 'شخص']);
   await setLanguage('en');
 });
 

@@ -16,12 +16,15 @@ import { signal } from '../store.js';
 const LANGUAGES = {
   en: () => import('./en.js'),
   de: () => import('./de.js'),
+  es: () => import('./es.js'),
+  fr: () => import('./fr.js'),
+  ar: () => import('./ar.js'),
 };
-const RIGHT_TO_LEFT = ['ar', 'fa', 'he', 'ur'];
+const RIGHT_TO_LEFT = ['ar'];
 const DATE = /** @type {const} */ ({ dateStyle: 'medium', timeStyle: 'short' });
 
 /** The names of the languages, each in itself. */
-export const NAMES = { en: 'English', de: 'Deutsch' };
+export const NAMES = { en: 'English', de: 'Deutsch', es: 'Español', fr: 'Français', ar: 'العربية' };
 
 export const language = signal('en');
 /** @type {Dictionary | null} */
