@@ -35,6 +35,49 @@
   // Clipped to one pixel, for screen readers only.
   const hiddenBox = (element) => { for (let at = element; at; at = at.parentElement) if (getComputedStyle(at).clipPath !== 'none') return true; return false; };
 
+  const shown = (selector) => [...document.querySelectorAll(selector)].filter((element) => isVisible(element) && !hiddenBox(element));
+  const box = (element) => element.getBoundingClientRect();
+
+  // Boxes of the call that lie over another one.
+  const overlaps = () => {
+    const all = shown('#call :is(.tile:not(.away, [data-role=self]), .pager, .share-caption, .notice, #panel, #bar .tool, .room .quiet, .room .title)');
+    return all.flatMap((one, at) => all.slice(at + 1).filter((other) => {
+      const [a, b] = [box(one), box(other)];
+      return a.right > b.left + 1 && b.right > a.left + 1 && a.bottom > b.top + 1 && b.bottom > a.top + 1;
+    }).map((other) => `${name(one)} lies over ${name(other)}`));
+  };
+
+  // What has to be in the window as a whole.
+  const outside = () => shown('.tile:not(.away), #bar .tool, .pager, #panel, .notice, .menu, dialog, .panel > header, .dialog-head')
+    .filter((element) => {
+      const { left, right, top, bottom } = box(element);
+      return left < -1 || top < -1 || right > innerWidth + 1 || bottom > innerHeight + 1;
+    })
+    .map((element) => `${name(element)} leaves the window: ${JSON.stringify(box(element))}`);
+
+  // Texts that are cut, but names, which end in an ellipsis and stand elsewhere as a whole.
+  const NAMES = '.name, .title, .who, .share-caption span, #restricted, h1';
+  const cuts = () => shown('body *').filter((element) => {
+    const texts = [...element.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE && node.textContent.trim());
+    if (!texts.length || element.matches(NAMES) || element.closest('.unseen, svg, option, textarea')) return false;
+    const { overflowX } = getComputedStyle(element);
+    if (overflowX !== 'visible' && element.scrollWidth > element.clientWidth + 1) return true;
+    const control = element.closest('button, .item, .notice, .chip, .card, .panel, dialog');
+    if (!control || control.closest('.tile-button')) return false;
+    const range = document.createRange();
+    range.selectNodeContents(element);
+    const [text, around] = [range.getBoundingClientRect(), box(control)];
+    return text.width > 0 && (text.left < around.left - 1 || text.right > around.right + 1);
+  }).map((element) => `the text of ${name(element)} is cut: ${element.textContent}`);
+
+  // The pictures fill less than 80 % of their space.
+  const crowded = () => {
+    const { width, height } = box(document.querySelector('#tiles'));
+    const area = shown('.tile:not(.away, [data-role=self])').map(box).reduce((sum, each) => sum + each.width * each.height, 0);
+    const use = area / (width * height);
+    return use < 0.8 ? [`faces fill ${Math.round(use * 100)} % of ${width} x ${height}`] : [];
+  };
+
   window.looks = {
     // Visible pairs of a color and its background with less contrast than WCAG 1.4.3 and 1.4.11 require.
     pale() {
@@ -87,13 +130,24 @@
       .map(name),
 
     // Visible controls that are smaller than a finger needs.
-    small: () => [...document.querySelectorAll('#call :is(button, textarea)')]
+    small: () => [...document.querySelectorAll(':is(#call, dialog, .menu, #ended) :is(button, textarea, input:not([type=checkbox]))')]
       .filter((element) => isVisible(element) && !element.matches('.link'))
       .filter((element) => {
         const { width, height } = element.getBoundingClientRect();
         return width < 43.5 || height < 43.5;
       })
       .map((element) => `${name(element)}: ${element.getBoundingClientRect().width} x ${element.getBoundingClientRect().height}`),
+
+    // What is wrong with how the page stands in its window, once it stands still: overlaps, what extends beyond the window,
+    // cut texts, small controls, and too little room for faces if `faces` is set.
+    async faults(faces) {
+      const end = performance.now() + 2000;
+      for (;;) {
+        await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+        const found = [...overlaps(), ...outside(), ...cuts(), ...this.wide(), ...this.small(), ...(faces ? crowded() : [])];
+        if (!found.length || performance.now() > end) return found;
+      }
+    },
 
     // Returns true if the whole element is within the window.
     within(selector) {

@@ -4,7 +4,8 @@
 //! `firefox`; `AQ_CHROMIUM` and `AQ_FIREFOX` override their paths. Without a browser its tests are skipped; with
 //! `AQ_REQUIRE_CHROMIUM=1` and `AQ_REQUIRE_FIREFOX=1` they fail. `AQ_AXE` is the path of
 //! axe-core's `axe.min.js` (`.ci/run` installs it); without it that story is skipped, or fails with `AQ_REQUIRE_AXE=1`.
-//! `AQ_SCREENSHOT=FILE` saves a picture of a call. All
+//! `AQ_SCREENSHOT=FILE` saves a picture of a call, `AQ_SCREENSHOTS=FOLDER` those of
+//! all sizes and states. All
 //! stories share one Chromium and run side by side, except where they measure (`turn`). No test sleeps for a fixed time:
 //! each step waits for a condition, up to a deadline.
 
@@ -26,6 +27,7 @@ mod program;
 mod proxies;
 mod remote;
 mod scratch;
+mod sizes;
 mod spatial;
 mod stories;
 mod tab;
