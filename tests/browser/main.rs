@@ -2,12 +2,11 @@
 //!
 //! Chromium is searched as `chromium`, `chromium-browser` and `google-chrome` on `PATH`, Firefox as `firefox-esr` and
 //! `firefox`; `AQ_CHROMIUM` and `AQ_FIREFOX` override their paths. Without a browser its tests are skipped; with
-//! `AQ_REQUIRE_CHROMIUM=1` and `AQ_REQUIRE_FIREFOX=1` they fail. `AQ_AXE` is the path of
-//! axe-core's `axe.min.js` (`.ci/run` installs it); without it that story is skipped, or fails with `AQ_REQUIRE_AXE=1`.
-//! `AQ_SCREENSHOT=FILE` saves a picture of a call, `AQ_SCREENSHOTS=FOLDER` those of
-//! all sizes and states. All
-//! stories share one Chromium and run side by side, except where they measure (`turn`). No test sleeps for a fixed time:
-//! each step waits for a condition, up to a deadline.
+//! `AQ_REQUIRE_CHROMIUM=1` and `AQ_REQUIRE_FIREFOX=1` they fail. `AQ_AXE` is the path of axe-core's `axe.min.js`, which
+//! `.ci/run` installs; without it that story is skipped, or fails with `AQ_REQUIRE_AXE=1`. `AQ_SCREENSHOT=FILE` saves a
+//! picture of a call, `AQ_SCREENSHOTS=FOLDER` those of all sizes and states. All stories share one Chromium and run side
+//! by side, except where they measure (`turn`). No test sleeps for a fixed time, except to measure: each step waits for a
+//! condition, up to a deadline.
 
 mod axe;
 mod chatting;
@@ -16,6 +15,7 @@ mod firefox;
 mod keyboard;
 mod layers;
 mod looks;
+mod measures;
 mod moderation;
 mod modules;
 mod outage;

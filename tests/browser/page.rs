@@ -313,6 +313,16 @@ impl Page {
         self.eval("probe.chat()")
     }
 
+    /// Number of DOM nodes that exist after a collection of garbage; Chromium only.
+    pub fn nodes(&mut self) -> usize {
+        self.tab.nodes()
+    }
+
+    /// CPU time of the page's main thread since the first call, in seconds; Chromium only.
+    pub fn main_thread_seconds(&mut self) -> f64 {
+        self.tab.main_thread_seconds()
+    }
+
     pub fn transceivers(&mut self) -> usize {
         self.eval("probe.transceivers()")
     }

@@ -150,6 +150,25 @@ impl Tab {
         picture["data"].as_str().expect("a picture has data").to_owned()
     }
 
+    /// Number of DOM nodes that exist after a collection of garbage; Chromium only.
+    pub fn nodes(&mut self) -> usize {
+        // What the first collection frees may hold more.
+        for _ in 0..3 {
+            self.call("HeapProfiler.collectGarbage", json!({}));
+        }
+        let counters = self.call("Memory.getDOMCounters", json!({}));
+        usize::try_from(counters["nodes"].as_u64().expect("a number of nodes")).expect("it fits")
+    }
+
+    /// CPU time of the page's main thread since the first call, in seconds; Chromium only.
+    pub fn main_thread_seconds(&mut self) -> f64 {
+        self.call("Performance.enable", json!({ "timeDomain": "threadTicks" }));
+        let metrics = self.call("Performance.getMetrics", json!({}));
+        let all = metrics["metrics"].as_array().expect("a list of metrics");
+        let found = all.iter().find(|metric| metric["name"] == "TaskDuration").expect("the time of tasks");
+        found["value"].as_f64().expect("a time")
+    }
+
     /// Returns the value of a JavaScript expression; a promise is awaited.
     pub fn evaluate(&mut self, expression: &str) -> Result<Value, String> {
         if self.firefox.is_some() {
