@@ -95,7 +95,7 @@ function cancel() {
   else state.phase.value = 'lobby';
 }
 
-const joinsAtOnce = query.get('autojoin') === '1';
+const joinsAtOnce = query.has('autojoin') && !['0', 'off'].includes(query.get('autojoin') ?? '');
 if (joinsAtOnce) loadCall().catch(() => {}); // `join` tells
 await wordsLoaded;
 prefill();

@@ -12,6 +12,8 @@ import { byId } from './views/dom.js';
 import { endView } from './views/end.js';
 import { listenToKeys } from './views/keys.js';
 import { liveRegions } from './views/live.js';
+import { listenToMediaKeys } from './views/system/media-keys.js';
+import { keepScreenOn } from './views/system/screen-on.js';
 import { t } from './words/index.js';
 
 const TITLE = 'AQ Server';
@@ -57,6 +59,8 @@ export function setUp({ local, page, rejoin }) {
   listenToKeys(table);
   announceDevices(app);
   followDevices(local);
+  listenToMediaKeys(table, () => local.value?.state.value);
+  keepScreenOn();
 
   effect(() => {
     if (state.phase.value === 'ended' && document.fullscreenElement) document.exitFullscreen();

@@ -30,6 +30,7 @@ macro_rules! embedded {
 const EMBEDDED: &[(&str, &[u8])] = embedded![
     "announce.js",
     "app.js",
+    "app.webmanifest",
     "call.js",
     "chatlog.js",
     "commands.js",
@@ -99,6 +100,8 @@ const EMBEDDED: &[(&str, &[u8])] = embedded![
     "views/statistics/figures.js",
     "views/statistics/graph.js",
     "views/statistics/panel.js",
+    "views/system/media-keys.js",
+    "views/system/screen-on.js",
     "views/tile-menu.js",
     "views/tile.js",
     "views/tiles/corner.js",

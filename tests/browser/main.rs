@@ -30,6 +30,7 @@ mod scratch;
 mod sizes;
 mod spatial;
 mod stories;
+mod system;
 mod tab;
 #[path = "../token/mod.rs"]
 mod token;
