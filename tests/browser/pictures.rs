@@ -58,7 +58,7 @@ fn a_person_looks_at_statistics_and_turns_a_voice_up() {
     );
     ann.until("so are the own layers", &format!("/layer q/.test({})", texts("$=camera]:last-child[data-key")));
     ann.until("the traffic is drawn", "document.querySelectorAll('.graph .line[d^=M]').length === 2");
-    ann.until("the way is named", "document.querySelector('.figures-list').textContent.includes('UDP, direct')");
+    ann.until("the way is named", "/UDP., direct/.test(document.querySelector('.figures-list').textContent)");
     ann.press("#btn-report");
     let report: String = ann.eval("copied");
     assert!(report.contains("\"codec\": \"VP8\"") && report.contains("\"protocol\": \"udp\""), "{report}");

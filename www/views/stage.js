@@ -56,14 +56,14 @@ export function stage(app) {
     page: state.page.value, corner: state.corner.value, self: state.selfView.value, aspects: aspects.value,
   }));
 
+  let spoken0 = language.peek(); // in which the tiles are written
   effect(() => {
-    language.value;
-    const wanted = models.value;
-    untracked(() => setTiles(wanted));
+    const [spoken, wanted] = [language.value, models.value];
+    untracked(() => setTiles(wanted, spoken));
   });
 
-  /** @param {import('../tiles.js').TileModel[]} wanted */
-  function setTiles(wanted) {
+  /** @param {import('../tiles.js').TileModel[]} wanted @param {string} spoken the language */
+  function setTiles(wanted, spoken) {
     const keys = new Set(wanted.map(({ key }) => key));
     for (const [key, tile] of tiles) {
       if (keys.has(key)) continue;
@@ -80,9 +80,10 @@ export function stage(app) {
         if (model.source === 'screen') followAspect(tile);
         const self = element.querySelector(':scope > .self');
         element.insertBefore(tile.element, self);
-      } else if (!isSame(model, tile.model)) tile.update(model);
+      } else if (!isSame(model, tile.model) || spoken !== spoken0) tile.update(model);
       tile.picture.setTracks(model.audio, model.video);
     }
+    spoken0 = spoken;
   }
 
   /** A shared window has any aspect, and another one when it is resized. @param {Tile} tile */
@@ -112,6 +113,7 @@ export function stage(app) {
   effect(() => {
     const { kind, tiles: placed, page, pages, caption: place } = arranged.value;
     models.value; // a tile may be new
+    language.value;
     untracked(() => {
       const size = `${innerWidth} ${innerHeight}`;
       const isStill = size === window0; // a window that changes its size drags the tiles along

@@ -19,5 +19,8 @@ export function milliseconds(seconds) {
 /** @param {number} value from 0 to 1 */
 export const share = (value) => write(value, { style: 'percent', maximumFractionDigits: 1 });
 
+/** Latin text within any script keeps its order. @param {string} text */
+export const alone = (text) => `\u2066${text}\u2069`;
+
 /** Stays in one piece and in its order, whatever the direction of the script. @param {number} width @param {number} height */
-export const size = (width, height) => `\u2066${width}\u00a0×\u00a0${height}\u2069`;
+export const size = (width, height) => alone(`${width}\u00a0×\u00a0${height}`);

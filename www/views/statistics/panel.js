@@ -9,7 +9,7 @@ import { effect, signal } from '../../store.js';
 import { language, t } from '../../words/index.js';
 import { h } from '../dom.js';
 import { icon } from '../icons.js';
-import { bits, milliseconds, share, size } from './figures.js';
+import { alone, bits, milliseconds, share, size } from './figures.js';
 import { graph } from './graph.js';
 
 /** @typedef {import('../../session/statistics.js').Row} Row */
@@ -79,7 +79,7 @@ function way(transport) {
   return pairs([
     ['figures.way', () => {
       const now = transport();
-      return now ? `${(now.relay || now.protocol).toUpperCase()}, ${kind(now)} (${now.local}, ${now.remote})` : t('figures.none');
+      return now ? `${alone((now.relay || now.protocol).toUpperCase())}, ${kind(now)} (${alone(`${now.local}, ${now.remote}`)})` : t('figures.none');
     }],
     ['figures.round-trip', () => milliseconds(transport()?.roundTrip)],
     ['figures.available', () => { const most = transport()?.available; return most ? bits(most) : ''; }],
