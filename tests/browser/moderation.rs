@@ -59,8 +59,8 @@ fn a_moderator_mutes_locks_and_removes() {
         page.until("it may not lock", "document.querySelector('#more-menu') && !document.querySelector('#item-lock')");
         page.keys("Escape");
         page.press(".tile[data-name=Ann] > .tile-button");
-        let items = "[...document.querySelectorAll('#tile-menu .item')].filter((item) => item.checkVisibility()).map(({ id }) => id).join()";
-        page.until("it may not moderate", &format!("{items} === 'item-pin,item-full'"));
+        let items = "[...document.querySelectorAll('#tile-menu .item')].filter((item) => item.checkVisibility() && item.id !== 'item-pip').map(({ id }) => id).join()";
+        page.until("it may not moderate", &format!("{items} === 'item-pin,item-watch,item-full,item-figures'"));
         page.keys("Escape");
     }
 

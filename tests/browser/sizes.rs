@@ -92,7 +92,7 @@ fn panels_and_dialogs(ann: &mut Page, check: &Check, size: (u32, u32)) {
 #[test]
 fn every_state_fits_every_window() {
     let _turn = side_by_side();
-    let Some(mut chromium) = Chromium::start() else { return };
+    let Some(mut chromium) = Chromium::start_at_full_rate() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open_with(&server.link("garden", "Ann"), KEEP_SOCKET);
     ann.is_joined();
