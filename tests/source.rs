@@ -1,9 +1,14 @@
 //! Tests of the architecture: the levels of modules, which modules may do I/O, and which may name `Rtc`. See
 //! `src/lib.rs`.
 
+#[path = "files/mod.rs"]
+mod files;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use files::files_below;
 
 /// The level of each module, by its longest matching prefix.
 const LEVELS: &[(&str, u32)] = &[
@@ -84,19 +89,8 @@ fn modules() -> Vec<Module> {
 /// All files of `src`.
 fn files() -> Vec<Module> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut folders = vec![root.clone()];
-    let mut found = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|ext| ext == "rs") {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
+    let mut found = files_below(&root);
+    found.retain(|path| path.extension().is_some_and(|ext| ext == "rs"));
     assert!(found.len() > 20, "the source files are found");
     found.iter().map(|path| module(&root, path)).collect()
 }

@@ -3,11 +3,16 @@
 //! `tests/browser` runs the same tests of the pure modules in Chromium. Without Node they are skipped here; with
 //! `AQ_REQUIRE_NODE=1` they fail.
 
+#[path = "../files/mod.rs"]
+mod files;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use files::files_below;
 
 /// Most lines of a module, and of a style sheet. A language is one table.
 const MAX_LINES: usize = 300;
@@ -45,19 +50,11 @@ fn root() -> PathBuf {
 
 fn files() -> Vec<File> {
     let root = root();
-    let mut folders = vec![root.clone()];
-    let mut found = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let name = path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
-            found.push(File { name, text: fs::read_to_string(&path).unwrap() });
-        }
-    }
+    let file = |path: &PathBuf| File {
+        name: path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/"),
+        text: fs::read_to_string(path).unwrap(),
+    };
+    let found: Vec<File> = files_below(&root).iter().map(file).collect();
     assert!(found.len() > 30, "the page's files are found");
     found
 }

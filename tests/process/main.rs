@@ -4,6 +4,8 @@
 //! proxies. Nothing waits longer than `process::DEADLINE`.
 
 mod client;
+#[path = "../files/mod.rs"]
+mod files;
 mod folder;
 mod http;
 mod process;

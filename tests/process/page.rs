@@ -1,13 +1,14 @@
 //! HTTP: the page and its files, other routes, and invalid requests.
 
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use flate2::read::GzDecoder;
 use serde_json::json;
 
+use crate::files::files_below;
 use crate::folder::Folder;
 use crate::http::{Http, Response, get};
 use crate::process::{DEADLINE, Process};
@@ -38,20 +39,9 @@ fn the_root_redirects_to_the_page() {
 }
 
 /// The paths of all files below a folder, relative to it.
-fn files_below(root: &Path) -> Vec<String> {
-    let mut folders = vec![root.to_owned()];
-    let mut found = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
-            }
-        }
-    }
-    found
+fn names_below(root: &Path) -> Vec<String> {
+    let name = |path: &PathBuf| path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+    files_below(root).iter().map(name).collect()
 }
 
 /// Whether this is the file: each line as it is, or empty instead of a comment.
@@ -74,7 +64,7 @@ fn every_file_of_the_page_is_served() {
     let process = start();
     let mut http = Http::connect(process.addr());
     let www = Path::new(env!("CARGO_MANIFEST_DIR")).join("www");
-    let mut names = files_below(&www);
+    let mut names = names_below(&www);
     assert!(names.len() > 20 && names.iter().any(|name| name.contains('/')), "{names:?}");
     names.push(String::new());
     for name in names {
@@ -88,6 +78,7 @@ fn every_file_of_the_page_is_served() {
             "js" => "text/javascript; charset=utf-8",
             "css" => "text/css; charset=utf-8",
             "svg" => "image/svg+xml",
+            "webmanifest" => "application/manifest+json",
             other => panic!("no content type for {other}"),
         };
         assert_eq!(response.header("content-type"), Some(expected), "{path}");
@@ -112,7 +103,7 @@ fn files_are_compressed_for_clients_that_accept_it() {
     let www = Path::new(env!("CARGO_MANIFEST_DIR")).join("www");
     let accept = "Accept-Encoding: gzip, deflate, br, zstd";
     let mut compressed = 0;
-    for name in files_below(&www) {
+    for name in names_below(&www) {
         let path = format!("/aq_server/{name}");
         let file = fs::read(www.join(&name)).unwrap();
         let response = http.request("GET", &path, &[accept]);

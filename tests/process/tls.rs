@@ -12,6 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use socket2::{Domain, Socket, Type};
 
 use crate::client::{Client, exchange, request, upgrade};
+use crate::files::files_below;
 use crate::folder::Folder;
 use crate::http::Http;
 use crate::process::{DEADLINE, Process, run};
@@ -44,21 +45,13 @@ fn call(process: &Process, name: &str, certificate: &CertificateDer<'static>) {
 /// The certificate in a state folder, and the file mode of its key.
 fn found(state: &Folder) -> (CertificateDer<'static>, u32) {
     let (mut certificate, mut mode) = (None, None);
-    let mut folders = vec![state.path().to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let pem = fs::read_to_string(&path).unwrap();
-            if pem.contains("PRIVATE KEY") {
-                mode = Some(fs::metadata(&path).unwrap().permissions().mode() & 0o777);
-            }
-            if let Ok(found) = CertificateDer::from_pem_slice(pem.as_bytes()) {
-                certificate = Some(found);
-            }
+    for path in files_below(state.path()) {
+        let pem = fs::read_to_string(&path).unwrap();
+        if pem.contains("PRIVATE KEY") {
+            mode = Some(fs::metadata(&path).unwrap().permissions().mode() & 0o777);
+        }
+        if let Ok(found) = CertificateDer::from_pem_slice(pem.as_bytes()) {
+            certificate = Some(found);
         }
     }
     (certificate.expect("a certificate"), mode.expect("a key"))
