@@ -84,7 +84,7 @@ export class Picture {
       element.muted = false;
     }
     if (!needsGain) return;
-    this.gain ??= new Gain(audio);
+    this.gain ??= new Gain(audio, element);
     this.gain.set(volume / 100);
     element.muted = true;
   }

@@ -4,9 +4,10 @@
 let context = null;
 
 export class Gain {
-  /** @param {MediaStreamTrack} track which an element has to play as well, muted: otherwise Chromium gives no samples */
-  constructor(track) {
+  /** @param {MediaStreamTrack} track @param {HTMLMediaElement} element plays the track as well, muted: otherwise Chromium gives no samples */
+  constructor(track, element) {
     this.track = track;
+    this.element = element;
     context ??= new AudioContext();
     context.resume().catch(() => {});
     this.source = context.createMediaStreamSource(new MediaStream([track]));
@@ -17,6 +18,10 @@ export class Gain {
   /** @param {number} value 1 changes nothing */
   set(value) {
     this.node.gain.value = value;
+    // The speaker of the element is the one that was chosen.
+    const { sinkId } = this.element;
+    const audio = /** @type {any} */ (context);
+    if (sinkId && audio.setSinkId && audio.sinkId !== sinkId) audio.setSinkId(sinkId).catch(() => {});
   }
 
   close() {
