@@ -166,6 +166,7 @@ fn several_screens_are_shared_with_sound() {
     ann.until("it has its aspect", &is("Bob", 2.0));
     cleo.press("#btn-screen");
     ann.sees_screen_of("Cleo");
+    ann.until("it is said", "document.querySelector('#said').textContent === 'Cleo shares a screen'");
     ann.until("the last one is large", &is("Cleo", 0.75));
     ann.press("#btn-next-share");
     ann.until("the other one is large by choice", &is("Bob", 2.0));
@@ -190,6 +191,7 @@ fn several_screens_are_shared_with_sound() {
     }
     bob.press("[data-notice=presenting] .button:last-child");
     ann.until("the screen is gone", &format!("!{}", screen("Bob")));
+    ann.until("it is said", "document.querySelector('#said').textContent === 'Bob shares no screen any more'");
     for page in [&mut ann, &mut bob, &mut cleo] {
         page.is_sound();
     }

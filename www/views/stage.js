@@ -1,5 +1,6 @@
 // The stage: the tiles of the call, where the layout puts them.
 
+import { announce } from '../announce.js';
 import { effect, untracked, signal, computed } from '../store.js';
 import { layout } from '../layout.js';
 import { reorder, UNORDERED } from '../order.js';
@@ -151,6 +152,20 @@ export function stage(app) {
     if (!isReached) for (const [key, { button }] of tiles) button.tabIndex = key === first ? 0 : -1;
     if (state.pinned.peek()) state.pinned.value; // followed below
   }
+
+  // Screens that begin and end are said; not while a new connection has no m-lines yet.
+  let sharing = new Set();
+  effect(() => {
+    const now = new Set(shares.value);
+    const isKnown = state.lines.value.length > 0;
+    untracked(() => {
+      if (!isKnown) return;
+      const name = (/** @type {string} */ id) => ({ name: state.nameOf(id) ?? /** @type {const} */ ({ key: 'person.guest' }) });
+      for (const id of now) if (!sharing.has(id)) announce({ key: 'share.began', params: name(id) });
+      for (const id of sharing) if (!now.has(id)) announce({ key: 'share.ended', params: name(id) });
+      sharing = now;
+    });
+  });
 
   // What is visible is requested, at its size.
   effect(() => {

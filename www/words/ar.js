@@ -348,6 +348,8 @@ export default {
   'presenting.motion': 'حركة سلسة',
 
   'share.other': 'عرض الشاشة الأخرى',
+  'share.began': '{name} يشارك شاشة',
+  'share.ended': '{name} لم يعد يشارك شاشة',
 
   'keys.arrows': 'من صورة إلى أخرى؛ وصورتك إلى زاوية أخرى',
   'keys.close': 'إغلاق قائمة المفاتيح',

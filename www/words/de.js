@@ -348,6 +348,8 @@ export default {
   'presenting.motion': 'Flüssige Bewegung',
 
   'share.other': 'Anderen Bildschirm zeigen',
+  'share.began': '{name} teilt einen Bildschirm',
+  'share.ended': '{name} teilt keinen Bildschirm mehr',
 
   'keys.arrows': 'Von Kachel zu Kachel; das eigene Bild in eine andere Ecke',
   'keys.close': 'Tastenliste schließen',

@@ -348,6 +348,8 @@ export default {
   'presenting.motion': 'Smooth motion',
 
   'share.other': 'Show the other screen',
+  'share.began': '{name} shares a screen',
+  'share.ended': '{name} shares no screen any more',
 
   'keys.arrows': 'From tile to tile; the own picture to another corner',
   'keys.close': 'Close the list of keys',

@@ -348,6 +348,8 @@ export default {
   'presenting.motion': 'Movimiento fluido',
 
   'share.other': 'Mostrar la otra pantalla',
+  'share.began': '{name} comparte una pantalla',
+  'share.ended': '{name} ya no comparte pantalla',
 
   'keys.arrows': 'De una imagen a otra; la tuya, a otra esquina',
   'keys.close': 'Cerrar la lista de teclas',

@@ -348,6 +348,8 @@ export default {
   'presenting.motion': 'Mouvement fluide',
 
   'share.other': 'Afficher l’autre écran',
+  'share.began': '{name} partage un écran',
+  'share.ended': '{name} ne partage plus d’écran',
 
   'keys.arrows': 'D’une vignette à l’autre ; la vôtre, vers un autre coin',
   'keys.close': 'Fermer la liste des touches',
