@@ -1,5 +1,6 @@
 // What screen readers say although the focus is elsewhere. Views put it into the live regions.
 
+import { switches } from './devices/options.js';
 import { signal } from './store.js';
 
 /** @typedef {import('./words/index.js').Words} Words */
@@ -25,7 +26,7 @@ export function announce(words, assertive = false) {
 
 /** @param {'joined' | 'left'} what @param {string | Words} name @param {number} people */
 export function gather(what, name, people) {
-  if (people > MOST_PEOPLE) return;
+  if (people > MOST_PEOPLE || !switches.peek().sayJoins) return;
   gathered[what].push(name);
   clearTimeout(timer);
   timer = setTimeout(() => {

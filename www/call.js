@@ -2,12 +2,13 @@
 
 import { announce } from './announce.js';
 import { commands } from './commands.js';
+import { switches } from './devices/options.js';
 import { dismiss, notify, tell } from './notices.js';
 import { findToken, inviteLink, readInvitation } from './session/invitation.js';
 import { Session } from './session/session.js';
 import * as state from './state.js';
 import { computed, effect } from './store.js';
-import { announceDevices, callView, loadConfirm, loadFloat, loadKeys, loadReactions, loadRename, withPart } from './views/call.js';
+import { announceDevices, callView, loadConfirm, loadFloat, loadKeys, loadReactions, loadRename, loadSettings, withPart } from './views/call.js';
 import { byId } from './views/dom.js';
 import { endView } from './views/end.js';
 import { listenToKeys } from './views/keys.js';
@@ -50,7 +51,8 @@ export function setUp({ local, page, rejoin }) {
   });
   const float = () => withPart(loadFloat(), ({ toggleWindow }) => toggleWindow(app, table).catch(() => {})); // the browser may refuse a window
   const keys = () => withPart(loadKeys(), ({ openKeys }) => openKeys(table));
-  const app = { local, session: () => session, invite, canInvite, react, rename, canRename, end, float, keys, leave: () => session?.leave() };
+  const settings = () => withPart(loadSettings(), ({ openSettings }) => openSettings(app));
+  const app = { local, session: () => session, invite, canInvite, react, rename, canRename, end, float, keys, settings, leave: () => session?.leave() };
   const table = commands(app);
   followKnocks(() => session);
   const call = callView(app, table, canInvite);
@@ -65,6 +67,7 @@ export function setUp({ local, page, rejoin }) {
   effect(() => {
     if (state.phase.value === 'ended' && document.fullscreenElement) document.exitFullscreen();
   });
+  effect(() => { document.body.classList.toggle('unmirrored', !switches.value.mirror); });
   effect(() => {
     const { me } = state.room.value;
     const { unread } = state.chat.value;

@@ -24,6 +24,7 @@ import { sharers } from './tiles.js';
  *   end: () => void,
  *   float: () => void,
  *   keys: () => void,
+ *   settings: () => void,
  *   leave: () => void,
  * }} App
  */
@@ -108,6 +109,7 @@ export function commands(app) {
       id: 'mute-all', key: 'a', icon: () => 'mic-off', words: () => ({ key: 'people.mute-all' }),
       isShown: () => state.rights.value.moderate && state.room.value.people.size > 0, run: () => app.session()?.moderate('mute-all'),
     },
+    { id: 'settings', key: ',', icon: () => 'settings', words: () => ({ key: 'settings.title' }), run: app.settings },
     { id: 'keys', key: '?', icon: () => 'keys', words: () => ({ key: 'keys.title' }), run: app.keys },
     { id: 'leave', key: 'l', icon: () => 'leave', words: () => ({ key: 'command.leave' }), isBad: true, run: app.leave },
   ];

@@ -27,6 +27,7 @@ mod program;
 mod proxies;
 mod remote;
 mod scratch;
+mod settings;
 mod sizes;
 mod spatial;
 mod stories;

@@ -1,4 +1,4 @@
-// The cameras and microphones of this device, as far as the browser tells them.
+// The cameras, microphones and loudspeakers of this device, as far as the browser tells them.
 
 import { signal } from '../store.js';
 
@@ -6,6 +6,7 @@ import { signal } from '../store.js';
 
 export const microphones = signal(/** @type {Device[]} */ ([]));
 export const cameras = signal(/** @type {Device[]} */ ([]));
+export const speakers = signal(/** @type {Device[]} */ ([]));
 
 /** Lists the devices again. Without a permission browsers give no labels, and the lists are empty. */
 export async function listDevices() {
@@ -15,4 +16,14 @@ export async function listDevices() {
     .map(({ deviceId, label }) => ({ id: deviceId, label }));
   microphones.value = of('audioinput');
   cameras.value = of('videoinput');
+  speakers.value = of('audiooutput');
+}
+
+/**
+ * The device that was chosen: browsers change ids when they forget a permission, but not labels.
+ * @param {readonly Device[]} devices @param {Device | null} chosen @returns {string | undefined} its id
+ */
+export function find(devices, chosen) {
+  if (!chosen) return undefined;
+  return (devices.find(({ id }) => id === chosen.id) ?? devices.find(({ label }) => label === chosen.label))?.id ?? chosen.id;
 }

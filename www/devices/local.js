@@ -2,7 +2,10 @@
 //
 // The tracks outlive a reconnect: each new Call sends what is in `tracks`. The lobby opens them, the call takes them over.
 
+import { remember, remembered } from '../settings.js';
 import { signal } from '../store.js';
+import { cameras, find, listDevices, microphones } from './list.js';
+import { microphoneOptions } from './options.js';
 import { isAllowed, openDevices, openScreen, SCREEN as SHARED } from './open.js';
 
 /** @typedef {import('./open.js').Problem} Problem */
@@ -22,6 +25,9 @@ export const CAMERA = 'camera video';
 export const SCREEN = 'screen video';
 export const SCREEN_AUDIO = 'screen audio';
 
+/** @type {import('./list.js').Device | null} */
+const NONE = null;
+
 /** @type {Listener} */
 const NOBODY = { changed() {}, muted() {}, unpublish() {} };
 
@@ -33,8 +39,8 @@ export class Local {
   /** @type {Set<string>} */
   busy = new Set(); // sources that the browser is opening; it may be prompting the user
   closed = false;
-  /** @type {import('./open.js').Chosen} */
-  chosen = {};
+  /** The chosen devices, each with its label. @type {Record<DeviceName, import('./list.js').Device | null>} */
+  chosen = { microphone: remembered('microphone-device', NONE), camera: remembered('camera-device', NONE) };
   state = signal(/** @type {State} */ ({ microphone: false, camera: null, screen: null, audio: null, opening: false }));
   /** What is wrong with a device, until it is over. */
   problem = signal(/** @type {Problem | null} */ (null));
@@ -45,12 +51,17 @@ export class Local {
     return this.tracks.get(MICROPHONE)?.enabled ?? false;
   }
 
-  /** Opens the wanted devices. The call sends their tracks once they are open. @param {import('./open.js').Want} want */
-  async open(want) {
+  /**
+   * Opens the wanted devices. The call sends their tracks once they are open.
+   * @param {import('./open.js').Want} want @param {import('./open.js').Chosen} [instead] of the chosen ones
+   */
+  async open(want, instead = {}) {
     const sources = /** @type {DeviceName[]} */ (['microphone', 'camera']).filter((source) => want[source] && !this.busy.has(source));
     for (const source of sources) this.busy.add(source);
     this.show();
-    const { audio, video, problem } = await openDevices(want, this.chosen);
+    const { audio, video, problem } = await openDevices(want, {
+      microphone: find(microphones.peek(), this.chosen.microphone), camera: find(cameras.peek(), this.chosen.camera), ...instead,
+    });
     for (const source of sources) this.busy.delete(source);
     this.take(MICROPHONE, audio);
     this.take(CAMERA, video);
@@ -71,10 +82,12 @@ export class Local {
 
   /** Takes another device from now on. @param {DeviceName} source @param {string} id */
   async choose(source, id) {
-    this.chosen = { ...this.chosen, [source]: id };
+    const device = (source === 'camera' ? cameras : microphones).peek().find((each) => each.id === id) ?? { id, label: '' };
+    this.chosen = { ...this.chosen, [source]: device };
+    remember(`${source}-device`, device);
     const key = source === 'camera' ? CAMERA : MICROPHONE;
     const before = this.tracks.get(key);
-    if (!before) return;
+    if (!before || before.getSettings().deviceId === id) return;
     const { enabled } = before;
     this.release(key);
     await this.acquire(source);
@@ -171,13 +184,42 @@ export class Local {
   /** @param {string} key */
   onEnded(key) {
     if (key === SCREEN) return this.stopScreen();
-    if (!this.release(key)) return;
+    const track = this.tracks.get(key);
+    if (!track || !this.release(key)) return;
     if (key === SCREEN_AUDIO) return this.on.unpublish(key);
     const source = key === CAMERA ? 'camera' : 'microphone';
-    this.lost.add(source);
     this.on.muted(source, true);
     this.on.changed(key);
     this.problem.value = { cause: 'missing', words: { key: source === 'camera' ? 'device.unplugged-camera' : 'device.unplugged-microphone' } };
+    this.replace(source, track);
+  }
+
+  /** Goes on with another device than the one that was unplugged, if that needs no prompt. @param {DeviceName} source @param {MediaStreamTrack} before */
+  async replace(source, before) {
+    const isOn = before.enabled;
+    const key = source === 'camera' ? CAMERA : MICROPHONE;
+    if (await isAllowed(source)) await listDevices();
+    const [next] = (source === 'camera' ? cameras : microphones).peek().filter(({ label }) => label !== before.label);
+    if (this.closed || this.tracks.has(key)) return;
+    if (next && (await isAllowed(source))) await this.open({ [source]: true }, { [source]: next.id });
+    const track = this.tracks.get(key);
+    if (!track) return void this.lost.add(source);
+    track.enabled = isOn;
+    this.on.muted(source, !isOn);
+    this.show();
+    /** @type {import('../words/index.js').Words} */
+    const words = { key: source === 'camera' ? 'device.replaced-camera' : 'device.replaced-microphone', params: { before: before.label, after: track.label } };
+    this.problem.value = { cause: 'missing', words };
+  }
+
+  /** Applies the options of the microphone to the one that is open. */
+  async tune() {
+    await this.tracks.get(MICROPHONE)?.applyConstraints(microphoneOptions()).catch(() => {}); // then they apply to the next one
+  }
+
+  /** @param {boolean} isOn */
+  async blur(isOn) {
+    await this.tracks.get(CAMERA)?.applyConstraints(/** @type {any} */ ({ backgroundBlur: isOn })).catch(() => {});
   }
 
   /** @param {string} key */

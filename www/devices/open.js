@@ -1,5 +1,7 @@
 // Opens this device's camera, microphone and screen, and says in words why one cannot be opened.
 
+import { microphoneOptions, switches } from './options.js';
+
 /** @typedef {import('../words/index.js').Words} Words */
 /** @typedef {{ microphone?: boolean, camera?: boolean }} Want */
 /** @typedef {{ microphone?: string, camera?: string }} Chosen device ids */
@@ -12,8 +14,6 @@ const CAUSES = {
 };
 /** The beginnings of the keys of the sentences. */
 const SENTENCES = { refused: 'device.refused-', missing: 'device.missing-', taken: 'device.taken-', other: 'device.other-', insecure: '' };
-
-const AUDIO = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
 
 // The size of the largest simulcast layer. More would cost encoding time; less is blurred in a large tile.
 const VIDEO = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30, max: 30 } };
@@ -49,8 +49,8 @@ export async function openDevices({ microphone = false, camera = false }, chosen
     if (errors.some(isRefusal) && !(await isAllowed(audio ? 'microphone' : 'camera'))) continue;
     try {
       const stream = await navigator.mediaDevices.getUserMedia({
-        audio: audio && { ...AUDIO, deviceId: chosen.microphone },
-        video: video && { ...VIDEO, deviceId: chosen.camera },
+        audio: audio && { ...microphoneOptions(), deviceId: chosen.microphone },
+        video: video && { ...VIDEO, deviceId: chosen.camera, ...(switches.peek().blur && { backgroundBlur: true }) },
       });
       const problem = errors.length ? problemOf(errors[errors.length - 1], audio ? 'camera' : 'microphone', false) : null;
       return { audio: stream.getAudioTracks()[0] ?? null, video: stream.getVideoTracks()[0] ?? null, problem };

@@ -2,6 +2,7 @@
 // the own one is entered when it is sent; so is the own hand, to be shown at once.
 
 import { announce } from '../announce.js';
+import { switches } from '../devices/options.js';
 import { notify, tell } from '../notices.js';
 import { reduce } from '../room.js';
 import * as state from '../state.js';
@@ -68,7 +69,7 @@ export class Gestures {
       if (by && id === before.me?.id) {
         tell({ key: 'moderation.lowered', params: { name: nameOr(by) } });
       } else if (raised && !before.hands.includes(id)) {
-        announce({ key: 'said.hand', params: { name: state.nameOf(id) ?? { key: 'person.guest' } } });
+        if (switches.peek().sayHands) announce({ key: 'said.hand', params: { name: state.nameOf(id) ?? { key: 'person.guest' } } });
       }
     },
     reaction: ({ id }) => this.showReaction(id),

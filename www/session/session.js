@@ -3,6 +3,7 @@
 // The server decides who is in the room: each `welcome` replaces the participants and the tracks.
 
 import { announce, gather } from '../announce.js';
+import { switches } from '../devices/options.js';
 import { addHistory, EMPTY_LOG, receive, refuse, send, setOwn } from '../chatlog.js';
 import { dismiss, notify, tell } from '../notices.js';
 import { EMPTY, reduce } from '../room.js';
@@ -183,7 +184,7 @@ export class Session {
     chat: (line) => {
       const isOpen = state.panel.peek() === 'chat';
       state.chat.value = receive(state.chat.peek(), line, isOpen, Date.now());
-      if (!isOpen) announce({ key: 'said.chat', params: { name: line.name || { key: 'person.somebody' }, text: line.message } });
+      if (!isOpen && switches.peek().sayChat) announce({ key: 'said.chat', params: { name: line.name || { key: 'person.somebody' }, text: line.message } });
     },
     error: ({ code, message }) => {
       if (code === 'gesture-too-fast' || code === 'unknown-event') this.gestures.refused();

@@ -53,7 +53,7 @@ function openMore(anchor, commands) {
       screen,
       h('div', { role: 'group', 'aria-label': () => t('command.layout') }, of('grid'), of('spotlight')),
       h('hr', null),
-      of('people'), of('statistics'), of('float'), of('self'), of('invite'), of('rename'), of('keys'),
+      of('people'), of('statistics'), of('float'), of('self'), of('invite'), of('rename'), of('settings'), of('keys'),
       ...(moderates ? [h('hr', null), h('p', { class: 'caption', role: 'presentation' }, () => t('menu.everybody')), of('lock'), of('end')] : []),
     ];
   });

@@ -16,6 +16,7 @@ const SETTLED_MS = 300;
 
 const loadTileMenu = () => import('./tile-menu.js');
 export const loadKeys = () => import('./help/keys.js');
+export const loadSettings = () => import('./settings/dialog.js');
 export const loadFloat = () => import('./float/window.js');
 export const loadConfirm = () => import('./confirm.js');
 export const loadRename = () => import('./people/rename.js');

@@ -1,5 +1,7 @@
 // The media element of a tile: plays a participant's audio and video, and tells whether there is a picture.
 
+import { speaker } from '../devices/options.js';
+import { effect } from '../store.js';
 import { Gain } from './tiles/gain.js';
 
 // Tracks that have shown a participant. If an m-line then carries another participant's track, frames that arrive
@@ -47,6 +49,7 @@ export class Picture {
     element.muted = own;
     // A headset's key, the end of picture-in-picture or the system may pause it, and a tile has no play button.
     element.onpause = () => this.resume();
+    if (!own) effect(() => this.playOn(speaker.value));
   }
 
   /** Gives up the tracks that are not these: all tiles do so before any of them takes a new one. @param {MediaStreamTrack | null} audio @param {MediaStreamTrack | null} video */
@@ -63,6 +66,12 @@ export class Picture {
     if (video && !this.own) video.onmute = video.onunmute = () => this.play();
     this.play();
     this.mix();
+  }
+
+  /** @param {string} speaker an id; if it is unplugged, the sound stays where it is */
+  playOn(speaker) {
+    /** @type {any} */ (this.element).setSinkId?.(speaker).catch(() => {});
+    this.gain?.playOn(speaker);
   }
 
   /** @param {number} percent from 0 to 200 */
@@ -84,7 +93,8 @@ export class Picture {
       element.muted = false;
     }
     if (!needsGain) return;
-    this.gain ??= new Gain(audio, element);
+    this.gain ??= new Gain(audio);
+    this.gain.playOn(speaker.peek());
     this.gain.set(volume / 100);
     element.muted = true;
   }

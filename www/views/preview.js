@@ -1,15 +1,14 @@
 // The preview in the lobby: how others will see and hear oneself, and the menus of the devices.
 
 import { cameras, microphones } from '../devices/list.js';
-import { measure } from '../devices/level.js';
-import { effect, signal } from '../store.js';
+import { switches } from '../devices/options.js';
+import { effect } from '../store.js';
 import { say, t } from '../words/index.js';
 import { h, hue, initials } from './dom.js';
 import { icon } from './icons.js';
+import { meter } from './settings/meter.js';
 
 /** @typedef {import('../devices/local.js').DeviceName} DeviceName */
-
-const BARS = 12;
 
 /** @param {import('./lobby.js').Form} form @param {{ local: import('../commands.js').App['local'] }} app @returns {HTMLElement} */
 export function preview(form, app) {
@@ -17,7 +16,7 @@ export function preview(form, app) {
   const problem = () => app.local.value?.problem.value ?? null;
   const cause = () => problem()?.cause;
   const isBlank = () => !own()?.camera;
-  const video = h('video', { class: 'mirror', autoplay: true, playsinline: true, muted: true, hidden: isBlank, 'aria-label': () => t('lobby.preview') });
+  const video = h('video', { class: () => (switches.value.mirror ? 'mirror whole' : 'whole'), autoplay: true, playsinline: true, muted: true, hidden: isBlank, 'aria-label': () => t('lobby.preview') });
   effect(() => {
     const camera = own()?.camera ?? null;
     video.srcObject = camera && new MediaStream([camera]);
@@ -75,24 +74,4 @@ function device(source, form, app, foot) {
     }, icon(() => `${isMicrophone ? 'mic' : 'camera'}${isOn() ? '' : '-off'}`)),
     h('div', { class: 'picker', hidden: () => !list.value.length }, select, h('span', { class: 'icon-holder' }, icon('down'))),
     foot ?? null);
-}
-
-/** Bars that light up while one speaks. @param {{ local: import('../commands.js').App['local'] }} app */
-function meter(app) {
-  const lit = signal(0);
-  const track = () => app.local.value?.state.value.audio ?? null;
-  const element = h('div', {
-    class: 'meter', role: 'meter', 'aria-label': () => t('device.level'), 'aria-valuemin': 0, 'aria-valuemax': BARS, 'aria-valuenow': () => lit.value,
-    hidden: () => !track(),
-  }, ...Array.from({ length: BARS }, (_, at) => h('i', { class: () => (at < lit.value ? 'lit' : '') })));
-  effect(() => {
-    const audio = track();
-    if (!audio) return;
-    const end = measure(audio, (level) => { lit.value = Math.round(level * BARS); });
-    return () => {
-      end();
-      lit.value = 0;
-    };
-  });
-  return element;
 }

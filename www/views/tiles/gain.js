@@ -4,10 +4,9 @@
 let context = null;
 
 export class Gain {
-  /** @param {MediaStreamTrack} track @param {HTMLMediaElement} element plays the track as well, muted: otherwise Chromium gives no samples */
-  constructor(track, element) {
+  /** @param {MediaStreamTrack} track which an element has to play as well, muted: otherwise Chromium gives no samples */
+  constructor(track) {
     this.track = track;
-    this.element = element;
     context ??= new AudioContext();
     context.resume().catch(() => {});
     this.source = context.createMediaStreamSource(new MediaStream([track]));
@@ -15,13 +14,14 @@ export class Gain {
     this.source.connect(this.node).connect(context.destination);
   }
 
+  /** @param {string} speaker the id of a loudspeaker */
+  playOn(speaker) {
+    /** @type {any} */ (context)?.setSinkId?.(speaker).catch(() => {});
+  }
+
   /** @param {number} value 1 changes nothing */
   set(value) {
     this.node.gain.value = value;
-    // The speaker of the element is the one that was chosen.
-    const { sinkId } = this.element;
-    const audio = /** @type {any} */ (context);
-    if (sinkId && audio.setSinkId && audio.sinkId !== sinkId) audio.setSinkId(sinkId).catch(() => {});
   }
 
   close() {

@@ -1,0 +1,85 @@
+//! The settings, and devices that come and go during a call.
+
+use crate::chromium::Chromium;
+use crate::page::tile;
+use crate::program::Program;
+use crate::turn::side_by_side;
+
+/// Two microphones, of which `unplug` takes the one in use away. Both are Chromium's fake device.
+const MICROPHONES: &str = "{
+    const devices = navigator.mediaDevices;
+    const given = devices.getUserMedia.bind(devices);
+    const names = ['Headset', 'Built-in microphone'];
+    const device = (label) => ({ kind: 'audioinput', deviceId: label, groupId: '', label });
+    navigator.permissions.query = async () => ({ state: 'granted' });
+    devices.enumerateDevices = async () => names.map(device);
+    devices.getUserMedia = async ({ audio, video }) => {
+        const stream = await given({ audio: Boolean(audio), video });
+        for (const track of stream.getAudioTracks()) {
+            const label = names.includes(audio.deviceId) ? audio.deviceId : names[0];
+            Object.defineProperty(track, 'label', { value: label });
+            track.getSettings = () => ({ deviceId: label });
+        }
+        return stream;
+    };
+    window.unplug = () => {
+        names.shift();
+        aq.local['microphone audio'].dispatchEvent(new Event('ended'));
+        devices.dispatchEvent(new Event('devicechange'));
+    };
+}";
+
+#[test]
+fn settings_apply_at_once_and_are_remembered() {
+    let _turn = side_by_side();
+    let Some(mut chromium) = Chromium::start() else { return };
+    let server = Program::start(&[]);
+    let mut ann = chromium.open(&server.link("garden", "Ann"));
+    ann.is_joined();
+    ann.keys(",");
+    ann.until("the dialog is open", "document.querySelector('#settings')?.open");
+    ann.press("#set-mirror");
+    ann.until("the own picture is not mirrored", "document.body.classList.contains('unmirrored')");
+    ann.until(
+        "the system's speaker is chosen",
+        "document.querySelector('#set-speaker').selectedOptions[0].text === 'The system’s'",
+    );
+    let choose = |id: &str, value: &str| {
+        format!(
+            "void (document.querySelector('{id}').value = '{value}', document.querySelector('{id}').dispatchEvent(new Event('change')))"
+        )
+    };
+    ann.eval::<()>(&choose("#set-language", "fr"));
+    ann.until("the dialog is in French", "document.querySelector('#settings-title').textContent === 'Paramètres'");
+    ann.eval::<()>(&choose("#set-language", "ar"));
+    ann.until("the page runs from right to left", "document.documentElement.dir === 'rtl'");
+    ann.keys("Escape");
+    ann.until("the dialog is closed", "!document.querySelector('#settings')");
+    ann.eval::<()>("location.reload()");
+    ann.until(
+        "the language is remembered",
+        "document.documentElement.lang === 'ar' && document.body.classList.contains('unmirrored')",
+    );
+    ann.is_joined();
+    ann.is_sound();
+}
+
+#[test]
+fn an_unplugged_microphone_is_replaced_by_the_next_one() {
+    let _turn = side_by_side();
+    let Some(mut chromium) = Chromium::start() else { return };
+    let server = Program::start(&[]);
+    let mut ann = chromium.open(&server.link("garden", "Ann"));
+    let mut bob = chromium.open_with(&server.link("garden", "Bob"), MICROPHONES);
+    ann.sees_and_hears("Bob");
+    let lines = bob.transceivers();
+    bob.eval::<()>("unplug()");
+    bob.until("it is explained", "probe.says().includes('“Headset” was unplugged. Using “Built-in microphone”.')");
+    assert_eq!(bob.eval::<String>("aq.local['microphone audio'].label"), "Built-in microphone");
+    ann.until("Bob is not silent", &format!("!{}.classList.contains('silent')", tile("Bob")));
+    ann.sees_and_hears("Bob");
+    assert_eq!(bob.transceivers(), lines, "without a new offer");
+    for page in [&mut ann, &mut bob] {
+        page.is_sound();
+    }
+}
