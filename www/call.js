@@ -2,12 +2,12 @@
 
 import { announce } from './announce.js';
 import { commands } from './commands.js';
-import { switches } from './devices/options.js';
+import { quality, switches } from './devices/options.js';
 import { dismiss, notify, tell } from './notices.js';
 import { findToken, inviteLink, readInvitation } from './session/invitation.js';
 import { Session } from './session/session.js';
 import * as state from './state.js';
-import { computed, effect } from './store.js';
+import { computed, effect, untracked } from './store.js';
 import { announceDevices, callView, loadConfirm, loadFloat, loadKeys, loadReactions, loadRename, loadSettings, withPart } from './views/call.js';
 import { byId } from './views/dom.js';
 import { endView } from './views/end.js';
@@ -66,6 +66,14 @@ export function setUp({ local, page, rejoin }) {
 
   effect(() => {
     if (state.phase.value === 'ended' && document.fullscreenElement) document.exitFullscreen();
+  });
+  effect(() => {
+    const isSoundOnly = quality.value === 'audio';
+    untracked(() => {
+      // Others see that the camera is off.
+      if (isSoundOnly && local.peek()?.state.peek().camera) local.peek()?.toggleCamera();
+      session?.call?.reencode();
+    });
   });
   effect(() => { document.body.classList.toggle('unmirrored', !switches.value.mirror); });
   effect(() => {

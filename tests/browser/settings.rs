@@ -3,7 +3,7 @@
 use crate::chromium::Chromium;
 use crate::page::tile;
 use crate::program::Program;
-use crate::turn::side_by_side;
+use crate::turn::{alone, side_by_side};
 
 /// Two microphones, of which `unplug` takes the one in use away. Both are Chromium's fake device.
 const MICROPHONES: &str = "{
@@ -38,6 +38,7 @@ fn settings_apply_at_once_and_are_remembered() {
     ann.is_joined();
     ann.keys(",");
     ann.until("the dialog is open", "document.querySelector('#settings')?.open");
+    ann.eval::<()>("void document.querySelector('#set-mirror').scrollIntoView({ block: 'center' })");
     ann.press("#set-mirror");
     ann.until("the own picture is not mirrored", "document.body.classList.contains('unmirrored')");
     ann.until(
@@ -49,6 +50,9 @@ fn settings_apply_at_once_and_are_remembered() {
             "void (document.querySelector('{id}').value = '{value}', document.querySelector('{id}').dispatchEvent(new Event('change')))"
         )
     };
+    ann.eval::<()>(&choose("#set-quality", "audio"));
+    ann.until("the camera is off", "!aq.local['camera video']");
+    ann.eval::<()>(&choose("#set-quality", "auto"));
     ann.eval::<()>(&choose("#set-language", "fr"));
     ann.until("the dialog is in French", "document.querySelector('#settings-title').textContent === 'Paramètres'");
     ann.eval::<()>(&choose("#set-language", "ar"));
@@ -82,4 +86,29 @@ fn an_unplugged_microphone_is_replaced_by_the_next_one() {
     for page in [&mut ann, &mut bob] {
         page.is_sound();
     }
+}
+
+#[test]
+fn a_page_that_saves_data_requests_and_sends_small_pictures() {
+    let _turn = alone();
+    let Some(mut chromium) = Chromium::start_at_full_rate() else { return };
+    let server = Program::start(&[]);
+    let mut ann = chromium.open(&server.link("garden", "Ann"));
+    let mut bob = chromium.open(&server.link("garden", "Bob"));
+    ann.gets_lines_of("Bob", 720);
+    bob.gets_lines_of("Ann", 720);
+    let choose = |quality: &str| {
+        format!(
+            "import(new URL('devices/options.js', document.baseURI)).then(({{ chooseQuality }}) => chooseQuality('{quality}'))"
+        )
+    };
+    bob.eval::<()>(&choose("save"));
+    bob.gets_lines_of("Ann", 180);
+    bob.sends_layers(&["q"]);
+    ann.gets_lines_of("Bob", 180);
+    bob.eval::<()>(&choose("auto"));
+    ann.gets_lines_of("Bob", 720);
+    bob.gets_lines_of("Ann", 720);
+    ann.is_sound();
+    bob.is_sound();
 }

@@ -1,6 +1,7 @@
 //! Which stories run at the same time. The harness starts more than there are cores (`RUST_TEST_THREADS` in
 //! `.cargo/config.toml`); each then waits for its turn before it opens pages, because an open page computes even while its
-//! story waits. A story is alone while it measures times, counts freezes or overloads the machine.
+//! story waits. A story is alone while it measures times, counts freezes or overloads the machine, and while it needs a
+//! camera at its full size: Chromium opens its fake camera once, for all pages.
 
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;

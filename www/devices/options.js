@@ -37,4 +37,14 @@ export function chooseSpeaker(id) {
   remember('speaker', id);
 }
 
+/** How much video is received and sent. @typedef {'auto' | 'save' | 'audio'} Quality */
+export const QUALITIES = /** @type {const} */ (['auto', 'save', 'audio']);
+export const quality = signal(/** @type {Quality} */ (QUALITIES.find((each) => each === remembered('quality', String('auto'))) ?? 'auto'));
+
+/** @param {Quality} wanted */
+export function chooseQuality(wanted) {
+  quality.value = wanted;
+  remember('quality', wanted);
+}
+
 export const canChooseSpeaker = () => typeof HTMLMediaElement !== 'undefined' && 'setSinkId' in HTMLMediaElement.prototype;

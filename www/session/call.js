@@ -162,6 +162,13 @@ export class Call {
     await this.encodings.apply(transceiver, key.split(' ')[0]);
   }
 
+  /** Applies the encodings again, after a change of the quality that the person wants. */
+  reencode() {
+    this.enqueue(async () => {
+      for (const mid of this.own.values()) await this.encode(this.transceiver(mid));
+    });
+  }
+
   /** Passes on the m-lines of other participants, each with its receiver's track or null. */
   showLines() {
     if (this.closed) return;

@@ -1,6 +1,8 @@
 // Encoding parameters of the own video tracks: a camera has up to three simulcast layers, of which the server forwards
 // to each subscriber the one that fits, and a screen has one.
 
+import { quality } from '../devices/options.js';
+
 // Three temporal layers: up to three quarters of the frames can be dropped when the bitrate is low.
 const scalabilityMode = 'L1T3';
 
@@ -38,9 +40,13 @@ export class Encodings {
     if (!encodings?.length) return; // nothing is negotiated yet
     const before = JSON.stringify(parameters);
     const wanted = this.wanted.get(mid ?? '');
+    // To save data, a camera is sent in its smallest layer; a shared screen stays readable.
+    const isSaving = source !== 'screen' && quality.peek() !== 'auto';
     for (const encoding of encodings) {
       Object.assign(encoding, source === 'screen' ? SCREEN : LAYERS[encoding.rid ?? ''] ?? SINGLE);
       encoding.active = !wanted || (encoding.rid ? wanted.includes(encoding.rid) : wanted.length > 0);
+      if (isSaving && encoding.rid) encoding.active &&= encoding.rid === 'q';
+      else if (isSaving) encoding.maxBitrate = LAYERS.q.maxBitrate;
     }
     if (source === 'screen') Object.assign(parameters, { degradationPreference });
     if (JSON.stringify(parameters) === before) return;

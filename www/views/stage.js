@@ -5,6 +5,7 @@ import { effect, untracked, signal, computed } from '../store.js';
 import { layout } from '../layout.js';
 import { reorder, UNORDERED } from '../order.js';
 import { key } from '../room.js';
+import { quality } from '../devices/options.js';
 import * as state from '../state.js';
 import { isSame, sharers, tileModels } from '../tiles.js';
 import { language, t } from '../words/index.js';
@@ -14,6 +15,9 @@ import { icon } from './icons.js';
 import { Tile } from './tile.js';
 import { cornerTowards } from './tiles/corner.js';
 import { moveSelf } from './tiles/self.js';
+
+/** To save data, cameras are requested for tiles of at most this height, in device pixels: the smallest layer. */
+const SAVING_HEIGHT = 180;
 
 /** @typedef {import('../layout.js').Placed} Placed */
 
@@ -174,8 +178,10 @@ export function stage(app) {
     const shown = new Map();
     for (const { key, own, unwatched } of models.value) {
       if (own) continue;
-      const place = unwatched ? null : whole && tiles.get(key)?.element === whole ? { width: innerWidth, height: innerHeight } : places.get(key);
-      const ratio = devicePixelRatio;
+      const isOff = unwatched || (quality.value === 'audio' && !key.endsWith(' screen'));
+      const place = isOff ? null : whole && tiles.get(key)?.element === whole ? { width: innerWidth, height: innerHeight } : places.get(key);
+      const most = quality.value === 'auto' || key.endsWith(' screen') ? Infinity : SAVING_HEIGHT;
+      const ratio = Math.min(devicePixelRatio, most / Math.max(1, place?.height ?? 0));
       const isLarge = places.get(key)?.role === 'share' || large.value === key || key.endsWith(' screen');
       // With last-N, priorities of 2 and higher give participants a seat right after those who speak.
       shown.set(key, { width: (place?.width ?? 0) * ratio, height: (place?.height ?? 0) * ratio, priority: isLarge ? 2 : 1 });

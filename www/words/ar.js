@@ -380,4 +380,8 @@ export default {
   'settings.sound': 'الصوت',
   'settings.system': 'مكبر صوت النظام',
   'settings.tone': 'تجربة',
+  'settings.quality': 'جودة الفيديو',
+  'settings.quality-auto': 'تلقائية',
+  'settings.quality-save': 'توفير البيانات: صور صغيرة',
+  'settings.quality-audio': 'الصوت فقط',
 };

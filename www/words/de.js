@@ -380,4 +380,8 @@ export default {
   'settings.sound': 'Ton',
   'settings.system': 'Der des Systems',
   'settings.tone': 'Testen',
+  'settings.quality': 'Videoqualität',
+  'settings.quality-auto': 'Automatisch',
+  'settings.quality-save': 'Daten sparen: kleine Bilder',
+  'settings.quality-audio': 'Nur Ton',
 };

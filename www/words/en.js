@@ -380,4 +380,8 @@ export default {
   'settings.sound': 'Sound',
   'settings.system': 'The system’s',
   'settings.tone': 'Test',
+  'settings.quality': 'Video quality',
+  'settings.quality-auto': 'Automatic',
+  'settings.quality-save': 'Save data: small pictures',
+  'settings.quality-audio': 'Sound only',
 };

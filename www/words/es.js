@@ -380,4 +380,8 @@ export default {
   'settings.sound': 'Sonido',
   'settings.system': 'El del sistema',
   'settings.tone': 'Probar',
+  'settings.quality': 'Calidad del vídeo',
+  'settings.quality-auto': 'Automática',
+  'settings.quality-save': 'Ahorrar datos: imágenes pequeñas',
+  'settings.quality-audio': 'Solo sonido',
 };

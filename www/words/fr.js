@@ -380,4 +380,8 @@ export default {
   'settings.sound': 'Son',
   'settings.system': 'Celui du système',
   'settings.tone': 'Tester',
+  'settings.quality': 'Qualité de la vidéo',
+  'settings.quality-auto': 'Automatique',
+  'settings.quality-save': 'Économiser les données : petites images',
+  'settings.quality-audio': 'Son seulement',
 };

@@ -1,7 +1,7 @@
 // The dialog of the settings: devices, sound and picture, announcements, language.
 
 import { cameras, microphones, speakers } from '../../devices/list.js';
-import { canChooseSpeaker, chooseSpeaker, speaker, switches, turn } from '../../devices/options.js';
+import { canChooseSpeaker, chooseQuality, chooseSpeaker, QUALITIES, quality, speaker, switches, turn } from '../../devices/options.js';
 import { effect, scope } from '../../store.js';
 import { language, NAMES, setLanguage, t } from '../../words/index.js';
 import { h } from '../dom.js';
@@ -50,6 +50,7 @@ function view(app) {
       section('settings.picture',
         h('div', { class: 'preview small', hidden: () => !camera() }, video),
         picker('camera', () => t('device.camera-name'), () => cameras.value, () => idOf(camera()), (id) => app.local.peek()?.choose('camera', id)),
+        qualities(),
         choice('mirror'),
         h('div', { hidden: () => !canBlur() }, choice('blur', null, () => app.local.peek()?.blur(switches.peek().blur)))),
       section('settings.announcements', choice('sayJoins'), choice('sayChat'), choice('sayHands')),
@@ -87,6 +88,15 @@ function choice(name, hint, apply) {
     on: { change: () => { turn(name, input.checked); apply?.(); } },
   });
   return h('label', { class: 'switch' }, h('span', null, () => t(`settings.${name}`), hint ? h('small', null, () => t(hint)) : null), input);
+}
+
+function qualities() {
+  const select = h('select', { class: 'select', id: 'set-quality', on: { change: () => chooseQuality(/** @type {import('../../devices/options.js').Quality} */ (select.value)) } });
+  effect(() => {
+    select.replaceChildren(...QUALITIES.map((each) => new Option(t(`settings.quality-${each}`), each)));
+    select.value = quality.value;
+  });
+  return h('div', { class: 'field' }, h('label', { for: 'set-quality' }, () => t('settings.quality')), h('div', { class: 'picker' }, select, icon('down')));
 }
 
 function languages() {
