@@ -1,4 +1,7 @@
 //! Why a received packet was not forwarded to a participant of the room.
+//!
+//! A new reason is a variant, an entry of `ALL`, and a name; the metric follows `ALL`. Whoever drops the packet counts it
+//! (`Server::count_dropped`, or `Outcome::Dropped` of an m-line). The random plans of `tests/sim/plans.rs` must reach it.
 
 use std::time::Instant;
 

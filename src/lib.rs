@@ -62,7 +62,7 @@
 //! [`media::subscribe::renumbering`] drops the layers of an SSRC that are above the allocated ones. Where there are
 //! more publishers than m-lines, [`room::seats`] decides which of them are sent.
 //!
-//! A new rule about which layers a subscriber may get belongs to `permit` in [`media::subscribe::allocation::claim`],
+//! A new rule about which layers a subscriber may get belongs in `permit` in [`media::subscribe::allocation::claim`],
 //! whose result limits both the allocation and the layers that the publisher is asked for. `server::forwarding::quality`
 //! builds the input and applies the result. A packet that is not forwarded has a [`drop_reason`].
 //!

@@ -6,6 +6,7 @@ import { quality, switches } from './devices/options.js';
 import { dismiss, notify, tell } from './notices.js';
 import { findToken, inviteLink, readInvitation } from './session/invitation.js';
 import { Session } from './session/session.js';
+import { greet } from './session/twin.js';
 import * as state from './state.js';
 import { computed, effect, untracked } from './store.js';
 import { announceDevices, callView, loadConfirm, loadFloat, loadKeys, loadReactions, loadRename, loadSettings, withPart } from './views/call.js';
@@ -13,6 +14,7 @@ import { byId } from './views/dom.js';
 import { endView } from './views/end.js';
 import { listenToKeys } from './views/keys.js';
 import { liveRegions } from './views/live.js';
+import { askBeforeLeaving, followTalk } from './views/settings/talk.js';
 import { listenToMediaKeys } from './views/system/media-keys.js';
 import { keepScreenOn } from './views/system/screen-on.js';
 import { t } from './words/index.js';
@@ -61,6 +63,9 @@ export function setUp({ local, page, rejoin }) {
   listenToKeys(table);
   announceDevices(app);
   followDevices(local);
+  followTalk(local);
+  askBeforeLeaving();
+  followTwin(() => session);
   listenToMediaKeys(table, () => local.value?.state.value);
   keepScreenOn();
 
@@ -111,6 +116,23 @@ function followKnocks(session) {
     const show = { words: /** @type {const} */ ({ key: 'knock.show' }), run: () => { state.panel.value = 'people'; } };
     const isOne = waiting.length === 1;
     notify({ id: 'knock', kind: 'plain', icon: 'people', words: { key: isOne ? 'knock.one' : 'knock.more', params }, actions: isOne ? [admit, refuse] : [show] });
+  });
+}
+
+/** Tells that another tab is in the call. @param {() => Session | null} session */
+function followTwin(session) {
+  const place = computed(() => (state.isInCall.value ? state.room.value.me?.room : undefined));
+  effect(() => {
+    if (!place.value) return;
+    const use = { words: /** @type {const} */ ({ key: 'twin.use' }), run: () => { tabs.take(); dismiss('twin'); } };
+    const tabs = greet(place.value, {
+      twin: (isThere) => (isThere ? notify({ id: 'twin', kind: 'plain', icon: 'info', words: { key: 'twin.here' }, actions: [use], closes: true }) : dismiss('twin')),
+      leave: () => session()?.leave(),
+    });
+    return () => {
+      dismiss('twin');
+      tabs.end();
+    };
   });
 }
 

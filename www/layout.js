@@ -1,6 +1,6 @@
 // Where each picture stands: participants, shares, pins and the space in, rectangles and pages out.
 //
-// Coordinates start at the top and at the start side; who draws mirrors them for scripts that run from right to left.
+// Coordinates start at the top and at the start side; the stage mirrors them for scripts that run from right to left.
 
 /**
  * @typedef {{ x: number, y: number, width: number, height: number }} Box
@@ -15,7 +15,7 @@
  *   corner?: Corner, self?: SelfView, aspect?: number, aspects?: ReadonlyMap<string, number>,
  * }} Scene
  *   People, shares and the speaker are participant ids; `own` is this participant's; `pinned` is the key of a picture;
- *   `aspects` are those of shared screens, by key; `aspect` is that of one without.
+ *   `aspects` are those of shared screens, by key; `aspect` is the default for shares without one.
  * @typedef {{
  *   kind: 'none' | 'alone' | 'duo' | 'grid' | 'large', tiles: Placed[], page: number, pages: number,
  *   pager: (Box & { upright: boolean }) | null, caption: Box | null, slots: number,
@@ -27,16 +27,16 @@ export const GAP = 8;
 const PAGER = 44;
 const CAPTION = 44;
 const MOST_PER_PAGE = 25;
-/** What is left of the own picture that was made small. */
+/** Size of the own picture when it is made small. */
 const CHIP = { width: 148, height: 44 };
-/** Below these a face is not recognized. */
+/** Smaller than this, faces are unrecognizable. */
 const LEAST_DESK = { width: 200, height: 110 };
 const LEAST_PHONE = { width: 140, height: 100 };
 /** Beside a shared screen on an upright phone, faces are company, not the subject. */
 const LEAST_BESIDE_SHARE = { width: 90, height: 64 };
-/** A space that is lower has a strip of three and puts the caption of a share into the strip. */
+/** A space that is less tall than this has a strip of three and puts the caption of a share into the strip. */
 const LOW = 420;
-/** Between choices whose tiles are within this share of the best one, the better use of the space decides. */
+/** Among layouts whose tiles are at least this share of the best size, the one that fills most of the space is taken. */
 const ABOUT_EQUAL = 0.95;
 /** The share of the space that tiles should fill. If the best choice fills less, a face may be smaller by so much. */
 const GOOD_USE = 0.8;
@@ -136,7 +136,7 @@ function underSpeaker({ own, space, page = 0 }, large, rest) {
   return made('large', [placed(large, 'large', 0, 0, space.width, top - GAP), ...strip], { ...pages, pager });
 }
 
-/** What is large beside a strip at the end side. @param {Scene} scene @param {string} large @param {string[]} rest @returns {Layout} */
+/** The large picture, with a strip at the end side. @param {Scene} scene @param {string} large @param {string[]} rest @returns {Layout} */
 function beside({ own, space, page = 0, aspect = 16 / 9 }, large, rest) {
   const isShare = large.endsWith(' screen');
   const isLow = space.height < LOW;
@@ -187,7 +187,7 @@ function paged(rest, me, space, tile, page, columns) {
   const holds = (/** @type {number} */ n, /** @type {Size} */ within, /** @type {Size} */ least) => isAtLeast(fitted(n, within, least, columns)[0], least);
   /** @type {(key: string, box: Box) => Placed} */
   const at = (key, box) => ({ key, role: 'tile', ...box });
-  // An upright tile of the same size is as good, if all are on one page or the space is used better then.
+  // An upright tile of the same size will do if it avoids paging or fills the space better.
   const turned = { width: tile.height, height: tile.width };
   const fits = [tile, turned].filter((each) => count <= 2 || holds(count, space, each)).map((each) => fitted(count, space, each, columns));
   if (count <= MOST_PER_PAGE && fits.length) {

@@ -22,6 +22,7 @@ const RANKS = /** @type {const} */ ([
   'asked', // the browser may ask for a permission
   'knock', // a participant asks to come in
   'host', // words of the host
+  'twin', // another tab is in the call
   'talking', // one speaks while muted
   'presenting', // the own screen is shared
   'problem', // something was refused

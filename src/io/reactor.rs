@@ -32,7 +32,7 @@ const ACCEPTS: usize = 64;
 /// How long accepting pauses after file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Interval of reading the wall clock and checking the folder of `--www` for changes.
+/// How often the wall clock is read and the folder of `--www` is checked for changes.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// Interval of checking the interfaces, the certificates and the system's time zone. Longer leaves a machine whose
@@ -44,7 +44,8 @@ const INTERFACES: Duration = Duration::from_secs(3);
 /// response; longer holds the file descriptor of a client that does not read.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Interval over which the load is measured. Shorter takes one large batch for load, longer reacts later.
+/// Interval over which the load is measured. A shorter one would mistake one large batch for load, a longer one
+/// would react later.
 const LOAD_WINDOW: Duration = Duration::from_millis(250);
 
 /// The event loop, its sockets and the server.

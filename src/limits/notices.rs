@@ -9,8 +9,8 @@ use crate::limits::bucket::Bucket;
 use crate::limits::recent::Recent;
 use crate::network::Network;
 
-/// Log lines per second of one kind, and in a burst. More lets clients fill the log; fewer omits joins when a large
-/// call begins.
+/// Log lines per second of one kind, and in a burst. A higher rate would let clients fill the log; a lower one
+/// would omit joins when a large call begins.
 const LINES: f64 = 1.0;
 const LINES_AT_ONCE: f64 = 60.0;
 

@@ -20,7 +20,7 @@ use crate::track::{Kind, Source};
 /// Maximum size of a chat message, in bytes of UTF-8.
 pub const CHAT_BYTES: usize = 4096;
 
-/// Maximum size of a reaction, in bytes of UTF-8: the longest emoji sequences, such as families, have less.
+/// Maximum size of a reaction, in bytes of UTF-8: the longest emoji sequences, such as families, are shorter.
 pub const REACTION_BYTES: usize = 32;
 
 /// Maximum number of identities of removed participants, and of resume secrets, that a room remembers. Above it the
@@ -73,8 +73,8 @@ pub struct Published {
     muted: Vec<Source>,
     /// Whether a moderator has muted the microphone and the participant has not unmuted it since.
     is_silenced: bool,
-    /// For m-lines on which the participant publishes nothing now: the number of needed layers in the last `layers`
-    /// message to its client; absent if those were all.
+    /// For m-lines on which the participant publishes nothing now: how many layers the last `layers` message to its client
+    /// asked for; absent if it asked for all.
     sent_wanted: BTreeMap<Mid, u8>,
 }
 
@@ -86,7 +86,7 @@ pub struct Track {
     pub kind: Kind,
     /// The publisher's source that it carries.
     pub source: Source,
-    /// Its layers, and the bitrate received of each.
+    /// Its layers, and the bitrate received for each.
     pub layers: Layers,
     /// Its last packets, for retransmission.
     pub history: History,
@@ -145,13 +145,13 @@ impl Room {
         }
     }
 
-    /// Numbers a raised hand: hands are ordered by it.
+    /// Returns the number of the next raised hand. Hands are shown in the order of their numbers.
     pub fn number_hand(&mut self) -> u64 {
         self.next_hand += 1;
         self.next_hand
     }
 
-    /// Adds a chat message, and drops the oldest ones above `keep`. `from` and `name` are those of the sender.
+    /// Adds a chat message, and drops the oldest, beyond the last `keep`. `from` and `name` are those of the sender.
     pub fn chat(&mut self, from: &str, name: &str, text: String, time: String, keep: usize) -> ChatMessage {
         let message = ChatMessage { id: self.next_message, text, time, from: from.to_owned(), name: name.to_owned() };
         self.next_message += 1;

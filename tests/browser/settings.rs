@@ -16,7 +16,7 @@ const MICROPHONES: &str = "{
     devices.getUserMedia = async ({ audio, video }) => {
         const stream = await given({ audio: Boolean(audio), video });
         for (const track of stream.getAudioTracks()) {
-            const label = names.includes(audio.deviceId) ? audio.deviceId : names[0];
+            const label = audio.deviceId?.exact ?? names[0];
             Object.defineProperty(track, 'label', { value: label });
             track.getSettings = () => ({ deviceId: label });
         }
@@ -50,6 +50,9 @@ fn settings_apply_at_once_and_are_remembered() {
             "void (document.querySelector('{id}').value = '{value}', document.querySelector('{id}').dispatchEvent(new Event('change')))"
         )
     };
+    ann.until("noise is removed", "aq.local['microphone audio'].getSettings().noiseSuppression");
+    ann.press("#set-noise");
+    ann.until("noise is left", "aq.local['microphone audio']?.getSettings().noiseSuppression === false");
     ann.eval::<()>(&choose("#set-quality", "audio"));
     ann.until("the camera is off", "!aq.local['camera video']");
     ann.eval::<()>(&choose("#set-quality", "auto"));
@@ -111,4 +114,41 @@ fn a_page_that_saves_data_requests_and_sends_small_pictures() {
     bob.gets_lines_of("Ann", 720);
     ann.is_sound();
     bob.is_sound();
+}
+
+#[test]
+fn space_unmutes_while_it_is_held_and_a_second_tab_is_noticed() {
+    let _turn = side_by_side();
+    let Some(mut chromium) = Chromium::start() else { return };
+    let server = Program::start(&[]);
+    let mut ann = chromium.open(&format!("{}&mic=off", server.link("garden", "Ann")));
+    ann.is_joined();
+    ann.press("#btn-mic");
+    let is_on = |is_on: bool| format!("aq.local['microphone audio']?.enabled === {is_on}");
+    ann.until("the microphone is on", &is_on(true));
+    ann.press("#btn-mic");
+    ann.until("it is muted", &is_on(false));
+    // A button would take the space itself.
+    ann.eval::<()>("void document.activeElement.blur()");
+    let space = |kind: &str| {
+        format!("void document.body.dispatchEvent(new KeyboardEvent('{kind}', {{ key: ' ', bubbles: true }}))")
+    };
+    ann.eval::<()>(&space("keydown"));
+    ann.until("it is on while space is held", &is_on(true));
+    ann.eval::<()>(&space("keyup"));
+    ann.until("it is muted again", &is_on(false));
+    assert!(
+        ann.eval::<bool>("!dispatchEvent(new Event('beforeunload', { cancelable: true }))"),
+        "the browser asks before a reload"
+    );
+
+    // Another tab of the same browser in the same room.
+    ann.eval::<()>("void (window.other = new BroadcastChannel('aq-call'), other.postMessage({ kind: 'hello', room: 'garden', tab: 'other' }))");
+    ann.until("the other tab is named", "document.querySelector('[data-notice=twin]')?.checkVisibility()");
+    ann.eval::<()>("void other.postMessage({ kind: 'leave', room: 'garden', tab: 'other' })");
+    ann.until("this tab leaves", "document.body.dataset.state === 'ended'");
+    assert!(
+        ann.eval::<bool>("dispatchEvent(new Event('beforeunload', { cancelable: true }))"),
+        "nothing is asked after the call"
+    );
 }

@@ -12,6 +12,7 @@ import './session.mjs';
 import './statistics.mjs';
 import './stereo.mjs';
 import './store.mjs';
+import './talk.mjs';
 import './tiles.mjs';
 import './words.mjs';
 

@@ -5,7 +5,6 @@
 import { remember, remembered } from '../settings.js';
 import { signal } from '../store.js';
 import { cameras, find, listDevices, microphones } from './list.js';
-import { microphoneOptions } from './options.js';
 import { isAllowed, openDevices, openScreen, SCREEN as SHARED } from './open.js';
 
 /** @typedef {import('./open.js').Problem} Problem */
@@ -85,9 +84,14 @@ export class Local {
     const device = (source === 'camera' ? cameras : microphones).peek().find((each) => each.id === id) ?? { id, label: '' };
     this.chosen = { ...this.chosen, [source]: device };
     remember(`${source}-device`, device);
+    if (this.tracks.get(source === 'camera' ? CAMERA : MICROPHONE)?.getSettings().deviceId !== id) await this.reopen(source);
+  }
+
+  /** Opens a device that is open again, after a change of what is wanted of it. @param {DeviceName} source */
+  async reopen(source) {
     const key = source === 'camera' ? CAMERA : MICROPHONE;
     const before = this.tracks.get(key);
-    if (!before || before.getSettings().deviceId === id) return;
+    if (!before) return;
     const { enabled } = before;
     this.release(key);
     await this.acquire(source);
@@ -210,11 +214,6 @@ export class Local {
     /** @type {import('../words/index.js').Words} */
     const words = { key: source === 'camera' ? 'device.replaced-camera' : 'device.replaced-microphone', params: { before: before.label, after: track.label } };
     this.problem.value = { cause: 'missing', words };
-  }
-
-  /** Applies the options of the microphone to the one that is open. */
-  async tune() {
-    await this.tracks.get(MICROPHONE)?.applyConstraints(microphoneOptions()).catch(() => {}); // then they apply to the next one
   }
 
   /** @param {boolean} isOn */

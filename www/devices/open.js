@@ -49,17 +49,23 @@ export async function openDevices({ microphone = false, camera = false }, chosen
     if (errors.some(isRefusal) && !(await isAllowed(audio ? 'microphone' : 'camera'))) continue;
     try {
       const stream = await navigator.mediaDevices.getUserMedia({
-        audio: audio && { ...microphoneOptions(), deviceId: chosen.microphone },
-        video: video && { ...VIDEO, deviceId: chosen.camera, ...(switches.peek().blur && { backgroundBlur: true }) },
+        audio: audio && { ...microphoneOptions(), ...only(chosen.microphone) },
+        video: video && { ...VIDEO, ...only(chosen.camera), ...(switches.peek().blur && { backgroundBlur: true }) },
       });
       const problem = errors.length ? problemOf(errors[errors.length - 1], audio ? 'camera' : 'microphone', false) : null;
       return { audio: stream.getAudioTracks()[0] ?? null, video: stream.getVideoTracks()[0] ?? null, problem };
     } catch (error) {
+      // A chosen device is gone: any other one is better than none.
+      const isGone = /** @type {Error} */ (error).name === 'OverconstrainedError' && (chosen.microphone || chosen.camera);
+      if (isGone) return openDevices({ microphone, camera });
       errors.push(/** @type {Error} */ (error));
     }
   }
   return { ...nothing, problem: problemOf(errors[0], microphone && camera ? 'both' : camera ? 'camera' : 'microphone', true) };
 }
+
+/** Chromium ignores the id of a microphone that is only a wish. @param {string} [id] */
+const only = (id) => (id ? { deviceId: { exact: id } } : {});
 
 /** @param {Error} error */
 function isRefusal({ name }) {

@@ -32,10 +32,10 @@ const CLOSING_SPREAD_MS = 1500;
 // The time that a server is assumed to take to restart.
 const RESTART_MS = 1000;
 
-// Why an answer was refused, which a user cannot do anything about but start afresh.
+// Refusals of an answer: all that a user can do is start afresh.
 const DISAGREED = ['bad-answer', 'unsupported-answer', 'unexpected-answer'];
 
-// Codes of a close by decision of a person; their words need no introduction.
+// Codes of a close that a person caused; their words need no introduction.
 const TOLD = ['replaced', 'removed', 'not-admitted', 'ended'];
 
 export class Signaling {
@@ -75,8 +75,8 @@ export class Signaling {
   }
 
   /**
-   * The call works: resets the backoff. The opening of the WebSocket alone does not, or a connection that always closes
-   * right after it would be retried at the shortest interval for ever.
+   * The call works: resets the backoff. Opening the WebSocket is not enough: a connection that always closes
+   * right after that would be retried at the shortest interval for ever.
    */
   settled() {
     this.attempt = 0;
@@ -171,7 +171,7 @@ export class Signaling {
     this.drop();
     const asked = this.asked = {};
     const url = this.url('check');
-    // If it was the successor of a closing server, the next attempt goes to the page's own server.
+    // If this attempt went to the successor of a closing server, the next attempt goes to the page's own server.
     this.base = this.home;
     let response;
     let error = /** @type {{ code?: string, message?: string }} */ ({});

@@ -53,7 +53,7 @@ export function stage(app) {
     type: 'button', id: 'btn-next-share', class: 'quiet', hidden: () => shares.value.length < 2, 'aria-label': () => t('share.other'), title: () => t('share.other'), on: { click: app.nextShare },
   }, icon('next')));
   element.prepend(caption);
-  // What this person pinned goes before what a moderator shows to everybody.
+  // What this person pinned takes precedence over what a moderator shows to everybody.
   const large = computed(() => state.pinned.value ?? (state.room.value.spotlight && key(state.room.value.spotlight, 'camera')));
   const arranged = computed(() => layout({
     people: order.value.ids, own: state.room.value.me?.id ?? '', shares: shares.value, pinned: large.value,
@@ -91,7 +91,7 @@ export function stage(app) {
     spoken0 = spoken;
   }
 
-  /** A shared window has any aspect, and another one when it is resized. @param {Tile} tile */
+  /** A shared window can have any aspect ratio, and it changes when the window is resized. @param {Tile} tile */
   function followAspect({ model: { key: of }, picture: { element: video } }) {
     video.addEventListener('resize', () => {
       const { videoWidth, videoHeight } = video;
@@ -157,7 +157,7 @@ export function stage(app) {
     if (state.pinned.peek()) state.pinned.value; // followed below
   }
 
-  // Screens that begin and end are said; not while a new connection has no m-lines yet.
+  // Announces shares that begin or end, except while a new connection has no m-lines yet.
   let sharing = new Set();
   effect(() => {
     const now = new Set(shares.value);
@@ -226,7 +226,7 @@ function walk(event, root) {
   if (!step || at < 0) return;
   event.preventDefault();
   const isRightToLeft = document.documentElement.dir === 'rtl';
-  // The own picture in a corner moves to another one first.
+  // Arrow keys first move one's own picture to another corner.
   const corner = buttons[at].closest('[data-role=self]') && cornerTowards(state.corner.peek(), event.key, isRightToLeft);
   if (corner) {
     state.corner.value = corner;

@@ -384,4 +384,9 @@ export default {
   'settings.quality-auto': 'تلقائية',
   'settings.quality-save': 'توفير البيانات: صور صغيرة',
   'settings.quality-audio': 'الصوت فقط',
+
+  'talk.muted': 'ميكروفونك متوقف. اضغط M، أو اضغط مطولًا على مفتاح المسافة للتحدث.',
+
+  'twin.here': 'أنت في هذه المكالمة في علامة تبويب أخرى.',
+  'twin.use': 'استخدامها هنا',
 };

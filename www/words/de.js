@@ -384,4 +384,9 @@ export default {
   'settings.quality-auto': 'Automatisch',
   'settings.quality-save': 'Daten sparen: kleine Bilder',
   'settings.quality-audio': 'Nur Ton',
+
+  'talk.muted': 'Ihr Mikrofon ist aus. Drücken Sie M, oder halten Sie zum Sprechen die Leertaste.',
+
+  'twin.here': 'Sie sind in einem anderen Tab in diesem Gespräch.',
+  'twin.use': 'Hier verwenden',
 };

@@ -384,4 +384,9 @@ export default {
   'settings.quality-auto': 'Automatic',
   'settings.quality-save': 'Save data: small pictures',
   'settings.quality-audio': 'Sound only',
+
+  'talk.muted': 'You are muted. Press M, or hold space to speak.',
+
+  'twin.here': 'You are in this call in another tab.',
+  'twin.use': 'Use it here',
 };

@@ -384,4 +384,9 @@ export default {
   'settings.quality-auto': 'Automática',
   'settings.quality-save': 'Ahorrar datos: imágenes pequeñas',
   'settings.quality-audio': 'Solo sonido',
+
+  'talk.muted': 'Tu micrófono está apagado. Pulsa M o mantén pulsada la barra espaciadora para hablar.',
+
+  'twin.here': 'Estás en esta llamada en otra pestaña.',
+  'twin.use': 'Usarla aquí',
 };

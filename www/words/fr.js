@@ -384,4 +384,9 @@ export default {
   'settings.quality-auto': 'Automatique',
   'settings.quality-save': 'Économiser les données : petites images',
   'settings.quality-audio': 'Son seulement',
+
+  'talk.muted': 'Votre micro est coupé. Appuyez sur M, ou maintenez la barre d’espace pour parler.',
+
+  'twin.here': 'Vous êtes dans cet appel dans un autre onglet.',
+  'twin.use': 'L’utiliser ici',
 };

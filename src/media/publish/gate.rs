@@ -66,8 +66,8 @@ impl Gate {
         Ok(Some(Admitted { ssrc, seq_no, is_unmapped }))
     }
 
-    /// Records what str0m found: `is_authentic` is true if it could decrypt the packet. `number` is that of
-    /// `read_extensions`.
+    /// Records what str0m found: `is_authentic` is true if it could decrypt the packet. `number` is the
+    /// second value returned by `read_extensions`.
     pub fn handle_admitted(
         &mut self,
         now: Instant,

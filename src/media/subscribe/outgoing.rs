@@ -47,7 +47,7 @@ pub struct Outgoing {
     pub rtx: Rtx,
     /// The track sent now.
     pub track: Option<TrackId>,
-    /// The track of the packet sent last. If this track starts again, its timestamps continue by its own clock.
+    /// The track of the packet sent last. If this track starts again, its timestamps continue from its own clock.
     last_track: Option<TrackId>,
     /// How the subscriber's page shows the track.
     pub view: View,
@@ -167,7 +167,7 @@ impl Outgoing {
         (!self.is_waiting()).then_some(self.layer)
     }
 
-    /// Bit set of the layers of which `forward` needs every packet.
+    /// Bit set of the layers whose packets must all be passed to `forward`.
     pub fn layers(&self) -> u8 {
         let Some(target) = self.selected() else {
             return self.unfinished.filter(|_| !self.is_waiting()).map_or(0, |(layer, _)| 1 << layer);
@@ -201,7 +201,7 @@ impl Outgoing {
         }
     }
 
-    /// Returns the quality in which the subscriber gets the track now. It is less than the granted quality while a
+    /// Returns the quality that the subscriber currently receives. It is less than the granted quality while a
     /// keyframe is awaited, for example. `layers` are those of the track.
     pub fn result(&self, layers: &Layers) -> Option<Quality> {
         let granted = self.quality?;
@@ -279,7 +279,7 @@ impl Outgoing {
         if rewritten.starts {
             self.picture_ids.start();
         }
-        // Only the picture ids of VP8 leave no gaps for dropped pictures; see `PictureIds`.
+        // Only VP8 picture ids have to stay contiguous when pictures are dropped; see `PictureIds`.
         let dropped_pictures = if packet.codec == Codec::Vp8 { rewritten.dropped_pictures } else { 0 };
         let ids = self.picture_ids.map(packet.description.ids, dropped_pictures);
         // A subscriber without redundancy, or with a narrow path, gets the packet's own frame only.
@@ -431,8 +431,7 @@ impl Outgoing {
             return Bound { spatial: u8::MAX, temporal: u8::MAX };
         };
         let temporal = match target.temporal {
-            // While the estimate is too low for this layer, only its base layer is sent until the smaller layer's
-            // keyframe.
+            // If bandwidth is short, only the lowest temporal layer is sent until the smaller layer's keyframe arrives.
             _ if target.layer < layer && self.is_short() => 0,
             temporal if usize::from(temporal) < TEMPORAL_LAYERS - 1 => temporal,
             // `description.temporal` may exceed the known temporal layers.

@@ -1,5 +1,5 @@
-//! Quality: builds the input of a subscriber's allocation, applies the result to its m-lines, and reports it: the
-//! quality to the subscriber, the wanted layers to the publishers.
+//! Builds the input of a subscriber's allocation, applies the result to its m-lines, and reports it to the subscriber
+//! (quality) and to the publishers (wanted layers).
 
 use smallvec::SmallVec;
 use str0m::media::Mid;
@@ -82,7 +82,7 @@ impl Server {
                 continue;
             };
             let quality = candidate.quality(grant);
-            // A track that has never arrived has no quality to report, unless the server will not send it.
+            // Until something of a track has arrived there is no quality to report, except that the server is shedding it.
             let is_shed = grant.limit == Limit::Server;
             let is_known = !candidate.grades.is_empty() || outgoing.quality.is_some() || is_shed;
             if is_known || candidate.is_oversized {
@@ -101,7 +101,7 @@ impl Server {
         self.probe(id);
     }
 
-    /// Sends a participant the quality of its tracks, where it differs from what was last sent.
+    /// Sends a participant the quality of the tracks that it receives, if it has changed since the last report.
     pub(in crate::server) fn send_quality(&mut self, id: PeerId) {
         let Some(participant) = self.participants.get(id) else {
             return;

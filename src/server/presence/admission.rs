@@ -21,12 +21,12 @@ use crate::web::http::{Request, Response};
 use crate::web::origin;
 use crate::web::token::{Grant, Key};
 
-/// STUN requests per second, from addresses that no peer has validated, whose HMAC is verified. Others are dropped, so
-/// that a flood takes little of the core; clients that are joining retransmit.
+/// How many STUN requests per second from unvalidated addresses have their HMAC verified. The rest are dropped, so that a
+/// flood takes little of the core; clients that are joining retransmit.
 const UNVERIFIED_CHECKS_PER_S: f64 = 10_000.0;
 
 /// Maximum number of participants of one network that may stay without media. Each costs one fresh transport a minute;
-/// a lower limit excludes people in an office that blocks UDP from the chat.
+/// a lower limit would keep people whose office blocks UDP out of the chat.
 const MAX_MEDIALESS: usize = 20;
 
 /// The `Retry-After` of temporary refusals.
@@ -49,8 +49,8 @@ pub struct Join {
     pub replaces: Option<PeerId>,
     /// The room is locked, and the client waits until a moderator admits it.
     pub must_wait: bool,
-    /// The `resume` secret with which the client has left the room without being removed. It may enter the room even if
-    /// the room is locked.
+    /// The `resume` secret of a client that left without being removed. With it, the client may enter the room even if the
+    /// room is locked.
     pub returns: Option<String>,
 }
 
@@ -89,7 +89,7 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Upper bound of the memory in bytes, without the counts, whose number is limited by that of the participants.
+    /// Upper bound of the memory in bytes, excluding the counts, which cannot outnumber the participants.
     pub const MAX_BYTES: usize = Faults::MAX_BYTES + KeptBudgets::MAX_BYTES;
 
     pub fn new(now: Instant, config: &Config) -> Self {
@@ -194,12 +194,12 @@ impl Server {
         let refuse = |status, code, message| Err(JoinRefusal::new(status, code, message));
         let secure = self.conns.get(id).is_some_and(|entry| entry.conn.is_secure());
         let allowed = &self.config.allowed_origins;
-        // The GET of `check` by a page has no `Origin`; its query names the one that the page's upgrade would have.
+        // A page's GET of `check` carries no `Origin`, so its query has the one that the page's WebSocket upgrade would send.
         let is_allowed = |origin| origin::allowed(origin, request.host.as_deref(), secure, allowed);
         if !is_allowed(request.origin.as_deref()) || !is_allowed(request.param("origin")) {
             debug!("conn {}: join refused: origin {:?}", id.0, request.origin);
             let message = "The server does not know this page's address. A proxy in front has to pass on Host with its port; \
-                           see docs/hosting. Pages elsewhere are allowed with --allow-origin.";
+                           see docs/hosting. To allow pages of other origins, use --allow-origin.";
             return refuse(403, "origin", message);
         }
         if let Some(drain) = self.admission.drain {
@@ -265,7 +265,7 @@ impl Server {
             return Err(JoinRefusal::new(403, "locked", "This room is locked. A moderator can unlock it."));
         }
         if join.must_wait && self.waiting.is_full(&join.room) {
-            let message = "Too many people wait for this room. Try again later.";
+            let message = "Too many people are waiting for this room. Try again later.";
             return Err(JoinRefusal::new(503, "waiting-full", message));
         }
         if self.shedding.refuses_joins() {
@@ -292,7 +292,7 @@ impl Server {
         }
     }
 
-    /// Verifies the token and returns what it grants. The reason of a refusal is only logged, not sent to the client.
+    /// Verifies the token and returns what it grants. The reason for a refusal is only logged, not sent to the client.
     fn open_token(&self, id: ConnId, room: &str, token: Option<&str>) -> Result<Grant, JoinRefusal> {
         let Some(key) = &self.admission.key else {
             return Ok(Grant::OPEN);

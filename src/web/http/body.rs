@@ -6,8 +6,8 @@ use super::refusal::Refusal;
 /// more memory.
 pub const MAX_BODY: usize = 64 * 1024;
 
-/// The most bytes of chunk sizes, chunk extensions and trailer fields of one body. Fewer refuse clients that send small
-/// chunks; more only cost time.
+/// The most bytes of chunk sizes, chunk extensions and trailer fields of one body. A lower limit would refuse clients that send
+/// small chunks; a higher one only costs time.
 pub const MAX_CHUNK_FRAMING: usize = 16 * 1024;
 
 /// The body of a request.

@@ -22,7 +22,7 @@ pub enum ServerMessage<'a> {
         resume: &'a str,
         /// What the participant's token grants.
         rights: Rights,
-        /// The room is locked: only moderators can join.
+        /// The room is locked: only moderators and returning participants can join.
         locked: bool,
         /// The other participants.
         participants: Vec<Participant<'a>>,
@@ -139,7 +139,7 @@ pub enum ServerMessage<'a> {
         /// Its place in the queue, from 1.
         position: usize,
     },
-    /// For moderators: a client waits for the room, or waits no more.
+    /// For moderators: a client waits for the room, or is no longer waiting.
     Knock {
         /// The client; not the id of a participant.
         id: &'a str,
@@ -182,7 +182,7 @@ pub enum ServerMessage<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_ms: Option<u64>,
     },
-    /// Words from the host.
+    /// A message from the operator.
     Notice {
         /// The text. Never markup.
         message: &'a str,
@@ -222,7 +222,7 @@ pub enum MediaState {
     Connecting,
     /// Media is connected.
     Connected,
-    /// Media was connected, or should be, and is not.
+    /// Media is down although it was connected, or should be.
     Lost,
 }
 
@@ -268,13 +268,13 @@ pub struct Quality<'a> {
     pub mid: &'a str,
     /// Whether packets of the track are forwarded.
     pub sent: bool,
-    /// The layer, if there are several. Spatial layers of one stream have the same names.
+    /// The layer, if there are several. Spatial layers of one stream have the names of simulcast layers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rid: Option<&'a str>,
     /// The picture height in pixels, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub height: Option<u16>,
-    /// What prevents a better quality; see `quality` above.
+    /// What prevents a better quality; see `quality` in the table of [`crate::web::signal`].
     pub limit: &'a str,
 }
 

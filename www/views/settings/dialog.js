@@ -36,7 +36,8 @@ function view(app) {
   const video = h('video', { class: () => (switches.value.mirror ? 'mirror whole' : 'whole'), autoplay: true, playsinline: true, muted: true, 'aria-hidden': 'true' });
   effect(() => { video.srcObject = camera() && new MediaStream([/** @type {MediaStreamTrack} */ (camera())]); });
   const canBlur = () => Boolean(/** @type {any} */ (camera())?.getCapabilities?.().backgroundBlur?.length);
-  const tune = () => app.local.peek()?.tune();
+  // Chromium does not change a microphone that is open.
+  const tune = () => app.local.peek()?.reopen('microphone');
 
   const dialog = h('dialog', { id: 'settings', 'aria-labelledby': 'settings-title', closedby: 'any' },
     h('div', { class: 'dialog-head' }, h('h2', { id: 'settings-title' }, () => t('settings.title')),
