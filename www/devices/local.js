@@ -38,6 +38,8 @@ export class Local {
   /** @type {Set<string>} */
   busy = new Set(); // sources that the browser is opening; it may be prompting the user
   closed = false;
+  /** Ends when another device has replaced one that was unplugged, or none has. */
+  replacing = Promise.resolve();
   /** The chosen devices, each with its label. @type {Record<DeviceName, import('./list.js').Device | null>} */
   chosen = { microphone: remembered('microphone-device', NONE), camera: remembered('camera-device', NONE) };
   state = signal(/** @type {State} */ ({ microphone: false, camera: null, screen: null, audio: null, opening: false }));
@@ -73,6 +75,7 @@ export class Local {
 
   /** The set of devices has changed: reopens those that were unplugged, if that needs no prompt. */
   async findLost() {
+    await this.replacing; // the event comes with an unplugged device, too
     for (const source of this.lost) {
       if (!(await isAllowed(source)) || this.closed || this.tracks.has(source === 'camera' ? CAMERA : MICROPHONE)) continue;
       await this.acquire(source);
@@ -195,7 +198,7 @@ export class Local {
     this.on.muted(source, true);
     this.on.changed(key);
     this.problem.value = { cause: 'missing', words: { key: source === 'camera' ? 'device.unplugged-camera' : 'device.unplugged-microphone' } };
-    this.replace(source, track);
+    this.replacing = this.replace(source, track);
   }
 
   /** Goes on with another device than the one that was unplugged, if that needs no prompt. @param {DeviceName} source @param {MediaStreamTrack} before */
