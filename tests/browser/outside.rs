@@ -139,6 +139,9 @@ fn each_sign_of_network_loss_is_reported_and_pictures_are_marked_as_frozen() {
         let marked = took(&mark);
         rounds.push(ann.eval::<(f64, f64)>(&format!("Promise.all([{named}, {marked}])")));
         assert!(ann.eval::<bool>("navigator.onLine && aq.pc.connectionState === 'connected'"), "another sign");
+        let wave = "Object.assign(document.querySelector('.tile.frozen .wave'), { hidden: false })";
+        let display = ann.eval::<String>(&format!("getComputedStyle({wave}).display"));
+        assert_eq!(display, "none", "a frozen picture is not marked as speaking");
         drop(pause);
         ann.until("nothing is wrong", &format!("!({says}) && !({mark})"));
     }
