@@ -78,7 +78,7 @@ fn a_hundred_joins_and_leaves_leave_no_detached_nodes() {
 }
 
 #[test]
-#[ignore = "measures time: cargo test --release --test browser measures -- --ignored --nocapture"]
+#[ignore = "measures time: cargo test --test browser measures -- --ignored --nocapture"]
 fn the_first_picture_is_there_within_450_ms_of_a_click() {
     let _turn = alone();
     let Some(mut chromium) = Chromium::start() else { return };
@@ -100,7 +100,7 @@ fn the_first_picture_is_there_within_450_ms_of_a_click() {
 }
 
 #[test]
-#[ignore = "measures time: cargo test --release --test browser measures -- --ignored --nocapture"]
+#[ignore = "measures time: cargo test --test browser measures -- --ignored --nocapture"]
 fn a_quiet_call_of_nine_takes_below_2_percent_of_a_core() {
     let _turn = alone();
     let Some(mut chromium) = Chromium::start() else { return };
