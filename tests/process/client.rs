@@ -346,7 +346,12 @@ pub fn run_until(clients: &mut [&mut Client], what: &str, done: impl Fn(&[&mut C
             for client in clients.iter() {
                 let (audio, video) = (client.received(Kind::Audio).len(), client.received(Kind::Video).len());
                 eprintln!("{}: connected {}, {audio} audio, {video} video", client.name, client.connected);
-                eprintln!("{:#?}, closed {:?}", client.messages, client.closed);
+                eprintln!("  closed {:?}, datagrams {}", client.closed, client.datagrams.len());
+            }
+            for client in clients.iter() {
+                // The SDP of an offer would hide the rest.
+                let told = client.messages.iter().filter(|message| message["event"] != "offer");
+                told.for_each(|message| eprintln!("{}: {message}", client.name));
             }
             panic!("it did not happen: {what}");
         }
