@@ -302,3 +302,34 @@ fn an_answer_to_an_offer_of_the_previous_transport_is_not_an_error() {
         assert!(sim.browser("ann").page.left.is_empty());
     }
 }
+
+/// A client with a fixed port crashes and starts again, without its `resume` secret.
+#[test]
+fn an_address_whose_holder_crashed_soon_belongs_to_its_next_user() {
+    let mut sim = sparse(214);
+    sim.join("ann");
+    sim.join("bob");
+    sim.run(secs(5));
+    let addrs = sim.browser("bob").habits.addrs.clone();
+    sim.crash("bob");
+    sim.join_as("cat", |habits| habits.addrs = addrs);
+    sim.run(secs(8));
+    assert!(sim.sees("ann", "cat") && sim.sees("cat", "ann"));
+}
+
+/// The signaling of a participant ends and its media goes on: nobody else can take its address.
+#[test]
+fn an_address_whose_holder_sends_media_without_signaling_stays_with_it() {
+    let mut sim = sparse(215);
+    sim.join("ann");
+    sim.join("bob");
+    sim.join("mallory");
+    sim.run(secs(5));
+    let bob = sim.tag("bob");
+    sim.hang_up(bob, true);
+    for _ in 0..80 {
+        sim.forge_check("mallory", "bob");
+        sim.run(millis(100));
+        assert!(sim.sees("ann", "bob"), "bob's media stopped at {:?}", sim.elapsed());
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! It takes negotiated ids and numbers as given: `peer.rs` negotiates them.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use str0m::format::Codec;
@@ -438,6 +439,15 @@ impl Sending {
     /// Takes the requests since the last call.
     pub fn take_requests(&mut self) -> impl Iterator<Item = Request> {
         self.requests.take()
+    }
+
+    /// Removes an address that now belongs to another peer.
+    pub fn lose_address(&mut self, remote: SocketAddr) {
+        self.addresses.remove(remote);
+        if let Some(egress) = &mut self.egress {
+            // `ensure_route` looks for another one.
+            egress.held_until = None;
+        }
     }
 
     /// Ensures that the route has consent (RFC 7675 section 5.1). If it has expired, the latest address with consent

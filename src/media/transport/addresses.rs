@@ -13,6 +13,9 @@ const MAX_ADDRESSES: usize = 8;
 /// their number is bounded too.
 const LIFETIME: Duration = Duration::from_secs(15);
 
+/// Maximum time between two checks of a client that holds consent (RFC 7675 section 5.1).
+const CHECK_INTERVAL: Duration = Duration::from_secs(6);
+
 /// One peer's addresses, oldest first.
 #[derive(Debug, Default)]
 pub struct Addresses(Vec<Address>);
@@ -57,10 +60,23 @@ impl Addresses {
         self.held_until(remote).is_some_and(|until| now <= until)
     }
 
+    /// Whether the client behind an address may have ended: a check is overdue.
+    pub fn is_overdue(&self, now: Instant, remote: SocketAddr) -> bool {
+        self.checked_at(remote).is_none_or(|checked| now > checked + CHECK_INTERVAL)
+    }
+
+    /// Removes an address that now belongs to another peer.
+    pub fn remove(&mut self, remote: SocketAddr) {
+        self.0.retain(|address| address.route.remote != remote);
+    }
+
     /// When the validation of an address expires.
     pub fn held_until(&self, remote: SocketAddr) -> Option<Instant> {
-        let address = self.0.iter().find(|address| address.route.remote == remote)?;
-        Some(address.last_checked + LIFETIME)
+        Some(self.checked_at(remote)? + LIFETIME)
+    }
+
+    fn checked_at(&self, remote: SocketAddr) -> Option<Instant> {
+        self.0.iter().find(|address| address.route.remote == remote).map(|address| address.last_checked)
     }
 
     /// The route to the most recently validated address, unless it has expired.

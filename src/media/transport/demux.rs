@@ -32,9 +32,9 @@ impl Demux {
         self.by_ufrag.insert(ufrag.to_owned(), peer);
     }
 
-    /// Assigns a validated source address to `peer`, even if it was assigned to another peer before.
-    pub fn insert_address(&mut self, source: SocketAddr, peer: PeerId) {
-        self.by_address.insert(source, peer);
+    /// Assigns a validated source address to `peer`. Returns the peer to which it was assigned before.
+    pub fn insert_address(&mut self, source: SocketAddr, peer: PeerId) -> Option<PeerId> {
+        self.by_address.insert(source, peer)
     }
 
     /// Removes an address if it is still assigned to `peer`.

@@ -34,7 +34,6 @@ impl Server {
                 self.stats.datagrams_excess += 1;
                 return;
             }
-            // An address stays with its peer while that peer holds ICE consent on it.
             Match::Claimed(id) => {
                 self.demux.holder(source).is_none_or(|holder| holder == id || !self.holds(holder, source)).then_some(id)
             }
@@ -62,7 +61,7 @@ impl Server {
                 if let Some(evicted) = validated.evicted {
                     self.demux.remove_address(evicted, id);
                 }
-                self.demux.insert_address(source, id);
+                self.give_address(source, id);
             }
             Ok(None) => {}
             Err(error) => return self.turn.fail(id, error),
@@ -218,8 +217,22 @@ impl Server {
         self.send(id, &ServerMessage::Error { code, message: &message, retry: false, id: Some(&own), source });
     }
 
+    /// Whether an address stays with this peer: while it holds ICE consent. If its WebSocket has ended too, one overdue
+    /// check is enough to conclude that the client has ended, since its port may be in use again.
     fn holds(&self, id: PeerId, source: SocketAddr) -> bool {
-        let participant = self.participants.get(id);
-        participant.is_some_and(|participant| participant.peer.sending.addresses.holds(self.now, source))
+        self.participants.get(id).is_some_and(|participant| {
+            let addresses = &participant.peer.sending.addresses;
+            let has_ended = participant.absent_until.is_some() && addresses.is_overdue(self.now, source);
+            addresses.holds(self.now, source) && !has_ended
+        })
+    }
+
+    /// Assigns a validated address to a peer. Media of its previous holder is no longer sent there.
+    fn give_address(&mut self, source: SocketAddr, id: PeerId) {
+        if let Some(previous) = self.demux.insert_address(source, id).filter(|previous| *previous != id)
+            && let Some(participant) = self.participants.get_mut(previous)
+        {
+            participant.peer.sending.lose_address(source);
+        }
     }
 }

@@ -261,7 +261,10 @@ impl Sim {
         let knows = |tag: &usize| {
             self.browsers[*tag].habits.addrs.contains(&destination) || self.links[*tag].public.contains(&destination)
         };
-        let tag = (0..self.browsers.len()).find(knows).expect("the destination is a browser's address");
+        // The address may have belonged to a browser that has ended.
+        let mut owners = (0..self.browsers.len()).filter(knows);
+        let owner = owners.clone().find(|tag| self.browsers[*tag].is_live()).or_else(|| owners.next());
+        let tag = owner.expect("the destination is a browser's address");
         self.tap.handle_egress(self.now, tag as u32, source, destination, contents);
         let links = &mut self.links[tag];
         if links.refuses {
