@@ -93,7 +93,7 @@ export function setUp({ local, page, rejoin }) {
   document.addEventListener('visibilitychange', followSight);
   effect(followSight);
   addEventListener('pageshow', call.resume);
-  addEventListener('online', () => session?.signaling.hurry());
+  addEventListener('online', () => session?.signaling.retryNow());
   addEventListener('offline', () => session?.connection.doubt());
 
   return {

@@ -32,18 +32,18 @@ test('views are told on change, and all again on a new connection', () => {
   const view = new View((message) => { if (isConnected) sent.push(message.views.map(({ id, width, priority }) => `${id} ${width} ${priority}`)); return isConnected; });
   const show = (sizes) => {
     view.show(new Map(Object.entries(sizes).map(([id, width]) => [`${id} camera`, { width, height: width, priority: 1 }])));
-    view.tell();
+    view.report();
   };
   show({ a: 640, b: 320 });
   show({ a: 640, b: 0 });
   isConnected = false;
   show({ a: 100, b: 0 });
   isConnected = true;
-  view.tell();
+  view.report();
   view.setAway(true);
   view.setAway(false);
   view.forget();
-  view.tell();
+  view.report();
   view.close();
   equal(sent, [['a 640 1', 'b 320 1'], ['b 0 1'], ['a 100 1'], ['a 0 1'], ['a 100 1'], ['a 100 1', 'b 0 1']]);
 });

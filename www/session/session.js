@@ -206,7 +206,7 @@ export class Session {
       },
       connected: () => {
         this.connection.connected();
-        this.signaling.settled();
+        this.signaling.resetBackoff();
       },
       // The server offers a fresh transport. If it cannot be reached, the WebSocket fails too and reconnects.
       failed: () => {
@@ -247,7 +247,7 @@ export class Session {
     state.lines.value = [];
     state.room.value = reduce(state.room.peek(), { event: 'speaking' });
     state.phase.value = 'reconnecting';
-    this.connection.showLoss(loss, () => this.signaling.hurry());
+    this.connection.showLoss(loss, () => this.signaling.retryNow());
   }
 
   /** @param {Words} words @param {string} code */

@@ -17,26 +17,26 @@
 // The backoff doubles from the first value to the last. A lower first value would flood a server that restarts; a
 // higher last one would keep users waiting for a server that is back.
 const BACKOFF_FIRST_MS = 500;
-const BACKOFF_LAST_MS = 15_000;
+const BACKOFF_MAX_MS = 15_000;
 
-// The time limit of an upgrade: some proxies hold it for ever, and the browser's own limit is minutes.
+// The time limit of an upgrade: some proxies never answer it, and the browser's own limit is minutes.
 const UPGRADE_TIMEOUT_MS = 10_000;
 
-// A longer Retry-After is cut to this: no user watches the page for longer.
-const RETRY_AFTER_LAST_MS = 60_000;
+// A longer Retry-After is shortened to this: no user waits longer.
+const RETRY_AFTER_MAX_MS = 60_000;
 
-// Clients spread their reconnects after `closing` over this time. Less would bring them all at once to a server that
-// has just started; more would keep users waiting.
+// Clients spread their reconnects after `closing` over this time. With less, they would all reach a server at once
+// that has just started; with more, users would wait longer.
 const CLOSING_SPREAD_MS = 1500;
 
 // The time that a server is assumed to take to restart.
 const RESTART_MS = 1000;
 
-// Refusals of an answer: all that a user can do is start afresh.
-const DISAGREED = ['bad-answer', 'unsupported-answer', 'unexpected-answer'];
+// Codes of a refused answer: all that a user can do is to join again.
+const ANSWER_REFUSED = ['bad-answer', 'unsupported-answer', 'unexpected-answer'];
 
-// Codes of a close that a person caused; their words need no introduction.
-const TOLD = ['replaced', 'removed', 'not-admitted', 'ended'];
+// Codes of a close that a person caused. Their messages need no introduction, as the server's other reasons do.
+const CAUSED_BY_PERSON = ['replaced', 'removed', 'not-admitted', 'ended'];
 
 export class Signaling {
   /** @type {WebSocket | null} */
@@ -51,8 +51,8 @@ export class Signaling {
   ended = false;
   /** @type {Message | null} */
   lastError = null;
-  asked = {}; // the request to `check` whose response counts
-  name = '';
+  checkRequest = {}; // the latest request to `check`; responses to earlier ones are ignored
+  attemptId = ''; // identifies the upgrade in a later request to `check`
 
   /**
    * @param {{ room: string, name: string, token: string | null }} query
@@ -75,15 +75,15 @@ export class Signaling {
   }
 
   /**
-   * The call works: resets the backoff. Opening the WebSocket is not enough: a connection that always closes
-   * right after that would be retried at the shortest interval for ever.
+   * Called when the call works. Opening the WebSocket is not enough: a connection that always closes
+   * right after that would be retried at the shortest interval without end.
    */
-  settled() {
+  resetBackoff() {
     this.attempt = 0;
   }
 
-  /** Tries now instead of after the backoff, as when the network is back or the user asks for it. */
-  hurry() {
+  /** Retries at once instead of after the backoff, for example when the network is back or the user asks for it. */
+  retryNow() {
     if (this.timer && !this.planned) this.connect();
   }
 
@@ -97,7 +97,7 @@ export class Signaling {
   connect() {
     this.drop();
     this.lastError = null;
-    this.name = Math.random().toString(36).slice(2); // names this attempt in a later request to `check`
+    this.attemptId = Math.random().toString(36).slice(2);
     const socket = this.socket = new WebSocket(this.url('websocket'));
     let opened = false;
     this.timer = setTimeout(() => this.onFailedUpgrade(), UPGRADE_TIMEOUT_MS);
@@ -137,15 +137,15 @@ export class Signaling {
    * @param {{ retry_ms?: number, url?: string }} message
    */
   onClosing({ retry_ms: retry = 1000, url }) {
-    const there = url && successor(url, this.page);
-    if (there) this.base = there;
+    const next = url && successor(url, this.page);
+    if (next) this.base = next;
     this.planned = true;
     this.due = Date.now() + retry;
-    this.knock(retry);
+    this.scheduleReconnect(retry);
   }
 
-  /** @param {number} after milliseconds @returns {number} the milliseconds until the attempt */
-  knock(after) {
+  /** @param {number} after the least delay in milliseconds @returns {number} the delay */
+  scheduleReconnect(after) {
     this.clearTimer();
     const delay = after + Math.random() * CLOSING_SPREAD_MS;
     this.timer = setTimeout(() => this.connect(), delay);
@@ -157,19 +157,19 @@ export class Signaling {
     this.socket = null;
     if (this.planned) {
       // The server may close before the announced time.
-      const delay = this.knock(Math.max(0, Math.min(RESTART_MS, this.due - Date.now())));
+      const delay = this.scheduleReconnect(Math.max(0, Math.min(RESTART_MS, this.due - Date.now())));
       return this.on.lost({ words: { key: 'lost.restarting' }, attempt: 1, delay });
     }
     const error = this.lastError;
     // 1008 is "policy violation": the reason is an error code, and `retry` of its `error` event says whether to retry.
     if (code === 1008 && !(error?.code === reason && error.retry)) return this.refuse(ending(reason, error), reason);
-    this.wait({ key: 'lost.connection' });
+    this.retryLater({ key: 'lost.connection' });
   }
 
   /** Browsers hide why an upgrade was refused, so this asks `check`, which responds with the same refusal. */
   async onFailedUpgrade() {
     this.drop();
-    const asked = this.asked = {};
+    const request = this.checkRequest = {};
     const url = this.url('check');
     // If this attempt went to the successor of a closing server, the next attempt goes to the page's own server.
     this.base = this.home;
@@ -179,21 +179,21 @@ export class Signaling {
       response = await fetch(url, { cache: 'no-store', signal: AbortSignal.timeout?.(UPGRADE_TIMEOUT_MS) });
       error = await response.json().catch(() => ({}));
     } catch { /* no response: the network or the server is unavailable */ }
-    if (this.ended || this.asked !== asked) return;
+    if (this.ended || this.checkRequest !== request) return;
     // 502 and 504 come from a proxy whose server is unavailable: they count as no response.
     if (!response || response.ok || [502, 504].includes(response.status)) {
       const blocked = response?.ok && this.attempt > 1; // at first the server may just be starting
-      return this.wait({ key: blocked ? 'lost.no-websocket' : 'lost.unreachable' });
+      return this.retryLater({ key: blocked ? 'lost.no-websocket' : 'lost.unreachable' });
     }
     const { code = '', message } = error;
     const words = code || message ? { code, message } : { key: /** @type {const} */ ('refused.status'), params: { status: response.status } };
     if (![429, 503].includes(response.status)) return this.refuse(words, code);
-    this.wait(words, retryAfter(response));
+    this.retryLater(words, retryAfter(response));
   }
 
   /** @param {Words} words @param {number} [atLeast] milliseconds */
-  wait(words, atLeast = 0) {
-    const backoff = Math.min(BACKOFF_LAST_MS, BACKOFF_FIRST_MS * 2 ** this.attempt);
+  retryLater(words, atLeast = 0) {
+    const backoff = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** this.attempt);
     this.attempt += 1;
     // Half of it is random, so that the participants of a room do not all return in the same instant.
     const delay = atLeast + backoff * (0.5 + Math.random() / 2);
@@ -210,7 +210,7 @@ export class Signaling {
 
   drop() {
     this.clearTimer();
-    this.asked = {};
+    this.checkRequest = {};
     this.planned = false;
     const socket = this.socket;
     this.socket = null;
@@ -238,7 +238,7 @@ export class Signaling {
     url.searchParams.set('simulcast', '1');
     url.searchParams.set('renew', '1');
     url.searchParams.set('knock', '1'); // servers that know no waiting room refuse with `locked`
-    url.searchParams.set('attempt', this.name);
+    url.searchParams.set('attempt', this.attemptId);
     // An upgrade has an `Origin` field and a same-origin GET has none: this parameter replaces it.
     if (file === 'check') url.searchParams.set('origin', this.page.origin);
     if (token) url.searchParams.set('token', token);
@@ -252,15 +252,15 @@ export class Signaling {
  * @param {string} reason @param {Message | null} error @returns {Words}
  */
 function ending(reason, error) {
-  if (DISAGREED.includes(reason)) return { key: 'ended.disagreed' };
-  if (TOLD.includes(reason)) return { code: reason };
+  if (ANSWER_REFUSED.includes(reason)) return { key: 'ended.disagreed' };
+  if (CAUSED_BY_PERSON.includes(reason)) return { code: reason };
   return { key: 'ended.by-server', params: { words: { code: reason, message: error?.code === reason ? error.message : reason } } };
 }
 
 /** @param {Response} response @returns {number} milliseconds */
 function retryAfter(response) {
   const seconds = Number(response.headers.get('Retry-After')) || 0;
-  return Math.min(RETRY_AFTER_LAST_MS, Math.max(0, seconds * 1000));
+  return Math.min(RETRY_AFTER_MAX_MS, Math.max(0, seconds * 1000));
 }
 
 /**

@@ -6,18 +6,18 @@
 // A page that is hidden for less than this, in milliseconds, counts as visible.
 const HIDDEN_AFTER = 3000;
 // Changes within this time, in milliseconds, are reported together.
-const SETTLED_AFTER = 200;
+const REPORT_AFTER = 200;
 
 export class View {
   /** @type {ReadonlyMap<string, Shown>} */
   shown = new Map(); // by "id source"
   /** @type {Map<string, string>} */
-  told = new Map(); // "id source" -> the last report, as JSON
+  reported = new Map(); // "id source" -> the last report, as JSON
   away = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
-  settling = undefined;
+  reportTimer = undefined;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
-  leaving = undefined;
+  hideTimer = undefined;
 
   /** @param {(message: import('../room.js').Message) => boolean} send returns whether there is a connection */
   constructor(send) {
@@ -26,36 +26,36 @@ export class View {
 
   /** @param {ReadonlyMap<string, Shown>} shown all pictures; the size of one that is not visible is 0 x 0 */
   show(shown) {
-    for (const key of this.told.keys()) if (!shown.has(key)) this.told.delete(key);
+    for (const key of this.reported.keys()) if (!shown.has(key)) this.reported.delete(key);
     this.shown = shown;
-    clearTimeout(this.settling);
-    this.settling = setTimeout(() => this.tell(), SETTLED_AFTER);
+    clearTimeout(this.reportTimer);
+    this.reportTimer = setTimeout(() => this.report(), REPORT_AFTER);
   }
 
   /** Makes the next report complete, for a new media connection. */
   forget() {
-    this.told.clear();
+    this.reported.clear();
   }
 
   /** The page is hidden or visible. @param {boolean} hidden */
   hide(hidden) {
-    clearTimeout(this.leaving);
+    clearTimeout(this.hideTimer);
     if (!hidden) return this.setAway(false);
-    this.leaving = setTimeout(() => this.setAway(true), HIDDEN_AFTER);
+    this.hideTimer = setTimeout(() => this.setAway(true), HIDDEN_AFTER);
   }
 
   close() {
-    clearTimeout(this.settling);
-    clearTimeout(this.leaving);
+    clearTimeout(this.reportTimer);
+    clearTimeout(this.hideTimer);
   }
 
   /** @param {boolean} away */
   setAway(away) {
     this.away = away;
-    this.tell();
+    this.report();
   }
 
-  tell() {
+  report() {
     /** @type {Map<string, string>} */
     const news = new Map();
     const views = [];
@@ -63,12 +63,12 @@ export class View {
       const [id, source] = key.split(' ');
       const size = this.away ? { width: 0, height: 0 } : { width: Math.round(width), height: Math.round(height) };
       const view = { id, source, ...size, priority };
-      const words = JSON.stringify(view);
-      if (this.told.get(key) === words) continue;
-      news.set(key, words);
+      const text = JSON.stringify(view);
+      if (this.reported.get(key) === text) continue;
+      news.set(key, text);
       views.push(view);
     }
     if (!views.length || !this.send({ event: 'view', views })) return;
-    for (const [key, words] of news) this.told.set(key, words);
+    for (const [key, text] of news) this.reported.set(key, text);
   }
 }

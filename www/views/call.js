@@ -59,11 +59,11 @@ export function callView(app, commands, canInvite) {
     type: 'button', class: 'quiet', 'aria-label': () => say(commands[id].words()), on: { click: commands[id].run },
     disabled: () => (id === 'next' ? state.page.value >= state.pages.value - 1 : state.page.value <= 0),
   }, icon(id));
-  const pager = h('nav', { class: () => `pager${tiles.arranged.value.pager?.upright ? ' upright' : ''}`, 'aria-label': () => t('call.pages') },
+  const pager = h('nav', { class: () => `pager${tiles.arrangement.value.pager?.upright ? ' upright' : ''}`, 'aria-label': () => t('call.pages') },
     step('previous'),
     h('p', null, () => `${number(state.page.value + 1)} / ${number(state.pages.value)}`),
     step('next'));
-  effect(() => setBox(pager, tiles.arranged.value.pager));
+  effect(() => setBox(pager, tiles.arrangement.value.pager));
   tiles.element.append(pager);
   effect(() => {
     if (state.room.value.people.size || state.phase.value !== 'joined') return dismiss('alone');

@@ -1,19 +1,19 @@
-// Puts a tile at its place; from another one it glides there, unless the user wants no motion.
+// Moves a tile to its place, with an animation unless the user prefers reduced motion.
 
-const CALM_MS = 220;
+const GLIDE_MS = 220;
 const EASE = 'cubic-bezier(.2, .7, .2, 1)';
 
-const still = matchMedia('(prefers-reduced-motion: reduce)');
+const reducedMotion = matchMedia('(prefers-reduced-motion: reduce)');
 
 /**
  * @param {{ element: HTMLElement, place: string | null }} tile @param {import('../layout.js').Box} box
- * @param {boolean} moves whether it glides
+ * @param {boolean} glides whether to animate the move
  */
-export function glide(tile, { x, y, width, height }, moves) {
+export function glide(tile, { x, y, width, height }, glides) {
   const { element } = tile;
   const place = [x, y, width, height].map(Math.round).join(' ');
   if (tile.place === place) return;
-  const from = moves && tile.place && !still.matches ? tile.place.split(' ').map(Number) : null;
+  const from = glides && tile.place && !reducedMotion.matches ? tile.place.split(' ').map(Number) : null;
   tile.place = place;
   const { style } = element;
   style.translate = `${Math.round(x)}px ${Math.round(y)}px`;
@@ -23,5 +23,5 @@ export function glide(tile, { x, y, width, height }, moves) {
   const [left, top, wide, tall] = from;
   // From the former rectangle; only `transform` changes, so nothing is laid out again.
   const start = `translate(${left - x}px, ${top - y}px) scale(${wide / width}, ${tall / height})`;
-  element.animate([{ transform: start }, { transform: 'none' }], { duration: CALM_MS, easing: EASE });
+  element.animate([{ transform: start }, { transform: 'none' }], { duration: GLIDE_MS, easing: EASE });
 }

@@ -39,7 +39,7 @@ export function stage(app) {
   const aspects = signal(/** @type {ReadonlyMap<string, number>} */ (new Map())); // of shared screens
   const element = h('section', { id: 'tiles', 'aria-label': () => t('call.people') });
   new ResizeObserver(([{ contentRect: { width, height } }]) => { space.value = { width, height }; }).observe(element);
-  element.addEventListener('keydown', (event) => walk(event, element));
+  element.addEventListener('keydown', (event) => moveFocus(event, element));
   moveSelf(element);
   document.addEventListener('fullscreenchange', () => { fullscreen.value = document.fullscreenElement; });
 
@@ -53,22 +53,22 @@ export function stage(app) {
     type: 'button', id: 'btn-next-share', class: 'quiet', hidden: () => shares.value.length < 2, 'aria-label': () => t('share.other'), title: () => t('share.other'), on: { click: app.nextShare },
   }, icon('next')));
   element.prepend(caption);
-  // What this person pinned takes precedence over what a moderator shows to everybody.
+  // A pin of this participant takes precedence over a moderator's spotlight.
   const large = computed(() => state.pinned.value ?? (state.room.value.spotlight && key(state.room.value.spotlight, 'camera')));
-  const arranged = computed(() => layout({
+  const arrangement = computed(() => layout({
     people: order.value.ids, own: state.room.value.me?.id ?? '', shares: shares.value, pinned: large.value,
     speaker: order.value.speaker, mode: state.mode.value, space: space.value, phone: isPhone.value,
     page: state.page.value, corner: state.corner.value, self: state.selfView.value, aspects: aspects.value,
   }));
 
-  let spoken0 = language.peek(); // in which the tiles are written
+  let tileLanguage = language.peek(); // the language of the tiles' text
   effect(() => {
-    const [spoken, wanted] = [language.value, models.value];
-    untracked(() => setTiles(wanted, spoken));
+    const [lang, wanted] = [language.value, models.value];
+    untracked(() => setTiles(wanted, lang));
   });
 
-  /** @param {import('../tiles.js').TileModel[]} wanted @param {string} spoken the language */
-  function setTiles(wanted, spoken) {
+  /** @param {import('../tiles.js').TileModel[]} wanted @param {string} lang */
+  function setTiles(wanted, lang) {
     const keys = new Set(wanted.map(({ key }) => key));
     for (const [key, tile] of tiles) {
       if (keys.has(key)) continue;
@@ -85,10 +85,10 @@ export function stage(app) {
         if (model.source === 'screen') followAspect(tile);
         const self = element.querySelector(':scope > .self');
         element.insertBefore(tile.element, self);
-      } else if (!isSame(model, tile.model) || spoken !== spoken0) tile.update(model);
+      } else if (!isSame(model, tile.model) || lang !== tileLanguage) tile.update(model);
       tile.picture.setTracks(model.audio, model.video);
     }
-    spoken0 = spoken;
+    tileLanguage = lang;
   }
 
   /** A shared window can have any aspect ratio, and it changes when the window is resized. @param {Tile} tile */
@@ -101,90 +101,90 @@ export function stage(app) {
 
   // The order follows who joins, leaves and speaks.
   let timer = 0;
-  const settle = () => {
+  const updateOrder = () => {
     clearTimeout(timer);
     const { people, speaking } = state.room.value;
-    const seen = { ids: [...people.keys()], speaking, slots: arranged.peek().slots, now: performance.now() };
+    const seen = { ids: [...people.keys()], speaking, slots: arrangement.peek().slots, now: performance.now() };
     const next = reorder(order.peek(), seen);
     const before = order.peek();
-    const isOther = next.order.speaker !== before.speaker || next.order.ids.join() !== before.ids.join();
-    if (isOther) order.value = next.order;
+    const isChanged = next.order.speaker !== before.speaker || next.order.ids.join() !== before.ids.join();
+    if (isChanged) order.value = next.order;
     else Object.assign(before, next.order);
-    if (next.wake !== null) timer = window.setTimeout(settle, Math.max(10, next.wake - performance.now()));
+    if (next.wake !== null) timer = window.setTimeout(updateOrder, Math.max(10, next.wake - performance.now()));
   };
-  effect(settle);
+  effect(updateOrder);
 
-  let window0 = '';
+  let windowSize = '';
   effect(() => {
-    const { kind, tiles: placed, page, pages, caption: place } = arranged.value;
+    const { kind, tiles: placed, page, pages, caption: captionBox } = arrangement.value;
     models.value; // a tile may be new
     language.value;
     untracked(() => {
       const size = `${innerWidth} ${innerHeight}`;
-      const isStill = size === window0; // a window that changes its size drags the tiles along
-      window0 = size;
-      put(placed, isStill);
+      const glides = size === windowSize; // while a window is resized, tiles follow at once
+      windowSize = size;
+      place(placed, glides);
       state.pages.value = pages;
       if (state.page.peek() !== page) state.page.value = page;
       element.dataset.kind = kind;
       element.dataset.corner = kind === 'duo' && state.selfView.peek() !== 'hidden' ? state.corner.peek() : '';
-      setBox(caption, place);
+      setBox(caption, captionBox);
       const shown = placed.find(({ role }) => role === 'share');
-      if (place && shown) sharer.textContent = t('tile.screen', { name: tiles.get(shown.key)?.model.name || t('person.guest') });
+      if (captionBox && shown) sharer.textContent = t('tile.screen', { name: tiles.get(shown.key)?.model.name || t('person.guest') });
     });
   });
 
-  /** @param {Placed[]} placed @param {boolean} moves */
-  function put(placed, moves) {
-    const places = new Map(placed.map((each) => [each.key, each]));
+  /** @param {Placed[]} placed @param {boolean} glides */
+  function place(placed, glides) {
+    const boxes = new Map(placed.map((each) => [each.key, each]));
     const isMirrored = document.documentElement.dir === 'rtl';
-    const { width: whole } = space.peek();
+    const { width: stageWidth } = space.peek();
     for (const [key, tile] of tiles) {
-      const place = places.get(key);
-      tile.isShown = Boolean(place);
-      tile.element.classList.toggle('away', !place);
-      tile.element.inert = !place;
-      if (!place) continue;
-      tile.element.dataset.role = place.role;
-      tile.element.classList.toggle('small', place.role === 'self' && state.selfView.peek() === 'chip');
+      const box = boxes.get(key);
+      tile.isShown = Boolean(box);
+      tile.element.classList.toggle('away', !box);
+      tile.element.inert = !box;
+      if (!box) continue;
+      tile.element.dataset.role = box.role;
+      tile.element.classList.toggle('small', box.role === 'self' && state.selfView.peek() === 'chip');
       tile.element.classList.toggle('pinned', state.pinned.peek() === key);
-      const x = isMirrored ? whole - place.x - place.width : place.x;
-      glide(tile, { ...place, x }, moves);
+      const x = isMirrored ? stageWidth - box.x - box.width : box.x;
+      glide(tile, { ...box, x }, glides);
     }
     const first = placed.find(({ role }) => role !== 'self')?.key;
-    const isReached = [...tiles.values()].some(({ button, isShown }) => button.tabIndex === 0 && isShown);
-    if (!isReached) for (const [key, { button }] of tiles) button.tabIndex = key === first ? 0 : -1;
+    const hasTabStop = [...tiles.values()].some(({ button, isShown }) => button.tabIndex === 0 && isShown);
+    if (!hasTabStop) for (const [key, { button }] of tiles) button.tabIndex = key === first ? 0 : -1;
     if (state.pinned.peek()) state.pinned.value; // followed below
   }
 
   // Announces shares that begin or end, except while a new connection has no m-lines yet.
-  let sharing = new Set();
+  let announced = new Set();
   effect(() => {
     const now = new Set(shares.value);
     const isKnown = state.lines.value.length > 0;
     untracked(() => {
       if (!isKnown) return;
       const name = (/** @type {string} */ id) => ({ name: state.nameOf(id) ?? /** @type {const} */ ({ key: 'person.guest' }) });
-      for (const id of now) if (!sharing.has(id)) announce({ key: 'share.began', params: name(id) });
-      for (const id of sharing) if (!now.has(id)) announce({ key: 'share.ended', params: name(id) });
-      sharing = now;
+      for (const id of now) if (!announced.has(id)) announce({ key: 'share.began', params: name(id) });
+      for (const id of announced) if (!now.has(id)) announce({ key: 'share.ended', params: name(id) });
+      announced = now;
     });
   });
 
-  // What is visible is requested, at its size.
+  // Requests visible videos only, at the size of their tiles.
   effect(() => {
-    const places = new Map(arranged.value.tiles.map((each) => [each.key, each]));
-    const whole = fullscreen.value;
+    const boxes = new Map(arrangement.value.tiles.map((each) => [each.key, each]));
+    const full = fullscreen.value;
     const shown = new Map();
     for (const { key, own, unwatched } of models.value) {
       if (own) continue;
       const isOff = unwatched || (quality.value === 'audio' && !key.endsWith(' screen'));
-      const place = isOff ? null : whole && tiles.get(key)?.element === whole ? { width: innerWidth, height: innerHeight } : places.get(key);
-      const most = quality.value === 'auto' || key.endsWith(' screen') ? Infinity : SAVING_HEIGHT;
-      const ratio = Math.min(devicePixelRatio, most / Math.max(1, place?.height ?? 0));
-      const isLarge = places.get(key)?.role === 'share' || large.value === key || key.endsWith(' screen');
+      const box = isOff ? null : full && tiles.get(key)?.element === full ? { width: innerWidth, height: innerHeight } : boxes.get(key);
+      const maxHeight = quality.value === 'auto' || key.endsWith(' screen') ? Infinity : SAVING_HEIGHT;
+      const ratio = Math.min(devicePixelRatio, maxHeight / Math.max(1, box?.height ?? 0));
+      const isLarge = boxes.get(key)?.role === 'share' || large.value === key || key.endsWith(' screen');
       // With last-N, priorities of 2 and higher give participants a seat right after those who speak.
-      shown.set(key, { width: (place?.width ?? 0) * ratio, height: (place?.height ?? 0) * ratio, priority: isLarge ? 2 : 1 });
+      shown.set(key, { width: (box?.width ?? 0) * ratio, height: (box?.height ?? 0) * ratio, priority: isLarge ? 2 : 1 });
     }
     untracked(() => app.show(shown));
   });
@@ -202,7 +202,7 @@ export function stage(app) {
 
   return {
     element,
-    arranged,
+    arrangement,
     resume: () => tiles.forEach(({ picture }) => picture.resume()),
     hear: () => tiles.forEach(({ picture }) => picture.hear()),
   };
@@ -218,7 +218,7 @@ export function setBox(element, box) {
 }
 
 /** The tiles are one Tab stop; the arrow keys move between them. @param {KeyboardEvent} event @param {HTMLElement} root */
-function walk(event, root) {
+function moveFocus(event, root) {
   const steps = /** @type {Record<string, number>} */ ({ ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 });
   const step = steps[event.key];
   const buttons = /** @type {HTMLElement[]} */ ([...root.querySelectorAll('.tile:not(.away) > .tile-button')]);
