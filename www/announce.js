@@ -1,14 +1,14 @@
-// What screen readers say although the focus is elsewhere. Views put it into the live regions.
+// Announcements: what screen readers speak although the focus is elsewhere. Views put it into the live regions.
 
 import { switches } from './devices/options.js';
 import { signal } from './store.js';
 
 /** @typedef {import('./words/index.js').Words} Words */
 
-/** Joins and leaves within this time, in milliseconds, are said together. */
+/** Joins and leaves within this time, in milliseconds, are announced together. */
 const GATHER_MS = 2000;
-/** In a room of more people, joins and leaves are not said. */
-const MOST_PEOPLE = 20;
+/** In larger rooms, joins and leaves are not announced. */
+const MAX_PEOPLE = 20;
 
 export const said = signal(/** @type {{ words: Words, assertive: boolean } | null} */ (null));
 
@@ -26,7 +26,7 @@ export function announce(words, assertive = false) {
 
 /** @param {'joined' | 'left'} what @param {string | Words} name @param {number} people */
 export function gather(what, name, people) {
-  if (people > MOST_PEOPLE || !switches.peek().sayJoins) return;
+  if (people > MAX_PEOPLE || !switches.peek().sayJoins) return;
   gathered[what].push(name);
   clearTimeout(timer);
   timer = setTimeout(() => {

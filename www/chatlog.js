@@ -1,4 +1,4 @@
-// The chat messages of a stay, as a value: every function gives the next one.
+// The chat messages of a stay, as an immutable value: every function returns the next value.
 
 /**
  * @typedef {{ key: number, name: string, from: string, text: string, time: string, own: boolean, more: boolean, refused: boolean }} Entry
@@ -7,13 +7,13 @@
  *   entries: readonly Entry[], seen: ReadonlySet<string>, ids: ReadonlySet<string>, earlier: ReadonlySet<string>,
  *   unread: number, next: number, last: { from: string, at: number } | null,
  * }} Log
- *   `ids` are this participant's ids since the log began: their messages are entered when they are sent. `earlier` are
+ *   `ids` are this participant's ids since the log began: their messages are added when they are sent. `earlier` are
  *   ids that this tab had before: their messages come with the history.
  * @typedef {{ id?: number, message: string, time: string, from?: string, name?: string }} Line a chat message of the server
  */
 
-/** The most chat messages on the page. Older ones are removed, so that a room open for days does not fill the memory. */
-export const MOST = 1000;
+/** The maximum number of chat messages on the page. Older ones are removed, so that a room open for days does not fill the memory. */
+export const MAX_ENTRIES = 1000;
 
 /** A message this soon after another one of the same participant is shown without the name. */
 const TOGETHER_MS = 120_000;
@@ -28,16 +28,16 @@ export function setOwn(log, id, earlier) {
 
 /** @param {Log} log @param {readonly Line[]} lines @param {number} now @returns {Log} */
 export function addHistory(log, lines, now) {
-  return lines.filter(({ from }) => !log.ids.has(from ?? '')).reduce((next, line) => enter(next, line, line.time, now), log);
+  return lines.filter(({ from }) => !log.ids.has(from ?? '')).reduce((next, line) => addLine(next, line, line.time, now), log);
 }
 
 /** @param {Log} log @param {Line} line @param {boolean} isRead @param {number} now @returns {Log} */
 export function receive(log, line, isRead, now) {
-  const next = enter(log, line, timeOfDay(now), now);
+  const next = addLine(log, line, timeOfDay(now), now);
   return next === log || isRead ? next : { ...next, unread: next.unread + 1 };
 }
 
-/** Enters an own message. The server does not send one back to its sender. @param {Log} log @param {string} text @param {number} now @returns {Log} */
+/** Adds an own message. The server does not send one back to its sender. @param {Log} log @param {string} text @param {number} now @returns {Log} */
 export function send(log, text, now) {
   return append(log, { name: '', from: '', text, time: timeOfDay(now), own: true }, now);
 }
@@ -52,7 +52,7 @@ export function refuse(log) {
 export const read = (log) => (log.unread ? { ...log, unread: 0 } : log);
 
 /** @param {Log} log @param {Line} line @param {string} time @param {number} now @returns {Log} */
-function enter(log, line, time, now) {
+function addLine(log, line, time, now) {
   const { id, from = '', name = '', message } = line;
   // Message ids restart with the server: only id, sender and time together identify a chat message.
   const key = `${id} ${from} ${line.time}`;
@@ -66,7 +66,7 @@ function enter(log, line, time, now) {
 function append(log, entry, now) {
   const { last } = log;
   const more = last !== null && last.from === entry.from && now - last.at < TOGETHER_MS;
-  const entries = [...log.entries, { ...entry, key: log.next, more, refused: false }].slice(-MOST);
+  const entries = [...log.entries, { ...entry, key: log.next, more, refused: false }].slice(-MAX_ENTRIES);
   return { ...log, entries, next: log.next + 1, last: { from: entry.from, at: now } };
 }
 

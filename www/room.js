@@ -1,4 +1,4 @@
-// The room as the server tells it: `reduce` takes a message and gives the next state. Nothing here does anything else.
+// The state of the room: `reduce` takes a message of the server and returns the next state. It has no side effects.
 
 /**
  * @typedef {{ publish: boolean, subscribe: boolean, moderate: boolean }} Rights
@@ -32,19 +32,19 @@ export const EVERYBODY = { publish: true, subscribe: true, moderate: false };
 export const EMPTY = {
   me: null,
   people: new Map(), // the other participants, in the order in which they joined
-  lines: [], // of the last `tracks`
+  lines: [], // as in the last `tracks`
   speaking: [], // ids, the dominant speaker first
   quality: new Map(), // by `key`
   undecodable: new Set(), // keys of the tracks that this browser cannot decode
   hands: [], // ids, in the order of raising
   reactions: new Map(), // by id, while they are shown
   spotlight: null, // the id of the participant that a moderator has put into the spotlight
-  knocks: new Map(), // id -> name of those who wait to come in; moderators know them
-  position: 0, // of this client among those who wait to come in, from 1
+  knocks: new Map(), // id -> name of the clients that wait for admission; only moderators receive them
+  position: 0, // of this client among those that wait for admission, from 1
   limits: { chat_bytes: 4096, name_chars: 64, last_n: 0 },
 };
 
-/** Names the pictures of a participant. @param {string} id @param {string} source */
+/** The key of a picture: participant and source. @param {string} id @param {string} source */
 export const key = (id, source) => `${id} ${source}`;
 
 /** @param {Room} room @param {Message} message @returns {Room} the same object if nothing has changed */
@@ -130,11 +130,11 @@ const steps = {
 
   hand(room, { id, raised }) {
     const others = room.hands.filter((each) => each !== id);
-    // The own hand is raised here at once; the server's message then says where it stands among the others'.
+    // The own hand is raised at once; its place in the queue changes when the server's message arrives.
     return { ...room, hands: raised ? [...others, id] : others };
   },
 
-  /** Without an emoji, the one that was shown is over. */
+  /** Without an emoji, hides the reaction. */
   reaction(room, { id, reaction }) {
     const reactions = new Map(room.reactions);
     if (reaction) reactions.set(id, { emoji: reaction });
@@ -186,7 +186,7 @@ function mute(room, id, source, muted) {
   else sources.delete(source);
   const next = change(room, id, { muted: sources });
   if (!muted) return next;
-  // What was said about the picture is over.
+  // The earlier states of the picture no longer apply.
   const [quality, undecodable] = [new Map(room.quality), new Set(room.undecodable)];
   quality.delete(key(id, source));
   undecodable.delete(key(id, source));

@@ -1,5 +1,5 @@
-// The list of people: raised hands first, in their order, then by name. Who speaks is marked and does not move, so that
-// nobody presses the row of another person.
+// The list of people: raised hands first, in their order, then by name. Speakers are marked but do not move, so that
+// no click hits the wrong row.
 
 /** @typedef {import('./tiles.js').TileModel} TileModel */
 /** @typedef {{ key: string, id: string, name: string, own: boolean, hand: number, speaking: boolean, silent: boolean, lost: boolean, moderator: boolean }} Entry */

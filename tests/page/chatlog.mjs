@@ -1,4 +1,4 @@
-import { addHistory, EMPTY_LOG, MOST, read, receive, refuse, send, setOwn } from '../../www/chatlog.js';
+import { addHistory, EMPTY_LOG, MAX_ENTRIES, read, receive, refuse, send, setOwn } from '../../www/chatlog.js';
 import { equal, test } from './harness.mjs';
 
 const line = (id, from, message, name = from) => ({ id, from, name, message, time: '14:30:45' });
@@ -41,6 +41,6 @@ test('the last own message is marked as refused', () => {
 
 test('the log is bounded', () => {
   let log = EMPTY_LOG;
-  for (let at = 0; at < MOST + 5; at += 1) log = receive(log, line(at, 'b', `${at}`), true, 0);
-  equal([log.entries.length, log.entries[0].text], [MOST, '5']);
+  for (let at = 0; at < MAX_ENTRIES + 5; at += 1) log = receive(log, line(at, 'b', `${at}`), true, 0);
+  equal([log.entries.length, log.entries[0].text], [MAX_ENTRIES, '5']);
 });

@@ -1,5 +1,5 @@
 // Gestures: raised hands, reactions, new names; and who moderates. The server sends a reaction to the others only, so
-// the own one is entered when it is sent; so is the own hand, to be shown at once.
+// the own one is shown when it is sent. The own hand is shown at once, too.
 
 import { announce } from '../announce.js';
 import { switches } from '../devices/options.js';
@@ -10,7 +10,7 @@ import * as state from '../state.js';
 /** @typedef {import('../words/index.js').Words} Words */
 /** @typedef {import('../room.js').Message} Message */
 
-/** For how long a reaction is shown, in milliseconds. */
+/** How long a reaction is shown, in milliseconds. */
 const SHOWN_MS = 3000;
 
 export class Gestures {
@@ -28,7 +28,7 @@ export class Gestures {
     const raised = !hands.includes(me.id);
     if (!this.send({ event: 'hand', raised })) return;
     this.isHandUnsure = true;
-    enter({ event: 'hand', id: me.id, raised });
+    apply({ event: 'hand', id: me.id, raised });
     announce({ key: raised ? 'said.hand-up' : 'said.hand-down' });
   }
 
@@ -37,7 +37,7 @@ export class Gestures {
     const { me } = state.room.peek();
     if (!me || !this.send({ event: 'reaction', reaction })) return;
     this.isHandUnsure = false;
-    enter({ event: 'reaction', id: me.id, reaction });
+    apply({ event: 'reaction', id: me.id, reaction });
     this.showReaction(me.id);
   }
 
@@ -52,14 +52,14 @@ export class Gestures {
     const { me, hands } = state.room.peek();
     if (!this.isHandUnsure || !me) return;
     this.isHandUnsure = false;
-    enter({ event: 'hand', id: me.id, raised: !hands.includes(me.id) });
+    apply({ event: 'hand', id: me.id, raised: !hands.includes(me.id) });
   }
 
-  /** Ends what is shown of a reaction, unless another one follows. @param {string} id */
+  /** Hides a reaction after its time, unless another one has replaced it. @param {string} id */
   showReaction(id) {
     const shown = state.room.peek().reactions.get(id);
     setTimeout(() => {
-      if (state.room.peek().reactions.get(id) === shown) enter({ event: 'reaction', id, reaction: '' });
+      if (state.room.peek().reactions.get(id) === shown) apply({ event: 'reaction', id, reaction: '' });
     }, SHOWN_MS);
   }
 
@@ -83,14 +83,14 @@ export class Gestures {
       if (waiting && !before.knocks.has(id)) announce({ key: 'knock.one', params: { name: name || { key: 'person.guest' } } });
     },
     notice: ({ message }) => {
-      // The words of the host, in whatever language they are.
+      // The host's text is not translated.
       notify({ id: 'host', kind: 'plain', icon: 'info', words: { code: 'notice', message }, closes: true });
     },
   };
 }
 
 /** @param {Message} message */
-function enter(message) {
+function apply(message) {
   state.room.value = reduce(state.room.peek(), message);
 }
 

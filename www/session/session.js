@@ -1,4 +1,4 @@
-// One stay in a room: what the server says becomes state, what the user does becomes messages.
+// One stay in a room: turns the server's messages into state, and the user's actions into messages.
 //
 // The server decides who is in the room: each `welcome` replaces the participants and the tracks.
 
@@ -18,11 +18,11 @@ import { View } from './view.js';
 /** @typedef {import('../words/index.js').Words} Words */
 /** @typedef {import('../room.js').Message} Message */
 
-// How many of its participant ids a tab remembers. It no longer recognizes its own chat messages under older ids.
+// How many of its former participant ids a tab remembers. Own chat messages with older ids look like another person's.
 const OWN_IDS = 50;
 
 // Codes of `error` events that the user cannot do anything about.
-const UNTOLD = ['not-publishing', 'cannot-decode', 'unknown-event'];
+const NOT_SHOWN = ['not-publishing', 'cannot-decode', 'unknown-event'];
 
 /** @typedef {'mute' | 'mute-all' | 'lower-hand' | 'spotlight' | 'promote' | 'remove' | 'lock' | 'unlock' | 'end'} Action */
 
@@ -30,7 +30,7 @@ export class Session {
   /** @type {Call | null} */
   call = null;
   /** @type {Map<string, boolean>} */
-  told = new Map(); // source -> the mute state of this participant that the server has
+  mutesOnServer = new Map(); // source -> the mute state that was last sent
   view = new View((message) => this.send(message));
   gestures = new Gestures((message) => this.send(message));
   connection = new Connection((message) => this.send(message), () => this.isMediaDue());
@@ -45,7 +45,7 @@ export class Session {
     this.local = local;
     local.on = {
       changed: (key) => this.call?.changed(key),
-      muted: (source, muted) => this.tellMuted(source, muted),
+      muted: (source, muted) => this.sendMute(source, muted),
       unpublish: (key) => this.call?.unpublish(key),
     };
     state.chat.value = EMPTY_LOG;
@@ -90,7 +90,7 @@ export class Session {
   }
 
   /** Sends a chat message. @param {string} text @returns {Words | null} why it was not sent */
-  say(text) {
+  sendChat(text) {
     const bytes = new TextEncoder().encode(text).length;
     const most = state.room.peek().limits.chat_bytes;
     if (bytes > most) return { key: 'chat.too-long', params: { bytes, most } };
@@ -104,7 +104,7 @@ export class Session {
     this.send({ event: 'moderate', action, ...(id && { id }) });
   }
 
-  /** Lets a client in that waits, or turns it away. @param {string} id @param {boolean} admitted */
+  /** Admits or refuses a waiting client. @param {string} id @param {boolean} admitted */
   admit(id, admitted) {
     this.send({ event: 'admit', id, admitted });
   }
@@ -125,7 +125,7 @@ export class Session {
       if (!me?.rights.publish) this.local.close();
       state.lines.value = [];
       // The server may have kept the mute states of a participant that returns: they are all sent again.
-      this.told = new Map(again ? [] : [['microphone', false], ['camera', false], ['screen', false]]);
+      this.mutesOnServer = new Map(again ? [] : [['microphone', false], ['camera', false], ['screen', false]]);
       this.newCall();
       state.chat.value = setOwn(state.chat.peek(), id, ownIds(id));
       const isBack = state.phase.peek() === 'reconnecting';
@@ -139,7 +139,7 @@ export class Session {
       this.signaling.query = { ...this.signaling.query, name }; // for a server that has forgotten this participant
       tell({ key: 'rename.done', params: { name } });
     },
-    // A moderator has to let this client in, at first or after an absence that was too long.
+    // A moderator has to admit this client: it is new, or was absent for too long.
     waiting: ({ position = 1 }) => {
       dismiss('signaling');
       state.lines.value = [];
@@ -172,7 +172,7 @@ export class Session {
     mute: ({ id, by }) => {
       if (id !== state.room.peek().me?.id) return;
       // A moderator muted the microphone: the server does not forward it until this participant unmutes it.
-      this.told.set('microphone', true);
+      this.mutesOnServer.set('microphone', true);
       this.local.silence();
       tell({ key: 'moderation.muted', params: { name: nameOr(by) } });
       announce({ key: 'moderation.muted', params: { name: nameOr(by) } }, true);
@@ -188,7 +188,7 @@ export class Session {
     },
     error: ({ code, message }) => {
       if (code === 'gesture-too-fast' || code === 'unknown-event') this.gestures.refused();
-      if (UNTOLD.includes(code)) return console.info(message);
+      if (NOT_SHOWN.includes(code)) return console.info(message);
       if (code === 'chat-too-long' || code === 'chat-too-fast') state.chat.value = refuse(state.chat.peek());
       tell({ code, message }, 'warn');
     },
@@ -201,8 +201,8 @@ export class Session {
     const call = this.call = new Call(this.local.tracks, (message) => this.send(message), {
       lines: (lines) => { state.lines.value = lines; },
       attached: (source) => {
-        if (source === 'microphone') this.tellMuted(source, !this.local.microphoneOn);
-        if (source === 'camera') this.tellMuted(source, false);
+        if (source === 'microphone') this.sendMute(source, !this.local.microphoneOn);
+        if (source === 'camera') this.sendMute(source, false);
       },
       connected: () => {
         this.connection.connected();
@@ -229,9 +229,9 @@ export class Session {
   }
 
   /** Sends the mute state, unless the server has it already. @param {string} source @param {boolean} muted */
-  tellMuted(source, muted) {
-    if (this.told.get(source) === muted) return;
-    if (this.send({ event: 'mute', source, muted })) this.told.set(source, muted);
+  sendMute(source, muted) {
+    if (this.mutesOnServer.get(source) === muted) return;
+    if (this.send({ event: 'mute', source, muted })) this.mutesOnServer.set(source, muted);
   }
 
   /** @param {import('./signaling.js').Loss} loss */
@@ -264,7 +264,7 @@ const personName = (room, id) => room.people.get(id)?.name || { key: 'person.gue
 /** @param {string} id @returns {string | Words} */
 const nameOr = (id) => state.nameOf(id) ?? { key: 'person.moderator' };
 
-/** The earlier participant ids of this tab, which identify its chat messages after a reload; keeps `id`. @param {string} id */
+/** The former participant ids of this tab, which identify its chat messages after a reload. Remembers `id` for later. @param {string} id */
 function ownIds(id) {
   const earlier = (keptInTab('ids') ?? '').split(' ').filter(Boolean);
   if (!earlier.includes(id)) keepInTab('ids', [...earlier, id].slice(-OWN_IDS).join(' '));

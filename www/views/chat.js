@@ -37,7 +37,7 @@ export function panel(app) {
   const submit = () => {
     const text = input.value.trim();
     if (!text) return;
-    const problem = app.session()?.say(text);
+    const problem = app.session()?.sendChat(text);
     if (problem) return tell(problem, 'warn');
     draft.value = input.value = '';
     scroll();

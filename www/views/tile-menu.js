@@ -70,7 +70,7 @@ function forMe({ key, own, element }, app) {
     {
       id: 'figures', icon: () => 'stats', words: () => ({ key: 'figures.title' }),
       run: () => {
-        state.looked.value = key;
+        state.statisticsFirst.value = key;
         state.panel.value = 'statistics';
       },
     },

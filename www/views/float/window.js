@@ -10,7 +10,7 @@ import { h, hue, initials } from '../dom.js';
 /** @typedef {import('../../tiles.js').TileModel} TileModel */
 
 /** The window has a place for so many. */
-const MOST = 4;
+const MAX_PEOPLE = 4;
 const SIZE = { width: 380, height: 300 };
 
 /** Opens the window, or closes it. @param {import('../../commands.js').App} app @param {Record<string, import('../../commands.js').Command>} commands */
@@ -67,8 +67,8 @@ function chosen(app) {
   const { camera, microphone } = app.local.value?.state.value ?? { camera: null, microphone: false };
   const all = tileModels({ room: state.room.value, lines: state.lines.value, camera, microphone, away: state.phase.value !== 'joined', unwatched: state.unwatched.value });
   const others = all.filter(({ own }) => !own).sort((a, b) => Number(b.source === 'screen') - Number(a.source === 'screen'));
-  const first = others.slice(0, MOST);
-  const speaker = others.slice(MOST).find(({ speaking }) => speaking);
+  const first = others.slice(0, MAX_PEOPLE);
+  const speaker = others.slice(MAX_PEOPLE).find(({ speaking }) => speaking);
   return speaker ? [...first.slice(0, -1), speaker] : first;
 }
 

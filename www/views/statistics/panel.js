@@ -22,7 +22,7 @@ export function panel(app) {
   const { reading, minute, close } = sampler(app.session);
   effect(() => () => {
     close();
-    state.looked.value = null;
+    state.statisticsFirst.value = null;
   });
   const rate = (/** @type {'down' | 'up'} */ which) => graph(
     () => t(which === 'down' ? 'figures.down' : 'figures.up'),
@@ -33,7 +33,7 @@ export function panel(app) {
   const shown = new Map();
   effect(() => {
     language.value;
-    const first = state.looked.value;
+    const first = state.statisticsFirst.value;
     const rows = [...reading.value.rows].sort((a, b) => Number(b.key === first) - Number(a.key === first) || Number(a.own) - Number(b.own));
     const keys = new Set(rows.map(({ key }) => key));
     for (const [key, { element }] of shown) {
