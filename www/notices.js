@@ -1,4 +1,4 @@
-// The list of what is wrong or asked of the user. One is shown at a time, the most urgent.
+// Notices: problems, and questions to the user. Only the most urgent one is shown.
 
 import { signal } from './store.js';
 
@@ -8,7 +8,7 @@ import { signal } from './store.js';
  *   id: NoticeId, kind: 'warn' | 'accent' | 'plain', icon?: string, words: Words, until?: number,
  *   actions?: { words: Words, run: () => void, icon?: string }[], closes?: boolean,
  * }} Notice
- *   `until` is the time of what the words announce, whose seconds are counted down; `closes` offers to dismiss it.
+ *   `until` is when the announced event happens: the notice counts the seconds down; `closes` adds a button to dismiss it.
  * @typedef {typeof RANKS[number]} NoticeId
  */
 
@@ -21,16 +21,16 @@ const RANKS = /** @type {const} */ ([
   'device', // a camera or microphone cannot be used
   'asked', // the browser may ask for a permission
   'knock', // a participant asks to come in
-  'host', // words of the host
+  'host', // a message of the host
   'twin', // another tab is in the call
-  'talking', // one speaks while muted
+  'talking', // the user speaks while muted
   'presenting', // the own screen is shared
   'problem', // something was refused
   'info', // something happened
   'alone', // nobody else is there
 ]);
 
-/** For how long a notice stays that only tells what happened, in milliseconds. */
+/** How long a notice stays that needs no action, in milliseconds. */
 export const BRIEFLY_MS = 7000;
 
 export const notices = signal(/** @type {readonly Notice[]} */ ([]));

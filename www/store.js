@@ -6,13 +6,13 @@
 /** @typedef {{ sources: Map<Source<any>, number>, stale: () => void }} Reader */
 
 /** @type {Reader | null} */
-let reader = null; // what reads signals now
+let reader = null; // the effect or computed signal that runs now
 /** @type {Set<() => void> | null} */
-let owner = null; // ends what is created now
+let owner = null; // collects functions that end what is created now
 /** @type {Set<Effect>} */
 const queue = new Set();
-// More runs of effects in one flush are a circle of effects that change each other's signals.
-const MOST_RUNS = 10_000;
+// More runs of effects in one flush mean that effects change each other's signals in a circle.
+const MAX_RUNS = 10_000;
 
 /** @template T */
 class Source {
@@ -133,7 +133,7 @@ export const signal = (value) => new Signal(value);
 export const computed = (derive) => new Computed(derive);
 
 /**
- * Runs `act` now and after each change of a signal that it read. What it returns is called before the next run.
+ * Runs `act` now and after each change of a signal that it read. A function that it returns is called before the next run.
  * @param {() => void | (() => void)} act @returns {() => void} ends the effect
  */
 export function effect(act) {
@@ -153,7 +153,7 @@ export function untracked(act) {
 }
 
 /**
- * Runs `act` and returns what ends all effects that it created.
+ * Runs `act` and returns a function that ends all effects that it created.
  * @param {() => void} act @returns {() => void}
  */
 export function scope(act) {
@@ -176,7 +176,7 @@ export function flush() {
   for (const each of queue) {
     queue.delete(each);
     if (each.ended) continue;
-    if ((runs += 1) > MOST_RUNS) throw new Error('effects change each other without end');
+    if ((runs += 1) > MAX_RUNS) throw new Error('effects change each other without end');
     try {
       if (hasChanged(each)) each.run();
     } catch (error) {

@@ -1,10 +1,10 @@
-// The state of the connection in words: no media, nothing arrives, offline, reconnecting.
+// Notices about the connection: no media, no packets, offline, reconnecting.
 
 import { dismiss, notify } from '../notices.js';
 import { look } from '../state.js';
 import { Pulse } from './pulse.js';
 
-// Time until the page says that media does not get through. Where UDP is not blocked, it connects within a second.
+// Time until the page shows that media does not get through. Where UDP is not blocked, it connects within a second.
 const MEDIA_MS = 5000;
 
 export class Connection {
@@ -27,24 +27,24 @@ export class Connection {
   /** Follows a new media connection. @param {RTCPeerConnection} pc */
   follow(pc) {
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.lose(), MEDIA_MS);
+    this.timer = setTimeout(() => this.showMediaLost(), MEDIA_MS);
     this.pulse?.close();
     const pulse = this.pulse = new Pulse(pc, this.isMediaDue, (isSilent) => {
       look.value = { isSilent };
       // Received packets outweigh `navigator.onLine`, which may be wrong.
       const isInterrupted = isSilent || pulse.isDoubted || pc.connectionState === 'disconnected';
-      this.name(!navigator.onLine && !pulse.isProven ? 'offline' : isInterrupted ? 'interrupted' : null);
+      this.setTrouble(!navigator.onLine && !pulse.isProven ? 'offline' : isInterrupted ? 'interrupted' : null);
     });
   }
 
   /** The system reports that it is offline. */
   doubt() {
     this.pulse?.doubt();
-    if (this.pulse) this.name('offline');
+    if (this.pulse) this.setTrouble('offline');
   }
 
   /** Media is lost. The notice stays until it connects. @param {number} [retry] milliseconds until the server tries again */
-  lose(retry = 0) {
+  showMediaLost(retry = 0) {
     clearTimeout(this.timer);
     notify({ id: 'media', kind: 'warn', icon: 'warn', words: { key: 'media.blocked' }, until: retry ? Date.now() + retry : undefined });
   }
@@ -54,34 +54,34 @@ export class Connection {
     dismiss('media');
   }
 
-  /** @param {() => void} hurry */
-  announceRestart(hurry) {
+  /** @param {() => void} retryNow */
+  announceRestart(retryNow) {
     notify({
       id: 'signaling', kind: 'warn', icon: 'info', words: { key: 'lost.closing' },
-      actions: [{ words: { key: 'action.try-now' }, icon: 'retry', run: hurry }],
+      actions: [{ words: { key: 'action.try-now' }, icon: 'retry', run: retryNow }],
     });
   }
 
-  /** @param {import('./signaling.js').Loss} loss @param {() => void} hurry */
-  showLoss({ words, attempt, delay }, hurry) {
+  /** @param {import('./signaling.js').Loss} loss @param {() => void} retryNow */
+  showLoss({ words, attempt, delay }, retryNow) {
     notify({
       id: 'signaling', kind: 'warn', icon: 'away', until: Date.now() + delay,
       words: { key: 'lost.attempt', params: { words, attempt } },
-      actions: [{ words: { key: 'action.try-now' }, icon: 'retry', run: hurry }],
+      actions: [{ words: { key: 'action.try-now' }, icon: 'retry', run: retryNow }],
     });
   }
 
-  /** Ends the watch over the media connection. */
+  /** Stops following the media connection. */
   close() {
     clearTimeout(this.timer);
     this.pulse?.close();
     this.pulse = null;
-    this.name(null);
+    this.setTrouble(null);
     dismiss('media');
   }
 
   /** @param {'offline' | 'interrupted' | null} trouble */
-  name(trouble) {
+  setTrouble(trouble) {
     if (this.trouble === trouble) return;
     this.trouble = trouble;
     if (!trouble) return dismiss('network');

@@ -163,7 +163,7 @@ export class Session {
     // The state of this participant's own media connection. Chat works without it.
     media: ({ id, state: now, fresh = false, retry_ms: retry }) => {
       if (id) return;
-      if (now === 'lost') return this.connection.lose(retry);
+      if (now === 'lost') return this.connection.showMediaLost(retry);
       if (now === 'connected') return this.connection.connected();
       if (!fresh) return;
       state.lines.value = [];
@@ -210,7 +210,7 @@ export class Session {
       },
       // The server offers a fresh transport. If it cannot be reached, the WebSocket fails too and reconnects.
       failed: () => {
-        this.connection.lose();
+        this.connection.showMediaLost();
         this.send({ event: 'renew' });
       },
       problem: (error) => {

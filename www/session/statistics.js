@@ -11,7 +11,7 @@ import { key } from '../room.js';
  *   loss: number | null, jitter: number | null, roundTrip: number | null, freezes: number | null, limit: string,
  * }} Figures
  *   Bits per second; `loss` is a share since the last reading, `jitter` and `roundTrip` are seconds, `freezes` counts
- *   since the stream began. `rid` is the layer, if there are several; `limit` is what the browser says of its encoder.
+ *   since the stream began. `rid` is the layer, if there are several; `limit` is what limits the browser's encoder.
  * @typedef {{ key: string, id: string, source: 'camera' | 'screen', own: boolean, streams: Figures[], quality: import('../room.js').Quality | null }} Row
  * @typedef {{ protocol: string, local: string, remote: string, relay: string, roundTrip: number | null, available: number | null, addresses: string[] }} Transport
  *   `local` and `remote` are types of candidates (RFC 8445 section 5.1.1); `relay` is the protocol to a TURN server.
@@ -19,7 +19,7 @@ import { key } from '../room.js';
  * @typedef {{ counts: ReadonlyMap<string, Count>, rows: Row[], transport: Transport | null }} Reading
  */
 
-/** For how long the graph looks back, in milliseconds. */
+/** The time that the graph covers, in milliseconds. */
 export const MINUTE_MS = 60_000;
 
 /** @type {Reading} */
@@ -57,7 +57,7 @@ export function read(entries, before, { lines, quality, me }) {
   return { counts, rows: [...rows.values()], transport: transportOf(entries, byId) };
 }
 
-/** @param {Entry} entry @param {Entry | undefined} far what the server reports of it @returns {Count} */
+/** @param {Entry} entry @param {Entry | undefined} far the server's report on it @returns {Count} */
 function countOf(entry, far) {
   return {
     at: entry.timestamp, bytes: entry.bytesReceived ?? entry.bytesSent ?? 0,
@@ -99,7 +99,7 @@ function transportOf(entries, byId) {
 }
 
 /**
- * What the bytes of a minute were per second, the oldest first.
+ * Bitrates between the points of the last minute, oldest first.
  * @param {readonly { at: number, received: number, sent: number }[]} points @returns {(Traffic & { at: number })[]}
  */
 export function traffic(points) {
@@ -123,7 +123,7 @@ export function curve(points, { width, height, most, now }) {
   return `M${shown.map(({ at, value }) => `${x(at)} ${y(value)}`).join('L')}`;
 }
 
-/** Why a picture is not better: the end of a key of words, or ''. @param {Row} row */
+/** Why a picture is not better: the last part of a key of `words`, or ''. @param {Row} row */
 export function reasonOf({ own, quality, streams }) {
   const limit = own ? streams.find(({ kind, limit }) => kind === 'video' && limit && limit !== 'none')?.limit : quality?.limit;
   const known = own ? { bandwidth: 'own-bandwidth', cpu: 'own-cpu', other: 'own-other' } : KNOWN;

@@ -11,7 +11,7 @@ import { icon } from './icons.js';
 import { noticeRow } from './notice.js';
 import { setBox, stage } from './stage.js';
 
-/** By then the first pictures are on their way, in milliseconds. */
+/** After this time, in milliseconds, the first pictures have been requested. */
 const SETTLED_MS = 300;
 
 const loadTileMenu = () => import('./tile-menu.js');
@@ -36,7 +36,7 @@ function loadAll() {
   Promise.all([loadTileMenu(), loadReactions(), loadRename(), loadConfirm(), loadFloat(), loadKeys(), ...Object.values(PANELS).map((load) => load())]).catch(onUnloaded);
 }
 
-/** Goes on with a part of the page that loads on first use. @template T @param {Promise<T>} part @param {(part: T) => void} act */
+/** Calls `act` with a part of the page that loads on first use. @template T @param {Promise<T>} part @param {(part: T) => void} act */
 export function withPart(part, act) {
   part.then(act, onUnloaded);
 }
@@ -90,7 +90,7 @@ export function callView(app, commands, canInvite) {
   return { element, resume: tiles.resume };
 }
 
-/** To the button of a panel, or to the menu that has it. @param {string} name */
+/** Focuses the button of a panel, or the menu that contains it. @param {string} name */
 function returnFocus(name) {
   const button = byId(`btn-${name}`);
   (button?.checkVisibility() ? button : byId('btn-more'))?.focus();
@@ -121,7 +121,7 @@ function followPanel(box, app) {
   });
 }
 
-/** Says what the own devices do now. @param {App} app */
+/** Announces that an own device was turned on or off. @param {App} app */
 export function announceDevices(app) {
   /** @type {{ microphone: boolean, camera: boolean } | null} */
   let before = null;

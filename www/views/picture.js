@@ -1,4 +1,4 @@
-// The media element of a tile: plays a participant's audio and video, and tells whether there is a picture.
+// The media element of a tile: plays a participant's audio and video, and reports whether there is a picture.
 
 import { speaker } from '../devices/options.js';
 import { effect } from '../store.js';
@@ -9,7 +9,7 @@ import { Gain } from './tiles/gain.js';
 const SHOWN = new WeakSet();
 const IN_FLIGHT_MS = 100;
 
-// Looks without a new frame after which a picture counts as frozen.
+// Number of checks without a new frame after which a picture counts as frozen.
 const FROZEN_LOOKS = 3;
 
 // An element is resumed at most RESUMES times within RESUMES_MS. After that the user gets a button.
@@ -28,7 +28,7 @@ export class Picture {
   isShown = false;
   isFrozen = false;
   frames = 0;
-  still = 0; // looks without a new frame
+  still = 0; // checks without a new frame
   volume = 100; // percent
   /** @type {Gain | null} */
   gain = null; // plays the audio instead of the element
@@ -52,7 +52,7 @@ export class Picture {
     if (!own) effect(() => this.playOn(speaker.value));
   }
 
-  /** Gives up the tracks that are not these: all tiles do so before any of them takes a new one. @param {MediaStreamTrack | null} audio @param {MediaStreamTrack | null} video */
+  /** Releases all tracks except these. Each tile does so before any tile takes a new track. @param {MediaStreamTrack | null} audio @param {MediaStreamTrack | null} video */
   keepOnly(audio, video) {
     this.setTracks(this.audio === audio ? audio : null, this.video === video ? video : null);
   }
@@ -152,7 +152,7 @@ export class Picture {
     this.on.shown(isShown);
   }
 
-  /** One of regular looks: marks a video without new frames as frozen. @param {boolean} counts whether a standing picture is a sign */
+  /** Called regularly: marks a video without new frames as frozen. @param {boolean} counts whether this picture should change all the time */
   look(counts) {
     const frames = this.element.getVideoPlaybackQuality?.().totalVideoFrames ?? 0;
     this.still = frames === this.frames ? this.still + 1 : 0;

@@ -1,5 +1,5 @@
-// The menu of a person: what concerns one participant, from the tile and from the list of people. A dialog, because
-// more than menu items will be in it.
+// The menu of one participant, opened from its tile or from the list of people. It is a dialog, because it also
+// contains a volume control.
 
 import { tell } from '../notices.js';
 import * as state from '../state.js';

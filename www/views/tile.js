@@ -1,4 +1,4 @@
-// One tile: a participant's face or shared screen, with the name and what is wrong.
+// One tile: a participant's face or shared screen, with its name and its problems.
 
 import { hue, initials } from './dom.js';
 import { icon } from './icons.js';
@@ -7,7 +7,7 @@ import { number, t } from '../words/index.js';
 
 /** @typedef {import('../tiles.js').TileModel} TileModel */
 
-/** The limits of `quality` that are shown; one that is usual for a moment only after so many milliseconds. @type {Record<string, number>} */
+/** The limits of `quality` that are shown; a limit that is normal for a moment is shown after this many milliseconds. @type {Record<string, number>} */
 const SHOWN_LIMITS = { bandwidth: 0, server: 0, oversized: 0, keyframe: 3000 };
 
 const touch = matchMedia('(hover: none)');
@@ -20,7 +20,7 @@ export class Tile {
   /** @type {TileModel['reaction'] | undefined} */
   shown = undefined; // the reaction that is shown
   /** @type {string | null} */
-  place = null; // as last set
+  place = null; // the rectangle that was last set
 
   /**
    * @param {TileModel} model
@@ -118,7 +118,7 @@ export class Tile {
     this.mark.title = this.slow ? t(/** @type {any} */ (`tile.limit-${this.slow}`)) : '';
   }
 
-  /** A reaction rises once; the next one starts again. */
+  /** Starts the animation of a new reaction. */
   react() {
     const { reaction } = this.model;
     if (this.shown === reaction) return;
@@ -154,7 +154,7 @@ export class Tile {
     show(after === 0 ? limit : '');
   }
 
-  /** One of regular looks at the frames. @param {boolean} isSilent no packets arrive at all; only then a still screen is frozen */
+  /** Called regularly, to find a frozen picture. @param {boolean} isSilent whether no packets arrive at all: a shared screen may stand still otherwise */
   look(isSilent) {
     this.picture.look(this.isShown && (isSilent || this.model.source === 'camera'));
   }
