@@ -116,8 +116,9 @@ fn run(mut config: Config) -> Result<(), String> {
 
     let now = Instant::now();
     let wall = wall(now);
+    let gather = config.gather;
     let setup = Setup { config, assets, candidates, wall, seed };
-    let mut reactor = Reactor::new(Server::new(now, setup), listener, udp, announced, tls, www)
+    let mut reactor = Reactor::new(Server::new(now, setup), listener, udp, announced, tls, www, gather)
         .map_err(|error| format!("cannot set up the event loop: {error}"))?;
     // Printed only now: a program that waits for the URL may connect or send a signal at once. A separate thread writes
     // it, because a standard output that is not read must not stop the server.

@@ -38,6 +38,8 @@ pub struct Config {
     pub public_ips: Vec<PublicIp>,
     /// Video codecs to offer, in order of preference; never empty, without duplicates.
     pub codecs: Vec<VideoCodec>,
+    /// How long a turn waits for more datagrams while they arrive fast.
+    pub gather: Duration,
     /// Source of the HTTPS certificate, if any.
     pub tls: Tls,
     /// Folder for state that outlives a run. It need not exist.

@@ -96,6 +96,7 @@ fn defaults() {
         admin_token_file: None,
         www: None,
         log_level: LevelFilter::Info,
+        gather: Duration::from_millis(1),
         drain: Duration::from_secs(3),
         drain_url: None,
         limits: Limits {
@@ -142,6 +143,7 @@ fn every_setting_works_as_flag_with_one_dash_and_as_variable() {
         ("token-secret-file", "TOKEN_SECRET_FILE", "/f", |c| c.token_secret_file = Some("/f".into())),
         ("www", "WWW_DIR", "/w", |c| c.www = Some("/w".into())),
         ("log-level", "LOG_LEVEL", "debug", |c| c.log_level = LevelFilter::Debug),
+        ("gather", "GATHER", "0", |c| c.gather = Duration::ZERO),
         ("drain", "DRAIN", "0", |c| c.drain = Duration::ZERO),
         ("drain-url", "DRAIN_URL", "https://b.org/x", |c| c.drain_url = Some("https://b.org/x/".into())),
         ("max-rooms", "MAX_ROOMS", "7", |c| c.limits.max_rooms = 7),

@@ -1,6 +1,7 @@
 //! System access: sockets, files, clocks, the log. No other module touches the system.
 
 pub mod certificates;
+pub mod gather;
 pub mod interfaces;
 pub mod logger;
 pub mod machine;

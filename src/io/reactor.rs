@@ -14,6 +14,7 @@ use signal_hook_mio::v1_0::Signals;
 
 use crate::id::ConnId;
 use crate::io::certificates::Certificates;
+use crate::io::gather::Gather;
 use crate::io::interfaces::Announced;
 use crate::io::tcp::{ReadEnd, Tcp};
 use crate::io::tls::TlsStream;
@@ -69,6 +70,9 @@ pub struct Reactor {
     accepting: Accepting,
     next_accept_warning: Instant,
     udp_readable: bool,
+    /// The readiness of the media socket that the poll reports; `None` if the socket is not registered.
+    udp_interest: Option<Interest>,
+    gather: Gather,
     next_housekeeping: Instant,
     next_interfaces: Instant,
     /// Local time minus UTC, as last read.
@@ -92,7 +96,8 @@ enum Accepting {
 }
 
 impl Reactor {
-    /// Creates the loop and registers its sources with a poll.
+    /// Creates the loop and registers its sources with a poll. A turn waits for more datagrams for up to `gather` while
+    /// they arrive fast.
     ///
     /// # Errors
     /// Fails if the system refuses the poll or the signal handlers.
@@ -103,6 +108,7 @@ impl Reactor {
         announced: Announced,
         tls: Option<Certificates>,
         www: Option<Www>,
+        gather: Duration,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
@@ -111,7 +117,7 @@ impl Reactor {
         let registry = poll.registry();
         registry.register(&mut signals, SIGNALS, Interest::READABLE)?;
         registry.register(&mut listener, LISTENER, Interest::READABLE)?;
-        registry.register(udp.source(), UDP, Interest::READABLE | Interest::WRITABLE)?;
+        registry.register(udp.source(), UDP, Interest::READABLE)?;
         Ok(Self {
             poll,
             signals,
@@ -129,6 +135,8 @@ impl Reactor {
             accepting: Accepting::Idle,
             next_accept_warning: Instant::now(),
             udp_readable: false,
+            udp_interest: Some(Interest::READABLE),
+            gather: Gather::new(Instant::now(), gather),
             next_housekeeping: Instant::now(),
             next_interfaces: Instant::now(),
             utc_offset_secs: None,
@@ -160,6 +168,8 @@ impl Reactor {
                 polled => polled?,
             }
             awake_since = Some(now);
+            // No event reports gathered datagrams.
+            self.udp_readable |= self.gather.wait().is_some();
 
             // Note which sources are ready.
             for event in &events {
@@ -198,6 +208,7 @@ impl Reactor {
             // Write before sleeping.
             self.write_conns(now);
             self.drop_overdue(now);
+            self.follow_udp()?;
             if exit {
                 let Counters { sent, runs, send_calls, dropped } = self.udp.counters;
                 info!("media sent: datagrams={sent} runs={runs} calls={send_calls} dropped={dropped}");
@@ -220,6 +231,7 @@ impl Reactor {
             paused,
             self.closing.front().map(|(until, _)| *until),
             Some(self.next_housekeeping),
+            self.gather.wait().map(|wait| now + wait),
         ];
         let deadline = deadlines.into_iter().flatten().min()?;
         Some(deadline.saturating_duration_since(now))
@@ -305,7 +317,9 @@ impl Reactor {
             return Ok(());
         }
         let server = &mut self.server;
+        let mut datagrams = 0;
         self.udp_readable = self.udp.receive(|datagram| {
+            datagrams += 1;
             server.handle_input(
                 now,
                 Input::Datagram {
@@ -315,7 +329,26 @@ impl Reactor {
                 },
             );
         })?;
+        self.gather.count(now, datagrams);
         Ok(())
+    }
+
+    /// Registers the media socket for the readiness that the next turn needs. Each datagram that leaves the socket would
+    /// otherwise report that the socket is writable, and each that arrives would end the wait for more.
+    fn follow_udp(&mut self) -> io::Result<()> {
+        let readable = self.gather.wait().is_none().then_some(Interest::READABLE);
+        let writable = self.udp.is_full().then_some(Interest::WRITABLE);
+        let interest = match (readable, writable) {
+            (Some(readable), Some(writable)) => Some(readable | writable),
+            (readable, writable) => readable.or(writable),
+        };
+        let (registry, socket) = (self.poll.registry(), self.udp.source());
+        match (std::mem::replace(&mut self.udp_interest, interest), interest) {
+            (before, after) if before == after => Ok(()),
+            (None, Some(after)) => registry.register(socket, UDP, after),
+            (Some(_), Some(after)) => registry.reregister(socket, UDP, after),
+            (_, None) => registry.deregister(socket),
+        }
     }
 
     fn do_housekeeping(&mut self, now: Instant) {

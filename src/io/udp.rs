@@ -82,6 +82,11 @@ impl Udp {
         self.socket.source()
     }
 
+    /// Whether datagrams are queued because the socket was full: call `flush` when it is writable.
+    pub fn is_full(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// Receives at most one batch and calls `handle` with each datagram. Returns true if there may be more.
     ///
     /// # Errors
@@ -90,8 +95,7 @@ impl Udp {
         self.socket.receive(handle)
     }
 
-    /// Sends datagrams, after the queued ones. What the socket does not take is queued: call `flush` when the poll
-    /// reports that the socket is writable.
+    /// Sends datagrams, after the queued ones. Those that the socket does not take are queued.
     pub fn send(&mut self, datagrams: &Datagrams) {
         let progress = if self.pending.is_empty() { self.send_from(datagrams) } else { Progress::default() };
         enqueue(datagrams, progress, &mut self.pending);

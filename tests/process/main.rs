@@ -14,6 +14,7 @@ mod token;
 mod wire;
 
 mod flags;
+mod gather;
 mod interfaces;
 mod logs;
 mod media;

@@ -19,7 +19,7 @@ const TARGET: &str = "/aq_server/metrics";
 const TOKEN: &str = "an admin token of 32 bytes or more";
 
 /// The values by name and labels.
-fn values(text: &str) -> BTreeMap<String, f64> {
+pub fn values(text: &str) -> BTreeMap<String, f64> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let pairs = lines.map(|line| line.rsplit_once(' ').expect("a name and a value"));
     pairs.map(|(name, value)| (name.to_owned(), value.parse().expect("a number"))).collect()
