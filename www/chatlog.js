@@ -1,10 +1,11 @@
 // The chat messages of a stay, as an immutable value: every function returns the next value.
 
 /**
- * @typedef {{ key: number, name: string, from: string, text: string, time: string, own: boolean, more: boolean, refused: boolean }} Entry
- *   `more` marks one that soon follows another of the same participant: it is shown without the name.
+ * @typedef {{ key: number, name: string, from: string, text: string, time: string, own: boolean, more: boolean, refused: boolean, id: string | null }} Entry
+ *   `more` marks one that soon follows another of the same participant: it is shown without the name. `id` identifies a
+ *   message of the server: its own id, the sender and the time, since ids restart with the server.
  * @typedef {{
- *   entries: readonly Entry[], seen: ReadonlySet<string>, ids: ReadonlySet<string>, earlier: ReadonlySet<string>,
+ *   entries: readonly Entry[], ids: ReadonlySet<string>, earlier: ReadonlySet<string>,
  *   unread: number, next: number, last: { from: string, at: number } | null,
  * }} Log
  *   `ids` are this participant's ids since the log began: their messages are added when they are sent. `earlier` are
@@ -19,7 +20,7 @@ export const MAX_ENTRIES = 1000;
 const TOGETHER_MS = 120_000;
 
 /** @type {Log} */
-export const EMPTY_LOG = { entries: [], seen: new Set(), ids: new Set(), earlier: new Set(), unread: 0, next: 0, last: null };
+export const EMPTY_LOG = { entries: [], ids: new Set(), earlier: new Set(), unread: 0, next: 0, last: null };
 
 /** @param {Log} log @param {string} id this participant's id from now on @param {Iterable<string>} earlier @returns {Log} */
 export function setOwn(log, id, earlier) {
@@ -39,7 +40,7 @@ export function receive(log, line, isRead, now) {
 
 /** Adds an own message. The server does not send one back to its sender. @param {Log} log @param {string} text @param {number} now @returns {Log} */
 export function send(log, text, now) {
-  return append(log, { name: '', from: '', text, time: timeOfDay(now), own: true }, now);
+  return append(log, { name: '', from: '', text, time: timeOfDay(now), own: true, id: null }, now);
 }
 
 /** Marks a message as not sent. The server does not say which one it refused: takes the last unmarked one. @param {Log} log @returns {Log} */
@@ -53,13 +54,11 @@ export const read = (log) => (log.unread ? { ...log, unread: 0 } : log);
 
 /** @param {Log} log @param {Line} line @param {string} time @param {number} now @returns {Log} */
 function addLine(log, line, time, now) {
-  const { id, from = '', name = '', message } = line;
-  // Message ids restart with the server: only id, sender and time together identify a chat message.
-  const key = `${id} ${from} ${line.time}`;
-  if (id !== undefined && log.seen.has(key)) return log;
+  const { from = '', name = '', message } = line;
+  const id = line.id === undefined ? null : `${line.id} ${from} ${line.time}`;
+  if (id !== null && log.entries.some((entry) => entry.id === id)) return log;
   const own = log.earlier.has(from);
-  const next = append(log, { name: own ? '' : name, from: own ? '' : from || name, text: message, time, own }, now);
-  return id === undefined ? next : { ...next, seen: new Set(log.seen).add(key) };
+  return append(log, { name: own ? '' : name, from: own ? '' : from || name, text: message, time, own, id }, now);
 }
 
 /** @param {Log} log @param {Omit<Entry, 'key' | 'more' | 'refused'>} entry @param {number} now @returns {Log} */

@@ -28,6 +28,9 @@
 /** The rights without a token, and with an older server, whose `welcome` has no `rights`. */
 export const EVERYBODY = { publish: true, subscribe: true, moderate: false };
 
+/** One emoji, which may have several code points. Servers pass on any short text. */
+const EMOJI = /^[\p{Extended_Pictographic}\p{Regional_Indicator}\p{Emoji_Modifier}\u200d\ufe0f]+$/u;
+
 /** @type {Room} */
 export const EMPTY = {
   me: null,
@@ -137,7 +140,7 @@ const steps = {
   /** Without an emoji, hides the reaction. */
   reaction(room, { id, reaction }) {
     const reactions = new Map(room.reactions);
-    if (reaction) reactions.set(id, { emoji: reaction });
+    if (reaction && EMOJI.test(reaction)) reactions.set(id, { emoji: reaction });
     else reactions.delete(id);
     return { ...room, reactions };
   },

@@ -1,5 +1,5 @@
 import { addHistory, EMPTY_LOG, MAX_ENTRIES, read, receive, refuse, send, setOwn } from '../../www/chatlog.js';
-import { equal, test } from './harness.mjs';
+import { equal, ok, test } from './harness.mjs';
 
 const line = (id, from, message, name = from) => ({ id, from, name, message, time: '14:30:45' });
 const shown = ({ entries }) => entries.map(({ name, text, own }) => `${own ? 'own' : name}: ${text}`);
@@ -43,4 +43,7 @@ test('the log is bounded', () => {
   let log = EMPTY_LOG;
   for (let at = 0; at < MAX_ENTRIES + 5; at += 1) log = receive(log, line(at, 'b', `${at}`), true, 0);
   equal([log.entries.length, log.entries[0].text], [MAX_ENTRIES, '5']);
+  const begin = performance.now();
+  for (let at = 0; at < 500; at += 1) log = receive(log, line(MAX_ENTRIES + 5 + at, 'b', 'later'), true, 0);
+  ok(performance.now() - begin < 500, 'the time for a message does not grow with the messages before');
 });

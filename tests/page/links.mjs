@@ -1,5 +1,5 @@
 import { linkParts } from '../../www/links.js';
-import { equal, test } from './harness.mjs';
+import { equal, ok, test } from './harness.mjs';
 
 /** A chat message, and the addresses that become links in it. */
 const LINKS = [
@@ -13,6 +13,8 @@ const LINKS = [
   ['<https://example.org/a>', ['https://example.org/a']],
   ['javascript:alert(1) ftp://example.org xhttps://example.org', []],
   ['https:// https://)', []],
+  ['https://bank.example@evil.example/ https://a:b@c.example', []],
+  ['https://bank.example/\u202egpj.exe', ['https://bank.example/']],
 ];
 
 test('addresses become links, and the text stays the same', () => {
@@ -20,4 +22,11 @@ test('addresses become links, and the text stays the same', () => {
     const parts = linkParts(text);
     equal([parts.map((part) => part.text).join(''), parts.flatMap(({ href }) => href ?? [])], [text, wanted]);
   }
+});
+
+test('a long message takes little time', () => {
+  const begin = performance.now();
+  const [link, tail] = linkParts(`http://a${')'.repeat(4_088)}`);
+  equal([link.href, tail.text.length], ['http://a/', 4_088]);
+  ok(performance.now() - begin < 20, `${performance.now() - begin} ms`);
 });

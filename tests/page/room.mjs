@@ -66,6 +66,7 @@ test('a reaction is shown until its end, and each one is another', () => {
   const thumb = { event: 'reaction', id: 'b', reaction: '👍' };
   const room = play(WELCOME, thumb);
   equal(room.reactions.get('b').emoji, '👍');
+  for (const text of ['call +1 555', '\u202eabc', '1']) equal(reduce(EMPTY, { ...thumb, reaction: text }).reactions.size, 0, text);
   ok(reduce(room, thumb).reactions.get('b') !== room.reactions.get('b'), 'the same emoji again is another reaction');
   for (const end of [{ event: 'reaction', id: 'b', reaction: '' }, { event: 'left', id: 'b' }]) equal(reduce(room, end).reactions.size, 0);
 });
