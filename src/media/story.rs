@@ -160,23 +160,19 @@ impl Forwarder {
 }
 
 /// Plays pictures of two sources while layers and source change. Every `loss`th outgoing packet is lost.
-fn play(mode: Mode, codec: Codec, flaw: Flaw, seed: u32, bits: [u8; 2], loss: u64) -> Result<Decoder, String> {
-    let mut random = seed;
-    let mut draw = |limit: u32| {
-        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (random >> 16) % limit
-    };
+fn play(mode: Mode, codec: Codec, flaw: Flaw, seed: u64, bits: [u8; 2], loss: u64) -> Result<Decoder, String> {
+    let mut random = fastrand::Rng::with_seed(seed);
     let mut sources = [Encoder::new(mode, 1, 0x7fe0), Encoder::new(mode, 2, 0x00f0)];
     sources[0].picture_bits = bits[0];
     sources[1].picture_bits = bits[1];
     let mut forwarder = Forwarder::new(codec, flaw);
     let mut decoder = Decoder::new(codec);
-    for _ in 0..1_000 {
-        match draw(30) {
+    for _ in 0..2_000 {
+        match random.u32(..30) {
             0 => forwarder.wanted = 1 - forwarder.wanted,
-            1 => forwarder.target.1 = draw(3) as u8,
-            2 => forwarder.target.0 = draw(3) as u8,
-            3 => sources[draw(2) as usize].request_keyframe(),
+            1 => forwarder.target.1 = random.u8(..3),
+            2 => forwarder.target.0 = random.u8(..3),
+            3 => sources[random.usize(..2)].request_keyframe(),
             4..8 if forwarder.source != Some(forwarder.wanted) => sources[forwarder.wanted].request_keyframe(),
             _ => {}
         }

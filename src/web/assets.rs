@@ -265,34 +265,22 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 }
 
 #[cfg(test)]
+#[path = "../../tests/files/mod.rs"]
+mod files;
+
+#[cfg(test)]
 mod tests {
-    use std::fs;
     use std::io::Read;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
+    use super::files::files_below;
     use super::*;
-
-    /// Collects the paths of all files below a folder, relative to `root`. A missing folder counts as empty.
-    fn files_below(folder: &Path, root: &Path, found: &mut Vec<String>) {
-        let Ok(entries) = fs::read_dir(folder) else {
-            return;
-        };
-        for entry in entries {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                files_below(&path, root, found);
-            } else {
-                let relative = path.strip_prefix(root).unwrap();
-                found.push(relative.to_str().unwrap().replace('\\', "/"));
-            }
-        }
-    }
 
     #[test]
     fn the_table_lists_exactly_the_files_of_the_folder() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("www");
-        let mut in_folder = Vec::new();
-        files_below(&root, &root, &mut in_folder);
+        let relative = |path: PathBuf| path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
+        let mut in_folder: Vec<String> = files_below(&root).into_iter().map(relative).collect();
         in_folder.sort();
         let mut in_table: Vec<String> = EMBEDDED.iter().map(|(path, _)| (*path).to_owned()).collect();
         in_table.sort();
@@ -401,14 +389,9 @@ mod tests {
 
     #[test]
     fn a_file_is_compressed_if_that_saves_bytes() {
-        // Bytes of a linear congruential generator: they have no repetitions.
         let noise = |bytes: usize| {
-            let mut state = 1u32;
-            let mut next = || {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 24) as u8
-            };
-            (0..bytes).map(|_| next()).collect::<Vec<u8>>()
+            let mut random = fastrand::Rng::with_seed(1);
+            (0..bytes).map(|_| random.u8(..)).collect::<Vec<u8>>()
         };
         let table: [(&str, bool, Vec<u8>); 7] = [
             ("empty", false, Vec::new()),

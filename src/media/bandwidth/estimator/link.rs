@@ -31,7 +31,7 @@ pub struct Path {
     pub loss: f64,
     /// When the queue will be empty, in microseconds.
     free: f64,
-    seed: u64,
+    random: fastrand::Rng,
 }
 
 /// A simulated call.
@@ -81,14 +81,9 @@ impl Path {
             return (queued, None);
         }
         self.free += bytes as f64 * 8e6 / self.link.capacity_bps;
-        let jitter = (2.0 * self.random() - 1.0) * f64::from(self.link.jitter_ms);
+        let jitter = (2.0 * self.random.f64() - 1.0) * f64::from(self.link.jitter_ms);
         let arrival = self.free.max(micros) + 1e3 * (f64::from(self.link.delay_ms) + jitter);
-        (queued, (self.random() >= self.loss).then_some(arrival as u64))
-    }
-
-    fn random(&mut self) -> f64 {
-        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.seed >> 33) as f64 / (1_u64 << 31) as f64
+        (queued, (self.random.f64() >= self.loss).then_some(arrival as u64))
     }
 }
 
@@ -96,7 +91,7 @@ impl Call {
     pub fn new(start: Instant, link: Link, start_bps: u64, seed: u64) -> Self {
         Self {
             estimator: Estimator::new(start, start_bps),
-            path: Path { link, loss: link.loss, free: 0.0, seed },
+            path: Path { link, loss: link.loss, free: 0.0, random: fastrand::Rng::with_seed(seed) },
             demand_bps: 20e6,
             media_bps: f64::INFINITY,
             start,
@@ -194,7 +189,7 @@ impl Call {
         if self.now_ms.is_multiple_of(FRAME_MS) {
             let rate = (estimate as f64).min(self.demand_bps).min(self.media_bps);
             // Frames differ in size, and one in 300 is a keyframe.
-            let size = 0.7 + 0.6 * self.path.random();
+            let size = 0.7 + 0.6 * self.path.random.f64();
             let times = if self.now_ms.is_multiple_of(300 * FRAME_MS) { 4.0 } else { size };
             self.left += times * rate / 8.0 * f64::from(FRAME_MS) / 1e3;
             while self.left > 0.0 {
@@ -218,7 +213,7 @@ impl Call {
         }
         if self.now_ms >= self.feedback_at {
             self.report();
-            self.feedback_at = self.now_ms + 50 + (50.0 * self.path.random()) as u32;
+            self.feedback_at = self.now_ms + 50 + (50.0 * self.path.random.f64()) as u32;
         }
     }
 
@@ -274,7 +269,7 @@ impl Call {
         }
         self.reported = now;
         self.arrivals = self.arrivals.split_off(&last.saturating_sub(500));
-        if self.path.random() >= self.path.loss {
+        if self.path.random.f64() >= self.path.loss {
             self.feedback.push_back((self.now_ms + self.path.link.delay_ms, body));
         }
     }

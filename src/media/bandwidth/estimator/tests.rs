@@ -5,7 +5,7 @@ use crate::media::bandwidth::estimator::link::{Call, Link};
 
 const LINK: Link = Link { capacity_bps: 3e6, queue_ms: 300, delay_ms: 25, jitter_ms: 0, loss: 0.0, bucket: 0 };
 
-const SEEDS: [u64; 3] = [11, 12, 13];
+const SEEDS: [u64; 3] = [21, 22, 23];
 
 fn call(link: Link, seed: u64) -> Call {
     Call::new(Instant::now(), link, 1_000_000, seed)

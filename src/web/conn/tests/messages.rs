@@ -124,31 +124,24 @@ fn a_slow_reader_is_disconnected() {
 
 #[test]
 fn corrupted_input_always_ends_with_one_closed_event() {
-    // A committed seed, so that failures can be reproduced: xorshift.
-    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = move |below: usize| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        (seed % below as u64) as usize
-    };
+    let mut random = fastrand::Rng::with_seed(1);
     let [mut upgraded, mut delivered, mut bodies] = [0; 3];
     for _ in 0..3000 {
         let frames = [frame(TEXT, b"frag"), frame(FIN | PING, b"p"), frame(FIN, b"ment"), frame(FIN | CLOSE, b"")];
         let mut bytes = [GET, POST, CHUNKED, UPGRADE].concat().into_bytes();
         bytes.extend(frames.concat());
-        for _ in 0..random(3) {
-            let at = random(bytes.len());
-            match random(3) {
-                0 => bytes[at] = random(256) as u8,
+        for _ in 0..random.usize(..3) {
+            let at = random.usize(..bytes.len());
+            match random.usize(..3) {
+                0 => bytes[at] = random.u8(..),
                 1 => drop(bytes.remove(at)),
-                _ => bytes.insert(at, random(256) as u8),
+                _ => bytes.insert(at, random.u8(..)),
             }
         }
         let mut t = Test::new();
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
-            let (piece, after) = rest.split_at(1 + random(rest.len()));
+            let (piece, after) = rest.split_at(1 + random.usize(..rest.len()));
             rest = after;
             t.data(piece);
             while let Some(event) = t.conn.poll_event() {
