@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use aq_server::media::rtp::packet::{HAS_EXTENSIONS, HAS_PADDING, write_header};
 use str0m::media::Mid;
 
 use crate::cursor::Cursor;
@@ -95,14 +96,12 @@ fn media_packet(world: &mut World, from: usize, program: &mut Cursor) -> Vec<u8>
     // Mostly an offered payload type.
     let pt = program.byte();
     let pt = if pt < 0xe0 { pt & 0x80 | PAYLOAD_TYPES[usize::from(pt & 0x7f) % PAYLOAD_TYPES.len()] } else { pt };
-    let mut packet = vec![0x80 | flags & 0x30, pt];
     let next = world.clients[from].numbers.entry(ssrc).or_default();
     let seq_no = next.wrapping_add_signed(i16::from(program.byte() as i8));
     *next = (*next).max(seq_no).wrapping_add(1);
-    packet.extend(seq_no.to_be_bytes());
-    packet.extend(program.long().to_be_bytes());
-    packet.extend(ssrc.to_be_bytes());
-    if flags & 0x10 != 0 {
+    let mut packet = Vec::new();
+    write_header(flags & (HAS_PADDING | HAS_EXTENSIONS), pt, seq_no.into(), program.long(), ssrc, &mut packet);
+    if flags & HAS_EXTENSIONS != 0 {
         let elements = program.bytes();
         packet.extend(if flags & 1 != 0 { [0x10, 0x00] } else { [0xbe, 0xde] });
         packet.extend((elements.len().div_ceil(4) as u16).to_be_bytes());

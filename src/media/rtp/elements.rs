@@ -169,11 +169,18 @@ fn write_element(form: u16, id: u8, value: &[u8], buffer: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::rtp::packet::{HAS_EXTENSIONS, write_header};
 
     const WANTED: Ids = Ids(1 << 1 | 1 << 8 | 1 << 13);
 
+    fn header() -> Vec<u8> {
+        let mut header = Vec::new();
+        write_header(HAS_EXTENSIONS, 96, 1, 2, 3, &mut header);
+        header
+    }
+
     fn packet(form: u16, block: &[u8]) -> Vec<u8> {
-        let mut packet = vec![0x90, 96, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3];
+        let mut packet = header();
         packet.extend(form.to_be_bytes());
         packet.extend(((block.len() / 4) as u16).to_be_bytes());
         packet.extend(block);
@@ -206,7 +213,7 @@ mod tests {
             let elements = Elements::read(&packet(TWO_BYTE, &block), WANTED);
             let passes = length <= MAX_ELEMENT;
             assert_eq!(elements.iter().count(), 1 + usize::from(passes), "{length}");
-            let mut out = vec![0x90, 96, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3];
+            let mut out = header();
             assert!(elements.write(WANTED, &[], &mut out));
             let two_byte = passes && !(1..=16).contains(&length);
             assert_eq!(out[12..14], if two_byte { TWO_BYTE } else { ONE_BYTE }.to_be_bytes(), "{length}");

@@ -22,6 +22,12 @@ pub const MAX_PAYLOAD: usize = 1_400;
 /// number 0, str0m computes an index of almost 2^64; it would be forwarded under a number that was used before.
 pub const SEQ_NO_LIMIT: u64 = 1 << 48;
 
+/// The bit P in the first byte of a packet: padding follows the payload.
+pub const HAS_PADDING: u8 = 0x20;
+
+/// The bit X in the first byte of a packet: header extensions follow the header.
+pub const HAS_EXTENSIONS: u8 = 0x10;
+
 /// One packet.
 #[derive(Clone, Debug)]
 pub struct Packet {
@@ -81,6 +87,17 @@ impl Packet {
     pub fn preface_bytes(&self) -> usize {
         self.preface.as_ref().map_or(0, |preface| preface.payload.len() + self.elements.len() + WIRE_OVERHEAD)
     }
+}
+
+/// Appends the fixed RTP header (RFC 3550 section 5.1): `flags` are the bits P and X, `second` is the marker bit and the
+/// payload type.
+#[inline]
+pub fn write_header(flags: u8, second: u8, seq_no: u64, timestamp: u32, ssrc: u32, buffer: &mut Vec<u8>) {
+    let mut header = [0x80 | flags, second, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    header[2..4].copy_from_slice(&(seq_no as u16).to_be_bytes());
+    header[4..8].copy_from_slice(&timestamp.to_be_bytes());
+    header[8..12].copy_from_slice(&ssrc.to_be_bytes());
+    buffer.extend_from_slice(&header);
 }
 
 #[cfg(test)]

@@ -211,16 +211,18 @@ impl SenderReport {
     }
 }
 
+/// An RTCP packet with these words after its header. `first` has the padding bit and the count or format.
+#[cfg(test)]
+pub fn packet(first: u8, packet_type: u8, words: &[u32]) -> Vec<u8> {
+    let mut packet = vec![0x80 | first, packet_type];
+    packet.extend((words.len() as u16).to_be_bytes());
+    packet.extend(words.iter().flat_map(|word| word.to_be_bytes()));
+    packet
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn packet(first: u8, packet_type: u8, words: &[u32]) -> Vec<u8> {
-        let mut packet = vec![0x80 | first, packet_type];
-        packet.extend((words.len() as u16).to_be_bytes());
-        packet.extend(words.iter().flat_map(|word| word.to_be_bytes()));
-        packet
-    }
 
     fn feedback(compound: &[u8]) -> Vec<Feedback<'_>> {
         let mut found = Vec::new();

@@ -8,17 +8,13 @@ use str0m::media::Mid;
 use crate::media::negotiation::profile::{DEPENDENCY_ID, MID_ID, TRANSPORT_CC_ID};
 use crate::media::rtp::codec;
 use crate::media::rtp::elements::{Elements, Ids};
-use crate::media::rtp::packet::{Packet, WIRE_OVERHEAD};
+use crate::media::rtp::packet::{HAS_EXTENSIONS, HAS_PADDING, Packet, WIRE_OVERHEAD, write_header};
 use crate::media::subscribe::egress::Egress;
 use crate::media::transport::datagrams::Datagrams;
 use crate::media::transport::srtp::SRTP_OVERHEAD;
 
 /// Upper bound of header, extension block and original sequence number, in bytes. Reserved once for each packet.
 const HEADROOM: usize = 256;
-
-// Bits of the first byte of a packet.
-const HAS_PADDING: u8 = 0x20;
-const HAS_EXTENSIONS: u8 = 0x10;
 
 /// The header fields that all packets of an m-line have in common.
 pub(super) struct Writer {
@@ -66,7 +62,7 @@ impl Writer {
     ) {
         let buffer = datagrams.buffer();
         let start = buffer.len();
-        write_head(HAS_PADDING, pt, seq_no, timestamp, ssrc, buffer);
+        write_header(HAS_PADDING, pt, seq_no, timestamp, ssrc, buffer);
         if self.accepted.contains(TRANSPORT_CC_ID) {
             let number = egress.number(now, usize::from(bytes) + WIRE_OVERHEAD).to_be_bytes();
             Elements::default().write(self.accepted, &[(TRANSPORT_CC_ID, &number)], buffer);
@@ -101,7 +97,7 @@ impl Writer {
         buffer.reserve(HEADROOM + payload.len() + SRTP_OVERHEAD);
         let Header { ids, .. } = &header;
         let second = u8::from(header.marker) << 7 | header.pt;
-        write_head(0, second, seq_no, header.timestamp, header.ssrc, buffer);
+        write_header(0, second, seq_no, header.timestamp, header.ssrc, buffer);
         let number;
         let mut dependency: SmallVec<[u8; 64]> = SmallVec::new();
         let mut own: SmallVec<[(u8, &[u8]); 4]> = SmallVec::new();
@@ -139,13 +135,4 @@ impl Writer {
         }
         is_sealed
     }
-}
-
-/// Appends the 12 bytes of the fixed RTP header (RFC 3550 section 5.1).
-fn write_head(flags: u8, second: u8, seq_no: u64, timestamp: u32, ssrc: u32, buffer: &mut Vec<u8>) {
-    let mut head = [0x80 | flags, second, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    head[2..4].copy_from_slice(&(seq_no as u16).to_be_bytes());
-    head[4..8].copy_from_slice(&timestamp.to_be_bytes());
-    head[8..12].copy_from_slice(&ssrc.to_be_bytes());
-    buffer.extend_from_slice(&head);
 }

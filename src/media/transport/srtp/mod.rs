@@ -305,6 +305,8 @@ mod tests {
 
     use super::cipher::keystream;
     use super::*;
+    use crate::media::rtp::packet::{HAS_EXTENSIONS, write_header};
+    use crate::media::rtp::rtcp;
 
     fn bytes(hex: &str) -> Vec<u8> {
         data_encoding::HEXLOWER_PERMISSIVE.decode(hex.replace([' ', '\n'], "").as_bytes()).unwrap()
@@ -386,9 +388,9 @@ mod tests {
     #[test]
     fn replays_of_each_of_many_senders_are_refused() {
         let (mut ours, mut theirs) = pair(SrtpProfile::AEAD_AES_128_GCM);
-        let sealed = [0_u32; 40].iter().enumerate().map(|(sender, _)| {
-            let mut packet = vec![0x80, 201, 0, 1];
-            packet.extend((sender as u32).to_be_bytes());
+        let sealed = (0..40).map(|sender| {
+            let mut packet = Vec::new();
+            rtcp::write_head(sender, &mut packet);
             ours.seal_rtcp(&mut packet, 0);
             packet
         });
@@ -401,16 +403,15 @@ mod tests {
     fn a_packet_is_authentic_with_its_own_rollover_counter_only() {
         for profile in PROFILES {
             let (mut ours, theirs) = pair(profile);
-            for (head, length) in [(&[0x80][..], 12), (&[0x82], 20), (&[0x90], 12 + 4 + 8)] {
-                let mut packet = vec![0; length];
-                packet[..head.len()].copy_from_slice(head);
-                packet[8..12].copy_from_slice(&[1, 2, 3, length as u8]);
-                if head[0] & 0x10 != 0 {
-                    packet[12..16].copy_from_slice(&[0xbe, 0xde, 0, 2]);
-                }
+            // A plain header, one with two CSRCs, and one with a header extension.
+            for (flags, rest) in
+                [(0, &[][..]), (2, &[9; 8]), (HAS_EXTENSIONS, &[0xbe, 0xde, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0])]
+            {
+                let length = 12 + rest.len();
                 let mut of = |seq_no: u64, body: usize| {
-                    let mut packet = packet.clone();
-                    packet[2..4].copy_from_slice(&(seq_no as u16).to_be_bytes());
+                    let mut packet = Vec::new();
+                    write_header(flags, 0, seq_no, 0, 0x0102_0300 | length as u32, &mut packet);
+                    packet.extend(rest);
                     packet.extend((0..body).map(|byte| byte as u8));
                     assert!(ours.seal_rtp(&mut packet, 0, length, seq_no));
                     packet
@@ -436,8 +437,8 @@ mod tests {
     fn alternating_ssrcs_have_separate_windows() {
         let (mut srtp, _) = pair(SrtpProfile::AEAD_AES_128_GCM);
         let mut seal = |ssrc: u32, seq_no| {
-            let mut packet = vec![0x80, 96, 0, 0, 0, 0, 0, 0];
-            packet.extend(ssrc.to_be_bytes());
+            let mut packet = Vec::new();
+            write_header(0, 96, seq_no, 0, ssrc, &mut packet);
             srtp.seal_rtp(&mut packet, 0, 12, seq_no)
         };
         for seq_no in 0..300 {
