@@ -5,9 +5,13 @@ use serde_json::json;
 
 use crate::media::{Camera, Microphone, Rate, Source};
 use crate::sim::{Sim, World};
-use crate::story::secs;
+use crate::story::{millis, secs};
 use crate::token::token;
 use crate::tokens::{claims, guarded};
+
+/// Audio levels, in decibels below the loudest.
+const SPEECH: u8 = 20;
+const SILENCE: u8 = 90;
 
 /// Upper bound of the packets that are on the way to the server at one time.
 const ON_THE_WAY: u64 = 5;
@@ -117,4 +121,62 @@ fn each_cause_drops_all_packets_for_its_reason() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Runs `sim`, with `act` before each step of 5 ms, until packets are dropped for a reason. Returns their number.
+fn run_until_dropped(sim: &mut Sim, reason: DropReason, mut act: impl FnMut(&mut Sim)) -> u64 {
+    let until = sim.now + secs(20);
+    while sim.now < until && sim.server.stats().drops.get(reason) == 0 {
+        act(sim);
+        sim.run(millis(5));
+    }
+    sim.server.stats().drops.get(reason)
+}
+
+#[test]
+fn packets_held_for_a_publisher_that_loses_its_seat_are_dropped_as_reassigned() {
+    let mut world = World { rate: Rate::BROWSER, ..World::new(1_404) };
+    world.config.limits.last_n = 1;
+    world.config.limits.loudest_above = 2;
+    let mut sim = Sim::with(world);
+    for name in ["ann", "cat"] {
+        sim.join(name);
+        sim.publication_mut(name, Microphone).level = Some(SILENCE);
+    }
+    sim.watch("bob");
+    sim.narrow("bob", 1_000_000);
+    sim.run(secs(2));
+    assert_eq!(sim.server.stats().drops.get(DropReason::Reassigned), 0, "no seat has changed yet");
+    let mut speakers = ["ann", "cat"];
+    let mut next = sim.now;
+    let mut held = 0;
+    let dropped = run_until_dropped(&mut sim, DropReason::Reassigned, |sim| {
+        held = sim.server.undecided_packets();
+        if sim.now >= next {
+            next = sim.now + millis(400);
+            speakers.reverse();
+            sim.publication_mut(speakers[0], Microphone).level = Some(SPEECH);
+            sim.publication_mut(speakers[1], Microphone).level = Some(SILENCE);
+        }
+    });
+    assert!(sim.server.stats().exchanges > 0, "the speaker takes the seat");
+    assert!((1..=held + ON_THE_WAY).contains(&dropped), "{dropped} of {held} held packets");
+}
+
+#[test]
+fn held_packets_that_have_left_the_history_are_dropped() {
+    // 15,000 packets a second: more than the history keeps arrive while Bob's pacer holds the first ones.
+    let flood = Rate { video: millis(4), key_packets: 60, delta_packets: 60, filler: 0, ..Rate::SPARSE };
+    let mut world = World { rate: flood, ..World::new(1_405) };
+    world.config.limits.max_publish_packets = 100_000;
+    world.config.limits.max_publish_kbps = 100_000;
+    let mut sim = Sim::with(world);
+    sim.join_as("ann", |habits| habits.sources.clear());
+    sim.watch("bob");
+    sim.narrow("bob", 300_000);
+    sim.run(secs(2));
+    sim.publish("ann", Camera);
+    let mut held = 0;
+    let dropped = run_until_dropped(&mut sim, DropReason::HeldTooLong, |sim| held = sim.server.undecided_packets());
+    assert!((1..=held).contains(&dropped), "{dropped} of {held} held packets");
 }

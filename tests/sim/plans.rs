@@ -48,7 +48,8 @@ const SEEDS: u64 = 300;
 /// Plans above `SEEDS` that found a fault of the server, played in every run without `AQ_SEED`.
 const FOUND: [u64; 2] = [1410, 2692];
 
-/// Reasons for which plans drop no packets, since no participant in them does what causes them. Other simulations do.
+/// Reasons for which plans drop no packets, since nothing in them causes that. `dropping` has a simulation for each of
+/// them, except for two: `forwarding` has that for too large packets, and `outgoing/tests.rs` a unit test for the guard.
 const RARE: [DropReason; 8] = [
     DropReason::Silenced,
     DropReason::TooLarge,

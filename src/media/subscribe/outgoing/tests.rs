@@ -161,6 +161,20 @@ fn no_sequence_number_is_sealed_twice_even_if_an_outgoing_is_created_anew() {
 }
 
 #[test]
+fn a_late_packet_whose_sequence_number_may_have_been_sealed_is_dropped() {
+    let mut fixture = Fixture::new();
+    for number in [0].into_iter().chain(2..200) {
+        fixture.forward(number);
+    }
+    let sent = (fixture.datagrams.len(), fixture.outgoing.sent_packets());
+    assert_eq!(fixture.forward(1), Outcome::Dropped(DropReason::Guard), "198 packets behind the last");
+    assert_eq!((fixture.datagrams.len(), fixture.outgoing.sent_packets()), sent);
+    assert!(!fixture.resend(101), "it was not sent, so it is not retransmitted");
+    assert_eq!(fixture.forward(200), Outcome::Sent);
+    assert_eq!(fixture.last().2, 300);
+}
+
+#[test]
 fn a_preface_precedes_each_start_and_is_retransmitted() {
     let mut fixture = Fixture::new();
     let sets: std::sync::Arc<[u8]> = vec![9; 40].into();

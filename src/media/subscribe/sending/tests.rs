@@ -7,6 +7,7 @@ use str0m::crypto::dtls::SrtpProfile;
 use str0m::media::Frequency;
 
 use super::*;
+use crate::drop_reason::MLineDrops;
 use crate::id::PeerId;
 use crate::media::bandwidth::pacer::Pacer;
 use crate::media::negotiation::profile::PayloadTypes;
@@ -70,6 +71,30 @@ fn wide_video(now: Instant) -> Sending {
 
 fn track() -> TrackId {
     TrackId { publisher: PeerId { slot: 0, generation: 0 }, mid: Mid::from("0") }
+}
+
+#[test]
+fn packets_of_another_track_than_that_of_the_m_line_are_dropped() {
+    let now = Instant::now();
+    let (mut sending, mut datagrams) = (video(now), Datagrams::default());
+    let packets = [0, 1, 2].map(|seq_no| packet(now, Codec::Vp8, seq_no));
+    let other = TrackId { mid: Mid::from("9"), ..track() };
+    let mut dropped = |sending: &mut Sending, track| {
+        let Forwarded { sent, held, dropped, .. } =
+            sending.forward(now, 0, track, packets.iter(), false, &mut datagrams);
+        assert_eq!((sent, held, datagrams.len()), (0, 0, 0));
+        let mut drops = Drops::default();
+        drops.add_run(&dropped);
+        let m_line = sending.m_line_mut(0).expect("the m-line exists").drops;
+        DropReason::ALL.map(|reason| (drops.get(reason), m_line.counts().get(reason)))
+    };
+    for (track, is_open, reason) in [(other, true, DropReason::Reassigned), (track(), false, DropReason::NotConnected)]
+    {
+        sending.is_open = is_open;
+        sending.m_line_mut(0).expect("the m-line exists").drops = MLineDrops::default();
+        let expected = DropReason::ALL.map(|each| if each == reason { (3, 3) } else { (0, 0) });
+        assert_eq!(dropped(&mut sending, track), expected, "{}", reason.name());
+    }
 }
 
 /// A packet of the largest size.
@@ -202,8 +227,7 @@ fn feedback_is_limited_to_the_rate_of_a_browser() {
     let (mut theirs, mut allowance) = (Srtp::new(&exported).unwrap(), Allowance::new(start, 1, 1));
     let mut asked = 0;
     for micros in (0..2_000_000).step_by(200) {
-        let (now, mut pli) = (start + Duration::from_micros(micros), vec![0x81, 206, 0, 2]);
-        pli.extend([9, 7].iter().flat_map(|ssrc: &u32| ssrc.to_be_bytes()));
+        let (now, mut pli) = (start + Duration::from_micros(micros), rtcp::packet(1, 206, &[9, 7]));
         theirs.seal_rtcp(&mut pli, 0);
         sending.handle_rtcp(now, route(1), &pli, &mut allowance);
         asked += sending.take_requests().count() as u64;
@@ -213,7 +237,7 @@ fn feedback_is_limited_to_the_rate_of_a_browser() {
     // Unauthentic RTCP is not charged.
     let later = start + Duration::from_secs(9);
     for _ in 0..5_000 {
-        sending.handle_rtcp(later, route(1), &[0x81, 206, 0, 2, 0, 0, 0, 9], &mut allowance);
+        sending.handle_rtcp(later, route(1), &rtcp::packet(1, 206, &[9, 7]), &mut allowance);
     }
     assert_eq!(allowance.take_excess(), 0);
 }
@@ -221,21 +245,16 @@ fn feedback_is_limited_to_the_rate_of_a_browser() {
 #[test]
 fn requests_are_handled_after_any_other_feedback_in_a_datagram() {
     let start = Instant::now();
-    let packet_of = |first: u8, packet_type: u8, words: &[u32]| {
-        let length = (words.len() as u16).to_be_bytes();
-        let head = [0x80 | first, packet_type, length[0], length[1]];
-        head.into_iter().chain(words.iter().flat_map(|word| word.to_be_bytes())).collect::<Vec<u8>>()
-    };
-    let pli = packet_of(1, 206, &[9, 7]);
+    let pli = rtcp::packet(1, 206, &[9, 7]);
     let reports = |count: u32| {
         let words = std::iter::once(9).chain((0..count).flat_map(|ssrc| [1_000 + ssrc, 0, 0, 0, 0, 0]));
-        packet_of(count as u8, 201, &words.collect::<Vec<_>>())
+        rtcp::packet(count as u8, 201, &words.collect::<Vec<_>>())
     };
     let nacks = |ssrc: u32, count: u32| {
         let words = [9, ssrc].into_iter().chain((0..count).map(|number| number << 16 | 0xffff));
-        packet_of(1, 205, &words.collect::<Vec<_>>())
+        rtcp::packet(1, 205, &words.collect::<Vec<_>>())
     };
-    let others = (0..120).flat_map(|ssrc| packet_of(1, 206, &[9, 2_000 + ssrc])).collect();
+    let others = (0..120).flat_map(|ssrc| rtcp::packet(1, 206, &[9, 2_000 + ssrc])).collect();
     for (name, before) in [
         ("reports", [reports(31), reports(31), reports(16)].concat()),
         ("NACKs of another stream", [reports(0), nacks(55, 300)].concat()),
