@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use str0m::format::Codec;
-use str0m::media::Mid;
+use str0m::media::{Mid, Pt};
 
 use crate::drop_reason::{DropReason, MLineDrops};
 use crate::id::TrackId;
@@ -282,13 +282,7 @@ impl Outgoing {
         // Only VP8 picture ids have to stay contiguous when pictures are dropped; see `PictureIds`.
         let dropped_pictures = if packet.codec == Codec::Vp8 { rewritten.dropped_pictures } else { 0 };
         let ids = self.picture_ids.map(packet.description.ids, dropped_pictures);
-        // A subscriber without redundancy, or with a narrow path, gets the packet's own frame only.
-        let red = self.payload_types.red.filter(|_| !egress.is_narrow());
-        let (pt, skipped) = match (packet.redundant, red) {
-            (Some(_), Some(red)) => (red, 0),
-            (own, _) => (pt, own.unwrap_or_default()),
-        };
-        let payload = &packet.payload[skipped..];
+        let (pt, payload) = self.choose_payload(pt, packet, egress);
         let marker = packet.marker || rewritten.ends_picture;
         if rewritten.starts
             && let Some(preface) = &packet.preface
@@ -387,6 +381,16 @@ impl Outgoing {
     /// Returns a sender report if anything was sent since the last. `wall` is `now` as an NTP timestamp.
     pub fn poll_report(&mut self, now: Instant, wall: u64) -> Option<SenderReport> {
         self.counts.poll_report(now, wall, self.ssrc)
+    }
+
+    /// Returns the payload type and the payload to send. `pt` is the payload type of the codec. A subscriber that does not
+    /// accept redundant audio, or whose path is narrow, gets the packet's own frame only.
+    fn choose_payload<'a>(&self, pt: Pt, packet: &'a Packet, egress: &Egress) -> (Pt, &'a [u8]) {
+        let red = self.payload_types.red.filter(|_| !egress.is_narrow());
+        match (packet.redundant, red) {
+            (Some(_), Some(red)) => (red, &packet.payload),
+            (own_frame, _) => (pt, &packet.payload[own_frame.unwrap_or_default()..]),
+        }
     }
 
     /// Restarts the mapping of numbers at a packet: a stream or a layer starts with it. Returns false if it cannot start
