@@ -1,6 +1,6 @@
 //! A peer is one participant's WebRTC endpoint: one `Rtc`, its negotiation, and the media forwarded to it.
 //!
-//! No other module names `Rtc`. After every method that changes it, `drain` must be called before the loop sleeps.
+//! No other module names `Rtc`. [`agreement`] has the offers and answers, [`ingress`] what the peer receives. After every method that changes it, `drain` must be called before the loop sleeps.
 //!
 //! str0m handles ICE, DTLS, SDP and the media that a publisher sends. Media for a subscriber bypasses it: `Sending`
 //! seals it with the same keys. So str0m must not send anything under the SSRCs of these m-lines, not even reports: its
@@ -9,38 +9,35 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use str0m::format::PayloadParams;
-use str0m::media::{KeyframeRequestKind, MediaKind, Mid, Rids};
-use str0m::net::{Protocol, Receive, Transmit};
-use str0m::rtp::{RtpPacket, Ssrc};
+use str0m::media::{MediaKind, Mid};
+use str0m::net::Transmit;
 use str0m::{Event, IceConnectionState, IceCreds, Input, Output, Rtc};
 
-use crate::id::{Names, TrackId};
+use crate::id::Names;
 use crate::media::fault::PeerError;
+use crate::media::negotiation::Negotiation;
 use crate::media::negotiation::answer;
 use crate::media::negotiation::assignment::{MAX_REJECTED_M_LINES, MAX_SENDING_M_LINES};
 use crate::media::negotiation::offered::Offered;
-use crate::media::negotiation::profile::{PayloadTypes, Profile, TRANSPORT_CC_ID};
+use crate::media::negotiation::profile::Profile;
 use crate::media::negotiation::session::Session;
-use crate::media::negotiation::{Agreed, Answered, Change, Negotiation};
-use crate::media::publish::gate::{Gate, is_media, read_extensions};
-use crate::media::publish::layer::RIDS;
+use crate::media::publish::gate::Gate;
 use crate::media::publish::streams::Streams;
 use crate::media::rtp::elements::Elements;
-use crate::media::rtp::packet::{MAX_PAYLOAD, Packet, SEQ_NO_LIMIT};
-use crate::media::rtp::{codec, rtcp};
+use crate::media::rtp::packet::Packet;
 use crate::media::subscribe::egress::Egress;
 use crate::media::subscribe::requests::Request;
 use crate::media::subscribe::sending::Sending;
-use crate::media::transport::addresses::Validated;
 use crate::media::transport::allowance::Allowance;
 use crate::media::transport::checks::{Checks, is_stun};
 use crate::media::transport::datagrams::Datagrams;
+use crate::media::transport::dtls;
 use crate::media::transport::phase::Phase;
 use crate::media::transport::route::Route;
 use crate::media::transport::srtp::{Exported, Srtp};
-use crate::media::transport::{dtls, opening};
-use crate::track::Source;
+
+mod agreement;
+mod ingress;
 
 /// Maximum number of m-lines that one peer may reject permanently: audio and video, in both directions. The m-lines
 /// that its tracks need come on top.
@@ -167,178 +164,6 @@ impl Peer {
         Ok(added)
     }
 
-    /// Returns an SDP offer with the changes since the last one, or `None` if there are none.
-    ///
-    /// # Errors
-    /// The peer has to end.
-    pub fn build_offer(&mut self, now: Instant, names: &mut Names) -> Result<Option<String>, PeerError> {
-        let changes = self.negotiation.start_offer(now);
-        if changes.is_empty() {
-            return Ok(None);
-        }
-        self.declare_streams(&changes, names)?;
-        let mut sdp = self.rtc.sdp_api();
-        self.session.apply(changes, &mut self.negotiation, &mut sdp, names);
-        let applied = sdp.apply();
-        for outgoing in self.sending.m_lines() {
-            self.rtc.direct_api().remove_stream_tx(outgoing.ssrc.into());
-        }
-        let Some((offer, pending)) = applied else {
-            // str0m's state has these changes already, so they are agreed without an offer.
-            let answers = self.answered();
-            self.negotiation.handle_answer(now, answers.into_iter());
-            self.negotiation.note_exchange();
-            return Ok(None);
-        };
-        let m_lines = self.negotiation.m_lines();
-        Ok(Some(self.session.start(&offer, pending, m_lines, self.checks.are_early())))
-    }
-
-    /// Queues the answer to the outstanding offer until `take_answer`.
-    ///
-    /// # Errors
-    /// There is no outstanding offer, or it already has an answer: the peer has to end.
-    pub fn queue_answer(&mut self, sdp: String) -> Result<(), PeerError> {
-        self.session.queue_answer(sdp)
-    }
-
-    /// Takes the queued answer, for `handle_answer`.
-    pub fn take_answer(&mut self) -> Option<String> {
-        self.session.take_answer()
-    }
-
-    /// Returns true if an answer names none of this transport's m-lines, because it answers an offer of the participant's
-    /// previous transport.
-    pub fn is_foreign(&self, answer: &str) -> bool {
-        let m_lines = self.negotiation.m_lines();
-        let mut mids = answer.lines().filter_map(|line| line.strip_prefix("a=mid:"));
-        !mids.any(|mid| m_lines.iter().any(|m_line| m_line.mid.is_some_and(|own| *own == *mid.trim())))
-    }
-
-    /// Applies the answer to the outstanding offer.
-    ///
-    /// # Errors
-    /// The answer is invalid. The peer has to end, because the answer may have been applied in part.
-    pub fn handle_answer(
-        &mut self,
-        now: Instant,
-        sdp: &str,
-        profile: &Profile,
-        names: &mut Names,
-    ) -> Result<Vec<Agreed>, PeerError> {
-        let (pending, answer) = self.session.read_answer(sdp)?;
-        let accepted = self.rtc.sdp_api().accept_answer(pending, answer);
-        accepted.map_err(|error| PeerError::BadAnswer(error.to_string()))?;
-        self.checks.handle_answer();
-        self.streams.set_parameter_sets(answer::parameter_sets(sdp, self.session.offered()));
-        self.take_streams(names)?;
-        self.sending.set_redundant(&answer::redundant(sdp, self.session.offered()));
-        let answers = self.answered();
-        let agreed = self.negotiation.handle_answer(now, answers.into_iter());
-        for agreed in &agreed {
-            if let Agreed::Subscribed { m_line, track } = *agreed {
-                self.start_track(m_line, track, profile);
-            }
-        }
-        self.note_single(&agreed);
-        if self.phase == Phase::Signaling && self.negotiation.expects_media() {
-            self.phase = Phase::Connecting { since: now, ice: false };
-        }
-        Ok(agreed)
-    }
-
-    /// Gives waiting tracks to live m-lines that carry no needed track, without an offer. Returns each m-line's index and
-    /// its new track. See `Negotiation::exchange`.
-    pub fn exchange(&mut self, profile: &Profile) -> Vec<(usize, TrackId)> {
-        let exchanged = self.negotiation.exchange();
-        for (m_line, track) in &exchanged {
-            self.start_track(*m_line, *track, profile);
-        }
-        exchanged
-    }
-
-    /// Handles one datagram that the demultiplexer has assigned to this peer. `route` leads back to its source,
-    /// `announced` is the candidate for its destination. Returns `Some` if the datagram is an authenticated connectivity
-    /// check that has validated its source address.
-    ///
-    /// # Errors
-    /// The peer has to end.
-    pub fn handle_datagram(
-        &mut self,
-        now: Instant,
-        route: Route,
-        announced: SocketAddr,
-        contents: &[u8],
-    ) -> Result<Option<Validated>, PeerError> {
-        let Ok(receive) = Receive::new(Protocol::Udp, route.remote, announced, contents) else {
-            return Ok(None);
-        };
-        let mut input = Input::Receive(now, receive);
-        let nominating;
-        let (mut validated, mut number, mut admitted) = (None, None, None);
-        if is_stun(contents) {
-            // Checks from the address that receives media are not charged: other addresses cannot use up its allowance.
-            let is_media_route = self.sending.egress.as_ref().is_some_and(|egress| egress.route.remote == route.remote);
-            let charge = || is_media_route || self.gate.allowance.take_check(now);
-            if !self.checks.admit(contents, self.phase, charge) {
-                return Ok(None);
-            }
-            validated = self.sending.addresses.validate(now, route);
-            if validated.is_none() {
-                return Ok(None);
-            }
-            let is_late = self.phase.is_nomination_late(now);
-            nominating = is_late.then(|| self.checks.nominating(contents)).flatten();
-            if let Some(check) = &nominating
-                && let Ok(receive) = Receive::new(Protocol::Udp, route.remote, announced, check)
-            {
-                input = Input::Receive(now, receive);
-            }
-        } else if rtcp::is_rtcp(contents) {
-            // RTCP of a peer that publishes nothing goes to `Sending` only: decrypting it twice would be costly.
-            let is_of_sender = self.sending.handle_rtcp(now, route, contents, &mut self.gate.allowance);
-            let is_for_receiver = is_of_sender && !self.streams.is_empty();
-            if self.sending.egress.is_some() && !is_for_receiver {
-                return Ok(None);
-            }
-        } else {
-            if is_media(contents) {
-                admitted = self.gate.admit(now, contents, self.sending.srtp())?;
-                if admitted.is_none() {
-                    return Ok(None);
-                }
-            }
-            let elements;
-            (elements, number) = read_extensions(contents);
-            self.arrived = (Some(route), elements);
-            opening::take_opened();
-        }
-        self.is_fed = true;
-        self.rtc.handle_input(input).map_err(PeerError::of_engine)?;
-        self.collect_keys();
-        if let Some(admitted) = admitted {
-            if admitted.is_unmapped {
-                self.follow_streams(admitted.ssrc);
-            }
-            self.gate.handle_admitted(now, contents, &admitted, number, opening::take_opened());
-        }
-        Ok(validated)
-    }
-
-    /// Updates `heard` after str0m has handled an authentic packet of an SSRC that had no stream.
-    fn follow_streams(&mut self, ssrc: u32) {
-        let mut direct = self.rtc.direct_api();
-        // str0m always has a stream with SSRC 0, for probes.
-        let mut mapped = vec![0];
-        for main in self.gate.heard.mapped().chain([ssrc]) {
-            if let Some(stream) = direct.stream_rx(&main.into()) {
-                mapped.push(main);
-                mapped.extend(stream.rtx().map(|rtx| *rtx));
-            }
-        }
-        self.gate.heard.follow(ssrc, &mapped);
-    }
-
     /// Returns true if a drain may yield output after a datagram. Feedback and dropped datagrams yield none, and polling
     /// str0m is expensive: it touches all its state.
     pub fn needs_drain(&self) -> bool {
@@ -381,16 +206,6 @@ impl Peer {
     /// Returns the index of the video m-line with this mid.
     pub fn video_m_line(&self, mid: Mid) -> Option<usize> {
         self.negotiation.m_lines().iter().position(|m_line| m_line.mid == Some(mid) && m_line.kind == MediaKind::Video)
-    }
-
-    /// Requests a keyframe of a layer from this peer, a publisher. The next drain sends the request.
-    pub fn request_keyframe(&mut self, mid: Mid, layer: u8) {
-        let Some(ssrc) = self.streams.latest(mid, layer) else {
-            return;
-        };
-        if let Some(stream) = self.rtc.direct_api().stream_rx(&ssrc) {
-            stream.request_keyframe(KeyframeRequestKind::Pli);
-        }
     }
 
     /// Takes all datagrams and events out of the `Rtc`. Afterwards `next_timeout` is up to date.
@@ -457,86 +272,9 @@ impl Peer {
         self.session.has_simulcast()
     }
 
-    /// Returns the m-lines of the latest offer, which an answer has to repeat.
-    #[cfg(test)]
-    pub fn offered(&self) -> &[Offered] {
-        self.session.offered()
-    }
-
     /// Returns the number of m-lines in the latest offer.
     pub fn offered_m_lines(&self) -> usize {
         self.negotiation.m_lines().iter().filter(|m_line| m_line.mid.is_some()).count()
-    }
-
-    /// Returns the negotiated direction of every m-line.
-    fn answered(&self) -> Vec<Answered> {
-        let answers = self.negotiation.m_lines().iter().enumerate().filter_map(|(m_line, state)| {
-            let media = self.rtc.media(state.mid?)?;
-            Some(Answered { m_line, direction: media.direction(), rejected: media.stopped() })
-        });
-        answers.collect()
-    }
-
-    /// Records the m-lines on which the peer sends no simulcast layers although it was offered them.
-    fn note_single(&mut self, agreed: &[Agreed]) {
-        for agreed in agreed {
-            if let Agreed::Publishing { mid, source: Source::Camera, kind: MediaKind::Video } = *agreed
-                && self.rtc.media(mid).is_some_and(|media| !matches!(media.rids_rx(), Rids::Specific(_)))
-            {
-                self.session.note_single(mid);
-            }
-        }
-    }
-
-    /// Declares to str0m the SSRCs of all m-lines on which the server sends, for the next offer. Reused m-lines get new
-    /// SSRCs. It does not use `reset_stream_tx`, which leaves the stream filed under its old SSRC.
-    fn declare_streams(&mut self, changes: &[Change], names: &mut Names) -> Result<(), PeerError> {
-        for change in changes {
-            if let Change::Direct { mid, fresh_ssrc: true, .. } = change {
-                self.sending.renew_m_line(*mid, names)?;
-            }
-        }
-        let mut direct = self.rtc.direct_api();
-        for outgoing in self.sending.m_lines() {
-            direct.declare_stream_tx(outgoing.ssrc.into(), outgoing.rtx.ssrc.map(Into::into), outgoing.mid, None);
-        }
-        Ok(())
-    }
-
-    /// Removes the streams that str0m has created for the m-lines of an answer, and keeps the SSRCs of those on which the
-    /// server sends.
-    fn take_streams(&mut self, names: &mut Names) -> Result<(), PeerError> {
-        let mut direct = self.rtc.direct_api();
-        for (m_line, state) in self.negotiation.m_lines().iter().enumerate() {
-            let Some(mid) = state.mid else { continue };
-            while let Some(stream) = direct.stream_tx_by_mid(mid, None) {
-                let (ssrc, rtx_ssrc) = (stream.ssrc(), stream.rtx());
-                direct.remove_stream_tx(ssrc);
-                if state.publishes().is_none() && self.sending.m_line_mut(m_line).is_none() {
-                    self.sending.add_m_line(m_line, mid, *ssrc, rtx_ssrc.map(|ssrc| *ssrc), names)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn start_track(&mut self, m_line: usize, track: TrackId, profile: &Profile) {
-        let Some(outgoing) = self.sending.m_line_mut(m_line) else {
-            return;
-        };
-        let Some(media) = self.rtc.media(outgoing.mid) else {
-            return;
-        };
-        let mut payload_types = PayloadTypes::default();
-        for params in self.rtc.codec_config().params() {
-            if media.remote_pts().contains(&params.pt()) {
-                payload_types.insert(params.spec().codec, params.pt(), params.resend());
-                payload_types.red = payload_types.red.or(params.red().filter(|_| outgoing.takes_redundancy));
-            }
-        }
-        let accepted = profile.accepted(media.remote_extmap());
-        outgoing.start(track, payload_types, accepted);
-        self.sending.is_acknowledged |= accepted.contains(TRANSPORT_CC_ID);
     }
 
     fn collect_keys(&mut self) {
@@ -603,58 +341,5 @@ impl Peer {
         }
         self.phase = self.phase.after_ice(now, self.has_ice);
         self.sending.is_open = self.is_connected();
-    }
-
-    fn on_packet(&mut self, now: Instant, packet: &RtpPacket, events: &mut Vec<PeerEvent>) {
-        // The packet is authentic, so the peer is reachable at its source address.
-        let (route, elements) = std::mem::take(&mut self.arrived);
-        if let (Some(egress), Some(route)) = (&mut self.sending.egress, route) {
-            egress.take_route(now, route);
-        }
-        // Packets with padding only are forwarded too: all subscribers would take a dropped one for lost.
-        let (ssrc, pt) = (packet.header.ssrc, packet.header.payload_type);
-        if packet.payload.len() + elements.len() > MAX_PAYLOAD {
-            let stream = self.stream(now, ssrc);
-            self.streams.handle_oversized(stream);
-            return;
-        }
-        if *packet.seq_no >= SEQ_NO_LIMIT {
-            // str0m has created a stream for the SSRC, which counts towards the limit of streams.
-            self.stream(now, ssrc);
-            return;
-        }
-        let takes = |params: &&PayloadParams| params.pt() == pt || params.red() == Some(pt);
-        let Some(params) = self.rtc.codec_config().params().iter().find(takes) else { return };
-        let spec = params.spec();
-        let mut redundant = None;
-        if params.pt() != pt {
-            redundant = codec::red::primary(&packet.payload);
-            if redundant.is_none() {
-                self.stream(now, ssrc);
-                return;
-            }
-        }
-        if let Some(stream) = self.stream(now, ssrc) {
-            events.push(PeerEvent::Packet(self.streams.read(now, stream, spec, packet, elements, redundant)));
-        }
-    }
-
-    /// Returns the index of the stream of an SSRC from which a packet has arrived.
-    fn stream(&mut self, now: Instant, ssrc: Ssrc) -> Option<usize> {
-        if let Some(index) = self.streams.position(ssrc) {
-            return Some(index);
-        }
-        let mut direct = self.rtc.direct_api();
-        let stream = direct.stream_rx(&ssrc)?;
-        let (mid, has_rid) = (stream.mid(), stream.rid().is_some());
-        let layer = stream.rid().and_then(|rid| RIDS.iter().position(|name| *name == &*rid)).unwrap_or_default() as u8;
-        if self.streams.is_full() {
-            let finished = self.streams.remove_finished((mid, layer), self.negotiation.m_lines())?;
-            let mut direct = self.rtc.direct_api();
-            let rtx = direct.stream_rx(&finished).and_then(|stream| stream.rtx());
-            direct.remove_stream_rx(finished);
-            [Some(finished), rtx].into_iter().flatten().for_each(|ssrc| self.gate.heard.remove(*ssrc));
-        }
-        Some(self.streams.insert(now, ssrc, mid, layer, has_rid))
     }
 }
