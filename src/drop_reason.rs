@@ -1,7 +1,7 @@
 //! Why a received packet was not forwarded to a participant of the room.
 //!
-//! A new reason is a variant, an entry of `ALL`, and a name; the metric follows `ALL`. Whoever drops the packet counts it
-//! (`Server::count_dropped`, or `Outcome::Dropped` of an m-line). A test must reach it: the random plans of
+//! A new reason is a variant, an entry of `ALL`, and a name; the metric follows `ALL`. The code that drops the packet
+//! counts it (`Server::count_dropped`, or `Outcome::Dropped` of an m-line). A test must reach it: the random plans of
 //! `tests/sim/plans.rs`, or if it is on their list `RARE`, `tests/sim/dropping.rs` or a unit test.
 
 use std::time::Instant;

@@ -39,8 +39,8 @@
 //!
 //! [`io::udp`] receives a batch of datagrams. For each of them [`media::transport::demux`] finds the peer by source
 //! address (or by the ufrag of a STUN request), [`media::publish::gate`] checks the peer's limits, [`media::peer`] has
-//! its `Rtc` decrypt the datagram, and the RTP packet is kept with a shared payload. After the batch, `poll_output` puts
-//! each packet into the queues of the track's subscribers. Then, one subscriber after the other,
+//! its `Rtc` decrypt the datagram, and the RTP packet is kept with a shared payload. After the batch, `poll_output`
+//! puts each packet into the queues of the track's subscribers. Then, one subscriber after the other,
 //! [`media::subscribe::renumbering`] maps sequence number and timestamp, and [`media::subscribe::outgoing`] writes
 //! header and payload into the one buffer of [`media::transport::datagrams`] and encrypts them in place
 //! ([`media::transport::srtp`]). The buffer is sent in pieces, while it is still in the processor's cache; consecutive
@@ -63,11 +63,12 @@
 //! more publishers than m-lines, [`room::seats`] decides which of them are sent.
 //!
 //! A new rule about which layers a subscriber may get belongs in `permit` in [`media::subscribe::allocation::claim`],
-//! whose result limits both the allocation and the layers that the publisher is asked for. `server::forwarding::quality`
-//! builds the input and applies the result. A packet that is not forwarded has a [`drop_reason`].
+//! whose result limits both the allocation and the layers that the publisher is asked for.
+//! `server::forwarding::quality` builds the input and applies the result. A packet that is not forwarded has a
+//! [`drop_reason`].
 //!
-//! When the loop is overloaded, [`limits::load`] chooses what to shed from the share of time that the loop was busy, and
-//! [`media::subscribe::allocation`] grants less.
+//! When the loop is overloaded, [`limits::load`] chooses what to shed from the share of time that the loop was busy,
+//! and [`media::subscribe::allocation`] grants less.
 //!
 //! # The path of a message
 //!

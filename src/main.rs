@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Flushes the log on drop, so that every way out of `main` does.
+/// Flushes the log on drop, so that every return from `main` does.
 struct Flush;
 
 impl Drop for Flush {

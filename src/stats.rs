@@ -72,7 +72,7 @@ pub struct Stats {
     /// Time from the receipt of packets to the end of the turn that sent them. Each turn that forwards packets as they
     /// arrive is one observation; so is each release of held packets by a pacer, where the oldest packet counts.
     pub forward_delay: Histogram,
-    /// `packets_forwarded_at_once` when `forward_delay` last observed a turn.
+    /// `packets_forwarded_unpaced` when `forward_delay` last observed a turn.
     pub packets_recorded: u64,
     /// Calls of `Peer::handle_timeout`, at its deadline or after an event.
     pub peer_timeouts: u64,
@@ -117,7 +117,7 @@ impl Stats {
     }
 
     /// RTP packets written to subscribers in the turn that received them.
-    pub fn packets_forwarded_at_once(&self) -> u64 {
+    pub fn packets_forwarded_unpaced(&self) -> u64 {
         self.packets_forwarded - self.packets_paced
     }
 }

@@ -1,8 +1,8 @@
 //! The configuration: flags and environment variables, validated and with defaults filled in.
 //!
-//! A flag takes precedence over its variable, a variable over the default; an empty variable counts as unset. Long flags
-//! also work with one dash (`-addr :9000`), as in Go. This module opens no file and no socket: errors such as a port in
-//! use or a missing file appear later, where it is opened.
+//! A flag takes precedence over its variable, a variable over the default; an empty variable counts as unset. Long
+//! flags also work with one dash (`-addr :9000`), as in Go. This module opens no file and no socket: errors such as a
+//! port in use or a missing file appear later, where it is opened.
 
 mod flags;
 mod limits;

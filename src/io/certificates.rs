@@ -44,8 +44,8 @@ enum Source {
 type Changed = [Option<SystemTime>; 2];
 
 impl Certificates {
-    /// Loads or creates the certificate that `config` names; `None` for plain HTTP. With `--tls auto` it may write to the
-    /// state folder.
+    /// Loads or creates the certificate that `config` names; `None` for plain HTTP. With `--tls auto` it may write to
+    /// the state folder.
     ///
     /// # Errors
     /// Returns one line for the user, which names the setting to change.

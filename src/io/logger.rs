@@ -25,8 +25,8 @@ const LINE_BYTES: usize = 4_096;
 /// Maximum time in which the queue is flushed when the process is asked to end. Nobody may read standard error.
 pub const PATIENCE: Duration = Duration::from_millis(500);
 
-/// The same when the process ends by itself: the error line is all that explains it, and a busy machine may run the log
-/// thread late.
+/// Maximum flush time when the process ends because of an error: only the log explains the error, and a busy machine
+/// may run the log thread late.
 pub const ERROR_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Interval between two attempts to queue into a full queue.

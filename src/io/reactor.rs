@@ -36,9 +36,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// How often the wall clock is read and the folder of `--www` is checked for changes.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
-/// Interval of checking the interfaces, the certificates and the system's time zone. Longer leaves a machine whose
-/// address changed unreachable, and calls without the new address before their connection times out (10 s); shorter
-/// lists all addresses more often, some 100 us each time.
+/// How often the interfaces, the certificates and the system's time zone are checked. With a longer interval, clients
+/// cannot reach a machine whose address has changed, and calls time out (after 10 s) before they learn the new address.
+/// A shorter one lists all addresses more often, which takes some 100 us.
 const INTERFACES: Duration = Duration::from_secs(3);
 
 /// How long a closed connection may take to write the `close_notify` of TLS. Shorter makes slow readers see a truncated

@@ -28,7 +28,7 @@ pub struct Udp {
     /// Datagrams to send when the socket is writable again.
     pending: Datagrams,
     segmentation: bool,
-    /// Consecutive runs that the system refused and whose first datagram it then took.
+    /// Consecutive runs that the system refused although it accepted their first datagram alone.
     refused_runs: u32,
     /// Counters of what was sent and dropped.
     pub counters: Counters,

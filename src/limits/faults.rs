@@ -14,8 +14,7 @@ pub const MAX_FAULTS: usize = 10;
 /// the limit.
 pub const PAUSE: Duration = Duration::from_secs(60);
 
-/// Networks remembered at once. More cost memory; fewer make it easier for an attacker with many addresses to be
-/// forgotten.
+/// Networks remembered at once. More cost memory; with fewer, an attacker with many addresses is forgotten sooner.
 const MAX_NETWORKS: usize = 4_096;
 
 /// Recent protocol errors by network.

@@ -174,8 +174,8 @@ impl PeerError {
         }
     }
 
-    /// Whether a third party can cause the error with forged datagrams before the DTLS handshake has finished: until then
-    /// nothing is authentic.
+    /// Whether a third party can cause the error with forged datagrams before the DTLS handshake has finished: until
+    /// then nothing is authentic.
     pub fn is_doubtful(&self) -> bool {
         matches!(self, Self::UnsupportedCertificate(_) | Self::Engine(RtcError::Dtls(_) | RtcError::RemoteSdp(_)))
     }

@@ -1,6 +1,7 @@
 //! A peer is one participant's WebRTC endpoint: one `Rtc`, its negotiation, and the media forwarded to it.
 //!
-//! No other module names `Rtc`. [`agreement`] has the offers and answers, [`ingress`] what the peer receives. After every method that changes it, `drain` must be called before the loop sleeps.
+//! No other module names `Rtc`. [`agreement`] has the offers and answers, [`ingress`] what the peer receives. After
+//! every method that changes it, `drain` must be called before the loop sleeps.
 //!
 //! str0m handles ICE, DTLS, SDP and the media that a publisher sends. Media for a subscriber bypasses it: `Sending`
 //! seals it with the same keys. So str0m must not send anything under the SSRCs of these m-lines, not even reports: its
@@ -29,8 +30,9 @@ use crate::media::subscribe::egress::Egress;
 use crate::media::subscribe::requests::Request;
 use crate::media::subscribe::sending::Sending;
 use crate::media::transport::allowance::Allowance;
-use crate::media::transport::checks::{Checks, is_stun};
+use crate::media::transport::checks::Checks;
 use crate::media::transport::datagrams::Datagrams;
+use crate::media::transport::demux::Protocol;
 use crate::media::transport::dtls;
 use crate::media::transport::phase::Phase;
 use crate::media::transport::route::Route;
@@ -164,8 +166,8 @@ impl Peer {
         Ok(added)
     }
 
-    /// Returns true if a drain may yield output after a datagram. Feedback and dropped datagrams yield none, and polling
-    /// str0m is expensive: it touches all its state.
+    /// Returns true if a drain may yield output after a datagram. Feedback and dropped datagrams yield none, and
+    /// polling str0m is expensive: it touches all its state.
     pub fn needs_drain(&self) -> bool {
         self.is_fed || self.sending.has_requests()
     }
@@ -175,14 +177,14 @@ impl Peer {
         self.gate.allowance.take_excess()
     }
 
-    /// Returns the number of packets dropped since the last call because they are larger than `MAX_PAYLOAD`, and the mid
-    /// of the last one.
+    /// Returns the number of packets dropped since the last call because they are larger than `MAX_PAYLOAD`, and the
+    /// mid of the last one.
     pub fn take_oversized(&mut self) -> (u64, Option<Mid>) {
         self.streams.take_oversized()
     }
 
-    /// Returns the number of parts of codec configurations dropped since the last call, because there were too many or a
-    /// keyframe had no room for them. Participants that subscribe later may be unable to decode the track.
+    /// Returns the number of parts of codec configurations dropped since the last call, because there were too many or
+    /// a keyframe had no room for them. Participants that subscribe later may be unable to decode the track.
     pub fn take_unconfigured(&mut self) -> u64 {
         self.streams.take_unconfigured()
     }
@@ -294,7 +296,7 @@ impl Peer {
 
     fn on_transmit(&mut self, now: Instant, transmit: &Transmit, datagrams: &mut Datagrams) {
         let Some(mut route) = self.sending.addresses.route(transmit.destination) else { return };
-        if !is_stun(&transmit.contents) {
+        if Protocol::of(&transmit.contents) != Protocol::Stun {
             // str0m keeps the nominated pair until it is lost, but the egress follows the source of the peer's packets.
             // DTLS is answered on the route on which it arrived: Chromium drops it on a path without a STUN response.
             let answered = self.arrived.0.filter(|at| self.sending.addresses.holds(now, at.remote));

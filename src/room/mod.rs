@@ -35,8 +35,8 @@ pub struct Room {
     is_locked: bool,
     /// Identities of the participants removed by a moderator.
     removed: VecDeque<String>,
-    /// Resume secrets of the participants that have left since the room was locked and were not removed: a lock must not
-    /// keep out a participant that has lost its connection.
+    /// Resume secrets of the participants that have left since the room was locked and were not removed: a lock must
+    /// not keep out a participant that has lost its connection.
     returning: VecDeque<String>,
     /// The current speakers, and the microphones that are forwarded.
     pub speakers: Speakers,
@@ -73,8 +73,8 @@ pub struct Published {
     muted: Vec<Source>,
     /// Whether a moderator has muted the microphone and the participant has not unmuted it since.
     is_silenced: bool,
-    /// For m-lines on which the participant publishes nothing now: how many layers the last `layers` message to its client
-    /// asked for; absent if it asked for all.
+    /// For m-lines on which the participant publishes nothing now: how many layers the last `layers` message to its
+    /// client asked for; absent if it asked for all.
     sent_wanted: BTreeMap<Mid, u8>,
 }
 

@@ -106,8 +106,8 @@ impl Seats {
             .collect();
         // The sort is stable: publishers of equal rank stay in the order of joining.
         ranked.sort_by_key(|(rank, _)| Reverse(*rank));
-        // The seated publishers that can lose their seat to the current one, best rank first: the loop removes each when
-        // it passes it.
+        // The seated publishers that can lose their seat to the current one, best rank first: the loop removes each
+        // when it passes it.
         let mut weaker: VecDeque<(usize, Rank, PeerId)> = VecDeque::new();
         weaker.extend(
             ranked

@@ -1,4 +1,5 @@
-//! The speakers of a room, and the choice of the audible microphones, which are the only ones forwarded in a large room.
+//! The speakers of a room, and the choice of the audible microphones, which are the only ones forwarded in a large
+//! room.
 //!
 //! `microphone` detects speech in each microphone's packets. Where neither levels nor packet sizes show when a
 //! participant speaks, the microphone is unknown. An unknown microphone is never reported as speaking. In a large room

@@ -1,4 +1,4 @@
-//! The table of TCP connections, and the handling of their acceptance, their events and their end.
+//! The table of TCP connections: how they are accepted, drained and closed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;

@@ -60,8 +60,8 @@ impl Server {
         }
     }
 
-    /// Sends `closing` to all participants and to clients that wait. It names when to reconnect: soon if there is another server, else after the
-    /// restart of this one. Closes all other connections.
+    /// Sends `closing` to all participants and to clients that wait. The message says when to reconnect: soon if
+    /// another server takes over, otherwise after this server's restart. Closes all other connections.
     fn announce_shutdown(&mut self, ends: Instant) {
         let url = self.config.drain_url.as_deref();
         let retry = if url.is_some() { RESTART } else { ends + RESTART - self.now };

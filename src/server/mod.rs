@@ -5,8 +5,8 @@
 //! until `next_timeout` or the next input.
 //!
 //! Effects are queued: peers to end, packets to forward, peers and connections to drain. `turn` executes them in one
-//! flat loop; there are no callbacks and no recursion. Each file adds to `Server` the methods of one subject; state that
-//! belongs to one subject is a type in its file.
+//! flat loop; there are no callbacks and no recursion. Each file adds to `Server` the methods of one subject; state
+//! that belongs to one subject is a type in its file.
 
 mod addresses;
 pub mod bounds;

@@ -6,8 +6,8 @@ use crate::id::ConnId;
 use crate::media::transport::datagrams::Datagrams;
 use crate::web::conn::Transmit;
 
-/// Bytes of datagrams at which they are handed to the caller. Fewer cost more system calls; more exceed the second-level
-/// cache, in which they should stay until they are sent, and delay the first subscribers of a packet.
+/// Bytes of datagrams at which they are handed to the caller. Fewer cost more system calls; more exceed the
+/// second-level cache, in which they should stay until they are sent, and delay the first subscribers of a packet.
 pub const DATAGRAM_BYTES: usize = 128 * 1024;
 
 /// An action for the caller.
@@ -31,7 +31,7 @@ pub enum Output<'a> {
     Exit,
 }
 
-/// The queued outputs. Datagrams are apart from the others, in one buffer.
+/// The queued outputs. Datagrams have a buffer of their own.
 #[derive(Default)]
 pub struct Outputs {
     queue: VecDeque<Output<'static>>,

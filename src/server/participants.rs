@@ -45,7 +45,7 @@ pub struct Participant {
     pub has_sent_message: bool,
     /// Until when a disconnected participant may return; `None` while it has a connection.
     pub absent_until: Option<Instant>,
-    pub standing: Standing,
+    pub room_state: RoomState,
     /// Whether the client was notified that it sends packets that are too large.
     pub has_reported_oversized: bool,
     pub budget: MessageBudget,
@@ -58,9 +58,9 @@ pub struct Participant {
     pub queued: Queued,
 }
 
-/// What a participant has in its room beside media, and keeps when it returns.
+/// The state of a participant in its room, apart from media. A participant that returns keeps it.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Standing {
+pub struct RoomState {
     /// The number of its raised hand: the lowest was raised first.
     pub hand: Option<u64>,
     /// A moderator has made it a moderator.
@@ -74,8 +74,7 @@ pub struct Transport {
     pub can_renew: bool,
     /// Whether the first transport has not connected yet; counts towards `--max-pending`.
     pub is_pending: bool,
-    /// Whether media is lost, of which the room was notified: it was connected or failed to connect, and is not
-    /// connected now.
+    /// Whether media is lost: it has disconnected or failed to connect. The room was notified of it.
     pub is_lost: bool,
     /// The number of consecutive fresh transports that did not stay connected.
     pub attempts: u32,
@@ -185,7 +184,7 @@ impl Participants {
         self.of(room).filter(move |(other, _)| *other != id)
     }
 
-    /// Sends a message to the participants of a room, without `except`. It is serialised and framed once.
+    /// Sends a message to all participants of a room but `except`. It is serialised and framed once.
     pub fn broadcast(
         &self,
         now: Instant,
@@ -205,7 +204,7 @@ impl Participants {
     /// The public ids of those whose hands are raised, in the order of raising.
     pub fn hands(&self, ids: impl Iterator<Item = PeerId>) -> Vec<&str> {
         let participants = ids.filter_map(|id| self.get(id));
-        let raised = participants.filter_map(|participant| Some((participant.standing.hand?, &*participant.id)));
+        let raised = participants.filter_map(|participant| Some((participant.room_state.hand?, &*participant.id)));
         let mut raised: Vec<(u64, &str)> = raised.collect();
         raised.sort_unstable();
         raised.into_iter().map(|(_, id)| id).collect()
@@ -284,7 +283,7 @@ mod tests {
             network: None,
             has_sent_message: false,
             absent_until: None,
-            standing: Standing::default(),
+            room_state: RoomState::default(),
             has_reported_oversized: false,
             budget: MessageBudget::new(now),
             published: Published::default(),

@@ -104,18 +104,18 @@ impl Turn {
 }
 
 impl Server {
-    /// Records how long the event loop was awake in a turn. This is also taken as the delay of the packets that the turn
-    /// forwarded without holding them: reading the clock again when they are sent would cost time.
+    /// Records how long the event loop was awake in a turn. This is also taken as the delay of the packets that the
+    /// turn forwarded without holding them: reading the clock again when they are sent would cost time.
     pub fn record_turn(&mut self, awake: Duration) {
         self.stats.turn.observe(awake);
-        let forwarded = self.stats.packets_forwarded_at_once();
+        let forwarded = self.stats.packets_forwarded_unpaced();
         if std::mem::replace(&mut self.stats.packets_recorded, forwarded) != forwarded {
             self.stats.forward_delay.observe(awake);
         }
     }
 
-    /// Does one step of the pending work. As far as possible, steps that produce work come before those that consume it, so
-    /// that each consumer runs once per turn.
+    /// Does one step of the pending work. As far as possible, steps that produce work come before those that consume
+    /// it, so that each consumer runs once per turn.
     pub(super) fn work(&mut self) {
         if self.turn.progress == Progress::Fresh {
             // Due timers queue their work first.
@@ -138,13 +138,15 @@ impl Server {
             self.archive();
             self.distribute();
         } else if let Some(peer) = self.turn.pop(Work::Allocate, &mut self.participants) {
-            // A single run covers all feedback, views and changed layers of the turn. The new layers apply from the next batch on.
+            // A single run covers all feedback, views and changed layers of the turn. The new layers apply from the
+            // next batch on.
             self.allocate(peer);
         } else if let Some(peer) = self.turn.pop(Work::ReportQuality, &mut self.participants) {
             // A single run covers all allocations and layer switches.
             self.send_quality(peer);
         } else if let Some(conn) = self.conns.pop_touched() {
-            // Last, since all other steps send messages: each connection is then written once. Handling the connection's events may queue more work.
+            // Last, since all other steps send messages: each connection is then written once. Handling the
+            // connection's events may queue more work.
             self.on_touched(conn);
         } else {
             if self.admission.has_drained(self.conns.len()) {

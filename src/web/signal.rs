@@ -66,7 +66,7 @@
 //! | `mute` | `{"event":"mute","id":"b7","source":"camera","muted":true}` |
 //! | `mute` | `{"event":"mute","id":"b7","source":"microphone","muted":true,"by":"k3v9x0q2"}`: muted by a moderator; sent to the muted participant too |
 //! | `waiting` | `{"event":"waiting","position":2}`: the client waits for a moderator; sent instead of `welcome` to a client with `knock=1` if the room is locked, and when the position changes. When the client is admitted, or the room is no longer locked, `welcome` follows on the same WebSocket. Until then only `leave` has an effect |
-//! | `knock` | `{"event":"knock","id":"w4","name":"Dan","waiting":true}`: a client waits; with `false`, it waits no more. Sent to moderators, and to new ones for each client that waits |
+//! | `knock` | `{"event":"knock","id":"w4","name":"Dan","waiting":true}`: a client waits; with `false`, it no longer waits. Sent to moderators, and to new ones for each client that waits |
 //! | `hand` | `{"event":"hand","id":"b7","raised":true}`; sent to `b7` too: everyone receives these messages in the same order |
 //! | `hand` | `{"event":"hand","id":"b7","raised":false,"by":"k3v9x0q2"}`: lowered by a moderator |
 //! | `reaction` | `{"event":"reaction","id":"b7","reaction":"👍"}` |
@@ -82,7 +82,7 @@
 //! | `media` | `{"event":"media","state":"connected"}`: the client's own media is connected again |
 //! | `media` | `{"event":"media","id":"b7","state":"lost"}`: the media of another participant is disconnected; with `connected`, it is connected again. In `welcome`, participants without media have `"media":"lost"` |
 //! | `error` | `{"event":"error","code":"chat-too-long","message":"A chat message may have at most 4096 bytes.","retry":true}`; `retry` is true if the same request may succeed later; `id` and `source` name a track if the error concerns one |
-//! | `notice` | `{"event":"notice","message":"The server restarts at 18:00."}`: words from the host, who sends them with a POST to `{prefix}/notice` |
+//! | `notice` | `{"event":"notice","message":"The server restarts at 18:00."}`: a message from the operator, sent with a POST to `{prefix}/notice` |
 //! | `closing` | `{"event":"closing","reason":"shutdown","retry_ms":4000}`: the server shuts down; calls continue until it closes the connection; reconnect after `retry_ms` |
 //! | `closing` | `{"event":"closing","reason":"shutdown","retry_ms":1000,"url":"https://b.example.org/aq_server/"}`: the same, and the page to reconnect to is at `url` |
 //!
@@ -92,9 +92,10 @@
 //! answer to each offer is not charged. Every other message is charged before it is parsed, valid or not. Chat
 //! messages, including empty and overlong ones, have their own limit of 10 a second with bursts of 20; those within it
 //! do not count towards the number of messages. Raised hands, reactions and new names are limited to 2 a second with
-//! bursts of 20; those above it are refused, which is not a fault. A message that is malformed or exceeds a limit gets an `error` and
-//! counts as a fault. Ten faults are tolerated, and one more every 10 s; the next one closes the connection with 1008
-//! and the code of that fault as the reason. A client that returns with `resume` continues with its remaining limits.
+//! bursts of 20; those above it are refused, which is not a fault. A message that is malformed or exceeds a limit gets
+//! an `error` and counts as a fault. Ten faults are tolerated, and one more every 10 s; the next one closes the
+//! connection with 1008 and the code of that fault as the reason. A client that returns with `resume` continues with
+//! its remaining limits.
 //!
 //! # Error codes
 //!

@@ -18,8 +18,8 @@
 //! | `subscribe` | receives the audio and video of others; default `true` |
 //! | `moderate` | may mute and remove others, lock the room, and join a locked room; default `false` |
 //!
-//! Other claims are ignored (RFC 7519 section 4). A server without a secret ignores tokens: everybody may join, publish
-//! and subscribe, and nobody may moderate, since identities are unknown.
+//! Other claims are ignored (RFC 7519 section 4). A server without a secret ignores tokens: every client may join,
+//! publish and subscribe, and none may moderate, since identities are unknown.
 
 use std::collections::HashSet;
 use std::fmt;

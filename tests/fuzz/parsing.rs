@@ -135,7 +135,7 @@ pub fn rewriting(data: &[u8]) {
                     outgoing.resend(time, known, packet, &mut egress, &mut datagrams);
                 }
             }
-            5 => drop(outgoing.pad_empty(time, &mut egress, &mut datagrams)),
+            5 => drop(outgoing.send_padding(time, &mut egress, &mut datagrams)),
             6 => drop(outgoing.poll_report(time, 1)),
             step => {
                 let layer = step % 3;

@@ -54,8 +54,8 @@ impl TlsAcceptor {
         self.own.as_ref().is_none_or(|(_, names)| names.contains(&addr.to_string()))
     }
 
-    /// Returns this certificate with `others` beside it: a client that asks for a name that only one of them covers is
-    /// served that one, the newest if there are several.
+    /// Returns an acceptor that serves this certificate and `others`. A client that asks for a name that this one does
+    /// not cover gets the newest of the others that does.
     pub fn beside(&self, others: &[TlsAcceptor]) -> TlsAcceptor {
         let all = std::iter::once(self).chain(others.iter().rev());
         let names = |acceptor: &TlsAcceptor| acceptor.own.as_ref().map(|(_, names)| names.clone()).unwrap_or_default();

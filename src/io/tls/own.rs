@@ -1,7 +1,7 @@
 //! The certificate of `--tls auto`: made by the server and kept in the state folder as `key.pem` and `cert.pem`.
 //!
-//! The text before the PEM block of `cert.pem` states the expiry and the names covered (allowed by RFC 7468 section 5.2),
-//! so that no X.509 has to be parsed and no third file can contradict it.
+//! The text before the PEM block of `cert.pem` states the expiry and the names covered (allowed by RFC 7468 section
+//! 5.2), so that no X.509 has to be parsed and no third file can contradict it.
 
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, OpenOptions};

@@ -44,7 +44,7 @@ impl TlsStream {
         TlsStream { conn: conn.expect("the acceptor's settings are valid") }
     }
 
-    /// Reads from `sock` until it would block, ends, or has given 64 KiB, and appends the decrypted bytes to
+    /// Reads from `sock` until it would block or ends, or 64 KiB were read, and appends the decrypted bytes to
     /// `plaintext`. Flush afterwards: reading queues handshake messages and alerts.
     ///
     /// # Errors

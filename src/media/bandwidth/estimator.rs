@@ -34,8 +34,9 @@ const DRAIN_SECS: f64 = 0.8;
 /// follow a drop of the capacity.
 const LEAST_LEFT: f64 = 0.35;
 
-/// Smallest fraction of the arrival rate that remains when more is sent than the estimate allows and the queue stands.
-/// Keyframes and retransmissions are sent on top of the budget; only a lower budget makes room for them.
+/// Smallest fraction of the arrival rate to which the estimate is lowered when more is sent than it allows and there is
+/// a standing queue. Keyframes and retransmissions are sent on top of the budget; only a lower budget makes room for
+/// them.
 const LEAST_OF_CARRIED: f64 = 0.5;
 
 /// A probe measured faster than this multiple of the limit invalidates the limit.
@@ -142,7 +143,7 @@ pub struct Estimator {
     resumed: Option<Instant>,
     held: Option<Instant>,
     /// Whether an outage has ended in which packets were lost.
-    has_hole: bool,
+    has_lossy_outage: bool,
 }
 
 impl Estimator {
@@ -173,7 +174,7 @@ impl Estimator {
             silenced: None,
             resumed: None,
             held: None,
-            has_hole: false,
+            has_lossy_outage: false,
         }
     }
 
@@ -217,7 +218,7 @@ impl Estimator {
                     self.lowered = None;
                     self.updated = now;
                     self.held = if is_held { Some(now) } else { self.held };
-                    self.has_hole |= !is_held;
+                    self.has_lossy_outage |= !is_held;
                 }
             }
             self.prober.push(&packet);
@@ -303,8 +304,8 @@ impl Estimator {
     }
 
     /// Returns true if an outage in which packets were lost has ended since the last call.
-    pub fn take_hole(&mut self) -> bool {
-        std::mem::take(&mut self.has_hole)
+    pub fn take_lossy_outage(&mut self) -> bool {
+        std::mem::take(&mut self.has_lossy_outage)
     }
 
     /// Returns true if packets have been sent for a while without any feedback, although the receiver negotiated it.
@@ -407,7 +408,7 @@ impl Estimator {
 
     /// Applies the result of a probe.
     fn on_probe_result(&mut self, found: ProbeResult) {
-        let ProbeResult { bps, is_more, is_limit, is_first } = found;
+        let ProbeResult { bps, raises_estimate, is_limit, is_first } = found;
         let usage = self.trend.usage();
         if is_limit {
             // The packets after the probe wait in the queue that the probe built.
@@ -418,7 +419,7 @@ impl Estimator {
             let carried = self.before_train;
             self.limit = Some(bps.max(carried));
             self.set(if is_first { bps } else { bps.max(carried).min(self.estimate) });
-        } else if is_more && usage != Usage::Over && !self.loss.is_high() {
+        } else if raises_estimate && usage != Usage::Over && !self.loss.is_high() {
             // A probe that was carried above the limit has invalidated it.
             self.limit = if is_limit { Some(bps) } else { self.limit.filter(|limit| bps < REFUTES * limit) };
             self.probed = Some(bps);

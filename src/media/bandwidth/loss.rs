@@ -1,4 +1,4 @@
-//! Detector of loss beyond chance. A path that loses one packet in ten at random, as Wi-Fi does, is not slowed down.
+//! Detector of loss beyond chance. Random loss of one packet in ten, as on Wi-Fi, does not lower the rate.
 
 use crate::media::bandwidth::history::Acknowledged;
 

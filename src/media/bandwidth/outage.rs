@@ -1,5 +1,5 @@
-//! Detector of outages: times in which no sent packet arrives. Under congestion some packets still arrive, only fewer or
-//! later, so an outage is not congestion: after it, the estimate stays as it was.
+//! Detector of outages: times in which no sent packet arrives. Under congestion some packets still arrive, only fewer
+//! or later, so an outage is not congestion: after it, the estimate stays as it was.
 
 use crate::media::bandwidth::history::Acknowledged;
 

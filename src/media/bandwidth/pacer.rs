@@ -4,16 +4,17 @@
 use std::time::{Duration, Instant};
 
 /// Pacing rate as a multiple of the estimate: on a narrow path, and from twice `NARROW_BPS` on. With a lower value a
-/// keyframe waits longer here; with a higher one it waits in the queue of the path and delays the audio behind it, which
-/// takes longer the narrower the path is.
+/// keyframe waits longer here; with a higher one it waits in the queue of the path and delays the audio behind it, most
+/// of all on a narrow path.
 const NARROW_FACTOR: f64 = 1.25;
 const FACTOR: f64 = 2.5;
 
 /// Estimate up to which a path is narrow. Above it the factor grows in proportion to the estimate.
 const NARROW_BPS: f64 = 1e6;
 
-/// How long packets are held at most, times the factor: what leaves in that time takes the path 250 ms. A longer time
-/// delays the picture more than the queue of the path would, a shorter one lets large keyframes fill that queue.
+/// Longest time for which packets are held, multiplied by the factor: the path takes 250 ms to carry what leaves in
+/// that time. A longer time delays the picture more than the queue of the path would, a shorter one lets large
+/// keyframes fill that queue.
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Burst that may leave at once: this time at the pacing rate, or this many bytes (ten packets). A larger burst causes
@@ -21,8 +22,8 @@ const PATIENCE: Duration = Duration::from_millis(250);
 const BURST: Duration = Duration::from_millis(5);
 const BURST_BYTES: f64 = 12_000.0;
 
-/// Shortest time until held packets leave. With a shorter one the event loop wakes up for each packet of a keyframe on a
-/// wide path; a longer one sends larger bursts.
+/// Shortest time until held packets leave. With a shorter one the event loop wakes up for each packet of a keyframe on
+/// a wide path; a longer one sends larger bursts.
 const MIN_WAIT: Duration = Duration::from_millis(1);
 
 /// Burst on a narrow path: what the estimate carries in this time, but at least two packets. A longer time delays audio
@@ -95,8 +96,8 @@ impl Pacer {
         self.tokens -= bytes as f64;
     }
 
-    /// Returns when a packet of `bytes` bytes may leave if none leaves before it, which may be `now`. Packets that have to
-    /// wait are released together, at most once per millisecond.
+    /// Returns when a packet of `bytes` bytes may leave if none leaves before it, which may be `now`. Packets that have
+    /// to wait are released together, at most once per millisecond.
     pub fn next_release(&mut self, now: Instant, bytes: usize) -> Instant {
         self.fill(now);
         let missing = self.needed(bytes) - self.tokens;

@@ -33,8 +33,8 @@ const DEPTH: u32 = 5_000;
 /// Upper bound of the bucket depth, as time at the estimate. A longer time fills the queues of very narrow paths.
 const MAX_DEPTH: Duration = Duration::from_millis(150);
 
-/// Estimate below which the possible burst is deducted from what a train shows. A lower value fills the queues of narrow
-/// paths for a second, and a higher one makes wide paths take more trains.
+/// Estimate below which the possible burst is deducted from what a train shows. A lower value fills the queues of
+/// narrow paths for a second, and a higher one makes wide paths take more trains.
 const NARROW_BPS: f64 = 1e6;
 
 /// Lower bound of the fraction by which a train exceeds the limit, used to compute its length. A lower value makes
@@ -88,7 +88,7 @@ pub struct ProbeResult {
     /// The measured bitrate.
     pub bps: f64,
     /// Whether the bitrate exceeds the estimate by enough to raise it.
-    pub is_more: bool,
+    pub raises_estimate: bool,
     /// Whether the train met a queue: the path carries no more.
     pub is_limit: bool,
     /// Whether the result is the first one: the estimate before it was a guess.
@@ -223,8 +223,8 @@ impl Prober {
         if is_limit {
             self.on_refuted(now);
         }
-        let is_more = found > MIN_RAISE * estimate_bps || found >= train.wanted_bps && found > estimate_bps;
-        match (is_more || is_first, is_limit) {
+        let raises_estimate = found > MIN_RAISE * estimate_bps || found >= train.wanted_bps && found > estimate_bps;
+        match (raises_estimate || is_first, is_limit) {
             (true, false) => {
                 self.due = now;
                 self.interval = INTERVALS.0;
@@ -235,7 +235,7 @@ impl Prober {
             (false, false) => self.repeat(now),
             _ => self.postpone(now, (2 * self.interval).min(INTERVALS.1)),
         }
-        Some(ProbeResult { bps: found, is_more, is_limit, is_first })
+        Some(ProbeResult { bps: found, raises_estimate, is_limit, is_first })
     }
 
     /// Handles a reduction of the rate: a train would measure the draining queue.
@@ -326,7 +326,11 @@ mod tests {
                 prober.push(&packet);
             }
             let found = prober.poll_result(start, RTT, 1e6);
-            assert_eq!(found.map(|found| (found.bps, found.is_more)), is_found.then_some((2e6, true)), "{name}");
+            assert_eq!(
+                found.map(|found| (found.bps, found.raises_estimate)),
+                is_found.then_some((2e6, true)),
+                "{name}"
+            );
         }
     }
 
@@ -337,7 +341,7 @@ mod tests {
         {
             // 750 bytes in 5.8 ms: 1.034 Mbit/s.
             let found = train(wanted_bps, micros, micros, &[]).unwrap();
-            assert_eq!(found.is_more, expected, "{wanted_bps}: {found:?}");
+            assert_eq!(found.raises_estimate, expected, "{wanted_bps}: {found:?}");
         }
     }
 
@@ -373,7 +377,10 @@ mod tests {
                 prober.push(&packet);
             }
             let found = prober.poll_result(start, RTT, estimate).unwrap();
-            assert!((found.bps / f64::from(expected) - 1.0).abs() < 0.01 && found.is_more, "{probe:?}: {found:?}");
+            assert!(
+                (found.bps / f64::from(expected) - 1.0).abs() < 0.01 && found.raises_estimate,
+                "{probe:?}: {found:?}"
+            );
         }
     }
 

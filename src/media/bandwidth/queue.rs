@@ -10,8 +10,8 @@ const RECENT_MICROS: u32 = 250_000;
 const BASE_MICROS: u32 = 10_000_000;
 
 /// The sent packets have passed if some recent one was delayed by less than `BURST_MS`, and the arrival rate exceeds
-/// `BURST_ARRIVED` of the sending rate. Wider bounds mistake a drop of the capacity for a burst, narrower ones lower the
-/// estimate for each keyframe.
+/// `BURST_ARRIVED` of the sending rate. Wider bounds mistake a drop of the capacity for a burst, narrower ones lower
+/// the estimate for each keyframe.
 const BURST_MS: f64 = 10.0;
 const BURST_ARRIVED: f64 = 0.85;
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// Shorter mistakes a lost feedback message for an outage; longer floods a dead path.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Upper bound of the round-trip time used there: a standing queue can raise it to seconds.
+/// Upper bound of the round-trip time in that sum: a standing queue can raise it to seconds.
 const SILENT_ROUND_TRIP: Duration = Duration::from_millis(300);
 
 /// When the first and the last packet since the last feedback were sent.

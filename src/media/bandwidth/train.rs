@@ -81,8 +81,8 @@ pub(super) struct Train {
 }
 
 impl Train {
-    /// Creates the state of a train that is about to be sent. `ends` is when it is evaluated at the latest, not counting
-    /// the round trip; `skipped` and `burst` are bytes.
+    /// Creates the state of a train that is about to be sent. `ends` is when it is evaluated at the latest, not
+    /// counting the round trip; `skipped` and `burst` are bytes.
     pub fn new(probe: Probe, ends: Instant, wanted_bps: f64, is_beyond: bool, skipped: u32, burst: u32) -> Self {
         Self {
             ends,

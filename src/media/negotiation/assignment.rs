@@ -118,8 +118,8 @@ impl Assignment {
         is_live
     }
 
-    /// Assigns waiting tracks to vacant live m-lines, and returns the indices of these m-lines. A publisher gets the set
-    /// of which it can use most m-lines. Tracks without a suitable m-line wait for the next offer.
+    /// Assigns waiting tracks to vacant live m-lines, and returns the indices of these m-lines. A publisher gets the
+    /// set of which it can use most m-lines. Tracks without a suitable m-line wait for the next offer.
     pub fn exchange(&mut self) -> Vec<(usize, TrackId)> {
         self.free_sets();
         let mut exchanged = Vec::new();

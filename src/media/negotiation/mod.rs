@@ -1,9 +1,9 @@
 //! Offers and answers as sets of m-lines.
 //!
-//! In: publications and subscriptions of one peer, and the text of its SDP answers. Out: the changes that the next offer
-//! makes, and the publications and subscriptions that an answer accepted. Only the server sends offers, one at a time.
-//! A change alters the wanted state, and the next offer contains the difference, so any number of changes during a
-//! pending offer costs one more offer.
+//! In: publications and subscriptions of one peer, and the text of its SDP answers. Out: the changes that the next
+//! offer makes, and the publications and subscriptions that an answer accepted. Only the server sends offers, one at a
+//! time. A change alters the wanted state, and the next offer contains the difference, so any number of changes during
+//! a pending offer costs one more offer.
 //!
 //! Never here: packets, SSRCs that are sealed, or a use of an answer's text before it is checked and reduced.
 

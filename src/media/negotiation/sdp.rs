@@ -124,13 +124,13 @@ const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-
 /// The URI under which str0m negotiates it, so that str0m does not read it itself. See `media::publish::arrivals`.
 pub const UNREAD_TRANSPORT_CC: &str = "unread:transport-wide-cc";
 
-/// Replaces str0m's URI in an offer by the real one.
-pub fn named(sdp: &str) -> String {
+/// Replaces the URI that str0m negotiates in an offer by the standard one.
+pub fn with_standard_transport_cc(sdp: &str) -> String {
     sdp.replace(UNREAD_TRANSPORT_CC, TRANSPORT_CC)
 }
 
-/// Replaces the real URI in an answer by str0m's.
-pub fn unnamed(sdp: &str) -> String {
+/// Replaces the standard URI in an answer by the one that str0m negotiates.
+pub fn with_unread_transport_cc(sdp: &str) -> String {
     sdp.replace(TRANSPORT_CC, UNREAD_TRANSPORT_CC)
 }
 

@@ -8,7 +8,7 @@ use crate::media::fault::PeerError;
 use crate::media::negotiation::answer;
 use crate::media::negotiation::m_line::MLine;
 use crate::media::negotiation::offered::{Offered, offered};
-use crate::media::negotiation::sdp::{self, named, unnamed, with_simulcast};
+use crate::media::negotiation::sdp::{self, with_simulcast, with_standard_transport_cc, with_unread_transport_cc};
 use crate::media::negotiation::{Change, Negotiation};
 use crate::track::Source;
 
@@ -67,7 +67,7 @@ impl Session {
     /// Returns the text of an offer, which is pending from now on. `is_first` is true before the first answer.
     pub fn start(&mut self, offer: &SdpOffer, pending: SdpPendingOffer, m_lines: &[MLine], is_first: bool) -> String {
         self.pending = Some(pending);
-        let mut offer = sdp::with_codec_before_redundancy(&named(&offer.to_sdp_string()));
+        let mut offer = sdp::with_codec_before_redundancy(&with_standard_transport_cc(&offer.to_sdp_string()));
         self.offered = offered(&offer);
         if is_first {
             offer = sdp::with_repeated_candidates(&offer);
@@ -103,7 +103,7 @@ impl Session {
     /// There is no pending offer, or the answer is invalid.
     pub fn read_answer(&mut self, sdp: &str) -> Result<(SdpPendingOffer, SdpAnswer), PeerError> {
         let pending = self.pending.take().ok_or(PeerError::UnexpectedAnswer)?;
-        let reduced = unnamed(&answer::reduce(sdp, &self.offered).map_err(PeerError::of_answer)?);
+        let reduced = with_unread_transport_cc(&answer::reduce(sdp, &self.offered).map_err(PeerError::of_answer)?);
         let answer = SdpAnswer::from_sdp_string(&reduced).map_err(|error| PeerError::BadAnswer(error.to_string()))?;
         Ok((pending, answer))
     }

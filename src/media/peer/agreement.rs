@@ -54,8 +54,8 @@ impl Peer {
         self.session.take_answer()
     }
 
-    /// Returns true if an answer names none of this transport's m-lines, because it answers an offer of the participant's
-    /// previous transport.
+    /// Returns true if an answer names none of this transport's m-lines, because it answers an offer of the
+    /// participant's previous transport.
     pub fn is_foreign(&self, answer: &str) -> bool {
         let m_lines = self.negotiation.m_lines();
         let mut mids = answer.lines().filter_map(|line| line.strip_prefix("a=mid:"));
@@ -94,8 +94,8 @@ impl Peer {
         Ok(agreed)
     }
 
-    /// Gives waiting tracks to live m-lines that carry no needed track, without an offer. Returns each m-line's index and
-    /// its new track. See `Negotiation::exchange`.
+    /// Gives waiting tracks to live m-lines that carry no needed track, without an offer. Returns each m-line's index
+    /// and its new track. See `Negotiation::exchange`.
     pub fn exchange(&mut self, profile: &Profile) -> Vec<(usize, TrackId)> {
         let exchanged = self.negotiation.exchange();
         for (m_line, track) in &exchanged {
@@ -139,8 +139,8 @@ impl Peer {
         Ok(())
     }
 
-    /// Removes the streams that str0m has created for the m-lines of an answer, and keeps the SSRCs of those on which the
-    /// server sends.
+    /// Removes the streams that str0m has created for the m-lines of an answer, and keeps the SSRCs of those on which
+    /// the server sends.
     fn take_streams(&mut self, names: &mut Names) -> Result<(), PeerError> {
         let mut direct = self.rtc.direct_api();
         for (m_line, state) in self.negotiation.m_lines().iter().enumerate() {

@@ -6,24 +6,24 @@ use std::time::Instant;
 use str0m::Input;
 use str0m::format::PayloadParams;
 use str0m::media::{KeyframeRequestKind, Mid};
-use str0m::net::{Protocol, Receive};
+use str0m::net::{Protocol as Transport, Receive};
 use str0m::rtp::{RtpPacket, Ssrc};
 
 use super::{Peer, PeerEvent};
 use crate::media::fault::PeerError;
-use crate::media::publish::gate::{is_media, read_extensions};
+use crate::media::publish::gate::read_extensions;
 use crate::media::publish::layer::RIDS;
+use crate::media::rtp::codec;
 use crate::media::rtp::packet::{MAX_PAYLOAD, SEQ_NO_LIMIT};
-use crate::media::rtp::{codec, rtcp};
 use crate::media::transport::addresses::Validated;
-use crate::media::transport::checks::is_stun;
+use crate::media::transport::demux::Protocol;
 use crate::media::transport::opening;
 use crate::media::transport::route::Route;
 
 impl Peer {
     /// Handles one datagram that the demultiplexer has assigned to this peer. `route` leads back to its source,
-    /// `announced` is the candidate for its destination. Returns `Some` if the datagram is an authenticated connectivity
-    /// check that has validated its source address.
+    /// `announced` is the candidate for its destination. Returns `Some` if the datagram is an authenticated
+    /// connectivity check that has validated its source address.
     ///
     /// # Errors
     /// The peer has to end.
@@ -34,13 +34,14 @@ impl Peer {
         announced: SocketAddr,
         contents: &[u8],
     ) -> Result<Option<Validated>, PeerError> {
-        let Ok(receive) = Receive::new(Protocol::Udp, route.remote, announced, contents) else {
+        let Ok(receive) = Receive::new(Transport::Udp, route.remote, announced, contents) else {
             return Ok(None);
         };
         let mut input = Input::Receive(now, receive);
         let nominating;
         let (mut validated, mut number, mut admitted) = (None, None, None);
-        if is_stun(contents) {
+        let protocol = Protocol::of(contents);
+        if protocol == Protocol::Stun {
             // Checks from the address that receives media are not charged: other addresses cannot use up its allowance.
             let is_media_route = self.sending.egress.as_ref().is_some_and(|egress| egress.route.remote == route.remote);
             let charge = || is_media_route || self.gate.allowance.take_check(now);
@@ -54,11 +55,11 @@ impl Peer {
             let is_late = self.phase.is_nomination_late(now);
             nominating = is_late.then(|| self.checks.nominating(contents)).flatten();
             if let Some(check) = &nominating
-                && let Ok(receive) = Receive::new(Protocol::Udp, route.remote, announced, check)
+                && let Ok(receive) = Receive::new(Transport::Udp, route.remote, announced, check)
             {
                 input = Input::Receive(now, receive);
             }
-        } else if rtcp::is_rtcp(contents) {
+        } else if protocol == Protocol::Rtcp {
             // RTCP of a peer that publishes nothing goes to `Sending` only: decrypting it twice would be costly.
             let is_of_sender = self.sending.handle_rtcp(now, route, contents, &mut self.gate.allowance);
             let is_for_receiver = is_of_sender && !self.streams.is_empty();
@@ -66,7 +67,7 @@ impl Peer {
                 return Ok(None);
             }
         } else {
-            if is_media(contents) {
+            if protocol == Protocol::Rtp {
                 admitted = self.gate.admit(now, contents, self.sending.srtp())?;
                 if admitted.is_none() {
                     return Ok(None);

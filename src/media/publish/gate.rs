@@ -66,8 +66,8 @@ impl Gate {
         Ok(Some(Admitted { ssrc, seq_no, is_unmapped }))
     }
 
-    /// Records what str0m found: `is_authentic` is true if it could decrypt the packet. `number` is the
-    /// second value returned by `read_extensions`.
+    /// Records whether str0m could decrypt the packet (`is_authentic`). `number` is the second value that
+    /// `read_extensions` returned.
     pub fn handle_admitted(
         &mut self,
         now: Instant,
@@ -90,15 +90,10 @@ impl Gate {
 /// Reads the header extension elements of a datagram: those that describe the media, and its SSRC with its
 /// transport-wide sequence number.
 pub fn read_extensions(contents: &[u8]) -> (Elements, Option<(u32, u16)>) {
-    let (elements, apart) = Elements::read_apart(contents, MEDIA_IDS, TRANSPORT_CC_ID);
-    let number = apart.and_then(|value| {
+    let (elements, extracted) = Elements::read_and_extract(contents, MEDIA_IDS, TRANSPORT_CC_ID);
+    let number = extracted.and_then(|value| {
         let ssrc = contents.get(8..12)?;
         Some((u32::from_be_bytes(ssrc.try_into().ok()?), u16::from_be_bytes(value.try_into().ok()?)))
     });
     (elements, number)
-}
-
-/// Returns true for RTP and RTCP, whose first byte is 128 to 191 (RFC 7983).
-pub fn is_media(contents: &[u8]) -> bool {
-    contents.first().is_some_and(|first| first >> 6 == 2)
 }

@@ -23,7 +23,7 @@ pub struct Heard {
     mapped: BTreeMap<u32, u64>,
     /// The mapped SSRC of the last lookup, as a cache: packets of one SSRC arrive in runs.
     last: Option<u32>,
-    /// SSRCs without a stream, each with the lowest extended sequence number that may get it one.
+    /// SSRCs without a stream, each with the lowest extended sequence number at which it may get one again.
     others: FxHashMap<u32, u64>,
 }
 

@@ -50,7 +50,7 @@ pub struct KeyframeBudget {
 }
 
 impl KeyframeBudget {
-    /// Records that a subscriber needs a keyframe. The first reason is kept, except that `Switch` gives way to others.
+    /// Records that a subscriber needs a keyframe. The first reason is kept, except that any other replaces `Switch`.
     pub fn request_keyframe(&mut self, reason: Reason) {
         if self.wanted.is_none_or(Reason::can_wait) {
             self.wanted = Some(reason);

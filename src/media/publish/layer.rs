@@ -28,7 +28,7 @@ pub(super) struct Layer {
     /// When to request a keyframe.
     pub(super) keyframes: KeyframeBudget,
     /// When its last packet arrived; `None` while it is inactive.
-    pub(super) came_at: Option<Instant>,
+    pub(super) last_packet_at: Option<Instant>,
     /// Picture height; 0 if unknown.
     pub(super) height: u16,
     /// Bytes since the last measurement, by temporal layer.
@@ -38,7 +38,7 @@ pub(super) struct Layer {
     /// RTP timestamp of the last keyframe.
     pub(super) keyframe: Option<u32>,
     /// Bytes of keyframes that are still to be spread over the next measurements.
-    pub(super) keyed: u32,
+    pub(super) unspread_bytes: u32,
 }
 
 impl Layer {
@@ -46,8 +46,8 @@ impl Layer {
     pub(super) fn measure(&mut self, elapsed: Duration) -> bool {
         let is_first = self.rates.iter().all(|rate| *rate == 0.0);
         let weight = if is_first { 1.0 } else { WEIGHT };
-        let share = self.keyed / KEYFRAME_MEASUREMENTS;
-        self.keyed -= share;
+        let share = self.unspread_bytes / KEYFRAME_MEASUREMENTS;
+        self.unspread_bytes -= share;
         self.bytes[0] += share;
         for (rate, bytes) in self.rates.iter_mut().zip(&mut self.bytes) {
             let now = 8.0 * f64::from(std::mem::take(bytes)) / elapsed.as_secs_f64();

@@ -100,9 +100,9 @@ impl Layers {
             source.keyframes.handle_bytes(packet.incoming.can_start, packet.payload.len());
         }
         let layer = &mut self.layers[usize::from(index)];
-        layer.came_at = Some(now);
+        layer.last_packet_at = Some(now);
         if is_key {
-            layer.keyed += bytes;
+            layer.unspread_bytes += bytes;
         } else {
             layer.bytes[temporal] += bytes;
         }
@@ -126,7 +126,7 @@ impl Layers {
     /// Updates the state that depends on time when no packets arrive. Returns true if that changes the reports to
     /// subscribers.
     pub fn expire(&mut self, now: Instant) -> bool {
-        let newest = self.layers.iter().filter_map(|layer| layer.came_at).max();
+        let newest = self.layers.iter().filter_map(|layer| layer.last_packet_at).max();
         let is_silent = self.signaled() > 0 && newest.is_some_and(|newest| now >= newest + QUIET);
         let is_over = self.oversized_at.is_some_and(|last| now >= last + OVERSIZED_MEMORY);
         if is_over {
@@ -158,14 +158,15 @@ impl Layers {
             self.oversized_at = None;
             self.changed = true;
         }
-        let newest = self.layers.iter().filter_map(|layer| layer.came_at).max();
+        let newest = self.layers.iter().filter_map(|layer| layer.last_packet_at).max();
         for (index, layer) in self.layers.iter_mut().enumerate() {
-            let is_silent = layer.came_at.is_some_and(|came| newest.is_some_and(|newest| newest > came + SILENCE));
+            let is_silent =
+                layer.last_packet_at.is_some_and(|came| newest.is_some_and(|newest| newest > came + SILENCE));
             if is_silent {
                 self.active &= !(1 << index);
                 self.changed = true;
                 layer.rates = Default::default();
-                layer.came_at = None;
+                layer.last_packet_at = None;
             }
         }
         true
@@ -194,7 +195,7 @@ impl Layers {
             for index in (signaled..wanted).filter(|index| self.seen & 1 << index != 0) {
                 self.active |= 1 << index;
                 self.changed = true;
-                self.layers[usize::from(index)].came_at = Some(now);
+                self.layers[usize::from(index)].last_packet_at = Some(now);
             }
         }
         is_due
@@ -216,7 +217,7 @@ impl Layers {
     }
 
     /// Returns true if the publisher has layers that it was asked not to send.
-    pub fn has_more(&self) -> bool {
+    pub fn has_paused_layers(&self) -> bool {
         self.seen >> self.signaled() != 0
     }
 
@@ -295,7 +296,7 @@ impl Layers {
             if self.seen & 1 << index == 0 {
                 self.seen |= 1 << index;
                 self.active |= 1 << index;
-                self.layers[index].came_at = Some(now);
+                self.layers[index].last_packet_at = Some(now);
                 self.changed = true;
             }
         }

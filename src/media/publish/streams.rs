@@ -126,14 +126,14 @@ impl Streams {
         self.parameter_sets = parameter_sets;
     }
 
-    /// Returns the number of packets dropped since the last call because they are larger than `MAX_PAYLOAD`, and the mid
-    /// of the last one.
+    /// Returns the number of packets dropped since the last call because they are larger than `MAX_PAYLOAD`, and the
+    /// mid of the last one.
     pub fn take_oversized(&mut self) -> (u64, Option<Mid>) {
         std::mem::take(&mut self.oversized)
     }
 
-    /// Returns the number of parts of codec configurations dropped since the last call, because there were too many or a
-    /// keyframe had no room for them. Participants that subscribe later may be unable to decode the track.
+    /// Returns the number of parts of codec configurations dropped since the last call, because there were too many or
+    /// a keyframe had no room for them. Participants that subscribe later may be unable to decode the track.
     pub fn take_unconfigured(&mut self) -> u64 {
         std::mem::take(&mut self.unconfigured)
     }

@@ -38,13 +38,13 @@ pub struct Elements(SmallVec<[u8; 24]>);
 impl Elements {
     /// Reads the elements in `wanted` from a packet that str0m has parsed.
     pub fn read(packet: &[u8], wanted: Ids) -> Self {
-        Self::read_apart(packet, wanted, 0).0
+        Self::read_and_extract(packet, wanted, 0).0
     }
 
-    /// Like `read`, and also returns the value of the element `apart`, which is not forwarded.
-    pub fn read_apart(packet: &[u8], wanted: Ids, apart: u8) -> (Self, Option<&[u8]>) {
+    /// Like `read`, and also returns the value of the element with the id `extracted`, which is not forwarded.
+    pub fn read_and_extract(packet: &[u8], wanted: Ids, extracted: u8) -> (Self, Option<&[u8]>) {
         let (mut elements, mut found) = (Self::default(), None);
-        elements.try_read(packet, wanted, apart, &mut found);
+        elements.try_read(packet, wanted, extracted, &mut found);
         (elements, found)
     }
 
@@ -52,7 +52,7 @@ impl Elements {
         &mut self,
         packet: &'a [u8],
         mut wanted: Ids,
-        apart: u8,
+        extracted: u8,
         found: &mut Option<&'a [u8]>,
     ) -> Option<()> {
         let first = packet.first()?;
@@ -80,7 +80,7 @@ impl Elements {
                 // Only the first element with an id counts.
                 wanted.0 &= !(1 << id);
                 self.push(id, value);
-            } else if id == apart {
+            } else if id == extracted {
                 *found = found.or(Some(value));
             }
             rest = &after[length..];

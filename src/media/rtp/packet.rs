@@ -89,8 +89,8 @@ impl Packet {
     }
 }
 
-/// Appends the fixed RTP header (RFC 3550 section 5.1): `flags` are the bits P and X, `second` is the marker bit and the
-/// payload type.
+/// Appends the fixed RTP header (RFC 3550 section 5.1): `flags` are the bits P and X, `second` is the marker bit and
+/// the payload type.
 #[inline]
 pub fn write_header(flags: u8, second: u8, seq_no: u64, timestamp: u32, ssrc: u32, buffer: &mut Vec<u8>) {
     let mut header = [0x80 | flags, second, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];

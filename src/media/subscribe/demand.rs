@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::media::subscribe::m_lines::MLines;
 use crate::media::subscribe::outgoing::Outgoing;
 
-/// An estimate that changed by less than one part in this many counts as unchanged.
+/// An estimate that changed by less than 1/`ESTIMATE_STEP` counts as unchanged.
 const ESTIMATE_STEP: u64 = 25;
 
 /// Interval over which the bitrate of audio is measured. A longer one is steadier, and detects speech later.

@@ -1,4 +1,4 @@
-//! The transport to one connected peer: keys, route, bitrate estimate, and the RTCP sent there.
+//! The transport to one connected peer: keys, route, bitrate estimate, and the RTCP that the server sends.
 
 use std::time::{Duration, Instant};
 
@@ -27,18 +27,19 @@ const START_BPS: u64 = 300_000;
 /// out video, a higher one takes the redundancy from subscribers on lossy Wi-Fi.
 const NARROW_BPS: u64 = 800_000;
 
-/// Retransmissions may take 1/`RETRANSMISSION_PART` of the estimate, with a burst of `RETRANSMISSION_SAVED_SECS`
+/// Retransmissions may take 1/`RETRANSMISSION_DIVISOR` of the estimate, with a burst of `RETRANSMISSION_BURST_SECS`
 /// seconds of that rate. More would worsen the loss of a congested path, less does not make up for 10 % of random loss.
-const RETRANSMISSION_PART: f64 = 4.0;
-const RETRANSMISSION_SAVED_SECS: f64 = 0.25;
+const RETRANSMISSION_DIVISOR: f64 = 4.0;
+const RETRANSMISSION_BURST_SECS: f64 = 0.25;
 
-/// The retransmission budget is computed from at most this many times the sent bitrate if the estimate exceeds that. A
-/// lower value leaves short bursts of lost packets without retransmission, a higher one fills a path with the packets of an outage.
-const TRIED: u64 = 2;
+/// The retransmission budget is computed from the estimate, but from at most this multiple of the sent bitrate. A lower
+/// value leaves short bursts of lost packets without retransmission, a higher one fills a path with the packets of an
+/// outage.
+const MAX_SENT_MULTIPLE: u64 = 2;
 
 /// Smallest burst of retransmissions in bytes: two packets. With less, the largest packet would never be retransmitted
 /// on a slow path.
-const RETRANSMISSION_LEAST_SAVED: f64 = 3_000.0;
+const MIN_RETRANSMISSION_BURST: f64 = 3_000.0;
 
 /// Interval between two packets, or bursts, of a probe. A shorter one is smoother and wakes the event loop more often.
 const PADDING_INTERVAL: Duration = Duration::from_millis(3);
@@ -52,10 +53,10 @@ const COMPOUND_BYTES: usize = 1_100;
 
 /// Time after a change of the route for which packets from the previous one count as late. With a shorter time a late
 /// packet moves media back to a dead path; with a longer one media stays on the wrong path if the peer returns.
-const LATEST: Duration = Duration::from_secs(1);
+const LATE_TIME: Duration = Duration::from_secs(1);
 
 /// Maximum number of previous routes remembered: as many as a peer has addresses.
-const MAX_LEFT: usize = 8;
+const MAX_PREVIOUS_ROUTES: usize = 8;
 
 /// Seconds from 1900, the NTP epoch, to 1970 (RFC 5905 section 6).
 const NTP_UNIX: u64 = 2_208_988_800;
@@ -70,7 +71,7 @@ pub struct Egress {
     /// The route to the validated address that media is sent to.
     pub route: Route,
     /// Previous routes, and when each was left.
-    left: Vec<(Route, Instant)>,
+    previous_routes: Vec<(Route, Instant)>,
     /// When consent for `route` expires, as cached at the last look-up.
     pub held_until: Option<Instant>,
     /// The SSRC from which reports are sent; no stream uses it.
@@ -106,14 +107,14 @@ impl Egress {
         + Srtp::MAX_BYTES
         + History::MAX_BYTES
         + 2 * DATAGRAM_BYTES
-        + 2 * MAX_LEFT * size_of::<(Route, Instant)>();
+        + 2 * MAX_PREVIOUS_ROUTES * size_of::<(Route, Instant)>();
 
     /// Creates the transport of a peer that has just connected.
     pub fn new(now: Instant, srtp: Srtp, route: Route, reporter: u32) -> Self {
         Self {
             srtp,
             route,
-            left: Vec::new(),
+            previous_routes: Vec::new(),
             held_until: None,
             reporter,
             next_report: now,
@@ -127,8 +128,8 @@ impl Egress {
         }
     }
 
-    /// Decrypts RTCP of the peer, and takes `route` as its route. Returns `None` if the packet is not authentic. The
-    /// caller gives the buffer back with `close_rtcp`.
+    /// Decrypts an RTCP packet of the peer, and makes `route` the route to the peer. Returns `None` if the packet is
+    /// not authentic. The caller gives the buffer back with `close_rtcp`.
     pub fn open_rtcp(&mut self, now: Instant, route: Route, packet: &[u8]) -> Option<Vec<u8>> {
         self.srtp.open_rtcp(packet, &mut self.opened)?;
         self.take_route(now, route);
@@ -181,9 +182,10 @@ impl Egress {
     fn retransmission_limits(&self) -> (f64, f64) {
         let estimate_bps = self.estimator.estimate_bps();
         // An estimate far above the sent bitrate is untested.
-        let tried_bps = self.estimator.sent_bps().map_or(estimate_bps, |sent| estimate_bps.min(TRIED * sent));
-        let rate = tried_bps as f64 / 8.0 / RETRANSMISSION_PART;
-        (rate, (rate * RETRANSMISSION_SAVED_SECS).max(RETRANSMISSION_LEAST_SAVED))
+        let tried_bps =
+            self.estimator.sent_bps().map_or(estimate_bps, |sent| estimate_bps.min(MAX_SENT_MULTIPLE * sent));
+        let rate = tried_bps as f64 / 8.0 / RETRANSMISSION_DIVISOR;
+        (rate, (rate * RETRANSMISSION_BURST_SECS).max(MIN_RETRANSMISSION_BURST))
     }
 
     /// Starts a probe if one is due.
@@ -199,7 +201,8 @@ impl Egress {
         self.train.is_some()
     }
 
-    /// Returns true if the probe needs another packet now. Media sent since its start counts as well. Ends a complete probe.
+    /// Returns true if the probe needs another packet now. Media sent since its start counts as well. Ends a complete
+    /// probe.
     pub fn poll_padding(&mut self, now: Instant) -> bool {
         let Some(Train { probe, started, bytes, packets }) = self.train else {
             return false;
@@ -222,8 +225,8 @@ impl Egress {
         self.train = None;
     }
 
-    /// Sends media to the source of an authentic packet from now on, unless that route was left less than `LATEST` ago:
-    /// then the packet is late.
+    /// Sends media to the source of an authentic packet from now on. A packet from a route that was left less than
+    /// `LATE_TIME` ago is late and changes nothing.
     #[inline]
     pub fn take_route(&mut self, now: Instant, route: Route) {
         if self.route != route {
@@ -233,14 +236,14 @@ impl Egress {
 
     #[cold]
     fn take_other_route(&mut self, now: Instant, route: Route) {
-        self.left.retain(|(_, at)| now < *at + LATEST);
-        if self.left.iter().any(|(left, _)| *left == route) {
+        self.previous_routes.retain(|(_, at)| now < *at + LATE_TIME);
+        if self.previous_routes.iter().any(|(previous, _)| *previous == route) {
             return;
         }
-        if self.left.len() >= MAX_LEFT {
-            self.left.remove(0);
+        if self.previous_routes.len() >= MAX_PREVIOUS_ROUTES {
+            self.previous_routes.remove(0);
         }
-        self.left.push((self.route, now));
+        self.previous_routes.push((self.route, now));
         self.set_route(route);
     }
 

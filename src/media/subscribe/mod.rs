@@ -3,8 +3,8 @@
 //! In: packets of the tracks that it subscribes to, its feedback on them, and the layers that the allocation grants.
 //! Out: sealed datagrams, and the peer's requests for keyframes and lost packets.
 //!
-//! Never here: an outgoing sequence number that is used for two packets, a copy of a payload except the one into the
-//! send buffer, or a scan over other peers.
+//! Never here: two packets under one outgoing sequence number, a copy of a payload except the one into the send buffer,
+//! or a scan over other peers.
 
 pub mod allocation;
 mod demand;

@@ -18,7 +18,7 @@ use crate::media::rtp::elements::Ids;
 use crate::media::rtp::packet::Packet;
 use crate::media::rtp::rtcp::SenderReport;
 use crate::media::subscribe::allocation::claim;
-use crate::media::subscribe::allocation::wish::Means;
+use crate::media::subscribe::allocation::wish::LoadCap;
 use crate::media::subscribe::egress::Egress;
 use crate::media::subscribe::picture_ids::PictureIds;
 use crate::media::subscribe::quality::{Limit, Quality};
@@ -133,7 +133,7 @@ impl Outgoing {
         self.quality = None;
         self.reported_quality = None;
         self.view = View::default();
-        self.target = claim::select_first(self.view.tile(), Means::All, false);
+        self.target = claim::select_first(self.view.tile(), LoadCap::Unlimited, false);
         self.has_reported_codec = false;
     }
 
@@ -203,7 +203,7 @@ impl Outgoing {
 
     /// Returns the quality that the subscriber currently receives. It is less than the granted quality while a
     /// keyframe is awaited, for example. `layers` are those of the track.
-    pub fn result(&self, layers: &Layers) -> Option<Quality> {
+    pub fn current_quality(&self, layers: &Layers) -> Option<Quality> {
         let granted = self.quality?;
         let nothing = |limit| Quality { is_sent: false, layer: None, height: 0, limit };
         let mut result = match (granted.is_sent, self.layer()) {
@@ -296,8 +296,7 @@ impl Outgoing {
         if packet.codec != Codec::Opus {
             self.remember(packet, &rewritten, ids, marker);
         }
-        self.counts.count(payload.len());
-        self.counts.note(rewritten.timestamp, packet.incoming.captured, packet.incoming.clock_rate);
+        self.counts.record(payload.len(), rewritten.timestamp, &packet.incoming);
         if self.target.is_none() && self.unfinished.is_none() {
             self.pause();
             return Outcome::Switched;
@@ -327,15 +326,16 @@ impl Outgoing {
         let bytes = if sent.role == Role::Preface { packet.preface_bytes() } else { packet.wire_bytes() };
         let is_sent = self.rtx.allows(bytes)
             && egress.take_retransmission(now, bytes)
-            && self.pad(now, sent, packet, egress, datagrams);
+            && self.repeat(now, sent, packet, egress, datagrams);
         if is_sent {
             self.rtx.spend(bytes);
         }
         is_sent
     }
 
-    /// Retransmits a packet as padding, without a charge. Returns false if retransmission is not negotiated.
-    pub fn pad(
+    /// Retransmits a packet without a charge, for example as padding. Returns false if retransmission is not
+    /// negotiated.
+    pub fn repeat(
         &mut self,
         now: Instant,
         sent: Sent,
@@ -356,9 +356,9 @@ impl Outgoing {
         true
     }
 
-    /// Sends a packet with padding only (RFC 3550 section 5.1), on the retransmission SSRC. Returns false if
+    /// Sends a packet that contains only padding (RFC 3550 section 5.1), on the retransmission SSRC. Returns false if
     /// retransmission is not negotiated.
-    pub fn pad_empty(&mut self, now: Instant, egress: &mut Egress, datagrams: &mut Datagrams) -> bool {
+    pub fn send_padding(&mut self, now: Instant, egress: &mut Egress, datagrams: &mut Datagrams) -> bool {
         let (Some(pt), Some(ssrc)) = (self.payload_types.any_rtx(), self.rtx.ssrc) else {
             return false;
         };
@@ -383,8 +383,8 @@ impl Outgoing {
         self.counts.poll_report(now, wall, self.ssrc)
     }
 
-    /// Returns the payload type and the payload to send. `pt` is the payload type of the codec. A subscriber that does not
-    /// accept redundant audio, or whose path is narrow, gets the packet's own frame only.
+    /// Returns the payload type and the payload to send. `pt` is the payload type of the codec. A subscriber that does
+    /// not accept redundant audio, or whose path is narrow, gets the packet's own frame only.
     fn choose_payload<'a>(&self, pt: Pt, packet: &'a Packet, egress: &Egress) -> (Pt, &'a [u8]) {
         let red = self.payload_types.red.filter(|_| !egress.is_narrow());
         match (packet.redundant, red) {
@@ -393,7 +393,7 @@ impl Outgoing {
         }
     }
 
-    /// Restarts the mapping of numbers at a packet: a stream or a layer starts with it. Returns false if it cannot start
+    /// Restarts the number mapping at a packet that begins a stream or a layer. Returns false if decoding cannot start
     /// there.
     fn restart_mapping(&mut self, now: Instant, packet: &Packet) -> bool {
         let is_same_track = self.last_track == self.track;
@@ -436,7 +436,7 @@ impl Outgoing {
         };
         let temporal = match target.temporal {
             // If bandwidth is short, only the lowest temporal layer is sent until the smaller layer's keyframe arrives.
-            _ if target.layer < layer && self.is_short() => 0,
+            _ if target.layer < layer && self.lacks_bandwidth() => 0,
             temporal if usize::from(temporal) < TEMPORAL_LAYERS - 1 => temporal,
             // `description.temporal` may exceed the known temporal layers.
             _ => u8::MAX,
@@ -445,7 +445,7 @@ impl Outgoing {
     }
 
     /// Whether bandwidth limits the granted quality.
-    fn is_short(&self) -> bool {
+    fn lacks_bandwidth(&self) -> bool {
         self.quality.is_some_and(|quality| quality.limit == Limit::Bandwidth)
     }
 

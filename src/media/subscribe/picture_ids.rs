@@ -1,5 +1,5 @@
-//! Numbers the pictures of one outgoing SSRC continuously across switches of its source, which is the incoming SSRC
-//! that is forwarded: picture ids, TL0PICIDX, and the frame numbers of dependency descriptors.
+//! Rewrites the picture ids, TL0PICIDX and frame numbers (of dependency descriptors) of one outgoing SSRC, so that they
+//! continue across switches of its source. The source is the incoming SSRC that is forwarded at the time.
 //!
 //! A source's numbers get a constant offset, so that relative references between its frames stay valid: P_DIFF (RFC
 //! 9628 section 4.2) and the descriptor's frame differences (AV1 RTP payload specification, appendix A.4). Dropped

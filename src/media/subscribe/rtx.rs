@@ -7,14 +7,14 @@ use crate::media::rtp::codec::{self, PictureId};
 /// subscription.
 pub const REMEMBERED: usize = 512;
 
-/// Retransmissions may be 1/`PART` of the bytes sent, so that NACKs cannot cause amplification. At 10 % loss in both
-/// directions, an honest receiver needs 12 to 20 %, because NACKs and retransmissions are lost too; a lower share turns
-/// that into freezes of more than a second.
-pub const PART: usize = 4;
+/// Retransmissions may be 1/`SHARE_DIVISOR` of the bytes sent, so that NACKs cannot cause amplification. At 10 % loss
+/// in both directions, an honest receiver needs 12 to 20 %, because NACKs and retransmissions are lost too; a lower
+/// share turns that into freezes of more than a second.
+pub const SHARE_DIVISOR: usize = 4;
 
 /// Maximum unused share in bytes, which is also the initial one: a burst of loss is retransmitted at once, and a flood
 /// of NACKs gets no more than this above the share.
-pub const SAVED: usize = 64 * 1024;
+pub const MAX_UNUSED_SHARE: usize = 64 * 1024;
 
 /// The retransmission state of one stream.
 pub struct Rtx {
@@ -61,7 +61,7 @@ impl Rtx {
 
     /// Creates the state of a new stream; `first` is the sequence number of the first retransmission.
     pub fn new(ssrc: Option<u32>, first: u32) -> Self {
-        Self { ssrc, seq_no: u64::from(first), remembered: Vec::new(), allowance: SAVED }
+        Self { ssrc, seq_no: u64::from(first), remembered: Vec::new(), allowance: MAX_UNUSED_SHARE }
     }
 
     /// Records a packet of `bytes` bytes that is being sent.
@@ -72,7 +72,7 @@ impl Rtx {
             self.remembered.extend((0..REMEMBERED).map(nothing));
         }
         self.remembered[usize::from(sent.seq_no) % REMEMBERED] = sent;
-        self.allowance = (self.allowance + bytes / PART).min(SAVED);
+        self.allowance = (self.allowance + bytes / SHARE_DIVISOR).min(MAX_UNUSED_SHARE);
     }
 
     /// Forgets all sent packets; they can no longer be retransmitted.
@@ -117,12 +117,12 @@ impl Sent {
         }
     }
 
-    /// Returns the ids with which the packet was sent. `of` has the ids of the publisher's packet.
-    pub fn ids(&self, of: codec::Ids) -> codec::Ids {
+    /// Returns the ids with which the packet was sent. `original` has those of the publisher's packet.
+    pub fn ids(&self, original: codec::Ids) -> codec::Ids {
         codec::Ids {
-            picture: of.picture.map(|id| id.with(self.picture_id)),
-            frame_number: of.frame_number.map(|_| self.frame_number),
-            tl0_pic_idx: of.tl0_pic_idx.map(|_| self.tl0_pic_idx),
+            picture: original.picture.map(|id| id.with(self.picture_id)),
+            frame_number: original.frame_number.map(|_| self.frame_number),
+            tl0_pic_idx: original.tl0_pic_idx.map(|_| self.tl0_pic_idx),
         }
     }
 }

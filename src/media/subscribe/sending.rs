@@ -1,6 +1,6 @@
 //! The sending side of one peer: its outgoing SSRCs, the transport, and the peer's feedback on them.
 //!
-//! It takes negotiated ids and numbers as given: `peer.rs` negotiates them.
+//! Its ids and payload types have been negotiated by `media::peer`.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -264,8 +264,8 @@ impl Sending {
     }
 
     /// Returns true once after an outage of the path to the peer in which packets were lost.
-    pub fn take_hole(&mut self) -> bool {
-        self.egress.as_mut().is_some_and(|egress| egress.estimator.take_hole())
+    pub fn take_lossy_outage(&mut self) -> bool {
+        self.egress.as_mut().is_some_and(|egress| egress.estimator.take_lossy_outage())
     }
 
     /// The bitrate of audio as last measured, but at least that of two voices: a silent participant may speak at any
@@ -285,9 +285,14 @@ impl Sending {
         m_lines.find_map(|(m_line, outgoing)| Some((m_line, outgoing.track?, outgoing.latest_sent(back)?)))
     }
 
-    /// Sends a padding packet: a repetition of the packet in `again`, or an empty one if that is `None`. Returns false
-    /// if retransmission is not negotiated or there is no route.
-    pub fn pad(&mut self, now: Instant, again: Option<(usize, Sent, &Packet)>, datagrams: &mut Datagrams) -> bool {
+    /// Sends a padding packet: the packet in `again` once more, or if that is `None`, one with padding only. Returns
+    /// false if retransmission is not negotiated or there is no route.
+    pub fn send_padding(
+        &mut self,
+        now: Instant,
+        again: Option<(usize, Sent, &Packet)>,
+        datagrams: &mut Datagrams,
+    ) -> bool {
         if !self.ensure_route(now) {
             return false;
         }
@@ -297,9 +302,9 @@ impl Sending {
         if let Some((m_line, sent, packet)) = again
             && let Some(outgoing) = self.m_lines.get_mut(m_line)
         {
-            return outgoing.pad(now, sent, packet, egress, datagrams);
+            return outgoing.repeat(now, sent, packet, egress, datagrams);
         }
-        self.m_lines.iter_mut().any(|outgoing| outgoing.pad_empty(now, egress, datagrams))
+        self.m_lines.iter_mut().any(|outgoing| outgoing.send_padding(now, egress, datagrams))
     }
 
     /// Sends the due sender reports. Call it after `forward`.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use str0m::media::Frequency;
 
-use crate::media::rtp::packet::WIRE_OVERHEAD;
+use crate::media::rtp::packet::{Incoming, WIRE_OVERHEAD};
 use crate::media::rtp::rtcp::SenderReport;
 
 /// Counts of the packets sent under one SSRC. They wrap.
@@ -25,18 +25,19 @@ struct Last {
 }
 
 impl SentCounts {
-    /// Counts a packet of `bytes` bytes of payload.
+    /// Counts a packet of the publisher, which has `bytes` bytes of payload and was sent with this RTP timestamp.
+    #[inline]
+    pub fn record(&mut self, bytes: usize, timestamp: u32, incoming: &Incoming) {
+        self.count(bytes);
+        self.last = Some(Last { timestamp, captured: incoming.captured, clock_rate: incoming.clock_rate });
+        self.has_news = true;
+    }
+
+    /// Counts a packet that the server has added.
     #[inline]
     pub fn count(&mut self, bytes: usize) {
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(bytes as u32);
-    }
-
-    /// Records the RTP timestamp and the capture time of a packet of the publisher.
-    #[inline]
-    pub fn note(&mut self, timestamp: u32, captured: Instant, clock_rate: Frequency) {
-        self.last = Some(Last { timestamp, captured, clock_rate });
-        self.has_news = true;
     }
 
     /// Packets sent.

@@ -78,8 +78,8 @@ impl Writer {
         }
     }
 
-    /// Appends a sealed packet (RFC 3550 section 5.1) with `prefix`, `payload` and the elements of `packet`. Returns false,
-    /// and appends nothing, if the sequence number may have been sealed before.
+    /// Appends a sealed packet (RFC 3550 section 5.1) with `prefix`, `payload` and the elements of `packet`. Returns
+    /// false, and appends nothing, if the sequence number may have been sealed before.
     #[allow(clippy::too_many_arguments, reason = "the fields that a retransmission changes, and the two outputs")]
     pub(super) fn seal(
         &self,

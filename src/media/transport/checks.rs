@@ -8,8 +8,8 @@ use str0m::ice::{StunMessage, TransId};
 use crate::media::transport::phase::Phase;
 
 /// Connectivity checks that str0m keeps until the first answer, which contains the password for the replies: one for
-/// each candidate pair of a common client. str0m handles one in each turn of the loop. More only adds turns, fewer delays
-/// a client with many addresses until its next check.
+/// each candidate pair of a common client. str0m handles one in each turn of the loop. More only adds turns, fewer
+/// delays a client with many addresses until its next check.
 const EARLY_CHECKS: u32 = 8;
 
 /// Accepted checks that are remembered, to recognize repeated ones: those of two minutes from a client with a few
@@ -46,8 +46,8 @@ impl Checks {
         &self.ufrag
     }
 
-    /// Decides whether a check is accepted. `charge` is called for an authentic check and returns false if there are too
-    /// many.
+    /// Decides whether a check is accepted. `charge` is called for an authentic check and returns false if there are
+    /// too many.
     ///
     /// While consent is lost, the next check directs media to its source. Anyone on the path can repeat a check from
     /// another address, so one that was accepted before is refused then.
@@ -85,8 +85,8 @@ impl Checks {
         *count <= EARLY_CHECKS
     }
 
-    /// Returns an authentic check as if it nominated its candidate pair, or `None` if it does so already or str0m would
-    /// refuse it.
+    /// Returns a copy of an authentic check that nominates its candidate pair. Returns `None` if the check does so
+    /// already or str0m would refuse it.
     ///
     /// The check has the lowest priority. str0m uses it only for an address that it does not know yet: then a pair that
     /// the peer itself nominates later takes precedence. The candidate of a known address keeps its priority.
@@ -109,11 +109,6 @@ impl Checks {
     pub fn are_early(&self) -> bool {
         self.early.is_some()
     }
-}
-
-/// Returns true for STUN, whose first byte is 0 to 3 (RFC 7983).
-pub fn is_stun(contents: &[u8]) -> bool {
-    contents.first().is_some_and(|first| *first <= 3)
 }
 
 fn hmac_sha1(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {

@@ -14,6 +14,19 @@ pub struct Demux {
     by_ufrag: FxHashMap<String, PeerId>,
 }
 
+/// The protocol of a datagram on the media port (RFC 7983, RFC 5761 section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// STUN.
+    Stun,
+    /// RTP or SRTP.
+    Rtp,
+    /// RTCP or SRTCP.
+    Rtcp,
+    /// DTLS, or a protocol that is not used here.
+    Dtls,
+}
+
 /// The result of a look-up.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Match {
@@ -24,6 +37,19 @@ pub enum Match {
     Claimed(PeerId),
     /// No peer.
     Unknown,
+}
+
+impl Protocol {
+    /// Returns the protocol of a datagram, which its first two bytes show. An empty one counts as STUN, whose parser
+    /// rejects it.
+    pub fn of(datagram: &[u8]) -> Self {
+        match datagram {
+            [] | [0..=3, ..] => Self::Stun,
+            [128..=191, 192..=223, ..] => Self::Rtcp,
+            [128..=191, ..] => Self::Rtp,
+            _ => Self::Dtls,
+        }
+    }
 }
 
 impl Demux {
@@ -53,8 +79,7 @@ impl Demux {
     /// another peer behind the same NAT.
     pub fn find(&self, source: SocketAddr, contents: &[u8]) -> Match {
         let known = self.by_address.get(&source).copied();
-        // RFC 7983: the first byte of STUN is 0 to 3.
-        if contents.first().is_some_and(|first| *first > 3) {
+        if Protocol::of(contents) != Protocol::Stun {
             return known.map_or(Match::Unknown, Match::Known);
         }
         let Ok(message) = StunMessage::parse(contents) else {
@@ -92,6 +117,27 @@ mod tests {
 
     fn peer(slot: u32) -> PeerId {
         PeerId { slot, generation: 0 }
+    }
+
+    #[test]
+    fn the_first_two_bytes_show_the_protocol() {
+        for (datagram, expected) in [
+            (&[0, 1][..], Protocol::Stun),
+            (&[3], Protocol::Stun),
+            (&[4, 0], Protocol::Dtls),
+            (&[22, 254], Protocol::Dtls),
+            (&[127, 200], Protocol::Dtls),
+            (&[128, 96], Protocol::Rtp),
+            (&[191], Protocol::Rtp),
+            (&[128, 191], Protocol::Rtp),
+            (&[128, 192], Protocol::Rtcp),
+            (&[191, 223], Protocol::Rtcp),
+            (&[128, 224], Protocol::Rtp),
+            (&[192, 200], Protocol::Dtls),
+            (&[], Protocol::Stun),
+        ] {
+            assert_eq!(Protocol::of(datagram), expected, "{datagram:?}");
+        }
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! In: datagrams with their addresses, and packets to encrypt. Out: the peer that a datagram belongs to, the addresses
 //! to which media may be sent, decrypted RTCP, and datagrams grouped for the kernel.
 //!
-//! Never here: a send to an address without consent, a sequence number of an SSRC that is encrypted for two packets, or
-//! the meaning of a packet's payload.
+//! Never here: a send to an address without consent, two packets encrypted under one sequence number of an SSRC, or the
+//! meaning of a packet's payload.
 
 pub mod addresses;
 pub mod allowance;

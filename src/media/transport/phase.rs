@@ -49,8 +49,8 @@ impl Phase {
         }
     }
 
-    /// Returns true if the next authentic check nominates its candidate pair even though it does not say so, because the
-    /// peer's nomination is late.
+    /// Returns true if the next authentic check nominates its candidate pair even though it does not say so, because
+    /// the peer's nomination is late.
     ///
     /// After unanswered checks libwebrtc sends the next check on a pair, the first that nominates it, only 0.9 to 2.5 s
     /// after the answered one (`BasicIceController::CalculateActiveWritablePingInterval`).

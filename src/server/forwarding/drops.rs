@@ -1,4 +1,4 @@
-//! The account of packets: for each other participant of the room, a received packet is either forwarded or dropped for
+//! Packet accounting: for each other participant of the room, every received packet is either forwarded or dropped for
 //! a reason.
 
 use crate::drop_reason::DropReason;
@@ -68,8 +68,8 @@ impl Server {
     }
 }
 
-/// Counts a packet of a track as due to each of the `audience` other participants. Returns how many of them have no
-/// m-line that carries the track, for the caller to count as dropped: `Subscribers` counts the others.
+/// Counts a packet as due to each of the `audience` other participants. Returns the number of those without an m-line
+/// for the track. The caller counts their drops; `Subscribers` counts the others.
 pub(super) fn count_due(stats: &mut Stats, audience: u64, subscribers: &Subscribers) -> u64 {
     stats.packets_due += audience;
     audience.saturating_sub(subscribers.carriers() as u64)

@@ -103,7 +103,7 @@ impl Server {
                 let BatchPacket { m_line, track, .. } = run[0];
                 let packet = |queued: &BatchPacket| &self.turn.batch[queued.packet as usize].1;
                 let mut to_hold = run.len();
-                // Packets that are held already are sent first.
+                // If packets are held already, later video waits behind them.
                 if held.is_empty() || packet(&run[0]).codec == Codec::Opus {
                     let packets = run.iter().map(packet);
                     let datagrams = &mut self.outputs.datagrams;

@@ -3,8 +3,8 @@
 //!
 //! What a subscriber gets is decided in three steps: [`seating`] chooses the publishers, [`offers`] gives their tracks
 //! m-lines, and [`quality`] chooses the layer of each track, within what [`shedding`] allows. No packet causes a loop
-//! over all participants, and no sequence number of an SSRC is sent twice. [`drops`] accounts for each packet that is not
-//! forwarded.
+//! over all participants, and no sequence number of an SSRC is sent twice. [`drops`] accounts for each packet that is
+//! not forwarded.
 
 pub mod drops;
 mod fanout;

@@ -80,7 +80,8 @@ impl Server {
         let Some(participant) = self.participants.get_mut(id) else {
             return;
         };
-        // An answer for a previous transport, sent before the client knew that it had ended.
+        // The answer belongs to the previous transport: the client sent it before it learned that this transport had
+        // ended.
         if participant.transport.attempts > 0 && participant.peer.is_foreign(&answer) {
             return;
         }
@@ -192,7 +193,7 @@ impl Server {
         let Some(participant) = self.participants.get_mut(id) else {
             return;
         };
-        // No packets arrive without media: the track begins when media is connected.
+        // Without a media connection no packets arrive: the track starts when media connects.
         if participant.published.track(mid).is_some() || participant.transport.is_lost {
             return;
         }

@@ -12,10 +12,10 @@ use crate::server::participants::Work;
 use crate::timers::Waiter;
 
 /// Number of recent packets that probes repeat as padding.
-const PADDING: u16 = 64;
+const PADDING_PACKETS: u16 = 64;
 
 /// Maximum number of padding packets sent at once for a probe.
-const BURST: usize = 128;
+const PADDING_BURST: usize = 128;
 
 /// Upper bound of the memory of the packets held for one subscriber, in bytes, if each of its publishers sends this
 /// many packets per second.
@@ -73,7 +73,7 @@ impl Server {
         self.fill_probe(id);
     }
 
-    /// Starts a probe if one is due. Call it when the estimate has changed or has been allocated.
+    /// Starts a probe if one is due. Call it after a change of the estimate and after an allocation.
     pub(in crate::server) fn probe(&mut self, id: PeerId) {
         let now = self.now;
         if let Some(participant) = self.participants.get_mut(id) {
@@ -116,11 +116,11 @@ impl Server {
 
     /// Sends the padding that the running probe needs now.
     fn fill_probe(&mut self, id: PeerId) {
-        for _ in 0..BURST {
+        for _ in 0..PADDING_BURST {
             if !self.poll_padding(id) {
                 break;
             }
-            if !self.pad(id) {
+            if !self.send_padding(id) {
                 if let Some(egress) = self.egress(id) {
                     egress.end_probe();
                 }
@@ -140,12 +140,12 @@ impl Server {
     }
 
     /// Sends one padding packet. Returns false if that is impossible.
-    fn pad(&mut self, id: PeerId) -> bool {
+    fn send_padding(&mut self, id: PeerId) -> bool {
         let now = self.now;
         let Some(participant) = self.participants.get_mut(id) else {
             return false;
         };
-        let index = (participant.outbox.padding_index + 1) % PADDING;
+        let index = (participant.outbox.padding_index + 1) % PADDING_PACKETS;
         participant.outbox.padding_index = index;
         let sending = &participant.peer.sending;
         let recent = sending.padding(index).or_else(|| sending.padding(0));
@@ -156,7 +156,9 @@ impl Server {
         let Some(participant) = self.participants.get_mut(id) else {
             return false;
         };
-        match guarded(Site::Padding, || Ok(participant.peer.sending.pad(now, again, &mut self.outputs.datagrams))) {
+        match guarded(Site::Padding, || {
+            Ok(participant.peer.sending.send_padding(now, again, &mut self.outputs.datagrams))
+        }) {
             Ok(is_sent) => {
                 self.stats.packets_padding += u64::from(is_sent);
                 is_sent

@@ -54,7 +54,7 @@ impl Server {
         self.stats.datagrams_excess += peer.take_excess();
         let has_estimate = peer.sending.take_estimate();
         let needs_allocation = has_estimate && peer.sending.needs_allocation(now);
-        let has_hole = has_estimate && peer.sending.take_hole();
+        let has_lossy_outage = has_estimate && peer.sending.take_lossy_outage();
         let needs_drain = peer.needs_drain();
         match result {
             Ok(Some(validated)) => {
@@ -69,7 +69,7 @@ impl Server {
         if needs_drain {
             self.drain(id);
         }
-        if has_hole {
+        if has_lossy_outage {
             self.request_keyframes(id, Reason::Loss);
         }
         if needs_allocation {

@@ -8,7 +8,7 @@ use crate::id::{PeerId, TrackId};
 use crate::media::publish::grade::Grade;
 use crate::media::publish::layer::RIDS;
 use crate::media::publish::layers::MAX_GRADES;
-use crate::media::subscribe::allocation::wish::{Means, Wish};
+use crate::media::subscribe::allocation::wish::{LoadCap, Wish};
 use crate::media::subscribe::allocation::{self, Grant, claim};
 use crate::media::subscribe::quality::{Limit, Quality};
 use crate::media::subscribe::selection::{Selection, View};
@@ -33,8 +33,8 @@ struct Candidate {
     view: View,
     is_screen: bool,
     speaks: bool,
-    means: Means,
-    has_more: bool,
+    load_cap: LoadCap,
+    has_paused_layers: bool,
     is_spatial: bool,
     is_oversized: bool,
     grades: SmallVec<[Grade; MAX_GRADES]>,
@@ -82,7 +82,8 @@ impl Server {
                 continue;
             };
             let quality = candidate.quality(grant);
-            // Until something of a track has arrived there is no quality to report, except that the server is shedding it.
+            // Before the first packet of a track arrives there is no quality to report, except that the server sheds
+            // the track.
             let is_shed = grant.limit == Limit::Server;
             let is_known = !candidate.grades.is_empty() || outgoing.quality.is_some() || is_shed;
             if is_known || candidate.is_oversized {
@@ -109,7 +110,7 @@ impl Server {
         let m_lines = participant.peer.sending.videos().filter_map(|(m_line, outgoing)| {
             let track = outgoing.track?;
             let layers = &self.participants.track(track)?.layers;
-            let result = outgoing.result(layers);
+            let result = outgoing.current_quality(layers);
             (result != outgoing.reported_quality).then_some((m_line, outgoing.mid, result?))
         });
         let changed: Vec<_> = m_lines.collect();
@@ -182,8 +183,8 @@ impl Server {
                 view: outgoing.view,
                 is_screen: published.source == Source::Screen,
                 speaks: room.is_some_and(|room| room.speakers.reported().contains(&track.publisher)),
-                means: self.means(track, outgoing.view.priority),
-                has_more: published.layers.has_more(),
+                load_cap: self.load_cap(track, outgoing.view.priority),
+                has_paused_layers: published.layers.has_paused_layers(),
                 is_spatial: published.layers.is_spatial(),
                 is_oversized: published.layers.is_oversized(),
                 grades: published.layers.grades(),
@@ -216,15 +217,15 @@ impl Server {
         held.retain(|held| held.m_line as usize != m_line || layers & 1 << held.layer != 0);
         let discarded = (held_before - held.len()) as u64;
         self.count_dropped(id, m_line, reason, discarded);
-        let means = self.means(track, view.priority);
+        let load_cap = self.load_cap(track, view.priority);
         let Some(published) = self.participants.track_mut(track) else {
             return;
         };
         let is_screen = published.source == Source::Screen;
-        let permit = claim::permit(view.tile(), means, is_screen, &published.layers.heights());
+        let permit = claim::permit(view.tile(), load_cap, is_screen, &published.layers.heights());
         let wanted = published.layers.needed(permit.layers as u8);
         let unqueued = published.subscribers.set(Subscriber { peer: id, m_line, layers, wanted }, reason);
-        // The publisher is asked for fewer layers by `distribute`, which compares the needs of all subscribers.
+        // Only `distribute` asks the publisher for fewer layers: it compares the needs of all subscribers.
         let is_raised = wanted > published.layers.signaled() && published.layers.want(now, wanted);
         if is_raised {
             self.send_wanted_layers(track, wanted);
@@ -265,11 +266,11 @@ impl Candidate {
             priority: self.view.priority,
             is_screen: self.is_screen,
             speaks: self.speaks,
-            means: self.means,
-            has_more: self.has_more,
+            load_cap: self.load_cap,
+            has_paused_layers: self.has_paused_layers,
             current: self
                 .selected
-                .and_then(|selected| self.grades.iter().rposition(|grade| self.part(grade) <= selected)),
+                .and_then(|selected| self.grades.iter().rposition(|grade| self.layers_of(grade) <= selected)),
         }
     }
 
@@ -285,7 +286,7 @@ impl Candidate {
     }
 
     /// The layers that a grade consists of.
-    fn part(&self, grade: &Grade) -> Selection {
+    fn layers_of(&self, grade: &Grade) -> Selection {
         let Grade { layer, temporal, .. } = *grade;
         if self.is_spatial {
             Selection { layer: 0, spatial: layer, temporal }
@@ -297,7 +298,7 @@ impl Candidate {
     fn selection(&self, grant: &Grant) -> Option<Selection> {
         match grant.grade {
             Some(index) => {
-                let part = self.part(&self.grades[index]);
+                let part = self.layers_of(&self.grades[index]);
                 // The highest grade has no spatial bound, so that the keyframe of a new layer above it is forwarded. A
                 // previous bound that is high enough is kept, because a higher one takes effect at a keyframe only.
                 let is_highest = index + 1 == self.grades.len();
@@ -305,7 +306,7 @@ impl Candidate {
                 let spatial = if is_highest { before.unwrap_or(u8::MAX) } else { part.spatial };
                 Some(Selection { spatial, ..part })
             }
-            None if self.grades.is_empty() => claim::select_first(self.view.tile(), self.means, self.is_screen),
+            None if self.grades.is_empty() => claim::select_first(self.view.tile(), self.load_cap, self.is_screen),
             None => None,
         }
     }

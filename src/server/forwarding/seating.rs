@@ -123,7 +123,7 @@ impl Server {
         }
     }
 
-    /// Sends a `tracks` message if the m-lines carry other tracks than in the last one.
+    /// Sends a `tracks` message if an m-line carries another track than in the previous message.
     pub(in crate::server) fn send_exchanged_tracks(&mut self, id: PeerId) {
         let Some(participant) = self.participants.get_mut(id) else {
             return;

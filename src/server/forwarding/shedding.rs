@@ -6,7 +6,7 @@ use log::{info, warn};
 
 use crate::id::{PeerId, TrackId};
 use crate::limits::load::{Load, Stage};
-use crate::media::subscribe::allocation::wish::Means;
+use crate::media::subscribe::allocation::wish::LoadCap;
 use crate::room::seats::PINNED;
 use crate::server::Server;
 use crate::server::participants::Work;
@@ -81,20 +81,19 @@ impl Server {
         self.shedding.next_slot = (end < self.participants.slots()).then_some(end);
     }
 
-    /// Returns how much of a video the server's load allows to send to a subscriber whose page shows it with this
-    /// priority.
-    pub(super) fn means(&self, track: TrackId, priority: u32) -> Means {
+    /// Returns the cap that the server's load puts on a video for a subscriber whose page shows it with this priority.
+    pub(super) fn load_cap(&self, track: TrackId, priority: u32) -> LoadCap {
         let stage = self.shedding.load.stage();
         if stage == Stage::Nothing {
-            return Means::All;
+            return LoadCap::Unlimited;
         }
         let Some(publisher) = self.participants.get(track.publisher) else {
-            return Means::All;
+            return LoadCap::Unlimited;
         };
         let is_screen = publisher.published.track(track.mid).is_some_and(|track| track.source == Source::Screen);
         let room = self.rooms.get(&publisher.room);
         let is_dominant = room.is_some_and(|room| room.speakers.dominant() == Some(track.publisher));
         let is_kept = stage < Stage::Videos || is_screen || is_dominant || priority >= PINNED;
-        if is_kept { Means::Least } else { Means::Nothing }
+        if is_kept { LoadCap::Reduced } else { LoadCap::Nothing }
     }
 }

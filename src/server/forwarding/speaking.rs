@@ -40,7 +40,8 @@ impl Server {
         if has_changed || has_newly_audible {
             let name = participant.room.clone();
             if has_newly_audible {
-                // At once, so that this packet also reaches subscribers that had no seat for the publisher.
+                // Seats are assigned at once, so that this packet also reaches subscribers with which the publisher had
+                // no seat.
                 self.seat_room(&name);
             }
             if has_changed {

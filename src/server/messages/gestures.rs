@@ -16,15 +16,17 @@ impl Server {
         }
     }
 
-    /// Raises or lowers a hand. The participant is notified too, so that everyone sees the same order. `by` is the public id of the moderator, or `None` if the participant did it.
+    /// Raises or lowers a hand. The participant is notified too, so that everyone sees the same order. `by` is the
+    /// public id of the moderator, or `None` if the participant did it.
     pub(super) fn set_hand(&mut self, id: PeerId, raised: bool, by: Option<&str>) {
-        let Some(participant) = self.participants.get_mut(id).filter(|it| it.standing.hand.is_some() != raised) else {
+        let Some(participant) = self.participants.get_mut(id).filter(|it| it.room_state.hand.is_some() != raised)
+        else {
             return;
         };
         let Some(room) = self.rooms.get_mut(&participant.room) else {
             return;
         };
-        participant.standing.hand = raised.then(|| room.number_hand());
+        participant.room_state.hand = raised.then(|| room.number_hand());
         let own_id = participant.id.clone();
         let message = ServerMessage::Hand { id: &own_id, raised, by };
         self.participants.broadcast(self.now, room, None, &message, &mut self.conns);

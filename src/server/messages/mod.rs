@@ -33,7 +33,7 @@ impl Server {
         let budget = &mut participant.budget;
         let is_answer = || ClientMessage::may_be("answer", text);
         if !(budget.charge(self.now, text.len()) || is_answer() && budget.take_answer(text.len())) {
-            // Not a fault: browsers send many candidates at once. They are ignored below too.
+            // Not a fault: browsers send many candidates at once, and their content is never used.
             if text.len() <= CANDIDATE_BYTES && ClientMessage::may_be("candidate", text) {
                 return;
             }

@@ -128,7 +128,7 @@ impl Server {
             return;
         };
         participant.grant.rights.moderate = true;
-        participant.standing.is_promoted = true;
+        participant.room_state.is_promoted = true;
         info!("{by} made {id} a moderator of room {name:?}");
         if let (Some(participant), Some(moderator)) = (self.participants.get(id), self.participants.get(by))
             && let Some(room) = self.rooms.get(name)

@@ -1,4 +1,4 @@
-//! Notices: words from the host to the participants, sent with a POST of the operator.
+//! Notices: messages from the operator to the participants, sent with a POST request.
 
 use log::info;
 use serde::Deserialize;
@@ -22,8 +22,8 @@ struct Notice {
 }
 
 impl Server {
-    /// Sends a notice to the participants of one room or of all, if the request carries the admin token. It must, even
-    /// from loopback: a page of another site may send a POST from there.
+    /// Sends a notice to the participants of one room or of all, if the request carries the admin token. The token is
+    /// required even from loopback: a page of any site can make a browser on this machine send a POST.
     pub(in crate::server) fn answer_notice(&mut self, _: ConnId, request: &Request) -> Option<Response> {
         if !self.has_admin_token(request) {
             let text = "Sending a notice needs the token of --admin-token-file (ADMIN_TOKEN_FILE) in the field \

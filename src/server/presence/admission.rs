@@ -21,8 +21,8 @@ use crate::web::http::{Request, Response};
 use crate::web::origin;
 use crate::web::token::{Grant, Key};
 
-/// How many STUN requests per second from unvalidated addresses have their HMAC verified. The rest are dropped, so that a
-/// flood takes little of the core; clients that are joining retransmit.
+/// How many STUN requests per second from unvalidated addresses have their HMAC verified. The rest are dropped, so that
+/// a flood takes little of the core; clients that are joining retransmit.
 const UNVERIFIED_CHECKS_PER_S: f64 = 10_000.0;
 
 /// Maximum number of participants of one network that may stay without media. Each costs one fresh transport a minute;
@@ -49,8 +49,8 @@ pub struct Join {
     pub replaces: Option<PeerId>,
     /// The room is locked, and the client waits until a moderator admits it.
     pub must_wait: bool,
-    /// The `resume` secret of a client that left without being removed. With it, the client may enter the room even if the
-    /// room is locked.
+    /// The `resume` secret of a client that left without being removed. With it, the client may enter the room even if
+    /// the room is locked.
     pub returns: Option<String>,
 }
 
@@ -194,7 +194,7 @@ impl Server {
         let refuse = |status, code, message| Err(JoinRefusal::new(status, code, message));
         let secure = self.conns.get(id).is_some_and(|entry| entry.conn.is_secure());
         let allowed = &self.config.allowed_origins;
-        // A page's GET of `check` carries no `Origin`, so its query has the one that the page's WebSocket upgrade would send.
+        // A GET of `check` carries no `Origin` field, so the page passes its origin in the query.
         let is_allowed = |origin| origin::allowed(origin, request.host.as_deref(), secure, allowed);
         if !is_allowed(request.origin.as_deref()) || !is_allowed(request.param("origin")) {
             debug!("conn {}: join refused: origin {:?}", id.0, request.origin);
@@ -280,8 +280,8 @@ impl Server {
             }
             // Disconnected participants count too: `Bounds` includes their memory.
             _ if self.participants.len() >= limits.participants() => {
-                let is_conns = limits.max_conns < limits.max_participants;
-                let setting = if is_conns { "--max-conns" } else { "--max-participants" };
+                let has_fewer_conns = limits.max_conns < limits.max_participants;
+                let setting = if has_fewer_conns { "--max-conns" } else { "--max-participants" };
                 refuse(503, "server-full", "The server is full.", setting)
             }
             _ if self.admission.is_busy(limits) => {

@@ -15,7 +15,7 @@ use crate::room::{CHAT_BYTES, Published, Room};
 use crate::server::Server;
 use crate::server::forwarding::outbox::Outbox;
 use crate::server::messages::{POLICY, chat};
-use crate::server::participants::{Participant, Queued, Standing, Transport};
+use crate::server::participants::{Participant, Queued, RoomState, Transport};
 use crate::text::NAME_CHARS;
 use crate::timers::Waiter;
 use crate::track::Source;
@@ -143,7 +143,8 @@ impl Server {
         id
     }
 
-    /// Removes a participant from all tables and from its room, and ends its tracks. The room stays even if it is empty.
+    /// Removes a participant from all tables and from its room, and ends its tracks. The room stays even if it is
+    /// empty.
     pub(super) fn remove(&mut self, id: PeerId) -> Option<Participant> {
         for (track, _) in self.participants.tracks_of(id).collect::<Vec<_>>() {
             self.end_track(track);
@@ -198,7 +199,7 @@ impl Server {
             network: join.network,
             has_sent_message: false,
             absent_until: None,
-            standing: Standing::default(),
+            room_state: RoomState::default(),
             has_reported_oversized: false,
             budget: MessageBudget::new(now),
             published: Published::default(),
@@ -215,7 +216,7 @@ impl Server {
         self.admission.kept_budgets.forget(&old.id);
         old.published.forget_m_lines();
         let mut grant = participant.grant;
-        grant.rights.moderate |= old.standing.is_promoted;
+        grant.rights.moderate |= old.room_state.is_promoted;
         Participant {
             id: old.id,
             name: old.name,
@@ -223,7 +224,7 @@ impl Server {
             resume: old.resume,
             has_sent_message: true,
             grant,
-            standing: old.standing,
+            room_state: old.room_state,
             published: old.published,
             budget: old.budget,
             transport: Transport { is_lost: old.transport.is_lost, ..transport },

@@ -1,6 +1,6 @@
 //! Returning: a participant whose connection ends without `leave` stays in its room for a while.
 //!
-//! It may return with its `resume` secret. The room is not notified of either.
+//! It may return with its `resume` secret. The room is notified neither of the loss nor of the return.
 
 use std::time::Duration;
 

@@ -17,8 +17,8 @@ use crate::server::participants::{Participant, Queued, Transport};
 use crate::web::signal::{MediaState, ServerMessage};
 
 /// The pause before the second consecutive fresh transport. It doubles with each further one, up to `LAST_PAUSE`. The
-/// first is offered at once if media was connected before. Shorter burdens the server with clients whose UDP is blocked;
-/// longer delays them when UDP works again.
+/// first is offered at once if media was connected before. Shorter burdens the server with clients whose UDP is
+/// blocked; longer delays them when UDP works again.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -26,8 +26,8 @@ const LAST_PAUSE: Duration = Duration::from_secs(60);
 /// connects and fails repeatedly make the room renegotiate without pauses.
 const STABLE: Duration = Duration::from_secs(10);
 
-/// Consecutive handshake failures of possibly forged cause after which a fresh transport is still offered. With fewer, a
-/// forged datagram can end a participant; with more, a client with an unsupported certificate waits longer for the
+/// Consecutive handshake failures of possibly forged cause after which a fresh transport is still offered. With fewer,
+/// a forged datagram can end a participant; with more, a client with an unsupported certificate waits longer for the
 /// error.
 const MAX_DOUBTFUL_FAILURES: u32 = 1;
 

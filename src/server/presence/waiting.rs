@@ -209,7 +209,7 @@ impl Server {
         }
     }
 
-    /// Notifies the moderators of a room of a client that waits, or waits no more.
+    /// Notifies the moderators of a room that a client waits, or no longer waits.
     fn send_knock(&mut self, room: &str, id: &str, name: &str, waiting: bool) {
         let text = ServerMessage::Knock { id, name, waiting }.to_json();
         let room: Option<&Room> = self.rooms.get(room);

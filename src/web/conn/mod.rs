@@ -1,8 +1,8 @@
 //! A conn: one TCP connection, which serves HTTP requests or becomes a WebSocket, until it is closed.
 //!
-//! Bytes go in and events come out; responses go in and bytes come out. A request head is handed out before its body is
-//! read, so that a body that nothing takes is never read. The next request head is parsed only when the previous response
-//! has been written, so neither pipelined requests nor a client that stops reading can pile up work here.
+//! Bytes go in and events come out; responses go in and bytes come out. A request is handed out before its body is
+//! read, so that the body of a refused request is never read. The next request head is parsed only when the previous
+//! response has been written, so neither pipelined requests nor a client that stops reading can pile up work here.
 
 mod requests;
 #[cfg(test)]
@@ -96,7 +96,8 @@ enum State {
 /// An event on a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ConnEvent {
-    /// A request; call `respond`, `upgrade` or, if its body is unread, `read_body`. No further request is parsed before.
+    /// A request; call `respond`, `upgrade` or, if its body is unread, `read_body`. No further request is parsed
+    /// before.
     Request(Box<Request>),
     /// A request was refused; its response is queued and the connection closes.
     Refused(Refusal),

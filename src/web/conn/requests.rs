@@ -12,8 +12,8 @@ use crate::web::websocket::WebSocket;
 /// connections reconnect often.
 pub(super) const MAX_REQUESTS: u32 = 1000;
 
-/// The most bytes buffered before the server decides whether to read a request's body: the whole body and the next head.
-/// Fewer would refuse clients that send the body with the head.
+/// The most bytes buffered before the server decides whether to read a request's body: the whole body and the next
+/// head. Fewer would refuse clients that send the body with the head.
 pub(super) const MAX_UNREAD: usize = MAX_HEAD + MAX_BODY + MAX_CHUNK_FRAMING;
 
 /// A request whose body is being read.

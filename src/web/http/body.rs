@@ -6,8 +6,8 @@ use super::refusal::Refusal;
 /// more memory.
 pub const MAX_BODY: usize = 64 * 1024;
 
-/// The most bytes of chunk sizes, chunk extensions and trailer fields of one body. A lower limit would refuse clients that send
-/// small chunks; a higher one only costs time.
+/// The most bytes of chunk sizes, chunk extensions and trailer fields of one body. A lower limit would refuse clients
+/// that send small chunks; a higher one only costs time.
 pub const MAX_CHUNK_FRAMING: usize = 16 * 1024;
 
 /// The body of a request.
@@ -146,14 +146,14 @@ impl BodyReader {
         length
     }
 
-    /// The state after one byte of chunk framing (RFC 9112 section 7.1). Lines end only with CR LF: parsers that differ in
-    /// whether LF alone ends a line disagree about where the next request begins.
+    /// The state after one byte of chunk framing (RFC 9112 section 7.1). Lines end only with CR LF: parsers that differ
+    /// in whether LF alone ends a line disagree about where the next request begins.
     fn after(&self, byte: u8) -> Result<State, Refusal> {
         let is_text = byte == b'\t' || (byte >= b' ' && byte != 0x7f);
         Ok(match (self.state, byte) {
             (State::Size { size, .. }, _) if byte.is_ascii_hexdigit() => {
                 let digit = char::from(byte).to_digit(16).expect("a hexadecimal digit") as usize;
-                // Both are at most MAX_BODY, so this does not overflow.
+                // `size` is at most MAX_BODY, so this does not overflow.
                 let size = size * 16 + digit;
                 if self.bytes.len() + size > MAX_BODY {
                     return Err(Refusal::BodyTooLarge);

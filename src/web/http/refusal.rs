@@ -7,8 +7,8 @@ use super::response::Response;
 /// The methods that every path allows, as in an `Allow` field.
 const ALLOW: &str = "GET, HEAD, OPTIONS";
 
-/// Why a request was refused before a route was found, or while its body was read. The client is at fault: the status is
-/// a 4xx, or 505.
+/// Why a request was refused before a route was found, or while its body was read. The client is at fault: the status
+/// is a 4xx, or 505.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// The bytes are not an HTTP request.

@@ -161,7 +161,8 @@ fn split_target(target: &str) -> Result<(Option<&str>, &str), Refusal> {
     Ok((Some(authority), path))
 }
 
-/// The token in the value of `Authorization`, if its scheme is `Bearer`, which is case-insensitive (RFC 9110 section 11.1).
+/// The token in the value of `Authorization`, if its scheme is `Bearer`, which is case-insensitive (RFC 9110 section
+/// 11.1).
 fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim_ascii())

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-/// The page may load files from this server, open WebSockets, and use camera and microphone; it must never be framed, and
-/// no text becomes script or markup (Trusted Types without any policy). `connect-src` names the WebSocket schemes because
-/// in some browsers 'self' does not include them.
+/// The page may load files from this server, open WebSockets, and use camera and microphone; it must never be framed,
+/// and no text becomes script or markup (Trusted Types without any policy). `connect-src` names the WebSocket schemes
+/// because in some browsers 'self' does not include them.
 const SECURITY_HEADERS: &str = "\
 Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
 media-src 'self' blob:; connect-src 'self' ws: wss:; font-src 'self'; manifest-src 'self'; base-uri 'none'; \

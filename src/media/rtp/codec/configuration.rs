@@ -32,7 +32,7 @@ pub const MAX_ADDED_BYTES: usize = 48;
 pub struct Configuration {
     /// AV1 sequence header or VP9 scalability structure, as in the packets.
     kept: Vec<u8>,
-    /// Extended sequence number of the packet that brought it, also if it was too large to be kept.
+    /// Extended sequence number of the packet that contained it, even if it was too large to be kept.
     kept_at: Option<u64>,
     /// The codec of `kept`, and the first sequence number with that codec.
     codec: Option<(Codec, u64)>,

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use smallvec::SmallVec;
 
-use super::wish::{Means, Wish};
+use super::wish::{LoadCap, Wish};
 use crate::media::publish::grade::is_enough;
 use crate::media::publish::layer::LAYERS;
 use crate::media::publish::layers::MAX_GRADES;
@@ -16,16 +16,16 @@ use crate::media::subscribe::selection::Selection;
 /// they do, and each switch costs a keyframe; more leaves bandwidth unused.
 pub(super) const HEADROOM: u64 = 5;
 
-/// The same for a step that only raises the picture rate of a layer already sent. It costs no keyframe, so it may be
-/// taken and undone often: more headroom withholds pictures that would fit, less follows each variation of the
-/// estimate.
+/// Headroom for a step that only raises the picture rate of a layer already sent: 1/`HEADROOM_OF_PICTURES`. Such a step
+/// costs no keyframe, so it may be taken and undone often. More headroom withholds pictures that would fit; less
+/// follows each variation of the estimate.
 const HEADROOM_OF_PICTURES: u64 = 20;
 
 /// Assumed bitrates of layers before they are measured: about what browsers send for heights of 180, 360 and 720.
 /// Higher values take bandwidth from other tracks for a moment, lower ones overload the path for a moment.
 const ASSUMED_BPS: [u64; 3] = [150_000, 500_000, 1_700_000];
 
-/// The same for a track with a single layer, whose bitrate starts low and is not known in advance.
+/// Assumed bitrate of a track with a single layer, which starts low and is not known in advance.
 const ASSUMED_ALONE_BPS: u64 = 200_000;
 
 /// The layers of a track that a subscriber may get if its bandwidth suffices.
@@ -42,28 +42,28 @@ pub struct Permit {
 ///
 /// A new rule about layers belongs here: no other function decides which layers are permitted. The publisher is asked
 /// for these layers, and the allocation chooses one of them by bandwidth.
-pub fn permit(tile: Option<u32>, means: Means, is_screen: bool, heights: &[u16]) -> Permit {
+pub fn permit(tile: Option<u32>, load_cap: LoadCap, is_screen: bool, heights: &[u16]) -> Permit {
     let sufficient = tile.and_then(|tile| heights.iter().position(|height| is_enough(*height, tile)));
     let usable = sufficient.map_or(heights.len(), |layer| layer + 1);
-    match means {
+    match load_cap {
         _ if tile == Some(0) => Permit { layers: 0, is_thinned: false },
-        Means::All => Permit { layers: usable, is_thinned: false },
-        Means::Least if is_screen => Permit { layers: usable, is_thinned: true },
-        Means::Least => Permit { layers: usable.min(1), is_thinned: false },
-        Means::Nothing => Permit { layers: 0, is_thinned: false },
+        LoadCap::Unlimited => Permit { layers: usable, is_thinned: false },
+        LoadCap::Reduced if is_screen => Permit { layers: usable, is_thinned: true },
+        LoadCap::Reduced => Permit { layers: usable.min(1), is_thinned: false },
+        LoadCap::Nothing => Permit { layers: 0, is_thinned: false },
     }
 }
 
 /// Returns the selection for a track of which no layer has arrived: the layer that arrives first, if any is permitted.
-pub fn select_first(tile: Option<u32>, means: Means, is_screen: bool) -> Option<Selection> {
-    (permit(tile, means, is_screen, &[0; LAYERS]).layers > 0).then_some(Selection::BEST)
+pub fn select_first(tile: Option<u32>, load_cap: LoadCap, is_screen: bool) -> Option<Selection> {
+    (permit(tile, load_cap, is_screen, &[0; LAYERS]).layers > 0).then_some(Selection::BEST)
 }
 
 /// Returns why a track without a grade is not sent.
 pub(super) fn limit_without_grade(wish: &Wish) -> Limit {
-    match (wish.height, wish.means) {
+    match (wish.height, wish.load_cap) {
         (Some(0), _) => Limit::View,
-        (_, Means::Nothing) => Limit::Server,
+        (_, LoadCap::Nothing) => Limit::Server,
         _ => Limit::Publisher,
     }
 }
@@ -106,18 +106,18 @@ pub(super) struct Claim<'a> {
 impl<'a> Claim<'a> {
     pub(super) fn new(index: usize, wish: &'a Wish<'a>) -> Option<Self> {
         let mut claim = Self { index, wish, best: 0, is_cut_by_load: false, granted: None };
-        claim.best = claim.best_with(wish.means)?;
-        claim.is_cut_by_load = claim.best_with(Means::All).is_some_and(|best| claim.best < best);
+        claim.best = claim.best_with(wish.load_cap)?;
+        claim.is_cut_by_load = claim.best_with(LoadCap::Unlimited).is_some_and(|best| claim.best < best);
         Some(claim)
     }
 
     /// Returns the index of the best permitted grade under a load of the server; `None` if no grade is permitted.
-    fn best_with(&self, means: Means) -> Option<usize> {
+    fn best_with(&self, load_cap: LoadCap) -> Option<usize> {
         let Wish { grades, height, is_screen, .. } = *self.wish;
         // The best grade of each layer.
         let ends: SmallVec<[usize; MAX_GRADES]> = (0..grades.len()).filter(|at| self.ends_layer(*at)).collect();
         let heights: SmallVec<[u16; MAX_GRADES]> = ends.iter().map(|at| grades[*at].height).collect();
-        let permit = permit(height, means, is_screen, &heights);
+        let permit = permit(height, load_cap, is_screen, &heights);
         let end = ends[permit.layers.checked_sub(1)?];
         let begin = (0..=end).find(|at| grades[*at].layer == grades[end].layer);
         if permit.is_thinned { begin } else { Some(end) }
@@ -211,12 +211,12 @@ impl<'a> Claim<'a> {
         }
         let is_last = self.best + 1 == self.wish.grades.len();
         let is_height_known = self.wish.height.is_some() && self.wish.grades[self.best].height > 0;
-        let is_least = self.wish.means == Means::Least;
+        let is_least = self.wish.load_cap == LoadCap::Reduced;
         if self.is_cut_by_load {
             Limit::Server
         } else if !is_last {
             Limit::View
-        } else if is_least && self.wish.has_more && !self.is_enough(self.best) {
+        } else if is_least && self.wish.has_paused_layers && !self.is_enough(self.best) {
             Limit::Server
         } else if is_height_known && !self.is_enough(self.best) {
             Limit::Publisher

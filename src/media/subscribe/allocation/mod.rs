@@ -1,7 +1,7 @@
 //! Allocation of one subscriber's bandwidth: which grade of each track it gets.
 //!
 //! A *grade* is one way to send a track: a layer, and how many of its temporal layers. A *wish* is the demand for one
-//! track: its grades, and how the page shows it. The *means* are how much of the track the server's load allows. A
+//! track: its grades, and how the page shows it. The *load cap* is how much of the track the server's load allows. A
 //! *claim* is a wish of which at least one grade is permitted; it is raised grade by grade while the budget suffices. A
 //! *grant* is the result for one wish: a grade or none, and why it is not a better one.
 //!

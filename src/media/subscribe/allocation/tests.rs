@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::wish::Means;
+use super::wish::LoadCap;
 use super::*;
 use crate::media::inputs;
 
@@ -40,8 +40,8 @@ fn tile(grades: &[Grade], height: u32) -> Wish<'_> {
         priority: 0,
         is_screen: false,
         speaks: false,
-        means: Means::All,
-        has_more: false,
+        load_cap: LoadCap::Unlimited,
+        has_paused_layers: false,
         current: None,
     }
 }
@@ -202,53 +202,53 @@ fn a_grade_below_what_the_view_can_use_is_limited_by_bandwidth() {
 #[test]
 fn the_tile_and_the_servers_load_limit_the_permitted_layers() {
     const TILES: [Option<u32>; 5] = [Some(0), Some(90), Some(120), Some(400), None];
-    let cases: &[([u16; 3], Means, bool, [usize; 5])] = &[
-        ([0, 0, 0], Means::All, false, [0, 3, 3, 3, 3]),
-        ([90, 180, 360], Means::All, false, [0, 1, 1, 3, 3]),
-        ([80, 180, 360], Means::All, false, [0, 1, 2, 3, 3]),
-        ([80, 180, 360], Means::Least, false, [0, 1, 1, 1, 1]),
-        ([80, 180, 360], Means::Least, true, [0, 1, 2, 3, 3]),
-        ([80, 180, 360], Means::Nothing, true, [0; 5]),
+    let cases: &[([u16; 3], LoadCap, bool, [usize; 5])] = &[
+        ([0, 0, 0], LoadCap::Unlimited, false, [0, 3, 3, 3, 3]),
+        ([90, 180, 360], LoadCap::Unlimited, false, [0, 1, 1, 3, 3]),
+        ([80, 180, 360], LoadCap::Unlimited, false, [0, 1, 2, 3, 3]),
+        ([80, 180, 360], LoadCap::Reduced, false, [0, 1, 1, 1, 1]),
+        ([80, 180, 360], LoadCap::Reduced, true, [0, 1, 2, 3, 3]),
+        ([80, 180, 360], LoadCap::Nothing, true, [0; 5]),
     ];
-    for (heights, means, is_screen, expected) in cases {
-        let layers = |tile| claim::permit(tile, *means, *is_screen, heights).layers;
-        assert_eq!(TILES.map(layers), *expected, "{heights:?} {means:?}");
-        let is_sent = TILES.map(|tile| claim::select_first(tile, *means, *is_screen).is_some());
+    for (heights, load_cap, is_screen, expected) in cases {
+        let layers = |tile| claim::permit(tile, *load_cap, *is_screen, heights).layers;
+        assert_eq!(TILES.map(layers), *expected, "{heights:?} {load_cap:?}");
+        let is_sent = TILES.map(|tile| claim::select_first(tile, *load_cap, *is_screen).is_some());
         assert_eq!(is_sent, expected.map(|layers| layers > 0), "a track of which no layer has arrived");
     }
 }
 
 #[test]
 fn the_servers_load_limits_grades() {
-    let with = |wish: Wish<'static>, means| Wish { means, ..wish };
-    let cases: &[(Wish, Means, i32, Limit)] = &[
-        (tile(CAMERA, 720), Means::All, 2, Limit::None),
-        (tile(CAMERA, 720), Means::Least, 0, Limit::Server),
-        (tile(CAMERA, 150), Means::Least, 0, Limit::View),
-        (tile(TEMPORAL, 720), Means::Least, 2, Limit::Server),
-        (tile(ALONE, 720), Means::Least, 0, Limit::None),
-        (screen(SCREEN), Means::Least, 0, Limit::Server),
-        (screen(LAYERED_SCREEN), Means::Least, 2, Limit::Server),
-        (tile(CAMERA, 720), Means::Nothing, -1, Limit::Server),
-        (Wish { has_more: true, ..tile(&CAMERA[..1], 720) }, Means::Least, 0, Limit::Server),
-        (Wish { has_more: true, ..tile(&CAMERA[..1], 150) }, Means::Least, 0, Limit::None),
-        (tile(&CAMERA[..1], 720), Means::Least, 0, Limit::Publisher),
-        (tile(CAMERA, 0), Means::Nothing, -1, Limit::View),
-        (tile(&[], 720), Means::Nothing, -1, Limit::Server),
+    let with = |wish: Wish<'static>, load_cap| Wish { load_cap, ..wish };
+    let cases: &[(Wish, LoadCap, i32, Limit)] = &[
+        (tile(CAMERA, 720), LoadCap::Unlimited, 2, Limit::None),
+        (tile(CAMERA, 720), LoadCap::Reduced, 0, Limit::Server),
+        (tile(CAMERA, 150), LoadCap::Reduced, 0, Limit::View),
+        (tile(TEMPORAL, 720), LoadCap::Reduced, 2, Limit::Server),
+        (tile(ALONE, 720), LoadCap::Reduced, 0, Limit::None),
+        (screen(SCREEN), LoadCap::Reduced, 0, Limit::Server),
+        (screen(LAYERED_SCREEN), LoadCap::Reduced, 2, Limit::Server),
+        (tile(CAMERA, 720), LoadCap::Nothing, -1, Limit::Server),
+        (Wish { has_paused_layers: true, ..tile(&CAMERA[..1], 720) }, LoadCap::Reduced, 0, Limit::Server),
+        (Wish { has_paused_layers: true, ..tile(&CAMERA[..1], 150) }, LoadCap::Reduced, 0, Limit::None),
+        (tile(&CAMERA[..1], 720), LoadCap::Reduced, 0, Limit::Publisher),
+        (tile(CAMERA, 0), LoadCap::Nothing, -1, Limit::View),
+        (tile(&[], 720), LoadCap::Nothing, -1, Limit::Server),
     ];
     let mut grants = Vec::new();
-    for (wish, means, grade, limit) in cases {
-        let wishes = [with(*wish, *means), tile(CAMERA, 360)];
+    for (wish, load_cap, grade, limit) in cases {
+        let wishes = [with(*wish, *load_cap), tile(CAMERA, 360)];
         let totals = allocate(Some(9_000_000), 0, &wishes, &mut grants);
         let grant = Grant { grade: usize::try_from(*grade).ok(), limit: *limit };
-        assert_eq!(grants[0], grant, "{wish:?} {means:?}");
+        assert_eq!(grants[0], grant, "{wish:?} {load_cap:?}");
         assert_eq!(grants[1].grade, Some(1), "other tracks are not affected");
         // A grade that is not granted does not raise the goal of probing.
         let spent = grants.iter().zip(&wishes).filter_map(|(grant, wish)| Some(wish.grades[grant.grade?].bitrate_bps));
         assert_eq!(totals.wanted_bps, spent.clone().sum::<u64>() + spent.sum::<u64>().div_ceil(HEADROOM));
     }
     // Too little bandwidth is reported before the server's load.
-    allocate(Some(100_000), 40_000, &[tile(CAMERA, 100), with(tile(CAMERA, 720), Means::Least)], &mut grants);
+    allocate(Some(100_000), 40_000, &[tile(CAMERA, 100), with(tile(CAMERA, 720), LoadCap::Reduced)], &mut grants);
     assert_eq!(grants[1].limit, Limit::Bandwidth);
 }
 
@@ -293,8 +293,8 @@ fn any_wishes(rng: &mut StdRng) -> Vec<Wish<'static>> {
         priority: rng.random_range(0..3),
         is_screen: rng.random_bool(0.2),
         speaks: rng.random_bool(0.3),
-        means: Means::All,
-        has_more: false,
+        load_cap: LoadCap::Unlimited,
+        has_paused_layers: false,
         current: [None, Some(0), Some(1), Some(2), Some(5)][rng.random_range(0..5)],
     };
     (0..rng.random_range(0..20)).map(|_| any_wish(rng)).collect()
@@ -304,16 +304,16 @@ fn any_wish_of(grades: impl Strategy<Value = &'static [Grade]>) -> impl Strategy
     let height = prop_oneof![Just(None), Just(Some(0)), (1..1_100_u32).prop_map(Some)];
     let current = prop_oneof![Just(None), (0..6_usize).prop_map(Some)];
     let flags = (prop::bool::weighted(0.2), prop::bool::weighted(0.3), any::<bool>());
-    let means = prop_oneof![3 => Just(Means::All), 1 => Just(Means::Least), 1 => Just(Means::Nothing)];
-    (grades, height, 0..3_u32, flags, means, current).prop_map(
-        |(grades, height, priority, (is_screen, speaks, has_more), means, current)| Wish {
+    let load_cap = prop_oneof![3 => Just(LoadCap::Unlimited), 1 => Just(LoadCap::Reduced), 1 => Just(LoadCap::Nothing)];
+    (grades, height, 0..3_u32, flags, load_cap, current).prop_map(
+        |(grades, height, priority, (is_screen, speaks, has_paused_layers), load_cap, current)| Wish {
             grades,
             height,
             priority,
             is_screen,
             speaks,
-            means,
-            has_more,
+            load_cap,
+            has_paused_layers,
             current,
         },
     )
@@ -350,7 +350,7 @@ proptest! {
         let is_any_refused = grants.contains(&Grant { grade: None, limit: Limit::Bandwidth });
         prop_assert!(!is_any_refused || is_lowest, "{grants:?}");
         for (grant, wish) in grants.iter().zip(&wishes) {
-            let is_seen = wish.height != Some(0) && !wish.grades.is_empty() && wish.means != Means::Nothing;
+            let is_seen = wish.height != Some(0) && !wish.grades.is_empty() && wish.load_cap != LoadCap::Nothing;
             prop_assert_eq!(grant.grade.is_none() && grant.limit != Limit::Bandwidth, !is_seen);
         }
         // More bandwidth is worth more. A kept grade may have been displaced by a better one, within the headroom.

@@ -1,4 +1,4 @@
-//! A wish: the demand of a subscriber for one track, and the means that the server has for it.
+//! A wish: the demand of a subscriber for one track, and the cap that the server's load puts on it.
 
 use crate::media::publish::grade::Grade;
 
@@ -17,22 +17,22 @@ pub struct Wish<'a> {
     pub is_screen: bool,
     /// The publisher is an active speaker.
     pub speaks: bool,
-    /// The server's capacity for this track.
-    pub means: Means,
+    /// The cap that the server's load puts on the track.
+    pub load_cap: LoadCap,
     /// The publisher has paused layers that no subscriber wants.
-    pub has_more: bool,
+    pub has_paused_layers: bool,
     /// Index of the grade granted last.
     pub current: Option<usize>,
 }
 
 /// How much of a track the server's load allows to send to a subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Means {
+pub enum LoadCap {
     /// Any grade.
-    All,
+    Unlimited,
     /// For a camera, the smallest layer. For a screen, whose text must stay readable, the best layer at its lowest
     /// picture rate.
-    Least,
+    Reduced,
     /// No grade.
     Nothing,
 }

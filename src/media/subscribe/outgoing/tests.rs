@@ -228,7 +228,7 @@ fn a_preface_precedes_each_start_and_is_retransmitted() {
         |_: &u32| fixture.outgoing.resend(fixture.now, sent, &packet, &mut fixture.egress, &mut fixture.datagrams);
     let bytes = 40 + packet.elements.len() + WIRE_OVERHEAD;
     let count = (0..2_000).take_while(resend).count();
-    assert!(count.abs_diff(rtx::SAVED / bytes) < 20, "{count} retransmissions of {bytes} bytes");
+    assert!(count.abs_diff(rtx::MAX_UNUSED_SHARE / bytes) < 20, "{count} retransmissions of {bytes} bytes");
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn retransmissions_are_limited_to_a_share_of_the_sent_bytes() {
         }
     }
     let bytes = packet(fixture.now, 0).wire_bytes();
-    let share = (1_000 * bytes / rtx::PART + rtx::SAVED) / bytes;
+    let share = (1_000 * bytes / rtx::SHARE_DIVISOR + rtx::MAX_UNUSED_SHARE) / bytes;
     assert!((share - 2..=share).contains(&resent), "{resent} of {share}");
 }
 
@@ -309,7 +309,7 @@ fn packets_without_payload_are_forwarded_and_their_retransmission_is_charged() {
             &mut fixture.datagrams,
         ));
     }
-    assert!(resent <= rtx::SAVED / WIRE_OVERHEAD, "{resent}");
+    assert!(resent <= rtx::MAX_UNUSED_SHARE / WIRE_OVERHEAD, "{resent}");
 }
 
 #[test]

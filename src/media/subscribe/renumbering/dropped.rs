@@ -54,8 +54,8 @@ impl Dropped {
         self.runs.back().map_or((0, 0), |run| (run.packets, run.pictures))
     }
 
-    /// Records a dropped packet with a higher sequence number than all before. `timestamp` is that of its picture if the
-    /// whole picture is dropped.
+    /// Records a dropped packet with a higher sequence number than all before. `timestamp` is that of its picture if
+    /// the whole picture is dropped.
     #[inline]
     pub fn push(&mut self, seq_no: u64, timestamp: Option<u32>, is_new_picture: bool) {
         let (packets, pictures) = self.totals();

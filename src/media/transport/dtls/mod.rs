@@ -208,8 +208,8 @@ impl DtlsInstance for Endpoint {
         if self.is_connected {
             return self.dtls.handle_packet(packet);
         }
-        // Given a ChangeCipherSpec and an encrypted record that is not authentic in one datagram, dimpl rejects both and
-        // accepts no later ones. So it gets the unencrypted and the encrypted records one after the other.
+        // Given a ChangeCipherSpec and an encrypted record that is not authentic in one datagram, dimpl rejects both
+        // and accepts no later ones. So it gets the unencrypted and the encrypted records one after the other.
         let (clear, sealed) = packet.split_at(clear_length(packet));
         self.fragments = fragments;
         for part in [clear, sealed] {
@@ -229,8 +229,8 @@ impl DtlsInstance for Endpoint {
     }
 
     fn poll_output<'a>(&mut self, buf: &'a mut [u8]) -> DtlsOutput<'a> {
-        // dimpl's output begins at the start of the buffer. It is borrowed again below, because `widen_datagram` makes a
-        // server's flight longer than what dimpl returned.
+        // dimpl's output begins at the start of the buffer. It is borrowed again below, because `widen_datagram` makes
+        // a server's flight longer than what dimpl returned.
         let (output, len): (fn(&'a [u8]) -> DtlsOutput<'a>, _) = match self.dtls.poll_output(buf) {
             DtlsOutput::Packet(packet) => {
                 self.origin = None;

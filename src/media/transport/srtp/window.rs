@@ -29,7 +29,7 @@ impl Window {
     #[inline]
     pub fn insert(&mut self, seq_no: u64) -> Freshness {
         if seq_no != self.end {
-            return self.insert_apart(seq_no);
+            return self.insert_out_of_order(seq_no);
         }
         let [low, high] = self.sealed;
         self.sealed = [low << 1 | 1, high << 1 | low >> 63];
@@ -39,7 +39,7 @@ impl Window {
 
     /// Marks a sequence number that does not follow the highest.
     #[cold]
-    fn insert_apart(&mut self, seq_no: u64) -> Freshness {
+    fn insert_out_of_order(&mut self, seq_no: u64) -> Freshness {
         let [low, high] = self.sealed;
         let sealed = u128::from(high) << 64 | u128::from(low);
         if seq_no > self.end {
