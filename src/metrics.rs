@@ -42,6 +42,8 @@ pub struct Gauges {
     pub load: f64,
     /// The shedding stage: 0 sheds nothing.
     pub shed_stage: usize,
+    /// Rooms whose video is reduced.
+    pub rooms_shed: usize,
     /// Whether the server is shutting down.
     pub is_draining: bool,
     /// Time since the start of the server.
@@ -146,10 +148,11 @@ fn table(stats: &Stats, gauges: &Gauges) -> Vec<Row> {
         row("aq_turn_seconds", "How long the event loop was awake in a turn.", Histogram(turn)),
         row(
             "aq_shed_stage",
-            "What is shed under load: 0 nothing, 1 camera layers, 2 most cameras, 3 new participants.",
+            "What is shed under load: 0 nothing, 1 new participants, 2 video of some rooms too.",
             gauge(gauges.shed_stage),
         ),
-        row("aq_shed_stage_changes", "Changes of the shedding stage.", Counter(stages)),
+        row("aq_rooms_shed", "Rooms whose video is reduced under load.", gauge(gauges.rooms_shed)),
+        row("aq_shed_stage_changes", "Steps that reduced or restored the video of rooms.", Counter(stages)),
         row("aq_timers", "Pending deadlines.", gauge(gauges.timers)),
         // Media.
         row(
@@ -298,6 +301,7 @@ mod tests {
         timers: 9,
         load: 0.25,
         shed_stage: 1,
+        rooms_shed: 0,
         is_draining: false,
         uptime: Duration::from_millis(1_500),
     };

@@ -90,7 +90,7 @@ pub struct Stats {
     pub peers_failed: u64,
     /// Messages refused with an `error`.
     pub messages_refused: u64,
-    /// Changes of the shedding stage, in either direction.
+    /// Steps that reduced or restored the video of rooms.
     pub stages: u64,
     /// Connections and joins refused.
     pub conns_refused: u64,

@@ -5,6 +5,7 @@ pub mod speakers;
 pub mod subscribers;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
 
 use str0m::media::Mid;
 
@@ -27,9 +28,24 @@ pub const REACTION_BYTES: usize = 32;
 /// oldest are forgotten.
 const REMEMBERED: usize = 1_000;
 
+/// What the server's load takes from a room's video.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Shed {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// All layers of cameras except the smallest.
+    Layers,
+    /// All cameras, except those of the last speaker and of pinned participants.
+    Videos,
+}
+
 /// One conference. It ends, with all its state, when the last participant leaves.
-#[derive(Default)]
 pub struct Room {
+    /// When the first participant joined.
+    pub began: Instant,
+    /// What the server's load takes from its video.
+    pub shed: Shed,
     /// In the order of joining.
     participants: Vec<PeerId>,
     is_locked: bool,
@@ -106,6 +122,23 @@ impl Room {
             + participants * Speakers::BYTES_EACH
             + 2 * messages * message
             + remembered
+    }
+
+    /// Creates an empty room.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            began: now,
+            shed: Shed::default(),
+            participants: Vec::new(),
+            is_locked: false,
+            removed: VecDeque::new(),
+            returning: VecDeque::new(),
+            speakers: Speakers::default(),
+            spotlight: None,
+            history: VecDeque::new(),
+            next_message: 0,
+            next_hand: 0,
+        }
     }
 
     /// Adds a participant.
@@ -289,7 +322,7 @@ mod tests {
 
     #[test]
     fn removed_and_returning_participants_are_remembered_up_to_a_limit() {
-        let mut room = Room::default();
+        let mut room = Room::new(Instant::now());
         room.expect_back("left an unlocked room");
         assert!(!room.is_returning("left an unlocked room"));
         room.set_locked(true);
@@ -313,7 +346,7 @@ mod tests {
 
     #[test]
     fn chat_history_is_bounded_and_numbered() {
-        let mut room = Room::default();
+        let mut room = Room::new(Instant::now());
         for number in 0..10 {
             room.chat("1", "Ann", number.to_string(), "00:00:00".to_owned(), 3);
         }

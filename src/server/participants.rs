@@ -320,7 +320,7 @@ mod tests {
         assert!(participants.remove(ann).is_none() && participants.get(cy).is_some_and(|it| it.name == "cy"));
         assert_eq!((participants.find_resume("ann"), participants.find_resume("cy")), (None, Some(cy)));
         assert_eq!((participants.slots(), participants.page(1, 9).collect::<Vec<_>>()), (2, vec![bob]));
-        let mut room = Room::default();
+        let mut room = Room::new(Instant::now());
         [bob, cy, ann].into_iter().for_each(|id| room.join(id));
         assert_eq!(participants.of(&room).map(|(id, _)| id).collect::<Vec<_>>(), [bob, cy]);
         assert_eq!(participants.others(&room, bob).map(|(id, _)| id).collect::<Vec<_>>(), [cy]);

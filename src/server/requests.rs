@@ -150,7 +150,8 @@ impl Server {
             "rooms": self.rooms.len(),
             "participants": self.participants.len(),
             "load_percent": self.shedding.load().percent(),
-            "shed": self.shedding.load().stage().name(),
+            "shed": self.shedding.stage_name(),
+            "rooms_shed": self.shedding.rooms(),
             "uptime_s": (self.now - self.started).as_secs(),
             "sizes": {
                 "conns": conns, "resumes": resumes, "addresses": addresses, "ufrags": ufrags, "timers": timers,

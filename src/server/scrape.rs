@@ -41,7 +41,8 @@ impl Server {
             addresses: sizes.addresses,
             timers: sizes.timers,
             load: self.shedding.load().share(),
-            shed_stage: self.shedding.load().stage() as usize,
+            shed_stage: self.shedding.stage(),
+            rooms_shed: self.shedding.rooms(),
             is_draining: self.admission.drain.is_some(),
             uptime: self.now - self.started,
         }

@@ -305,7 +305,7 @@ fn the_page_says_that_pictures_are_reduced_because_the_server_is_busy() {
     ann.plays(&tile("Bob"), false, true);
     drop(flood);
     turn.measured();
-    // Up to three shedding stages end one after the other, each after ten seconds.
+    // The video returns within seconds after the load.
     ann.until_within(Duration::from_secs(60), "the mark is gone", &format!("!{mark}"));
     ann.sees_and_hears("Bob");
 }

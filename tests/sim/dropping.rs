@@ -69,8 +69,8 @@ fn shed() -> Sim {
     sim.watch("cat");
     sim.run(secs(1));
     sim.view("bob", "ann", Camera, 360, 2);
-    sim.run_loaded(secs(4), 1.0);
-    sim.run_loaded(secs(4), 0.75);
+    sim.run_loaded(secs(6), 1.0);
+    sim.run_loaded(secs(4), 0.8);
     sim
 }
 
@@ -99,7 +99,7 @@ fn each_cause_drops_all_packets_for_its_reason() {
     let cases = [
         Case { reason: DropReason::Silenced, source: Microphone, others: 2, load: 0.3, begin: silenced },
         Case { reason: DropReason::NotViewed, source: Camera, others: 1, load: 0.3, begin: not_viewed },
-        Case { reason: DropReason::Shed, source: Camera, others: 1, load: 0.75, begin: shed },
+        Case { reason: DropReason::Shed, source: Camera, others: 1, load: 0.8, begin: shed },
         Case {
             reason: DropReason::CodecNotNegotiated,
             source: Camera,

@@ -1,99 +1,212 @@
-//! Shedding: reduces service under overload, first layers, then video of participants who do not speak, then joins.
+//! Shedding: under overload, new participants are refused, then the video of some rooms is reduced. Sound and chat
+//! continue, and all other rooms keep all of their video.
+//!
+//! Young rooms are reduced before old ones, and of about the same age the most expensive first. A room keeps its screens,
+//! pinned participants and the last speaker, and every viewer is told (`quality`). The publishers of video that nobody
+//! receives any more are asked to stop (`layers`).
 
-use std::time::Instant;
+use std::cmp::Reverse;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
 use crate::id::{PeerId, TrackId};
-use crate::limits::load::{Load, Stage};
+use crate::limits::load::{Load, Step};
 use crate::media::subscribe::allocation::wish::LoadCap;
 use crate::room::seats::PINNED;
+use crate::room::{Room, Shed};
 use crate::server::Server;
-use crate::server::participants::Work;
+use crate::server::participants::{Participants, Work};
 use crate::track::Source;
 
-/// Number of participants whose allocation is queued in one turn after a change of the stage. A higher number delays
-/// the packets of that turn; a lower one delays the relief.
+/// Number of participants whose allocation is queued in one turn after a room was reduced or restored. A higher number
+/// delays the packets of that turn; a lower one delays the relief.
 const REALLOCATIONS: usize = 32;
 
-/// The load, and the progress of applying its stage to the participants.
+/// The work for an audio stream in relation to a video stream: 50 of 120 packets per second.
+const AUDIO_WORK: f64 = 0.4;
+
+/// The ages that divide rooms into groups.
+const AGES: [Duration; 3] = [Duration::from_secs(60), Duration::from_secs(600), Duration::from_secs(3_600)];
+
+/// The load, and the rooms that are reduced because of it.
 pub struct Shedding {
     load: Load,
-    /// The next slot to reallocate after a change of the stage.
-    next_slot: Option<usize>,
+    /// The names of the reduced rooms, in the order in which they were reduced.
+    rooms: Vec<String>,
+    /// Participants whose allocation has to follow a change of their room.
+    pending: VecDeque<PeerId>,
+}
+
+/// The streams that a room's subscribers receive, in work units, where one is the work for a video stream.
+#[derive(Clone, Copy, Debug, Default)]
+struct Streams {
+    audio: f64,
+    /// Video that is sent now.
+    video: f64,
+    /// Video that is not.
+    missing: f64,
 }
 
 impl Shedding {
     pub fn new(now: Instant) -> Self {
-        Self { load: Load::new(now), next_slot: None }
+        Self { load: Load::new(now), rooms: Vec::new(), pending: VecDeque::new() }
     }
 
     pub fn load(&self) -> &Load {
         &self.load
     }
 
-    /// Whether new participants are refused.
-    pub fn refuses_joins(&self) -> bool {
-        self.load.stage() == Stage::Joins
+    /// What is shed: 0 nothing, 1 new participants, 2 video of some rooms.
+    pub fn stage(&self) -> usize {
+        if self.rooms.is_empty() { usize::from(self.refuses_joins()) } else { 2 }
     }
 
-    /// Whether cameras of participants who do not speak are not sent.
-    pub fn prefers_speakers(&self) -> bool {
-        self.load.stage() >= Stage::Videos
+    /// The name of the stage.
+    pub fn stage_name(&self) -> &'static str {
+        ["nothing", "joins", "videos"][self.stage()]
+    }
+
+    /// The number of rooms that are reduced.
+    pub fn rooms(&self) -> usize {
+        self.rooms.len()
+    }
+
+    /// Whether new participants are refused.
+    pub fn refuses_joins(&self) -> bool {
+        self.load.refuses_joins()
     }
 
     /// Whether the next turn has more participants to reallocate.
     pub fn has_next(&self) -> bool {
-        self.next_slot.is_some()
+        !self.pending.is_empty()
     }
 }
 
 impl Server {
-    /// Takes a measurement of the loop's load, and starts or ends a shedding stage.
+    /// Takes a measurement of the loop's load, and takes the step that follows from it.
     pub(in crate::server) fn on_load(&mut self, share: f64) {
-        let load = &mut self.shedding.load;
-        let before = load.stage();
-        if !load.handle_share(self.now, share) {
-            return;
-        }
-        let stage = load.stage();
-        let percent = load.percent();
-        self.stats.stages += 1;
-        if stage > before {
-            warn!("load {percent} %: {} shed", stage.name());
-        } else {
-            info!("load {percent} %: {} restored", before.name());
-        }
-        if before.min(stage) < Stage::Videos {
-            self.shedding.next_slot = Some(0);
+        let rooms = &self.rooms;
+        // Rooms that have ended.
+        self.shedding.rooms.retain(|name| rooms.get(name).is_some_and(|room| room.shed > Shed::Nothing));
+        let is_shed = !self.shedding.rooms.is_empty();
+        match self.shedding.load.handle_share(self.now, share, is_shed) {
+            Some(Step::Shed(part)) => self.shed(part),
+            Some(Step::Restore(part)) => self.restore(part),
+            None => {}
         }
     }
 
-    /// Queues the allocation of the next participants after a change of the stage.
-    pub(in crate::server) fn reallocate(&mut self) {
-        let Some(first) = self.shedding.next_slot else {
+    /// Reduces rooms until this part of the present work is saved, or no video is left.
+    fn shed(&mut self, part: f64) {
+        let age = |room: &Room| AGES.iter().filter(|age| self.now >= room.began + **age).count();
+        let streams = |room: &Room| Streams::of(room, &self.participants);
+        let mut found: Vec<_> = self.rooms.iter().map(|(name, room)| (name, room, streams(room))).collect();
+        let needed = part * found.iter().map(|(.., streams)| streams.work()).sum::<f64>();
+        found.retain(|(_, room, streams)| room.shed < Shed::Videos && streams.video > 0.0);
+        // Rooms without their upper layers already: those that keep all video come after them.
+        found.sort_by_key(|(_, room, streams)| (Reverse(room.shed), age(room), Reverse(streams.video as u64)));
+        let mut saved = 0.0;
+        let mut steps = Vec::new();
+        for (name, room, streams) in found {
+            if saved >= needed {
+                break;
+            }
+            // If a part of a room's video is enough, its upper layers go first.
+            let is_large = room.shed == Shed::Nothing && streams.video > 2.0 * (needed - saved);
+            saved += if is_large { needed - saved } else { streams.video };
+            steps.push((name.clone(), if is_large { Shed::Layers } else { Shed::Videos }));
+        }
+        if steps.is_empty() {
+            return;
+        }
+        for (name, shed) in &steps {
+            self.set_shed(name, *shed);
+        }
+        self.stats.stages += 1;
+        let (percent, reduced, rooms) = (self.shedding.load.percent(), self.shedding.rooms.len(), self.rooms.len());
+        warn!("load {percent} %: the video of {reduced} of {rooms} rooms is reduced ({} in this step)", steps.len());
+    }
+
+    /// Restores rooms, the last reduced ones first, whose video takes this part of the core.
+    fn restore(&mut self, part: f64) {
+        let total: f64 = self.rooms.values().map(|room| Streams::of(room, &self.participants).work()).sum();
+        let mut left = part * total / self.shedding.load.share().max(f64::EPSILON);
+        let mut steps = Vec::new();
+        for name in self.shedding.rooms.iter().rev() {
+            let Some(room) = self.rooms.get(name) else {
+                continue;
+            };
+            let missing = Streams::of(room, &self.participants).missing;
+            let fits = missing <= left;
+            if !fits && !steps.is_empty() {
+                break;
+            }
+            left -= missing;
+            // A room that may be too large gets its smallest layers first.
+            let is_partial = !fits && room.shed == Shed::Videos;
+            steps.push((name.clone(), if is_partial { Shed::Layers } else { Shed::Nothing }));
+        }
+        for (name, shed) in &steps {
+            self.set_shed(name, *shed);
+        }
+        self.stats.stages += 1;
+        let (percent, reduced) = (self.shedding.load.percent(), self.shedding.rooms.len());
+        info!("load {percent} %: the video of {} rooms is restored, that of {reduced} is still reduced", steps.len());
+    }
+
+    fn set_shed(&mut self, name: &str, shed: Shed) {
+        let Some(room) = self.rooms.get_mut(name) else {
             return;
         };
-        let end = first + REALLOCATIONS;
-        for id in self.participants.page(first, REALLOCATIONS).collect::<Vec<PeerId>>() {
+        let rooms = &mut self.shedding.rooms;
+        if room.shed == Shed::Nothing {
+            rooms.push(name.to_owned());
+        } else if shed == Shed::Nothing {
+            rooms.retain(|other| other != name);
+        }
+        room.shed = shed;
+        self.shedding.pending.extend(room.participants());
+    }
+
+    /// Queues the allocation of the next participants after a change of their rooms.
+    pub(in crate::server) fn reallocate(&mut self) {
+        let count = self.shedding.pending.len().min(REALLOCATIONS);
+        for id in self.shedding.pending.drain(..count).collect::<Vec<PeerId>>() {
             self.queue(Work::Allocate, id);
         }
-        self.shedding.next_slot = (end < self.participants.slots()).then_some(end);
     }
 
     /// Returns the cap that the server's load puts on a video for a subscriber whose page shows it with this priority.
     pub(super) fn load_cap(&self, track: TrackId, priority: u32) -> LoadCap {
-        let stage = self.shedding.load.stage();
-        if stage == Stage::Nothing {
-            return LoadCap::Unlimited;
-        }
         let Some(publisher) = self.participants.get(track.publisher) else {
             return LoadCap::Unlimited;
         };
+        let Some(room) = self.rooms.get(&publisher.room).filter(|room| room.shed > Shed::Nothing) else {
+            return LoadCap::Unlimited;
+        };
         let is_screen = publisher.published.track(track.mid).is_some_and(|track| track.source == Source::Screen);
-        let room = self.rooms.get(&publisher.room);
-        let is_dominant = room.is_some_and(|room| room.speakers.dominant() == Some(track.publisher));
-        let is_kept = stage < Stage::Videos || is_screen || is_dominant || priority >= PINNED;
+        let is_dominant = room.speakers.dominant() == Some(track.publisher);
+        let is_kept = room.shed < Shed::Videos || is_screen || is_dominant || priority >= PINNED;
         if is_kept { LoadCap::Reduced } else { LoadCap::Nothing }
+    }
+}
+
+impl Streams {
+    fn of(room: &Room, participants: &Participants) -> Self {
+        let m_lines = participants.of(room).flat_map(|(_, participant)| participant.peer.sending.m_lines());
+        m_lines.filter(|outgoing| outgoing.track.is_some()).fold(Self::default(), |mut streams, outgoing| {
+            match (outgoing.is_audio(), outgoing.selected()) {
+                (true, _) => streams.audio += AUDIO_WORK,
+                (false, Some(_)) => streams.video += 1.0,
+                (false, None) => streams.missing += 1.0,
+            }
+            streams
+        })
+    }
+
+    fn work(&self) -> f64 {
+        self.audio + self.video
     }
 }

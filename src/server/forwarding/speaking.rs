@@ -4,6 +4,7 @@
 use str0m::format::Codec;
 
 use crate::media::negotiation::profile;
+use crate::room::Shed;
 use crate::server::Server;
 use crate::server::participants::Work;
 use crate::track::Source;
@@ -59,7 +60,7 @@ impl Server {
         let ids = room.speakers.reported().iter().filter_map(|id| self.participants.get(*id));
         let message = ServerMessage::Speaking { ids: ids.map(|participant| &*participant.id).collect() };
         self.participants.broadcast(self.now, room, None, &message, &mut self.conns);
-        if self.shedding.prefers_speakers() {
+        if room.shed == Shed::Videos {
             for id in room.participants().to_vec() {
                 self.queue(Work::Allocate, id);
             }

@@ -32,6 +32,9 @@ const MAX_MEDIALESS: usize = 20;
 /// The `Retry-After` of temporary refusals.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// The `Retry-After` of refusals under load. Bursts of joins end within seconds.
+const RETRY_AFTER_BURST: Duration = Duration::from_secs(1);
+
 /// An admitted join.
 #[derive(Clone)]
 pub struct Join {
@@ -269,7 +272,8 @@ impl Server {
             return Err(JoinRefusal::new(503, "waiting-full", message));
         }
         if self.shedding.refuses_joins() {
-            return Err(JoinRefusal::new(503, "full", "The server is overloaded. Try again in a moment."));
+            let refusal = JoinRefusal::new(503, "full", "The server is overloaded. Try again in a moment.");
+            return Err(refusal.until(self.now, self.now + RETRY_AFTER_BURST));
         }
         match existing {
             Some(existing) if !join.must_wait && self.is_full(existing) && self.longest_absent(existing).is_none() => {

@@ -46,7 +46,7 @@ impl Server {
             conn.upgrade(now);
         }
         self.send_welcome(id, &others);
-        let entry = self.rooms.entry(room.clone()).or_default();
+        let entry = self.rooms.entry(room.clone()).or_insert_with(|| Room::new(now));
         if let Some(secret) = returns {
             entry.take_returning(&secret);
         }
@@ -71,7 +71,8 @@ impl Server {
         let Some(name) = self.participants.get(id).map(|participant| participant.room.clone()) else {
             return;
         };
-        let room = self.rooms.entry(name.clone()).or_default();
+        let now = self.now;
+        let room = self.rooms.entry(name.clone()).or_insert_with(|| Room::new(now));
         room.join(id);
         if let Some(old) = old {
             for other in room.others(id) {
