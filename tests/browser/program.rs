@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::wait_for_exit;
 
 /// Number of simultaneous connections of a flood.
-const FLOODING: usize = 8;
+const FLOODING: usize = 32;
 
 /// Endless requests until it is dropped.
 pub struct Flood {
