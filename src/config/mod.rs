@@ -77,7 +77,7 @@ pub struct PublicIp {
     /// The address.
     pub addr: IpAddr,
     /// Whether it is announced in addition to the interface addresses of its family, not instead of them.
-    pub beside: bool,
+    pub is_additional: bool,
 }
 
 /// A video codec that the server can offer, in one profile each.

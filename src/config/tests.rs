@@ -59,8 +59,8 @@ fn networks(texts: &[&str]) -> Vec<IpNet> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-fn public(addr: &str, beside: bool) -> PublicIp {
-    PublicIp { addr: addr.parse().unwrap(), beside }
+fn public(addr: &str, is_additional: bool) -> PublicIp {
+    PublicIp { addr: addr.parse().unwrap(), is_additional }
 }
 
 #[test]

@@ -51,13 +51,13 @@ pub(super) fn parse_prefix(text: &str) -> Result<String, String> {
 
 pub(super) fn parse_public_ip(text: &str) -> Result<PublicIp, String> {
     let text = text.trim();
-    let (text, beside) = text.strip_prefix('+').map_or((text, false), |text| (text, true));
+    let (text, is_additional) = text.strip_prefix('+').map_or((text, false), |text| (text, true));
     let addr = text.parse::<IpAddr>().map_err(|_| "write an IP address, such as 203.0.113.7 or +2001:db8::1")?;
     let addr = addr.to_canonical();
     if addr.is_unspecified() || addr.is_multicast() {
         return Err("not the address of one machine".to_owned());
     }
-    Ok(PublicIp { addr, beside })
+    Ok(PublicIp { addr, is_additional })
 }
 
 pub(super) fn parse_network(text: &str) -> Result<IpNet, String> {

@@ -117,7 +117,7 @@ impl Certificates {
         let Source::Auto { state_dir, names: known, .. } = &mut self.source else {
             return None;
         };
-        if !self.acceptors[0].ends_soon(wall) && names == *known {
+        if !self.acceptors[0].expires_soon(wall) && names == *known {
             return None;
         }
         let made = TlsAcceptor::auto(wall, &names, state_dir);
@@ -129,7 +129,7 @@ impl Certificates {
 
     fn serve(&mut self, acceptor: TlsAcceptor, wall: SystemTime) {
         self.warned = None;
-        let is_second = matches!(self.source, Source::Auto { .. }) && !self.acceptors[0].ends_soon(wall);
+        let is_second = matches!(self.source, Source::Auto { .. }) && !self.acceptors[0].expires_soon(wall);
         // Only for `--tls auto`: files may contain a new chain for the same certificate.
         if is_second && self.acceptors.iter().any(|served| served.fingerprint() == acceptor.fingerprint()) {
             return;
@@ -145,7 +145,7 @@ impl Certificates {
         }
         self.acceptors.truncate(usize::from(is_second));
         self.acceptors.push(acceptor);
-        self.acceptors = self.acceptors.iter().map(|acceptor| acceptor.beside(&self.acceptors)).collect();
+        self.acceptors = self.acceptors.iter().map(|acceptor| acceptor.with_others(&self.acceptors)).collect();
     }
 
     fn warn(&mut self, error: &TlsError) {

@@ -47,7 +47,7 @@ impl Announced {
         };
         let is_replaced = |ip: &IpAddr| {
             let mut public = self.public_ips.iter();
-            public.any(|public| !public.beside && public.addr.is_ipv4() == ip.is_ipv4())
+            public.any(|public| !public.is_additional && public.addr.is_ipv4() == ip.is_ipv4())
         };
         let public = self.public_ips.iter().map(|public| public.addr);
         let mut announced: Vec<SocketAddr> = Vec::new();

@@ -176,12 +176,12 @@ impl PeerError {
 
     /// Whether a third party can cause the error with forged datagrams before the DTLS handshake has finished: until
     /// then nothing is authentic.
-    pub fn is_doubtful(&self) -> bool {
+    pub fn may_be_forged(&self) -> bool {
         matches!(self, Self::UnsupportedCertificate(_) | Self::Engine(RtcError::Dtls(_) | RtcError::RemoteSdp(_)))
     }
 
     /// Whether only the transport has ended, so that a fresh one may connect.
-    pub fn is_transport(&self) -> bool {
+    pub fn ends_transport_only(&self) -> bool {
         matches!(self, Self::MediaTimeout(_) | Self::Closed | Self::UsedUp)
     }
 

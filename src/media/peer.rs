@@ -80,7 +80,7 @@ pub struct Peer {
     phase: Phase,
     has_ice: bool,
     /// Whether a datagram was passed to str0m since the last drain.
-    is_fed: bool,
+    has_undrained_input: bool,
     /// When the `Rtc`'s timeout is due.
     next_timeout: Option<Instant>,
 }
@@ -131,7 +131,7 @@ impl Peer {
             arrived: (None, Elements::default()),
             phase: Phase::Signaling,
             has_ice: false,
-            is_fed: false,
+            has_undrained_input: false,
             next_timeout: None,
         };
         // Candidates above the limit are omitted.
@@ -169,7 +169,7 @@ impl Peer {
     /// Returns true if a drain may yield output after a datagram. Feedback and dropped datagrams yield none, and
     /// polling str0m is expensive: it touches all its state.
     pub fn needs_drain(&self) -> bool {
-        self.is_fed || self.sending.has_requests()
+        self.has_undrained_input || self.sending.has_requests()
     }
 
     /// Returns the number of datagrams over the peer's allowance since the last call.
@@ -220,7 +220,7 @@ impl Peer {
         datagrams: &mut Datagrams,
         events: &mut Vec<PeerEvent>,
     ) -> Result<(), PeerError> {
-        self.is_fed = false;
+        self.has_undrained_input = false;
         if self.sending.has_requests() {
             events.extend(self.sending.take_requests().map(PeerEvent::Request));
         }

@@ -159,20 +159,20 @@ impl Room {
     }
 
     /// Lets the holder of a resume secret return to the room while it is locked. No effect on an unlocked room.
-    pub fn expect_back(&mut self, resume: &str) {
+    pub fn allow_return(&mut self, resume: &str) {
         if self.is_locked {
             remember(&mut self.returning, resume);
         }
     }
 
     /// Forgets a resume secret whose holder has returned.
-    pub fn take_returning(&mut self, resume: &str) {
+    pub fn forget_returning(&mut self, resume: &str) {
         self.returning.retain(|other| other != resume);
     }
 
     /// Keeps a removed participant out: forgets the resume secret, and remembers the identity.
     pub fn turn_away(&mut self, resume: &str, identity: Option<&str>) {
-        self.take_returning(resume);
+        self.forget_returning(resume);
         if let Some(identity) = identity.filter(|identity| !self.is_removed(identity)) {
             remember(&mut self.removed, identity);
         }
@@ -323,11 +323,11 @@ mod tests {
     #[test]
     fn removed_and_returning_participants_are_remembered_up_to_a_limit() {
         let mut room = Room::new(Instant::now());
-        room.expect_back("left an unlocked room");
+        room.allow_return("left an unlocked room");
         assert!(!room.is_returning("left an unlocked room"));
         room.set_locked(true);
         for number in 0..=REMEMBERED {
-            room.expect_back(&format!("s{number}"));
+            room.allow_return(&format!("s{number}"));
             room.turn_away("", Some(&format!("i{number}")));
             room.turn_away("", Some("removed repeatedly"));
         }
@@ -337,7 +337,7 @@ mod tests {
         for (number, kept) in [(0, false), (1, false), (2, true), (REMEMBERED, true)] {
             assert_eq!(room.is_removed(&format!("i{number}")), kept, "{number}");
         }
-        room.take_returning("s1");
+        room.forget_returning("s1");
         room.turn_away("s2", None);
         assert!(!room.is_returning("s1") && !room.is_returning("s2") && room.is_returning("s3"));
         room.set_locked(false);

@@ -60,7 +60,7 @@ pub struct Seats {
     shown: Vec<Shown>,
     exchanges: Bucket,
     is_full: bool,
-    next_look: Option<Instant>,
+    next_settling: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +92,7 @@ impl Seats {
     /// Creates a subscriber's seats, all free.
     pub fn new(now: Instant) -> Self {
         let exchanges = Bucket::new(now, EXCHANGES, EXCHANGE_BURST);
-        Self { seated: Vec::new(), shown: Vec::new(), exchanges, is_full: false, next_look: None }
+        Self { seated: Vec::new(), shown: Vec::new(), exchanges, is_full: false, next_settling: None }
     }
 
     /// Assigns up to `limit` seats to `publishers`, which are in the order of joining. `own` is the subscriber itself.
@@ -116,7 +116,7 @@ impl Seats {
                 .filter(|(_, (_, publisher))| self.has(publisher.peer))
                 .map(|(index, (rank, publisher))| (index, *rank, publisher.peer)),
         );
-        self.next_look = None;
+        self.next_settling = None;
         for (index, (rank, publisher)) in ranked.iter().enumerate() {
             if weaker.front().is_some_and(|(of, ..)| *of == index) {
                 weaker.pop_front();
@@ -124,12 +124,13 @@ impl Seats {
             }
             if self.seated.len() >= limit {
                 let replaceable = weaker.iter().rev().take_while(|(_, other, _)| outranks(rank, other));
-                let may_go = |(_, _, other): &&(usize, Rank, PeerId)| publisher.is_audible || self.may_go(now, *other);
-                let occupant = replaceable.clone().find(may_go).copied();
+                let is_replaceable =
+                    |(_, _, other): &&(usize, Rank, PeerId)| publisher.is_audible || self.is_replaceable(now, *other);
+                let occupant = replaceable.clone().find(is_replaceable).copied();
                 let Some((of, _, occupant)) = occupant.filter(|_| self.exchanges.take(now)) else {
-                    let free_at = replaceable.filter_map(|(_, _, other)| self.free_at(*other)).min();
-                    let look_at = if occupant.is_some() { Some(now + PAUSE) } else { free_at };
-                    self.next_look = self.next_look.into_iter().chain(look_at).min();
+                    let replaceable_at = replaceable.filter_map(|(_, _, other)| self.replaceable_at(*other)).min();
+                    let settle_at = if occupant.is_some() { Some(now + PAUSE) } else { replaceable_at };
+                    self.next_settling = self.next_settling.into_iter().chain(settle_at).min();
                     continue;
                 };
                 weaker.retain(|(other, ..)| *other != of);
@@ -184,8 +185,8 @@ impl Seats {
     }
 
     /// Returns when to call `settle` again: a seat that is kept for now can be taken then.
-    pub fn next_look(&self) -> Option<Instant> {
-        self.next_look
+    pub fn next_settling(&self) -> Option<Instant> {
+        self.next_settling
     }
 
     fn rank(&self, publisher: &Publisher) -> Rank {
@@ -198,11 +199,11 @@ impl Seats {
         (publisher.is_audible, pinned, publisher.has_screen, is_shown, publisher.has_picture, recency)
     }
 
-    fn may_go(&self, now: Instant, peer: PeerId) -> bool {
-        self.free_at(peer).is_some_and(|at| now >= at)
+    fn is_replaceable(&self, now: Instant, peer: PeerId) -> bool {
+        self.replaceable_at(peer).is_some_and(|at| now >= at)
     }
 
-    fn free_at(&self, peer: PeerId) -> Option<Instant> {
+    fn replaceable_at(&self, peer: PeerId) -> Option<Instant> {
         self.seated.iter().find(|seat| seat.peer == peer).map(|seat| seat.since + STAY)
     }
 
@@ -374,14 +375,14 @@ mod tests {
         let start = Instant::now();
         let mut seats = Seats::new(Instant::now());
         seats.settle(start, OWN, 2, &publishers(4, &[], 0));
-        assert_eq!(seats.next_look(), None, "all ranks are equal");
+        assert_eq!(seats.next_settling(), None, "all ranks are equal");
         seats.show(peer(3), Source::Camera, view(90, 2), true);
         seats.settle(start, OWN, 2, &publishers(4, &[], 0));
-        assert_eq!(seats.next_look(), Some(start + STAY));
+        assert_eq!(seats.next_settling(), Some(start + STAY));
         // Publisher 0 has left.
         let moves = seats.settle(start, OWN, 2, &publishers(4, &[], 0)[1..]);
         assert_eq!((moves.on, moves.off), (vec![peer(3)], vec![]));
-        assert_eq!(seats.next_look(), None);
+        assert_eq!(seats.next_settling(), None);
     }
 
     #[test]
@@ -393,12 +394,12 @@ mod tests {
             let now = start + Duration::from_millis(20 * click);
             let spoken = [0, 1, 2].map(|before| (click + 9 - before) as u32 % 9);
             exchanges += seats.settle(now, OWN, 4, &publishers(9, &spoken, 3)).off.len();
-            assert!(seats.seated.len() == 4 && seats.next_look().is_none_or(|at| at > now));
+            assert!(seats.seated.len() == 4 && seats.next_settling().is_none_or(|at| at > now));
         }
         assert!((50..=66).contains(&exchanges), "{exchanges} in ten seconds");
         // Publishers that are still audible after the clicks get a seat.
         let heard = publishers(9, &[5, 6, 7], 3);
-        seats.settle(seats.next_look().expect("an audible publisher waits for a seat"), OWN, 4, &heard);
+        seats.settle(seats.next_settling().expect("an audible publisher waits for a seat"), OWN, 4, &heard);
         seats.settle(start + Duration::from_secs(11), OWN, 4, &heard);
         assert!([5, 6, 7].iter().all(|slot| seats.has(peer(*slot))));
     }

@@ -79,7 +79,7 @@ pub struct Transport {
     /// The number of consecutive fresh transports that did not stay connected.
     pub attempts: u32,
     /// The number of consecutive failed handshakes whose cause a third party may have forged.
-    pub doubtful_failures: u32,
+    pub unauthenticated_failures: u32,
     /// When the current transport connected.
     pub connected_at: Option<Instant>,
 }
@@ -293,7 +293,7 @@ mod tests {
                 is_pending: true,
                 is_lost: false,
                 attempts: 0,
-                doubtful_failures: 0,
+                unauthenticated_failures: 0,
                 connected_at: None,
             },
             seats: Seats::new(now),

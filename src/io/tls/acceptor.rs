@@ -56,7 +56,7 @@ impl TlsAcceptor {
 
     /// Returns an acceptor that serves this certificate and `others`. A client that asks for a name that this one does
     /// not cover gets the newest of the others that does.
-    pub fn beside(&self, others: &[TlsAcceptor]) -> TlsAcceptor {
+    pub fn with_others(&self, others: &[TlsAcceptor]) -> TlsAcceptor {
         let all = std::iter::once(self).chain(others.iter().rev());
         let names = |acceptor: &TlsAcceptor| acceptor.own.as_ref().map(|(_, names)| names.clone()).unwrap_or_default();
         let all = all.map(|acceptor| (names(acceptor), Arc::clone(&acceptor.certified))).collect();

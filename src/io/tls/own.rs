@@ -35,7 +35,7 @@ const NAME: &str = "Name: ";
 
 impl TlsAcceptor {
     /// Returns true for a certificate of `--tls auto` that has to be replaced.
-    pub fn ends_soon(&self, wall: SystemTime) -> bool {
+    pub fn expires_soon(&self, wall: SystemTime) -> bool {
         self.own.as_ref().is_some_and(|(not_after, _)| *not_after < wall + RENEWAL)
     }
 

@@ -309,7 +309,7 @@ impl Estimator {
     }
 
     /// Returns true if packets have been sent for a while without any feedback, although the receiver negotiated it.
-    pub fn is_ignored(&self) -> bool {
+    pub fn lacks_feedback(&self) -> bool {
         !self.has_feedback && self.is_silent()
     }
 

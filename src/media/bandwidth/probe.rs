@@ -142,7 +142,7 @@ impl Prober {
             return None;
         }
         self.cluster = self.cluster % u8::MAX + 1;
-        let is_beyond = limit_bps.is_none_or(|limit| STEP * estimate_bps > limit);
+        let may_exceed_limit = limit_bps.is_none_or(|limit| STEP * estimate_bps > limit);
         let most = MARGIN * wanted_bps;
         let bytes_in = |bitrate: f64, duration: Duration| bitrate / 8.0 * duration.as_secs_f64();
         let stretch = if self.is_noisy { STRETCH } else { 1.0 };
@@ -150,7 +150,7 @@ impl Prober {
             _ if !self.has_result => {
                 (FIRST_BPS.max(STEP * estimate_bps), stretch * FIRST_BYTES, stretch * FIRST_SKIPPED, DEPTH.into())
             }
-            _ if is_beyond => {
+            _ if may_exceed_limit => {
                 let (bitrate, duration) = match limit_bps {
                     Some(limit) => ((LONG_STEP * estimate_bps.max(limit)).min(STEP * estimate_bps), LONG_DURATION),
                     None => (STEP * estimate_bps, UNKNOWN_DURATION),
@@ -171,8 +171,8 @@ impl Prober {
         let probe =
             Probe { cluster: self.cluster, bitrate_bps: bitrate as u64, bytes: bytes as usize, packets: PACKETS };
         let ends = now + lasts + FEEDBACK_WAIT;
-        let mut train = Train::new(probe, ends, wanted_bps, is_beyond, skipped as u32, burst as u32);
-        train.discounts_burst = is_beyond && self.has_result && estimate_bps < NARROW_BPS;
+        let mut train = Train::new(probe, ends, wanted_bps, may_exceed_limit, skipped as u32, burst as u32);
+        train.discounts_burst = may_exceed_limit && self.has_result && estimate_bps < NARROW_BPS;
         self.train = Some(train);
         Some(probe)
     }
@@ -203,7 +203,7 @@ impl Prober {
     /// Returns the result of the current train once it is complete or overdue, and schedules the next train.
     pub fn poll_result(&mut self, now: Instant, round_trip: Duration, estimate_bps: f64) -> Option<ProbeResult> {
         let train = self.train?;
-        if !train.is_through() && now < train.ends + round_trip {
+        if !train.is_complete() && now < train.ends + round_trip {
             return None;
         }
         self.train = None;
@@ -230,7 +230,7 @@ impl Prober {
                 self.interval = INTERVALS.0;
                 self.repeated = 0;
                 self.succeeded = Some(now);
-                self.raised = if train.is_beyond { Some(now) } else { self.raised };
+                self.raised = if train.may_exceed_limit { Some(now) } else { self.raised };
             }
             (false, false) => self.repeat(now),
             _ => self.postpone(now, (2 * self.interval).min(INTERVALS.1)),

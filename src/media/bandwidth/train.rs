@@ -55,7 +55,7 @@ pub(super) struct Train {
     /// The wanted bitrate when it was sent.
     pub wanted_bps: f64,
     /// Whether its rate may exceed the last known limit.
-    pub is_beyond: bool,
+    pub may_exceed_limit: bool,
     /// Arrived bytes that are skipped before the measurement.
     skipped: u32,
     /// Bytes that may have passed as a burst.
@@ -83,12 +83,12 @@ pub(super) struct Train {
 impl Train {
     /// Creates the state of a train that is about to be sent. `ends` is when it is evaluated at the latest, not
     /// counting the round trip; `skipped` and `burst` are bytes.
-    pub fn new(probe: Probe, ends: Instant, wanted_bps: f64, is_beyond: bool, skipped: u32, burst: u32) -> Self {
+    pub fn new(probe: Probe, ends: Instant, wanted_bps: f64, may_exceed_limit: bool, skipped: u32, burst: u32) -> Self {
         Self {
             ends,
             probe,
             wanted_bps,
-            is_beyond,
+            may_exceed_limit,
             skipped,
             burst,
             discounts_burst: false,
@@ -139,7 +139,7 @@ impl Train {
     }
 
     /// Returns true if all of its packets have arrived or are lost.
-    pub fn is_through(&self) -> bool {
+    pub fn is_complete(&self) -> bool {
         let Probe { bytes, packets, .. } = self.probe;
         (self.bytes_arrived + self.bytes_lost) as usize >= bytes && self.arrived + self.lost >= packets
     }

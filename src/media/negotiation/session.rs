@@ -24,13 +24,20 @@ pub struct Session {
     /// Whether the peer can send simulcast layers.
     simulcast: bool,
     /// Camera m-lines that it sends without simulcast. They stay that way: simulcast can't be added to them later.
-    single: Vec<Mid>,
+    without_simulcast: Vec<Mid>,
 }
 
 impl Session {
     /// Creates the session of a peer without an offer.
     pub fn new(simulcast: bool) -> Self {
-        Self { pending: None, answer: None, offered: Vec::new(), stream_ids: Vec::new(), simulcast, single: Vec::new() }
+        Self {
+            pending: None,
+            answer: None,
+            offered: Vec::new(),
+            stream_ids: Vec::new(),
+            simulcast,
+            without_simulcast: Vec::new(),
+        }
     }
 
     /// Applies changes to the next offer of `sdp`, and gives the added m-lines their mids.
@@ -119,9 +126,9 @@ impl Session {
     }
 
     /// Records an m-line on which the peer sends no simulcast layers although it was offered them.
-    pub fn note_single(&mut self, mid: Mid) {
-        if !self.single.contains(&mid) {
-            self.single.push(mid);
+    pub fn note_without_simulcast(&mut self, mid: Mid) {
+        if !self.without_simulcast.contains(&mid) {
+            self.without_simulcast.push(mid);
         }
     }
 
@@ -130,6 +137,6 @@ impl Session {
         let cameras = m_lines
             .iter()
             .filter(|m_line| m_line.kind == MediaKind::Video && m_line.asks_for() == Some(Source::Camera));
-        cameras.filter_map(|m_line| m_line.mid).filter(|mid| !self.single.contains(mid)).collect()
+        cameras.filter_map(|m_line| m_line.mid).filter(|mid| !self.without_simulcast.contains(mid)).collect()
     }
 }

@@ -38,7 +38,7 @@ impl Peer {
             return Ok(None);
         };
         let m_lines = self.negotiation.m_lines();
-        Ok(Some(self.session.start(&offer, pending, m_lines, self.checks.are_early())))
+        Ok(Some(self.session.start(&offer, pending, m_lines, self.checks.awaits_answer())))
     }
 
     /// Queues the answer to the outstanding offer until `take_answer`.
@@ -87,7 +87,7 @@ impl Peer {
                 self.start_track(m_line, track, profile);
             }
         }
-        self.note_single(&agreed);
+        self.note_without_simulcast(&agreed);
         if self.phase == Phase::Signaling && self.negotiation.expects_media() {
             self.phase = Phase::Connecting { since: now, ice: false };
         }
@@ -114,12 +114,12 @@ impl Peer {
     }
 
     /// Records the m-lines on which the peer sends no simulcast layers although it was offered them.
-    fn note_single(&mut self, agreed: &[Agreed]) {
+    fn note_without_simulcast(&mut self, agreed: &[Agreed]) {
         for agreed in agreed {
             if let Agreed::Publishing { mid, source: Source::Camera, kind: MediaKind::Video } = *agreed
                 && self.rtc.media(mid).is_some_and(|media| !matches!(media.rids_rx(), Rids::Specific(_)))
             {
-                self.session.note_single(mid);
+                self.session.note_without_simulcast(mid);
             }
         }
     }
@@ -172,7 +172,7 @@ impl Peer {
         }
         let accepted = profile.accepted(media.remote_extmap());
         outgoing.start(track, payload_types, accepted);
-        self.sending.is_acknowledged |= accepted.contains(TRANSPORT_CC_ID);
+        self.sending.has_arrival_feedback |= accepted.contains(TRANSPORT_CC_ID);
     }
 }
 

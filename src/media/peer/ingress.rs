@@ -78,7 +78,7 @@ impl Peer {
             self.arrived = (Some(route), elements);
             opening::take_opened();
         }
-        self.is_fed = true;
+        self.has_undrained_input = true;
         self.rtc.handle_input(input).map_err(PeerError::of_engine)?;
         self.collect_keys();
         if let Some(admitted) = admitted {

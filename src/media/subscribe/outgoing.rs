@@ -251,12 +251,12 @@ impl Outgoing {
             return if is_first { Outcome::CannotDecode } else { Outcome::Dropped(DropReason::CodecNotNegotiated) };
         };
         if self.layers() & 1 << packet.layer == 0 {
-            return Outcome::Dropped(self.why_not_selected());
+            return Outcome::Dropped(self.not_selected_reason());
         }
         let picture = (packet.layer, packet.incoming.timestamp);
         if self.target.is_none() && self.unfinished != Some(picture) {
             self.pause();
-            return Outcome::Ended(self.why_not_selected());
+            return Outcome::Ended(self.not_selected_reason());
         }
         let switches = self.is_waiting() || packet.layer != self.layer;
         // If a starting point lacks its parameter sets, a preface is sent before it, which needs a sequence number of
@@ -305,7 +305,7 @@ impl Outgoing {
     }
 
     /// The drop reason for packets of layers that are not selected.
-    pub fn why_not_selected(&self) -> DropReason {
+    pub fn not_selected_reason(&self) -> DropReason {
         match self.quality.map(|quality| quality.limit) {
             _ if self.target.is_some() => DropReason::LayerNotSelected,
             Some(Limit::Bandwidth) => DropReason::OverBudget,

@@ -68,7 +68,7 @@ impl Rtx {
     pub fn remember(&mut self, sent: Sent, bytes: usize) {
         if self.remembered.is_empty() {
             // Fill the ring with sequence numbers that belong to other slots, so that they are never found.
-            let nothing = |place| Sent::new(place as u16 + 1, 0, 0, Role::Inner, codec::Ids::default());
+            let nothing = |index| Sent::new(index as u16 + 1, 0, 0, Role::Inner, codec::Ids::default());
             self.remembered.extend((0..REMEMBERED).map(nothing));
         }
         self.remembered[usize::from(sent.seq_no) % REMEMBERED] = sent;

@@ -47,11 +47,11 @@ pub struct Sending {
     /// Whether ICE and DTLS are connected, so that media may be sent.
     pub is_open: bool,
     /// Whether the peer sends feedback on the arrival of each packet.
-    pub is_acknowledged: bool,
+    pub has_arrival_feedback: bool,
     /// Whether the peer sends a bandwidth estimate (REMB).
-    has_bandwidth: bool,
-    /// Whether feedback on the path has arrived since the last `take_estimate`.
-    has_estimate: bool,
+    has_remb: bool,
+    /// Whether feedback on the path has arrived since the last `take_path_feedback`.
+    has_path_feedback: bool,
     /// Bytes of the largest packet held since the last `next_release`.
     held_bytes: usize,
     demand: Demand,
@@ -156,7 +156,7 @@ impl Sending {
             return forwarded;
         };
         let (was_waiting, was_awaiting) = (outgoing.is_waiting(), outgoing.awaited().is_some());
-        let is_paced = self.is_acknowledged && !overdue;
+        let is_paced = self.has_arrival_feedback && !overdue;
         let mut rest = packets.len();
         for packet in packets {
             let waits = is_paced && packet.codec != Codec::Opus;
@@ -211,7 +211,7 @@ impl Sending {
 
     /// Starts a probe of the path if one is due.
     pub fn start_probe(&mut self, now: Instant) {
-        if self.is_acknowledged
+        if self.has_arrival_feedback
             && let Some(egress) = &mut self.egress
         {
             egress.start_probe(now);
@@ -220,7 +220,7 @@ impl Sending {
 
     /// When the next probe is due; `None` while one is running, or if the estimate covers the wanted bitrate.
     pub fn next_probe(&self) -> Option<Instant> {
-        let egress = self.egress.as_ref().filter(|egress| self.is_acknowledged && !egress.is_probing())?;
+        let egress = self.egress.as_ref().filter(|egress| self.has_arrival_feedback && !egress.is_probing())?;
         egress.estimator.next_probe()
     }
 
@@ -237,16 +237,16 @@ impl Sending {
 
     /// Returns true once if the peer sends no arrival feedback although it negotiated it. Then the path has no
     /// estimate.
-    pub fn poll_ignored(&mut self) -> bool {
-        let is_ignored = self.egress.as_ref().is_some_and(|egress| egress.estimator.is_ignored());
-        is_ignored && std::mem::take(&mut self.is_acknowledged)
+    pub fn poll_missing_feedback(&mut self) -> bool {
+        let lacks_feedback = self.egress.as_ref().is_some_and(|egress| egress.estimator.lacks_feedback());
+        lacks_feedback && std::mem::take(&mut self.has_arrival_feedback)
     }
 
     /// The bitrate available for media; `None` without feedback of the peer.
     pub fn available_bps(&self) -> Option<u64> {
         self.egress
             .as_ref()
-            .filter(|_| self.is_acknowledged || self.has_bandwidth)
+            .filter(|_| self.has_arrival_feedback || self.has_remb)
             .map(|egress| egress.estimator.estimate_bps())
     }
 
@@ -259,8 +259,8 @@ impl Sending {
     }
 
     /// Whether feedback on the path has arrived since the last call.
-    pub fn take_estimate(&mut self) -> bool {
-        std::mem::take(&mut self.has_estimate)
+    pub fn take_path_feedback(&mut self) -> bool {
+        std::mem::take(&mut self.has_path_feedback)
     }
 
     /// Returns true once after an outage of the path to the peer in which packets were lost.
@@ -385,7 +385,7 @@ impl Sending {
             egress.close_rtcp(compound);
             return false;
         }
-        let (mut reference, mut has_estimate, mut arrivals) = (None, false, 0);
+        let (mut reference, mut has_path_feedback, mut arrivals) = (None, false, 0);
         let mut lookups = Lookups::default();
         let is_sender = rtcp::read(&compound, |feedback| {
             let m_line = feedback.stream().and_then(|ssrc| lookups.position(&self.m_lines, ssrc));
@@ -397,13 +397,13 @@ impl Sending {
                     Feedback::Arrivals(body) => {
                         arrivals += 1;
                         egress.estimator.handle_feedback(now, body);
-                        self.is_acknowledged = true;
-                        has_estimate = true;
+                        self.has_arrival_feedback = true;
+                        has_path_feedback = true;
                     }
                     Feedback::Bandwidth(bps) => {
                         egress.estimator.handle_remb(bps);
-                        self.has_bandwidth = true;
-                        has_estimate = true;
+                        self.has_remb = true;
+                        has_path_feedback = true;
                     }
                     _ => {}
                 }
@@ -424,8 +424,8 @@ impl Sending {
         if let Some(reference) = reference {
             egress.handle_reference(now, reference);
         }
-        if has_estimate {
-            self.has_estimate = true;
+        if has_path_feedback {
+            self.has_path_feedback = true;
             egress.on_estimate(now);
         }
         is_sender

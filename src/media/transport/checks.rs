@@ -106,7 +106,7 @@ impl Checks {
     }
 
     /// Returns true until the first answer arrives.
-    pub fn are_early(&self) -> bool {
+    pub fn awaits_answer(&self) -> bool {
         self.early.is_some()
     }
 }

@@ -137,7 +137,7 @@ impl Server {
         });
         queue.clear();
         let is_held = !held.is_empty();
-        let is_ignored = peer.sending.poll_ignored();
+        let lacks_feedback = peer.sending.poll_missing_feedback();
         if let Err(error) = result {
             self.stats.drops.add(DropReason::PeerEnded, undecided as u64);
             return self.failed_sending(id, error);
@@ -148,7 +148,7 @@ impl Server {
         if is_held || is_paced {
             self.schedule_pace(id);
         }
-        if is_ignored {
+        if lacks_feedback {
             self.queue(Work::Allocate, id);
         }
     }

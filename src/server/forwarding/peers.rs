@@ -52,9 +52,9 @@ impl Server {
         let route = Route { remote: source, local };
         let result = guarded(Site::Datagram, || peer.handle_datagram(now, route, announced, contents));
         self.stats.datagrams_excess += peer.take_excess();
-        let has_estimate = peer.sending.take_estimate();
-        let needs_allocation = has_estimate && peer.sending.needs_allocation(now);
-        let has_lossy_outage = has_estimate && peer.sending.take_lossy_outage();
+        let has_path_feedback = peer.sending.take_path_feedback();
+        let needs_allocation = has_path_feedback && peer.sending.needs_allocation(now);
+        let has_lossy_outage = has_path_feedback && peer.sending.take_lossy_outage();
         let needs_drain = peer.needs_drain();
         match result {
             Ok(Some(validated)) => {
@@ -74,7 +74,7 @@ impl Server {
         }
         if needs_allocation {
             self.queue(Work::Allocate, id);
-        } else if has_estimate {
+        } else if has_path_feedback {
             self.probe(id);
         }
     }

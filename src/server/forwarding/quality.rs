@@ -210,7 +210,7 @@ impl Server {
         let layers = outgoing.layers();
         let awaited = outgoing.awaited();
         let view = outgoing.view;
-        let reason = outgoing.why_not_selected();
+        let reason = outgoing.not_selected_reason();
         // A held packet must not start a layer whose later packets are not queued.
         let held = &mut participant.outbox.held;
         let held_before = held.len();

@@ -161,7 +161,7 @@ impl Server {
         let was_full = participant.seats.is_full();
         let Moves { off, on } = participant.seats.settle(now, id, limit, publishers);
         let is_full = was_full || participant.seats.is_full();
-        let next_look = participant.seats.next_look();
+        let next_settling = participant.seats.next_settling();
         let ended: Vec<(TrackId, MediaKind)> = off.iter().flat_map(|peer| self.participants.tracks_of(*peer)).collect();
         for (track, _) in ended {
             self.unsubscribe(id, track);
@@ -175,7 +175,7 @@ impl Server {
         if is_full {
             self.exchange(id);
         }
-        match next_look {
+        match next_settling {
             Some(deadline) => self.timers.set(Waiter::Seats(id), deadline),
             None => self.timers.cancel(Waiter::Seats(id)),
         }

@@ -48,7 +48,7 @@ impl Server {
         self.send_welcome(id, &others);
         let entry = self.rooms.entry(room.clone()).or_insert_with(|| Room::new(now));
         if let Some(secret) = returns {
-            entry.take_returning(&secret);
+            entry.forget_returning(&secret);
         }
         self.enter(id, replaces);
         let participant = self.participants.get(id).expect("inserted above");
@@ -102,7 +102,7 @@ impl Server {
         let Some(room) = self.rooms.get_mut(room_name) else {
             return;
         };
-        room.expect_back(&participant.resume);
+        room.allow_return(&participant.resume);
         if room.spotlight.as_ref() == Some(own_id) {
             room.spotlight = None;
         }
@@ -187,7 +187,7 @@ impl Server {
             is_pending: true,
             is_lost: false,
             attempts: 0,
-            doubtful_failures: 0,
+            unauthenticated_failures: 0,
             connected_at: None,
         };
         let participant = Participant {

@@ -29,7 +29,7 @@ const STABLE: Duration = Duration::from_secs(10);
 /// Consecutive handshake failures of possibly forged cause after which a fresh transport is still offered. With fewer,
 /// a forged datagram can end a participant; with more, a client with an unsupported certificate waits longer for the
 /// error.
-const MAX_DOUBTFUL_FAILURES: u32 = 1;
+const MAX_UNAUTHENTICATED_FAILURES: u32 = 1;
 
 impl Server {
     /// Handles a fatal error of a peer: starts a fresh transport if that can help, else sends the error to the client
@@ -41,7 +41,7 @@ impl Server {
         };
         let room = &participant.room;
         let conn = participant.conn;
-        let is_doubtful = error.is_doubtful() && participant.transport.connected_at.is_none();
+        let may_be_forged = error.may_be_forged() && participant.transport.connected_at.is_none();
         match error {
             PeerError::Bug(why) => match self.notices.take_bug(now, why) {
                 Some(0) => error!("{id} in room {room:?}: peer failed: {error}"),
@@ -55,11 +55,11 @@ impl Server {
         self.stats.peers_failed += 1;
         let code = error.code();
         let can_renew = self.can_renew(participant);
-        if can_renew && is_doubtful && self.count_doubtful_failure(id) {
+        if can_renew && may_be_forged && self.count_unauthenticated_failure(id) {
             return self.renew(id, code);
         }
         let network = self.conns.get(conn).and_then(|entry| entry.network);
-        if let Some(network) = network.filter(|_| error.is_fault() && !is_doubtful)
+        if let Some(network) = network.filter(|_| error.is_fault() && !may_be_forged)
             && self.admission.faults.handle_fault(now, network)
         {
             warn!(
@@ -68,7 +68,7 @@ impl Server {
                 faults::MAX_FAULTS
             );
         }
-        if can_renew && error.is_transport() {
+        if can_renew && error.ends_transport_only() {
             return self.renew(id, code);
         }
         let retry = !matches!(
@@ -104,7 +104,7 @@ impl Server {
         };
         self.admission.end_pending(participant);
         participant.transport.connected_at = Some(self.now);
-        participant.transport.doubtful_failures = 0;
+        participant.transport.unauthenticated_failures = 0;
         self.set_lost(id, false);
     }
 
@@ -168,12 +168,12 @@ impl Server {
     }
 
     /// Counts a handshake failure whose cause a third party may have forged. Returns whether to try a fresh transport.
-    fn count_doubtful_failure(&mut self, id: PeerId) -> bool {
+    fn count_unauthenticated_failure(&mut self, id: PeerId) -> bool {
         let Some(Participant { transport, .. }) = self.participants.get_mut(id) else {
             return false;
         };
-        transport.doubtful_failures += 1;
-        transport.doubtful_failures <= MAX_DOUBTFUL_FAILURES
+        transport.unauthenticated_failures += 1;
+        transport.unauthenticated_failures <= MAX_UNAUTHENTICATED_FAILURES
     }
 
     /// Whether the participant may be offered a fresh transport.

@@ -58,7 +58,7 @@ fn video(now: Instant) -> Sending {
     let mut payload_types = PayloadTypes::default();
     payload_types.insert(Codec::Vp8, 96.into(), Some(97.into()));
     sending.m_line_mut(0).unwrap().start(track(), payload_types, Ids(0));
-    sending.is_acknowledged = true;
+    sending.has_arrival_feedback = true;
     sending
 }
 
@@ -167,12 +167,12 @@ fn dropped_packets_take_no_pacer_budget() {
 fn a_peer_without_the_negotiated_feedback_has_no_estimate() {
     let start = Instant::now();
     let mut sending = sending(start);
-    sending.is_acknowledged = true;
+    sending.has_arrival_feedback = true;
     let mut ignored_ms = Vec::new();
     for ms in (0..5_000).step_by(20) {
         let now = start + Duration::from_millis(ms);
         sending.egress.as_mut().unwrap().number(now, 1_200);
-        if sending.poll_ignored() {
+        if sending.poll_missing_feedback() {
             ignored_ms.push(ms);
         }
         assert_eq!(sending.available_bps().is_some(), ignored_ms.is_empty(), "{ms}");
