@@ -150,8 +150,8 @@ impl Speakers {
             .filter(|speaker| !self.is_limited || speaker.audible_since.is_some())
             .filter(|speaker| {
                 let was_reported = self.reported.contains(&speaker.peer);
-                let held = speaker.microphone.spoke_at().is_some_and(|spoke| now < spoke + HOLD);
-                was_reported && held || speaker.microphone.speech_at(now) > BEGINS
+                let is_held = speaker.microphone.spoke_at().is_some_and(|spoke| now < spoke + HOLD);
+                was_reported && is_held || speaker.microphone.speech_at(now) > BEGINS
             })
             .collect();
         speaking.sort_by(|a, b| {
@@ -196,8 +196,8 @@ impl Speakers {
         }
         let current = self.speakers.iter().find(|speaker| self.dominant == Some(speaker.peer));
         let yields = current.is_none_or(|Speaker { microphone: current, .. }| {
-            let patient = microphone.speaking_since().is_some_and(|since| now >= since + PATIENCE);
-            current.speech_at(now) < YIELDS || patient && microphone.loudness() > current.loudness() + LOUDER
+            let has_persisted = microphone.speaking_since().is_some_and(|since| now >= since + PATIENCE);
+            current.speech_at(now) < YIELDS || has_persisted && microphone.loudness() > current.loudness() + LOUDER
         });
         if yields {
             self.dominant = Some(*peer);
@@ -218,7 +218,7 @@ impl Speakers {
             (0..self.speakers.len()).filter(|at| self.speakers[*at].audible_since.is_some()).collect();
         if audible.len() >= max_audible {
             let loudness = self.speakers[index].microphone.loudness();
-            let may_go = |at: &&usize| {
+            let is_replaceable = |at: &&usize| {
                 let Speaker { microphone: other, audible_since, .. } = &self.speakers[**at];
                 if is_unknown {
                     let spoke = other.spoke_at().or(*audible_since);
@@ -233,7 +233,7 @@ impl Speakers {
             };
             let quietest = audible
                 .iter()
-                .filter(may_go)
+                .filter(is_replaceable)
                 .min_by(|a, b| rank(a).partial_cmp(&rank(b)).expect("levels are numbers"))
                 .copied();
             let Some(quietest) = quietest else {

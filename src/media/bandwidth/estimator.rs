@@ -22,9 +22,9 @@ const BOUNDS: (f64, f64) = (50e3, 200e6);
 /// Bounds of the factor applied to the arrival rate when the queue has grown; the rest of the capacity drains the
 /// queue. A higher factor drains slower, a lower one wastes more each time. The lower bound applies to long queues and
 /// to heavy loss, so that a short disturbance does not stop the video; a queue of `FULL_MS` is drained faster.
-const LOWERED: f64 = 0.85;
-const LEAST_LOWERED: f64 = 0.6;
-const LEAST_LOWERED_FULL: f64 = 0.35;
+const MAX_DECREASE_FACTOR: f64 = 0.85;
+const MIN_DECREASE_FACTOR: f64 = 0.6;
+const MIN_DECREASE_FACTOR_FULL: f64 = 0.35;
 
 /// Target time in seconds for draining a queue, within those bounds.
 const DRAIN_SECS: f64 = 0.8;
@@ -32,15 +32,14 @@ const DRAIN_SECS: f64 = 0.8;
 /// Smallest fraction of the estimate that one reduction leaves: a gap in the arrivals lowers the measured arrival rate
 /// more than the capacity. A lower value mistakes such a gap for a dead path, a higher one needs more reductions to
 /// follow a drop of the capacity.
-const LEAST_LEFT: f64 = 0.35;
+const MIN_REMAINING: f64 = 0.35;
 
-/// Smallest fraction of the arrival rate to which the estimate is lowered when more is sent than it allows and there is
-/// a standing queue. Keyframes and retransmissions are sent on top of the budget; only a lower budget makes room for
-/// them.
-const LEAST_OF_CARRIED: f64 = 0.5;
+/// Smallest share of the arrival rate that a reduction leaves if the sender exceeds the estimate and a queue stands.
+/// Keyframes and retransmissions are sent on top of the budget; only a lower budget makes room for them.
+const MIN_CARRIED_SHARE: f64 = 0.5;
 
 /// A probe measured faster than this multiple of the limit invalidates the limit.
-const REFUTES: f64 = 1.2;
+const REFUTING_FACTOR: f64 = 1.2;
 
 /// The queue growth is a burst, not congestion, if the sent packets have passed (`has_passed`) and less than
 /// `BELOW_LIMIT` of the known limit is used. A higher value mistakes a drop of the capacity for a burst, a lower one
@@ -48,7 +47,7 @@ const REFUTES: f64 = 1.2;
 const BELOW_LIMIT: f64 = 0.95;
 
 /// A sending rate above this multiple of the estimate means that the sender does not follow the estimate.
-const EXCEEDED: f64 = 1.1;
+const EXCEEDING_FACTOR: f64 = 1.1;
 
 /// Growth of the estimate per second: with no known limit nearby, and near the arrival rate at which the queue last
 /// grew.
@@ -56,7 +55,7 @@ const GROWTH: f64 = 0.08;
 const GROWTH_NEAR_LIMIT: f64 = 0.04;
 
 /// An estimate within this fraction of the last limit counts as near it.
-const NEAR: f64 = 0.15;
+const NEAR_LIMIT: f64 = 0.15;
 
 /// Upper bound of the growing estimate as a multiple of the sending rate; above it nothing would confirm the estimate.
 const BEYOND_SENT: f64 = 1.5;
@@ -68,7 +67,7 @@ const BEYOND_LIMIT: f64 = 1.1;
 
 /// Below this fraction of the estimate, the sending rate is limited by the media: the arrival rate does not show the
 /// capacity.
-const LIMITED: f64 = 0.7;
+const MEDIA_LIMITED: f64 = 0.7;
 
 /// Delay beyond one round trip until the feedback reflects a lower rate: the feedback interval.
 const FEEDBACK: Duration = Duration::from_millis(100);
@@ -84,18 +83,18 @@ const FULL_MS: f64 = 500.0;
 
 /// Lower bound of the estimate when it is halved for silence: audio and one small picture continue, and their arrival
 /// shows that the path has recovered. A lower value leaves nothing to acknowledge, a higher one floods a dead path.
-const SILENT_LEAST: f64 = 200e3;
+const MIN_SILENT_BPS: f64 = 200e3;
 
 /// If a silence begins this soon after another, only half of the estimate is restored: our own traffic may have caused
 /// it.
-const SILENCES_APART: Duration = Duration::from_secs(5);
+const SILENCE_SPACING: Duration = Duration::from_secs(5);
 
 /// Time allowed for the packets held back by an outage to arrive. Shorter mistakes them for a standing queue, longer
 /// floods a path that is narrower than before.
-const HELD: Duration = Duration::from_millis(500);
+const HELD_TIME: Duration = Duration::from_millis(500);
 
 /// Time after an outage in which one reduction may go down to the arrival rate, however low that is.
-const RESUMING: Duration = Duration::from_secs(5);
+const RESUMING_TIME: Duration = Duration::from_secs(5);
 
 /// Largest plausible decrease of the one-way delay between two packets, in microseconds. A larger one means that the
 /// receiver's clock was set back. A lower value mistakes a draining queue for that, a higher one keeps measurements of
@@ -127,20 +126,20 @@ pub struct Estimator {
     /// Result of the last probe that raised the estimate.
     probed: Option<f64>,
     /// Arrival rate just before the last probe.
-    before_train: f64,
+    carried_before_probe: f64,
     /// Estimate to restore when the queue has drained.
     after_drain: Option<f64>,
     /// When the estimate was last updated by the trend, and when it was last lowered.
-    updated: Instant,
-    lowered: Option<Instant>,
+    updated_at: Instant,
+    lowered_at: Option<Instant>,
     round_trip: Option<Duration>,
     silence: Silence,
     has_feedback: bool,
     outages: Outages,
     /// Estimate before the current silence.
-    silenced: Option<f64>,
+    before_silence: Option<f64>,
     /// When the last outage ended, and when the last one ended whose packets arrived late.
-    resumed: Option<Instant>,
+    resumed_at: Option<Instant>,
     held: Option<Instant>,
     /// Whether an outage has ended in which packets were lost.
     has_lossy_outage: bool,
@@ -163,16 +162,16 @@ impl Estimator {
             transit: 0,
             limit: None,
             probed: None,
-            before_train: 0.0,
+            carried_before_probe: 0.0,
             after_drain: None,
-            updated: now,
-            lowered: None,
+            updated_at: now,
+            lowered_at: None,
             round_trip: None,
             silence: Silence::default(),
             has_feedback: false,
             outages: Outages::default(),
-            silenced: None,
-            resumed: None,
+            before_silence: None,
+            resumed_at: None,
             held: None,
             has_lossy_outage: false,
         }
@@ -214,9 +213,9 @@ impl Estimator {
                     self.standing.clear();
                     self.loss.on_lowered(packet.sent);
                     self.prober.restart(now);
-                    self.resumed = Some(now);
-                    self.lowered = None;
-                    self.updated = now;
+                    self.resumed_at = Some(now);
+                    self.lowered_at = None;
+                    self.updated_at = now;
                     self.held = if is_held { Some(now) } else { self.held };
                     self.has_lossy_outage |= !is_held;
                 }
@@ -249,9 +248,9 @@ impl Estimator {
             last = Some((packet.sent, received));
         }
         let Some((last_sent, last_received)) = last else { return };
-        if let Some(before) = self.silenced.take() {
+        if let Some(before) = self.before_silence.take() {
             self.set(before.max(self.estimate));
-            self.resumed = Some(now);
+            self.resumed_at = Some(now);
         }
         // A feedback message was lost: assume that its packets were delayed as much as the last one reported here.
         for (sent, bytes) in self.history.sent(skipped) {
@@ -282,13 +281,13 @@ impl Estimator {
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.has_feedback && self.is_silent() {
             self.silence.clear();
-            let is_again = self.resumed.is_some_and(|resumed| now < resumed + SILENCES_APART);
-            let before = if is_again { self.estimate / 2.0 } else { self.estimate };
-            self.silenced.get_or_insert(before);
+            let is_repeated = self.resumed_at.is_some_and(|resumed| now < resumed + SILENCE_SPACING);
+            let before = if is_repeated { self.estimate / 2.0 } else { self.estimate };
+            self.before_silence.get_or_insert(before);
             // If less is sent than the estimate allows, halve the sending rate instead: a dead path may have a long
             // queue.
             let used = self.sent.rate_bps().map_or(self.estimate, |sent| sent.min(self.estimate));
-            self.set((used / 2.0).max(SILENT_LEAST).min(self.estimate));
+            self.set((used / 2.0).max(MIN_SILENT_BPS).min(self.estimate));
         }
     }
 
@@ -321,7 +320,7 @@ impl Estimator {
         let is_chained = self.prober.is_chained(now);
         let probe = self.prober.poll(now, self.estimate, self.wanted, self.limit)?;
         if !is_chained {
-            self.before_train = self.received.rate_bps().unwrap_or(0.0);
+            self.carried_before_probe = self.received.rate_bps().unwrap_or(0.0);
         }
         Some(probe)
     }
@@ -354,47 +353,47 @@ impl Estimator {
     }
 
     fn on_usage(&mut self, now: Instant) {
-        let elapsed = now.saturating_duration_since(self.updated).min(Duration::from_secs(1)).as_secs_f64();
-        self.updated = now;
+        let elapsed = now.saturating_duration_since(self.updated_at).min(Duration::from_secs(1)).as_secs_f64();
+        self.updated_at = now;
         let standing = self.queue.standing_ms();
         if standing <= STANDING_MS {
             self.standing.clear();
         }
         // The packets held by an outage arrive in one burst, which takes some time.
-        if self.held.is_some_and(|held| now < held + HELD) {
+        if self.held.is_some_and(|held| now < held + HELD_TIME) {
             return;
         }
         // The feedback does not reflect the last reduction yet.
-        if self.lowered.is_some_and(|lowered| now < lowered + self.round_trip() + FEEDBACK) {
+        if self.lowered_at.is_some_and(|lowered| now < lowered + self.round_trip() + FEEDBACK) {
             return;
         }
         let (Some(sent), Some(received)) = (self.sent.rate_bps(), self.received.rate_bps()) else {
             // Loss does not depend on any clock, so it is usable without rates.
             if let Some(share) = self.loss.excess() {
-                self.on_lost(now, share, 0.0);
+                self.on_loss(now, share, 0.0);
             }
             return;
         };
         if let Some(share) = self.loss.excess() {
             // A standing queue is full, so the arrival rate is the capacity.
             return if standing > STANDING_MS {
-                self.on_over(now, sent, received);
+                self.on_overuse(now, sent, received);
             } else {
-                self.on_lost(now, share, received);
+                self.on_loss(now, share, received);
             };
         }
         match self.trend.usage() {
             Usage::Over if self.is_burst(standing, sent, received) => {}
-            Usage::Over => self.on_over(now, sent, received),
+            Usage::Over => self.on_overuse(now, sent, received),
             // The queue drains; a higher rate now would keep it.
             Usage::Under => {}
-            Usage::Normal if standing > STANDING_MS => self.on_standing(now, standing, sent, received),
+            Usage::Normal if standing > STANDING_MS => self.on_standing_queue(now, standing, sent, received),
             Usage::Normal if self.loss.is_high() => {}
             Usage::Normal => {
                 if let Some(after_drain) = self.after_drain.take() {
                     self.set(after_drain.max(self.estimate));
                 }
-                let limit = self.limit.filter(|limit| (self.estimate / limit - 1.0).abs() < NEAR);
+                let limit = self.limit.filter(|limit| (self.estimate / limit - 1.0).abs() < NEAR_LIMIT);
                 let growth = if limit.is_some() { GROWTH_NEAR_LIMIT } else { GROWTH };
                 let grown = self.estimate * (1.0 + growth * elapsed);
                 let most = match self.limit.or(self.probed) {
@@ -416,25 +415,25 @@ impl Estimator {
         }
         if is_limit && bps < self.estimate {
             // The rate carried before the probe is possible, whatever queue the probe met.
-            let carried = self.before_train;
+            let carried = self.carried_before_probe;
             self.limit = Some(bps.max(carried));
             self.set(if is_first { bps } else { bps.max(carried).min(self.estimate) });
         } else if raises_estimate && usage != Usage::Over && !self.loss.is_high() {
             // A probe that was carried above the limit has invalidated it.
-            self.limit = if is_limit { Some(bps) } else { self.limit.filter(|limit| bps < REFUTES * limit) };
+            self.limit = if is_limit { Some(bps) } else { self.limit.filter(|limit| bps < REFUTING_FACTOR * limit) };
             self.probed = Some(bps);
             self.set(bps);
         }
     }
 
-    fn on_standing(&mut self, now: Instant, standing: f64, sent: f64, received: f64) {
+    fn on_standing_queue(&mut self, now: Instant, standing: f64, sent: f64, received: f64) {
         // The sender exceeds the estimate, so the queue is caused by this flow.
-        if sent > EXCEEDED * self.estimate {
-            return self.on_over(now, sent, received);
+        if sent > EXCEEDING_FACTOR * self.estimate {
+            return self.on_overuse(now, sent, received);
         }
         match self.standing.step(now, self.round_trip(), standing) {
             Step::Wait => {}
-            Step::Lower => self.on_over(now, sent, received),
+            Step::Lower => self.on_overuse(now, sent, received),
             Step::Accept => self.queue.forget(),
         }
     }
@@ -444,20 +443,20 @@ impl Estimator {
         is_below && has_passed(standing, sent, received)
     }
 
-    fn on_over(&mut self, now: Instant, sent: f64, received: f64) {
+    fn on_overuse(&mut self, now: Instant, sent: f64, received: f64) {
         let standing = self.queue.standing_ms();
         // A low sending rate, or a burst that passed, says little about the capacity: reduce step by step, or a short
         // disturbance would stop the video.
         let is_burst = has_passed(standing, sent, received);
-        let is_vague = is_burst || sent < LIMITED * self.estimate && standing < FULL_MS;
-        let share_arrived = if is_burst { 1.0 } else { (received / sent.max(1.0)).clamp(LEAST_OF_CARRIED, 1.0) };
+        let is_vague = is_burst || sent < MEDIA_LIMITED * self.estimate && standing < FULL_MS;
+        let share_arrived = if is_burst { 1.0 } else { (received / sent.max(1.0)).clamp(MIN_CARRIED_SHARE, 1.0) };
         let carried = if is_vague { received.max(share_arrived * self.estimate) } else { received };
-        let least = if standing < FULL_MS { LEAST_LOWERED } else { LEAST_LOWERED_FULL };
-        let share = (1.0 - standing / 1e3 / DRAIN_SECS).clamp(least, LOWERED);
+        let least = if standing < FULL_MS { MIN_DECREASE_FACTOR } else { MIN_DECREASE_FACTOR_FULL };
+        let share = (1.0 - standing / 1e3 / DRAIN_SECS).clamp(least, MAX_DECREASE_FACTOR);
         let lowered = if share * carried < self.estimate {
             share * carried
         } else if standing > STANDING_MS && sent > self.estimate {
-            (share * self.estimate).max(LEAST_OF_CARRIED * carried).min(self.estimate)
+            (share * self.estimate).max(MIN_CARRIED_SHARE * carried).min(self.estimate)
         } else {
             return;
         };
@@ -466,16 +465,16 @@ impl Estimator {
             Some(limit) if is_vague => Some(limit),
             _ => Some(received),
         };
-        self.after_drain = Some(LOWERED * carried);
+        self.after_drain = Some(MAX_DECREASE_FACTOR * carried);
         // The measurements began anew after an outage, so they contain no gap that this bound would have to allow for.
-        let is_resumed = self.resumed.is_some_and(|resumed| now < resumed + RESUMING);
-        let least = if is_resumed { 0.0 } else { LEAST_LEFT * self.estimate };
+        let is_resumed = self.resumed_at.is_some_and(|resumed| now < resumed + RESUMING_TIME);
+        let least = if is_resumed { 0.0 } else { MIN_REMAINING * self.estimate };
         self.lower(now, lowered.max(least));
     }
 
-    fn on_lost(&mut self, now: Instant, share: f64, received: f64) {
+    fn on_loss(&mut self, now: Instant, share: f64, received: f64) {
         // The path carries at least the arrival rate, however much is lost.
-        let carried = (self.estimate * (1.0 - share).max(LEAST_LOWERED)).max(LOWERED * received);
+        let carried = (self.estimate * (1.0 - share).max(MIN_DECREASE_FACTOR)).max(MAX_DECREASE_FACTOR * received);
         if carried < self.estimate {
             self.limit = Some(carried);
             self.lower(now, carried);
@@ -484,7 +483,7 @@ impl Estimator {
 
     fn lower(&mut self, now: Instant, bps: f64) {
         self.set(bps);
-        self.lowered = Some(now);
+        self.lowered_at = Some(now);
         self.loss.on_lowered(self.history.micros(now));
         self.prober.on_lowered(now);
     }

@@ -105,11 +105,11 @@ pub struct Prober {
     /// Whether any train has given a result.
     has_result: bool,
     /// When a train above the limit last raised the estimate.
-    raised: Option<Instant>,
+    raised_at: Option<Instant>,
     /// Assumed depth of the path's token bucket in bytes.
     depth: u32,
     /// When a train last showed a higher bitrate. The next train follows at once and finds the bucket empty.
-    succeeded: Option<Instant>,
+    succeeded_at: Option<Instant>,
     /// Whether the arrival times of the last train were too irregular for a result.
     is_noisy: bool,
     /// Consecutive trains without a result.
@@ -125,9 +125,9 @@ impl Prober {
             due: now,
             interval: INTERVALS.0,
             has_result: false,
-            raised: None,
+            raised_at: None,
             depth: DEPTH,
-            succeeded: None,
+            succeeded_at: None,
             is_noisy: false,
             repeated: 0,
         }
@@ -143,7 +143,7 @@ impl Prober {
         }
         self.cluster = self.cluster % u8::MAX + 1;
         let may_exceed_limit = limit_bps.is_none_or(|limit| STEP * estimate_bps > limit);
-        let most = MARGIN * wanted_bps;
+        let max_bps = MARGIN * wanted_bps;
         let bytes_in = |bitrate: f64, duration: Duration| bitrate / 8.0 * duration.as_secs_f64();
         let stretch = if self.is_noisy { STRETCH } else { 1.0 };
         let (bitrate, bytes, skipped, burst) = match limit_bps {
@@ -155,7 +155,7 @@ impl Prober {
                     Some(limit) => ((LONG_STEP * estimate_bps.max(limit)).min(STEP * estimate_bps), LONG_DURATION),
                     None => (STEP * estimate_bps, UNKNOWN_DURATION),
                 };
-                let bitrate = bitrate.min(most);
+                let bitrate = bitrate.min(max_bps);
                 let half = stretch * bytes_in(bitrate, duration) / 2.0;
                 let excess = (1.0 - limit_bps.unwrap_or(estimate_bps).max(estimate_bps) / bitrate).max(LEAST_EXCESS);
                 let depth = f64::from(self.depth).min(bytes_in(estimate_bps, MAX_DEPTH));
@@ -163,14 +163,14 @@ impl Prober {
                 (bitrate, skipped + half.max(MEASURED_BYTES), skipped, depth)
             }
             _ => {
-                let bitrate = (STEP * estimate_bps).min(most);
+                let bitrate = (STEP * estimate_bps).min(max_bps);
                 (bitrate, stretch * bytes_in(bitrate, DURATION), 0.0, 0.0)
             }
         };
-        let lasts = Duration::from_secs_f64(8.0 * bytes / bitrate);
+        let length = Duration::from_secs_f64(8.0 * bytes / bitrate);
         let probe =
             Probe { cluster: self.cluster, bitrate_bps: bitrate as u64, bytes: bytes as usize, packets: PACKETS };
-        let ends = now + lasts + FEEDBACK_WAIT;
+        let ends = now + length + FEEDBACK_WAIT;
         let mut train = Train::new(probe, ends, wanted_bps, may_exceed_limit, skipped as u32, burst as u32);
         train.discounts_burst = may_exceed_limit && self.has_result && estimate_bps < NARROW_BPS;
         self.train = Some(train);
@@ -189,7 +189,7 @@ impl Prober {
 
     /// Returns true if a train that begins at `now` directly follows a successful one.
     pub fn is_chained(&self, now: Instant) -> bool {
-        self.succeeded.is_some_and(|at| now < at + RETRY)
+        self.succeeded_at.is_some_and(|at| now < at + RETRY)
     }
 
     /// Counts a packet if it belongs to the current train.
@@ -208,12 +208,12 @@ impl Prober {
         }
         self.train = None;
         let Some((found, is_limit)) = train.measure() else {
-            self.repeat(now);
+            self.retry_soon(now);
             return None;
         };
         self.is_noisy = train.noise() > NOISE;
         if self.is_noisy && self.repeated < MAX_REPEATED {
-            self.repeat(now);
+            self.retry_soon(now);
             return None;
         }
         let is_first = !std::mem::replace(&mut self.has_result, true);
@@ -229,10 +229,10 @@ impl Prober {
                 self.due = now;
                 self.interval = INTERVALS.0;
                 self.repeated = 0;
-                self.succeeded = Some(now);
-                self.raised = if train.may_exceed_limit { Some(now) } else { self.raised };
+                self.succeeded_at = Some(now);
+                self.raised_at = if train.may_exceed_limit { Some(now) } else { self.raised_at };
             }
-            (false, false) => self.repeat(now),
+            (false, false) => self.retry_soon(now),
             _ => self.postpone(now, (2 * self.interval).min(INTERVALS.1)),
         }
         Some(ProbeResult { bps: found, raises_estimate, is_limit, is_first })
@@ -257,7 +257,7 @@ impl Prober {
     }
 
     /// Schedules another train soon after one without a result, unless that happened too often.
-    fn repeat(&mut self, now: Instant) {
+    fn retry_soon(&mut self, now: Instant) {
         if self.repeated < MAX_REPEATED {
             self.repeated += 1;
             self.due = now + RETRY;
@@ -270,7 +270,7 @@ impl Prober {
 
     /// Handles evidence that the path carries no more. A train that has just shown more has measured a burst.
     fn on_refuted(&mut self, now: Instant) {
-        if self.raised.take().is_some_and(|raised| now < raised + REFUTED) {
+        if self.raised_at.take().is_some_and(|raised| now < raised + REFUTED) {
             self.depth = DEPTH;
         }
     }

@@ -56,7 +56,7 @@ impl Assignment {
             return true;
         }
         let publishing = self.m_lines.iter().filter(|m_line| m_line.publishes().is_some() && !m_line.dead).count();
-        if publishing >= MAX_SENDING_M_LINES || self.is_declined(kind, true) {
+        if publishing >= MAX_SENDING_M_LINES || self.has_too_many_rejected(kind, true) {
             return false;
         }
         self.m_lines.push(MLine::new(kind, Role::Publish { source, wanted: true, described: false, again: false }));
@@ -148,7 +148,7 @@ impl Assignment {
         self.free_sets();
         for (track, kind) in std::mem::take(&mut self.waiting) {
             let is_usable = |m_line: &MLine| m_line.kind == kind && m_line.publishes().is_none() && !m_line.dead;
-            if self.is_declined(kind, false) && !self.m_lines.iter().any(is_usable) {
+            if self.has_too_many_rejected(kind, false) && !self.m_lines.iter().any(is_usable) {
                 self.declined = Some(kind);
                 continue;
             }
@@ -166,7 +166,7 @@ impl Assignment {
                     self.waiting.push((track, kind));
                     continue;
                 }
-                None if self.is_declined(kind, false) => {
+                None if self.has_too_many_rejected(kind, false) => {
                     self.declined = Some(kind);
                     continue;
                 }
@@ -194,7 +194,7 @@ impl Assignment {
     }
 
     /// Whether the peer has rejected too many m-lines of a kind, on which it sends or receives.
-    fn is_declined(&self, kind: MediaKind, publishes: bool) -> bool {
+    fn has_too_many_rejected(&self, kind: MediaKind, publishes: bool) -> bool {
         let is_rejected =
             |m_line: &&MLine| m_line.dead && m_line.kind == kind && m_line.publishes().is_some() == publishes;
         self.m_lines.iter().filter(is_rejected).count() >= MAX_REJECTED_M_LINES

@@ -189,7 +189,7 @@ fn packets_of_a_lost_feedback_message_count_as_sent() {
 fn a_gap_in_the_arrivals_leaves_part_of_the_estimate() {
     let start = Instant::now();
     let mut estimator = Estimator { estimate: 1e6, queue: Queue::default(), ..Estimator::new(start, 1_000_000) };
-    estimator.on_over(start, 1e6, 0.0);
+    estimator.on_overuse(start, 1e6, 0.0);
     assert_eq!(estimator.estimate_bps(), 350_000);
 }
 
@@ -215,11 +215,11 @@ fn a_sender_above_the_estimate_is_lowered_until_the_queue_is_gone() {
     (0..60).for_each(|ms| estimator.queue.push(20_000 * ms, 20_000 * ms + if ms < 30 { 0 } else { 150_000 }));
     let mut steps = Vec::new();
     for cut in 0..4 {
-        estimator.on_standing(start + Duration::from_secs(cut), 150.0, 600e3, 500e3);
+        estimator.on_standing_queue(start + Duration::from_secs(cut), 150.0, 600e3, 500e3);
         steps.push(estimator.estimate_bps() / 1_000);
     }
     assert_eq!(steps, [406, 330, 268, 250], "down to half of the arrival rate");
-    estimator.on_standing(start + Duration::from_secs(4), 150.0, 260e3, 500e3);
+    estimator.on_standing_queue(start + Duration::from_secs(4), 150.0, 260e3, 500e3);
     assert_eq!(estimator.estimate_bps(), 250_000, "the sender follows the estimate now");
     assert_eq!(estimator.after_drain, Some(425e3));
 }

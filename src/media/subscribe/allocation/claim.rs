@@ -111,7 +111,7 @@ impl<'a> Claim<'a> {
         Some(claim)
     }
 
-    /// Returns the index of the best permitted grade under a load of the server; `None` if no grade is permitted.
+    /// Returns the index of the best grade that is permitted under a load cap; `None` if there is none.
     fn best_with(&self, load_cap: LoadCap) -> Option<usize> {
         let Wish { grades, height, is_screen, .. } = *self.wish;
         // The best grade of each layer.
@@ -211,12 +211,12 @@ impl<'a> Claim<'a> {
         }
         let is_last = self.best + 1 == self.wish.grades.len();
         let is_height_known = self.wish.height.is_some() && self.wish.grades[self.best].height > 0;
-        let is_least = self.wish.load_cap == LoadCap::Reduced;
+        let is_reduced = self.wish.load_cap == LoadCap::Reduced;
         if self.is_cut_by_load {
             Limit::Server
         } else if !is_last {
             Limit::View
-        } else if is_least && self.wish.has_paused_layers && !self.is_enough(self.best) {
+        } else if is_reduced && self.wish.has_paused_layers && !self.is_enough(self.best) {
             Limit::Server
         } else if is_height_known && !self.is_enough(self.best) {
             Limit::Publisher

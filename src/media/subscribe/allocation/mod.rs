@@ -70,11 +70,11 @@ pub fn allocate(available_bps: Option<u64>, audio_bps: u64, wishes: &[Wish], gra
         all_have_grades &= claim.climb(&mut budget, excess);
     }
     if all_have_grades {
-        let top = claims.iter().map(|claim| claim.wish.priority).max();
+        let top_priority = claims.iter().map(|claim| claim.wish.priority).max();
         let has_screen = claims.iter().any(|claim| claim.wish.is_screen);
         // Beside a screen, cameras of equal priority are thumbnails.
-        let top = top.filter(|top| *top > 0 || !has_screen);
-        let is_on_stage = |claim: &Claim| claim.wish.is_screen || Some(claim.wish.priority) == top;
+        let top_priority = top_priority.filter(|top_priority| *top_priority > 0 || !has_screen);
+        let is_on_stage = |claim: &Claim| claim.wish.is_screen || Some(claim.wish.priority) == top_priority;
         climb_in_turns(&mut claims, &mut budget, |claim, next| is_on_stage(claim) && next.height <= STAGE_HEIGHT);
         climb_in_turns(&mut claims, &mut budget, |_, _| true);
         claims.iter_mut().for_each(|claim| claim.climb_thinned(&mut budget));
@@ -92,12 +92,12 @@ pub fn allocate(available_bps: Option<u64>, audio_bps: u64, wishes: &[Wish], gra
 
 /// Raises each claim by one step, in order, until no further step fits.
 fn climb_in_turns(claims: &mut [Claim], budget: &mut Budget, may_climb: impl Fn(&Claim, &Grade) -> bool) {
-    let mut is_progress = true;
-    while is_progress {
-        is_progress = false;
+    let mut has_progressed = true;
+    while has_progressed {
+        has_progressed = false;
         for claim in claims.iter_mut() {
             let may_climb = claim.next().is_some_and(|next| may_climb(claim, &claim.wish.grades[next]));
-            is_progress |= may_climb && claim.climb(budget, 1);
+            has_progressed |= may_climb && claim.climb(budget, 1);
         }
     }
 }
