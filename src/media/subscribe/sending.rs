@@ -80,6 +80,34 @@ impl Forwarded {
     pub fn has_news(&self) -> bool {
         self.switched || self.cannot_decode || self.awaits_keyframe.is_some()
     }
+
+    /// Records the outcome for one packet on an m-line. Returns the reason if the packet was dropped.
+    #[inline]
+    fn record(&mut self, outcome: Outcome, outgoing: &Outgoing) -> Option<DropReason> {
+        let reason = match outcome {
+            Outcome::Sent | Outcome::Switched => {
+                self.sent += 1;
+                self.switched |= outcome == Outcome::Switched;
+                return None;
+            }
+            Outcome::Ended(reason) => {
+                self.switched = true;
+                reason
+            }
+            Outcome::CannotDecode => {
+                self.cannot_decode = true;
+                DropReason::CodecNotNegotiated
+            }
+            Outcome::Dropped(reason) => {
+                if reason == DropReason::AwaitsKeyframe {
+                    self.awaits_keyframe = outgoing.awaited();
+                }
+                reason
+            }
+        };
+        self.dropped.add_one(reason);
+        Some(reason)
+    }
 }
 
 impl Sending {
@@ -174,33 +202,9 @@ impl Sending {
                 let has_preface = preface_bytes > 0 && outgoing.sent_packets().wrapping_sub(before) > 1;
                 egress.pacer.charge(bytes + if has_preface { preface_bytes } else { 0 });
             }
-            let reason = match outcome {
-                Outcome::Sent => {
-                    forwarded.sent += 1;
-                    continue;
-                }
-                Outcome::Switched => {
-                    forwarded.sent += 1;
-                    forwarded.switched = true;
-                    continue;
-                }
-                Outcome::Ended(reason) => {
-                    forwarded.switched = true;
-                    reason
-                }
-                Outcome::CannotDecode => {
-                    forwarded.cannot_decode = true;
-                    DropReason::CodecNotNegotiated
-                }
-                Outcome::Dropped(reason) => {
-                    if reason == DropReason::AwaitsKeyframe {
-                        forwarded.awaits_keyframe = outgoing.awaited();
-                    }
-                    reason
-                }
-            };
-            outgoing.drops.add(now, reason, 1);
-            forwarded.dropped.add_one(reason);
+            if let Some(reason) = forwarded.record(outcome, outgoing) {
+                outgoing.drops.add(now, reason, 1);
+            }
         }
         forwarded.switched |= was_awaiting && outgoing.awaited().is_none();
         if was_waiting && forwarded.sent > 0 {
