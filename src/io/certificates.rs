@@ -73,7 +73,7 @@ impl Certificates {
     }
 
     /// Returns the certificate for connections to this local address. A client that asks for a name that only another
-    /// certificate covers is served that one.
+    /// certificate covers gets that one.
     pub fn of(&self, local: IpAddr) -> &TlsAcceptor {
         let covers = |acceptor: &&TlsAcceptor| acceptor.covers(local.to_canonical());
         self.acceptors.iter().find(covers).unwrap_or(&self.acceptors[self.acceptors.len() - 1])

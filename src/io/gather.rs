@@ -1,10 +1,10 @@
-//! When to gather datagrams: under a high arrival rate, the event loop waits briefly instead of waking for each datagram,
-//! so that one turn handles many.
+//! When to gather datagrams: under a high arrival rate, the event loop waits briefly instead of waking for each
+//! datagram, so that one turn handles many.
 
 use std::time::{Duration, Instant};
 
-/// Interval over which the arrival rate is measured. A shorter one mistakes the video frames of a few publishers, sent at
-/// one moment, for a high rate; a longer one follows changes later.
+/// Interval over which the arrival rate is measured. A shorter one mistakes the video frames of a few publishers, sent
+/// at one moment, for a high rate; a longer one follows changes later.
 const WINDOW: Duration = Duration::from_millis(20);
 
 /// Datagrams per millisecond from which on they are gathered, and below which they no longer are. With lower rates a

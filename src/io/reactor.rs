@@ -333,8 +333,8 @@ impl Reactor {
         Ok(())
     }
 
-    /// Registers the media socket for the readiness that the next turn needs. Each datagram that leaves the socket would
-    /// otherwise report that the socket is writable, and each that arrives would end the wait for more.
+    /// Registers the media socket for the readiness that the next turn needs. Each datagram that leaves the socket
+    /// would otherwise report that the socket is writable, and each that arrives would end the wait for more.
     fn follow_udp(&mut self) -> io::Result<()> {
         let readable = self.gather.wait().is_none().then_some(Interest::READABLE);
         let writable = self.udp.is_full().then_some(Interest::WRITABLE);

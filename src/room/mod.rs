@@ -89,8 +89,8 @@ pub struct Published {
     muted: Vec<Source>,
     /// Whether a moderator has muted the microphone and the participant has not unmuted it since.
     is_silenced: bool,
-    /// For m-lines on which the participant publishes nothing now: how many layers the last `layers` message to its
-    /// client asked for; absent if it asked for all.
+    /// The number of layers that the last `layers` message asked for, by m-line on which nothing is published now.
+    /// There is no entry if it asked for all.
     sent_wanted: BTreeMap<Mid, u8>,
 }
 

@@ -1,5 +1,5 @@
 //! The standing queue: by how much the delay of even the fastest recent packet exceeds the minimum of the path. The
-//! trend detects a growing queue, but a queue that is full or stands has no trend.
+//! trend detects a growing queue, but a full or standing queue has no trend.
 
 /// Window of the recent minimum delay. A queue stands only if it delays all packets of the window; bursts of frames and
 /// jitter leave undelayed packets in between.

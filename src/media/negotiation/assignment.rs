@@ -106,8 +106,8 @@ impl Assignment {
         Some(index)
     }
 
-    /// Keeps an m-line without a wanted track live for `exchange`: no offer parks it. Returns false if it is not live:
-    /// an m-line of a pending offer has to be parked by the next one.
+    /// Vacates an m-line whose track is no longer wanted: it stays live for `exchange`, and the next offer does not
+    /// park it. Returns false if it is not live: an m-line of a pending offer has to be parked by the next one.
     pub fn vacate(&mut self, index: usize) -> bool {
         let is_live = self.m_lines[index].is_live();
         if let Role::Subscribe { described, .. } = &mut self.m_lines[index].role

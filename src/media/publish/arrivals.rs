@@ -131,8 +131,8 @@ impl Arrivals {
         self.forget();
     }
 
-    /// Appends a message about the packets that arrived since the last one, as many as fit. `sender` is the SSRC that
-    /// the message is encrypted under.
+    /// Appends a message about the packets that arrived since the last one, as many as fit. `sender` is the SSRC under
+    /// which the message is encrypted.
     pub fn write(&mut self, now: Instant, sender: u32, buffer: &mut Vec<u8>) {
         self.written = now;
         self.unwritten = 0;

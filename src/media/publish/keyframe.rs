@@ -57,8 +57,8 @@ impl KeyframeBudget {
         }
     }
 
-    /// Handles the arrival of a picture at which decoding can start. Subscribers that still wait request again with its
-    /// packets.
+    /// Handles the arrival of a picture at which decoding can start. Subscribers that still wait afterwards repeat
+    /// their request.
     pub fn handle_start(&mut self) {
         self.wanted = None;
     }

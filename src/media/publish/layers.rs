@@ -178,8 +178,8 @@ impl Layers {
         std::mem::take(&mut self.changed)
     }
 
-    /// Sets how many layers are wanted, from the smallest. Returns true if the publisher has to be asked: at once if
-    /// there are more than it was asked for, after a delay if there are fewer.
+    /// Sets how many layers are wanted, counted from the smallest. Returns true if the publisher has to be notified:
+    /// immediately if there are more than it was last asked for, after a delay if there are fewer.
     pub fn want(&mut self, now: Instant, wanted: u8) -> bool {
         let signaled = self.signaled();
         if wanted >= signaled {
@@ -201,7 +201,7 @@ impl Layers {
         is_due
     }
 
-    /// Sets the number of layers that the publisher was asked for when the previous track of its m-line ended.
+    /// Restores the number of layers that the publisher was asked for when the previous track of its m-line ended.
     pub fn resume(&mut self, signaled: u8) {
         self.signaled = Some(signaled);
     }

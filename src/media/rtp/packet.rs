@@ -60,8 +60,8 @@ pub struct Packet {
 pub struct Incoming {
     /// The publisher's SSRC.
     pub ssrc: u32,
-    /// Index of the forwarded stretch of the SSRC. Packets held back between two stretches leave no gap in the outgoing
-    /// numbers.
+    /// Number of the current stretch of consecutive forwarded packets of the SSRC. Packets withheld between two
+    /// stretches leave no gap in the outgoing numbers.
     pub epoch: u32,
     /// The publisher's extended sequence number.
     pub seq_no: u64,

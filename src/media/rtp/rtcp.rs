@@ -52,8 +52,8 @@ pub enum Feedback<'a> {
     Arrivals(&'a [u8]),
     /// The receiver's bandwidth estimate (REMB) in bits per second.
     Bandwidth(u64),
-    /// A request for an answer from which the receiver computes the round-trip time; that decides how soon it repeats a
-    /// NACK.
+    /// A reference time of the receiver. From the answer it computes the round-trip time, which decides how soon it
+    /// repeats a NACK.
     Reference(Reference),
 }
 
@@ -176,7 +176,7 @@ pub const SENDER_REPORT_BYTES: usize = 28;
 /// Size of the head of a compound packet in bytes.
 pub const HEAD_BYTES: usize = 8;
 
-/// Appends the head of a compound packet: an empty receiver report, from the SSRC that the packet is encrypted under.
+/// Appends the head of a compound packet: an empty receiver report of the SSRC under which the packet is encrypted.
 pub fn write_head(sender: u32, buffer: &mut Vec<u8>) {
     buffer.extend_from_slice(&[0x80, RECEIVER_REPORT, 0, 1]);
     buffer.extend_from_slice(&sender.to_be_bytes());

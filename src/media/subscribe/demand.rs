@@ -14,8 +14,8 @@ const AUDIO_INTERVAL: Duration = Duration::from_secs(1);
 /// Bitrate of one voice: Opus at its usual rate, with headers.
 pub(super) const VOICE_BPS: u64 = 50_000;
 
-/// Interval between allocations while the estimate is insufficient and unchanged: some publishers may send less by
-/// then.
+/// Interval between allocations while the estimate is insufficient and unchanged: meanwhile some publishers may send
+/// less.
 const ALLOCATION_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The demand of one peer.

@@ -30,8 +30,8 @@ pub struct Diagnosis {
 }
 
 impl Server {
-    /// Handles a GET of the WebSocket path that is not an upgrade. It comes from a browser behind a proxy that removes
-    /// `Upgrade` and `Connection` if it has a `Sec-WebSocket-Key`, or if the query names a connection attempt. The page
+    /// Handles a GET of the WebSocket path that is not an upgrade. If it has a `Sec-WebSocket-Key`, or its query names
+    /// a connection attempt, then a browser has sent it and a proxy has removed `Upgrade` and `Connection`. The page
     /// then passes that name to `check`.
     pub(in crate::server) fn on_lost_upgrade(&mut self, id: ConnId, request: &Request) {
         let attempt = request.param("attempt").filter(|attempt| attempt.chars().count() <= ATTEMPT_CHARS);

@@ -31,9 +31,9 @@ const CERTIFICATE_MAX: usize = 2_000;
 /// Alert from a DTLS server whose key fits none of our cipher suites (RFC 5246 section 7.2.2).
 const HANDSHAKE_FAILURE: u8 = 40;
 
-/// How long a handshake may continue after a datagram that is a fatal error. Nothing in a handshake is authentic before
-/// its end, so the datagram may be forged. A shorter time lets a forged one end handshakes on slow paths, a longer one
-/// delays the error report to the client.
+/// How long a handshake may continue after a datagram that caused a fatal error. Nothing in a handshake is authentic
+/// before its end, so the datagram may be forged. A shorter time lets a forged one end handshakes on slow paths, a
+/// longer one delays the error report to the client.
 const GRACE: Duration = Duration::from_secs(5);
 
 static SHARED: SharedDtls = SharedDtls { servers: OnceLock::new(), clients: OnceLock::new() };
@@ -208,8 +208,8 @@ impl DtlsInstance for Endpoint {
         if self.is_connected {
             return self.dtls.handle_packet(packet);
         }
-        // Given a ChangeCipherSpec and an encrypted record that is not authentic in one datagram, dimpl rejects both
-        // and accepts no later ones. So it gets the unencrypted and the encrypted records one after the other.
+        // If a datagram has a ChangeCipherSpec and an encrypted record that is not authentic, dimpl rejects both and
+        // accepts no later ones. So it gets the unencrypted and the encrypted records separately.
         let (clear, sealed) = packet.split_at(clear_length(packet));
         self.fragments = fragments;
         for part in [clear, sealed] {
