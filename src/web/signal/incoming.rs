@@ -231,7 +231,7 @@ impl ClientMessage {
             return Err(BadMessage::UnknownEvent(event));
         }
         let fields: Fields = serde_json::from_str(text).map_err(malformed)?;
-        let missing = |field: &str| BadMessage::Malformed(format!("`{event}` needs `{field}`"));
+        let missing = |field: &str| missing(&event, field);
         match fields.event.as_str() {
             "answer" => {
                 let data = fields.data.ok_or_else(|| missing("data"))?;
@@ -271,23 +271,7 @@ impl ClientMessage {
             "renew" => Ok(Self::Renew),
             "moderate" => {
                 let action = fields.action.ok_or_else(|| missing("action"))?;
-                let names_one = fields.id.is_some();
-                let on = |action| match fields.id {
-                    Some(id) => Ok(Moderation::Participant { id, action }),
-                    None => Err(missing("id")),
-                };
-                Ok(Self::Moderate(match action {
-                    Action::Mute => on(ParticipantAction::Mute)?,
-                    Action::LowerHand => on(ParticipantAction::LowerHand)?,
-                    Action::Spotlight if !names_one => Moderation::EndSpotlight,
-                    Action::Spotlight => on(ParticipantAction::Spotlight)?,
-                    Action::Promote => on(ParticipantAction::Promote)?,
-                    Action::Remove => on(ParticipantAction::Remove)?,
-                    Action::MuteAll => Moderation::MuteAll,
-                    Action::Lock => Moderation::Lock,
-                    Action::Unlock => Moderation::Unlock,
-                    Action::End => Moderation::End,
-                }))
+                Ok(Self::Moderate(Moderation::new(action, fields.id)?))
             }
             name => {
                 let kind = fields.kind.ok_or_else(|| missing("kind"))?;
@@ -300,4 +284,31 @@ impl ClientMessage {
             }
         }
     }
+}
+
+impl Moderation {
+    /// Creates a moderator's action. `id` names the participant that it concerns.
+    fn new(action: Action, id: Option<String>) -> Result<Self, BadMessage> {
+        let names_one = id.is_some();
+        let on = |action| match id {
+            Some(id) => Ok(Self::Participant { id, action }),
+            None => Err(missing("moderate", "id")),
+        };
+        Ok(match action {
+            Action::Mute => on(ParticipantAction::Mute)?,
+            Action::LowerHand => on(ParticipantAction::LowerHand)?,
+            Action::Spotlight if !names_one => Self::EndSpotlight,
+            Action::Spotlight => on(ParticipantAction::Spotlight)?,
+            Action::Promote => on(ParticipantAction::Promote)?,
+            Action::Remove => on(ParticipantAction::Remove)?,
+            Action::MuteAll => Self::MuteAll,
+            Action::Lock => Self::Lock,
+            Action::Unlock => Self::Unlock,
+            Action::End => Self::End,
+        })
+    }
+}
+
+fn missing(event: &str, field: &str) -> BadMessage {
+    BadMessage::Malformed(format!("`{event}` needs `{field}`"))
 }
