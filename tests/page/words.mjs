@@ -3,18 +3,30 @@ import de from '../../www/words/de.js';
 import en from '../../www/words/en.js';
 import es from '../../www/words/es.js';
 import fr from '../../www/words/fr.js';
-import { chooseLanguage, NAMES, say, setLanguage, t, wordsLoaded } from '../../www/words/index.js';
+import { chooseLanguage, isolated, localeOf, NAMES, say, setLanguage, t, wordsLoaded } from '../../www/words/index.js';
 import { proposeRoom } from '../../www/words/rooms.js';
 import { equal, ok, test } from './harness.mjs';
 
 const LANGUAGES = { ar, de, es, fr };
-const parameters = (entry) => [...new Set(Object.values(typeof entry === 'string' ? { entry } : entry).join().match(/\{\w+\}/g) ?? [])].sort().join();
+const parameters = (text) => [...new Set(text.match(/\{\w+\}/g) ?? [])].sort();
+/** Forms of one number, which may leave it out, as in "one person". */
+const SINGLE = ['zero', 'one', 'two'];
+
+/** The forms of an entry that lack a parameter of English, or have one too many. */
+function forms(entry, english) {
+  const wanted = parameters(english.other ?? english);
+  return Object.entries(typeof entry === 'string' ? { other: entry } : entry).filter(([category, text]) => {
+    const found = parameters(text);
+    const isDue = (each) => each !== '{count}' || !SINGLE.includes(category);
+    return wanted.some((each) => isDue(each) && !found.includes(each)) || found.some((each) => !wanted.includes(each));
+  }).map(([category]) => category);
+}
 
 for (const [code, words] of Object.entries(LANGUAGES)) {
   test(`${code} has the keys of English, with the same parameters`, () => {
     equal(Object.keys(words).sort(), Object.keys(en).sort());
     for (const [key, entry] of Object.entries(en)) {
-      equal(parameters(words[key]), parameters(entry), key);
+      equal(forms(words[key], entry), [], key);
       equal(typeof words[key], typeof entry, `${key}: plurals`);
     }
   });
@@ -25,6 +37,14 @@ for (const [code, words] of Object.entries(LANGUAGES)) {
     }
   });
 }
+
+test('each plural form has the parameters of English, but may leave out the number where it is one', () => {
+  const english = { one: '{name} and {count} other', other: '{name} and {count} others' };
+  equal(forms({ one: '{name} und noch jemand', other: '{name} und {count} andere' }, english), []);
+  equal(forms({ one: '{name} und {count} anderer', other: '{name} und andere' }, english), ['other']);
+  equal(forms({ one: 'noch {count}', few: '{name} {count} {place}', other: '{name} {count}' }, english), ['one', 'few']);
+  for (const [key, entry] of Object.entries(en)) equal(forms(entry, entry), [], key);
+});
 
 test('keys are in order', () => {
   const subject = (key) => key.split('.')[0];
@@ -37,6 +57,31 @@ test('a language is chosen by the first that the page has', () => {
   equal(chooseLanguage([]), 'en');
   equal(chooseLanguage(['constructor']), 'en');
   equal(Object.keys(NAMES).sort(), ['en', ...Object.keys(LANGUAGES)].sort(), 'every language has a name');
+});
+
+test('numbers and dates follow the region of the language', () => {
+  for (const [code, wanted, expected] of [
+    ['de', ['fr-FR', 'de-CH', 'de'], 'de-CH'], ['en', ['en-GB', 'en-US'], 'en-GB'], ['es', ['en-GB'], 'es'], ['en', ['en-US@posix'], 'en'], ['ar', [], 'ar'],
+  ]) equal(localeOf(code, wanted), expected, `${code} of ${wanted}`);
+  equal(new Intl.NumberFormat(localeOf('en', ['en-IN'])).format(1234567), '12,34,567');
+});
+
+test('a name keeps its direction within a sentence, and does not change that of the sentence', async () => {
+  for (const [text, isRightToLeft, expected] of [
+    ['Ann', false, 'Ann'],
+    ['ليلى', false, '\u2068ليلى\u2069'],
+    ['דנה 3', false, '\u2068דנה 3\u2069'],
+    ['Ann (3)', true, '\u2068Ann (3)\u2069'],
+    ['\u202eAnn\u2069', false, 'Ann'],
+    ['\u2069ليلى\u202e', true, '\u2068ليلى\u2069'],
+    ['http://example.org/?room=a', true, 'http://example.org/?room=a'],
+    ['', true, ''],
+  ]) equal(isolated(text, isRightToLeft), expected, text);
+  await wordsLoaded;
+  await setLanguage('ar');
+  equal(t('said.joined', { name: 'Bob (1)' }).includes('\u2068Bob (1)\u2069'), true);
+  await setLanguage('en');
+  equal(t('said.joined', { name: 'ليلى' }), '\u2068ليلى\u2069 joined');
 });
 
 test('sentences are filled in, with plurals, numbers and other sentences', async () => {

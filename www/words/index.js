@@ -21,12 +21,18 @@ const LANGUAGES = {
   ar: () => import('./ar.js'),
 };
 const RIGHT_TO_LEFT = ['ar'];
+// Letters written from right to left, and signs that change a direction. Only for a name of these does a sentence from left to
+// right need an isolate: what is copied from it stays plain.
+const OTHER_DIRECTION = /[\u0590-\u08ff\u200f\ufb1d-\ufdff\ufe70-\ufefc]|[\ud802\ud803\ud83a\ud83b]/;
+const CONTROLS = /[\u202a-\u202e\u2066-\u2069]/g;
 const DATE = /** @type {const} */ ({ dateStyle: 'medium', timeStyle: 'short' });
 
 /** The names of the languages, each in itself. */
 export const NAMES = { en: 'English', de: 'Deutsch', es: 'Español', fr: 'Français', ar: 'العربية' };
 
 export const language = signal('en');
+/** Of the language, in the region of the browser: how numbers and dates are written. */
+let locale = 'en';
 /** @type {Dictionary | null} */
 let dictionary = null;
 
@@ -36,9 +42,20 @@ export function chooseLanguage(wanted) {
   return known ?? 'en';
 }
 
+/** The language as the browser wants it, such as "de-CH". @param {string} code @param {readonly string[]} wanted */
+export function localeOf(code, wanted) {
+  const found = wanted.find((each) => each.toLowerCase().split('-')[0] === code);
+  try {
+    return found ? Intl.getCanonicalLocales(found)[0] : code;
+  } catch {
+    return code; // such as "en-US@posix"
+  }
+}
+
 /** @param {string} code */
 async function load(code) {
   dictionary = (await LANGUAGES[code]()).default;
+  locale = localeOf(code, globalThis.navigator?.languages ?? []);
   language.value = code;
   if (typeof document === 'undefined') return;
   document.documentElement.lang = code;
@@ -71,13 +88,23 @@ export function say(words) {
   return dictionary && Object.hasOwn(dictionary, key) ? t(key) : words.message || words.code;
 }
 
-/** @param {number} value */
-export const number = (value) => new Intl.NumberFormat(language.value).format(value);
+/** @param {number} value @param {Intl.NumberFormatOptions} [how] */
+export function number(value, how) {
+  language.value;
+  return new Intl.NumberFormat(locale, how).format(value);
+}
 
 /** @param {Params[string]} value */
 function write(value) {
   if (value === null || value === undefined) return '';
   if (typeof value === 'number') return number(value);
-  if (value instanceof Date) return value.toLocaleString(language.value, DATE);
-  return typeof value === 'object' ? say(value) : value;
+  if (value instanceof Date) return value.toLocaleString(locale, DATE);
+  return typeof value === 'object' ? say(value) : isolated(value, RIGHT_TO_LEFT.includes(language.value));
+}
+
+/** A name within a sentence, which keeps its direction and does not change that of the sentence. @param {string} text @param {boolean} isRightToLeft the sentence */
+export function isolated(text, isRightToLeft) {
+  const plain = text.replace(CONTROLS, '');
+  const isAddress = /^https?:/.test(plain); // it is copied by hand, and begins and ends with letters from left to right
+  return plain && !isAddress && (isRightToLeft || OTHER_DIRECTION.test(plain)) ? `\u2068${plain}\u2069` : plain;
 }
