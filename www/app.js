@@ -2,6 +2,8 @@
 
 import { listDevices } from './devices/list.js';
 import { Local } from './devices/local.js';
+import { quality, speaker } from './devices/options.js';
+import { followDevices } from './devices/plugged.js';
 import { dismiss, tell } from './notices.js';
 import { findToken, inviteLink, readInvitation } from './session/invitation.js';
 import { findPresence } from './session/presence.js';
@@ -61,12 +63,16 @@ function prefill() {
   form.room.value = invitation.room || (query.get('room') ?? proposeRoom());
 }
 
+/** The devices to open: none without the right to publish, and no camera for who wants sound only. */
+function wanted() {
+  const { microphone, camera } = form.want.peek();
+  return form.invitation.peek().rights.publish ? { microphone, camera: camera && quality.peek() !== 'audio' } : {};
+}
+
 // In the lobby the wanted devices are open, for the preview; the call takes them over.
 function openDevices() {
   const devices = local.value = new Local();
-  const { rights: { publish } } = form.invitation.peek();
-  // Without the right to publish, no device is needed.
-  return devices.open(publish ? form.want.peek() : {}).finally(listDevices);
+  return devices.open(wanted()).finally(listDevices);
 }
 
 async function join() {
@@ -99,7 +105,10 @@ const joinsAtOnce = query.has('autojoin') && !['0', 'off'].includes(query.get('a
 if (joinsAtOnce) loadCall().catch(() => {}); // `join` tells
 await wordsLoaded;
 prefill();
-document.body.append(lobbyView(form, { local, join, cancel }));
+const withPart = (/** @type {Promise<void>} */ part) => part.catch(() => tell({ key: 'problem.unloaded' }, 'warn'));
+const tone = () => withPart(import('./views/settings/tone.js').then(({ playTone }) => playTone(speaker.peek())));
+const settings = () => withPart(import('./views/settings/dialog.js').then(({ openSettings }) => openSettings({ local })));
+document.body.append(lobbyView(form, { local, join, cancel, settings, tone, open: () => local.peek()?.open(wanted()) }));
 keepFocus();
 
 effect(() => {
@@ -143,9 +152,9 @@ addEventListener('pagehide', () => {
   call?.session()?.leave();
   local.peek()?.close();
 });
-navigator.mediaDevices?.addEventListener?.('devicechange', () => {
-  local.peek()?.findLost();
-  listDevices();
+navigator.mediaDevices?.addEventListener?.('devicechange', async () => {
+  await local.peek()?.findLost(); // what was unplugged and is back needs no offer
+  followDevices(form.invitation.peek().rights.publish ? local.peek() : null);
 });
 // Another invitation link was opened in the same tab.
 addEventListener('hashchange', () => { if (state.phase.peek() === 'lobby') prefill(); });

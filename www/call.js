@@ -2,7 +2,7 @@
 
 import { announce } from './announce.js';
 import { commands } from './commands.js';
-import { quality, switches } from './devices/options.js';
+import { isMirrored, quality } from './devices/options.js';
 import { dismiss, notify, tell } from './notices.js';
 import { findToken, inviteLink, readInvitation } from './session/invitation.js';
 import { Session } from './session/session.js';
@@ -80,7 +80,7 @@ export function setUp({ local, page, rejoin }) {
       session?.call?.reencode();
     });
   });
-  effect(() => { document.body.classList.toggle('unmirrored', !switches.value.mirror); });
+  effect(() => { document.body.classList.toggle('unmirrored', !isMirrored(local.value?.state.value)); });
   effect(() => {
     const { me } = state.room.value;
     const { unread } = state.chat.value;

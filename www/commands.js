@@ -1,5 +1,6 @@
 // What the user can do in a call: one table for the bar, the menus and the keyboard.
 
+import { cameras, canFlip } from './devices/list.js';
 import { canShareScreen } from './devices/open.js';
 import { key } from './room.js';
 import * as state from './state.js';
@@ -29,6 +30,18 @@ import { sharers } from './tiles.js';
  * }} App
  */
 
+const isTouch = () => globalThis.matchMedia?.('(pointer: coarse)').matches ?? false;
+
+/** To the camera at the other side of a phone. @param {App} app @returns {Command} */
+export function flipCommand(app) {
+  const own = () => app.local.value?.state.value;
+  return {
+    id: 'flip', key: 'f', icon: () => 'flip', words: () => ({ key: 'command.flip' }),
+    isShown: () => Boolean(own()?.camera) && canFlip({ cameras: cameras.value.length, facing: own()?.facing, isTouch: isTouch() }),
+    run: () => app.local.peek()?.flip(),
+  };
+}
+
 /** @param {App} app @returns {Record<string, Command>} */
 export function commands(app) {
   const own = () => app.local.value?.state.value;
@@ -50,6 +63,7 @@ export function commands(app) {
       icon: () => (own()?.camera ? 'camera' : 'camera-off'), words: () => ({ key: own()?.camera ? 'command.stop-camera' : 'command.start-camera' }),
       run: () => app.local.peek()?.toggleCamera(),
     },
+    flipCommand(app),
     {
       id: 'screen', key: 'd', isShown: () => canPublish() && canShareScreen(), isPressed: () => Boolean(own()?.screen),
       icon: () => (own()?.screen ? 'stop' : 'screen'), words: () => ({ key: own()?.screen ? 'command.stop-sharing' : 'command.share' }),

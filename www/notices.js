@@ -19,6 +19,7 @@ const RANKS = /** @type {const} */ ([
   'network', // offline, or nothing arrives
   'sound', // the browser blocks sound until a click
   'device', // a camera or microphone cannot be used
+  'plugged', // a device was plugged in
   'asked', // the browser may ask for a permission
   'knock', // a participant asks to come in
   'host', // a message of the host

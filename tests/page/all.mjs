@@ -3,6 +3,7 @@
 import './chatlog.mjs';
 import './commands.mjs';
 import './corner.mjs';
+import './devices.mjs';
 import './layout.mjs';
 import './links.mjs';
 import './order.mjs';

@@ -4,10 +4,11 @@
 
 import { remember, remembered } from '../settings.js';
 import { signal } from '../store.js';
-import { cameras, find, listDevices, microphones } from './list.js';
+import { cameras, find, listDevices, microphones, nextOf } from './list.js';
 import { isAllowed, openDevices, openScreen, SCREEN as SHARED } from './open.js';
 
 /** @typedef {import('./open.js').Problem} Problem */
+/** @typedef {import('./open.js').Chosen} Chosen */
 /** @typedef {'microphone' | 'camera'} DeviceName */
 /**
  * @typedef {{
@@ -15,8 +16,8 @@ import { isAllowed, openDevices, openScreen, SCREEN as SHARED } from './open.js'
  * }} Listener what the call does when a track, a mute state or an m-line changes
  * @typedef {{
  *   microphone: boolean, camera: MediaStreamTrack | null, screen: MediaStreamTrack | null,
- *   audio: MediaStreamTrack | null, opening: boolean,
- * }} State `opening`: the browser opens a device, or asks for the permission
+ *   audio: MediaStreamTrack | null, opening: boolean, facing: string | undefined,
+ * }} State `opening`: the browser opens a device, or asks for the permission; `facing`: the side of a phone's camera
  */
 
 export const MICROPHONE = 'microphone audio';
@@ -26,6 +27,11 @@ export const SCREEN_AUDIO = 'screen audio';
 
 /** @type {import('./list.js').Device | null} */
 const NONE = null;
+
+/** @param {DeviceName} source */
+const keyOf = (source) => (source === 'camera' ? CAMERA : MICROPHONE);
+/** @param {DeviceName} source */
+const listOf = (source) => (source === 'camera' ? cameras : microphones).peek();
 
 /** @type {Listener} */
 const NOBODY = { changed() {}, muted() {}, unpublish() {} };
@@ -42,7 +48,7 @@ export class Local {
   replacing = Promise.resolve();
   /** The chosen devices, each with its label. @type {Record<DeviceName, import('./list.js').Device | null>} */
   chosen = { microphone: remembered('microphone-device', NONE), camera: remembered('camera-device', NONE) };
-  state = signal(/** @type {State} */ ({ microphone: false, camera: null, screen: null, audio: null, opening: false }));
+  state = signal(/** @type {State} */ ({ microphone: false, camera: null, screen: null, audio: null, opening: false, facing: undefined }));
   /** What is wrong with a device, until it is over. */
   problem = signal(/** @type {Problem | null} */ (null));
   /** @type {Listener} */
@@ -54,20 +60,28 @@ export class Local {
 
   /**
    * Opens the wanted devices. The call sends their tracks once they are open.
-   * @param {import('./open.js').Want} want @param {import('./open.js').Chosen} [instead] of the chosen ones
+   * @param {import('./open.js').Want} want
+   * @param {Chosen[]} [attempts] instead of the chosen devices, one after the other until one opens
    */
-  async open(want, instead = {}) {
+  async open(want, attempts = [{}]) {
     const sources = /** @type {DeviceName[]} */ (['microphone', 'camera']).filter((source) => want[source] && !this.busy.has(source));
     for (const source of sources) this.busy.add(source);
     this.show();
-    const { audio, video, problem } = await openDevices(want, {
-      microphone: find(microphones.peek(), this.chosen.microphone), camera: find(cameras.peek(), this.chosen.camera), ...instead,
-    });
+    const chosen = { microphone: find(microphones.peek(), this.chosen.microphone), camera: find(cameras.peek(), this.chosen.camera) };
+    let opened = await openDevices(want, { ...chosen, ...attempts[0] });
+    const first = opened.problem;
+    for (const instead of attempts.slice(1)) {
+      // A refusal concerns every device, and each attempt would ask again.
+      if (opened.audio || opened.video || this.closed || first?.cause === 'refused') break;
+      opened = await openDevices(want, { ...chosen, ...instead });
+    }
+    const { audio, video } = opened;
     for (const source of sources) this.busy.delete(source);
     this.take(MICROPHONE, audio);
     this.take(CAMERA, video);
     this.show();
     if (this.closed) return;
+    const problem = audio || video ? opened.problem : first;
     if (problem) this.problem.value = problem;
     if (audio) this.on.changed(MICROPHONE);
     if (video) this.on.changed(CAMERA);
@@ -77,30 +91,68 @@ export class Local {
   async findLost() {
     await this.replacing; // the event comes with an unplugged device, too
     for (const source of this.lost) {
-      if (!(await isAllowed(source)) || this.closed || this.tracks.has(source === 'camera' ? CAMERA : MICROPHONE)) continue;
+      if (!(await isAllowed(source)) || this.closed || this.tracks.has(keyOf(source))) continue;
       await this.acquire(source);
     }
   }
 
   /** Takes another device from now on. @param {DeviceName} source @param {string} id */
   async choose(source, id) {
-    const device = (source === 'camera' ? cameras : microphones).peek().find((each) => each.id === id) ?? { id, label: '' };
-    this.chosen = { ...this.chosen, [source]: device };
-    remember(`${source}-device`, device);
-    if (this.tracks.get(source === 'camera' ? CAMERA : MICROPHONE)?.getSettings().deviceId !== id) await this.reopen(source);
+    const device = listOf(source).find((each) => each.id === id) ?? { id, label: '' };
+    this.keep(source, device);
+    if (this.tracks.get(keyOf(source))?.getSettings().deviceId !== id) await this.reopen(source);
   }
 
-  /** Opens a device that is open again, after a change of what is wanted of it. @param {DeviceName} source */
-  async reopen(source) {
-    const key = source === 'camera' ? CAMERA : MICROPHONE;
-    const before = this.tracks.get(key);
+  /** @param {DeviceName} source @param {import('./list.js').Device} device */
+  keep(source, { id, label }) {
+    this.chosen = { ...this.chosen, [source]: { id, label } };
+    remember(`${source}-device`, { id, label });
+  }
+
+  /** The camera of the other side of a phone, or the next one. */
+  async flip() {
+    const before = this.tracks.get(CAMERA);
     if (!before) return;
+    const { facingMode, deviceId } = before.getSettings();
+    const next = nextOf(cameras.peek(), deviceId);
+    if (!facingMode) return next && this.choose('camera', next.id);
+    await this.reopen('camera', { camera: undefined, facing: facingMode === 'environment' ? 'user' : 'environment' });
+    const track = this.tracks.get(CAMERA);
+    const used = track?.getSettings().deviceId;
+    if (!track || !used) return;
+    if (used === deviceId) return next && this.choose('camera', next.id); // there is none on the other side
+    this.keep('camera', { id: used, label: track.label });
+  }
+
+  /**
+   * Opens a device again, after a change of what is wanted of it: without the former one, as a phone has only one camera
+   * open at a time. If it cannot be opened, the former one or any other is, and that is said.
+   * @param {DeviceName} source @param {Chosen} [instead]
+   */
+  async reopen(source, instead = {}) {
+    const key = keyOf(source);
+    const before = this.tracks.get(key);
+    if (!before || this.busy.has(source)) return;
     const { enabled } = before;
+    const former = before.getSettings().deviceId;
+    const wanted = instead.facing ? undefined : this.chosen[source] ?? { id: former, label: before.label };
     this.release(key);
-    await this.acquire(source);
+    await this.open({ [source]: true }, [instead, { [source]: former }, { [source]: undefined }]);
+    if (this.closed) return;
     const track = this.tracks.get(key);
     if (track) track.enabled = enabled;
+    else this.lose(source);
     this.show();
+    if (!track || !wanted?.label || track.label === wanted.label) return;
+    this.keep(source, { id: track.getSettings().deviceId ?? '', label: track.label });
+    this.problem.value = { cause: 'taken', words: { key: 'device.fell-back', params: { wanted: wanted.label, after: track.label } } };
+  }
+
+  /** No device of this kind is open any more. @param {DeviceName} source */
+  lose(source) {
+    this.lost.add(source);
+    this.on.muted(source, true);
+    this.on.changed(keyOf(source));
   }
 
   /** Off only disables the track: waiting for the device to reopen would cut off the first word. */
@@ -166,7 +218,7 @@ export class Local {
   async acquire(source) {
     if (this.busy.has(source)) return;
     await this.open({ [source]: true });
-    if (this.tracks.has(source === 'camera' ? CAMERA : MICROPHONE)) this.problem.value = null; // an earlier problem is over
+    if (this.tracks.has(keyOf(source))) this.problem.value = null; // an earlier problem is over
   }
 
   /** @param {string} key @param {MediaStreamTrack | null} track */
@@ -204,11 +256,12 @@ export class Local {
   /** Goes on with another device than the one that was unplugged, if that needs no prompt. @param {DeviceName} source @param {MediaStreamTrack} before */
   async replace(source, before) {
     const isOn = before.enabled;
-    const key = source === 'camera' ? CAMERA : MICROPHONE;
-    if (await isAllowed(source)) await listDevices();
-    const [next] = (source === 'camera' ? cameras : microphones).peek().filter(({ label }) => label !== before.label);
+    const key = keyOf(source);
+    const isFree = await isAllowed(source);
+    if (isFree) await listDevices();
+    const others = listOf(source).filter(({ label }) => label !== before.label);
     if (this.closed || this.tracks.has(key)) return;
-    if (next && (await isAllowed(source))) await this.open({ [source]: true }, { [source]: next.id });
+    if (others.length && isFree) await this.open({ [source]: true }, others.map(({ id }) => ({ [source]: id })));
     const track = this.tracks.get(key);
     if (!track) return void this.lost.add(source);
     track.enabled = isOn;
@@ -240,6 +293,7 @@ export class Local {
     this.state.value = {
       microphone: this.microphoneOn, camera: of(CAMERA), screen: of(SCREEN), audio: of(MICROPHONE),
       opening: this.busy.has('microphone') || this.busy.has('camera'),
+      facing: of(CAMERA)?.getSettings?.().facingMode,
     };
   }
 }

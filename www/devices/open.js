@@ -1,12 +1,13 @@
 // Opens this device's camera, microphone and screen, and says in words why one cannot be opened.
 
 import { microphoneOptions, switches } from './options.js';
+import { wayOutHere } from './way-out.js';
 
 /** @typedef {import('../words/index.js').Words} Words */
 /** @typedef {{ microphone?: boolean, camera?: boolean }} Want */
-/** @typedef {{ microphone?: string, camera?: string }} Chosen device ids */
+/** @typedef {{ microphone?: string, camera?: string, facing?: string }} Chosen device ids; `facing` is the side of a phone's camera */
 /** @typedef {{ audio: MediaStreamTrack | null, video: MediaStreamTrack | null, problem: Problem | null }} Opened */
-/** @typedef {{ cause: 'refused' | 'missing' | 'taken' | 'insecure' | 'other', words: Words }} Problem */
+/** @typedef {{ cause: 'refused' | 'missing' | 'taken' | 'insecure' | 'other', words: Words, way?: import('./way-out.js').WayOut }} Problem `way` leads out of a refusal */
 
 /** @type {Record<string, Problem['cause']>} */
 const CAUSES = {
@@ -50,13 +51,13 @@ export async function openDevices({ microphone = false, camera = false }, chosen
     try {
       const stream = await navigator.mediaDevices.getUserMedia({
         audio: audio && { ...microphoneOptions(), ...only(chosen.microphone) },
-        video: video && { ...VIDEO, ...only(chosen.camera), ...(switches.peek().blur && { backgroundBlur: true }) },
+        video: video && { ...VIDEO, ...only(chosen.camera), ...(chosen.facing && { facingMode: { exact: chosen.facing } }), ...(switches.peek().blur && { backgroundBlur: true }) },
       });
       const problem = errors.length ? problemOf(errors[errors.length - 1], audio ? 'camera' : 'microphone', false) : null;
       return { audio: stream.getAudioTracks()[0] ?? null, video: stream.getVideoTracks()[0] ?? null, problem };
     } catch (error) {
       // A chosen device is gone: any other one is better than none.
-      const isGone = /** @type {Error} */ (error).name === 'OverconstrainedError' && (chosen.microphone || chosen.camera);
+      const isGone = /** @type {Error} */ (error).name === 'OverconstrainedError' && (chosen.microphone || chosen.camera || chosen.facing);
       if (isGone) return openDevices({ microphone, camera });
       errors.push(/** @type {Error} */ (error));
     }
@@ -100,8 +101,9 @@ export async function openScreen() {
  */
 function problemOf(error, what, isAll) {
   const cause = CAUSES[error.name] ?? 'other';
-  const params = { reason: `${error.name}: ${error.message}` };
+  const way = wayOutHere(error.message);
+  const params = { reason: `${error.name}: ${error.message}`, one: { key: way.one }, two: { key: way.two } };
   /** @type {Words} */
   const words = { key: /** @type {any} */ (`${SENTENCES[cause]}${what}`), params };
-  return { cause, words: isAll ? { key: 'device.rest', params: { words } } : words };
+  return { cause, words: isAll ? { key: 'device.rest', params: { words } } : words, ...(cause === 'refused' && { way }) };
 }

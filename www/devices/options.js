@@ -28,6 +28,9 @@ export function microphoneOptions() {
   return { noiseSuppression: noise, echoCancellation: echo, autoGainControl: gain };
 }
 
+/** Whether oneself is shown as in a mirror: not by the camera at the back of a phone. @param {{ facing?: string } | null | undefined} own */
+export const isMirrored = (own) => switches.value.mirror && own?.facing !== 'environment';
+
 /** The loudspeaker by its id; '' is that of the system. */
 export const speaker = signal(remembered('speaker', ''));
 

@@ -50,7 +50,7 @@ function openMore(anchor, commands) {
     screen.classList.add('narrow');
     const moderates = state.rights.peek().moderate;
     return [
-      screen,
+      screen, of('flip'),
       h('div', { role: 'group', 'aria-label': () => t('command.layout') }, of('grid'), of('spotlight')),
       h('hr', null),
       of('people'), of('statistics'), of('float'), of('self'), of('invite'), of('rename'), of('settings'), of('keys'),

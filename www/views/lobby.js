@@ -19,7 +19,7 @@ import { preview } from './preview.js';
  * }} Form
  */
 
-/** @param {Form} form @param {{ local: import('../commands.js').App['local'], join: () => void, cancel: () => void }} app */
+/** @param {Form} form @param {import('./preview.js').App & { join: () => void, cancel: () => void, settings: () => void }} app */
 export function lobbyView(form, app) {
   const isHere = () => state.phase.value === 'lobby' || state.phase.value === 'joining';
   const isJoining = () => state.phase.value === 'joining';
@@ -45,7 +45,8 @@ export function lobbyView(form, app) {
       id: 'join-form', class: 'enter', autocomplete: 'off',
       on: { submit: (event) => { event.preventDefault(); if (isJoining()) app.cancel(); else app.join(); } },
     },
-    h('div', { class: 'title' }, mark(), h('h1', { tabindex: -1 }, () => t('lobby.title'))),
+    h('div', { class: 'title' }, mark(), h('h1', { tabindex: -1 }, () => t('lobby.title')),
+      h('button', { type: 'button', id: 'btn-lobby-settings', class: 'quiet', 'aria-label': () => t('settings.title'), title: () => t('settings.title'), on: { click: app.settings } }, icon('settings'))),
     h('div', { class: 'fields' },
       h('div', { class: 'field' }, h('label', { for: 'name' }, () => t('lobby.name')),
         field('name', form.name, () => Boolean(invited().name), { autocomplete: 'nickname', enterkeyhint: 'next', placeholder: () => t('lobby.name-hint') })),

@@ -1,6 +1,7 @@
 // The menu of one participant, opened from its tile or from the list of people. It is a dialog, because it also
 // contains a volume control.
 
+import { flipCommand } from '../commands.js';
 import { tell } from '../notices.js';
 import * as state from '../state.js';
 import { t } from '../words/index.js';
@@ -74,6 +75,7 @@ function forMe({ key, own, element }, app) {
         state.panel.value = 'statistics';
       },
     },
+    ...(own ? [flipCommand(app)] : []),
     { id: 'rename', icon: () => 'edit', words: () => ({ key: 'command.rename' }), isShown: () => own && app.canRename(), run: app.rename },
   ];
 }

@@ -16,7 +16,7 @@ export function openKeys(commands) {
       h('button', { type: 'button', class: 'quiet', id: 'btn-keys-close', autofocus: true, 'aria-label': t('keys.close'), on: { click: () => dialog.close() } }, icon('close'))),
     h('div', { class: 'dialog-body', tabindex: 0, role: 'group', 'aria-labelledby': 'keys-title' },
       h('dl', { class: 'keys' }, ...rows,
-        row(t('keys.arrows'), '← → ↑ ↓'), row(t('keys.enter'), t('keys.enter-key')), row(t('keys.escape'), t('keys.escape-key'))),
+        row(t('keys.talk'), t('keys.talk-key')), row(t('keys.arrows'), '← → ↑ ↓'), row(t('keys.enter'), t('keys.enter-key')), row(t('keys.escape'), t('keys.escape-key'))),
       h('p', { class: 'caption' }, t('keys.typing'))));
   const before = document.activeElement;
   dialog.addEventListener('close', () => {

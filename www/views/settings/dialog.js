@@ -1,7 +1,7 @@
 // The dialog of the settings: devices, sound and picture, announcements, language.
 
-import { cameras, microphones, speakers } from '../../devices/list.js';
-import { canChooseSpeaker, chooseQuality, chooseSpeaker, QUALITIES, quality, speaker, switches, turn } from '../../devices/options.js';
+import { cameras, microphones, withSystem } from '../../devices/list.js';
+import { canChooseSpeaker, chooseQuality, chooseSpeaker, isMirrored, QUALITIES, quality, speaker, switches, turn } from '../../devices/options.js';
 import { effect, scope } from '../../store.js';
 import { language, NAMES, setLanguage, t } from '../../words/index.js';
 import { h } from '../dom.js';
@@ -12,7 +12,7 @@ import { playTone } from './tone.js';
 /** @typedef {import('../../words/index.js').Key} Key */
 /** @typedef {import('../../devices/list.js').Device} Device */
 
-/** @param {import('../../commands.js').App} app */
+/** @param {Pick<import('../../commands.js').App, 'local'>} app */
 export function openSettings(app) {
   if (document.getElementById('settings')) return;
   const before = document.activeElement;
@@ -28,12 +28,12 @@ export function openSettings(app) {
   });
 }
 
-/** @param {import('../../commands.js').App} app */
+/** @param {Pick<import('../../commands.js').App, 'local'>} app */
 function view(app) {
   const own = () => app.local.value?.state.value;
   const idOf = (/** @type {MediaStreamTrack | null | undefined} */ track) => track?.getSettings().deviceId ?? '';
   const camera = () => own()?.camera ?? null;
-  const video = h('video', { class: () => (switches.value.mirror ? 'mirror whole' : 'whole'), autoplay: true, playsinline: true, muted: true, 'aria-hidden': 'true' });
+  const video = h('video', { class: () => (isMirrored(own()) ? 'mirror whole' : 'whole'), autoplay: true, playsinline: true, muted: true, 'aria-hidden': 'true' });
   effect(() => { video.srcObject = camera() && new MediaStream([/** @type {MediaStreamTrack} */ (camera())]); });
   const canBlur = () => Boolean(/** @type {any} */ (camera())?.getCapabilities?.().backgroundBlur?.length);
   // Chromium does not change a microphone that is open.
@@ -44,8 +44,8 @@ function view(app) {
       h('button', { type: 'button', class: 'quiet', id: 'btn-settings-close', autofocus: true, 'aria-label': () => t('settings.close'), on: { click: () => dialog.close() } }, icon('close'))),
     h('div', { class: 'dialog-body settings', tabindex: 0, role: 'group', 'aria-labelledby': 'settings-title' },
       section('settings.sound',
-        picker('microphone', () => t('device.microphone-name'), () => microphones.value, () => idOf(own()?.audio), (id) => app.local.peek()?.choose('microphone', id), meter(app)),
-        canChooseSpeaker() ? picker('speaker', () => t('device.speaker-name'), withSystem, () => speaker.value, chooseSpeaker,
+        picker('microphone', () => t('device.microphone-name'), () => microphones.value, () => idOf(own()?.audio), (id) => app.local.peek()?.choose('microphone', id), null, meter(app)),
+        canChooseSpeaker() ? picker('speaker', () => t('device.speaker-name'), () => withSystem(t('settings.system')), () => speaker.value, chooseSpeaker,
           h('button', { type: 'button', class: 'button', id: 'btn-tone', on: { click: () => playTone(speaker.peek()) } }, icon('volume'), () => t('settings.tone'))) : null,
         choice('noise', 'settings.noise-hint', tune), choice('echo', null, tune), choice('gain', null, tune)),
       section('settings.picture',
@@ -64,14 +64,11 @@ function section(title, ...parts) {
   return h('section', null, h('h3', null, () => t(title)), ...parts);
 }
 
-/** @returns {Device[]} */
-const withSystem = () => [{ id: '', label: t('settings.system') }, ...speakers.value.filter(({ id }) => id !== 'default')];
-
 /**
  * @param {string} id @param {() => string} name @param {() => readonly Device[]} list @param {() => string} current
- * @param {(id: string) => void} choose @param {HTMLElement} [foot]
+ * @param {(id: string) => void} choose @param {HTMLElement | null} [beside] @param {HTMLElement} [foot]
  */
-function picker(id, name, list, current, choose, foot) {
+function picker(id, name, list, current, choose, beside, foot) {
   const select = h('select', { class: 'select', id: `set-${id}`, on: { change: () => choose(select.value) } });
   effect(() => {
     const devices = list();
@@ -79,7 +76,7 @@ function picker(id, name, list, current, choose, foot) {
     select.value = current();
   });
   return h('div', { class: 'field', hidden: () => !list().length }, h('label', { for: `set-${id}` }, name),
-    h('div', { class: 'picker' }, select, icon('down')), foot ?? null);
+    h('div', { class: 'with-button' }, h('div', { class: 'picker' }, select, icon('down')), beside ?? null), foot ?? null);
 }
 
 /** A switch. @param {import('../../devices/options.js').Switch} name @param {Key | null} [hint] @param {() => void} [apply] */

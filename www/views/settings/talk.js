@@ -12,19 +12,22 @@ const PAUSE_MS = 30_000;
 /** @param {import('../../commands.js').App['local']} local */
 export function followTalk(local) {
   let isHeld = false;
+  const silence = () => { if (!isHeld && local.peek()?.microphoneOn) local.peek()?.toggleMicrophone(); };
   const release = () => {
     if (!isHeld) return;
     isHeld = false;
-    if (local.peek()?.microphoneOn) local.peek()?.toggleMicrophone();
+    silence();
   };
   addEventListener('keydown', (event) => {
     if (event.key !== ' ' || event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey) return;
     if (!state.isInCall.peek() || /** @type {Element | null} */ (event.target)?.matches?.(TAKES_SPACE)) return;
     event.preventDefault(); // it would scroll
     const devices = local.peek();
-    if (isHeld || event.repeat || !devices || devices.microphoneOn || !devices.state.peek().audio) return;
+    if (isHeld || event.repeat || !devices || devices.microphoneOn || !state.rights.peek().publish) return;
     isHeld = true;
-    devices.toggleMicrophone();
+    // Without a microphone it is opened, or a notice says why not; space may be up by then.
+    if (devices.state.peek().audio) devices.toggleMicrophone();
+    else devices.toggleMicrophone().then(silence);
   });
   addEventListener('keyup', (event) => { if (event.key === ' ') release(); });
   addEventListener('blur', release);
