@@ -11,6 +11,7 @@
 mod axe;
 mod chatting;
 mod chromium;
+mod devices;
 mod firefox;
 mod keyboard;
 mod layers;

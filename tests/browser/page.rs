@@ -186,6 +186,13 @@ impl Page {
         std::fs::write(file, picture).expect("the picture's place is writable");
     }
 
+    /// Begins to reload the page, and declines when the browser asks whether to leave it.
+    pub fn is_asked_before_a_reload(&mut self) {
+        self.eval::<()>("void (window.isAsked = true)");
+        self.tab.reload();
+        poll(|| self.tab.stay()).expect("the browser asks whether to leave the page");
+    }
+
     // What the user sees and hears.
 
     pub fn is_joined(&mut self) {

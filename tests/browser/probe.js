@@ -1,7 +1,7 @@
 // Functions with which the tests inspect a page. They are injected before the page's own scripts, and change only that a
-// reload in a call raises no question, which nobody would answer.
+// reload in a call raises no question, which nobody would answer, unless `isAsked` is set.
 {
-  addEventListener('beforeunload', (event) => { if (event.isTrusted) event.stopImmediatePropagation(); }, { capture: true });
+  addEventListener('beforeunload', (event) => { if (event.isTrusted && !window.isAsked) event.stopImmediatePropagation(); }, { capture: true });
   const $ = (selector) => document.querySelector(selector);
   const pc = () => window.aq?.pc ?? window.pc ?? null;
   const stats = async (wanted) => [...(await pc()?.getStats() ?? new Map()).values()].filter(({ type }) => type === wanted);

@@ -35,6 +35,7 @@ const ASKED: &str = "{
     window.asked = [];
     navigator.mediaDevices.getUserMedia = (wanted) => {
         if (wanted.audio) asked.push(wanted.audio);
+        if (wanted.video) window.isFilmed = true;
         return given(wanted);
     };
 }";
@@ -74,6 +75,7 @@ fn settings_apply_at_once_and_are_remembered() {
     ann.until("the dialog is in French", "document.querySelector('#settings-title').textContent === 'Paramètres'");
     ann.eval::<()>(&choose("#set-language", "ar"));
     ann.until("the page runs from right to left", "document.documentElement.dir === 'rtl'");
+    ann.eval::<()>(&choose("#set-quality", "audio"));
     ann.keys("Escape");
     ann.until("the dialog is closed", "!document.querySelector('#settings')");
     ann.eval::<()>("location.reload()");
@@ -82,6 +84,8 @@ fn settings_apply_at_once_and_are_remembered() {
         "document.documentElement.lang === 'ar' && document.body.classList.contains('unmirrored')",
     );
     ann.is_joined();
+    ann.until("the microphone is open", "aq.local['microphone audio']");
+    assert!(ann.eval::<bool>("!window.isFilmed && !aq.local['camera video']"), "sound only opens no camera");
     ann.is_sound();
 }
 

@@ -139,6 +139,16 @@ impl Tab {
         self.call("Input.insertText", json!({ "text": text }));
     }
 
+    /// Starts to reload the page; Chromium only.
+    pub fn reload(&mut self) {
+        self.call("Page.reload", json!({}));
+    }
+
+    /// Declines to leave the page, where the browser asks for that; Chromium only.
+    pub fn stay(&mut self) -> Result<Value, String> {
+        self.remote.call("Page.handleJavaScriptDialog", json!({ "accept": false }))
+    }
+
     /// Crashes its renderer; Chromium only.
     pub fn crash(&mut self) {
         self.remote.send("Page.crash", json!({})).expect("the browser listens");

@@ -81,6 +81,7 @@ export class Local {
     this.take(CAMERA, video);
     this.show();
     if (this.closed) return;
+    if (audio || video) listDevices(); // with a permission the browser gives their names
     const problem = audio || video ? opened.problem : first;
     if (problem) this.problem.value = problem;
     if (audio) this.on.changed(MICROPHONE);
