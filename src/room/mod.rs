@@ -24,6 +24,10 @@ pub const CHAT_BYTES: usize = 4096;
 /// Maximum size of a reaction, in bytes of UTF-8: the longest emoji sequences, such as families, are shorter.
 pub const REACTION_BYTES: usize = 32;
 
+/// Maximum size of a room's chat history as JSON, in bytes. A newcomer receives all of it at once, so that it has to be
+/// well below the limit of unsent bytes of a connection.
+const HISTORY_BYTES: usize = 512 << 10;
+
 /// Maximum number of identities of removed participants, and of resume secrets, that a room remembers. Above it the
 /// oldest are forgotten.
 const REMEMBERED: usize = 1_000;
@@ -59,6 +63,8 @@ pub struct Room {
     /// The public id of the participant in the spotlight.
     pub spotlight: Option<String>,
     history: VecDeque<ChatMessage>,
+    /// The sum of `ChatMessage::max_json_bytes`.
+    history_bytes: usize,
     next_message: u64,
     next_hand: u64,
 }
@@ -136,6 +142,7 @@ impl Room {
             speakers: Speakers::default(),
             spotlight: None,
             history: VecDeque::new(),
+            history_bytes: 0,
             next_message: 0,
             next_hand: 0,
         }
@@ -184,13 +191,16 @@ impl Room {
         self.next_hand
     }
 
-    /// Adds a chat message, and drops the oldest, beyond the last `keep`. `from` and `name` are those of the sender.
+    /// Adds a chat message, and drops the oldest, beyond the last `keep` and `HISTORY_BYTES`. `from` and `name` are those of
+    /// the sender.
     pub fn chat(&mut self, from: &str, name: &str, text: String, time: String, keep: usize) -> ChatMessage {
         let message = ChatMessage { id: self.next_message, text, time, from: from.to_owned(), name: name.to_owned() };
         self.next_message += 1;
+        self.history_bytes += message.max_json_bytes();
         self.history.push_back(message.clone());
-        while self.history.len() > keep {
-            self.history.pop_front();
+        while self.history.len() > keep || self.history_bytes > HISTORY_BYTES {
+            let Some(oldest) = self.history.pop_front() else { break };
+            self.history_bytes -= oldest.max_json_bytes();
         }
         message
     }
@@ -223,6 +233,20 @@ impl Room {
     /// Iterates over the last chat messages, oldest first.
     pub fn history(&self) -> impl Iterator<Item = &ChatMessage> {
         self.history.iter()
+    }
+}
+
+impl ChatMessage {
+    /// Upper bound of its size as JSON, in bytes (RFC 8259 section 7).
+    fn max_json_bytes(&self) -> usize {
+        const FIELDS: usize = 100;
+        let escaped = |byte: u8| match byte {
+            b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
+            0..0x20 => 6,
+            _ => 1,
+        };
+        let free = self.text.bytes().chain(self.name.bytes());
+        FIELDS + free.map(escaped).sum::<usize>() + self.time.len() + self.from.len()
     }
 }
 
@@ -352,5 +376,10 @@ mod tests {
         }
         let kept: Vec<_> = room.history().map(|message| (message.id, message.text.as_str())).collect();
         assert_eq!(kept, [(7, "7"), (8, "8"), (9, "9")]);
+        for _ in 0..1_000 {
+            room.chat("1", "Ann", "\"".repeat(CHAT_BYTES), "00:00:00".to_owned(), 1_000);
+        }
+        let json: usize = room.history().map(|message| serde_json::json!(message.text).to_string().len()).sum();
+        assert!((HISTORY_BYTES * 9 / 10..=HISTORY_BYTES).contains(&json), "{json}");
     }
 }

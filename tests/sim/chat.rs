@@ -228,3 +228,25 @@ fn a_new_connection_brings_no_new_budget() {
     assert!((20..40).contains(&passed), "{passed} chat messages were delivered");
     assert!(refused > 5, "{refused} chat messages were refused");
 }
+
+/// A guest fills the history with the longest messages, and with characters that take more bytes in JSON.
+#[test]
+fn no_history_keeps_newcomers_out() {
+    let mut sim = Sim::new(611);
+    sim.join("mallory");
+    sim.run(secs(1));
+    for (number, text) in ["\u{1}", "\"", "\n\\", "\u{10ffff}"].into_iter().enumerate() {
+        let text = text.repeat(4_096 / text.len());
+        for _ in 0..60 {
+            sim.chat("mallory", &text);
+            sim.run(millis(150));
+        }
+        let name = format!("ann{number}");
+        sim.join(&name);
+        sim.run(secs(1));
+        assert_eq!(sim.browser(&name).closed, None, "{number}");
+        let kept = sim.browser(&name).page.chat.len();
+        assert!(kept >= if number == 0 { 20 } else { 50 }, "{number}: {kept} messages");
+        sim.leave(&name);
+    }
+}
