@@ -9,8 +9,8 @@ use aq_server::media::transport::dtls;
 use aq_server::media::transport::srtp::Srtp;
 use str0m::{Candidate, Rtc};
 
-use crate::client::{Client, Kind};
-use crate::media::flows;
+use crate::client::{Client, Kind, take_turns};
+use crate::media::{PAUSE, flows, turns};
 use crate::{Tally, Target};
 
 /// Payload types of VP8 and of its retransmissions.
@@ -102,8 +102,7 @@ pub fn nack_storm(target: &Target) -> Tally {
             send(target, &mallory, &mut keys, nack.clone());
             tally.sent += u64::from(ENTRIES * ENTRY);
         }
-        mallory.turn();
-        trent.turn();
+        turns(&mut mallory, &mut trent);
     }
     flows(&mut mallory, &mut trent);
     let of = |payload_type| came(&mallory, |bytes| is_of(bytes, payload_type));
@@ -133,8 +132,7 @@ pub fn nonsense(target: &Target) -> Tally {
             send(target, &mallory, &mut keys, compound);
             tally.sent += 1;
         }
-        mallory.turn();
-        trent.turn();
+        turns(&mut mallory, &mut trent);
     }
     for client in [&mallory, &trent] {
         assert_eq!(client.closed, None, "{:?}", client.events("error"));
@@ -179,7 +177,7 @@ pub fn numbers(target: &Target) -> Tally {
         while let Ok(length) = mallory.udp.recv(&mut datagram) {
             tally.answered += of_arrivals(&mut keys, &datagram[..length], &numbers);
         }
-        trent.turn();
+        take_turns(&mut [&mut trent], PAUSE);
     }
     assert!(tally.answered > 0, "arrival feedback is received");
     assert!(tally.answered < tally.sent, "{} messages about {} packets", tally.answered, tally.sent);

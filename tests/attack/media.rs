@@ -5,8 +5,16 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use str0m::rtp::{RtpWrite, Ssrc};
 
-use crate::client::{Client, Kind, run_until};
+use crate::client::{Client, Kind, run_until, take_turns};
 use crate::{Tally, Target};
+
+/// Pause after each turn of an attack. It limits what an attacker sends in a second where it sends some datagrams each turn.
+pub const PAUSE: Duration = Duration::from_millis(10);
+
+/// Runs a turn of the attacker and of the other participant.
+pub fn turns(mallory: &mut Client, trent: &mut Client) {
+    take_turns(&mut [mallory, trent], PAUSE);
+}
 
 /// Joins an attacker and a participant that receives its media; both are connected.
 pub fn pair(target: &Target, room: &str) -> (Client, Client) {
@@ -36,8 +44,7 @@ fn during(target: &Target, room: &str, mut act: impl FnMut(&mut Client, &mut Cli
         let more = act(&mut mallory, &mut trent);
         tally.sent += more.sent;
         tally.answered += more.answered;
-        mallory.turn();
-        trent.turn();
+        turns(&mut mallory, &mut trent);
     }
     for client in [&mallory, &trent] {
         assert_eq!(client.closed, None, "{:?}", client.events("error"));
@@ -133,8 +140,7 @@ pub fn endless_streams(target: &Target) -> Tally {
             let ssrc: Ssrc = (0x1000_0000 + number).into();
             mallory.rtc.direct_api().declare_stream_tx(ssrc, None, mid, None).write_rtp(write);
         }
-        mallory.turn();
-        trent.turn();
+        turns(&mut mallory, &mut trent);
     }
     // Video may have stopped, but audio has its own SSRC.
     let before = trent.received(Kind::Audio).len();
@@ -146,8 +152,7 @@ pub fn endless_streams(target: &Target) -> Tally {
         // Wait for the negotiation: requests before its end would be merged.
         let end = Instant::now() + Duration::from_millis(150);
         while Instant::now() < end {
-            mallory.turn();
-            trent.turn();
+            turns(&mut mallory, &mut trent);
         }
     }
     let tracks = mallory.events("tracks").into_iter().next_back().expect("a `tracks` event")["tracks"].clone();

@@ -5,7 +5,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use crate::client::{Client, Kind, run_until};
-use crate::media::{flows, pair};
+use crate::media::{flows, pair, turns};
 use crate::{Tally, Target};
 
 /// Tolerance for datagrams in flight and for delays on a busy machine.
@@ -34,8 +34,7 @@ pub fn wrong_fingerprint(target: &Target) -> Tally {
         let end = Instant::now() + Duration::from_millis(100);
         while Instant::now() < end {
             // The attacker may consider itself connected and send.
-            mallory.turn();
-            trent.turn();
+            turns(&mut mallory, &mut trent);
         }
         let media = mallory.datagrams.iter().filter(|(_, bytes)| bytes[0] >> 6 == 2).count();
         assert_eq!(media, 0, "media was sent to a participant with a wrong fingerprint");
@@ -68,8 +67,7 @@ pub fn lost_consent(target: &Target) {
     // If figures are not checked, do not wait longer than the other attacks of `patience` take.
     let patience = if target.is_strict { GONE } else { CONSENT + 3 * SLACK };
     while mallory.closed.is_none() && begin.elapsed() < patience {
-        mallory.turn();
-        trent.turn();
+        turns(&mut mallory, &mut trent);
     }
     let (last, _) = mallory.datagrams.last().expect("media flowed");
     let sent_for = last.duration_since(begin);
@@ -99,8 +97,7 @@ pub fn gone_sockets(target: &Target) -> Tally {
     }
     let begin = Instant::now();
     while begin.elapsed() < target.time {
-        mallory.turn();
-        trent.turn();
+        turns(&mut mallory, &mut trent);
     }
     let tally = Tally { sent: GONE_SOCKETS as u64, answered: refused() - before };
     assert!(tally.answered > 10 * tally.sent, "only {} datagrams were refused", tally.answered);

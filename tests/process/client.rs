@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -21,8 +22,8 @@ use tungstenite::{Error, Message, WebSocket};
 use crate::process::{DEADLINE, Process};
 use crate::wire::Wire;
 
-/// How long a read of the WebSocket waits. A longer time would delay the media in the same thread.
-const LOOK: Duration = Duration::from_millis(1);
+/// Pause between two turns of all clients. A read with a timeout would take two ticks of the kernel for each of them.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Time between two packets of a kind.
 const PACKET_INTERVAL: Duration = Duration::from_millis(10);
@@ -105,7 +106,7 @@ impl Client {
         let builder = Rtc::builder().set_rtp_mode(true).clear_codecs();
         let mut rtc = builder.enable_opus(true, false).enable_vp8(true).build(now);
         rtc.add_local_candidate(Candidate::host(local, "udp").expect("a usable address"));
-        socket.get_ref().set_patience(LOOK);
+        socket.get_ref().set_nonblocking();
         Self {
             messages: Vec::new(),
             closed: None,
@@ -131,6 +132,7 @@ impl Client {
     }
 
     pub fn send_json(&mut self, message: &Value) {
+        // Far less than the system buffers.
         self.socket.send(Message::text(message.to_string())).expect("the server reads");
     }
 
@@ -147,7 +149,7 @@ impl Client {
         self.sent.get(&kind).map_or(&[], Vec::as_slice)
     }
 
-    /// Reads its sockets, sends due media and runs its timers.
+    /// Reads its sockets, sends due media and runs its timers, without waiting.
     pub fn turn(&mut self) {
         if self.closed.is_none() {
             self.read_socket();
@@ -335,13 +337,19 @@ pub fn upgrade(wire: Wire, request: Request) -> Result<WebSocket<Wire>, u16> {
     }
 }
 
+/// Runs a turn of each client, then pauses once for all of them.
+pub fn take_turns(clients: &mut [&mut Client], pause: Duration) {
+    for client in clients {
+        client.turn();
+    }
+    thread::sleep(pause);
+}
+
 /// Runs turns of the clients until `done` returns true.
 pub fn run_until(clients: &mut [&mut Client], what: &str, done: impl Fn(&[&mut Client]) -> bool) {
     let until = Instant::now() + DEADLINE;
     while !done(clients) {
-        for client in clients.iter_mut() {
-            client.turn();
-        }
+        take_turns(clients, PAUSE);
         if Instant::now() > until {
             for client in clients.iter() {
                 let (audio, video) = (client.received(Kind::Audio).len(), client.received(Kind::Video).len());

@@ -40,11 +40,19 @@ impl Wire {
 
     /// Sets how long a read waits.
     pub fn set_patience(&self, patience: Duration) {
-        let tcp = match self {
+        self.tcp().set_read_timeout(Some(patience)).expect("above zero");
+    }
+
+    /// Makes a read return at once.
+    pub fn set_nonblocking(&self) {
+        self.tcp().set_nonblocking(true).expect("a TCP socket");
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match self {
             Self::Plain(tcp) => tcp,
             Self::Tls(tls) => &tls.sock,
-        };
-        tcp.set_read_timeout(Some(patience)).expect("above zero");
+        }
     }
 }
 
