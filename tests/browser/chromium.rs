@@ -1,4 +1,6 @@
-//! A headless Chromium that all stories share. Each page has a separate window and an empty profile of its own.
+//! Two headless Chromiums that all stories share: one for calm pages, and one for those whose camera has its full size,
+//! because a Chromium opens its fake camera once, for all pages. Each page has a separate window and an empty profile of
+//! its own.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -47,9 +49,10 @@ const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 /// dropped. Then removes the profile, which Chromium's helper processes may use slightly longer than Chromium itself.
 const SHELL: &str = r#""$@" & read -r end; kill $!; wait $!; until rm -rf -- "$0"; do sleep 0.1; done"#;
 
-static SHARED: OnceLock<Shared> = OnceLock::new();
+static CALM_PAGES: OnceLock<Shared> = OnceLock::new();
+static FULL_PAGES: OnceLock<Shared> = OnceLock::new();
 
-/// The browser's process, started by the first story.
+/// A browser's process, started by the first story that needs it.
 struct Shared {
     /// Kept for its standard input.
     _shell: Child,
@@ -95,7 +98,8 @@ impl Chromium {
 
     fn start_with(is_calm: bool) -> Option<Self> {
         let program = find_browser("CHROMIUM", &NAMES)?;
-        let shared = SHARED.get_or_init(|| Shared::start(program));
+        let shared = if is_calm { &CALM_PAGES } else { &FULL_PAGES };
+        let shared = shared.get_or_init(|| Shared::start(program));
         let remote = Remote::connect(shared.port, &shared.path).expect("Chromium runs until the last story has ended");
         Some(Self { is_calm, port: shared.port, remote })
     }

@@ -48,7 +48,7 @@ fn the_picture_follows_the_tile_and_never_freezes() {
 
 #[test]
 fn layers_without_a_viewer_are_not_sent() {
-    let _turn = alone();
+    let _turn = side_by_side();
     let Some(mut chromium) = Chromium::start_at_full_rate() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));

@@ -4,8 +4,8 @@
 //! `firefox`; `AQ_CHROMIUM` and `AQ_FIREFOX` override their paths. Without a browser its tests are skipped; with
 //! `AQ_REQUIRE_CHROMIUM=1` and `AQ_REQUIRE_FIREFOX=1` they fail. `AQ_AXE` is the path of axe-core's `axe.min.js`, which
 //! `.ci/run` installs; without it that story is skipped, or fails with `AQ_REQUIRE_AXE=1`. `AQ_SCREENSHOT=FILE` saves a
-//! picture of a call, `AQ_SCREENSHOTS=FOLDER` those of all sizes and states. All stories share one Chromium and run side
-//! by side, except where they measure (`turn`). No test sleeps for a fixed time, except to measure: each step waits for a
+//! picture of a call, `AQ_SCREENSHOTS=FOLDER` those of all sizes and states. All stories share two Chromiums and run side
+//! by side, except where they measure (`turn`); `AQ_TURNS=1` prints how long each took. No test sleeps for a fixed time, except to measure: each step waits for a
 //! condition, up to a deadline.
 
 mod axe;

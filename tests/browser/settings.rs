@@ -3,7 +3,7 @@
 use crate::chromium::Chromium;
 use crate::page::tile;
 use crate::program::Program;
-use crate::turn::{alone, side_by_side};
+use crate::turn::side_by_side;
 
 /// Two microphones, of which `unplug` takes the one in use away. Both are Chromium's fake device.
 const MICROPHONES: &str = "{
@@ -111,7 +111,7 @@ fn an_unplugged_microphone_is_replaced_by_the_next_one() {
 
 #[test]
 fn a_page_that_saves_data_requests_and_sends_small_pictures() {
-    let _turn = alone();
+    let _turn = side_by_side();
     let Some(mut chromium) = Chromium::start_at_full_rate() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));

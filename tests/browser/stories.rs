@@ -109,7 +109,7 @@ fn two_pages_meet_talk_part_and_meet_again() {
 
 #[test]
 fn a_third_participant_crashes_and_a_fourth_reuses_its_m_lines() {
-    let _turn = side_by_side();
+    let mut turn = side_by_side();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
@@ -133,12 +133,14 @@ fn a_third_participant_crashes_and_a_fourth_reuses_its_m_lines() {
     let lines = ann.transceivers();
     let start = Instant::now();
     cleo.crashes();
+    turn.rests();
     // A crash sends no `leave`, so the participant may still return.
     let gone = "!document.querySelector('.tile[data-name=\"Cleo\"]')";
     for page in [&mut ann, &mut markup] {
         page.until_within(RETURN + AT_ONCE, "the tile of the crashed page goes", gone);
     }
     assert!(start.elapsed() > RETURN - AT_ONCE, "the tile stayed for only {:?}", start.elapsed());
+    turn.resumes();
     let mut dan = chromium.open(&server.link("garden", "Dan"));
     ann.sees_and_hears("Dan");
     markup.sees_and_hears("Dan");
@@ -312,7 +314,7 @@ fn the_page_says_that_pictures_are_reduced_because_the_server_is_busy() {
 
 #[test]
 fn a_page_that_knows_only_six_messages_takes_part() {
-    let _turn = side_by_side();
+    let mut turn = side_by_side();
     let Some(mut chromium) = Chromium::start() else { return };
     let www = Scratch::new("www");
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -331,7 +333,9 @@ fn a_page_that_knows_only_six_messages_takes_part() {
     second.until("the chat message arrives", "window.lastLine === 'hello'");
     chromium.close(second);
     // This page sends no `leave`, so the server keeps its participant for some time.
+    turn.rests();
     first.until_within(RETURN + AT_ONCE, "the video is taken away", "!probe.plain(0)");
+    turn.resumes();
 
     let mut ann = chromium.open(&server.link("default", "Ann"));
     ann.is_joined();

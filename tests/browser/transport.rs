@@ -20,7 +20,7 @@ const EXPLAINED: &str = "probe.says().includes('this network blocks them')";
 
 #[test]
 fn with_blocked_udp_the_page_explains_it_can_chat_and_connects_later() {
-    let _turn = side_by_side();
+    let mut turn = side_by_side();
     let Some(mut chromium) = Chromium::start() else { return };
     let server = Program::start(&[]);
     let mut ann = chromium.open(&server.link("garden", "Ann"));
@@ -33,6 +33,8 @@ fn with_blocked_udp_the_page_explains_it_can_chat_and_connects_later() {
     bob.says("I hear nothing.");
     ann.finds_line("Bob", "I hear nothing.");
     ann.has_tiles_of(&["Bob"]);
+    // The page tries again after pauses.
+    turn.rests();
     let marked =
         "document.querySelector('.tile[data-name=\"Bob\"] .note')?.textContent.includes('No sound or picture')";
     ann.until_within(Duration::from_secs(30), "it is marked", marked);
@@ -40,6 +42,7 @@ fn with_blocked_udp_the_page_explains_it_can_chat_and_connects_later() {
     bob.eval::<bool>("(window.first = aq.pc, window.blocked = false, true)");
     let renewed = "aq.pc !== window.first && aq.pc.connectionState === 'connected'";
     bob.until_within(Duration::from_secs(60), "a fresh transport connects", renewed);
+    turn.resumes();
     bob.until("the words are gone", "!probe.says()");
     ann.sees_and_hears("Bob");
     bob.sees_and_hears("Ann");

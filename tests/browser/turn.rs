@@ -1,10 +1,11 @@
 //! Which stories run at the same time. The harness starts more than there are cores (`RUST_TEST_THREADS` in
 //! `.cargo/config.toml`); each then waits for its turn before it opens pages, because an open page computes even while its
-//! story waits. A story is alone while it measures times, counts freezes or overloads the machine, and while it needs a
-//! camera at its full size: Chromium opens its fake camera once, for all pages.
+//! story waits. A story is alone while it measures times, counts freezes or overloads the machine.
 
+use std::io::Write;
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::time::{Duration, Instant};
+use std::{env, thread};
 
 /// How many stories run side by side. With more, encoders have too little of a core and lower their pictures.
 static SIDE_BY_SIDE: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
@@ -22,47 +23,88 @@ struct Running {
 
 /// A story's permission to run, until it is dropped.
 pub struct Turn {
-    is_alone: bool,
+    share: Share,
+    /// Time in which it waited for others.
+    waited: Duration,
+    begun: Instant,
+}
+
+/// What a story takes of the machine.
+#[derive(PartialEq, Eq)]
+enum Share {
+    /// No other story runs, except for those that rest.
+    All,
+    Some,
+    /// It rests.
+    None,
 }
 
 /// Waits until no story is alone or waits for that, and few run side by side.
 pub fn side_by_side() -> Turn {
-    let busy = |running: &mut Running| running.is_one_alone || running.waiting > 0 || running.beside >= *SIDE_BY_SIDE;
-    CHANGED.wait_while(running(), busy).unwrap_or_else(PoisonError::into_inner).beside += 1;
-    Turn { is_alone: false }
+    let asked = Instant::now();
+    begin_beside();
+    Turn { share: Share::Some, waited: asked.elapsed(), begun: asked }
 }
 
 /// Waits until no other story runs.
 pub fn alone() -> Turn {
+    let asked = Instant::now();
     let mut running = running();
     running.waiting += 1;
     let busy = |running: &mut Running| running.is_one_alone || running.beside > 0;
     let mut running = CHANGED.wait_while(running, busy).unwrap_or_else(PoisonError::into_inner);
     running.waiting -= 1;
     running.is_one_alone = true;
-    Turn { is_alone: true }
+    Turn { share: Share::All, waited: asked.elapsed(), begun: asked }
+}
+
+fn begin_beside() {
+    let busy = |running: &mut Running| running.is_one_alone || running.waiting > 0 || running.beside >= *SIDE_BY_SIDE;
+    CHANGED.wait_while(running(), busy).unwrap_or_else(PoisonError::into_inner).beside += 1;
 }
 
 impl Turn {
     /// Lets others run beside the rest of this story.
     pub fn measured(&mut self) {
-        assert!(std::mem::take(&mut self.is_alone), "the story was alone");
+        assert!(self.share == Share::All, "the story was alone");
         let mut running = running();
         running.is_one_alone = false;
         running.beside += 1;
+        self.share = Share::Some;
         CHANGED.notify_all();
+    }
+
+    /// Lets others run in place of this story while it waits for a long timeout. Its pages have to be calm ones.
+    pub fn rests(&mut self) {
+        assert!(self.share == Share::Some, "the story ran beside others");
+        self.share = Share::None;
+        running().beside -= 1;
+        CHANGED.notify_all();
+    }
+
+    /// Waits until the story may run again.
+    pub fn resumes(&mut self) {
+        assert!(self.share == Share::None, "the story rested");
+        let asked = Instant::now();
+        begin_beside();
+        self.waited += asked.elapsed();
+        self.share = Share::Some;
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut running = running();
-        if self.is_alone {
-            running.is_one_alone = false;
-        } else {
-            running.beside -= 1;
+        match self.share {
+            Share::All => running().is_one_alone = false,
+            Share::Some => running().beside -= 1,
+            Share::None => {}
         }
         CHANGED.notify_all();
+        if env::var_os("AQ_TURNS").is_some() {
+            let (took, name) = (self.begun.elapsed() - self.waited, thread::current().name().unwrap_or("").to_owned());
+            // Not `eprintln!`: the harness captures its output for a test that passes.
+            let _ = writeln!(std::io::stderr(), "{:5.1} s {name}", took.as_secs_f64());
+        }
     }
 }
 
