@@ -161,10 +161,12 @@ fn stopped_reader(target: &Target) {
             is_gone |= messages.iter().any(|message| message["event"] == "left" && message["id"] == id);
         }
         if is_gone {
-            return;
+            break;
         }
         assert!(begin.elapsed() < Duration::from_secs(25), "the reader that stopped is still there");
     }
+    // Otherwise the server would keep them for half a minute.
+    writers.iter_mut().for_each(|writer| _ = writer.say(r#"{"event":"leave"}"#));
 }
 
 fn no_pong(target: &Target) {
