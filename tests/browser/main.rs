@@ -8,6 +8,7 @@
 //! by side, except where they measure (`turn`); `AQ_TURNS=1` prints how long each took. No test sleeps for a fixed time, except to measure: each step waits for a
 //! condition, up to a deadline.
 
+mod absence;
 mod axe;
 mod chatting;
 mod chromium;

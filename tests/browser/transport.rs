@@ -1,56 +1,8 @@
-//! Problems of the media transport while signaling works: blocked UDP, and RSA certificates.
-
-use std::time::{Duration, Instant};
+//! The media transport: RSA certificates.
 
 use crate::chromium::Chromium;
 use crate::program::Program;
 use crate::turn::side_by_side;
-
-/// Makes a browser behave as without UDP until `blocked` is false: without a relay it has no candidates.
-const NO_UDP: &str = "
-    window.blocked = true;
-    const Given = window.RTCPeerConnection;
-    window.RTCPeerConnection = class extends Given {
-        constructor(settings) {
-            super({ ...settings, iceTransportPolicy: window.blocked ? 'relay' : 'all' });
-        }
-    };";
-
-const EXPLAINED: &str = "probe.says().includes('this network blocks them')";
-
-#[test]
-fn with_blocked_udp_the_page_explains_it_can_chat_and_connects_later() {
-    let mut turn = side_by_side();
-    let Some(mut chromium) = Chromium::start() else { return };
-    let server = Program::start(&[]);
-    let mut ann = chromium.open(&server.link("garden", "Ann"));
-    ann.is_joined();
-    let mut bob = chromium.open_with(&server.link("garden", "Bob"), NO_UDP);
-    bob.is_joined();
-    let joined = Instant::now();
-    bob.until("it is explained", EXPLAINED);
-    assert!(joined.elapsed() < Duration::from_secs(7), "explained after {:?}", joined.elapsed());
-    bob.says("I hear nothing.");
-    ann.finds_line("Bob", "I hear nothing.");
-    ann.has_tiles_of(&["Bob"]);
-    // The page tries again after pauses.
-    turn.rests();
-    let marked =
-        "document.querySelector('.tile[data-name=\"Bob\"] .note')?.textContent.includes('No sound or picture')";
-    ann.until_within(Duration::from_secs(30), "it is marked", marked);
-    assert!(bob.eval::<bool>(EXPLAINED), "the explanation stays");
-    bob.eval::<bool>("(window.first = aq.pc, window.blocked = false, true)");
-    let renewed = "aq.pc !== window.first && aq.pc.connectionState === 'connected'";
-    bob.until_within(Duration::from_secs(60), "a fresh transport connects", renewed);
-    turn.resumes();
-    bob.until("the words are gone", "!probe.says()");
-    ann.sees_and_hears("Bob");
-    bob.sees_and_hears("Ann");
-    ann.says("There you are.");
-    bob.finds_line("Ann", "There you are.");
-    let gone = "document.querySelector('.tile[data-name=\"Bob\"] .note').hidden";
-    ann.until("the mark is gone", gone);
-}
 
 /// Makes a browser use a DTLS certificate with an RSA key of `bits` bits, once `window.certificate` exists.
 fn with_rsa(bits: u32) -> String {
