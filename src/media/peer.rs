@@ -1,11 +1,14 @@
 //! A peer is one participant's WebRTC endpoint: one `Rtc`, its negotiation, and the media forwarded to it.
 //!
-//! No other module names `Rtc`. [`agreement`] has the offers and answers, [`ingress`] what the peer receives. After
+//! No other module names `Rtc`. `agreement` has the offers and answers, `ingress` what the peer receives. After
 //! every method that changes it, `drain` must be called before the loop sleeps.
 //!
 //! str0m handles ICE, DTLS, SDP and the media that a publisher sends. Media for a subscriber bypasses it: `Sending`
 //! seals it with the same keys. So str0m must not send anything under the SSRCs of these m-lines, not even reports: its
 //! outgoing streams exist only while an offer is written, which takes the SSRCs from them.
+
+mod agreement;
+mod ingress;
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -37,9 +40,6 @@ use crate::media::transport::dtls;
 use crate::media::transport::phase::Phase;
 use crate::media::transport::route::Route;
 use crate::media::transport::srtp::{Exported, Srtp};
-
-mod agreement;
-mod ingress;
 
 /// Maximum number of m-lines that one peer may reject permanently: audio and video, in both directions. The m-lines
 /// that its tracks need come on top.

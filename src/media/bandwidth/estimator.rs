@@ -1,16 +1,18 @@
 //! The bandwidth estimate for the path to one subscriber. It is lowered when the queue grows or loss is too high, and
 //! raised by probes and slowly while neither happens (draft-ietf-rmcat-gcc-02).
 
+mod measurements;
+
 use std::time::{Duration, Instant};
 
+use self::measurements::Measurements;
 use crate::media::bandwidth::history::History;
 use crate::media::bandwidth::loss::Loss;
-use crate::media::bandwidth::meter::Meter;
 use crate::media::bandwidth::outage::{Outage, Outages};
 use crate::media::bandwidth::probe::{ProbeResult, Prober};
-use crate::media::bandwidth::queue::{Queue, has_passed};
+use crate::media::bandwidth::queue::has_passed;
 use crate::media::bandwidth::silence::Silence;
-use crate::media::bandwidth::standing::{Standing, Step};
+use crate::media::bandwidth::standing::Step;
 use crate::media::bandwidth::train::Probe;
 use crate::media::bandwidth::trend::{Trend, Usage};
 use crate::media::rtp::transport_feedback::Feedback;
@@ -110,14 +112,9 @@ pub struct Estimator {
     estimate: f64,
     wanted: f64,
     history: History,
-    trend: Trend,
-    queue: Queue,
-    standing: Standing,
+    measured: Measurements,
     loss: Loss,
     prober: Prober,
-    /// Rates of the acknowledged packets: by sending time, and by arrival time for those that arrived.
-    sent: Meter,
-    received: Meter,
     /// Arrival time minus sending time of the last packet that arrived, each by its own clock, in microseconds modulo
     /// 2^32.
     transit: u32,
@@ -152,13 +149,9 @@ impl Estimator {
             estimate: (start_bps as f64).clamp(BOUNDS.0, BOUNDS.1),
             wanted: 0.0,
             history: History::new(now),
-            trend: Trend::default(),
-            queue: Queue::default(),
-            standing: Standing::default(),
+            measured: Measurements::default(),
             loss: Loss::default(),
             prober: Prober::new(now),
-            sent: Meter::default(),
-            received: Meter::default(),
             transit: 0,
             limit: None,
             probed: None,
@@ -206,11 +199,7 @@ impl Estimator {
                     later <= micros.wrapping_sub(packet.sent)
                 };
                 if !is_held || packet.received.is_some_and(is_possible) {
-                    // Measurements from before the outage no longer describe the path.
-                    self.sent = Meter::default();
-                    self.received = Meter::default();
-                    self.trend = Trend::default();
-                    self.standing.clear();
+                    self.measured.restart_after_outage();
                     self.loss.on_lowered(packet.sent);
                     self.prober.restart(now);
                     self.resumed_at = Some(now);
@@ -226,7 +215,7 @@ impl Estimator {
                 self.loss.push(&packet);
             }
             if !packet.was_lost {
-                self.sent.push(packet.sent, packet.bytes);
+                self.measured.sent.push(packet.sent, packet.bytes);
             }
             let Some(received) = packet.received else { continue };
             let transit = received.wrapping_sub(packet.sent);
@@ -234,16 +223,12 @@ impl Estimator {
             // The delay cannot have grown by more than the time since the packet was sent.
             let bound = if changed > 0 { micros.wrapping_sub(packet.sent) } else { DRAINED_MICROS };
             if changed.unsigned_abs() > bound {
-                // Measurements by the old clock are invalid.
-                self.received = Meter::default();
-                self.queue = Queue::default();
-                self.trend = Trend::default();
-                self.standing.clear();
+                self.measured.restart_after_clock_jump();
             }
-            self.received.push(received, packet.bytes);
-            self.queue.push(packet.sent, received);
+            self.measured.received.push(received, packet.bytes);
+            self.measured.queue.push(packet.sent, received);
             if packet.cluster == 0 {
-                self.trend.push(packet.sent, received);
+                self.measured.trend.push(packet.sent, received);
             }
             last = Some((packet.sent, received));
         }
@@ -254,16 +239,15 @@ impl Estimator {
         }
         // A feedback message was lost: assume that its packets were delayed as much as the last one reported here.
         for (sent, bytes) in self.history.sent(skipped) {
-            self.sent.push(sent, bytes);
-            self.received.push(sent.wrapping_sub(last_sent).wrapping_add(last_received), bytes);
+            self.measured.sent.push(sent, bytes);
+            self.measured.received.push(sent.wrapping_sub(last_sent).wrapping_add(last_received), bytes);
         }
         self.on_round_trip(Duration::from_micros(micros.wrapping_sub(last_sent).into()));
         self.silence.clear();
         self.has_feedback = true;
         self.loss.settle();
         self.on_usage(now);
-        let found = self.prober.poll_result(now, self.round_trip(), self.estimate);
-        if let Some(found) = found {
+        if let Some(found) = self.prober.poll_result(now, self.round_trip(), self.estimate) {
             self.on_probe_result(found);
         }
     }
@@ -286,7 +270,7 @@ impl Estimator {
             self.before_silence.get_or_insert(before);
             // If less is sent than the estimate allows, halve the sending rate instead: a dead path may have a long
             // queue.
-            let used = self.sent.rate_bps().map_or(self.estimate, |sent| sent.min(self.estimate));
+            let used = self.measured.sent.rate_bps().map_or(self.estimate, |sent| sent.min(self.estimate));
             self.set((used / 2.0).max(MIN_SILENT_BPS).min(self.estimate));
         }
     }
@@ -299,7 +283,7 @@ impl Estimator {
     /// Returns the recent sending rate in bits per second, as far as feedback covers it; `None` if there is too little
     /// feedback.
     pub fn sent_bps(&self) -> Option<u64> {
-        self.sent.rate_bps().map(|bps| bps as u64)
+        self.measured.sent.rate_bps().map(|bps| bps as u64)
     }
 
     /// Returns true if an outage in which packets were lost has ended since the last call.
@@ -314,13 +298,13 @@ impl Estimator {
 
     /// Returns a probe to send now, if one is due. Call it after feedback and when the wanted bitrate rises.
     pub fn poll_probe(&mut self, now: Instant) -> Option<Probe> {
-        if self.queue.standing_ms() > STANDING_MS {
+        if self.measured.queue.standing_ms() > STANDING_MS {
             self.prober.defer(now);
         }
         let is_chained = self.prober.is_chained(now);
         let probe = self.prober.poll(now, self.estimate, self.wanted, self.limit)?;
         if !is_chained {
-            self.carried_before_probe = self.received.rate_bps().unwrap_or(0.0);
+            self.carried_before_probe = self.measured.received.rate_bps().unwrap_or(0.0);
         }
         Some(probe)
     }
@@ -355,9 +339,9 @@ impl Estimator {
     fn on_usage(&mut self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.updated_at).min(Duration::from_secs(1)).as_secs_f64();
         self.updated_at = now;
-        let standing = self.queue.standing_ms();
+        let standing = self.measured.queue.standing_ms();
         if standing <= STANDING_MS {
-            self.standing.clear();
+            self.measured.standing.clear();
         }
         // The packets held by an outage arrive in one burst, which takes some time.
         if self.held.is_some_and(|held| now < held + HELD_TIME) {
@@ -367,7 +351,7 @@ impl Estimator {
         if self.lowered_at.is_some_and(|lowered| now < lowered + self.round_trip() + FEEDBACK) {
             return;
         }
-        let (Some(sent), Some(received)) = (self.sent.rate_bps(), self.received.rate_bps()) else {
+        let (Some(sent), Some(received)) = (self.measured.sent.rate_bps(), self.measured.received.rate_bps()) else {
             // Loss does not depend on any clock, so it is usable without rates.
             if let Some(share) = self.loss.excess() {
                 self.on_loss(now, share, 0.0);
@@ -382,7 +366,7 @@ impl Estimator {
                 self.on_loss(now, share, received);
             };
         }
-        match self.trend.usage() {
+        match self.measured.trend.usage() {
             Usage::Over if self.is_burst(standing, sent, received) => {}
             Usage::Over => self.on_overuse(now, sent, received),
             // The queue drains; a higher rate now would keep it.
@@ -408,10 +392,10 @@ impl Estimator {
     /// Applies the result of a probe.
     fn on_probe_result(&mut self, found: ProbeResult) {
         let ProbeResult { bps, raises_estimate, is_limit, is_first } = found;
-        let usage = self.trend.usage();
+        let usage = self.measured.trend.usage();
         if is_limit {
             // The packets after the probe wait in the queue that the probe built.
-            self.trend = Trend::default();
+            self.measured.trend = Trend::default();
         }
         if is_limit && bps < self.estimate {
             // The rate carried before the probe is possible, whatever queue the probe met.
@@ -431,10 +415,10 @@ impl Estimator {
         if sent > EXCEEDING_FACTOR * self.estimate {
             return self.on_overuse(now, sent, received);
         }
-        match self.standing.step(now, self.round_trip(), standing) {
+        match self.measured.standing.step(now, self.round_trip(), standing) {
             Step::Wait => {}
             Step::Lower => self.on_overuse(now, sent, received),
-            Step::Accept => self.queue.forget(),
+            Step::Accept => self.measured.queue.forget(),
         }
     }
 
@@ -444,7 +428,7 @@ impl Estimator {
     }
 
     fn on_overuse(&mut self, now: Instant, sent: f64, received: f64) {
-        let standing = self.queue.standing_ms();
+        let standing = self.measured.queue.standing_ms();
         // A low sending rate, or a burst that passed, says little about the capacity: reduce step by step, or a short
         // disturbance would stop the video.
         let is_burst = has_passed(standing, sent, received);

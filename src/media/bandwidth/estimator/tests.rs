@@ -179,7 +179,7 @@ fn packets_of_a_lost_feedback_message_count_as_sent() {
     call.run(5_000);
     let rates = (0..30_000).filter_map(|_| {
         call.run(1);
-        call.estimator.sent.rate_bps()
+        call.estimator.measured.sent.rate_bps()
     });
     let (count, sum) = rates.fold((0.0, 0.0), |(count, sum), rate| (count + 1.0, sum + rate));
     assert!((0.97..1.03).contains(&(sum / count / 400e3)), "{}", sum / count);
@@ -188,7 +188,7 @@ fn packets_of_a_lost_feedback_message_count_as_sent() {
 #[test]
 fn a_gap_in_the_arrivals_leaves_part_of_the_estimate() {
     let start = Instant::now();
-    let mut estimator = Estimator { estimate: 1e6, queue: Queue::default(), ..Estimator::new(start, 1_000_000) };
+    let mut estimator = Estimator { estimate: 1e6, ..Estimator::new(start, 1_000_000) };
     estimator.on_overuse(start, 1e6, 0.0);
     assert_eq!(estimator.estimate_bps(), 350_000);
 }
@@ -212,7 +212,7 @@ fn a_sender_above_the_estimate_is_lowered_until_the_queue_is_gone() {
     let start = Instant::now();
     let mut estimator = Estimator::new(start, 430_000);
     // A queue of 150 ms that all recent packets meet.
-    (0..60).for_each(|ms| estimator.queue.push(20_000 * ms, 20_000 * ms + if ms < 30 { 0 } else { 150_000 }));
+    (0..60).for_each(|ms| estimator.measured.queue.push(20_000 * ms, 20_000 * ms + if ms < 30 { 0 } else { 150_000 }));
     let mut steps = Vec::new();
     for cut in 0..4 {
         estimator.on_standing_queue(start + Duration::from_secs(cut), 150.0, 600e3, 500e3);
