@@ -57,7 +57,7 @@ fn axe_finds_nothing_in_any_state() {
         is_accessible(&mut ann, content);
     }
     ann.keys("Escape");
-    for (key, content) in [("?", "#keys"), ("n", "#rename"), ("e", "#react-menu")] {
+    for (key, content) in [("?", "#keys"), ("n", "#rename"), (",", "#settings"), ("e", "#react-menu")] {
         ann.keys(key);
         ann.until(content, &format!("document.querySelector('{content}')"));
         is_accessible(&mut ann, content);

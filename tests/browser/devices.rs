@@ -17,7 +17,8 @@ const REFUSES: &str = "{
 const FIREFOX: &str = "Object.defineProperty(navigator, 'userAgent', { value: 'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0' });
 Object.defineProperty(navigator, 'userAgentData', { value: undefined });";
 
-/// A phone with a camera at each side and two microphones, one of which cannot be opened. `plug` adds a headset.
+/// A phone with a camera at each side and two microphones, one of which cannot be opened. `plug` adds a headset, and
+/// `unplug` takes the microphone in use away.
 const PHONE: &str = "{
     const devices = navigator.mediaDevices;
     const given = devices.getUserMedia.bind(devices);
@@ -40,6 +41,11 @@ const PHONE: &str = "{
     };
     window.plug = (label) => {
         list.push(['audioinput', label]);
+        devices.dispatchEvent(new Event('devicechange'));
+    };
+    window.unplug = (label) => {
+        list.splice(list.findIndex((each) => each[1] === label), 1);
+        aq.local['microphone audio'].dispatchEvent(new Event('ended'));
         devices.dispatchEvent(new Event('devicechange'));
     };
 }";
@@ -69,7 +75,23 @@ const TALKS: &str = "{
     };
 }";
 
+const LOOKS: &str = include_str!("looks.js");
 const RINGS: &str = include_str!("rings.js");
+
+/// Nothing of the lobby is cut or extends beyond the window, in three languages.
+fn fits_every_window(page: &mut Page) {
+    page.eval::<()>(&format!("void (() => {{ {LOOKS} }})()"));
+    for language in ["de", "ar", "en"] {
+        page.eval::<()>(&format!(
+            "import(new URL('words/index.js', document.baseURI)).then(({{ setLanguage }}) => setLanguage('{language}'))"
+        ));
+        for (width, height) in [(320, 568), (360, 740), (740, 360), (1280, 800)] {
+            page.resizes(width, height);
+            let found: Vec<String> = page.eval("looks.faults(false)");
+            assert!(found.is_empty(), "{language}, {width}x{height}: {found:#?}");
+        }
+    }
+}
 
 fn microphone(page: &mut Page, label: &str) {
     page.until(&format!("{label} is used"), &format!("aq.local['microphone audio']?.label === '{label}'"));
@@ -94,6 +116,7 @@ fn the_lobby_has_menus_of_all_devices_a_tone_and_the_settings() {
             &format!("{menu}.checkVisibility() && {menu}.selectedOptions[0]?.text"),
         );
     }
+    fits_every_window(&mut ann);
     ann.press("#btn-tone");
     ann.until("two notes are played", "notes === 2");
     let speaker: String =
@@ -120,6 +143,7 @@ fn a_refused_permission_names_the_way_out_of_this_browser() {
     {
         let mut ann = chromium.open_with(&lobby, &format!("{REFUSES}{more}"));
         ann.until("the steps are shown", &format!("{steps}[1] === '{expected}'"));
+        fits_every_window(&mut ann);
         ann.eval::<()>("void allow()");
         ann.press("#btn-again");
         ann.until("the preview plays", "document.querySelector('.preview video').videoWidth > 0");
@@ -167,6 +191,12 @@ fn a_phone_switches_cameras_a_headset_is_offered_and_a_broken_device_is_left() {
     bob.until("it is explained", "probe.says().includes('“Broken” can’t be used. Using “Headset X”.')");
     microphone(&mut bob, "Headset X");
     bob.until("the menu shows it", "document.querySelector('#set-microphone').value === 'Headset X'");
+    // The next one is broken, the one after it is used.
+    chooses(&mut bob, "#set-microphone", "Built-in");
+    microphone(&mut bob, "Built-in");
+    bob.eval::<()>("unplug('Built-in')");
+    bob.until("it is explained", "probe.says().includes('“Built-in” was unplugged. Using “Headset X”.')");
+    microphone(&mut bob, "Headset X");
     ann.until("Bob is not silent", &format!("!{}.classList.contains('silent')", tile("Bob")));
     ann.sees_and_hears("Bob");
     assert_eq!(bob.transceivers(), lines, "without a new offer");

@@ -69,7 +69,7 @@ fn panels_and_dialogs(ann: &mut Page, check: &Check, size: (u32, u32)) {
     ann.eval::<()>("void document.activeElement.blur()");
     ann.keys("s");
     ann.until("no panel is open", "document.querySelector('#panel').hidden");
-    for (key, dialog) in [("?", "#keys"), ("n", "#rename"), ("e", "#react-menu")] {
+    for (key, dialog) in [("?", "#keys"), ("n", "#rename"), (",", "#settings"), ("e", "#react-menu")] {
         ann.keys(key);
         ann.until(dialog, &format!("document.querySelector('{dialog}')?.checkVisibility()"));
         check.looks(ann, size, &dialog[1..], false);

@@ -29,7 +29,7 @@ export function wayOut({ userAgent, brands, touchPoints }, message = '') {
   if (has(/iPhone|iPad|iPod/) || (has(/Macintosh/) && touchPoints > 1)) return has(/CriOS|FxiOS|EdgiOS|OPiOS|DuckDuckGo|GSA\//) ? 'system' : 'iphone';
   if (has(/Firefox\//)) return has(/Android/) ? 'other' : 'firefox';
   if (has(/OPR\/|SamsungBrowser|Vivaldi|YaBrowser/)) return 'other';
-  if (has(/Edg\//) || brands.includes('Microsoft Edge')) return has(/Android/) ? 'other' : 'edge';
+  if (has(/Edg\//) || brands.some((brand) => brand.endsWith('Edge'))) return has(/Android/) ? 'other' : 'edge';
   if (has(/Chrome\//)) return has(/Android/) ? 'android' : 'chrome';
   return has(/Macintosh/) && has(/Version\/.*Safari/) ? 'safari' : 'other';
 }

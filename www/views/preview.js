@@ -66,7 +66,8 @@ function loudspeaker(app) {
     select.value = speaker.value;
   });
   return h('div', { class: 'device' },
-    h('button', { type: 'button', class: () => `button toggle${hasChoice() ? '' : ' whole'}`, id: 'btn-tone', 'aria-label': words, title: words, on: { click: app.tone } }, icon('volume')),
+    h('button', { type: 'button', class: () => `button toggle${hasChoice() ? '' : ' whole'}`, id: 'btn-tone', 'aria-label': words, title: words, on: { click: app.tone } },
+      icon('volume'), h('span', { class: 'words', hidden: hasChoice }, words)),
     h('div', { class: 'picker', hidden: () => !hasChoice() }, select, h('span', { class: 'icon-holder' }, icon('down'))));
 }
 
