@@ -3,7 +3,7 @@ import de from '../../www/words/de.js';
 import en from '../../www/words/en.js';
 import es from '../../www/words/es.js';
 import fr from '../../www/words/fr.js';
-import { chooseLanguage, isolated, localeOf, NAMES, say, setLanguage, t, wordsLoaded } from '../../www/words/index.js';
+import { chooseLanguage, clock, isolated, localeOf, NAMES, say, setLanguage, t, wordsLoaded } from '../../www/words/index.js';
 import { proposeRoom } from '../../www/words/rooms.js';
 import { equal, ok, test } from './harness.mjs';
 
@@ -59,10 +59,16 @@ test('a language is chosen by the first that the page has', () => {
   equal(Object.keys(NAMES).sort(), ['en', ...Object.keys(LANGUAGES)].sort(), 'every language has a name');
 });
 
-test('numbers and dates follow the region of the language', () => {
+test('numbers and dates follow the region of the language', async () => {
   for (const [code, wanted, expected] of [
     ['de', ['fr-FR', 'de-CH', 'de'], 'de-CH'], ['en', ['en-GB', 'en-US'], 'en-GB'], ['es', ['en-GB'], 'es'], ['en', ['en-US@posix'], 'en'], ['ar', [], 'ar'],
   ]) equal(localeOf(code, wanted), expected, `${code} of ${wanted}`);
+  equal(clock('25 h'), '25 h', 'what is no time stays as it is');
+  await wordsLoaded;
+  await setLanguage('de');
+  equal(clock('14:03:22'), '14:03');
+  await setLanguage('en');
+  ok(/2:03\sPM|14:03/.test(clock('14:03:22')), `as the region of English writes it: ${clock('14:03:22')}`);
   equal(new Intl.NumberFormat(localeOf('en', ['en-IN'])).format(1234567), '12,34,567');
 });
 

@@ -5,7 +5,7 @@ import { linkParts } from '../links.js';
 import { tell } from '../notices.js';
 import * as state from '../state.js';
 import { effect, signal, untracked } from '../store.js';
-import { say, t } from '../words/index.js';
+import { clock, say, t } from '../words/index.js';
 import { append, h } from './dom.js';
 import { icon } from './icons.js';
 
@@ -88,7 +88,7 @@ export function panel(app) {
 function line({ name, text, time, own, more, refused }) {
   const who = own ? () => t('person.you') : () => name || t('person.somebody');
   return h('article', { class: `line${own ? ' own' : ''}${more ? ' more' : ''}${refused ? ' refused' : ''}` },
-    h('header', null, h('span', { class: 'who' }, who), h('time', { title: time }, time.slice(0, 5))),
+    h('header', null, h('span', { class: 'who' }, who), h('time', { title: time }, () => clock(time))),
     h('p', { class: 'text' }, ...linked(text)),
     refused ? h('p', { class: 'mark' }, () => say({ key: 'chat.not-sent' })) : null);
 }

@@ -94,6 +94,13 @@ export function number(value, how) {
   return new Intl.NumberFormat(locale, how).format(value);
 }
 
+/** A time of day such as "14:03:22", in hours and minutes. @param {string} time */
+export function clock(time) {
+  language.value;
+  const at = new Date(`2000-01-01T${time}`);
+  return Number.isNaN(at.getTime()) ? time : at.toLocaleTimeString(locale, { timeStyle: 'short' });
+}
+
 /** @param {Params[string]} value */
 function write(value) {
   if (value === null || value === undefined) return '';
