@@ -4,7 +4,7 @@ use crate::drop_reason::Drops;
 use crate::histogram::Histogram;
 
 /// The outcomes of a join: the two kinds of success, and the codes of refusals.
-pub const JOIN_OUTCOMES: [&str; 16] = [
+pub const JOIN_OUTCOMES: [&str; 17] = [
     "joined",
     "resumed",
     "bad-room",
@@ -18,6 +18,7 @@ pub const JOIN_OUTCOMES: [&str; 16] = [
     "server-full",
     "too-many-conns",
     "too-many-faults",
+    "too-many-joins",
     "unauthorized",
     "waiting",
     "waiting-full",

@@ -85,7 +85,8 @@ impl Server {
             let response = Response::text(426, "This address accepts only WebSocket connections.\n");
             return Some(response.with_header("Upgrade", "websocket".to_owned()));
         }
-        match self.admit(id, request) {
+        let now = self.now;
+        match self.admit(id, request).and_then(|join| self.admission.count_join(now, join)) {
             Ok(join) if join.must_wait => {
                 self.stats.count_join("waiting");
                 self.wait(id, join);

@@ -111,12 +111,13 @@
 //! | `origin` | 403 | the page's origin is neither the server's own nor an allowed one |
 //! | `locked` | 403 | the room is locked, and the client does not wait (`knock=1`) |
 //! | `not-admitted` | 1008 | a moderator has turned away the client, which waited |
-//! | `waiting-full` | 503 | 50 clients wait for the room already |
+//! | `waiting-full` | 503 | 50 clients wait for the room already, or 10 of the client's network |
 //! | `removed` | 403, 1008 | a moderator has removed the participant |
 //! | `ended` | 1008 | a moderator has ended the call for everyone |
 //! | `no-upgrade` | 426 | a proxy does not forward WebSocket upgrades; from `check` only |
 //! | `too-many-conns` | 429 | the client's network has reached its limit of connections |
 //! | `too-many-faults` | 429 | too many calls from the client's network have failed; retry after `Retry-After` |
+//! | `too-many-joins` | 429 | more than 10 joins a second from the client's network, after a burst of 100; retry after `Retry-After` |
 //! | `closing` | 503 | the server is shutting down |
 //! | `full` | 503 | the server is overloaded |
 //! | `room-full`, `server-full`, `server-busy` | 503 | the limit of participants in the room, of rooms or participants on the server, or of participants who are joining is reached |

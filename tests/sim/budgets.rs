@@ -286,3 +286,35 @@ fn the_allowance_for_an_answer_ends_with_the_answer() {
     assert_eq!(codes.iter().filter(|code| **code == "unknown-event").count(), 10, "512 KiB at once: {codes:?}");
     assert_eq!(codes.last().map(|code| &**code), Some("too-fast"), "{codes:?}");
 }
+
+/// Each join is announced to its room, and brings a new budget of messages.
+#[test]
+fn joins_of_a_network_are_limited() {
+    let mut world = World { rate: Rate::SPARSE, ..World::new(560) };
+    world.config.limits.max_conns_per_addr = 1_000;
+    let mut sim = Sim::with(world);
+    sim.join("ann");
+    let names: Vec<String> = (0..300).map(|number| format!("mal{number}")).collect();
+    for name in &names {
+        let mut habits = sim.habits();
+        habits.sources.clear();
+        habits.addrs[0].set_ip([203, 0, 113, 7].into());
+        sim.arrive(name, name, habits);
+        sim.dismissed.insert(name.clone());
+        sim.run(millis(10));
+    }
+    sim.run(secs(1));
+    let is_refused = |name: &&String| match &sim.browser(name).closed {
+        Some((429, body)) => body.contains("\"too-many-joins\""),
+        _ => false,
+    };
+    let refused = names.iter().filter(is_refused).count();
+    // A burst of 100, and 10 a second.
+    assert!((165..=175).contains(&refused), "{refused} were refused");
+    sim.join("bob");
+    sim.run(secs(2));
+    assert!(sim.sees("ann", "bob") && sim.sees("bob", "ann"), "other networks are not concerned");
+    sim.join_as("cat", |habits| habits.addrs[0].set_ip([203, 0, 113, 7].into()));
+    sim.run(secs(2));
+    assert!(sim.sees("ann", "cat"), "the network may join again");
+}

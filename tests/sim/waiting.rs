@@ -203,3 +203,42 @@ fn without_knocking_a_locked_room_refuses_as_before() {
     sim.dismissed.insert("cat".to_owned());
     assert!(knocks(&sim, "ann").is_empty());
 }
+
+#[test]
+fn one_network_fills_only_a_part_of_the_waiting_room() {
+    let mut sim = locked(1_520);
+    for number in 0..11 {
+        let query = format!("&knock=1&token={}", token(&claims(json!({}))));
+        sim.join_as(&format!("mallory{number}"), |habits| {
+            habits.query = query;
+            habits.addrs[0].set_ip([203, 0, 113, 7].into());
+        });
+        sim.run(millis(100));
+    }
+    let (status, body) = refused(&sim, "mallory10").expect("it is refused");
+    assert_eq!((status, body["code"].as_str()), (503, Some("waiting-full")));
+    sim.dismissed.insert("mallory10".to_owned());
+    knock(&mut sim, "cat");
+    assert_eq!(knocks(&sim, "ann").len(), 11);
+    admit(&mut sim, "ann", "cat", true);
+    sim.run(secs(2));
+    assert!(sim.sees("ann", "cat"));
+}
+
+#[test]
+fn a_person_who_is_removed_while_another_connection_waits_stays_out() {
+    let mut sim = guarded(1_521);
+    invite(&mut sim, "ann", json!({"moderate": true}));
+    invite(&mut sim, "bob", json!({"sub": "bob"}));
+    sim.run(secs(2));
+    moderate(&mut sim, "ann", "lock");
+    let query = format!("&knock=1&token={}", token(&claims(json!({"sub": "bob"}))));
+    sim.join_as("bob2", |habits| habits.query = query);
+    sim.run(secs(1));
+    let bob = sim.browser("bob").page.id.clone();
+    sim.say("ann", &json!({"event": "moderate", "action": "remove", "id": bob}));
+    sim.run(secs(1));
+    is_closed(&mut sim, "bob", "removed");
+    moderate(&mut sim, "ann", "unlock");
+    is_closed(&mut sim, "bob2", "removed");
+}

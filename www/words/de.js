@@ -147,6 +147,7 @@ export default {
   'error.server-full': 'Der Server ist voll.',
   'error.too-fast': 'Diese Seite sendet zu viele Nachrichten. Laden Sie die Seite neu.',
   'error.too-many-conns': 'Aus Ihrem Netz kommen zu viele Verbindungen. Schließen Sie andere Tabs mit Anrufen.',
+  'error.too-many-joins': 'Aus Ihrem Netz treten gerade viele Personen bei.',
   'error.too-many-faults': 'Zu viele Anrufe aus Ihrem Netz sind gescheitert. Versuchen Sie es in einer Minute noch einmal.',
   'error.track-limit': 'Sie teilen so viel, wie der Server erlaubt. Beenden Sie zuerst etwas.',
   'error.unauthorized': 'Dieser Raum ist für Eingeladene. Bitten Sie um einen neuen Link.',

@@ -147,6 +147,7 @@ export default {
   'error.server-full': 'The server is full.',
   'error.too-fast': 'This page sends too many messages. Reload the page.',
   'error.too-many-conns': 'There are too many connections from your network. Close other tabs with calls.',
+  'error.too-many-joins': 'Many people from your network are joining at the moment.',
   'error.too-many-faults': 'Too many calls from your network have failed. Try again in a minute.',
   'error.track-limit': 'You are sharing as much as the server allows. Stop something first.',
   'error.unauthorized': 'This room is for invited people. Ask the host for a new link.',

@@ -147,6 +147,7 @@ export default {
   'error.server-full': 'El servidor está lleno.',
   'error.too-fast': 'Esta página envía demasiados mensajes. Vuelve a cargar la página.',
   'error.too-many-conns': 'Hay demasiadas conexiones desde tu red. Cierra otras pestañas con llamadas.',
+  'error.too-many-joins': 'En este momento se unen muchas personas desde tu red.',
   'error.too-many-faults': 'Han fallado demasiadas llamadas desde tu red. Inténtalo de nuevo en un minuto.',
   'error.track-limit': 'Compartes todo lo que permite el servidor. Antes, detén algo.',
   'error.unauthorized': 'Esta sala es solo para invitados. Pide un nuevo enlace al anfitrión.',

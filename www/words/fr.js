@@ -147,6 +147,7 @@ export default {
   'error.server-full': 'Le serveur est plein.',
   'error.too-fast': 'Cette page envoie trop de messages. Rechargez la page.',
   'error.too-many-conns': 'Trop de connexions viennent de votre réseau. Fermez d’autres onglets avec des appels.',
+  'error.too-many-joins': 'De nombreuses personnes de votre réseau rejoignent un appel en ce moment.',
   'error.too-many-faults': 'Trop d’appels depuis votre réseau ont échoué. Réessayez dans une minute.',
   'error.track-limit': 'Vous partagez déjà tout ce que le serveur autorise. Arrêtez d’abord quelque chose.',
   'error.unauthorized': 'Cette salle est réservée aux personnes invitées. Demandez un nouveau lien à l’hôte.',

@@ -11,6 +11,7 @@ use crate::config::{Config, Limits};
 use crate::id::{ConnId, PeerId};
 use crate::limits::bucket::Bucket;
 use crate::limits::faults::Faults;
+use crate::limits::recent::Recent;
 use crate::network::{Network, Tally};
 use crate::room::Room;
 use crate::server::Server;
@@ -34,6 +35,14 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The `Retry-After` of refusals under load. Bursts of joins end within seconds.
 const RETRY_AFTER_BURST: Duration = Duration::from_secs(1);
+
+/// Joins a second from one network, and the burst. Each is announced to the whole room, and brings a new budget of
+/// messages; a lower limit keeps a school behind one address waiting when its lesson begins.
+const JOIN_RATE: f64 = 10.0;
+const JOIN_BURST: f64 = 100.0;
+
+/// Networks whose joins are counted. More cost memory; with fewer, an attacker with many addresses is forgotten sooner.
+const MAX_NETWORKS: usize = 4_096;
 
 /// An admitted join.
 #[derive(Clone)]
@@ -78,6 +87,8 @@ pub struct Admission {
     pub faults: Faults,
     /// Budgets of participants whose connections have ended, for clients of the same networks that join next.
     pub kept_budgets: KeptBudgets,
+    /// Joins by network.
+    joins: Recent<Network, Bucket>,
     /// Evidence of misconfigured proxies.
     pub diagnosis: Diagnosis,
     /// The shutdown in progress.
@@ -93,13 +104,15 @@ pub struct Admission {
 
 impl Admission {
     /// Upper bound of the memory in bytes, excluding the counts, which cannot outnumber the participants.
-    pub const MAX_BYTES: usize = Faults::MAX_BYTES + KeptBudgets::MAX_BYTES;
+    pub const MAX_BYTES: usize =
+        Faults::MAX_BYTES + KeptBudgets::MAX_BYTES + MAX_NETWORKS * Recent::<Network, Bucket>::BYTES_EACH;
 
     pub fn new(now: Instant, config: &Config) -> Self {
         Self {
             key: config.token_secret.as_ref().map(Key::new),
             faults: Faults::default(),
             kept_budgets: KeptBudgets::default(),
+            joins: Recent::new(MAX_NETWORKS),
             diagnosis: Diagnosis::default(),
             drain: None,
             absent: Tally::default(),
@@ -107,6 +120,16 @@ impl Admission {
             pending: 0,
             unverified_checks: Bucket::new(now, UNVERIFIED_CHECKS_PER_S, UNVERIFIED_CHECKS_PER_S),
         }
+    }
+
+    /// Counts an admitted join, and refuses it if its network is above the limit.
+    pub fn count_join(&mut self, now: Instant, join: Join) -> Result<Join, JoinRefusal> {
+        let bucket = || Bucket::new(now, JOIN_RATE, JOIN_BURST);
+        if join.network.is_none_or(|network| self.joins.entry(now, network, bucket).take(now)) {
+            return Ok(join);
+        }
+        let message = "Too many people from your network are joining at the moment.";
+        Err(JoinRefusal::new(429, "too-many-joins", message).until(now, now + RETRY_AFTER_BURST))
     }
 
     /// Counts a new participant.
@@ -267,7 +290,7 @@ impl Server {
         if join.must_wait && !knocks {
             return Err(JoinRefusal::new(403, "locked", "This room is locked. A moderator can unlock it."));
         }
-        if join.must_wait && self.waiting.is_full(&join.room) {
+        if join.must_wait && self.waiting.is_full(&join.room, join.network) {
             let message = "Too many people are waiting for this room. Try again later.";
             return Err(JoinRefusal::new(503, "waiting-full", message));
         }

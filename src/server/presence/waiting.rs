@@ -7,6 +7,7 @@ use log::{debug, info};
 use super::admission::Join;
 use super::budget::MessageBudget;
 use crate::id::{ConnId, ID_CHARS, IDENTITY_BYTES, PeerId};
+use crate::network::Network;
 use crate::room::Room;
 use crate::server::Server;
 use crate::server::messages::POLICY;
@@ -16,6 +17,10 @@ use crate::web::signal::{ClientMessage, ServerMessage};
 
 /// The most clients that wait for one room. Each change of the queue notifies all of them.
 const MAX_WAITING: usize = 50;
+
+/// The most of them from one network, so that it can't keep all others out. A lower number turns away people who share an
+/// address.
+const MAX_WAITING_OF_NETWORK: usize = 10;
 
 /// The clients that wait, by room in the order of knocking.
 #[derive(Default)]
@@ -41,9 +46,11 @@ impl WaitingRoom {
         + 12 * ROOM_CHARS
         + IDENTITY_BYTES;
 
-    /// Whether no other client may wait for a room.
-    pub fn is_full(&self, room: &str) -> bool {
-        self.len_of(room) >= MAX_WAITING
+    /// Whether no other client of a network may wait for a room.
+    pub fn is_full(&self, room: &str, network: Option<Network>) -> bool {
+        let is_same = |waiting: &Waiting| network.is_some() && waiting.join.network == network;
+        let of_network = self.of(room).filter(|(_, waiting)| is_same(waiting)).count();
+        self.len_of(room) >= MAX_WAITING || of_network >= MAX_WAITING_OF_NETWORK
     }
 
     /// The number of clients that wait for a room.
@@ -185,6 +192,12 @@ impl Server {
         if let Some(waiting) = self.waiting.remove(conn) {
             let join = waiting.join.clone();
             self.on_waiting_ended(waiting);
+            // The same person may have been in the room on another connection, and been removed meanwhile.
+            let identity = join.grant.identity.as_deref();
+            let room = self.rooms.get(&join.room);
+            if identity.is_some_and(|identity| room.is_some_and(|room| room.is_removed(identity))) {
+                return self.turn_away(conn, "removed", "A moderator has removed you from this room.");
+            }
             self.stats.count_join("joined");
             self.join(conn, join);
         }
