@@ -10,7 +10,7 @@ use std::{env, thread};
 /// How many stories run side by side. With more, encoders have too little of a core and lower their pictures.
 static SIDE_BY_SIDE: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
 
-static RUNNING: Mutex<Running> = Mutex::new(Running { beside: 0, is_one_alone: false, waiting: 0 });
+static RUNNING: Mutex<Running> = Mutex::new(Running { beside: 0, is_one_alone: false, waiting: 0, resuming: 0 });
 static CHANGED: Condvar = Condvar::new();
 
 struct Running {
@@ -19,6 +19,8 @@ struct Running {
     is_one_alone: bool,
     /// Stories that wait to be alone; others begin after them.
     waiting: usize,
+    /// Stories that have rested and wait to go on; all others begin after them, because their pages are open.
+    resuming: usize,
 }
 
 /// A story's permission to run, until it is dropped.
@@ -42,7 +44,8 @@ enum Share {
 /// Waits until no story is alone or waits for that, and few run side by side.
 pub fn side_by_side() -> Turn {
     let asked = Instant::now();
-    begin_beside();
+    let busy = |running: &mut Running| running.waiting > 0 || running.resuming > 0 || running.is_full();
+    CHANGED.wait_while(running(), busy).unwrap_or_else(PoisonError::into_inner).beside += 1;
     Turn { share: Share::Some, waited: asked.elapsed(), begun: asked }
 }
 
@@ -51,16 +54,18 @@ pub fn alone() -> Turn {
     let asked = Instant::now();
     let mut running = running();
     running.waiting += 1;
-    let busy = |running: &mut Running| running.is_one_alone || running.beside > 0;
+    let busy = |running: &mut Running| running.is_one_alone || running.beside > 0 || running.resuming > 0;
     let mut running = CHANGED.wait_while(running, busy).unwrap_or_else(PoisonError::into_inner);
     running.waiting -= 1;
     running.is_one_alone = true;
     Turn { share: Share::All, waited: asked.elapsed(), begun: asked }
 }
 
-fn begin_beside() {
-    let busy = |running: &mut Running| running.is_one_alone || running.waiting > 0 || running.beside >= *SIDE_BY_SIDE;
-    CHANGED.wait_while(running(), busy).unwrap_or_else(PoisonError::into_inner).beside += 1;
+impl Running {
+    /// Whether no story more may run beside others.
+    fn is_full(&self) -> bool {
+        self.is_one_alone || self.beside >= *SIDE_BY_SIDE
+    }
 }
 
 impl Turn {
@@ -86,7 +91,13 @@ impl Turn {
     pub fn resumes(&mut self) {
         assert!(self.share == Share::None, "the story rested");
         let asked = Instant::now();
-        begin_beside();
+        let mut running = running();
+        running.resuming += 1;
+        let mut running =
+            CHANGED.wait_while(running, |running| running.is_full()).unwrap_or_else(PoisonError::into_inner);
+        running.resuming -= 1;
+        running.beside += 1;
+        CHANGED.notify_all();
         self.waited += asked.elapsed();
         self.share = Share::Some;
     }
