@@ -10,7 +10,7 @@ use std::{env, thread};
 /// How many stories run side by side. With more, encoders have too little of a core and lower their pictures.
 static SIDE_BY_SIDE: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
 
-static RUNNING: Mutex<Running> = Mutex::new(Running { beside: 0, is_one_alone: false, waiting: 0, resuming: 0 });
+static RUNNING: Mutex<Running> = Mutex::new(Running { beside: 0, is_one_alone: false, waiting: 0, resting: 0 });
 static CHANGED: Condvar = Condvar::new();
 
 struct Running {
@@ -19,8 +19,8 @@ struct Running {
     is_one_alone: bool,
     /// Stories that wait to be alone; others begin after them.
     waiting: usize,
-    /// Stories that have rested and wait to go on; all others begin after them, because their pages are open.
-    resuming: usize,
+    /// Stories that rest. None is alone meanwhile, because their pages are open; others begin.
+    resting: usize,
 }
 
 /// A story's permission to run, until it is dropped.
@@ -34,7 +34,7 @@ pub struct Turn {
 /// What a story takes of the machine.
 #[derive(PartialEq, Eq)]
 enum Share {
-    /// No other story runs, except for those that rest.
+    /// No other story runs.
     All,
     Some,
     /// It rests.
@@ -44,7 +44,7 @@ enum Share {
 /// Waits until no story is alone or waits for that, and few run side by side.
 pub fn side_by_side() -> Turn {
     let asked = Instant::now();
-    let busy = |running: &mut Running| running.waiting > 0 || running.resuming > 0 || running.is_full();
+    let busy = |running: &mut Running| running.waiting > 0 && running.resting == 0 || running.is_full();
     CHANGED.wait_while(running(), busy).unwrap_or_else(PoisonError::into_inner).beside += 1;
     Turn { share: Share::Some, waited: asked.elapsed(), begun: asked }
 }
@@ -54,7 +54,7 @@ pub fn alone() -> Turn {
     let asked = Instant::now();
     let mut running = running();
     running.waiting += 1;
-    let busy = |running: &mut Running| running.is_one_alone || running.beside > 0 || running.resuming > 0;
+    let busy = |running: &mut Running| running.is_one_alone || running.beside > 0 || running.resting > 0;
     let mut running = CHANGED.wait_while(running, busy).unwrap_or_else(PoisonError::into_inner);
     running.waiting -= 1;
     running.is_one_alone = true;
@@ -83,7 +83,9 @@ impl Turn {
     pub fn rests(&mut self) {
         assert!(self.share == Share::Some, "the story ran beside others");
         self.share = Share::None;
-        running().beside -= 1;
+        let mut running = running();
+        running.beside -= 1;
+        running.resting += 1;
         CHANGED.notify_all();
     }
 
@@ -91,11 +93,9 @@ impl Turn {
     pub fn resumes(&mut self) {
         assert!(self.share == Share::None, "the story rested");
         let asked = Instant::now();
-        let mut running = running();
-        running.resuming += 1;
         let mut running =
-            CHANGED.wait_while(running, |running| running.is_full()).unwrap_or_else(PoisonError::into_inner);
-        running.resuming -= 1;
+            CHANGED.wait_while(running(), |running| running.is_full()).unwrap_or_else(PoisonError::into_inner);
+        running.resting -= 1;
         running.beside += 1;
         CHANGED.notify_all();
         self.waited += asked.elapsed();
@@ -108,7 +108,7 @@ impl Drop for Turn {
         match self.share {
             Share::All => running().is_one_alone = false,
             Share::Some => running().beside -= 1,
-            Share::None => {}
+            Share::None => running().resting -= 1,
         }
         CHANGED.notify_all();
         if env::var_os("AQ_TURNS").is_some() {
