@@ -10,7 +10,7 @@
 //! | --- | --- | --- |
 //! | 7 | `main` | configuration, sockets, the start of the loop |
 //! | 6 | [`io::reactor`] | the mio event loop: phases of one turn that share one `now` |
-//! | 5 | [`io`], [`io::tls`], [`io::udp`], [`io::gather`] | TCP, TLS, UDP in batches, when a turn waits for more datagrams, network interfaces, the log, the `--www` folder, the machine's resources |
+//! | 5 | [`io`], [`io::tls`], [`io::udp`], [`io::gather`] | TCP, TLS, UDP in batches, the gathering of datagrams, network interfaces, the log, the `--www` folder, the machine's resources |
 //! | 4 | [`server`] | inputs, outputs and dispatch: where the `web` and `media` planes meet. `participants` is the table of participants, `conns` that of connections, `turn` the order of the work |
 //! | 4 | `server::messages` | the messages of participants: chat, gestures, moderation, notices |
 //! | 4 | `server::presence` | admits participants; they wait, join, lose their connection, return and leave |

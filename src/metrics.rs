@@ -95,7 +95,7 @@ fn table(stats: &Stats, gauges: &Gauges) -> Vec<Row> {
         packets_paced,
         packets_due,
         drops,
-        packets_quiet,
+        packets_not_loudest,
         packets_oversized,
         configurations_dropped,
         packets_resent,
@@ -191,7 +191,7 @@ fn table(stats: &Stats, gauges: &Gauges) -> Vec<Row> {
         row(
             "aq_quiet_packets",
             "RTP packets of microphones that are not among the loudest or that a moderator has muted.",
-            Counter(packets_quiet),
+            Counter(packets_not_loudest),
         ),
         row("aq_oversized_packets", "RTP packets that are too large to forward.", Counter(packets_oversized)),
         row("aq_retransmitted_packets", "RTP packets retransmitted after a NACK.", Counter(packets_resent)),
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn counters_gauges_and_histograms_are_written_as_prometheus_reads_them() {
-        let mut stats = Stats { packets_in: 7, packets_quiet: 3, ..Stats::default() };
+        let mut stats = Stats { packets_in: 7, packets_not_loudest: 3, ..Stats::default() };
         stats.drops.add(DropReason::NoSeat, 5);
         stats.count_join("room-full");
         stats.turn.observe(Duration::from_micros(60));

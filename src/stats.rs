@@ -53,7 +53,7 @@ pub struct Stats {
     /// RTP packets not forwarded, counted once for each participant that did not get them.
     pub drops: Drops<u64>,
     /// RTP packets of microphones that are not among the loudest or that a moderator has muted.
-    pub packets_quiet: u64,
+    pub packets_not_loudest: u64,
     /// RTP packets from publishers that are too large to forward.
     pub packets_oversized: u64,
     /// Parts of codec configurations that were not kept although late subscribers may need them.

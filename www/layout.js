@@ -40,7 +40,7 @@ const LOW = 420;
 const NEARLY_LARGEST = 0.95;
 /** The share of the space that tiles should fill. */
 const GOOD_USE = 0.8;
-/** If they fill less, tiles of at least this share of the largest possible size are considered too. */
+/** If they fill less than that, tiles of at least this fraction of the largest possible size are considered too. */
 const STILL_LARGE = 0.8;
 
 const clamp = (/** @type {number} */ least, /** @type {number} */ value, /** @type {number} */ most) => Math.max(least, Math.min(value, most));
@@ -89,9 +89,9 @@ function duo({ people, own, space, corner = 'bottom-end', self = 'shown' }) {
   const other = { key: `${people[0]} camera`, role: /** @type {Role} */ ('large'), x: 0, y: 0, ...space };
   if (self === 'hidden') return layoutOf('duo', [other], { slots: 1 });
   const upright = isUpright(space);
-  const share = upright ? 0.3 * space.width : 0.19 * space.width;
+  const preferred = upright ? 0.3 * space.width : 0.19 * space.width;
   const isChip = self === 'chip';
-  const width = Math.min(isChip ? CHIP.width : upright ? clamp(96, share, 224) : clamp(112, share, 320), space.width / 2);
+  const width = Math.min(isChip ? CHIP.width : upright ? clamp(96, preferred, 224) : clamp(112, preferred, 320), space.width / 2);
   const height = Math.min(isChip ? CHIP.height : upright ? (width * 4) / 3 : (width * 10) / 16, space.height / 2);
   const edge = Math.min(12, space.width - width, space.height - height);
   const x = corner.endsWith('end') ? space.width - width - edge : edge;
@@ -223,7 +223,7 @@ function gridBoxes(count, space, least = { width: 1, height: 1 }, maxColumns = c
   const choices = [];
   for (let columns = 1; columns <= Math.min(count, maxColumns); columns += 1) {
     const rows = Math.ceil(count / columns);
-    if (columns > 1 && Math.ceil(count / (columns - 1)) === rows && columns * rows - count >= rows) continue; // an empty column
+    if (columns > 1 && Math.ceil(count / (columns - 1)) === rows && columns * rows - count >= rows) continue; // a column would be empty without saving a row
     const cell = { width: (space.width - GAP * (columns - 1)) / columns, height: (space.height - GAP * (rows - 1)) / rows };
     if (cell.width < 1 || cell.height < 1) continue;
     const width = Math.min(cell.width, cell.height * 2);

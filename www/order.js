@@ -6,9 +6,9 @@
 /**
  * @typedef {{
  *   ids: readonly string[], since: ReadonlyMap<string, number>, spoke: ReadonlyMap<string, number>,
- *   speaker: string | null, moved: number, turned: number,
+ *   speaker: string | null, moved: number, speakerChangedAt: number,
  * }} Order
- *   `since` is when each current speaker began to speak, `spoke` when the others last spoke; `moved` and `turned` are
+ *   `since` is when each current speaker began to speak, `spoke` when the others last spoke; `moved` and `speakerChangedAt` are
  *   the times of the last move and of the last change of the speaker.
  */
 
@@ -16,7 +16,7 @@ export const SPEAKS_MS = 1500;
 export const MOVE_MS = 3000;
 
 /** @type {Order} */
-export const UNORDERED = { ids: [], since: new Map(), spoke: new Map(), speaker: null, moved: -Infinity, turned: -Infinity };
+export const UNORDERED = { ids: [], since: new Map(), spoke: new Map(), speaker: null, moved: -Infinity, speakerChangedAt: -Infinity };
 
 /**
  * @param {Order} before
@@ -33,7 +33,7 @@ export function reorder(before, { ids, speaking, slots, now }) {
   const since = new Map(talkers.map((id) => [id, before.since.get(id) ?? now]));
   const spoke = new Map([...before.spoke].filter(([id]) => here.has(id)));
   for (const id of before.since.keys()) if (here.has(id)) spoke.set(id, now);
-  let { moved, turned, speaker } = before;
+  let { moved, speakerChangedAt, speaker } = before;
   let wake = Infinity;
 
   const readyAt = (/** @type {string} */ id) => /** @type {number} */ (since.get(id)) + SPEAKS_MS;
@@ -53,9 +53,9 @@ export function reorder(before, { ids, speaking, slots, now }) {
   if (speaker !== null && !here.has(speaker)) speaker = null;
   const dominant = talkers[0];
   if (dominant !== undefined && dominant !== speaker) {
-    const due = speaker === null ? now : Math.max(readyAt(dominant), turned + MOVE_MS);
-    if (due <= now) [speaker, turned] = [dominant, now];
+    const due = speaker === null ? now : Math.max(readyAt(dominant), speakerChangedAt + MOVE_MS);
+    if (due <= now) [speaker, speakerChangedAt] = [dominant, now];
     else wake = Math.min(wake, due);
   }
-  return { order: { ids: next, since, spoke, speaker, moved, turned }, wake: wake === Infinity ? null : wake };
+  return { order: { ids: next, since, spoke, speaker, moved, speakerChangedAt }, wake: wake === Infinity ? null : wake };
 }

@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 /// at one moment, for a high rate; a longer one follows changes later.
 const WINDOW: Duration = Duration::from_millis(20);
 
-/// Datagrams per millisecond from which on they are gathered, and below which they no longer are. With lower rates a
-/// small call would wait although a turn rarely finds a second datagram; with higher ones 25 rooms of four would not be
-/// gathered.
+/// Arrival rates per millisecond at which gathering starts, and below which it stops. With lower rates a small call would
+/// wait although a turn rarely finds a second datagram; with higher ones 25 rooms of four would not be gathered.
 const BEGIN_PER_MS: f64 = 5.0;
 const END_PER_MS: f64 = 3.0;
 
@@ -53,8 +52,9 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// Returns for each phase, of a rate in datagrams per millisecond for some milliseconds, whether it ends gathering.
-    fn played(wait: Duration, phases: &[(usize, u32)]) -> Vec<bool> {
+    /// Plays phases of datagrams per millisecond and a duration in milliseconds. Returns whether gathering is active at
+    /// the end of each.
+    fn simulate(wait: Duration, phases: &[(usize, u32)]) -> Vec<bool> {
         let mut now = Instant::now();
         let mut gather = Gather::new(now, wait);
         let mut found = Vec::new();
@@ -71,8 +71,8 @@ mod tests {
     #[test]
     fn datagrams_are_gathered_while_the_rate_is_high() {
         let phases = [(4, 100), (6, 100), (4, 100), (2, 100), (4, 100)];
-        assert_eq!(played(MS, &phases), [false, true, true, false, false]);
-        assert_eq!(played(Duration::ZERO, &phases), [false; 5], "gathering is disabled");
+        assert_eq!(simulate(MS, &phases), [false, true, true, false, false]);
+        assert_eq!(simulate(Duration::ZERO, &phases), [false; 5], "gathering is disabled");
     }
 
     #[test]

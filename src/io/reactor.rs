@@ -168,7 +168,7 @@ impl Reactor {
                 polled => polled?,
             }
             awake_since = Some(now);
-            // No event reports gathered datagrams.
+            // While datagrams are gathered, the socket is not registered for reading, so no event announces them.
             self.udp_readable |= self.gather.wait().is_some();
 
             // Note which sources are ready.
@@ -208,7 +208,7 @@ impl Reactor {
             // Write before sleeping.
             self.write_conns(now);
             self.drop_overdue(now);
-            self.follow_udp()?;
+            self.update_udp_interest()?;
             if exit {
                 let Counters { sent, runs, send_calls, dropped } = self.udp.counters;
                 info!("media sent: datagrams={sent} runs={runs} calls={send_calls} dropped={dropped}");
@@ -335,7 +335,7 @@ impl Reactor {
 
     /// Registers the media socket for the readiness that the next turn needs. Each datagram that leaves the socket
     /// would otherwise report that the socket is writable, and each that arrives would end the wait for more.
-    fn follow_udp(&mut self) -> io::Result<()> {
+    fn update_udp_interest(&mut self) -> io::Result<()> {
         let readable = self.gather.wait().is_none().then_some(Interest::READABLE);
         let writable = self.udp.is_full().then_some(Interest::WRITABLE);
         let interest = match (readable, writable) {

@@ -6,12 +6,13 @@
 
 use std::time::{Duration, Instant};
 
-/// Average load from which on new participants are refused, and below which they are admitted again. A burst of joins
-/// ends before it costs anybody a picture.
+/// Average load at which new participants are refused, and below which they are admitted again. Refusing joins this early
+/// keeps a burst of joins from costing anyone video.
 const REFUSE: f64 = 0.85;
 const ADMIT: f64 = 0.80;
 
-/// Average load from which on video is shed. Higher leaves less room for bursts, lower wastes part of the machine.
+/// Average load at which shedding of video starts. A higher value leaves less room for bursts; a lower one wastes part of
+/// the machine.
 const SHED: f64 = 0.92;
 
 /// Average load that shedding aims at, and up to which video is restored.
@@ -20,29 +21,30 @@ const TARGET: f64 = 0.82;
 /// Average load below which video may be restored. The distance to `TARGET` keeps small steps from alternating.
 const RESTORE: f64 = 0.76;
 
-/// Load from which on the loop is saturated: the work that it does not reach is unknown, so `SATURATED_SHED` is shed.
+/// At this load the backlog cannot be measured, so a fixed share of the work is shed, `SATURATED_SHED`.
 const SATURATED: f64 = 0.97;
 const SATURATED_SHED: f64 = 0.25;
 
 /// Smallest share of the work that one step sheds. Smaller steps would take long to end an overload.
 const LEAST_SHED: f64 = 0.08;
 
-/// Time constant of the average load. Shorter takes a burst of joins for an overload, longer reacts after calls have
-/// suffered.
+/// Time constant of the average load. A shorter one mistakes a burst of joins for an overload; a longer one reacts only
+/// after calls have suffered.
 const MEMORY: Duration = Duration::from_millis(700);
 
 /// Longest time that one measurement counts for: a process that was suspended was not busy meanwhile.
 const LONGEST_SAMPLE: Duration = Duration::from_millis(500);
 
-/// How long the average has to be that high before something is shed: new participants are refused by then. Shorter makes
-/// calls pay for a burst of joins, longer lets them suffer from an overload of their own.
+/// How long the average load must stay at or above `SHED` before video is shed; joins are already refused by then. With a
+/// shorter time, calls pay for a burst of joins; with a longer one, they suffer from an overload for longer.
 const HIGH_FOR: Duration = Duration::from_secs(1);
 
-/// Time for a step to take effect, since publishers have to be asked to stop. Shorter sheds too much, longer too late.
+/// Time for a step to take effect, since publishers have to be asked to stop. With a shorter time too much is shed; with a
+/// longer one, too late.
 const SHED_STEP: Duration = Duration::from_millis(1_500);
 
-/// Time between two restoring steps, which take effect with the next keyframes. Shorter restores too much at once, longer
-/// keeps pictures away although they could be sent.
+/// Time between two restoring steps, which take effect with the next keyframes. With a shorter time too much is
+/// restored at once; with a longer one, video returns late.
 const RESTORE_STEP: Duration = Duration::from_millis(750);
 
 /// Time after a restoring step within which shedding means that it restored too much: the next one then waits for
@@ -152,7 +154,7 @@ mod tests {
     const QUARTER: Duration = Duration::from_millis(250);
 
     /// A server whose load is its demand without the shed part, in shares of the core; nothing above one core is done.
-    struct Played {
+    struct Simulation {
         now: Instant,
         load: Load,
         shed: f64,
@@ -161,7 +163,7 @@ mod tests {
         steps: usize,
     }
 
-    impl Played {
+    impl Simulation {
         fn new() -> Self {
             let now = Instant::now();
             Self { now, load: Load::new(now), shed: 0.0, most: 0.0, steps: 0 }
@@ -191,51 +193,51 @@ mod tests {
 
     #[test]
     fn joins_are_refused_before_video_is_shed() {
-        let mut played = Played::new();
-        played.play(60, 0.84);
-        assert_eq!((played.load.refuses_joins(), played.steps), (false, 0));
-        played.play(60, 0.91);
-        assert_eq!((played.load.refuses_joins(), played.steps), (true, 0));
-        played.play(3, 0.7);
-        assert_eq!((played.load.refuses_joins(), played.steps), (false, 0));
+        let mut simulated = Simulation::new();
+        simulated.play(60, 0.84);
+        assert_eq!((simulated.load.refuses_joins(), simulated.steps), (false, 0));
+        simulated.play(60, 0.91);
+        assert_eq!((simulated.load.refuses_joins(), simulated.steps), (true, 0));
+        simulated.play(3, 0.7);
+        assert_eq!((simulated.load.refuses_joins(), simulated.steps), (false, 0));
         // A burst of joins takes the whole core for a second and a half.
         for _ in 0..6 {
-            played.now += QUARTER;
-            assert_eq!(played.load.handle_share(played.now, 1.0, false), None);
+            simulated.now += QUARTER;
+            assert_eq!(simulated.load.handle_share(simulated.now, 1.0, false), None);
         }
-        assert!(played.load.refuses_joins());
+        assert!(simulated.load.refuses_joins());
     }
 
     #[test]
     fn no_more_is_shed_than_needed() {
         for demand in [0.95, 1.1, 1.3, 1.6, 2.0] {
-            let mut played = Played::new();
-            played.play(60, demand);
+            let mut simulated = Simulation::new();
+            simulated.play(60, demand);
             let needed = demand - SHED;
-            assert!(played.shed >= needed - 0.01, "{demand}: shed {}", played.shed);
-            assert!(played.most <= needed + 0.25, "{demand}: shed {} at most", played.most);
+            assert!(simulated.shed >= needed - 0.01, "{demand}: shed {}", simulated.shed);
+            assert!(simulated.most <= needed + 0.25, "{demand}: shed {} at most", simulated.most);
         }
     }
 
     #[test]
     fn everything_is_restored_within_three_seconds_after_the_overload() {
         for demand in [0.3, 0.6, 0.8] {
-            let mut played = Played::new();
-            played.play(30, 1.3);
-            assert!(played.shed > 0.2);
-            let complete = played.play(10, demand).expect("everything is restored");
+            let mut simulated = Simulation::new();
+            simulated.play(30, 1.3);
+            assert!(simulated.shed > 0.2);
+            let complete = simulated.play(10, demand).expect("everything is restored");
             assert!(complete <= Duration::from_secs(3), "{demand}: after {complete:?}");
-            assert_eq!(played.shed, 0.0);
+            assert_eq!(simulated.shed, 0.0);
         }
     }
 
     #[test]
     fn a_lasting_overload_does_not_make_pictures_come_and_go() {
-        let mut played = Played::new();
-        played.play(60, 1.3);
-        let before = played.steps;
-        played.play(600, 1.3);
-        assert!(played.steps - before <= 20, "{} steps in ten minutes", played.steps - before);
+        let mut simulated = Simulation::new();
+        simulated.play(60, 1.3);
+        let before = simulated.steps;
+        simulated.play(600, 1.3);
+        assert!(simulated.steps - before <= 20, "{} steps in ten minutes", simulated.steps - before);
     }
 
     #[test]

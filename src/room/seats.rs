@@ -80,7 +80,7 @@ struct Shown {
 }
 
 /// The rank of a publisher, the greater the better: audible, priority if pinned, shares a screen, visible, sends video,
-/// and how recently it spoke. A publisher that is ahead in the last alone takes no seat.
+/// and how recently it spoke. A publisher that is better only in the last criterion displaces nobody.
 type Rank = (bool, u32, bool, bool, bool, Reverse<usize>);
 
 impl Seats {
@@ -107,7 +107,7 @@ impl Seats {
         // The sort is stable: publishers of equal rank stay in the order of joining.
         ranked.sort_by_key(|(rank, _)| Reverse(*rank));
         // The seated publishers that can lose their seat to the current one, best rank first: the loop removes each
-        // when it passes it.
+        // when it reaches it in `ranked`.
         let mut weaker: VecDeque<(usize, Rank, PeerId)> = VecDeque::new();
         weaker.extend(
             ranked

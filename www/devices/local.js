@@ -44,7 +44,7 @@ export class Local {
   /** @type {Set<string>} */
   busy = new Set(); // sources that the browser is opening; it may be prompting the user
   closed = false;
-  /** Ends when another device has replaced one that was unplugged, or none has. */
+  /** Settles when a replacement for an unplugged device is open, or none was found. */
   replacing = Promise.resolve();
   /** The chosen devices, each with its label. @type {Record<DeviceName, import('./list.js').Device | null>} */
   chosen = { microphone: remembered('microphone-device', NONE), camera: remembered('camera-device', NONE) };
@@ -90,7 +90,7 @@ export class Local {
 
   /** The set of devices has changed: reopens those that were unplugged, if that needs no prompt. */
   async findLost() {
-    await this.replacing; // the event comes with an unplugged device, too
+    await this.replacing; // the event also fires when a device is unplugged
     for (const source of this.lost) {
       if (!(await isAllowed(source)) || this.closed || this.tracks.has(keyOf(source))) continue;
       await this.acquire(source);
@@ -126,8 +126,8 @@ export class Local {
   }
 
   /**
-   * Opens a device again, after a change of what is wanted of it: without the former one, as a phone has only one camera
-   * open at a time. If it cannot be opened, the former one or any other is, and that is said.
+   * Reopens a device after its settings changed. The old track is closed first, because a phone opens one camera at a time.
+   * If that fails, the former device or any other one is opened, and the user is told.
    * @param {DeviceName} source @param {Chosen} [instead]
    */
   async reopen(source, instead = {}) {
@@ -199,7 +199,7 @@ export class Local {
     }
   }
 
-  /** Says what matters in the shared screen. @param {import('./open.js').Hint} hint */
+  /** Sets whether detail or motion matters in the shared screen. @param {import('./open.js').Hint} hint */
   hint(hint) {
     const track = this.tracks.get(SCREEN);
     if (!track) return;

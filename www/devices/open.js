@@ -13,7 +13,7 @@ import { wayOutHere } from './way-out.js';
 const CAUSES = {
   NotAllowedError: 'refused', SecurityError: 'refused', NotFoundError: 'missing', NotReadableError: 'taken', AbortError: 'taken',
 };
-/** The beginnings of the keys of the sentences. */
+/** Prefixes of the keys of the messages. */
 const SENTENCES = { refused: 'device.refused-', missing: 'device.missing-', taken: 'device.taken-', other: 'device.other-', insecure: '' };
 
 // The size of the largest simulcast layer. More would cost encoding time; less is blurred in a large tile.
@@ -23,7 +23,7 @@ const VIDEO = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ide
 /** @type {Record<Hint, MediaTrackConstraints>} */
 export const SCREEN = { detail: { frameRate: { ideal: 15, max: 30 } }, motion: { frameRate: { ideal: 30, max: 30 } } };
 
-// Shared sound is music or speech that is mixed already: in stereo, and as it is.
+// Shared sound is music or speech that is mixed already: in stereo and unprocessed.
 const SCREEN_AUDIO = { echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 2 };
 
 // What the browser's picker offers: not the call itself, which would show itself in itself.

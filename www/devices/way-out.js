@@ -1,4 +1,4 @@
-// The way out of a refused permission, which each browser has in another place.
+// How to allow a device after its permission was refused: each browser has this setting in another place.
 
 /** @typedef {import('../words/index.js').Key} Key */
 /** @typedef {{ one: Key, two: Key }} WayOut where to press, and what to allow there */
@@ -19,13 +19,13 @@ const STEPS = {
 /** @typedef {'chrome' | 'android' | 'edge' | 'firefox' | 'safari' | 'iphone' | 'system' | 'other'} Way */
 
 /**
- * @param {Browser} browser @param {string} [message] of the error: Chromium names a refusal by the system there
+ * @param {Browser} browser @param {string} [message] of the error: in Chromium it says whether the operating system refused
  * @returns {Way}
  */
 export function wayOut({ userAgent, brands, touchPoints }, message = '') {
   if (/by system/i.test(message)) return 'system';
   const has = (/** @type {RegExp} */ name) => name.test(userAgent);
-  // An iPad calls itself a Mac. Each browser there is a Safari inside; only Safari itself has the permission in its page menu.
+  // An iPad calls itself a Mac. Every browser on iOS uses Safari's engine; only Safari itself has the permission in its page menu.
   if (has(/iPhone|iPad|iPod/) || (has(/Macintosh/) && touchPoints > 1)) return has(/CriOS|FxiOS|EdgiOS|OPiOS|DuckDuckGo|GSA\//) ? 'system' : 'iphone';
   if (has(/Firefox\//)) return has(/Android/) ? 'other' : 'firefox';
   if (has(/OPR\/|SamsungBrowser|Vivaldi|YaBrowser/)) return 'other';

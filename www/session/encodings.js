@@ -35,7 +35,7 @@ export class Encodings {
   async apply({ mid, sender }, source) {
     const parameters = sender.getParameters();
     const { encodings } = parameters;
-    // What drops first when the bitrate is low: the frame rate, if sharp text matters, or the size.
+    // What drops when the bitrate is low: the frame rate, if sharp text matters, or both rate and size.
     const degradationPreference = sender.track?.contentHint === 'motion' ? 'balanced' : 'maintain-resolution';
     if (!encodings?.length) return; // nothing is negotiated yet
     const before = JSON.stringify(parameters);

@@ -4,7 +4,7 @@ const EVERY_MS = 450;
 
 // Consecutive looks without packets that count as silence. The look before them may still count packets from before the
 // loss, so silence is detected within 1.8 s: 0.2 s below the target of 2 s, in reserve for a busy device. With fewer
-// looks, a phone that changes its cell would count as silent.
+// looks, a phone during a handover between cells would count as silent.
 const SILENT_LOOKS = 3;
 
 // Consecutive looks with packets that count as a flow. Without a flow before it, a pause does not count as silence.

@@ -152,12 +152,12 @@ export class Picture {
     this.on.shown(isShown);
   }
 
-  /** Called regularly: marks a video without new frames as frozen. @param {boolean} counts whether this picture should change all the time */
-  look(counts) {
+  /** Called regularly: marks a video without new frames as frozen. @param {boolean} isMoving whether this picture should change all the time */
+  look(isMoving) {
     const frames = this.element.getVideoPlaybackQuality?.().totalVideoFrames ?? 0;
     this.still = frames === this.frames ? this.still + 1 : 0;
     this.frames = frames;
-    this.setFrozen(this.isShown && counts && this.still >= FROZEN_LOOKS);
+    this.setFrozen(this.isShown && isMoving && this.still >= FROZEN_LOOKS);
   }
 
   /** @param {boolean} isFrozen */

@@ -118,6 +118,7 @@ export function stage(app) {
   effect(() => {
     const { kind, tiles: placed, page, pages, caption: captionBox } = arrangement.value;
     models.value; // a tile may be new
+    state.pinned.value; // its tile is marked
     language.value;
     untracked(() => {
       const size = `${innerWidth} ${innerHeight}`;
@@ -154,7 +155,6 @@ export function stage(app) {
     const first = placed.find(({ role }) => role !== 'self')?.key;
     const hasTabStop = [...tiles.values()].some(({ button, isShown }) => button.tabIndex === 0 && isShown);
     if (!hasTabStop) for (const [key, { button }] of tiles) button.tabIndex = key === first ? 0 : -1;
-    if (state.pinned.peek()) state.pinned.value; // followed below
   }
 
   // Announces shares that begin or end, except while a new connection has no m-lines yet.

@@ -10,7 +10,7 @@ use crate::media::bandwidth::history::History;
 use crate::media::bandwidth::loss::Loss;
 use crate::media::bandwidth::outage::{Outage, Outages};
 use crate::media::bandwidth::probe::{ProbeResult, Prober};
-use crate::media::bandwidth::queue::has_passed;
+use crate::media::bandwidth::queue::is_delivered;
 use crate::media::bandwidth::silence::Silence;
 use crate::media::bandwidth::standing::Step;
 use crate::media::bandwidth::train::Probe;
@@ -43,7 +43,7 @@ const MIN_CARRIED_SHARE: f64 = 0.5;
 /// A probe measured faster than this multiple of the limit invalidates the limit.
 const REFUTING_FACTOR: f64 = 1.2;
 
-/// The queue growth is a burst, not congestion, if the sent packets have passed (`has_passed`) and less than
+/// The queue growth is a burst, not congestion, if the sent packets have passed (`is_delivered`) and less than
 /// `BELOW_LIMIT` of the known limit is used. A higher value mistakes a drop of the capacity for a burst, a lower one
 /// lowers the estimate for each keyframe.
 const BELOW_LIMIT: f64 = 0.95;
@@ -424,14 +424,14 @@ impl Estimator {
 
     fn is_burst(&self, standing: f64, sent: f64, received: f64) -> bool {
         let is_below = self.limit.is_some_and(|limit| sent.min(self.estimate) < BELOW_LIMIT * limit);
-        is_below && has_passed(standing, sent, received)
+        is_below && is_delivered(standing, sent, received)
     }
 
     fn on_overuse(&mut self, now: Instant, sent: f64, received: f64) {
         let standing = self.measured.queue.standing_ms();
         // A low sending rate, or a burst that passed, says little about the capacity: reduce step by step, or a short
         // disturbance would stop the video.
-        let is_burst = has_passed(standing, sent, received);
+        let is_burst = is_delivered(standing, sent, received);
         let is_vague = is_burst || sent < MEDIA_LIMITED * self.estimate && standing < FULL_MS;
         let share_arrived = if is_burst { 1.0 } else { (received / sent.max(1.0)).clamp(MIN_CARRIED_SHARE, 1.0) };
         let carried = if is_vague { received.max(share_arrived * self.estimate) } else { received };

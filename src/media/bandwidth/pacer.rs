@@ -12,8 +12,8 @@ const FACTOR: f64 = 2.5;
 /// Estimate up to which a path is narrow. Above it the factor grows in proportion to the estimate.
 const NARROW_BPS: f64 = 1e6;
 
-/// Longest time for which packets are held, multiplied by the factor: the path takes 250 ms to carry what leaves in
-/// that time. A longer time delays the picture more than the queue of the path would, a shorter one lets large
+/// Packets are held for at most this time divided by the pacing factor; the path needs 250 ms to carry what leaves in that
+/// time. A longer time delays the picture more than the queue of the path would, a shorter one lets large
 /// keyframes fill that queue.
 const PATIENCE: Duration = Duration::from_millis(250);
 

@@ -9,7 +9,7 @@ const RECENT_MICROS: u32 = 250_000;
 /// shorter window mistakes a queue for the path; a longer one mistakes a path that became longer for a queue.
 const BASE_MICROS: u32 = 10_000_000;
 
-/// The sent packets have passed if some recent one was delayed by less than `BURST_MS`, and the arrival rate exceeds
+/// A burst counts as delivered without a queue if some recent packet was delayed by less than `BURST_MS`, and the arrival rate exceeds
 /// `BURST_ARRIVED` of the sending rate. Wider bounds mistake a drop of the capacity for a burst, narrower ones lower
 /// the estimate for each keyframe.
 const BURST_MS: f64 = 10.0;
@@ -20,13 +20,13 @@ const BURST_ARRIVED: f64 = 0.85;
 pub struct Queue {
     /// Delay of the first packet. The clocks of sender and receiver differ, so only differences of delays are used.
     first: Option<u32>,
-    recent: Least,
-    base: Least,
+    recent: WindowedMin,
+    base: WindowedMin,
 }
 
 /// Minimum delay over the last one to two windows.
 #[derive(Debug, Default)]
-struct Least {
+struct WindowedMin {
     began: u32,
     this: Option<i32>,
     before: Option<i32>,
@@ -56,7 +56,7 @@ impl Queue {
     }
 }
 
-impl Least {
+impl WindowedMin {
     fn push(&mut self, sent: u32, delay: i32, span: u32) {
         let since = sent.wrapping_sub(self.began) as i32;
         if self.this.is_none() || since > span as i32 || since < -(span as i32) {
@@ -73,7 +73,7 @@ impl Least {
 }
 
 /// Returns true if what was sent at `sent` has arrived at `received`, both in bits per second, and left no queue.
-pub(super) fn has_passed(standing_ms: f64, sent: f64, received: f64) -> bool {
+pub(super) fn is_delivered(standing_ms: f64, sent: f64, received: f64) -> bool {
     standing_ms < BURST_MS && received > BURST_ARRIVED * sent
 }
 

@@ -1,11 +1,11 @@
-//! Reductions of the rate because of a standing queue, which have no effect if other flows cause it.
+//! Reductions of the rate because of a standing queue. If other flows cause the queue, they have no effect.
 
 use std::time::{Duration, Instant};
 
-/// A standing queue must shrink to the fraction `SHRUNK` within `SHRINKS` after the rate was lowered. If it does not
+/// A standing queue must shrink to the fraction `SHRINK_RATIO` within `SHRINK_TIME` after the rate was lowered. If it does not
 /// after `ATTEMPTS` reductions, other flows cause it, and lowering the rate further would only yield to them.
-const SHRINKS: Duration = Duration::from_secs(1);
-const SHRUNK: f64 = 0.9;
+const SHRINK_TIME: Duration = Duration::from_secs(1);
+const SHRINK_RATIO: f64 = 0.9;
 const ATTEMPTS: u32 = 2;
 
 /// The last reduction for a standing queue.
@@ -41,8 +41,8 @@ impl Standing {
     /// Decides what to do about a queue of `queue_ms` milliseconds that stands now.
     pub fn step(&mut self, now: Instant, round_trip: Duration, queue_ms: f64) -> Step {
         let attempts = match self.0 {
-            Some(cut) if now < cut.at + round_trip + SHRINKS => return Step::Wait,
-            Some(cut) if queue_ms > SHRUNK * cut.queue_ms => cut.attempts + 1,
+            Some(cut) if now < cut.at + round_trip + SHRINK_TIME => return Step::Wait,
+            Some(cut) if queue_ms > SHRINK_RATIO * cut.queue_ms => cut.attempts + 1,
             _ => 0,
         };
         if attempts >= ATTEMPTS {

@@ -16,8 +16,8 @@ const SMOOTHING: f64 = 0.2;
 const THRESHOLD: f64 = 50.0;
 const THRESHOLDS: (f64, f64) = (25.0, 2_500.0);
 
-/// Fraction of the distance to the slope by which the threshold moves per millisecond: up, so that a competing flow
-/// that fills queues does not starve this one, and back down.
+/// Per millisecond, the threshold moves by this fraction of its distance to the slope. `RISE` keeps a flow that fills
+/// queues from starving this one; `FALL` brings the threshold back.
 const RISE: f64 = 0.0087;
 const FALL: f64 = 0.039;
 

@@ -66,8 +66,8 @@ impl Gate {
         Ok(Some(Admitted { ssrc, seq_no, is_unmapped }))
     }
 
-    /// Records whether str0m could decrypt the packet (`is_authentic`). `number` is the second value that
-    /// `read_extensions` returned.
+    /// Records whether str0m could decrypt the packet (`is_authentic`). `number` is the transport-wide
+    /// sequence number, as `read_extensions` returns it.
     pub fn handle_admitted(
         &mut self,
         now: Instant,

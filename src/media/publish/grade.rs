@@ -14,7 +14,7 @@ pub struct Grade {
     pub temporal: u8,
     /// Measured bitrate of all packets of this grade; 0 if unknown.
     pub bitrate_bps: u64,
-    /// Picture height; 0 if unknown, then no view limits it.
+    /// Picture height; 0 if unknown: the size of the tile then does not limit it.
     pub height: u16,
 }
 

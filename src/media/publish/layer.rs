@@ -38,7 +38,7 @@ pub(super) struct Layer {
     /// RTP timestamp of the last keyframe.
     pub(super) keyframe: Option<u32>,
     /// Bytes of keyframes that are still to be spread over the next measurements.
-    pub(super) unspread_bytes: u32,
+    pub(super) pending_keyframe_bytes: u32,
 }
 
 impl Layer {
@@ -46,8 +46,8 @@ impl Layer {
     pub(super) fn measure(&mut self, elapsed: Duration) -> bool {
         let is_first = self.rates.iter().all(|rate| *rate == 0.0);
         let weight = if is_first { 1.0 } else { WEIGHT };
-        let share = self.unspread_bytes / KEYFRAME_MEASUREMENTS;
-        self.unspread_bytes -= share;
+        let share = self.pending_keyframe_bytes / KEYFRAME_MEASUREMENTS;
+        self.pending_keyframe_bytes -= share;
         self.bytes[0] += share;
         for (rate, bytes) in self.rates.iter_mut().zip(&mut self.bytes) {
             let now = 8.0 * f64::from(std::mem::take(bytes)) / elapsed.as_secs_f64();

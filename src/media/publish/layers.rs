@@ -22,7 +22,7 @@ const MEASUREMENT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A layer without packets for this long, while another continues, is inactive. A shorter time mistakes a pause of a
 /// slow camera for the end of the layer; a longer one freezes the picture of the layer's subscribers.
-const SILENCE: Duration = Duration::from_millis(600);
+const LAYER_TIMEOUT: Duration = Duration::from_millis(600);
 
 /// Time for which a layer that no subscriber wants is still sent. A shorter time costs a keyframe whenever a subscriber
 /// looks elsewhere for a moment, a longer one wastes the publisher's uplink and battery.
@@ -42,7 +42,7 @@ const OVERSIZED_MEMORY: Duration = Duration::from_secs(5);
 
 /// A track without packets for this long is silent. Browsers repeat a still picture once per second. A shorter time
 /// reports silence when two of these are lost; a longer one reports it late.
-const QUIET: Duration = Duration::from_secs(3);
+const TRACK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// State of the layers of one track.
 #[derive(Debug, Default)]
@@ -102,7 +102,7 @@ impl Layers {
         let layer = &mut self.layers[usize::from(index)];
         layer.last_packet_at = Some(now);
         if is_key {
-            layer.unspread_bytes += bytes;
+            layer.pending_keyframe_bytes += bytes;
         } else {
             layer.bytes[temporal] += bytes;
         }
@@ -127,7 +127,7 @@ impl Layers {
     /// subscribers.
     pub fn expire(&mut self, now: Instant) -> bool {
         let newest = self.layers.iter().filter_map(|layer| layer.last_packet_at).max();
-        let is_silent = self.signaled() > 0 && newest.is_some_and(|newest| now >= newest + QUIET);
+        let is_silent = self.signaled() > 0 && newest.is_some_and(|newest| now >= newest + TRACK_TIMEOUT);
         let is_over = self.oversized_at.is_some_and(|last| now >= last + OVERSIZED_MEMORY);
         if is_over {
             self.oversized_at = None;
@@ -161,7 +161,7 @@ impl Layers {
         let newest = self.layers.iter().filter_map(|layer| layer.last_packet_at).max();
         for (index, layer) in self.layers.iter_mut().enumerate() {
             let is_silent =
-                layer.last_packet_at.is_some_and(|came| newest.is_some_and(|newest| newest > came + SILENCE));
+                layer.last_packet_at.is_some_and(|came| newest.is_some_and(|newest| newest > came + LAYER_TIMEOUT));
             if is_silent {
                 self.active &= !(1 << index);
                 self.changed = true;

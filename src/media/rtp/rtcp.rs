@@ -183,10 +183,10 @@ pub fn write_head(sender: u32, buffer: &mut Vec<u8>) {
 }
 
 /// Size of a written answer in bytes.
-pub const ANSWER_BYTES: usize = 24;
+pub const DLRR_BYTES: usize = 24;
 
 /// Appends the answer to a reference time received `elapsed` ago (RFC 3611 section 4.5).
-pub fn write_answer(sender: u32, reference: Reference, elapsed: Duration, buffer: &mut Vec<u8>) {
+pub fn write_dlrr(sender: u32, reference: Reference, elapsed: Duration, buffer: &mut Vec<u8>) {
     let delay = (elapsed.as_micros() * 65_536 / 1_000_000) as u32;
     buffer.extend_from_slice(&[0x80, EXTENDED_REPORT, 0, 5]);
     for word in [sender, LAST_RECEIVER_REPORT, reference.ssrc, reference.ntp, delay] {
@@ -317,8 +317,8 @@ mod tests {
         report.write(&mut compound);
         assert_eq!(compound.len(), HEAD_BYTES + SENDER_REPORT_BYTES);
         assert_eq!(compound[HEAD_BYTES..], packet(0, SENDER_REPORT, &[5, 1, 2, 3, 4, 6]));
-        write_answer(9, Reference { ssrc: 12, ntp: 77 }, Duration::from_millis(1_500), &mut compound);
-        assert_eq!(compound.len(), HEAD_BYTES + SENDER_REPORT_BYTES + ANSWER_BYTES);
+        write_dlrr(9, Reference { ssrc: 12, ntp: 77 }, Duration::from_millis(1_500), &mut compound);
+        assert_eq!(compound.len(), HEAD_BYTES + SENDER_REPORT_BYTES + DLRR_BYTES);
         let answer = packet(0, EXTENDED_REPORT, &[9, LAST_RECEIVER_REPORT, 12, 77, 3 << 15]);
         assert_eq!(compound[HEAD_BYTES + SENDER_REPORT_BYTES..], answer);
         assert_eq!(feedback(&compound), []);

@@ -9,7 +9,7 @@ use crate::media::bandwidth::pacer::Pacer;
 use crate::media::bandwidth::train::Probe;
 use crate::media::publish::arrivals::Arrivals;
 use crate::media::rtp::rtcp::{
-    ANSWER_BYTES, HEAD_BYTES, Reference, SENDER_REPORT_BYTES, SenderReport, write_answer, write_head,
+    DLRR_BYTES, HEAD_BYTES, Reference, SENDER_REPORT_BYTES, SenderReport, write_dlrr, write_head,
 };
 use crate::media::transport::datagrams::Datagrams;
 use crate::media::transport::route::Route;
@@ -73,7 +73,7 @@ pub struct Egress {
     /// Previous routes, and when each was left.
     previous_routes: Vec<(Route, Instant)>,
     /// When consent for `route` expires, as cached at the last look-up.
-    pub held_until: Option<Instant>,
+    pub consent_until: Option<Instant>,
     /// The SSRC from which reports are sent; no stream uses it.
     reporter: u32,
     next_report: Instant,
@@ -115,7 +115,7 @@ impl Egress {
             srtp,
             route,
             previous_routes: Vec::new(),
-            held_until: None,
+            consent_until: None,
             reporter,
             next_report: now,
             reference: None,
@@ -250,7 +250,7 @@ impl Egress {
     /// Sends media over `route` from now on.
     pub fn set_route(&mut self, route: Route) {
         self.route = route;
-        self.held_until = None;
+        self.consent_until = None;
     }
 
     /// Stores the peer's reference time for the answer in the next report.
@@ -289,10 +289,10 @@ impl Egress {
             let buffer = datagrams.buffer();
             let start = buffer.len();
             write_head(self.reporter, buffer);
-            let max_reports = (COMPOUND_BYTES - HEAD_BYTES - ANSWER_BYTES) / SENDER_REPORT_BYTES;
+            let max_reports = (COMPOUND_BYTES - HEAD_BYTES - DLRR_BYTES) / SENDER_REPORT_BYTES;
             reports.by_ref().take(max_reports).for_each(|report| report.write(buffer));
             if let Some((received, reference)) = self.reference.take() {
-                write_answer(self.reporter, reference, now.saturating_duration_since(received), buffer);
+                write_dlrr(self.reporter, reference, now.saturating_duration_since(received), buffer);
             }
             self.srtp.seal_rtcp(buffer, start);
             datagrams.finish(self.route);

@@ -82,7 +82,7 @@ pub struct Outgoing {
 pub enum Outcome {
     /// Written to the datagrams.
     Sent,
-    /// Written to the datagrams; from this packet on, another layer is sent, or none.
+    /// Written to the datagrams; it is the first packet of another layer, or the last one before a pause.
     Switched,
     /// Dropped because nothing is selected any more; the track is now paused.
     Ended(DropReason),
@@ -176,7 +176,7 @@ impl Outgoing {
         if self.is_waiting() { (2 << target.layer) - 1 } else { 1 << target.layer | 1 << self.layer }
     }
 
-    /// Bytes sent, including the overhead of lower layers; wraps.
+    /// Bytes sent, including the overhead of the transport; wraps.
     pub fn sent_bytes(&self) -> u32 {
         self.counts.wire_bytes()
     }

@@ -77,7 +77,7 @@ pub struct Forwarded {
 
 impl Forwarded {
     /// Whether anything except packet counts changed.
-    pub fn has_news(&self) -> bool {
+    pub fn needs_handling(&self) -> bool {
         self.switched || self.cannot_decode || self.awaits_keyframe.is_some()
     }
 
@@ -455,7 +455,7 @@ impl Sending {
         self.addresses.remove(remote);
         if let Some(egress) = &mut self.egress {
             // `ensure_route` looks for another one.
-            egress.held_until = None;
+            egress.consent_until = None;
         }
     }
 
@@ -466,7 +466,7 @@ impl Sending {
             return false;
         };
         // This runs for each packet, so the expiry is cached and the addresses are searched only after it.
-        if egress.held_until.is_some_and(|until| now <= until) {
+        if egress.consent_until.is_some_and(|until| now <= until) {
             return true;
         }
         if !self.addresses.holds(now, egress.route.remote)
@@ -474,8 +474,8 @@ impl Sending {
         {
             egress.set_route(other);
         }
-        egress.held_until = self.addresses.held_until(egress.route.remote);
-        egress.held_until.is_some_and(|until| now <= until)
+        egress.consent_until = self.addresses.held_until(egress.route.remote);
+        egress.consent_until.is_some_and(|until| now <= until)
     }
 }
 

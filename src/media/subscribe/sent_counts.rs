@@ -13,7 +13,7 @@ pub(super) struct SentCounts {
     packets: u32,
     octets: u32,
     /// Whether anything was sent since the last report.
-    has_news: bool,
+    needs_handling: bool,
     last: Option<Last>,
 }
 
@@ -30,7 +30,7 @@ impl SentCounts {
     pub fn record(&mut self, bytes: usize, timestamp: u32, incoming: &Incoming) {
         self.count(bytes);
         self.last = Some(Last { timestamp, captured: incoming.captured, clock_rate: incoming.clock_rate });
-        self.has_news = true;
+        self.needs_handling = true;
     }
 
     /// Counts a packet that the server has added.
@@ -58,11 +58,11 @@ impl SentCounts {
 
     /// Returns a sender report if anything was sent since the last. `wall` is `now` as an NTP timestamp.
     pub fn poll_report(&mut self, now: Instant, wall: u64, ssrc: u32) -> Option<SenderReport> {
-        let Last { timestamp, captured, clock_rate } = self.last.as_ref().filter(|_| self.has_news)?;
+        let Last { timestamp, captured, clock_rate } = self.last.as_ref().filter(|_| self.needs_handling)?;
         let elapsed: Duration = now.saturating_duration_since(*captured);
         let ticks = elapsed.as_micros() * u128::from(clock_rate.get()) / 1_000_000;
         let timestamp = timestamp.wrapping_add(ticks as u32);
-        self.has_news = false;
+        self.needs_handling = false;
         Some(SenderReport { ssrc, ntp: wall, timestamp, packets: self.packets, octets: self.octets })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Time limit for ICE after an answer that lets media flow.
+/// Time limit for ICE after an answer that accepts an m-line.
 const ICE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Time limit for ICE and DTLS together, after such an answer.
@@ -49,11 +49,11 @@ impl Phase {
         }
     }
 
-    /// Returns true if the next authentic check nominates its candidate pair even though it does not say so, because
-    /// the peer's nomination is late.
+    /// Returns true if the next authentic check counts as a nomination although it lacks USE-CANDIDATE, because the
+    /// peer's own is overdue.
     ///
-    /// After unanswered checks libwebrtc sends the next check on a pair, the first that nominates it, only 0.9 to 2.5 s
-    /// after the answered one (`BasicIceController::CalculateActiveWritablePingInterval`).
+    /// After unanswered checks, libwebrtc waits 0.9 to 2.5 s after the first answered one before it sends the next, and
+    /// only that one nominates (`BasicIceController::CalculateActiveWritablePingInterval`).
     pub fn is_nomination_late(self, now: Instant) -> bool {
         match self {
             Self::Connecting { since, ice: false } => now >= since + NOMINATION_TIME,

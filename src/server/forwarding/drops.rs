@@ -70,7 +70,7 @@ impl Server {
 
 /// Counts a packet as due to each of the `audience` other participants. Returns the number of those without an m-line
 /// for the track. The caller counts their drops; `Subscribers` counts the others.
-pub(super) fn count_due(stats: &mut Stats, audience: u64, subscribers: &Subscribers) -> u64 {
+pub(super) fn count_due_and_unseated(stats: &mut Stats, audience: u64, subscribers: &Subscribers) -> u64 {
     stats.packets_due += audience;
     audience.saturating_sub(subscribers.carriers() as u64)
 }

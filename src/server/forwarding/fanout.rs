@@ -31,9 +31,9 @@ impl Server {
                 self.count_withheld(track_id.publisher, DropReason::Unpublished, 1);
                 continue;
             };
-            let without_m_line = drops::count_due(&mut self.stats, audience, &track.subscribers);
+            let without_m_line = drops::count_due_and_unseated(&mut self.stats, audience, &track.subscribers);
             if !is_admitted {
-                self.stats.packets_quiet += 1;
+                self.stats.packets_not_loudest += 1;
                 track.subscribers.count_not_loudest();
                 self.stats.drops.add(DropReason::NotLoudest, without_m_line);
                 continue;
@@ -87,8 +87,8 @@ impl Server {
     pub(in crate::server) fn forward_batch(&mut self, id: PeerId) {
         // Most participants have no held packets.
         let may_release = |it: &Participant| !it.outbox.held.is_empty() || it.peer.sending.is_probing();
-        let is_paced = self.participants.get(id).is_some_and(may_release);
-        if is_paced {
+        let needs_release = self.participants.get(id).is_some_and(may_release);
+        if needs_release {
             self.release(id);
         }
         let Some(participant) = self.participants.get_mut(id) else {
@@ -114,7 +114,7 @@ impl Server {
                     }
                     to_hold = forwarded.held;
                     undecided -= run.len() - to_hold;
-                    if forwarded.has_news() {
+                    if forwarded.needs_handling() {
                         reports.push((m_line as usize, track, forwarded));
                     }
                 }
@@ -145,7 +145,7 @@ impl Server {
         for (m_line, track, forwarded) in reports {
             self.on_forwarded(id, m_line, track, forwarded);
         }
-        if is_held || is_paced {
+        if is_held || needs_release {
             self.schedule_pace(id);
         }
         if lacks_feedback {

@@ -147,9 +147,9 @@ impl Server {
                 }
                 let audience = published.audience;
                 if let Some(track) = published.track_mut(packet.mid) {
-                    self.stats.packets_quiet += 1;
+                    self.stats.packets_not_loudest += 1;
                     track.subscribers.count_silenced();
-                    let without_m_line = drops::count_due(&mut self.stats, audience, &track.subscribers);
+                    let without_m_line = drops::count_due_and_unseated(&mut self.stats, audience, &track.subscribers);
                     self.stats.drops.add(DropReason::Silenced, without_m_line);
                 }
             }

@@ -82,7 +82,7 @@ impl Server {
                 continue;
             };
             let quality = candidate.quality(grant);
-            // Before the first packet of a track arrives there is no quality to report, except that the server sheds
+            // Before the first packet of a track arrives there is no quality to report, unless the server sheds
             // the track.
             let is_shed = grant.limit == Limit::Server;
             let is_known = !candidate.grades.is_empty() || outgoing.quality.is_some() || is_shed;
@@ -300,7 +300,7 @@ impl Candidate {
             Some(index) => {
                 let part = self.layers_of(&self.grades[index]);
                 // The highest grade has no spatial bound, so that the keyframe of a new layer above it is forwarded. A
-                // previous bound that is high enough is kept, because a higher one takes effect at a keyframe only.
+                // previous bound that is high enough is kept: raising it would require a keyframe.
                 let is_highest = index + 1 == self.grades.len();
                 let before = self.selected.map(|selected| selected.spatial).filter(|before| *before >= part.spatial);
                 let spatial = if is_highest { before.unwrap_or(u8::MAX) } else { part.spatial };

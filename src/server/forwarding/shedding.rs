@@ -27,6 +27,10 @@ const REALLOCATIONS: usize = 32;
 /// The work for an audio stream in relation to a video stream: 50 of 120 packets per second.
 const AUDIO_WORK: f64 = 0.4;
 
+/// A room with more video than this many times the work to save loses only upper layers at first: these are most of its
+/// bytes, but at most half of its packets.
+const LARGE: f64 = 2.0;
+
 /// The ages that divide rooms into groups.
 const AGES: [Duration; 3] = [Duration::from_secs(60), Duration::from_secs(600), Duration::from_secs(3_600)];
 
@@ -88,7 +92,7 @@ impl Server {
     /// Takes a measurement of the loop's load, and takes the step that follows from it.
     pub(in crate::server) fn on_load(&mut self, share: f64) {
         let rooms = &self.rooms;
-        // Rooms that have ended.
+        // Forget rooms that have ended.
         self.shedding.rooms.retain(|name| rooms.get(name).is_some_and(|room| room.shed > Shed::Nothing));
         let is_shed = !self.shedding.rooms.is_empty();
         match self.shedding.load.handle_share(self.now, share, is_shed) {
@@ -105,7 +109,7 @@ impl Server {
         let mut found: Vec<_> = self.rooms.iter().map(|(name, room)| (name, room, streams(room))).collect();
         let needed = part * found.iter().map(|(.., streams)| streams.work()).sum::<f64>();
         found.retain(|(_, room, streams)| room.shed < Shed::Videos && streams.video > 0.0);
-        // Rooms without their upper layers already: those that keep all video come after them.
+        // Rooms that have already lost their upper layers come first.
         found.sort_by_key(|(_, room, streams)| (Reverse(room.shed), age(room), Reverse(streams.video as u64)));
         let mut saved = 0.0;
         let mut steps = Vec::new();
@@ -114,7 +118,7 @@ impl Server {
                 break;
             }
             // If a part of a room's video is enough, its upper layers go first.
-            let is_large = room.shed == Shed::Nothing && streams.video > 2.0 * (needed - saved);
+            let is_large = room.shed == Shed::Nothing && streams.video > LARGE * (needed - saved);
             saved += if is_large { needed - saved } else { streams.video };
             steps.push((name.clone(), if is_large { Shed::Layers } else { Shed::Videos }));
         }
@@ -129,7 +133,7 @@ impl Server {
         warn!("load {percent} %: the video of {reduced} of {rooms} rooms is reduced ({} in this step)", steps.len());
     }
 
-    /// Restores rooms, the last reduced ones first, whose video takes this part of the core.
+    /// Restores the most recently reduced rooms first, up to this share of the core.
     fn restore(&mut self, part: f64) {
         let total: f64 = self.rooms.values().map(|room| Streams::of(room, &self.participants).work()).sum();
         let mut left = part * total / self.shedding.load.share().max(f64::EPSILON);
@@ -144,7 +148,7 @@ impl Server {
                 break;
             }
             left -= missing;
-            // A room that may be too large gets its smallest layers first.
+            // A room that may not fit gets only its smallest layers at first.
             let is_partial = !fits && room.shed == Shed::Videos;
             steps.push((name.clone(), if is_partial { Shed::Layers } else { Shed::Nothing }));
         }

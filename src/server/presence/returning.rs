@@ -20,7 +20,7 @@ pub const NORMAL: u16 = 1000;
 
 impl Server {
     /// Handles the end of a participant's connection without `leave`: keeps the participant for `RETURN`, if the client
-    /// knows its `resume` secret and the network does not have too many disconnected participants.
+    /// has sent a message, so that it has read its `resume` secret, and the network does not have too many disconnected participants.
     pub(in crate::server) fn on_disconnected(&mut self, id: PeerId, reason: &str) {
         let until = self.now + RETURN;
         let Some(participant) = self.participants.get_mut(id).filter(|it| it.absent_until.is_none()) else {
@@ -32,7 +32,7 @@ impl Server {
         }
         debug!("{id}: disconnected ({reason}); may return within {} s", RETURN.as_secs());
         self.admission.set_absent(self.now, participant, until);
-        // An offer could not be delivered.
+        // Send no offer until the participant returns.
         participant.peer.negotiation.hold(until);
         self.timers.set(Waiter::Return(id), until);
     }

@@ -26,8 +26,8 @@ const LAST_PAUSE: Duration = Duration::from_secs(60);
 /// connects and fails repeatedly make the room renegotiate without pauses.
 const STABLE: Duration = Duration::from_secs(10);
 
-/// Consecutive handshake failures of possibly forged cause after which a fresh transport is still offered. With fewer,
-/// a forged datagram can end a participant; with more, a client with an unsupported certificate waits longer for the
+/// How many consecutive handshake failures that may have been forged are followed by a fresh transport. With fewer, a
+/// forged datagram can end a participant; with more, a client with an unsupported certificate waits longer for the
 /// error.
 const MAX_UNAUTHENTICATED_FAILURES: u32 = 1;
 

@@ -61,7 +61,7 @@ impl Conn {
         };
         if body_until.is_some() {
             // The next request begins after the body. Closing costs less than reading the body only to find its end.
-            self.drain("answered without its body", true);
+            self.drain("answered before its body was read", true);
             self.queue_response(now, response, false, is_head);
             return;
         }

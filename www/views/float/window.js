@@ -9,7 +9,7 @@ import { h, hue, initials } from '../dom.js';
 
 /** @typedef {import('../../tiles.js').TileModel} TileModel */
 
-/** The window has a place for so many. */
+/** Maximum number of pictures in the window. */
 const MAX_PEOPLE = 4;
 const SIZE = { width: 380, height: 300 };
 
@@ -62,7 +62,7 @@ export async function toggleWindow(app, commands) {
   });
 }
 
-/** Shared screens, then people; who speaks is among them. @param {import('../../commands.js').App} app @returns {TileModel[]} */
+/** Shared screens, then people; the speaker is always included. @param {import('../../commands.js').App} app @returns {TileModel[]} */
 function chosen(app) {
   const { camera, microphone } = app.local.value?.state.value ?? { camera: null, microphone: false };
   const all = tileModels({ room: state.room.value, lines: state.lines.value, camera, microphone, away: state.phase.value !== 'joined', unwatched: state.unwatched.value });

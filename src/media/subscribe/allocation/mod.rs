@@ -72,7 +72,7 @@ pub fn allocate(available_bps: Option<u64>, audio_bps: u64, wishes: &[Wish], gra
     if all_have_grades {
         let top_priority = claims.iter().map(|claim| claim.wish.priority).max();
         let has_screen = claims.iter().any(|claim| claim.wish.is_screen);
-        // Beside a screen, cameras of equal priority are thumbnails.
+        // Next to a screen, cameras of priority 0 are thumbnails, not on stage.
         let top_priority = top_priority.filter(|top_priority| *top_priority > 0 || !has_screen);
         let is_on_stage = |claim: &Claim| claim.wish.is_screen || Some(claim.wish.priority) == top_priority;
         climb_in_turns(&mut claims, &mut budget, |claim, next| is_on_stage(claim) && next.height <= STAGE_HEIGHT);

@@ -9,8 +9,8 @@ pub struct Wish<'a> {
     pub grades: &'a [Grade],
     /// Height of the tile in device pixels, 0 if it is not visible; `None` if the page does not report it.
     pub height: Option<u32>,
-    /// Priority, higher is more important. Videos with the highest priority are on stage; if there is a screen, only if
-    /// that priority is not 0.
+    /// Priority, higher is more important. Videos with the highest priority are on stage; next to a screen,
+    /// videos of priority 0 never are.
     pub priority: u32,
     /// The track is a shared screen: it shows text, for which resolution matters more than motion. Screens are always
     /// on stage.

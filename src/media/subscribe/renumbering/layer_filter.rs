@@ -30,7 +30,7 @@ pub(super) struct LayerFilter {
     picture: Option<Picture>,
 }
 
-/// The highest spatial layer sent from this packet on, and from the first packet of its picture on.
+/// A highest spatial layer, and the packet and picture from which it applies.
 #[derive(Clone, Copy, Debug)]
 struct Highest {
     layer: u8,

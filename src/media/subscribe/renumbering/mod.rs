@@ -96,8 +96,8 @@ impl Renumbering {
         self.is_waiting = true;
     }
 
-    /// Prepares for another track, from its next starting point on. The SSRC does not show such a change because
-    /// publishers choose SSRCs independently of each other.
+    /// Prepares for another track, from its next starting point on. Comparing SSRCs would not detect such a
+    /// change: two publishers may use the same SSRC.
     pub fn change_track(&mut self) {
         self.source = None;
         self.replaced = None;
