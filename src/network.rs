@@ -10,6 +10,10 @@ use rustc_hash::FxHashMap;
 /// (RFC 6177 section 2). Fewer bits count many people as one client, more let one person count as many.
 const NETWORK_BITS: u32 = 64;
 
+/// Prefix bits of an IPv6 address that name one site: providers assign a /48 to a /56 to a customer with several networks
+/// (RFC 6177 section 2).
+const SITE_BITS: u32 = 56;
+
 /// The prefix under which IPv6-only networks see IPv4 addresses (RFC 6052 section 2.1).
 const NAT64: u128 = 0x0064_ff9b << 96;
 
@@ -27,6 +31,17 @@ impl Network {
             IpAddr::V6(addr) => Ipv6Addr::from_bits(addr.to_bits() >> NETWORK_BITS << NETWORK_BITS).into(),
             addr => addr,
         })
+    }
+
+    /// Returns the first network of the site, an IPv4 address or an IPv6 /56, which stands for all of them.
+    pub fn site(self) -> Self {
+        match self.0 {
+            IpAddr::V6(addr) => {
+                let kept = u128::BITS - SITE_BITS;
+                Self(Ipv6Addr::from_bits(addr.to_bits() >> kept << kept).into())
+            }
+            IpAddr::V4(_) => self,
+        }
     }
 
     /// Finds the network of a client from the remote address of its connection and the comma-joined values of its
@@ -117,5 +132,13 @@ mod tests {
             let network = Network::find(&proxies, remote.parse().unwrap(), forwarded_for);
             assert_eq!(network.map(|network| network.to_string()).as_deref(), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_site_is_a_56_prefix() {
+        let site = |text: &str| Network::new(text.parse().unwrap()).site();
+        assert_eq!(site("2001:db8:1:2::1"), site("2001:db8:1:ff::1"));
+        assert_ne!(site("2001:db8:1:2::1"), site("2001:db8:1:102::1"));
+        assert_ne!(site("192.0.2.1"), site("192.0.2.2"));
     }
 }

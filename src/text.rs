@@ -6,6 +6,7 @@
 //! intended.
 
 use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
 
 /// Maximum length of a participant's name, in characters.
 pub const NAME_CHARS: usize = 64;
@@ -21,7 +22,7 @@ pub const ROOM_CHARS: usize = 128;
 /// not distinguish two rooms.
 pub fn room_name(name: &str) -> Option<String> {
     let name = normalise(name, |c| !is_default_ignorable(c));
-    (!name.is_empty() && name.chars().count() <= ROOM_CHARS).then_some(name)
+    (name.chars().any(is_visible) && name.chars().count() <= ROOM_CHARS).then_some(name)
 }
 
 /// Returns a participant's name in the form in which it is shown. Like [`room_name`], but truncated to 64 characters,
@@ -32,7 +33,7 @@ pub fn participant_name(name: &str) -> Option<String> {
     let name: String = name.chars().take(NAME_CHARS).collect();
     // A joiner at either end has nothing to join.
     let name = name.trim_end().trim_matches(is_joiner).trim();
-    name.chars().any(|c| c != ' ' && !is_default_ignorable(c)).then(|| name.to_owned())
+    name.chars().any(is_visible).then(|| name.to_owned())
 }
 
 fn normalise(name: &str, is_kept: impl Fn(char) -> bool) -> String {
@@ -40,6 +41,14 @@ fn normalise(name: &str, is_kept: impl Fn(char) -> bool) -> String {
     // Invisible characters are removed before NFC: between a letter and its accent they would prevent composition.
     let visible: String = spaced.filter(|c| !c.is_control() && is_kept(*c)).nfc().collect();
     visible.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a character shows by itself. A blank pattern, a placeholder of an object, a stemless note, a character of
+/// private use and a combining mark without a letter do not.
+fn is_visible(c: char) -> bool {
+    let is_blank = matches!(c, ' ' | '\u{2800}' | '\u{fffc}' | '\u{1d159}');
+    let is_private = matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{f0000}'..='\u{10ffff}');
+    !is_blank && !is_private && !is_combining_mark(c) && !is_default_ignorable(c)
 }
 
 fn is_joiner(c: char) -> bool {
@@ -81,6 +90,24 @@ fn is_default_ignorable(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_must_have_a_character_that_shows() {
+        for blank in [
+            "\u{2800}",
+            "\u{fffc}",
+            "\u{3164} \u{115f}\u{1160}\u{ffa0}",
+            "\u{e0041}",
+            "\u{e000}",
+            "\u{301}",
+            "\u{1d159}",
+        ] {
+            assert_eq!((participant_name(blank), room_name(blank)), (None, None), "{blank:?}");
+        }
+        for name in ["e\u{301}", "\u{2800}x", "\u{1f600}", "\u{915}\u{93f}"] {
+            assert!(participant_name(name).is_some() && room_name(name).is_some(), "{name:?}");
+        }
+    }
 
     #[test]
     fn rooms_that_look_alike_are_equal() {

@@ -34,6 +34,18 @@ impl Bucket {
         self.tokens = self.tokens.max(self.burst / 2.0);
     }
 
+    /// Returns which share of the burst is there, from 0 to 1.
+    pub fn share(&self, now: Instant) -> f64 {
+        let filled = now.saturating_duration_since(self.filled).as_secs_f64() * self.rate;
+        (self.tokens + filled).min(self.burst) / self.burst
+    }
+
+    /// Takes all tokens.
+    pub fn empty(&mut self, now: Instant) {
+        self.fill(now);
+        self.tokens = 0.0;
+    }
+
     /// Takes one token. Returns false if there is none.
     pub fn take(&mut self, now: Instant) -> bool {
         self.take_many(now, 1.0)

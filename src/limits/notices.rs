@@ -37,6 +37,8 @@ pub enum Notice {
     Left,
     /// A participant publishes a track.
     Published,
+    /// A moderator did something.
+    Moderated,
     /// A connection or a join was refused.
     Refused,
     /// A client sends `X-Forwarded-For` and is not a trusted proxy.

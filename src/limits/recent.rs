@@ -37,6 +37,11 @@ impl<K: Ord + Clone, V> Recent<K, V> {
         self.entries.get(key).map(|(_, value)| value)
     }
 
+    /// Returns when a key was last used.
+    pub fn used(&self, key: &K) -> Option<Instant> {
+        self.entries.get(key).map(|(used, _)| *used)
+    }
+
     /// Returns the number of keys.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {

@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use str0m::media::Mid;
 
-use crate::id::{ID_CHARS, IDENTITY_BYTES, PeerId};
+use crate::id::{ID_CHARS, IDENTITY_BYTES, PeerId, RESUME_CHARS};
+use crate::limits::bucket::Bucket;
 use crate::media::publish::history::History;
 use crate::media::publish::layer::LAYERS;
 use crate::media::publish::layers::Layers;
@@ -20,6 +21,11 @@ use crate::track::{Kind, Source};
 
 /// Maximum size of a chat message, in bytes of UTF-8.
 pub const CHAT_BYTES: usize = 4096;
+
+/// Bytes of chat in JSON a second in one room, and the burst. Each member receives all of it: a member at 1 Mbit/s keeps
+/// up, and the burst fits into its queue. A hundred people who all write a line of 100 bytes each second stay below it.
+const CHAT_RATE: f64 = 64.0 * 1024.0;
+const CHAT_BURST: f64 = 512.0 * 1024.0;
 
 /// Maximum size of a reaction, in bytes of UTF-8: the longest emoji sequences, such as families, are shorter.
 pub const REACTION_BYTES: usize = 32;
@@ -57,11 +63,13 @@ pub struct Room {
     removed: VecDeque<String>,
     /// Resume secrets of the participants that have left since the room was locked and were not removed: a lock must
     /// not keep out a participant that has lost its connection.
-    returning: VecDeque<String>,
+    returning: VecDeque<(String, Option<String>)>,
     /// The current speakers, and the microphones that are forwarded.
     pub speakers: Speakers,
     /// The public id of the participant in the spotlight.
     pub spotlight: Option<String>,
+    /// The limit of chat in JSON bytes.
+    chat_limit: Bucket,
     history: VecDeque<ChatMessage>,
     /// The sum of `ChatMessage::max_json_bytes`.
     history_bytes: usize,
@@ -121,7 +129,7 @@ impl Room {
     /// participants' own memory.
     pub const fn max_bytes(participants: usize, messages: usize) -> usize {
         let message = size_of::<ChatMessage>() + CHAT_BYTES + 4 * NAME_CHARS;
-        let remembered = 2 * REMEMBERED * (size_of::<String>() + IDENTITY_BYTES);
+        let remembered = 2 * REMEMBERED * (size_of::<[String; 2]>() + IDENTITY_BYTES + RESUME_CHARS);
         size_of::<Self>()
             + 8 * ROOM_CHARS
             + ID_CHARS
@@ -141,6 +149,7 @@ impl Room {
             returning: VecDeque::new(),
             speakers: Speakers::default(),
             spotlight: None,
+            chat_limit: Bucket::new(now, CHAT_RATE, CHAT_BURST),
             history: VecDeque::new(),
             history_bytes: 0,
             next_message: 0,
@@ -166,22 +175,22 @@ impl Room {
     }
 
     /// Lets the holder of a resume secret return to the room while it is locked. No effect on an unlocked room.
-    pub fn allow_return(&mut self, resume: &str) {
+    pub fn allow_return(&mut self, resume: &str, identity: Option<&str>) {
         if self.is_locked {
-            remember(&mut self.returning, resume);
+            remember(&mut self.returning, (resume.to_owned(), identity.map(str::to_owned)));
         }
     }
 
     /// Forgets a resume secret whose holder has returned.
     pub fn forget_returning(&mut self, resume: &str) {
-        self.returning.retain(|other| other != resume);
+        self.returning.retain(|(other, _)| other != resume);
     }
 
     /// Keeps a removed participant out: forgets the resume secret, and remembers the identity.
     pub fn turn_away(&mut self, resume: &str, identity: Option<&str>) {
         self.forget_returning(resume);
         if let Some(identity) = identity.filter(|identity| !self.is_removed(identity)) {
-            remember(&mut self.removed, identity);
+            remember(&mut self.removed, identity.to_owned());
         }
     }
 
@@ -205,6 +214,12 @@ impl Room {
         message
     }
 
+    /// Takes the JSON bytes of a chat message from the room's limit. Returns false if it is used up, or half of it and the
+    /// sender has sent much: the other half is for the others.
+    pub fn take_chat(&mut self, now: Instant, bytes: usize, is_heavy: bool) -> bool {
+        (!is_heavy || self.chat_limit.share(now) > 0.5) && self.chat_limit.take_many(now, bytes as f64)
+    }
+
     /// Returns the participants in the order of joining.
     pub fn participants(&self) -> &[PeerId] {
         &self.participants
@@ -226,8 +241,8 @@ impl Room {
     }
 
     /// Returns true if the holder of this resume secret may return to the locked room.
-    pub fn is_returning(&self, resume: &str) -> bool {
-        self.returning.iter().any(|returning| returning == resume)
+    pub fn is_returning(&self, resume: &str, identity: Option<&str>) -> bool {
+        self.returning.iter().any(|(secret, holder)| secret == resume && holder.as_deref() == identity)
     }
 
     /// Iterates over the last chat messages, oldest first.
@@ -240,13 +255,7 @@ impl ChatMessage {
     /// Upper bound of its size as JSON, in bytes (RFC 8259 section 7).
     fn max_json_bytes(&self) -> usize {
         const FIELDS: usize = 100;
-        let escaped = |byte: u8| match byte {
-            b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
-            0..0x20 => 6,
-            _ => 1,
-        };
-        let free = self.text.bytes().chain(self.name.bytes());
-        FIELDS + free.map(escaped).sum::<usize>() + self.time.len() + self.from.len()
+        FIELDS + chat_bytes(&self.text, &self.name) + self.time.len() + self.from.len()
     }
 }
 
@@ -333,8 +342,18 @@ impl Track {
     }
 }
 
-fn remember(list: &mut VecDeque<String>, text: &str) {
-    list.push_back(text.to_owned());
+/// Returns an upper bound of the size of a chat message in JSON, in bytes, without its other fields (RFC 8259 section 7).
+pub fn chat_bytes(text: &str, name: &str) -> usize {
+    let escaped = |byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    text.bytes().chain(name.bytes()).map(escaped).sum()
+}
+
+fn remember<T>(list: &mut VecDeque<T>, item: T) {
+    list.push_back(item);
     if list.len() > REMEMBERED {
         list.pop_front();
     }
@@ -347,25 +366,26 @@ mod tests {
     #[test]
     fn removed_and_returning_participants_are_remembered_up_to_a_limit() {
         let mut room = Room::new(Instant::now());
-        room.allow_return("left an unlocked room");
-        assert!(!room.is_returning("left an unlocked room"));
+        room.allow_return("left an unlocked room", None);
+        assert!(!room.is_returning("left an unlocked room", None));
         room.set_locked(true);
         for number in 0..=REMEMBERED {
-            room.allow_return(&format!("s{number}"));
+            room.allow_return(&format!("s{number}"), None);
             room.turn_away("", Some(&format!("i{number}")));
             room.turn_away("", Some("removed repeatedly"));
         }
         for (number, kept) in [(0, false), (1, true), (REMEMBERED, true)] {
-            assert_eq!(room.is_returning(&format!("s{number}")), kept, "{number}");
+            assert_eq!(room.is_returning(&format!("s{number}"), None), kept, "{number}");
         }
         for (number, kept) in [(0, false), (1, false), (2, true), (REMEMBERED, true)] {
             assert_eq!(room.is_removed(&format!("i{number}")), kept, "{number}");
         }
+        assert!(!room.is_returning("s1", Some("another identity")));
         room.forget_returning("s1");
         room.turn_away("s2", None);
-        assert!(!room.is_returning("s1") && !room.is_returning("s2") && room.is_returning("s3"));
+        assert!(!room.is_returning("s1", None) && !room.is_returning("s2", None) && room.is_returning("s3", None));
         room.set_locked(false);
-        assert!(!room.is_returning("s3") && room.is_removed("i2"));
+        assert!(!room.is_returning("s3", None) && room.is_removed("i2"));
     }
 
     #[test]

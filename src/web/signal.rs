@@ -124,7 +124,7 @@
 //! | `bad-message` | `error`, 1008 | the message is malformed; a fault, unless it was an empty chat message |
 //! | `unknown-event` | `error` | the event is unknown and was ignored |
 //! | `too-fast` | `error`, 1008 | too many messages, bytes or frames; a fault. A `candidate` above the limit is ignored |
-//! | `chat-too-fast` | `error`, 1008 | too many chat messages; a fault |
+//! | `chat-too-fast` | `error`, 1008 | too many chat messages; a fault. Without a fault if the room as a whole has too much chat: more than 64 KiB of JSON a second after a burst of 512 KiB, of which those who have sent little keep half |
 //! | `chat-too-long` | `error` | the chat message has too many bytes |
 //! | `gesture-too-fast` | `error` | too many raised hands, reactions and new names |
 //! | `bad-reaction` | `error` | the reaction is empty, has more than 32 bytes, or contains white space or control characters |

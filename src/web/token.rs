@@ -52,6 +52,8 @@ pub struct Grant {
     pub name: Option<String>,
     /// The participant's rights.
     pub rights: Rights,
+    /// When the token expires, since 1970 UTC; `None` if joining needs no token.
+    pub expires: Option<Duration>,
 }
 
 /// The rights of a participant in a room.
@@ -141,15 +143,20 @@ impl Key {
         if identity.as_ref().is_some_and(|identity| identity.len() > IDENTITY_BYTES) {
             return Err(BadToken::Claims);
         }
-        let Claims { name, publish, subscribe, moderate, .. } = claims;
-        Ok(Grant { identity, name, rights: Rights { publish, subscribe, moderate } })
+        let Claims { exp, name, publish, subscribe, moderate, .. } = claims;
+        let expires = Duration::try_from_secs_f64(exp + LEEWAY_S).ok();
+        Ok(Grant { identity, name, rights: Rights { publish, subscribe, moderate }, expires })
     }
 }
 
 impl Grant {
     /// What every participant is granted on a server without a token secret.
-    pub const OPEN: Grant =
-        Grant { identity: None, name: None, rights: Rights { publish: true, subscribe: true, moderate: false } };
+    pub const OPEN: Grant = Grant {
+        identity: None,
+        name: None,
+        rights: Rights { publish: true, subscribe: true, moderate: false },
+        expires: None,
+    };
 }
 
 impl BadToken {
@@ -221,7 +228,7 @@ mod tests {
 
     #[test]
     fn missing_claims_have_their_defaults() {
-        assert_eq!(open(&token(GOOD)), Ok(Grant::OPEN));
+        assert_eq!(open(&token(GOOD)).map(|grant| Grant { expires: None, ..grant }), Ok(Grant::OPEN));
         let rights = |publish, subscribe, moderate| Rights { publish, subscribe, moderate };
         for (claims, expected) in [
             (r#""publish":false"#, rights(false, true, false)),
@@ -237,7 +244,8 @@ mod tests {
         }
         // Room names are compared after normalisation.
         for room in ["weekly ", "wee\u{ad}kly", "\u{feff}weekly"] {
-            assert_eq!(open(&token(&format!(r#"{{"room":"{room}","exp":1000000060}}"#))), Ok(Grant::OPEN), "{room:?}");
+            let grant = open(&token(&format!(r#"{{"room":"{room}","exp":1000000060}}"#)));
+            assert_eq!(grant.map(|grant| grant.rights), Ok(Grant::OPEN.rights), "{room:?}");
         }
         let anonymous = open(&token(r#"{"room":"weekly","exp":1000000060,"sub":""}"#)).unwrap();
         assert_eq!(anonymous.identity, None);

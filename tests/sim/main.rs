@@ -10,6 +10,7 @@
 //! A seed determines everything except the random numbers of the cryptographic library: two runs of one plan give the
 //! same trace (`plans`, `trace`, `chance`).
 
+mod abuse;
 mod acknowledging;
 mod answering;
 mod attacks;

@@ -1,7 +1,7 @@
 //! Chat: a message is sent to the other participants of the room and added to its history.
 
 use crate::id::PeerId;
-use crate::room::{CHAT_BYTES, ChatMessage};
+use crate::room::{CHAT_BYTES, ChatMessage, chat_bytes};
 use crate::server::Server;
 use crate::web::signal::{self, ServerMessage};
 
@@ -22,10 +22,16 @@ impl Server {
         if text.trim().is_empty() {
             return self.refuse(id, "bad-message", "A chat message must not be empty.", false);
         }
-        participant.budget.refund_chat();
         let Some(room) = self.rooms.get_mut(&participant.room) else {
             return;
         };
+        let bytes = chat_bytes(&text, &participant.name);
+        if !room.take_chat(now, bytes, participant.budget.is_heavy(now)) {
+            let why = "There is too much chat in this room. Try again in a moment.";
+            return self.refuse(id, "chat-too-fast", why, true);
+        }
+        participant.budget.count_chat(now, bytes);
+        participant.budget.refund_chat();
         let time = self.wall.time_of_day(now);
         let message = room.chat(&participant.id, &participant.name, text, time, self.config.limits.chat_history);
         self.stats.chat_messages += 1;

@@ -3,6 +3,7 @@
 use log::info;
 
 use crate::id::PeerId;
+use crate::limits::notices::Notice;
 use crate::server::Server;
 use crate::server::participants::Participant;
 use crate::track::Source;
@@ -32,9 +33,14 @@ impl Server {
     }
 
     fn moderate_one(&mut self, by: PeerId, target: PeerId, action: ParticipantAction, room: &str) {
+        if matches!(action, ParticipantAction::Mute | ParticipantAction::Remove) && self.outranks(target, by) {
+            return self.refuse(by, "forbidden", "The host's own moderators cannot be muted or removed by you.", false);
+        }
         match action {
             ParticipantAction::Mute => {
-                info!("{by} muted {target} in room {room:?}");
+                if let Some(omitted) = self.notices.take(self.now, Notice::Moderated) {
+                    info!("{by} muted {target} in room {room:?}{omitted}");
+                }
                 self.silence(by, target);
             }
             ParticipantAction::LowerHand => {
@@ -48,8 +54,20 @@ impl Server {
         }
     }
 
+    /// Whether the host has made one a moderator, and only a moderator the other: the second does not act on the first.
+    fn outranks(&self, one: PeerId, other: PeerId) -> bool {
+        let is_promoted = |id| self.participants.get(id).is_some_and(|it| it.room_state.is_promoted);
+        let is_moderator = self.participants.get(one).is_some_and(|it| it.grant.rights.moderate);
+        is_moderator && !is_promoted(one) && is_promoted(other)
+    }
+
     /// Handles the mute state that a participant reports.
     pub(in crate::server) fn on_mute(&mut self, id: PeerId, source: Source, muted: bool) {
+        // Only the end of a mute takes a gesture: it limits both, and no mute is ever refused.
+        let ends = !muted && self.participants.get(id).is_some_and(|it| it.published.muted().contains(&source));
+        if ends && !self.take_gesture(id) {
+            return;
+        }
         if let Some(participant) = self.participants.get_mut(id) {
             if source == Source::Microphone && !muted {
                 participant.published.set_silenced(false);
@@ -103,7 +121,9 @@ impl Server {
         let participants = self.participants.of(room);
         let others = participants.filter(|(_, participant)| !participant.grant.rights.moderate).map(|(id, _)| id);
         let others: Vec<PeerId> = others.collect();
-        info!("{by} muted {} participants in room {name:?}", others.len());
+        if let Some(omitted) = self.notices.take(self.now, Notice::Moderated) {
+            info!("{by} muted {} participants in room {name:?}{omitted}", others.len());
+        }
         for id in others {
             self.silence(by, id);
         }
@@ -143,7 +163,9 @@ impl Server {
     fn end_room(&mut self, by: PeerId, name: &str) {
         let participants = self.rooms.get(name).map_or(Vec::new(), |room| room.participants().to_vec());
         const ENDED: &str = "A moderator has ended this call for everyone.";
-        info!("{by} ended room {name:?}");
+        if let Some(omitted) = self.notices.take(self.now, Notice::Moderated) {
+            info!("{by} ended room {name:?}{omitted}");
+        }
         self.turn_all_away(name, "ended", ENDED);
         for id in participants {
             self.dismiss(id, "ended", ENDED, false);
@@ -162,7 +184,9 @@ impl Server {
         if same.iter().any(|(id, _)| *id == by) {
             return self.refuse(by, "forbidden", "You cannot remove yourself.", false);
         }
-        info!("{by} removed {id} from room {name:?}");
+        if let Some(omitted) = self.notices.take(self.now, Notice::Moderated) {
+            info!("{by} removed {id} from room {name:?}{omitted}");
+        }
         for (id, secret) in same {
             self.dismiss(id, "removed", "A moderator has removed you from this room.", false);
             if let Some(room) = self.rooms.get_mut(name) {
@@ -176,7 +200,9 @@ impl Server {
             return;
         };
         room.set_locked(locked);
-        info!("{id} {} room {name:?}", if locked { "locked" } else { "unlocked" });
+        if let Some(omitted) = self.notices.take(self.now, Notice::Moderated) {
+            info!("{id} {} room {name:?}{omitted}", if locked { "locked" } else { "unlocked" });
+        }
         if let Some(moderator) = self.participants.get(id) {
             let message = ServerMessage::Lock { locked, by: &moderator.id };
             self.participants.broadcast(self.now, room, None, &message, &mut self.conns);

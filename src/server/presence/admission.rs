@@ -17,7 +17,7 @@ use crate::room::Room;
 use crate::server::Server;
 use crate::server::drain::{Drain, RESTART};
 use crate::server::participants::Participant;
-use crate::text::{participant_name, room_name};
+use crate::text::{ROOM_CHARS, participant_name, room_name};
 use crate::web::http::{Request, Response};
 use crate::web::origin;
 use crate::web::token::{Grant, Key};
@@ -29,6 +29,12 @@ const UNVERIFIED_CHECKS_PER_S: f64 = 10_000.0;
 /// Maximum number of participants of one network that may stay without media. Each costs one fresh transport a minute;
 /// a lower limit would keep people whose office blocks UDP out of the chat.
 const MAX_MEDIALESS: usize = 20;
+
+/// Networks that are remembered at once because clients of theirs were turned away.
+const MAX_TURNED_AWAY: usize = 256;
+
+/// How long a network has to wait before it may knock again after one of its clients was turned away.
+const KNOCK_PAUSE: Duration = Duration::from_secs(10);
 
 /// The `Retry-After` of temporary refusals.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -93,32 +99,37 @@ pub struct Admission {
     pub diagnosis: Diagnosis,
     /// The shutdown in progress.
     pub drain: Option<Drain>,
-    /// The number of participants without a connection, by network.
+    /// The number of participants without a connection, by site.
     absent: Tally,
     /// The number of participants whose media is lost, by network.
     medialess: Tally,
     /// The number of participants whose media has not connected yet.
     pending: usize,
     unverified_checks: Bucket,
+    /// When a moderator has turned away a client, by room and network.
+    turned_away: Recent<(String, Network), ()>,
 }
 
 impl Admission {
     /// Upper bound of the memory in bytes, excluding the counts, which cannot outnumber the participants.
-    pub const MAX_BYTES: usize =
-        Faults::MAX_BYTES + KeptBudgets::MAX_BYTES + MAX_NETWORKS * Recent::<Network, Bucket>::BYTES_EACH;
+    pub const MAX_BYTES: usize = Faults::MAX_BYTES
+        + KeptBudgets::MAX_BYTES
+        + MAX_NETWORKS * Recent::<Network, Bucket>::BYTES_EACH
+        + MAX_TURNED_AWAY * (Recent::<(String, Network), ()>::BYTES_EACH + 4 * ROOM_CHARS);
 
     pub fn new(now: Instant, config: &Config) -> Self {
         Self {
             key: config.token_secret.as_ref().map(Key::new),
             faults: Faults::default(),
             kept_budgets: KeptBudgets::default(),
-            joins: Recent::new(MAX_NETWORKS),
             diagnosis: Diagnosis::default(),
             drain: None,
             absent: Tally::default(),
             medialess: Tally::default(),
             pending: 0,
             unverified_checks: Bucket::new(now, UNVERIFIED_CHECKS_PER_S, UNVERIFIED_CHECKS_PER_S),
+            joins: Recent::new(MAX_NETWORKS),
+            turned_away: Recent::new(MAX_TURNED_AWAY),
         }
     }
 
@@ -137,7 +148,7 @@ impl Admission {
         self.pending += usize::from(participant.transport.is_pending);
         if let Some(network) = participant.network {
             if participant.absent_until.is_some() {
-                self.absent.add(network);
+                self.absent.add(network.site());
             }
             if participant.transport.is_lost {
                 self.medialess.add(network);
@@ -150,7 +161,7 @@ impl Admission {
         self.pending -= usize::from(participant.transport.is_pending);
         if let Some(network) = participant.network {
             if participant.absent_until.is_some() {
-                self.absent.remove(network);
+                self.absent.remove(network.site());
             }
             if participant.transport.is_lost {
                 self.medialess.remove(network);
@@ -162,7 +173,7 @@ impl Admission {
     pub fn set_absent(&mut self, now: Instant, participant: &mut Participant, until: Instant) {
         participant.absent_until = Some(until);
         if let Some(network) = participant.network {
-            self.absent.add(network);
+            self.absent.add(network.site());
             self.kept_budgets.keep(now, network, participant.id.clone(), participant.budget);
         }
     }
@@ -187,9 +198,10 @@ impl Admission {
         participant.transport.is_pending = false;
     }
 
-    /// Whether another participant of this network may stay without a connection.
+    /// Whether another participant of this site may stay without a connection. A site has many networks and could fill the
+    /// server with rooms that it has abandoned.
     pub fn may_be_absent(&self, network: Option<Network>, limits: &Limits) -> bool {
-        network.is_none_or(|network| self.absent.of(network) < limits.max_conns_per_addr)
+        network.is_none_or(|network| self.absent.of(network.site()) < limits.max_conns_per_addr)
     }
 
     /// Whether another participant of this network may stay without media.
@@ -200,6 +212,19 @@ impl Admission {
     /// Whether the limit of participants whose media has not connected yet is reached.
     pub fn is_busy(&self, limits: &Limits) -> bool {
         self.pending >= limits.max_pending
+    }
+
+    /// Notes that a moderator has turned away a client that waited.
+    pub fn turn_away(&mut self, now: Instant, join: &Join) {
+        if let Some(network) = join.network {
+            self.turned_away.entry(now, (join.room.clone(), network), || ());
+        }
+    }
+
+    /// Whether a client of this network was turned away just now.
+    fn is_turned_away(&self, now: Instant, join: &Join) -> bool {
+        let key = join.network.map(|network| (join.room.clone(), network));
+        key.and_then(|key| self.turned_away.used(&key)).is_some_and(|at| now < at + KNOCK_PAUSE)
     }
 
     /// Whether the drain is over: its time has passed, or no connections are left.
@@ -257,7 +282,8 @@ impl Server {
         let simulcast = request.param("simulcast") == Some("1");
         let can_renew = request.param("renew") == Some("1");
         let returns =
-            resume.filter(|secret| existing.is_some_and(|existing| existing.is_returning(secret))).map(str::to_owned);
+            resume.filter(|secret| existing.is_some_and(|it| it.is_returning(secret, grant.identity.as_deref())));
+        let returns = returns.map(str::to_owned);
         let network = self.network(id, request);
         let may_pass = replaces.is_some() || returns.is_some() || grant.rights.moderate;
         let must_wait = existing.is_some_and(Room::is_locked) && !may_pass;
@@ -289,6 +315,10 @@ impl Server {
         }
         if join.must_wait && !knocks {
             return Err(JoinRefusal::new(403, "locked", "This room is locked. A moderator can unlock it."));
+        }
+        if join.must_wait && self.admission.is_turned_away(self.now, join) {
+            let message = "A moderator has not admitted you to this room. Try again in a moment.";
+            return Err(JoinRefusal::new(503, "waiting-full", message).until(self.now, self.now + KNOCK_PAUSE));
         }
         if join.must_wait && self.waiting.is_full(&join.room, join.network) {
             let message = "Too many people are waiting for this room. Try again later.";

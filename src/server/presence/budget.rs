@@ -34,6 +34,10 @@ const LONGEST_CHAT: f64 = 6.0 * CHAT_BYTES as f64 + 64.0;
 const BYTE_RATE: f64 = CHAT_RATE * LONGEST_CHAT;
 const BYTE_BURST: f64 = 512.0 * 1024.0;
 
+/// Bytes of chat in JSON a second from which a participant counts as a heavy sender of its room, and the burst.
+const LIGHT_CHAT_RATE: f64 = 4.0 * 1024.0;
+const LIGHT_CHAT_BURST: f64 = 64.0 * 1024.0;
+
 /// Protocol errors that are tolerated at once, and further ones a second.
 pub const MAX_FAULTS: f64 = 10.0;
 const FAULTS_PER_S: f64 = 0.1;
@@ -50,6 +54,7 @@ pub struct MessageBudget {
     messages: Bucket,
     bytes: Bucket,
     chat: Bucket,
+    light_chat: Bucket,
     gestures: Bucket,
     faults: Bucket,
     /// The longest answer to the pending offer, which is not charged; 0 if none is expected.
@@ -63,6 +68,7 @@ impl MessageBudget {
             messages: Bucket::new(now, MESSAGE_RATE, MESSAGE_BURST),
             bytes: Bucket::new(now, BYTE_RATE, BYTE_BURST),
             chat: Bucket::new(now, CHAT_RATE, CHAT_BURST),
+            light_chat: Bucket::new(now, LIGHT_CHAT_RATE, LIGHT_CHAT_BURST),
             gestures: Bucket::new(now, GESTURE_RATE, GESTURE_BURST),
             faults: Bucket::new(now, FAULTS_PER_S, MAX_FAULTS),
             answer_bytes: 0,
@@ -82,6 +88,18 @@ impl MessageBudget {
     /// Takes one chat message from the chat limit. Returns false if it is used up.
     pub fn take_chat(&mut self, now: Instant) -> bool {
         self.chat.take(now)
+    }
+
+    /// Whether the participant has sent much chat lately. In a room whose chat budget runs low, others come first.
+    pub fn is_heavy(&self, now: Instant) -> bool {
+        self.light_chat.share(now) < 0.5
+    }
+
+    /// Counts the JSON bytes of a chat message that is sent to the room.
+    pub fn count_chat(&mut self, now: Instant, bytes: usize) {
+        if !self.light_chat.take_many(now, bytes as f64) {
+            self.light_chat.empty(now);
+        }
     }
 
     /// Refunds a chat message that is within the chat limit. Its bytes stay charged.
@@ -125,7 +143,7 @@ impl MessageBudget {
 }
 
 /// Budgets of participants whose connections have ended, by network. The next client that joins from the network
-/// continues with the latest, so that rejoining as a new participant does not renew a budget. Protocol errors are not
+/// continues with the emptiest, so that rejoining as a new participant does not renew a budget. Protocol errors are not
 /// kept.
 #[derive(Debug, Default)]
 pub struct KeptBudgets(VecDeque<KeptBudget>);
@@ -156,18 +174,21 @@ impl KeptBudgets {
         self.0.retain(|kept| kept.participant != participant);
     }
 
-    /// Removes the latest budget from this network that is still kept. It is at least half full: in a network of many
-    /// clients another one may have used it, and half suffices to join and send `view`.
+    /// Removes the budget from this network with the least chat left that is still kept, so that joining again and again
+    /// renews none. The budgets of messages and bytes are at least half full: in a network of many clients another one may
+    /// have used them, and half suffices to join and send `view`.
     pub fn take(&mut self, now: Instant, network: Network) -> Option<MessageBudget> {
         while self.0.front().is_some_and(|oldest| oldest.until <= now) {
             self.0.pop_front();
         }
-        let last = self.0.iter().rposition(|kept| kept.network == network)?;
-        let MessageBudget { mut messages, mut bytes, mut chat, mut gestures, .. } = self.0.remove(last)?.budget;
-        for bucket in [&mut messages, &mut bytes, &mut chat, &mut gestures] {
+        let same = self.0.iter().enumerate().filter(|(_, kept)| kept.network == network);
+        let left = |budget: &MessageBudget| budget.chat.share(now).min(budget.gestures.share(now));
+        let (least, _) = same.min_by(|(_, a), (_, b)| left(&a.budget).total_cmp(&left(&b.budget)))?;
+        let MessageBudget { mut messages, mut bytes, chat, light_chat, gestures, .. } = self.0.remove(least)?.budget;
+        for bucket in [&mut messages, &mut bytes] {
             bucket.fill_half(now);
         }
-        Some(MessageBudget { messages, bytes, chat, gestures, ..MessageBudget::new(now) })
+        Some(MessageBudget { messages, bytes, chat, light_chat, gestures, ..MessageBudget::new(now) })
     }
 }
 
@@ -253,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_joining_client_continues_with_the_latest_budget_of_its_network() {
+    fn a_joining_client_continues_with_the_emptiest_budget_of_its_network() {
         let start = Instant::now();
         let network = |text: &str| Network::new(text.parse().expect("an address"));
         let (here, elsewhere) = (network("192.0.2.1"), network("192.0.2.2"));
@@ -282,15 +303,14 @@ mod tests {
             keep(&mut kept_budgets, name, spent);
         }
         assert!(kept_budgets.take(start, elsewhere).is_none());
-        // A joining client gets at least half of a budget.
+        // A joining client gets at least half of the messages, and what is left of chat and gestures.
         kept_budgets.forget("ann");
-        for expected in [60, 50] {
+        for expected in [50, 60] {
             let mut budget = kept_budgets.take(start, here).expect("it was kept");
             assert_eq!(remaining(&budget), expected);
             assert!(budget.tolerate_fault(start), "protocol errors are not kept");
             assert!(!budget.take_answer(1), "the pending offer is not kept");
-            assert!((0..10).all(|_| budget.take_chat(start)) && !budget.take_chat(start));
-            assert!((0..10).all(|_| budget.take_gesture(start)) && !budget.take_gesture(start));
+            assert!(!budget.take_chat(start) && !budget.take_gesture(start));
         }
         assert!(kept_budgets.take(start, here).is_none());
         keep(&mut kept_budgets, "ann", 0);

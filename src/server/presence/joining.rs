@@ -102,7 +102,7 @@ impl Server {
         let Some(room) = self.rooms.get_mut(room_name) else {
             return;
         };
-        room.allow_return(&participant.resume);
+        room.allow_return(&participant.resume, participant.grant.identity.as_deref());
         if room.spotlight.as_ref() == Some(own_id) {
             room.spotlight = None;
         }

@@ -7,6 +7,7 @@ use log::{debug, info};
 use super::admission::Join;
 use super::budget::MessageBudget;
 use crate::id::{ConnId, ID_CHARS, IDENTITY_BYTES, PeerId};
+use crate::limits::notices::Notice;
 use crate::network::Network;
 use crate::room::Room;
 use crate::server::Server;
@@ -138,7 +139,12 @@ impl Server {
             return self.refuse(by, "not-there", "This person no longer waits.", false);
         };
         if !admitted {
-            info!("{by} turned away a client that waited for room {name:?}");
+            if let Some(omitted) = self.notices.take(self.now, Notice::Moderated) {
+                info!("{by} turned away a client that waited for room {name:?}{omitted}");
+            }
+            if let Some(waiting) = self.waiting.get_mut(conn) {
+                self.admission.turn_away(self.now, &waiting.join);
+            }
             return self.turn_away(conn, "not-admitted", "A moderator has not admitted you to this room.");
         }
         if self.rooms.get(name).is_some_and(|room| self.is_full(room) && self.longest_absent(room).is_none()) {
@@ -147,7 +153,9 @@ impl Server {
         if self.participants.len() >= self.config.limits.participants() {
             return self.refuse(by, "server-full", "The server is full.", true);
         }
-        info!("{by} admitted a client that waited for room {name:?}");
+        if let Some(omitted) = self.notices.take(self.now, Notice::Moderated) {
+            info!("{by} admitted a client that waited for room {name:?}{omitted}");
+        }
         self.admit_waiting(conn);
     }
 
@@ -189,8 +197,20 @@ impl Server {
     }
 
     fn admit_waiting(&mut self, conn: ConnId) {
+        let Some(join) = self.waiting.get_mut(conn).map(|waiting| waiting.join.clone()) else {
+            return;
+        };
+        // Both may have come true while it waited.
+        let identity = join.grant.identity.as_deref();
+        let room = self.rooms.get(&join.room);
+        if room.is_some_and(|room| identity.is_some_and(|identity| room.is_removed(identity))) {
+            return self.turn_away(conn, "removed", "A moderator has removed you from this room.");
+        }
+        if join.grant.expires.is_some_and(|expires| self.wall.unix_at(self.now) >= expires) {
+            let message = "This room is for invited people. Ask the host for a new link.";
+            return self.turn_away(conn, "unauthorized", message);
+        }
         if let Some(waiting) = self.waiting.remove(conn) {
-            let join = waiting.join.clone();
             self.on_waiting_ended(waiting);
             // The same person may have been in the room on another connection, and been removed meanwhile.
             let identity = join.grant.identity.as_deref();
