@@ -34,7 +34,7 @@ impl Bucket {
         self.tokens = self.tokens.max(self.burst / 2.0);
     }
 
-    /// Returns which share of the burst is there, from 0 to 1.
+    /// Returns the tokens as a share of the burst, from 0 to 1.
     pub fn share(&self, now: Instant) -> f64 {
         let filled = now.saturating_duration_since(self.filled).as_secs_f64() * self.rate;
         (self.tokens + filled).min(self.burst) / self.burst

@@ -1,12 +1,11 @@
-//! Members and strangers who use the protocol as it is meant, but far more of it.
+//! Participants that use the protocol as intended, but far too much of it.
 
 use serde_json::json;
 
 use crate::media::Rate;
-use crate::sim::{Sim, World, addr};
+use crate::sim::{Sim, World};
 use crate::story::{millis, secs};
-use crate::token::token;
-use crate::tokens::{claims, guarded, invite, refused};
+use crate::tokens::{guarded, invite};
 
 fn sparse(seed: u64) -> Sim {
     Sim::with(World { rate: Rate::SPARSE, ..World::new(seed) })
@@ -69,38 +68,6 @@ fn ended_mutes_are_limited() {
     sim.run(secs(1));
     let count = sim.browser("ann").page.mutes.len();
     assert!((40..=45).contains(&count), "{count} of 80 changes were sent");
-}
-
-/// A network has five places in the queue, and each is asked for its right to enter again when it is admitted.
-#[test]
-fn a_network_has_a_share_of_the_queue_and_a_removed_one_is_not_admitted() {
-    let mut sim = guarded(1_704);
-    invite(&mut sim, "ann", json!({"moderate": true}));
-    invite(&mut sim, "guest", json!({"sub": "g"}));
-    sim.run(secs(2));
-    sim.say("ann", &json!({"event": "moderate", "action": "lock"}));
-    sim.run(millis(300));
-    let names = ["g0", "g1", "g2", "g3", "g4", "g5"];
-    for (index, name) in names.into_iter().enumerate() {
-        sim.join_as(name, |habits| {
-            habits.query = format!("&knock=1&token={}", token(&claims(json!({"sub": "g"}))));
-            habits.addrs = vec![addr(&format!("203.0.113.66:{}", 7_000 + index))];
-        });
-        sim.run(millis(100));
-    }
-    let (status, body) = refused(&sim, "g5").expect("the sixth is refused");
-    assert_eq!((status, &body["code"]), (503, &json!("waiting-full")));
-    let guest = sim.browser("guest").page.id.clone();
-    sim.dismissed.extend(names.map(str::to_owned));
-    sim.dismissed.insert("guest".to_owned());
-    sim.tell_changes(sim.tag("guest"), 1, secs(1));
-    sim.say("ann", &json!({"event": "moderate", "action": "remove", "id": guest}));
-    sim.run(secs(1));
-    sim.say("ann", &json!({"event": "moderate", "action": "unlock"}));
-    sim.run(secs(1));
-    for name in &names[..5] {
-        assert_eq!(sim.browser(name).closed, Some((1008, "removed".to_owned())), "{name}");
-    }
 }
 
 #[test]

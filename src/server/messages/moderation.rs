@@ -54,7 +54,7 @@ impl Server {
         }
     }
 
-    /// Whether the host has made one a moderator, and only a moderator the other: the second does not act on the first.
+    /// Whether `one` is a moderator by its token, and `other` only because a moderator promoted it.
     fn outranks(&self, one: PeerId, other: PeerId) -> bool {
         let is_promoted = |id| self.participants.get(id).is_some_and(|it| it.room_state.is_promoted);
         let is_moderator = self.participants.get(one).is_some_and(|it| it.grant.rights.moderate);

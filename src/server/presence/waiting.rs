@@ -200,7 +200,7 @@ impl Server {
         let Some(join) = self.waiting.get_mut(conn).map(|waiting| waiting.join.clone()) else {
             return;
         };
-        // Both may have come true while it waited.
+        // The same person may have been removed on another connection, or the token may have expired.
         let identity = join.grant.identity.as_deref();
         let room = self.rooms.get(&join.room);
         if room.is_some_and(|room| identity.is_some_and(|identity| room.is_removed(identity))) {
@@ -212,12 +212,6 @@ impl Server {
         }
         if let Some(waiting) = self.waiting.remove(conn) {
             self.on_waiting_ended(waiting);
-            // The same person may have been in the room on another connection, and been removed meanwhile.
-            let identity = join.grant.identity.as_deref();
-            let room = self.rooms.get(&join.room);
-            if identity.is_some_and(|identity| room.is_some_and(|room| room.is_removed(identity))) {
-                return self.turn_away(conn, "removed", "A moderator has removed you from this room.");
-            }
             self.stats.count_join("joined");
             self.join(conn, join);
         }
