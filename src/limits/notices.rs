@@ -12,7 +12,7 @@ use crate::network::Network;
 /// Log lines per second of one kind, and in a burst. A higher rate would let clients fill the log; a lower one
 /// would omit joins when a large call begins.
 const LINES: f64 = 1.0;
-const LINES_AT_ONCE: f64 = 60.0;
+const LINES_BURST: f64 = 60.0;
 
 /// Warnings per second about protocol errors of clients.
 const WARNINGS: f64 = 1.0;
@@ -86,7 +86,7 @@ impl Notices {
     /// Creates the limits with their full bursts.
     pub fn new(now: Instant) -> Self {
         Self {
-            lines: std::array::from_fn(|_| Lines { bucket: Bucket::new(now, LINES, LINES_AT_ONCE), omitted: 0 }),
+            lines: std::array::from_fn(|_| Lines { bucket: Bucket::new(now, LINES, LINES_BURST), omitted: 0 }),
             warnings: Bucket::new(now, WARNINGS, WARNINGS),
             bugs: Recent::new(MAX_BUGS),
             proxies: Recent::new(MAX_PROXIES),

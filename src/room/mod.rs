@@ -30,7 +30,7 @@ const CHAT_BURST: f64 = 512.0 * 1024.0;
 /// Maximum size of a reaction, in bytes of UTF-8: the longest emoji sequences, such as families, are shorter.
 pub const REACTION_BYTES: usize = 32;
 
-/// Maximum size of a room's chat history as JSON, in bytes. A newcomer receives all of it at once, so that it has to be
+/// Maximum size of a room's chat history as JSON, in bytes. A newcomer receives all of it at once, so it has to be
 /// well below the limit of unsent bytes of a connection.
 const HISTORY_BYTES: usize = 512 << 10;
 
@@ -103,7 +103,7 @@ pub struct Published {
     muted: Vec<Source>,
     /// Whether a moderator has muted the microphone and the participant has not unmuted it since.
     is_silenced: bool,
-    /// The number of layers that the last `layers` message asked for, by m-line on which nothing is published now.
+    /// For m-lines on which nothing is published now: the number of layers that the last `layers` message asked for.
     /// There is no entry if it asked for all.
     sent_wanted: BTreeMap<Mid, u8>,
 }
@@ -200,7 +200,7 @@ impl Room {
         self.next_hand
     }
 
-    /// Adds a chat message, and drops the oldest, beyond the last `keep` and `HISTORY_BYTES`. `from` and `name` are those of
+    /// Adds a chat message, and drops the oldest ones beyond `keep` messages or `HISTORY_BYTES`. `from` and `name` are those of
     /// the sender.
     pub fn chat(&mut self, from: &str, name: &str, text: String, time: String, keep: usize) -> ChatMessage {
         let message = ChatMessage { id: self.next_message, text, time, from: from.to_owned(), name: name.to_owned() };

@@ -7,12 +7,12 @@ use crate::limits::bucket::Bucket;
 /// Authenticated STUN requests per second, and burst. Browsers send one for each candidate pair, then one every two
 /// seconds.
 const CHECKS: f64 = 50.0;
-const CHECKS_AT_ONCE: f64 = 100.0;
+const CHECKS_BURST: f64 = 100.0;
 
 /// RTCP datagrams per second, and burst. A browser with 16 videos on a path with 10 % loss sends 200. More cost CPU
 /// time, since each can report on thousands of packets; fewer leave losses unrepaired.
 const FEEDBACK: f64 = 500.0;
-const FEEDBACK_AT_ONCE: f64 = 1_000.0;
+const FEEDBACK_BURST: f64 = 1_000.0;
 
 /// Forged packets per second, and burst, whose charge is refunded: anyone can send them from the peer's address. A
 /// higher limit lets an attacker use more CPU, a lower one lets an attacker stop a peer's media with fewer packets.
@@ -38,8 +38,8 @@ impl Allowance {
             bytes: Bucket::new(now, bytes, bytes),
             packets: Bucket::new(now, packets, packets),
             forged: Bucket::new(now, FORGED, FORGED),
-            checks: Bucket::new(now, CHECKS, CHECKS_AT_ONCE),
-            feedback: Bucket::new(now, FEEDBACK, FEEDBACK_AT_ONCE),
+            checks: Bucket::new(now, CHECKS, CHECKS_BURST),
+            feedback: Bucket::new(now, FEEDBACK, FEEDBACK_BURST),
             excess: 0,
         }
     }

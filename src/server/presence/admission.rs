@@ -69,7 +69,7 @@ pub struct Join {
     pub must_wait: bool,
     /// The `resume` secret of a client that left without being removed. With it, the client may enter the room even if
     /// the room is locked.
-    pub returns: Option<String>,
+    pub return_secret: Option<String>,
 }
 
 /// Why a join was refused.
@@ -281,13 +281,13 @@ impl Server {
             .filter(|peer| self.participants.get(*peer).is_some_and(is_same));
         let simulcast = request.param("simulcast") == Some("1");
         let can_renew = request.param("renew") == Some("1");
-        let returns =
+        let return_secret =
             resume.filter(|secret| existing.is_some_and(|it| it.is_returning(secret, grant.identity.as_deref())));
-        let returns = returns.map(str::to_owned);
+        let return_secret = return_secret.map(str::to_owned);
         let network = self.network(id, request);
-        let may_pass = replaces.is_some() || returns.is_some() || grant.rights.moderate;
+        let may_pass = replaces.is_some() || return_secret.is_some() || grant.rights.moderate;
         let must_wait = existing.is_some_and(Room::is_locked) && !may_pass;
-        let join = Join { room, name, grant, simulcast, can_renew, network, replaces, must_wait, returns };
+        let join = Join { room, name, grant, simulcast, can_renew, network, replaces, must_wait, return_secret };
         if replaces.is_none() {
             self.check_limits(id, &join, request.param("knock") == Some("1"))?;
         }

@@ -29,7 +29,7 @@ const GESTURE_BURST: f64 = 20.0;
 /// Bytes of the longest chat message in JSON: an escaped character takes six.
 const LONGEST_CHAT: f64 = 6.0 * CHAT_BYTES as f64 + 64.0;
 
-/// Bytes of messages a second from one participant, and the burst without an expected answer. The rate is that of the
+/// Bytes of messages a second from one participant, and the burst, not counting an expected answer. The rate is that of the
 /// longest chat messages at the limit of chat messages.
 const BYTE_RATE: f64 = CHAT_RATE * LONGEST_CHAT;
 const BYTE_BURST: f64 = 512.0 * 1024.0;

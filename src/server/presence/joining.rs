@@ -37,7 +37,7 @@ impl Server {
         let room = join.room.clone();
         let network = join.network;
         let replaces = join.replaces.filter(|_| is_resumed);
-        let returns = join.returns.take();
+        let return_secret = join.return_secret.take();
         let participant = self.new_participant(conn, join, old);
         let id = self.insert(participant);
         self.conns.assign(conn, id);
@@ -47,7 +47,7 @@ impl Server {
         }
         self.send_welcome(id, &others);
         let entry = self.rooms.entry(room.clone()).or_insert_with(|| Room::new(now));
-        if let Some(secret) = returns {
+        if let Some(secret) = return_secret {
             entry.forget_returning(&secret);
         }
         self.enter(id, replaces);

@@ -34,7 +34,7 @@ pub struct Permit {
     /// The number of layers, from the smallest.
     pub layers: usize,
     /// Only the lowest temporal layer of the best of these layers is permitted.
-    is_thinned: bool,
+    is_lowest_rate: bool,
 }
 
 /// Returns the layers of a track that a subscriber may get, by the height of its tile (`None` if the page does not
@@ -46,11 +46,11 @@ pub fn permit(tile: Option<u32>, load_cap: LoadCap, is_screen: bool, heights: &[
     let sufficient = tile.and_then(|tile| heights.iter().position(|height| is_enough(*height, tile)));
     let usable = sufficient.map_or(heights.len(), |layer| layer + 1);
     match load_cap {
-        _ if tile == Some(0) => Permit { layers: 0, is_thinned: false },
-        LoadCap::Unlimited => Permit { layers: usable, is_thinned: false },
-        LoadCap::Reduced if is_screen => Permit { layers: usable, is_thinned: true },
-        LoadCap::Reduced => Permit { layers: usable.min(1), is_thinned: false },
-        LoadCap::Nothing => Permit { layers: 0, is_thinned: false },
+        _ if tile == Some(0) => Permit { layers: 0, is_lowest_rate: false },
+        LoadCap::Unlimited => Permit { layers: usable, is_lowest_rate: false },
+        LoadCap::Reduced if is_screen => Permit { layers: usable, is_lowest_rate: true },
+        LoadCap::Reduced => Permit { layers: usable.min(1), is_lowest_rate: false },
+        LoadCap::Nothing => Permit { layers: 0, is_lowest_rate: false },
     }
 }
 
@@ -120,7 +120,7 @@ impl<'a> Claim<'a> {
         let permit = permit(height, load_cap, is_screen, &heights);
         let end = ends[permit.layers.checked_sub(1)?];
         let begin = (0..=end).find(|at| grades[*at].layer == grades[end].layer);
-        if permit.is_thinned { begin } else { Some(end) }
+        if permit.is_lowest_rate { begin } else { Some(end) }
     }
 
     /// Takes the next step if there is one and it fits.
