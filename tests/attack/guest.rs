@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::call::wire::{frame, take_frame};
+use crate::client::RETRY;
 use crate::process::{DEADLINE, Process};
 use crate::wire::Wire;
 
@@ -19,12 +20,18 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Joins; `query` begins with the room.
+    /// Joins; `query` begins with the room. Tries again while the server is overloaded.
     pub fn join(process: &Process, query: &str) -> Self {
-        let mut guest = Self { wire: Wire::plain(process.addr()), inbox: Vec::new() };
-        let head = guest.upgrade(query, "");
-        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
-        guest
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let mut guest = Self { wire: Wire::plain(process.addr()), inbox: Vec::new() };
+            let head = guest.upgrade(query, "");
+            if head.starts_with("HTTP/1.1 101") {
+                return guest;
+            }
+            assert!(head.starts_with("HTTP/1.1 503") && Instant::now() < until, "{head}");
+            std::thread::sleep(RETRY);
+        }
     }
 
     /// Requests the upgrade with additional header lines, and returns the head of the response.

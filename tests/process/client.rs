@@ -25,6 +25,9 @@ use crate::wire::Wire;
 /// Pause between two turns of all clients. A read with a timeout would take two ticks of the kernel for each of them.
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// Pause after a join that the server refused because it was overloaded, as it is on a machine with other work.
+pub const RETRY: Duration = Duration::from_millis(200);
+
 /// Time between two packets of a kind.
 const PACKET_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -83,12 +86,18 @@ impl Kind {
 }
 
 impl Client {
-    /// Joins over plain HTTP; its media goes from `local` to `server`.
+    /// Joins over plain HTTP; its media goes from `local` to `server`. Tries again while the server is overloaded.
     pub fn join(process: &Process, name: &str, local: IpAddr, server: IpAddr) -> Self {
         let tcp = SocketAddr::new(server, process.port());
-        let request = request(&format!("ws://{tcp}/aq_server/websocket?name={name}"), None);
-        let upgraded = upgrade(Wire::plain(tcp), request);
-        Self::new(upgraded.unwrap_or_else(|status| panic!("{name} got {status}")), name, local, server)
+        let request = || request(&format!("ws://{tcp}/aq_server/websocket?name={name}"), None);
+        let until = Instant::now() + DEADLINE;
+        loop {
+            match upgrade(Wire::plain(tcp), request()) {
+                Ok(socket) => return Self::new(socket, name, local, server),
+                Err(503) if Instant::now() < until => thread::sleep(RETRY),
+                Err(status) => panic!("{name} got {status}"),
+            }
+        }
     }
 
     /// Joins on 127.0.0.1.
