@@ -35,7 +35,7 @@ fn many_datagrams_are_gathered_and_few_are_not() {
     let (each, gathered) = (turns(&never, 20), turns(&gather, 20));
     assert!(gathered < each / 2.0, "{gathered} turns a datagram with gathering and {each} without");
     let few = turns(&gather, 1);
-    assert!(few > 0.5, "{few} turns a datagram, where one arrives each millisecond");
+    assert!(few > 0.25, "{few} turns a datagram, where one arrives each millisecond");
 }
 
 #[test]
