@@ -239,7 +239,8 @@ fn no_history_keeps_newcomers_out() {
         let text = text.repeat(4_096 / text.len());
         for _ in 0..60 {
             sim.chat("mallory", &text);
-            sim.run(millis(150));
+            // Within the limits of the participant and of the room.
+            sim.run(millis(500));
         }
         let name = format!("ann{number}");
         sim.join(&name);
