@@ -158,7 +158,7 @@ fn some_rooms_pay_for_an_overload_and_the_others_keep_all() {
     assert!(reduced.iter().all(|room| *room >= rooms.len() / 2), "old rooms keep their video: {found:?}");
     for room in &reduced {
         let limit = |one: &str| sim.quality(one, &format!("b{}", rooms[*room]), Camera).map(|it| it["limit"].clone());
-        assert_eq!(limit(&format!("a{}", rooms[*room])), Some("server".into()), "its participants are told");
+        assert_eq!(limit(&format!("a{}", rooms[*room])), Some("server".into()), "its participants are notified");
     }
     // All is back within 3 s after the overload.
     sim.run_loaded(secs(3), 0.5);

@@ -28,7 +28,7 @@ export function microphoneOptions() {
   return { noiseSuppression: noise, echoCancellation: echo, autoGainControl: gain };
 }
 
-/** Whether oneself is shown as in a mirror: not by the camera at the back of a phone. @param {{ facing?: string } | null | undefined} own */
+/** Whether the own picture is mirrored: that of a phone's back camera is not. @param {{ facing?: string } | null | undefined} own */
 export const isMirrored = (own) => switches.value.mirror && own?.facing !== 'environment';
 
 /** The loudspeaker by its id; '' is that of the system. */

@@ -2,8 +2,8 @@
 //! continue, and all other rooms keep all of their video.
 //!
 //! Young rooms are reduced before old ones, and of about the same age the most expensive first. A room keeps its screens,
-//! pinned participants and the last speaker, and every viewer is told (`quality`). The publishers of video that nobody
-//! receives any more are asked to stop (`layers`).
+//! pinned participants and the last speaker, and its viewers are notified (`quality`). Publishers of video that no
+//! subscriber receives are asked to stop sending it (`layers`).
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;

@@ -79,7 +79,7 @@ impl Server {
     }
 
     /// Takes one gesture from the participant's limit; above it, refuses the message and returns false.
-    pub(super) fn take_gesture(&mut self, id: PeerId) -> bool {
+    fn take_gesture(&mut self, id: PeerId) -> bool {
         let now = self.now;
         let is_within = self.participants.get_mut(id).is_some_and(|participant| participant.budget.take_gesture(now));
         if !is_within {

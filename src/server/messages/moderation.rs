@@ -63,11 +63,6 @@ impl Server {
 
     /// Handles the mute state that a participant reports.
     pub(in crate::server) fn on_mute(&mut self, id: PeerId, source: Source, muted: bool) {
-        // Only the end of a mute takes a gesture: it limits both, and no mute is ever refused.
-        let ends = !muted && self.participants.get(id).is_some_and(|it| it.published.muted().contains(&source));
-        if ends && !self.take_gesture(id) {
-            return;
-        }
         if let Some(participant) = self.participants.get_mut(id) {
             if source == Source::Microphone && !muted {
                 participant.published.set_silenced(false);
